@@ -1,0 +1,57 @@
+"""What can go wrong, as one tree.
+
+    EdgeDaemonError
+    ├── SettingsError      exit 2: the configuration or the command line is wrong
+    ├── SourceError        exit 1: frames cannot be had
+    │   └── SourceLost     a live source went away and may come back
+    ├── DetectorError      exit 1: a face detector cannot be built or fetched
+    ├── BundleError        exit 1: the model bundle is refused
+    ├── PipelineError      exit 1: a stage died or got stuck
+    └── OutputClosed       exit 0: whoever read the results has gone
+
+Each message is one line that names the thing, the cause and, where there is one, the mend.
+"""
+
+from typing import ClassVar
+
+
+class EdgeDaemonError(Exception):
+    """Base of all errors that this program raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class SettingsError(EdgeDaemonError):
+    """Raised when settings are refused; `problems` holds one line for each."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class SourceError(EdgeDaemonError):
+    """Raised when a source cannot be opened or read, and trying again will not help."""
+
+
+class SourceLost(SourceError):
+    """Raised when a live source stops giving frames; opening it again may help."""
+
+
+class DetectorError(EdgeDaemonError):
+    """Raised when a face detector cannot be built, or its model cannot be fetched."""
+
+
+class BundleError(EdgeDaemonError):
+    """Raised when a model bundle is missing, damaged, or not of the form this version reads."""
+
+
+class PipelineError(EdgeDaemonError):
+    """Raised when a stage of the pipeline died or got stuck."""
+
+
+class OutputClosed(EdgeDaemonError):
+    """Raised when the reader of standard output has closed it."""
+
+    exit_code = 0

@@ -1,0 +1,146 @@
+"""The model bundle's manifest, `bundle.json`: what it must say, and that the files are what it says.
+
+The trainer writes manifests through these classes and the daemon reads them through the same,
+so the two cannot drift apart.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.errors import BundleError
+
+MANIFEST_NAME: Final = "bundle.json"
+CROP_SIDE: Final = 48
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(_Entry):
+    """What a member is fed: grey pixels as they are; any normalisation is part of its graph."""
+
+    shape: tuple[int, int, int] = (CROP_SIDE, CROP_SIDE, 1)
+    dtype: Literal["uint8"] = "uint8"
+
+    @field_validator("shape")
+    @classmethod
+    def _is_the_crop(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if shape != (CROP_SIDE, CROP_SIDE, 1):
+            raise ValueError(f"must be [{CROP_SIDE}, {CROP_SIDE}, 1], the crop that the daemon cuts")
+        return shape
+
+
+class Metrics(_Entry):
+    """Figures on one split of a data set, measured on the file as bundled."""
+
+    split: str
+    accuracy: Fraction
+    recall: dict[str, Fraction] = Field(description="Recall of each emotion.")
+    calibration_error: Fraction | None = Field(
+        default=None, description="Expected calibration error over 15 bins."
+    )
+
+
+class Provenance(_Entry):
+    """Where a member comes from, so that it can be made again."""
+
+    recipe: str
+    seed: int
+    data_fingerprint: str
+    commit: str
+    mlflow_run_id: str | None = None
+
+
+class Member(_Entry):
+    """One model of the ensemble."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9._-]+\.tflite$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    family: str
+    input: InputSpec = InputSpec()
+    quantisation: Literal["int8", "float32"]
+    mmac: float = Field(gt=0.0, description="Million multiply-accumulates for one face.")
+    parameters: int = Field(gt=0)
+    weight: float = Field(gt=0.0, description="Share in the ensemble's mean of log-probabilities.")
+    metrics: Metrics
+    provenance: Provenance
+
+
+class Ensemble(_Entry):
+    """How the members' answers become one."""
+
+    temperature: float = Field(gt=0.0, description="Divides the mean log-probabilities.")
+    metrics: Metrics
+
+
+class Bundle(_Entry):
+    """A whole manifest. Members stand in the order in which an anytime ensemble runs them."""
+
+    schema_version: Literal[1]
+    bundle_id: str
+    created: AwareDatetime
+    labels: tuple[str, ...]
+    members: tuple[Member, ...] = Field(min_length=1)
+    ensemble: Ensemble
+
+    @field_validator("labels")
+    @classmethod
+    def _in_the_fixed_order(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if labels != EMOTIONS:
+            raise ValueError(f"must be {', '.join(EMOTIONS)}, in this order")
+        return labels
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 as lower-case hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read `folder/bundle.json` and check every member file against it.
+
+    Raises:
+        BundleError: the manifest is missing or refused, or a member is missing or altered.
+    """
+    manifest = folder / MANIFEST_NAME
+    try:
+        bundle = Bundle.model_validate_json(manifest.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{manifest}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise BundleError(f"{manifest}: {_problems(error)}") from error
+    for member in bundle.members:
+        _check_file(folder / member.file, member.sha256)
+    return bundle
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write the manifest into `folder`, beside its member files."""
+    (folder / MANIFEST_NAME).write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _check_file(path: Path, expected: str) -> None:
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    if found != expected:
+        raise BundleError(
+            f"{path}: its sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "
+            "install the bundle again"
+        )
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}"
+        for problem in error.errors()
+    )
