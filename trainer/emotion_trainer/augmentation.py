@@ -1,0 +1,94 @@
+"""Random changes to training pictures, like those that faces in front of a camera go through.
+
+Everything geometric is one affine resampling a picture, so that a picture is blurred once.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import cv2
+import numpy as np
+from edge_daemon.inference.bundle import CROP_SIDE
+from numpy.typing import NDArray
+
+from emotion_trainer.recipe import Augmentation
+
+Image = NDArray[np.float32]
+CENTRE: Final = (CROP_SIDE - 1) / 2
+SMALLEST_PATCH: Final = 0.02
+
+
+def augment(
+    images: NDArray[np.uint8], settings: Augmentation, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Change each picture in its own way: uint8 [N, 48, 48] -> float32 [N, 48, 48, 1], 0 to 255."""
+    steps: tuple[Callable[[Image, Augmentation, np.random.Generator], Image], ...]
+    steps = (_warp, _coarsen, _relight, _erase)
+    changed = np.empty((*images.shape, 1), np.float32)
+    for index, image in enumerate(images.astype(np.float32)):
+        for step in steps:
+            image = step(image, settings, rng)
+        changed[index, ..., 0] = image
+    return changed
+
+
+def _warp(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
+    """Mirror, rotate, zoom, stretch and shift."""
+    angle = math.radians(rng.uniform(-settings.rotation, settings.rotation))
+    zoom = _factor(settings.zoom, rng)
+    width = zoom * _factor(settings.stretch, rng) * (1 if rng.random() < 0.5 else -1)
+    linear = np.array(
+        [
+            [math.cos(angle) * width, -math.sin(angle) * zoom],
+            [math.sin(angle) * width, math.cos(angle) * zoom],
+        ]
+    )
+    shift = rng.uniform(-settings.shift, settings.shift, 2) * CROP_SIDE
+    offset = CENTRE + shift - linear @ (CENTRE, CENTRE)
+    matrix = np.column_stack([linear, offset])
+    return cv2.warpAffine(
+        image,
+        matrix,
+        (CROP_SIDE, CROP_SIDE),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    ).astype(np.float32, copy=False)
+
+
+def _coarsen(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
+    """Lose the detail that a face far from the camera has lost."""
+    if rng.random() >= settings.coarsening:
+        return image
+    side = int(rng.integers(settings.coarsest, CROP_SIDE, endpoint=True))
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    large = cv2.resize(small, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_LINEAR)
+    return large.astype(np.float32, copy=False)
+
+
+def _relight(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
+    """Change contrast about the picture's mean, and brightness."""
+    mean = float(image.mean())
+    contrast = _factor(settings.contrast, rng)
+    brightness = rng.uniform(-settings.brightness, settings.brightness)
+    offset = mean + brightness - contrast * mean
+    return np.clip(image * np.float32(contrast) + np.float32(offset), 0.0, 255.0)
+
+
+def _erase(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
+    """Cover a patch with one grey level: random erasing (Zhong et al. 2020)."""
+    if rng.random() >= settings.erasing:
+        return image
+    area = rng.uniform(SMALLEST_PATCH, settings.erased) * CROP_SIDE**2
+    aspect = _factor(2.0, rng)
+    height = min(CROP_SIDE, round(math.sqrt(area * aspect)))
+    width = min(CROP_SIDE, round(math.sqrt(area / aspect)))
+    top = int(rng.integers(0, CROP_SIDE - height, endpoint=True))
+    left = int(rng.integers(0, CROP_SIDE - width, endpoint=True))
+    image[top : top + height, left : left + width] = rng.uniform(0.0, 255.0)
+    return image
+
+
+def _factor(limit: float, rng: np.random.Generator) -> float:
+    """A factor between `1 / limit` and `limit`, as often below 1 as above."""
+    return math.exp(rng.uniform(-1.0, 1.0) * math.log(limit))

@@ -1,0 +1,82 @@
+"""FER2013 as sheets: PNG pictures of 48x48 faces each, and `labels.csv` with a row a face.
+
+A sheet is 2304x2304 grey pixels, its cells row-major. Sheets whose name begins with `training`
+hold the Training split, those with `publictest` the PublicTest split. The table has the columns
+sheet, cell, emotion and the ten FER+ votes.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+from edge_daemon.inference.bundle import CROP_SIDE
+from numpy.typing import NDArray
+
+from emotion_trainer.data.dataset import (
+    VOTES,
+    Dataset,
+    SplitBuilder,
+    parse_emotion,
+    parse_integer,
+)
+from emotion_trainer.data.table import read_rows
+from emotion_trainer.errors import DataError
+
+INDEX_NAME: Final = "labels.csv"
+COLUMNS: Final = ("sheet", "cell", "emotion", *VOTES)
+CELLS_A_SIDE: Final = 48
+SHEET_SIDE: Final = CELLS_A_SIDE * CROP_SIDE
+MOST_VOTES: Final = 10
+
+
+def load(folder: Path) -> Dataset:
+    """Load the sheets in `folder`.
+
+    Raises:
+        DataError: the table or a sheet is missing or malformed; the message names the row.
+
+    """
+    splits = {"training": SplitBuilder(), "publictest": SplitBuilder()}
+    sheets: dict[str, NDArray[np.uint8]] = {}
+    for where, row in read_rows(folder / INDEX_NAME, COLUMNS):
+        name = row["sheet"]
+        split = splits.get(name.partition("_")[0])
+        if split is None:
+            raise DataError(f"{where}: sheet {name!r} is named after no split")
+        if name not in sheets:
+            sheets[name] = _read_sheet(folder / name, where)
+        image = sheets[name][_parse_cell(row["cell"], where)]
+        split.add(image, parse_emotion(row["emotion"], where), _parse_votes(row, where))
+    return Dataset(
+        training=splits["training"].build("training", folder),
+        validation=splits["publictest"].build("publictest", folder),
+    )
+
+
+def _read_sheet(path: Path, where: str) -> NDArray[np.uint8]:
+    """The sheet's faces, uint8 [2304, 48, 48]."""
+    if not path.is_file():
+        raise DataError(f"{where}: its sheet {path.name} is missing")
+    sheet = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if sheet is None:
+        raise DataError(f"{path}: is no picture, or truncated")
+    if sheet.shape != (SHEET_SIDE, SHEET_SIDE):
+        height, width = sheet.shape
+        raise DataError(f"{path}: is {width}x{height} pixels, not {SHEET_SIDE}x{SHEET_SIDE}")
+    cells = sheet.reshape(CELLS_A_SIDE, CROP_SIDE, CELLS_A_SIDE, CROP_SIDE).transpose(0, 2, 1, 3)
+    return cells.reshape(-1, CROP_SIDE, CROP_SIDE).astype(np.uint8, copy=False)
+
+
+def _parse_cell(text: str, where: str) -> int:
+    cell = parse_integer(text, where, "cell")
+    if not 0 <= cell < CELLS_A_SIDE**2:
+        raise DataError(f"{where}: cell {cell} is out of range, 0 to {CELLS_A_SIDE**2 - 1}")
+    return cell
+
+
+def _parse_votes(row: dict[str, str], where: str) -> list[int]:
+    votes = [parse_integer(row[name], where, name) for name in VOTES]
+    if any(not 0 <= count <= MOST_VOTES for count in votes):
+        raise DataError(f"{where}: a count of votes is out of range, 0 to {MOST_VOTES}")
+    return votes

@@ -1,0 +1,33 @@
+"""What can go wrong in the trainer, as a branch of the daemon's tree of errors.
+
+EdgeDaemonError
+└── TrainerError       exit 1
+    ├── DataError      exit 1: the data set cannot be read
+    ├── RecipeError    exit 2: the recipe is refused
+    ├── TrainingError  exit 1: training cannot start, go on or be resumed
+    └── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
+"""
+
+from edge_daemon.errors import EdgeDaemonError
+
+
+class TrainerError(EdgeDaemonError):
+    """Base of all errors that the trainer raises on purpose."""
+
+
+class DataError(TrainerError):
+    """Raised when a data set is missing, damaged, or not of a known form."""
+
+
+class RecipeError(TrainerError):
+    """Raised when a recipe is missing or refused."""
+
+    exit_code = 2
+
+
+class TrainingError(TrainerError):
+    """Raised when training diverges, or its checkpoint is of another recipe or data set."""
+
+
+class ExportError(TrainerError):
+    """Raised when a model cannot be turned into an int8 file that answers as the original does."""

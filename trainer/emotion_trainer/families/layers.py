@@ -1,0 +1,43 @@
+"""The parts that families share."""
+
+from typing import Final
+
+import keras
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.inference.bundle import CROP_SIDE
+from keras import layers
+
+# Keras' own default, 0.99, lags behind the weights while the learning rate is high.
+NORM_MOMENTUM: Final = 0.9
+
+
+def grey_input() -> keras.KerasTensor:
+    """The crop: grey, 0 to 255, unnormalised. Shape [N, 48, 48, 1]."""
+    return keras.Input((CROP_SIDE, CROP_SIDE, 1), name="faces")
+
+
+def normalise(pixels: keras.KerasTensor) -> keras.KerasTensor:
+    """Grey levels to -1..1, inside the graph, so that whoever runs it feeds pixels as they are."""
+    return layers.Rescaling(1.0 / 127.5, offset=-1.0)(pixels)
+
+
+def convolve(
+    x: keras.KerasTensor, width: int, kernel: int = 3, stride: int = 1
+) -> keras.KerasTensor:
+    """Convolution and batch normalisation, which int8 export folds into one."""
+    x = layers.Conv2D(
+        width,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+    )(x)
+    return layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
+
+
+def classify(features: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+    """Global average pooling, dropout and the seven logits."""
+    x = layers.GlobalAveragePooling2D()(features)
+    x = layers.Dropout(dropout)(x)
+    return layers.Dense(len(EMOTIONS), name="logits")(x)

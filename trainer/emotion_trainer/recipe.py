@@ -1,0 +1,88 @@
+"""A recipe: all that a training is made of, in one TOML file."""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emotion_trainer.errors import RecipeError
+from emotion_trainer.families import ModelSettings
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Targets(_Section):
+    """What the model is taught."""
+
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    votes_share: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Share of the FER+ votes in a target."
+    )
+
+
+class Augmentation(_Section):
+    """How far a face may be from its picture; each picture draws within these bounds."""
+
+    rotation: float = Field(default=0.0, ge=0.0, le=180.0, description="Degrees either way.")
+    shift: float = Field(default=0.0, ge=0.0, le=0.5, description="Share of the side, either way.")
+    zoom: float = Field(default=1.0, ge=1.0, le=2.0, description="Factor, in or out.")
+    stretch: float = Field(default=1.0, ge=1.0, le=2.0, description="Factor on the width alone.")
+    contrast: float = Field(default=1.0, ge=1.0, description="Factor, more or less.")
+    brightness: float = Field(default=0.0, ge=0.0, le=255.0, description="Grey levels either way.")
+    coarsening: float = Field(default=0.0, ge=0.0, le=1.0, description="Chance of lost detail.")
+    coarsest: int = Field(default=48, ge=8, le=48, description="Pixels a side that may be left.")
+    erasing: float = Field(default=0.0, ge=0.0, le=1.0, description="Chance of a covered patch.")
+    erased: float = Field(default=0.2, gt=0.0, le=0.5, description="Most of the area covered.")
+
+
+class Optimisation(_Section):
+    """How the model learns: SGD with Nesterov momentum, warm-up and cosine decay."""
+
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    learning_rate: float = Field(gt=0.0, description="At its peak, after the warm-up.")
+    warmup_epochs: float = Field(default=0.0, ge=0.0)
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    weight_decay: float = Field(
+        default=0.0, ge=0.0, description="Decoupled: a step shrinks kernels by this x its rate."
+    )
+    ema_momentum: float = Field(
+        default=0.999, ge=0.0, lt=1.0, description="Of the weights' moving average, a step."
+    )
+
+
+class Recipe(_Section):
+    """A whole recipe; `name` is the file's."""
+
+    name: str
+    seed: int
+    model: ModelSettings
+    targets: Targets = Targets()
+    augmentation: Augmentation = Augmentation()
+    optimisation: Optimisation
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises:
+        RecipeError: the file cannot be read, is no TOML, or its settings are refused.
+
+    """
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Recipe.model_validate({"name": path.stem, **settings})
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: is no TOML: {error}") from error
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_problems(error)}") from error
+
+
+def _problems(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    )

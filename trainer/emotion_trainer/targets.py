@@ -1,0 +1,44 @@
+"""Soft targets: FER2013's labels, softened by what FER+'s annotators saw in the same face.
+
+The two label sets follow different habits: annotators of FER+ call neutral many faces that
+FER2013 calls sad. Mixing raw votes in would teach the model those other habits. So the votes
+are first translated: a multinomial regression, fitted on the training split, tells how FER2013
+would label a face with such votes.
+"""
+
+import numpy as np
+from edge_daemon.emotions import EMOTIONS
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from emotion_trainer.data import Split
+from emotion_trainer.recipe import Targets
+
+
+def soft_targets(split: Split, settings: Targets) -> NDArray[np.float32]:
+    """Target distributions, float32 [N, 7], rows sum to 1.
+
+    A face's label is smoothed (Szegedy et al. 2016) and, where it has votes, mixed with their
+    translation in the share that the recipe gives.
+    """
+    smoothed = _smoothed(split.labels, settings.label_smoothing)
+    voted = split.votes.any(axis=1)
+    if settings.votes_share == 0.0 or not voted.any():
+        return smoothed
+    translated = _translate(split.votes[voted], split.labels[voted])
+    smoothed[voted] += settings.votes_share * (translated - smoothed[voted])
+    return smoothed
+
+
+def _smoothed(labels: NDArray[np.int64], smoothing: float) -> NDArray[np.float32]:
+    certain = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
+    return (1.0 - smoothing) * certain + np.float32(smoothing / len(EMOTIONS))
+
+
+def _translate(votes: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+    """P(label | votes), float32 [N, 7]; zero for emotions that no face here is labelled with."""
+    shares = votes / votes.sum(axis=1, keepdims=True)
+    regression = LogisticRegression(C=10.0, max_iter=500).fit(shares, labels)
+    probabilities = np.zeros((len(labels), len(EMOTIONS)), np.float32)
+    probabilities[:, regression.classes_] = regression.predict_proba(shares)
+    return probabilities
