@@ -5,11 +5,12 @@ Everything geometric is one affine resampling a picture, so that a picture is bl
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Final
 
 import cv2
 import numpy as np
-from edge_daemon.inference.bundle import CROP_SIDE
+from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
 from emotion_trainer.recipe import Augmentation
@@ -27,9 +28,7 @@ def augment(
     steps = (_warp, _coarsen, _relight, _erase)
     changed = np.empty((*images.shape, 1), np.float32)
     for index, image in enumerate(images.astype(np.float32)):
-        for step in steps:
-            image = step(image, settings, rng)
-        changed[index, ..., 0] = image
+        changed[index, ..., 0] = reduce(lambda face, step: step(face, settings, rng), steps, image)
     return changed
 
 
@@ -37,7 +36,7 @@ def _warp(image: Image, settings: Augmentation, rng: np.random.Generator) -> Ima
     """Mirror, rotate, zoom, stretch and shift."""
     angle = math.radians(rng.uniform(-settings.rotation, settings.rotation))
     zoom = _factor(settings.zoom, rng)
-    width = zoom * _factor(settings.stretch, rng) * (1 if rng.random() < 0.5 else -1)
+    width = zoom * _factor(settings.stretch, rng) * rng.choice((-1, 1))
     linear = np.array(
         [
             [math.cos(angle) * width, -math.sin(angle) * zoom],
@@ -72,7 +71,8 @@ def _relight(image: Image, settings: Augmentation, rng: np.random.Generator) -> 
     contrast = _factor(settings.contrast, rng)
     brightness = rng.uniform(-settings.brightness, settings.brightness)
     offset = mean + brightness - contrast * mean
-    return np.clip(image * np.float32(contrast) + np.float32(offset), 0.0, 255.0)
+    relit: Image = np.clip(image * np.float32(contrast) + np.float32(offset), 0.0, 255.0)
+    return relit
 
 
 def _erase(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:

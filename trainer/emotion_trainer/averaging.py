@@ -25,7 +25,7 @@ class WeightAverage:
         """Take in the model's weights after the given step, counted from 1."""
         momentum = min(self._momentum, step / (step + HEAD_START))
         for average, weight in zip(self.weights, _weights(model), strict=True):
-            average += (1.0 - momentum) * (weight - average)
+            average[...] += (1.0 - momentum) * (weight - average)
 
 
 def _weights(model: keras.Model) -> list[NDArray[np.float32]]:

@@ -48,11 +48,12 @@ def training_variables(model: keras.Model) -> list[keras.Variable]:
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write it to `path`; a kill in the middle leaves the one before intact."""
     history = json.dumps([vars(epoch) for epoch in checkpoint.history])
-    arrays = {f"variable_{i}": array for i, array in enumerate(checkpoint.variables)}
+    arrays: dict[str, Any] = {"history": np.array(history)}
+    arrays |= {f"variable_{i}": array for i, array in enumerate(checkpoint.variables)}
     arrays |= {f"average_{i}": array for i, array in enumerate(checkpoint.average)}
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:
-        np.savez(file, history=np.array(history), **arrays)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

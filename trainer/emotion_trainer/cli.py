@@ -1,4 +1,4 @@
-"""The command line: `emotion-trainer train`, and what follows from a training."""
+"""Trains the emotion models of edge-daemon, turns them into int8 TFLite, and bundles them."""
 
 import argparse
 import os
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"emotion-trainer: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("emotion-trainer: stopped; the same command goes on", file=sys.stderr)
+        print("emotion-trainer: stopped", file=sys.stderr)
         return 1
     return 0
 
@@ -30,28 +30,84 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emotion-trainer", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train a network by a recipe, or go on with it")
+    train = commands.add_parser("train", help="train a network, or go on where it was stopped")
     train.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
-    _add_data(train)
-    train.add_argument("--run", type=Path, metavar="DIR", help="default: work/ and recipe's name")
-    train.set_defaults(command=_train)
-    return parser
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="PATH", help="fer2013.csv or a sheets folder"
+    train.add_argument(
+        "--run", type=Path, metavar="DIR", help="keeps the training; work/<recipe's name> if absent"
     )
+    train.set_defaults(command=_train)
+
+    export = commands.add_parser("export", help="make a run's best weights an int8 TFLite file")
+    export.add_argument("run", type=Path, metavar="RUN", help="a folder that train filled")
+    export.set_defaults(command=_export)
+
+    bundle = commands.add_parser("bundle", help="bundle exported runs for the daemon")
+    bundle.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="exported runs")
+    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
+    bundle.set_defaults(command=_bundle)
+
+    evaluate = commands.add_parser("evaluate", help="measure a model or a bundle on PublicTest")
+    evaluate.add_argument(
+        "model", type=Path, metavar="MODEL", help="a .keras or .tflite file, or a bundle's folder"
+    )
+    evaluate.set_defaults(command=_evaluate)
+
+    for command in (train, export, bundle, evaluate):
+        command.add_argument(
+            "--data",
+            type=Path,
+            required=True,
+            metavar="PATH",
+            help="FER2013: Kaggle's fer2013.csv, or a folder of sheets",
+        )
+    return parser
 
 
 def _train(options: argparse.Namespace) -> None:
     from emotion_trainer.data import open_dataset
     from emotion_trainer.recipe import read_recipe
+    from emotion_trainer.runs import Run
     from emotion_trainer.training import Trainer
 
     recipe = read_recipe(options.recipe)
-    folder = options.run or Path("work") / recipe.name
-    trainer = Trainer(recipe, open_dataset(options.data), folder)
+    run = Run(options.run or Path("work") / recipe.name)
+    trainer = Trainer(recipe, open_dataset(options.data), run)
     print(trainer.summary(), flush=True)
     best = trainer.run()
-    print(f"best: {best.accuracy:.4f} in epoch {best.number}, kept in {folder}")
+    print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}: {run.best}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from emotion_trainer.data import open_dataset
+    from emotion_trainer.export import compare, export_int8
+    from emotion_trainer.runs import Run
+
+    run = Run(options.run)
+    model = run.best_model()
+    path = run.exported()
+    dataset = open_dataset(options.data)
+    export_int8(model, dataset.training, run.record().recipe.seed, path)
+    print(f"{path}: {path.stat().st_size} bytes; {compare(model, path, dataset.validation)}")
+
+
+def _bundle(options: argparse.Namespace) -> None:
+    from emotion_trainer.bundling import make_bundle
+    from emotion_trainer.data import open_dataset
+    from emotion_trainer.runs import Run
+
+    runs = [Run(folder) for folder in options.runs]
+    bundle = make_bundle(runs, open_dataset(options.data), options.out)
+    metrics = bundle.ensemble.metrics
+    print(
+        f"{bundle.bundle_id}: accuracy {metrics.accuracy:.4f}, expected calibration error "
+        f"{metrics.calibration_error:.4f} at temperature {bundle.ensemble.temperature}"
+    )
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from emotion_trainer.bundling import answers_of
+    from emotion_trainer.data import open_dataset
+    from emotion_trainer.evaluation import report
+
+    split = open_dataset(options.data).validation
+    print(report(answers_of(options.model, split.images), split.labels))

@@ -4,12 +4,10 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from emotion_trainer.errors import TrainingError
 from emotion_trainer.recipe import Recipe
 
-RECORD_NAME: Final = "run.json"
 UNKNOWN_COMMIT: Final = "unknown"
 
 
@@ -25,40 +23,6 @@ class RunRecord(BaseModel):
     def is_same_training(self, other: "RunRecord") -> bool:
         """Whether both have the same recipe and data; the code may have moved on."""
         return (self.recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
-
-
-def record_run(record: RunRecord, folder: Path) -> None:
-    """Write the record into a run's folder, which it creates, unless it is there already.
-
-    Raises:
-        TrainingError: the folder holds a run of another recipe or other data.
-
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / RECORD_NAME
-    if not path.exists():
-        path.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    elif not read_record(folder).is_same_training(record):
-        raise TrainingError(
-            f"{folder}: holds a run of another recipe or other data; "
-            "remove it, or give another --run folder"
-        )
-
-
-def read_record(folder: Path) -> RunRecord:
-    """Read a run's record.
-
-    Raises:
-        TrainingError: the folder holds none, or it is damaged.
-
-    """
-    path = folder / RECORD_NAME
-    try:
-        return RunRecord.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise TrainingError(f"{path}: is damaged, or of another version of the trainer") from error
 
 
 def current_commit() -> str:

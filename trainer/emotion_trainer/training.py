@@ -2,7 +2,6 @@
 
 import math
 import time
-from pathlib import Path
 from typing import Final
 
 import keras
@@ -14,29 +13,28 @@ from emotion_trainer import families
 from emotion_trainer.averaging import WeightAverage
 from emotion_trainer.batches import epoch_batches, steps_per_epoch
 from emotion_trainer.checkpoint import Checkpoint, Epoch
-from emotion_trainer.data import Dataset, Split
+from emotion_trainer.data import Dataset
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.families import cost
+from emotion_trainer.predictions import keras_logits
 from emotion_trainer.progress import Progress
-from emotion_trainer.provenance import RunRecord, current_commit, record_run
+from emotion_trainer.provenance import RunRecord, current_commit
 from emotion_trainer.recipe import Optimisation, Recipe
+from emotion_trainer.runs import Run
 from emotion_trainer.targets import soft_targets
 
-BEST_NAME: Final = "best.keras"
-CHECKPOINT_NAME: Final = "checkpoint.npz"
 # Decay pulls kernels towards zero; batch normalisation's own weights and biases have no need of it.
 UNDECAYED: Final = ["gamma", "beta", "bias"]
-PREDICTION_BATCH: Final = 256
 
 
 class Trainer:
     """A training: the model, its averaged twin, and what came of the epochs so far."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset, run: Run) -> None:
         keras.utils.set_random_seed(recipe.seed)
         self._recipe = recipe
         self._dataset = dataset
-        self._folder = folder
+        self._run = run
         self._steps = steps_per_epoch(len(dataset.training), recipe.optimisation.batch)
         self._model = families.build(recipe.model)
         self._averaged = families.build(recipe.model)
@@ -65,7 +63,7 @@ class Trainer:
             data_fingerprint=self._dataset.fingerprint,
             commit=current_commit(),
         )
-        record_run(record, self._folder)
+        self._run.begin(record)
         self._resume()
         targets = soft_targets(self._dataset.training, self._recipe.targets)
         epochs = self._recipe.optimisation.epochs
@@ -94,27 +92,28 @@ class Trainer:
 
     def _validate(self) -> float:
         self._averaged.set_weights(self._average.weights)
-        return accuracy_of(self._averaged, self._dataset.validation)
+        split = self._dataset.validation
+        answers = keras_logits(self._averaged, split.images).argmax(axis=1)
+        return float((answers == split.labels).mean())
 
     def _keep(self, epoch: Epoch) -> None:
         self._history += (epoch,)
         if self._best() is epoch:
-            unfinished = self._folder / f"unfinished-{BEST_NAME}"
+            unfinished = self._run.best.with_name("unfinished.keras")
             self._averaged.save(unfinished)
-            unfinished.replace(self._folder / BEST_NAME)
+            unfinished.replace(self._run.best)
         variables = checkpoints.training_variables(self._model)
         state = Checkpoint(
             history=self._history,
             variables=[keras.ops.convert_to_numpy(variable) for variable in variables],
             average=self._average.weights,
         )
-        checkpoints.save(state, self._folder / CHECKPOINT_NAME)
+        checkpoints.save(state, self._run.checkpoint)
 
     def _resume(self) -> None:
-        path = self._folder / CHECKPOINT_NAME
-        if not path.exists():
+        if not self._run.checkpoint.exists():
             return
-        state = checkpoints.load(path)
+        state = checkpoints.load(self._run.checkpoint)
         variables = checkpoints.training_variables(self._model)
         for variable, value in zip(variables, state.variables, strict=True):
             variable.assign(value)
@@ -142,11 +141,3 @@ def compile_model(model: keras.Model, settings: Optimisation, steps: int) -> Non
     # XLA is slower than TensorFlow's own kernels on processors, where this trains.
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile(optimiser, loss, jit_compile=False)
-
-
-def accuracy_of(model: keras.Model, split: Split) -> float:
-    """The share of the split's faces that the model labels as FER2013 does."""
-    logits = model.predict(
-        split.images[..., np.newaxis].astype(np.float32), batch_size=PREDICTION_BATCH, verbose=0
-    )
-    return float((logits.argmax(axis=1) == split.labels).mean())

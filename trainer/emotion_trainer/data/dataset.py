@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 from edge_daemon.emotions import EMOTIONS
-from edge_daemon.inference.bundle import CROP_SIDE
+from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
 from emotion_trainer.errors import DataError

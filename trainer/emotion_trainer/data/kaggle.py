@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from edge_daemon.inference.bundle import CROP_SIDE
+from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
 from emotion_trainer.data.dataset import Dataset, SplitBuilder, parse_emotion

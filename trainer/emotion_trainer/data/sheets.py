@@ -10,7 +10,7 @@ from typing import Final
 
 import cv2
 import numpy as np
-from edge_daemon.inference.bundle import CROP_SIDE
+from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
 from emotion_trainer.data.dataset import (

@@ -24,14 +24,18 @@ def parameters(model: keras.Model) -> int:
 
 def _macs(layer: keras.Layer) -> int:
     if isinstance(layer, layers.Conv2D):
-        positions = math.prod(layer.output.shape[1:3])
-        return int(positions * math.prod(layer.kernel.shape))
+        positions: int = math.prod(layer.output.shape[1:3])
+        return positions * _weights(layer)
     if isinstance(layer, layers.Dense):
-        return math.prod(layer.kernel.shape)
+        return _weights(layer)
     return 0
 
 
 def _parameters(layer: keras.Layer) -> int:
     if isinstance(layer, layers.Conv2D | layers.Dense):
-        return math.prod(layer.kernel.shape) + layer.kernel.shape[-1]
+        return _weights(layer) + int(layer.kernel.shape[-1])
     return 0
+
+
+def _weights(layer: keras.Layer) -> int:
+    return math.prod(map(int, layer.kernel.shape))

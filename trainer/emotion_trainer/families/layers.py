@@ -4,7 +4,7 @@ from typing import Final
 
 import keras
 from edge_daemon.emotions import EMOTIONS
-from edge_daemon.inference.bundle import CROP_SIDE
+from edge_daemon.records import CROP_SIDE
 from keras import layers
 
 # Keras' own default, 0.99, lags behind the weights while the learning rate is high.

@@ -1,0 +1,105 @@
+"""Export to TFLite in integers: int8 kernels, uint8 pixels in, float32 logits out.
+
+Pixels are fed as they are. The input's quantisation has the scale 1 and the zero point 0, so a
+pixel's value is its own code, and the normalisation is part of the graph.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from emotion_trainer.data import Split
+from emotion_trainer.errors import ExportError
+from emotion_trainer.predictions import Faces, keras_logits, tflite_logits
+
+REPRESENTATIVES: Final = 500
+LARGEST_LOSS: Final = 0.005
+PIXELS_AS_THEY_ARE: Final = (1.0, 0)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an int8 file answers beside the model that it comes from, on the same faces."""
+
+    faces: int
+    float_accuracy: float
+    int8_accuracy: float
+    same_answer: float
+
+    def __str__(self) -> str:
+        return (
+            f"accuracy float {self.float_accuracy:.4f}, int8 {self.int8_accuracy:.4f}; "
+            f"same answer on {self.same_answer:.2%} of {self.faces} faces"
+        )
+
+
+def export_int8(model: keras.Model, training: Split, seed: int, path: Path) -> None:
+    """Write the model to `path`, its ranges measured on faces drawn from the training split.
+
+    Raises:
+        ExportError: the converter chose a quantisation of the input that alters pixels.
+
+    """
+    drawn = np.random.default_rng(seed).permutation(len(training))[:REPRESENTATIVES]
+    content = _convert(model, training.images[drawn])
+    details = tf.lite.Interpreter(model_content=content).get_input_details()[0]
+    if details["quantization"] != PIXELS_AS_THEY_ARE:
+        raise ExportError(
+            f"the input's scale and zero point are {details['quantization']}, not "
+            f"{PIXELS_AS_THEY_ARE}; the training faces do not span the grey levels 0 to 255"
+        )
+    path.write_bytes(content)
+
+
+def compare(model: keras.Model, path: Path, split: Split) -> Agreement:
+    """Compare the int8 file with its original on a split.
+
+    Raises:
+        ExportError: it loses more than half a point of accuracy (or, where that is less than
+            two faces, more than two faces), or answers differently in batches and face by face.
+
+    """
+    original = keras_logits(model, split.images).argmax(axis=1)
+    exported = tflite_logits(path, split.images)
+    answers = exported.argmax(axis=1)
+    agreement = Agreement(
+        faces=len(split),
+        float_accuracy=float((original == split.labels).mean()),
+        int8_accuracy=float((answers == split.labels).mean()),
+        same_answer=float((original == answers).mean()),
+    )
+    allowed = max(LARGEST_LOSS, 2 / len(split))
+    if agreement.float_accuracy - agreement.int8_accuracy > allowed:
+        raise ExportError(f"{path}: int8 loses too much: {agreement}")
+    _check_batching(path, split.images[: len(split) // 10 + 1], exported)
+    return agreement
+
+
+def _check_batching(path: Path, faces: Faces, batched: NDArray[np.float32]) -> None:
+    alone = tflite_logits(path, faces, batch=1)
+    if not np.allclose(alone, batched[: len(faces)], atol=1e-5):
+        raise ExportError(f"{path}: answers differently in batches and face by face")
+
+
+def _convert(model: keras.Model, representatives: Faces) -> bytes:
+    def batches() -> Iterator[list[NDArray[np.float32]]]:
+        for face in representatives:
+            yield [face[np.newaxis, ..., np.newaxis].astype(np.float32)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(folder, format="tf_saved_model", verbose=False)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = batches
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.float32
+        content: bytes = converter.convert()
+    return content

@@ -1,0 +1,102 @@
+"""A run's folder: what a training keeps on disk, and what later commands read from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+from pydantic import ValidationError
+
+from emotion_trainer.errors import ExportError, TrainingError
+from emotion_trainer.provenance import RunRecord
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one training."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the latest epoch, from which training goes on."""
+        return self.folder / "checkpoint.npz"
+
+    @property
+    def best(self) -> Path:
+        """The averaged weights of the best epoch, as a Keras model."""
+        return self.folder / "best.keras"
+
+    def exported(self) -> Path:
+        """Where the int8 file is, or will be."""
+        return self.folder / f"{self.record().recipe.name}_int8.tflite"
+
+    def begin(self, record: RunRecord) -> None:
+        """Create the folder and write the record, unless they are there already.
+
+        Raises:
+            TrainingError: the folder holds a run of another recipe or other data.
+
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._record.exists():
+            self._record.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        elif not self.record().is_same_training(record):
+            raise TrainingError(
+                f"{self.folder}: holds a run of another recipe or other data; "
+                "remove it, or give another --run folder"
+            )
+
+    def record(self) -> RunRecord:
+        """What the training is made of.
+
+        Raises:
+            TrainingError: the folder holds no run, or its record is damaged.
+
+        """
+        try:
+            return RunRecord.model_validate_json(self._record.read_bytes())
+        except OSError as error:
+            raise TrainingError(f"{self._record}: cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            raise TrainingError(
+                f"{self._record}: is damaged, or of another version of the trainer"
+            ) from error
+
+    def best_model(self) -> keras.Model:
+        """The model of the best epoch.
+
+        Raises:
+            TrainingError: no epoch was finished, or the file is damaged.
+
+        """
+        return load_keras(self.best)
+
+    def require_exported(self) -> Path:
+        """The int8 file.
+
+        Raises:
+            ExportError: the run was not exported since its best epoch.
+
+        """
+        path = self.exported()
+        if not path.exists() or path.stat().st_mtime < self.best.stat().st_mtime:
+            raise ExportError(f"{path}: is missing or older than the weights; export the run first")
+        return path
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "run.json"
+
+
+def load_keras(path: Path) -> keras.Model:
+    """Load a `.keras` file.
+
+    Raises:
+        TrainingError: it is missing or damaged.
+
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(f"{path}: cannot be loaded: {reason}") from error
