@@ -1,4 +1,4 @@
-"""The seven emotions, in FER2013's order: the one place that fixes the column order of every model."""
+"""The seven emotions, in FER2013's order, which is the column order of every model."""
 
 from typing import Final
 

@@ -1,0 +1,54 @@
+"""Sources of frames. `source_from` is their registry: it knows which one a user's words mean."""
+
+from pathlib import Path
+
+from edge_daemon.capture.base import Picture, Reader, Source
+from edge_daemon.capture.picamera import PiCamera
+from edge_daemon.capture.pictures import SUFFIXES, PictureFile, PictureFolder
+from edge_daemon.capture.video_device import NetworkStream, VideoDevice
+from edge_daemon.capture.video_file import VideoFile
+from edge_daemon.errors import SourceError
+
+__all__ = ["Picture", "Reader", "Source", "source_from"]
+
+
+def source_from(
+    spec: str,
+    size: tuple[int, int] = (1280, 720),
+    fps: float = 30.0,
+    reduced_width: int | None = None,
+) -> Source:
+    """The source that `spec` names, not yet open.
+
+    Args:
+        spec: `picamera` or `picamera:N`, `/dev/videoN` or `N`, `rtsp://…` or `http(s)://…`,
+            a video file, a picture, or a folder of pictures.
+        size: width and height asked of a camera, in pixels.
+        fps: frames a second asked of a camera.
+        reduced_width: width of the smaller picture that a Pi camera gives beside the full one.
+
+    Raises:
+        SourceError: there is no such file or folder.
+    """
+    if spec == "picamera" or spec.startswith("picamera:"):
+        return PiCamera(_camera_number(spec), size, fps, reduced_width)
+    if spec.isdecimal() or spec.startswith("/dev/"):
+        return VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)
+    if spec.startswith(("rtsp://", "rtsps://", "http://", "https://")):
+        return NetworkStream(spec)
+    return _file_source(Path(spec))
+
+
+def _camera_number(spec: str) -> int:
+    number = spec.partition(":")[2] or "0"
+    if not number.isdecimal():
+        raise SourceError(f"{spec}: the camera's number must be a whole number, as in picamera:1")
+    return int(number)
+
+
+def _file_source(path: Path) -> Source:
+    if path.is_dir():
+        return PictureFolder(path)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file, folder or camera")
+    return PictureFile(path) if path.suffix.lower() in SUFFIXES else VideoFile(path)

@@ -1,20 +1,21 @@
-"""The model bundle's manifest, `bundle.json`: what it must say, and that the files are what it says.
+"""The model bundle's manifest, `bundle.json`: what it says, and that the files are as it says.
 
 The trainer writes manifests through these classes and the daemon reads them through the same,
 so the two cannot drift apart.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from edge_daemon.checksum import sha256_of
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
+from edge_daemon.records import CROP_SIDE
+from edge_daemon.validation import reason
 
 MANIFEST_NAME: Final = "bundle.json"
-CROP_SIDE: Final = 48
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -33,7 +34,9 @@ class InputSpec(_Entry):
     @classmethod
     def _is_the_crop(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         if shape != (CROP_SIDE, CROP_SIDE, 1):
-            raise ValueError(f"must be [{CROP_SIDE}, {CROP_SIDE}, 1], the crop that the daemon cuts")
+            raise ValueError(
+                f"must be [{CROP_SIDE}, {CROP_SIDE}, 1], the crop that the daemon cuts"
+            )
         return shape
 
 
@@ -98,12 +101,6 @@ class Bundle(_Entry):
         return labels
 
 
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256 as lower-case hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def read_bundle(folder: Path) -> Bundle:
     """Read `folder/bundle.json` and check every member file against it.
 
@@ -141,6 +138,6 @@ def _check_file(path: Path, expected: str) -> None:
 
 def _problems(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg']}"
-        for problem in error.errors()
+        f"{'.'.join(map(str, details['loc'])) or 'the file'}: {reason(details)}"
+        for details in error.errors()
     )

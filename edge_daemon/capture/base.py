@@ -1,0 +1,55 @@
+"""What a source of frames is."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_daemon.records import Image
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a reader reads: pixels, and where they stand in the source's time."""
+
+    bgr: Image
+    """BGR uint8 [H, W, 3]."""
+    stream_time: float | None = None
+    """Seconds from the source's start; None for a camera, whose time is now."""
+    scene: int = 0
+    """Changes when the picture has nothing to do with the one before it."""
+    reduced: Image | None = None
+    """The same picture made smaller by the camera, where it does that: BGR uint8."""
+
+
+class Reader(Protocol):
+    """A source that is open."""
+
+    def read(self) -> Picture | None:
+        """The next picture, or None at the source's end.
+
+        Raises:
+            SourceLost: a live source gives no more pictures.
+            SourceError: the source is damaged.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the device or file. May be called more than once."""
+        ...
+
+
+class Source(Protocol):
+    """Where pictures come from, not yet open."""
+
+    name: str
+    """As the user named it."""
+    live: bool
+    """Whether pictures come at the world's pace; if not, each counts and none may be dropped."""
+
+    def open(self) -> Reader:
+        """Open it; a live source may be opened again after a loss.
+
+        Raises:
+            SourceLost: a live source is not there now.
+            SourceError: there is no such source, or it is of no use.
+        """
+        ...

@@ -1,0 +1,189 @@
+"""The command line.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration. An error is one line on standard
+error; `--debug` adds the traceback.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+from edge_daemon import __version__
+from edge_daemon.config import KeyPath, Settings, load_settings
+from edge_daemon.errors import EdgeDaemonError, SettingsError
+
+PROGRAM: Final = "edge-daemon"
+COMMANDS: Final = ("run", "models", "config")
+
+CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
+
+FLAGS: Final[dict[str, KeyPath]] = {
+    "source": ("source",),
+    "sink": ("sink",),
+    "detector": ("detection", "detector"),
+    "detector_model": ("detection", "model"),
+    "bundle": ("inference", "bundle"),
+    "threads": ("inference", "threads"),
+    "log_level": ("log_level",),
+}
+"""Flags that have a name of their own, and the settings they set."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error here."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see '{self.prog} --help'")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program: run a command and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(_with_command(words))
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except EdgeDaemonError as error:
+        if "--debug" in words:
+            logging.getLogger(__name__).exception("traceback, as asked for by --debug")
+        for line in str(error).splitlines():
+            print(f"{PROGRAM}: {line}", file=sys.stderr)
+        return error.exit_code
+
+
+def _with_command(words: list[str]) -> list[str]:
+    """`run` goes without saying."""
+    named = bool(words) and (words[0] in COMMANDS or words[0] in ("-h", "--help", "--version"))
+    return words if named else ["run", *words]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog=PROGRAM, description=sys.modules["edge_daemon"].__doc__)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    common = _common_options()
+    run = commands.add_parser("run", parents=[common], help="run the pipeline (the default)")
+    run.set_defaults(command=_run)
+    config = commands.add_parser(
+        "config", parents=[common], help="print the settings in force, or an example file"
+    )
+    config.add_argument("--example", action="store_true", help="print a commented example file")
+    config.set_defaults(command=_config)
+    models = commands.add_parser(
+        "models", parents=[common], help="list the model bundle, or fetch a face detector"
+    )
+    models.add_argument("action", nargs="?", choices=["list", "fetch"], default="list")
+    models.add_argument("detector", nargs="?", choices=["yunet"], help="what to fetch")
+    models.add_argument("--url", help="fetch it from here instead (its checksum stays the same)")
+    models.set_defaults(command=_models)
+    return parser
+
+
+def _common_options() -> _Parser:
+    common = _Parser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
+    common.add_argument("--source", metavar="SPEC", help="camera, stream, video, picture or folder")
+    common.add_argument("--sink", metavar="mqtt|jsonl", help="where results go")
+    common.add_argument("--detector", metavar="auto|haar|yunet", help="what finds faces")
+    common.add_argument("--detector-model", metavar="FILE", help="the detector's own model file")
+    common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
+    common.add_argument("--threads", metavar="N", help="threads of the models and the detector")
+    common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    common.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="any setting, such as mqtt.host=broker.local",
+    )
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    return common
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    environment = {key: value for key, value in os.environ.items() if key != CONFIG_VARIABLE}
+    named = os.environ.get(CONFIG_VARIABLE)
+    file = options.config or (Path(named) if named else None)
+    flags = {path: value for name, path in FLAGS.items() if (value := getattr(options, name, None))}
+    return load_settings(file, environment, flags | _assignments(options.set))
+
+
+def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
+    assignments: dict[KeyPath, object] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {word}: must be KEY=VALUE, such as mqtt.host=broker.local")
+        assignments[tuple(key.split("."))] = value
+    return assignments
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    _quieten_libraries()
+    from edge_daemon import daemon, logs  # brings OpenCV, which reads its log levels when it loads
+
+    logs.configure_logging(settings.log_level)
+    if daemon.run(settings):
+        # Leaving in the usual way would have hung threads run through a dying interpreter.
+        sys.stderr.flush()
+        os._exit(0)
+    return 0
+
+
+def _config(options: argparse.Namespace) -> int:
+    from edge_daemon import config_text
+
+    print(
+        config_text.example() if options.example else config_text.effective(_settings(options)),
+        end="",
+    )
+    return 0
+
+
+def _models(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if options.action == "list":
+        return _list_models(settings)
+    if options.detector is None:
+        raise SettingsError("models fetch: say what to fetch: yunet")
+    from edge_daemon.detection.download import YUNET, fetch
+
+    print(fetch(YUNET, settings.state_dir, options.url))
+    return 0
+
+
+def _list_models(settings: Settings) -> int:
+    from edge_daemon.detection.download import YUNET
+    from edge_daemon.inference.bundle import read_bundle
+    from edge_daemon.inference.ensemble import bundled_models
+
+    folder = settings.inference.bundle or bundled_models()
+    bundle = read_bundle(folder)
+    print(f"bundle {bundle.bundle_id} of {bundle.created:%Y-%m-%d} in {folder}")
+    for member in bundle.members:
+        size = (folder / member.file).stat().st_size
+        print(
+            f"  {member.file}: {member.family}, {member.quantisation}, {size / 1e6:.2f} MB, "
+            f"{member.mmac:.1f} MMAC, {100 * member.metrics.accuracy:.1f} % on "
+            f"{member.metrics.split}, weight {member.weight:.2f}, sha256 {member.sha256[:12]}"
+        )
+    ensemble = bundle.ensemble.metrics
+    print(f"  ensemble: {100 * ensemble.accuracy:.1f} % on {ensemble.split}")
+    fetched = settings.state_dir / YUNET.file
+    print(f"detector yunet: {fetched if fetched.is_file() else 'not fetched'}")
+    return 0
+
+
+def _quieten_libraries() -> None:
+    """Their notes on standard error would stand between our lines; a user's own choice stays."""
+    for variable, value in {
+        "OPENCV_LOG_LEVEL": "ERROR",
+        "OPENCV_FFMPEG_LOGLEVEL": "-8",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }.items():
+        os.environ.setdefault(variable, value)

@@ -1,0 +1,307 @@
+"""Settings: one model, filled from a TOML file, then the environment, then the command line.
+
+Each later layer wins over the earlier. Whatever is wrong, in any layer, is found in one go.
+"""
+
+import difflib
+import os
+import socket
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from edge_daemon.errors import SettingsError
+from edge_daemon.validation import reason
+
+ENVIRONMENT_PREFIX: Final = "EDGE_DAEMON_"
+NESTING: Final = "__"
+SYSTEM_CONFIG: Final = Path("/etc/edge-daemon/config.toml")
+
+KeyPath = tuple[str, ...]
+"""Where a setting stands: its section, if it is in one, and its key."""
+
+Layer = Iterator[tuple[KeyPath, object, str]]
+"""Settings from one place: path, value, and where it was said."""
+
+DetectorName = Literal["auto", "haar", "yunet"]
+
+Positive = Annotated[float, Field(gt=0)]
+Duration = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def default_state_dir() -> Path:
+    """Where to keep files: systemd's choice for a service, else the user's state folder."""
+    if directory := os.environ.get("STATE_DIRECTORY"):
+        return Path(directory.partition(":")[0])
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "edge-daemon"
+
+
+def default_device_id() -> str:
+    """The host's name, without what a topic may not hold."""
+    name = socket.gethostname().partition(".")[0]
+    return (
+        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+        or "device"
+    )
+
+
+class Section(BaseModel):
+    """Settings that belong together; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CaptureSettings(Section):
+    """Cameras."""
+
+    width: int = Field(1280, ge=16, le=8192, description="Width asked of a camera, in pixels.")
+    height: int = Field(720, ge=16, le=8192, description="Height asked of a camera, in pixels.")
+    fps: float = Field(
+        15.0, gt=0, le=240, description="Frames a second taken from a camera at most."
+    )
+    read_timeout: Positive = Field(
+        10.0,
+        description="Seconds after which a hanging read is given up, and the camera opened anew.",
+    )
+
+
+class DetectionSettings(Section):
+    """Finding faces."""
+
+    detector: DetectorName = Field(
+        "auto", description="haar, yunet, or auto: YuNet where its file is there, else Haar."
+    )
+    model: Path | None = Field(
+        None, description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar."
+    )
+    max_side: int = Field(
+        640,
+        ge=64,
+        le=8192,
+        description="Larger pictures are reduced to this longer side, in pixels, before detection.",
+    )
+    min_score: Share = Field(0.7, description="The least score of a face, 0 to 1 (YuNet).")
+    min_size: int = Field(
+        24, ge=8, description="Side of the smallest face to look for, in pixels as detected (Haar)."
+    )
+
+
+class QualitySettings(Section):
+    """Which faces are good enough for an emotion; others are published as seen, with the reason."""
+
+    min_face: Duration = Field(20.0, description="Least side of a face's crop, in frame pixels.")
+    min_sharpness: Duration = Field(
+        0.004,
+        description="Least variance of the crop's Laplacian, as a part of the crop's variance.",
+    )
+    max_turn: Positive = Field(
+        0.6,
+        description="Most turn of a head: the nose's way from the eyes' middle, in eye distances.",
+    )
+
+
+class TrackingSettings(Section):
+    """Following faces."""
+
+    memory: Duration = Field(
+        2.0, description="Seconds for which a face out of sight may come back as the same."
+    )
+
+
+class InferenceSettings(Section):
+    """Reading emotions."""
+
+    bundle: Path | None = Field(
+        None, description="Folder of a model bundle; unset: the bundled one."
+    )
+    threads: int = Field(1, ge=1, le=64, description="Threads of the models and of the detector.")
+
+
+class SmoothingSettings(Section):
+    """Steadying emotions over time."""
+
+    time_constant: Duration = Field(
+        0.5, description="Seconds after which a change is through to 63 %; 0: no smoothing."
+    )
+    uncertain_below: Share = Field(
+        0.4, description="Confidence under which an emotion is flagged as uncertain."
+    )
+
+
+class EventSettings(Section):
+    """What counts as an event."""
+
+    appear_after: Duration = Field(
+        0.5, description="Seconds for which a face must be followed before it has appeared."
+    )
+    margin: Share = Field(0.1, description="By how much in probability a new emotion must lead …")
+    dwell: Duration = Field(0.6, description="… and for how many seconds.")
+
+
+class MqttSettings(Section):
+    """The broker."""
+
+    host: str = Field("localhost", min_length=1, description="Name or address of the broker.")
+    port: int = Field(1883, ge=1, le=65535, description="Its port.")
+    username: str | None = Field(None, description="User name; unset: anonymous.")
+    password_file: Path | None = Field(
+        None, description="A file with the password in its first line; never the password itself."
+    )
+    keepalive: int = Field(30, ge=5, le=65535, description="Seconds between two signs of life.")
+    base_topic: str = Field(
+        "edge-daemon", pattern=r"^[^+#\x00]+$", description="What all topics begin with."
+    )
+    rate: float = Field(
+        5.0,
+        gt=0,
+        le=1000,
+        description="Results a second at most; a result with an event always goes.",
+    )
+
+
+class Settings(Section):
+    """All settings. The defaults run a clip on a fresh machine."""
+
+    source: str = Field(
+        "picamera",
+        min_length=1,
+        description="picamera, /dev/videoN, N, rtsp://…, a video, a picture, or a folder of them.",
+    )
+    sink: Literal["mqtt", "jsonl"] = Field(
+        "mqtt", description="mqtt, or jsonl: lines of JSON on standard output."
+    )
+    device_id: str = Field(
+        default_factory=default_device_id,
+        pattern=r"^[A-Za-z0-9_-]+$",
+        description="This device's name in topics; unset: the host's name.",
+    )
+    state_dir: Path = Field(
+        default_factory=default_state_dir,
+        description="Folder for what is kept, such as detectors; unset: the system's usual place.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important messages to log."
+    )
+    capture: CaptureSettings = CaptureSettings()
+    detection: DetectionSettings = DetectionSettings()
+    quality: QualitySettings = QualitySettings()
+    tracking: TrackingSettings = TrackingSettings()
+    inference: InferenceSettings = InferenceSettings()
+    smoothing: SmoothingSettings = SmoothingSettings()
+    events: EventSettings = EventSettings()
+    mqtt: MqttSettings = MqttSettings()
+
+
+def load_settings(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[KeyPath, object] | None = None,
+) -> Settings:
+    """Read all layers and check them.
+
+    Args:
+        file: a TOML file; without, the system's own where it exists.
+        environment: variables such as EDGE_DAEMON_MQTT__HOST for mqtt.host.
+        flags: values from the command line, by path.
+
+    Raises:
+        SettingsError: with one line for each problem.
+    """
+    file = file or (SYSTEM_CONFIG if SYSTEM_CONFIG.is_file() else None)
+    layers = [
+        *_from_file(file),
+        *_from_environment(environment or {}),
+        *((path, value, "command line") for path, value in (flags or {}).items()),
+    ]
+    tree: dict[str, Any] = {}
+    origins: dict[KeyPath, str] = {}
+    for path, value, origin in layers:
+        _plant(tree, path, value)
+        origins[path] = origin
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        problems = (_problem(details, origins) for details in error.errors())
+        raise SettingsError(*problems) from error
+
+
+def _from_file(file: Path | None) -> Layer:
+    if file is None:
+        return
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not valid TOML: {error}") from error
+    for path, value in _leaves(content):
+        yield path, value, str(file)
+
+
+def _from_environment(environment: Mapping[str, str]) -> Layer:
+    for name, value in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            path = tuple(name.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTING))
+            yield path, value, name
+
+
+def _leaves(tree: Mapping[str, object], parent: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*parent, key))
+        else:
+            yield (*parent, key), value
+
+
+def _plant(tree: dict[str, Any], path: KeyPath, value: object) -> None:
+    for key in path[:-1]:
+        branch = tree.get(key)
+        if not isinstance(branch, dict):
+            branch = tree[key] = {}
+        tree = branch
+    tree[path[-1]] = value
+
+
+def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
+    """One line: the key's path, what is wrong with it, and where it was said."""
+    path = tuple(map(str, details["loc"]))
+    key = ".".join(path)
+    if details["type"] == "extra_forbidden":
+        said = f"{key}: no such setting{_suggestion(path)}"
+    else:
+        said = f"{key}: {details['input']!r} is not possible: it {reason(details)}"
+    origin = next(where for known, where in origins.items() if known[: len(path)] == path)
+    return f"{said} ({origin})"
+
+
+def _suggestion(path: KeyPath) -> str:
+    """The known name nearest to an unknown one: of its own section, else of any."""
+    siblings = [".".join(name) for name in _names() if name[:-1] == path[:-1]]
+    near = difflib.get_close_matches(".".join(path), siblings, n=1)
+    elsewhere = [".".join(name) for name in _names() if name[-1] == path[-1]]
+    found = near or elsewhere
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _names(model: type[Section] = Settings, parent: KeyPath = ()) -> Iterator[KeyPath]:
+    """The paths of all settings and sections, in the order in which they are declared."""
+    inner = subsections(model)
+    for key in model.model_fields:
+        yield (*parent, key)
+        if key in inner:
+            yield from _names(inner[key], (*parent, key))
+
+
+def subsections(model: type[Section]) -> dict[str, type[Section]]:
+    """The sections of a model, by key."""
+    return {
+        key: field.annotation
+        for key, field in model.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }

@@ -1,0 +1,65 @@
+"""Settings as text: a commented example file, and what is in force."""
+
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from pydantic.fields import FieldInfo
+
+from edge_daemon.config import Section, Settings, subsections
+from edge_daemon.redaction import without_password
+
+WIDTH: Final = 88
+
+INTRODUCTION: Final = """\
+# edge-daemon: all settings, with their defaults.
+# Take the mark off a line and change it. The environment wins over this file
+# (EDGE_DAEMON_MQTT__HOST for host in [mqtt]), the command line over both.
+"""
+
+
+def example() -> str:
+    """A configuration file with every setting, each explained and commented out at its default."""
+    return INTRODUCTION + "\n".join(_example_lines(Settings)) + "\n"
+
+
+def effective(settings: Settings) -> str:
+    """The settings in force, as TOML; what could be secret is masked."""
+    shown = settings.model_copy(update={"source": without_password(settings.source)})
+    return "\n".join(_effective_lines(shown)) + "\n"
+
+
+def _example_lines(model: type[Section]) -> Iterator[str]:
+    for key, field in _plain_fields(model):
+        yield ""
+        yield from textwrap.wrap(
+            field.description or "", WIDTH, initial_indent="# ", subsequent_indent="# "
+        )
+        default = None if field.default_factory else field.default
+        yield f"#{key} = {_toml(default)}" if default is not None else f'#{key} = ""'
+    for key, section in subsections(model).items():
+        yield f"\n[{key}]"
+        yield f"# {section.__doc__}"
+        yield from _example_lines(section)
+
+
+def _effective_lines(settings: Section) -> Iterator[str]:
+    for key, _ in _plain_fields(type(settings)):
+        value = getattr(settings, key)
+        if value is not None:
+            yield f"{key} = {_toml(value)}"
+    for key in subsections(type(settings)):
+        yield f"\n[{key}]"
+        yield from _effective_lines(getattr(settings, key))
+
+
+def _plain_fields(model: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
+    sections = subsections(model)
+    return ((key, field) for key, field in model.model_fields.items() if key not in sections)
+
+
+def _toml(value: object) -> str:
+    """A scalar as TOML, whose strings, numbers and booleans are written as in JSON."""
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)

@@ -1,0 +1,100 @@
+"""Fetches detector models that this project may not carry, and checks what it gets."""
+
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from edge_daemon.checksum import sha256_of
+from edge_daemon.errors import DetectorError
+
+TIMEOUT: Final = 20.0
+"""Seconds without a byte before the server is given up."""
+
+CHUNK: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class DetectorModel:
+    """A published model file."""
+
+    file: str
+    url: str
+    sha256: str
+    size: int
+    """Bytes."""
+    licence: str
+
+
+YUNET: Final = DetectorModel(
+    file="face_detection_yunet_2023mar.onnx",
+    url=(
+        "https://github.com/opencv/opencv_zoo/raw/main/models/"
+        "face_detection_yunet/face_detection_yunet_2023mar.onnx"
+    ),
+    sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+    size=232_589,
+    licence="MIT",
+)
+
+
+def fetch(model: DetectorModel, folder: Path, url: str | None = None) -> Path:
+    """Bring a model into `folder`, unless it is there already; what was begun is taken up again.
+
+    Proxies are taken from the environment, as usual (`https_proxy`, `no_proxy`).
+
+    Raises:
+        DetectorError: it cannot be downloaded or written, or it is not the file that it should be.
+    """
+    target = folder / model.file
+    if target.is_file() and sha256_of(target) == model.sha256:
+        return target
+    part = folder / f"{model.file}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(url or model.url, part, model.size)
+    except (OSError, HTTPException) as error:
+        raise DetectorError(f"{url or model.url}: cannot be fetched: {_cause(error)}") from error
+    _accept(model, part, target)
+    return target
+
+
+def _download(url: str, part: Path, size: int) -> None:
+    """Append to `part` what it lacks."""
+    begun = part.stat().st_size if part.exists() else 0
+    if begun >= size:
+        part.unlink()
+        begun = 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
+        resumed = begun > 0 and response.status == 206
+        with part.open("ab" if resumed else "wb") as file:
+            _copy(response, file, size - (begun if resumed else 0))
+
+
+def _copy(response: HTTPResponse, file: BinaryIO, most: int) -> None:
+    """Copy the answer; a server that sends more than the file's size is cut short."""
+    while most >= 0 and (chunk := response.read(CHUNK)):
+        file.write(chunk)
+        most -= len(chunk)
+
+
+def _accept(model: DetectorModel, part: Path, target: Path) -> None:
+    found = part.stat().st_size
+    if found < model.size:
+        raise DetectorError(
+            f"{part}: {found} of {model.size} bytes arrived; fetch again to take it up from there"
+        )
+    if sha256_of(part) != model.sha256:
+        part.unlink()
+        raise DetectorError(
+            f"{target.name}: what was sent is another file (wrong sha256); nothing was kept"
+        )
+    part.replace(target)
+
+
+def _cause(error: Exception) -> str:
+    reason = getattr(error, "reason", None)
+    return str(reason or error)

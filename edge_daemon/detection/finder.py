@@ -1,0 +1,57 @@
+"""The detection step: from a frame to its faces, each with its crop."""
+
+import cv2
+import numpy as np
+
+from edge_daemon.detection.base import Detector
+from edge_daemon.detection.crop import crop_side, crop_transform, cut_crop
+from edge_daemon.detection.quality import QualityLimits, judge
+from edge_daemon.records import Box, Detection, Face, FoundFaces, Frame, Image
+
+
+class FaceFinder:
+    """Looks for faces in a reduced picture and cuts their crops from the full one.
+
+    Args:
+        detector: what finds them.
+        max_side: the longer side of the picture that the detector gets, in pixels.
+        limits: what a face must have to be scored.
+    """
+
+    def __init__(self, detector: Detector, max_side: int, limits: QualityLimits) -> None:
+        self._detector = detector
+        self._max_side = max_side
+        self._limits = limits
+
+    def __call__(self, frame: Frame) -> FoundFaces:
+        picture = self._reduced(frame)
+        scale = frame.width / picture.shape[1]
+        found = (enlarged(detection, scale) for detection in self._detector.detect(picture))
+        return FoundFaces(frame, tuple(self._face(frame, detection) for detection in found))
+
+    def _reduced(self, frame: Frame) -> Image:
+        if frame.reduced is not None:
+            return frame.reduced
+        scale = self._max_side / max(frame.width, frame.height)
+        if scale >= 1:
+            return frame.bgr
+        size = (round(frame.width * scale), round(frame.height * scale))
+        return np.asarray(cv2.resize(frame.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _face(self, frame: Frame, detection: Detection) -> Face:
+        framing = self._detector.framing
+        crop = cut_crop(frame.grey, crop_transform(detection, framing))
+        side = crop_side(detection, framing)
+        return Face(detection, crop, judge(side, crop, detection.landmarks, self._limits))
+
+
+def enlarged(detection: Detection, scale: float) -> Detection:
+    """The detection in a picture `scale` times as large."""
+    if scale == 1:
+        return detection
+    landmarks = detection.landmarks
+    return Detection(
+        Box(*(scale * value for value in detection.box)),
+        detection.score,
+        None if landmarks is None else landmarks * np.float32(scale),
+    )

@@ -1,0 +1,61 @@
+"""OpenCV's Haar cascade (Viola and Jones, 2001): always there, and weak on faces that turn away."""
+
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from edge_daemon.detection.base import Framing
+from edge_daemon.errors import DetectorError
+from edge_daemon.records import Box, Detection, Image
+
+CASCADE: Final = "haarcascade_frontalface_default.xml"
+
+SCALE_STEP: Final = 1.1
+MIN_NEIGHBOURS: Final = 5
+
+
+class HaarDetector:
+    """Frontal faces by a boosted cascade.
+
+    Args:
+        min_size: side of the smallest face to look for, in pixels of the picture.
+        cascade: a cascade file in OpenCV's XML; by default the one that OpenCV brings.
+
+    Raises:
+        DetectorError: the file is not a cascade.
+    """
+
+    name = "haar"
+    framing = Framing(x=0.005, y=0.005, width=0.984, height=0.984)
+
+    def __init__(self, min_size: int, cascade: Path | None = None) -> None:
+        path = cascade or Path(cv2.__file__).parent / "data" / CASCADE
+        self._min_size = (min_size, min_size)
+        try:
+            self._cascade = cv2.CascadeClassifier(str(path))
+        except (cv2.error, SystemError) as error:
+            raise DetectorError(f"{path}: not a Haar cascade") from error
+        if self._cascade.empty():
+            raise DetectorError(f"{path}: not a Haar cascade, or not there")
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        grey = cv2.equalizeHist(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))
+        boxes, _, weights = self._cascade.detectMultiScale3(
+            grey,
+            scaleFactor=SCALE_STEP,
+            minNeighbors=MIN_NEIGHBOURS,
+            minSize=self._min_size,
+            outputRejectLevels=True,
+        )
+        return [
+            Detection(Box(*map(float, box)), _score(weight))
+            for box, weight in zip(boxes, np.ravel(weights), strict=True)
+        ]
+
+
+def _score(weight: float) -> float:
+    """A cascade's weight has no upper end; this puts it between 0 and 1 and keeps the order."""
+    positive = max(0.0, float(weight))
+    return positive / (1 + positive)

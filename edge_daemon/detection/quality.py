@@ -1,0 +1,62 @@
+"""Whether a face shows enough to be read: large enough, sharp enough, turned to the camera."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from edge_daemon.records import Image, Landmarks, Unscored
+
+
+@dataclass(frozen=True)
+class QualityLimits:
+    """What a face must have to be scored."""
+
+    min_face: float
+    """Side of the crop in the frame, in pixels."""
+    min_sharpness: float
+    """See `sharpness`."""
+    max_turn: float
+    """See `turn`."""
+
+
+def judge(
+    side: float, crop: Image, landmarks: Landmarks | None, limits: QualityLimits
+) -> Unscored | None:
+    """The first reason not to score a face, if there is one.
+
+    Args:
+        side: side of the crop in the frame, in pixels.
+        crop: grey uint8 [48, 48].
+        landmarks: where the detector gives them; without, a profile cannot be told.
+        limits: what is asked of a face.
+    """
+    if side < limits.min_face:
+        return Unscored.TOO_SMALL
+    if sharpness(crop) < limits.min_sharpness:
+        return Unscored.TOO_BLURRED
+    if landmarks is not None and turn(landmarks) > limits.max_turn:
+        return Unscored.PROFILE
+    return None
+
+
+def sharpness(crop: Image) -> float:
+    """Variance of the Laplacian (Pech-Pacheco et al., 2000) as a part of the crop's own variance.
+
+    The division takes the light out of it: a dim face is not a blurred one.
+    """
+    variance = float(np.var(crop))
+    return float(np.var(cv2.Laplacian(crop, cv2.CV_32F))) / max(variance, 1.0)
+
+
+def turn(landmarks: Landmarks) -> float:
+    """How far a head is turned aside: the nose's way from the eyes' middle, in eye distances.
+
+    0 is straight at the camera; near 0.5 the nose stands below one eye; a profile is above.
+    """
+    right_eye, left_eye, nose = landmarks[0], landmarks[1], landmarks[2]
+    axis = left_eye - right_eye
+    squared = float(axis @ axis)
+    if squared == 0.0:
+        return float("inf")
+    return abs(float((nose - (right_eye + left_eye) / 2) @ axis)) / squared

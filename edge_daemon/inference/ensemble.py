@@ -1,0 +1,110 @@
+"""The ensemble: several models' answers as one calibrated distribution."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.inference.bundle import Bundle, Member, read_bundle
+from edge_daemon.inference.runtime import BatchModel
+from edge_daemon.records import CROP_SIDE, Image
+
+BATCH_SIZES: Final = (1, 2, 4, 8)
+
+
+class EmotionEnsemble:
+    """Reads emotions in face crops. Made by `load`.
+
+    Not for several threads at once: the models' memory is used again in each call.
+    """
+
+    def __init__(self, bundle: Bundle, folder: Path, threads: int) -> None:
+        self.bundle = bundle
+        self._members = [_BatchedMember(member, folder, threads) for member in bundle.members]
+        weights = np.array([member.weight for member in bundle.members], np.float32)
+        self._weights = weights / weights.sum()
+
+    @classmethod
+    def load(cls, folder: Path | str | None = None, threads: int = 1) -> Self:
+        """Read a model bundle and make it ready.
+
+        Args:
+            folder: where `bundle.json` lies; by default the bundled models.
+            threads: how many threads each model's kernels use.
+
+        Raises:
+            BundleError: the bundle is missing, damaged, or not of the form this version reads.
+        """
+        place = bundled_models() if folder is None else Path(folder)
+        return cls(read_bundle(place), place, threads)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def predict(self, faces: Image) -> NDArray[np.float32]:
+        """The probabilities of the emotions in each face.
+
+        Args:
+            faces: grey uint8 [N, 48, 48], framed as FER2013's; N may be 0.
+
+        Returns:
+            float32 [N, 7] in the order of EMOTIONS; each row sums to 1.
+
+        Raises:
+            ValueError: the array is of another type or shape.
+        """
+        if faces.dtype != np.uint8 or faces.ndim != 3 or faces.shape[1:] != (CROP_SIDE, CROP_SIDE):
+            raise ValueError(
+                f"faces must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}], "
+                f"not {faces.dtype} {list(faces.shape)}"
+            )
+        mixed = np.zeros((len(faces), len(EMOTIONS)), np.float32)
+        for weight, member in zip(self._weights, self._members, strict=True):
+            mixed += weight * log_softmax(member.logits(faces))
+        calibrated: NDArray[np.float32] = np.exp(
+            log_softmax(mixed / np.float32(self.bundle.ensemble.temperature))
+        )
+        return calibrated
+
+
+def bundled_models() -> Path:
+    """Where the models that came along lie: in the package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithms of the softmax over the last axis, without overflow."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    result: NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+class _BatchedMember:
+    """One member, with an interpreter for each batch size, built when it is first needed."""
+
+    def __init__(self, member: Member, folder: Path, threads: int) -> None:
+        self._path = folder / member.file
+        self._threads = threads
+        self._models = {1: BatchModel(self._path, 1, threads)}
+
+    def logits(self, faces: Image) -> NDArray[np.float32]:
+        """float32 [N, 7] for uint8 [N, 48, 48]."""
+        parts = [self._model(len(part)).logits(part) for part in _batches(faces)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS)), np.float32)
+
+    def _model(self, count: int) -> BatchModel:
+        size = next(size for size in BATCH_SIZES if size >= count)
+        if size not in self._models:
+            self._models[size] = BatchModel(self._path, size, self._threads)
+        return self._models[size]
+
+
+def _batches(faces: Image) -> Iterator[Image]:
+    largest = BATCH_SIZES[-1]
+    for start in range(0, len(faces), largest):
+        yield faces[start : start + largest]

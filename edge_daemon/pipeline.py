@@ -1,0 +1,375 @@
+"""Threads, and how work goes from one to the next. No other file of this package starts a thread.
+
+A `Pipeline` is a capture worker, a chain of stages, and services beside them, each in one named
+thread. A `Mailbox` of one slot stands between two neighbours. The thread that calls `run`
+supervises: it ends everything when a worker fails, when one is stuck, or when it is told to stop.
+"""
+
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from edge_daemon.clock import Clock, SystemClock
+from edge_daemon.errors import PipelineError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Step = Callable[[Any], Any]
+"""Takes one item, returns the next stage's item."""
+
+SUPERVISION_INTERVAL: Final = 0.25
+"""Seconds between two looks for stuck workers."""
+
+STOP_TIMEOUT: Final = 1.5
+"""Seconds in which all threads are to end; a process is to be gone 2 s after SIGTERM."""
+
+MAX_HUNG_READERS: Final = 2
+"""Capture threads that may be lost in a read that never returns, before the process gives up."""
+
+
+class Closed(Exception):
+    """Raised when a mailbox has no more items and never will."""
+
+
+class Mailbox(Generic[T]):
+    """Hands the newest item from one thread to another.
+
+    Either the latest wins (a full slot is overwritten, and the loss counted), or, when
+    `lossless`, the sender waits until the slot is free.
+    """
+
+    def __init__(self, *, lossless: bool) -> None:
+        self.dropped = 0
+        self._lossless = lossless
+        self._slot: list[T] = []
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, item: T) -> None:
+        """Leave an item. Does nothing once the mailbox is closed."""
+        with self._changed:
+            if self._lossless:
+                self._changed.wait_for(lambda: not self._slot or self._closed)
+            if self._closed:
+                return
+            self.dropped += len(self._slot)
+            self._slot[:] = [item]
+            self._changed.notify_all()
+
+    def get(self) -> T:
+        """Wait for an item and take it.
+
+        Raises:
+            Closed: the mailbox is closed, and the last item is taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._slot or self._closed)
+            if not self._slot:
+                raise Closed
+            self._changed.notify_all()
+            return self._slot.pop()
+
+    def close(self, *, discard: bool = False) -> None:
+        """Let no more items in; with `discard`, forget the one that waits."""
+        with self._changed:
+            self._closed = True
+            if discard:
+                self._slot.clear()
+            self._changed.notify_all()
+
+
+class Worker:
+    """One supervised thread. `failure` holds what ended it, if not its work's end."""
+
+    def __init__(self, name: str, clock: Clock, stuck_after: float | None = None) -> None:
+        self.name = name
+        self.failure: Exception | None = None
+        self._clock = clock
+        self._stuck_after = stuck_after
+        self._busy_since: float | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self, ended: Callable[["Worker"], None]) -> None:
+        """Start the thread; its last act is to call `ended`."""
+        # A thread hung in a driver's call must not keep the process from ending: hence daemon.
+        self._thread = threading.Thread(
+            target=self._main, args=(ended,), name=self.name, daemon=True
+        )
+        self._thread.start()
+
+    def work(self) -> None:
+        """What the thread does, until it returns."""
+        raise NotImplementedError
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Marks a call that must come back within the limit; waiting for others is not busy."""
+        self._busy_since = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._busy_since = None
+
+    def stuck_for(self) -> float | None:
+        """Seconds in one call, once that is longer than the limit; else None."""
+        since = self._busy_since
+        if since is None or self._stuck_after is None:
+            return None
+        age = self._clock.monotonic() - since
+        return age if age > self._stuck_after else None
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread's end, at most `timeout` seconds."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, timeout))
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _main(self, ended: Callable[["Worker"], None]) -> None:
+        try:
+            self.work()
+        except Exception as error:  # noqa: BLE001  # the supervisor must hear of it
+            self.failure = error
+        finally:
+            ended(self)
+
+
+class Stage(Worker):
+    """Takes items from one mailbox, sends each through its steps, and passes the outcome on."""
+
+    def __init__(
+        self,
+        name: str,
+        steps: Sequence[Step],
+        *,
+        inbox: Mailbox[Any],
+        outbox: Mailbox[Any] | None,
+        clock: Clock,
+        stuck_after: float | None,
+    ) -> None:
+        super().__init__(name, clock, stuck_after)
+        self._steps = steps
+        self._inbox = inbox
+        self._outbox = outbox
+
+    def work(self) -> None:
+        try:
+            while True:
+                item = self._inbox.get()
+                with self.busy():
+                    for step in self._steps:
+                        item = step(item)
+                if self._outbox is not None:
+                    self._outbox.put(item)
+        except Closed:
+            if self._outbox is not None:
+                self._outbox.close()
+
+
+class Capture(Protocol):
+    """Fills the first mailbox (see `edge_daemon.capture.loop`)."""
+
+    live: bool
+    """Whether frames come at the world's pace, so that late ones are dropped."""
+    name: str
+
+    def run(self, put: Callable[[Any], None], busy: Callable[[], Any]) -> None:
+        """Put frames until the end or `abandon`; each call that may hang goes in `busy()`."""
+        ...
+
+    def successor(self) -> "Capture":
+        """A fresh one that goes on where this one is stuck."""
+        ...
+
+    def abandon(self) -> None:
+        """End soon, put nothing more; called from another thread."""
+        ...
+
+
+class CaptureWorker(Worker):
+    """Runs a capture in its thread."""
+
+    def __init__(
+        self, name: str, capture: Capture, outbox: Mailbox[Any], clock: Clock, stuck_after: float
+    ) -> None:
+        super().__init__(name, clock, stuck_after)
+        self.capture = capture
+        self._outbox = outbox
+        self._abandoned = False
+
+    def work(self) -> None:
+        try:
+            self.capture.run(self._outbox.put, self.busy)
+        finally:
+            if not self._abandoned:
+                self._outbox.close()
+
+    def abandon(self) -> None:
+        self._abandoned = True
+        self.capture.abandon()
+
+
+class Service(Protocol):
+    """Something that runs beside the stages, such as a connection: it outlives them by a moment."""
+
+    name: str
+
+    def run(self) -> None:
+        """Serve until `stop` is called."""
+        ...
+
+    def stop(self) -> None:
+        """Finish what is under way and return from `run`; called from another thread."""
+        ...
+
+
+class ServiceWorker(Worker):
+    """Runs a service in its thread."""
+
+    def __init__(self, service: Service, clock: Clock) -> None:
+        super().__init__(service.name, clock)
+        self.service = service
+
+    def work(self) -> None:
+        self.service.run()
+
+
+class Pipeline:
+    """A capture, stages in a row, and services, run and supervised together.
+
+    Args:
+        capture: where the items come from; when it is not live, no mailbox drops anything.
+        stages: for each stage, in order, its name and its steps; the last outcome is discarded.
+        services: what runs beside the stages.
+        read_timeout: seconds in one read or opening of the source, after which it is hung.
+        step_timeout: seconds that one item may take in a stage, after which it is stuck.
+        unhurried: names of stages that may wait for others without being stuck.
+        clock: where the time is read.
+    """
+
+    def __init__(
+        self,
+        capture: Capture,
+        stages: Sequence[tuple[str, Sequence[Step]]],
+        services: Sequence[Service] = (),
+        *,
+        read_timeout: float = 10.0,
+        step_timeout: float = 30.0,
+        unhurried: frozenset[str] = frozenset(),
+        clock: Clock | None = None,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._read_timeout = read_timeout
+        self._notices: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        self.mailboxes = {name: Mailbox[Any](lossless=not capture.live) for name, _ in stages}
+        boxes = list(self.mailboxes.values())
+        self._stages = [
+            Stage(
+                name,
+                steps,
+                inbox=inbox,
+                outbox=outbox,
+                clock=self._clock,
+                stuck_after=None if name in unhurried else step_timeout,
+            )
+            for (name, steps), inbox, outbox in itertools.zip_longest(stages, boxes, boxes[1:])
+        ]
+        self._services = [ServiceWorker(service, self._clock) for service in services]
+        self._capture = self._capture_worker("capture", capture)
+        self._hung: list[CaptureWorker] = []
+
+    def run(self) -> None:
+        """Run until the source ends or `stop` is called, then end every thread.
+
+        Raises:
+            PipelineError: a stage got stuck, or reads of the source hang again and again.
+            Exception: what a worker raised, as it was raised.
+        """
+        try:
+            for worker in [*self._services, *self._stages, self._capture]:
+                worker.start(self._notices.put)
+            self._supervise()
+        finally:
+            self._stop_all()
+
+    def stop(self) -> None:
+        """Ask `run` to end. May be called from a signal handler (SimpleQueue.put is re-entrant)."""
+        self._notices.put(None)
+
+    def survivors(self) -> list[str]:
+        """Names of the threads that are still running."""
+        return [worker.name for worker in self._workers() if worker.alive]
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many items each stage never saw, because a newer one overtook them."""
+        return {name: mailbox.dropped for name, mailbox in self.mailboxes.items()}
+
+    def _workers(self) -> list[Worker]:
+        return [*self._hung, self._capture, *self._stages, *self._services]
+
+    def _capture_worker(self, name: str, capture: Capture) -> CaptureWorker:
+        first = next(iter(self.mailboxes.values()))
+        return CaptureWorker(name, capture, first, self._clock, self._read_timeout)
+
+    def _supervise(self) -> None:
+        while True:
+            try:
+                notice = self._notices.get(timeout=SUPERVISION_INTERVAL)
+            except queue.Empty:
+                self._look_for_stuck_workers()
+                continue
+            if notice is None:
+                return
+            if notice.failure is not None and isinstance(notice, Stage | ServiceWorker):
+                raise notice.failure
+            if notice is self._stages[-1]:
+                # All that the source gave is through; now its own failure, if any, may be told.
+                if self._capture.failure is not None:
+                    raise self._capture.failure
+                return
+
+    def _look_for_stuck_workers(self) -> None:
+        for stage in self._stages:
+            if age := stage.stuck_for():
+                raise PipelineError(f"stage {stage.name}: stuck with one frame for {age:.0f} s")
+        if age := self._capture.stuck_for():
+            self._replace_capture(age)
+
+    def _replace_capture(self, age: float) -> None:
+        """Leave a hung reader behind, and read the source with a fresh one."""
+        stuck = self._capture
+        stuck.abandon()
+        self._hung = [worker for worker in self._hung if worker.alive] + [stuck]
+        if not stuck.capture.live or len(self._hung) > MAX_HUNG_READERS:
+            raise PipelineError(
+                f"{stuck.capture.name}: no answer for {age:.0f} s, {len(self._hung)} reads hang; "
+                "check the device and its cable"
+            )
+        logger.warning(
+            "read hangs, opening the source again",
+            extra={"source": stuck.capture.name, "seconds": round(age, 1)},
+        )
+        name = f"capture-{len(self._hung) + 1}"
+        self._capture = self._capture_worker(name, stuck.capture.successor())
+        self._capture.start(self._notices.put)
+
+    def _stop_all(self) -> None:
+        deadline = self._clock.monotonic() + STOP_TIMEOUT
+        self._capture.abandon()
+        for mailbox in self.mailboxes.values():
+            mailbox.close(discard=True)
+        for service in self._services:
+            service.service.stop()
+        for worker in self._workers():
+            worker.join(deadline - self._clock.monotonic())
+        if survivors := self.survivors():
+            logger.error("threads still run at exit, this is a bug", extra={"threads": survivors})

@@ -1,0 +1,136 @@
+"""The public schema: what subscribers and readers of the output get, and nothing else leaves."""
+
+from typing import Annotated, Final
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+from edge_daemon.clock import Clock
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import (
+    Box,
+    Event,
+    EventKind,
+    FaceEmotion,
+    Frame,
+    FrameResult,
+    Probabilities,
+    Unscored,
+)
+
+SCHEMA_VERSION: Final = 1
+PROBABILITY_DIGITS: Final = 4
+
+
+Timestamp = Annotated[
+    AwareDatetime,
+    PlainSerializer(
+        lambda time: time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        return_type=str,
+    ),
+]
+"""RFC 3339, UTC, to the millisecond."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class FaceMessage(_Message):
+    """One face."""
+
+    track_id: int = Field(description="The same for one face's whole visit; never used again.")
+    box: tuple[int, int, int, int] = Field(
+        description="x, y, width and height in pixels, within the picture."
+    )
+    score: float = Field(description="The detector's confidence, 0 to 1.")
+    emotion: str | None = Field(description="The most probable emotion; null if not scored.")
+    confidence: float | None = Field(description="Its probability.")
+    uncertain: bool = Field(description="Whether the confidence is below the configured limit.")
+    probabilities: dict[str, float] | None = Field(
+        description="Of all seven emotions, smoothed over time; they sum to 1."
+    )
+    members: int = Field(description="How many models of the ensemble were asked.")
+    unscored: Unscored | None = Field(description="Why a face is seen but not scored.")
+
+
+class EventMessage(_Message):
+    """Something that happened to one face."""
+
+    kind: EventKind
+    track_id: int
+    time: Timestamp = Field(description="When it was seen; for a face that left, last seen.")
+    emotion: str | None
+    previous: str | None = Field(description="The emotion before a change.")
+    duration: float = Field(description="Seconds that the visit has lasted.")
+
+
+class FacesMessage(_Message):
+    """One frame: the payload of the topic `faces`, and a line of the JSON output."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
+    time: Timestamp = Field(description="When the frame was captured, in UTC.")
+    latency_ms: float = Field(description="From capture to this message.")
+    frame: int = Field(description="The frame's number; dropped frames leave gaps.")
+    width: int
+    height: int
+    faces: tuple[FaceMessage, ...]
+    events: tuple[EventMessage, ...]
+
+
+def faces_payload(result: FrameResult, clock: Clock) -> bytes:
+    """The result as UTF-8 JSON in one line."""
+    frame = result.frame
+    message = FacesMessage(
+        time=frame.captured_at,
+        latency_ms=round(1000 * (clock.monotonic() - frame.captured_monotonic), 1),
+        frame=frame.index,
+        width=frame.width,
+        height=frame.height,
+        faces=tuple(_face_message(face, frame) for face in result.faces),
+        events=tuple(map(_event_message, result.events)),
+    )
+    return message.model_dump_json(by_alias=True).encode()
+
+
+def _face_message(face: FaceEmotion, frame: Frame) -> FaceMessage:
+    probabilities = None if face.probabilities is None else rounded(face.probabilities)
+    return FaceMessage(
+        track_id=face.track_id,
+        box=within(face.face.detection.box, frame.width, frame.height),
+        score=round(face.face.detection.score, 3),
+        emotion=face.emotion,
+        confidence=None if probabilities is None else max(probabilities.values()),
+        uncertain=face.uncertain,
+        probabilities=probabilities,
+        members=face.members,
+        unscored=face.face.unscored,
+    )
+
+
+def _event_message(event: Event) -> EventMessage:
+    return EventMessage(
+        kind=event.kind,
+        track_id=event.track_id,
+        time=event.at,
+        emotion=event.emotion,
+        previous=event.previous,
+        duration=round(event.duration, 2),
+    )
+
+
+def within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """The part of a box inside the picture, in whole pixels."""
+    left, top = max(0, round(box.x)), max(0, round(box.y))
+    right, bottom = min(width, round(box.x + box.width)), min(height, round(box.y + box.height))
+    return left, top, max(0, right - left), max(0, bottom - top)
+
+
+def rounded(probabilities: Probabilities) -> dict[str, float]:
+    """The probabilities by name, rounded so that they sum to 1: the largest takes the rest."""
+    values = np.round(probabilities.astype(float), PROBABILITY_DIGITS)
+    values[values.argmax()] += 1.0 - values.sum()
+    return {
+        name: round(float(value), PROBABILITY_DIGITS)
+        for name, value in zip(EMOTIONS, values, strict=True)
+    }
