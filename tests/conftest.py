@@ -1,0 +1,83 @@
+"""What tests share: material that may be absent, a bundle, a clock, and the program itself."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from drawing import draw_scene, write_clip
+
+MATERIAL = Path(os.environ.get("EDGE_DAEMON_MATERIAL", Path(__file__).parents[2] / "shared"))
+"""Real clips, pictures and detector models, which this repository may not carry."""
+
+
+def material(path: str) -> Path:
+    """A piece of the material; the test is skipped where it is absent."""
+    found = MATERIAL / path
+    if not found.exists():
+        pytest.skip(f"needs {path} in {MATERIAL} (set EDGE_DAEMON_MATERIAL)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def yunet_model() -> Path:
+    return material("models/face_detection_yunet_2023mar.onnx")
+
+
+@pytest.fixture(scope="session")
+def clips() -> list[Path]:
+    return sorted(material("clips").glob("*.mp4"))
+
+
+@pytest.fixture(scope="session")
+def drawn_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve frames of one drawn face that moves a little to the right."""
+    scenes = [draw_scene((60 + 2 * step, 60, 120)) for step in range(12)]
+    return write_clip(tmp_path_factory.mktemp("clips") / "drawn.mp4", scenes)
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Runs `edge-daemon` with the given words, apart from this user's own settings and state."""
+
+    def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "edge_daemon", *map(str, words)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=clean_environment(tmp_path) | environment,
+        )
+
+    return run
+
+
+def clean_environment(state: Path) -> dict[str, str]:
+    """This process's environment without settings of ours, and with a state folder of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_DAEMON_")}
+    return kept | {"XDG_STATE_HOME": str(state / "state")}
