@@ -10,9 +10,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
+from edge_daemon.records import CROP_SIDE
 from emotion_trainer.recipe import Augmentation
 
 Image = NDArray[np.float32]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+
 from edge_daemon.checksum import sha256_of
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import (
@@ -13,17 +14,16 @@ from edge_daemon.inference.bundle import (
     Ensemble,
     Member,
     Provenance,
-    read_bundle,
     write_bundle,
 )
-
+from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.calibration import fit_temperature
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation import measure
 from emotion_trainer.families import cost
-from emotion_trainer.predictions import Faces, Scores, keras_logits, log_softmax, tflite_logits
+from emotion_trainer.predictions import Faces, Scores, tflite_logits
 from emotion_trainer.provenance import RunRecord
-from emotion_trainer.runs import Run, load_keras
+from emotion_trainer.runs import Run
 
 
 def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundle:
@@ -35,12 +35,11 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundle:
     Raises:
         TrainingError: a run's record or weights cannot be read.
         ExportError: a run was not exported.
-
     """
     folder.mkdir(parents=True, exist_ok=True)
     members = tuple(_make_member(run, 1.0 / len(runs), dataset, folder) for run in runs)
     split = dataset.validation
-    answers = mean_log_probabilities(members, folder, split.images)
+    answers = _mean_log_probabilities(members, folder, split.images)
     temperature = round(fit_temperature(answers, split.labels), 4)
     bundle = Bundle(
         schema_version=1,
@@ -50,37 +49,17 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundle:
         members=members,
         ensemble=Ensemble(
             temperature=temperature,
-            metrics=measure(log_softmax(answers, temperature), split.labels),
+            metrics=measure(_softmax(answers / np.float32(temperature)), split.labels),
         ),
     )
     write_bundle(bundle, folder)
     return bundle
 
 
-def answers_of(model: Path, faces: Faces) -> Scores:
-    """Log-probabilities, float32 [N, 7], by a `.keras` or `.tflite` file or a bundle's folder.
-
-    A bundle's are computed as the daemon computes them.
-
-    Raises:
-        BundleError, TrainingError, ExportError: what `model` names is missing or damaged.
-
-    """
-    if model.suffix == ".keras":
-        return log_softmax(keras_logits(load_keras(model), faces))
-    if model.suffix == ".tflite":
-        return log_softmax(tflite_logits(model, faces))
-    bundle = read_bundle(model)
-    answers = mean_log_probabilities(bundle.members, model, faces)
-    return log_softmax(answers, bundle.ensemble.temperature)
-
-
-def mean_log_probabilities(members: tuple[Member, ...], folder: Path, faces: Faces) -> Scores:
-    """The weighted mean of the members' log-probabilities, float32 [N, 7]."""
+def _mean_log_probabilities(members: tuple[Member, ...], folder: Path, faces: Faces) -> Scores:
     answers = [log_softmax(tflite_logits(folder / member.file, faces)) for member in members]
-    weights = [member.weight for member in members]
-    mean: Scores = np.average(answers, axis=0, weights=weights).astype(np.float32)
-    return mean
+    mean: Scores = np.average(answers, axis=0, weights=[member.weight for member in members])
+    return mean.astype(np.float32)
 
 
 def _make_member(run: Run, weight: float, dataset: Dataset, folder: Path) -> Member:
@@ -98,9 +77,13 @@ def _make_member(run: Run, weight: float, dataset: Dataset, folder: Path) -> Mem
         mmac=round(cost.mmac(model), 2),
         parameters=cost.parameters(model),
         weight=weight,
-        metrics=measure(log_softmax(tflite_logits(bundled, split.images)), split.labels),
+        metrics=measure(_softmax(tflite_logits(bundled, split.images)), split.labels),
         provenance=_provenance(record),
     )
+
+
+def _softmax(logits: Scores) -> Scores:
+    return np.exp(log_softmax(logits))
 
 
 def _provenance(record: RunRecord) -> Provenance:

@@ -32,7 +32,6 @@ class Checkpoint:
         history: the epochs so far.
         variables: the model's and the optimiser's variables, in their own order.
         average: the averaged weights.
-
     """
 
     history: tuple[Epoch, ...]
@@ -64,7 +63,6 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         TrainingError: it is damaged.
-
     """
     try:
         with np.load(path, allow_pickle=False) as file:

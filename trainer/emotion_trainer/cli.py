@@ -105,9 +105,9 @@ def _bundle(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from emotion_trainer.bundling import answers_of
     from emotion_trainer.data import open_dataset
     from emotion_trainer.evaluation import report
+    from emotion_trainer.predictions import probabilities_of
 
     split = open_dataset(options.data).validation
-    print(report(answers_of(options.model, split.images), split.labels))
+    print(report(probabilities_of(options.model, split.images), split.labels))

@@ -3,42 +3,42 @@
 from typing import Final
 
 import numpy as np
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.inference.bundle import Metrics
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.inference.bundle import Metrics
 from emotion_trainer.calibration import calibration_error
 from emotion_trainer.predictions import Scores
 
 VALIDATION_NAME: Final = "PublicTest"
 
 
-def measure(log_probabilities: Scores, labels: NDArray[np.int64]) -> Metrics:
+def measure(probabilities: Scores, labels: NDArray[np.int64]) -> Metrics:
     """The figures that a bundle's manifest holds, on the validation split.
 
     The recall of an emotion that no face is labelled with is 0.
     """
-    confusion = confuse(log_probabilities, labels)
+    confusion = confuse(probabilities, labels)
     recall = confusion.diagonal() / np.maximum(confusion.sum(axis=1), 1)
     return Metrics(
         split=VALIDATION_NAME,
         accuracy=round(float(confusion.trace() / confusion.sum()), 4),
         recall={name: round(float(share), 4) for name, share in zip(EMOTIONS, recall, strict=True)},
-        calibration_error=round(calibration_error(log_probabilities, labels), 4),
+        calibration_error=round(calibration_error(probabilities, labels), 4),
     )
 
 
-def confuse(log_probabilities: Scores, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def confuse(probabilities: Scores, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Confusion matrix, int64 [7, 7]: a row for each label, a column for each answer."""
-    answers = log_probabilities.argmax(axis=1)
+    answers = probabilities.argmax(axis=1)
     matrix: NDArray[np.int64] = confusion_matrix(labels, answers, labels=range(len(EMOTIONS)))
     return matrix
 
 
-def report(log_probabilities: Scores, labels: NDArray[np.int64]) -> str:
+def report(probabilities: Scores, labels: NDArray[np.int64]) -> str:
     """The figures as Markdown, for a terminal or a model card."""
-    metrics = measure(log_probabilities, labels)
+    metrics = measure(probabilities, labels)
     lines = [
         f"{metrics.split}, {len(labels)} faces: accuracy {metrics.accuracy:.4f}, "
         f"expected calibration error {metrics.calibration_error:.4f}",
@@ -46,6 +46,6 @@ def report(log_probabilities: Scores, labels: NDArray[np.int64]) -> str:
         f"| label | {' | '.join(EMOTIONS)} | recall |",
         f"| --- |{' ---: |' * (len(EMOTIONS) + 1)}",
     ]
-    for name, row in zip(EMOTIONS, confuse(log_probabilities, labels), strict=True):
+    for name, row in zip(EMOTIONS, confuse(probabilities, labels), strict=True):
         lines.append(f"| {name} | {' | '.join(map(str, row))} | {metrics.recall[name]:.3f} |")
     return "\n".join(lines)

@@ -1,18 +1,15 @@
-"""What models say of faces: logits from a Keras model or a TFLite file, and their probabilities.
-
-All take faces as uint8 [N, 48, 48] grey and give float32 [N, 7].
-"""
+"""What models say of faces: logits and probabilities, float32 [N, 7]."""
 
 from pathlib import Path
 from typing import Final
 
 import keras
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-from edge_daemon.emotions import EMOTIONS
 from numpy.typing import NDArray
 
-from emotion_trainer.errors import ExportError
+from edge_daemon.inference.ensemble import EmotionEnsemble, log_softmax
+from edge_daemon.inference.runtime import BatchModel
+from emotion_trainer.runs import load_keras
 
 Faces = NDArray[np.uint8]
 Scores = NDArray[np.float32]
@@ -20,42 +17,34 @@ KERAS_BATCH: Final = 256
 TFLITE_BATCH: Final = 8
 
 
+def probabilities_of(model: Path, faces: Faces) -> Scores:
+    """Probabilities by a `.keras` or `.tflite` file, or by a bundle's folder.
+
+    A bundle is run by the daemon's own ensemble.
+
+    Raises:
+        BundleError, TrainingError: what `model` names is missing or damaged.
+    """
+    if model.suffix == ".keras":
+        return np.exp(log_softmax(keras_logits(load_keras(model), faces)))
+    if model.suffix == ".tflite":
+        return np.exp(log_softmax(tflite_logits(model, faces)))
+    return EmotionEnsemble.load(model).predict(faces)
+
+
 def keras_logits(model: keras.Model, faces: Faces) -> Scores:
-    """Logits of a Keras model."""
+    """Logits of a Keras model for uint8 [N, 48, 48] grey faces."""
     pixels = faces[..., np.newaxis].astype(np.float32)
     logits: Scores = model.predict(pixels, batch_size=KERAS_BATCH, verbose=0)
     return logits
 
 
 def tflite_logits(path: Path, faces: Faces, batch: int = TFLITE_BATCH) -> Scores:
-    """Logits of a TFLite file that takes uint8 pixels, run in batches as the daemon runs it.
+    """Logits of a TFLite file for uint8 [N, 48, 48] grey faces, by the daemon's own runtime.
 
     Raises:
-        ExportError: the file is missing or is no TFLite model.
-
+        BundleError: the file is missing, or does not take pixels and give seven logits.
     """
-    try:
-        interpreter = Interpreter(str(path), num_threads=1)
-    except (ValueError, RuntimeError) as error:
-        raise ExportError(f"{path}: cannot be loaded: {error}") from error
-    source = interpreter.get_input_details()[0]["index"]
-    sink = interpreter.get_output_details()[0]["index"]
-    interpreter.resize_tensor_input(source, (batch, *faces.shape[1:], 1))
-    interpreter.allocate_tensors()
-    logits = np.empty((len(faces), len(EMOTIONS)), np.float32)
-    padded = np.zeros((batch, *faces.shape[1:], 1), np.uint8)
-    for start in range(0, len(faces), batch):
-        chosen = faces[start : start + batch]
-        padded[: len(chosen), ..., 0] = chosen
-        interpreter.set_tensor(source, padded)
-        interpreter.invoke()
-        logits[start : start + batch] = interpreter.get_tensor(sink)[: len(chosen)]
-    return logits
-
-
-def log_softmax(logits: Scores, temperature: float = 1.0) -> Scores:
-    """Log-probabilities of logits (or of log-probabilities) divided by a temperature."""
-    cooled = logits / temperature
-    cooled = cooled - cooled.max(axis=1, keepdims=True)
-    log_probabilities: Scores = cooled - np.log(np.exp(cooled).sum(axis=1, keepdims=True))
-    return log_probabilities
+    model = BatchModel(path, batch, threads=1)
+    parts = (faces[start : start + batch] for start in range(0, len(faces), batch))
+    return np.concatenate([model.logits(part) for part in parts])

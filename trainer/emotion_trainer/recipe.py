@@ -69,7 +69,6 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises:
         RecipeError: the file cannot be read, is no TOML, or its settings are refused.
-
     """
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))

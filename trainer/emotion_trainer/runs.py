@@ -35,7 +35,6 @@ class Run:
 
         Raises:
             TrainingError: the folder holds a run of another recipe or other data.
-
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._record.exists():
@@ -51,7 +50,6 @@ class Run:
 
         Raises:
             TrainingError: the folder holds no run, or its record is damaged.
-
         """
         try:
             return RunRecord.model_validate_json(self._record.read_bytes())
@@ -67,7 +65,6 @@ class Run:
 
         Raises:
             TrainingError: no epoch was finished, or the file is damaged.
-
         """
         return load_keras(self.best)
 
@@ -76,7 +73,6 @@ class Run:
 
         Raises:
             ExportError: the run was not exported since its best epoch.
-
         """
         path = self.exported()
         if not path.exists() or path.stat().st_mtime < self.best.stat().st_mtime:
@@ -93,7 +89,6 @@ def load_keras(path: Path) -> keras.Model:
 
     Raises:
         TrainingError: it is missing or damaged.
-
     """
     try:
         return keras.models.load_model(path, compile=False)

@@ -7,10 +7,10 @@ would label a face with such votes.
 """
 
 import numpy as np
-from edge_daemon.emotions import EMOTIONS
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from edge_daemon.emotions import EMOTIONS
 from emotion_trainer.data import Split
 from emotion_trainer.recipe import Targets
 

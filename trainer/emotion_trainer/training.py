@@ -56,7 +56,6 @@ class Trainer:
 
         Raises:
             TrainingError: the loss is no longer finite, or the checkpoint is not of this training.
-
         """
         record = RunRecord(
             recipe=self._recipe,

@@ -17,7 +17,6 @@ def open_dataset(path: Path) -> Dataset:
 
     Raises:
         DataError: nothing is there, or what is there is damaged or of another form.
-
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import CROP_SIDE
 from emotion_trainer.errors import DataError
 
 VOTES: Final = (
@@ -34,7 +34,6 @@ class Split:
         images: uint8 [N, 48, 48], grey.
         labels: int64 [N], indices into `EMOTIONS`.
         votes: uint8 [N, 10], FER+ votes in the order of `VOTES`; all zero where there are none.
-
     """
 
     images: NDArray[np.uint8]
@@ -81,7 +80,6 @@ class SplitBuilder:
 
         Raises:
             DataError: no row was added.
-
         """
         if not self._labels:
             raise DataError(f"{source}: has no row of the split {name}")
@@ -97,7 +95,6 @@ def parse_emotion(text: str, where: str) -> int:
 
     Raises:
         DataError: it is no such code; `where` names the row.
-
     """
     code = parse_integer(text, where, "emotion")
     if not 0 <= code < len(EMOTIONS):
@@ -110,7 +107,6 @@ def parse_integer(text: str, where: str, column: str) -> int:
 
     Raises:
         DataError: it is none; `where` and `column` name the cell.
-
     """
     try:
         return int(text)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
+from edge_daemon.records import CROP_SIDE
 from emotion_trainer.data.dataset import Dataset, SplitBuilder, parse_emotion
 from emotion_trainer.data.table import read_rows
 from emotion_trainer.errors import DataError
@@ -24,7 +24,6 @@ def load(path: Path) -> Dataset:
 
     Raises:
         DataError: a row is malformed, or a split is missing; the message names the row.
-
     """
     splits = {"Training": SplitBuilder(), "PublicTest": SplitBuilder()}
     for where, row in read_rows(path, COLUMNS):

@@ -10,9 +10,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-from edge_daemon.records import CROP_SIDE
 from numpy.typing import NDArray
 
+from edge_daemon.records import CROP_SIDE
 from emotion_trainer.data.dataset import (
     VOTES,
     Dataset,
@@ -35,7 +35,6 @@ def load(folder: Path) -> Dataset:
 
     Raises:
         DataError: the table or a sheet is missing or malformed; the message names the row.
-
     """
     splits = {"training": SplitBuilder(), "publictest": SplitBuilder()}
     sheets: dict[str, NDArray[np.uint8]] = {}

@@ -14,7 +14,6 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[
 
     Raises:
         DataError: the file cannot be read, lacks one of `columns`, or a row has too few cells.
-
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import write_csv, write_sheets
+
+from emotion_trainer.data import Dataset, open_dataset
+from emotion_trainer.data.sheets import COLUMNS
+from emotion_trainer.errors import DataError
+
+VOTES = "5,5,0,0,0,0,0,0,0,0"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    folder = tmp_path_factory.mktemp("sheets")
+    write_sheets(dataset, folder)
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path: Path, folder: Path) -> Path:
+    """An empty table beside good sheets."""
+    for sheet in folder.glob("*.png"):
+        (tmp_path / sheet.name).symlink_to(sheet)
+    return tmp_path / "labels.csv"
+
+
+def write_table(path: Path, *rows: str) -> None:
+    path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
+
+
+def test_reads_back_what_was_written(folder: Path, dataset: Dataset) -> None:
+    read = open_dataset(folder)
+    for found, written in (
+        (read.training, dataset.training),
+        (read.validation, dataset.validation),
+    ):
+        np.testing.assert_array_equal(found.images, written.images)
+        np.testing.assert_array_equal(found.labels, written.labels)
+        np.testing.assert_array_equal(found.votes, written.votes)
+    assert read.fingerprint == dataset.fingerprint
+
+
+def test_fingerprint_tells_data_sets_apart(tmp_path: Path, dataset: Dataset) -> None:
+    write_csv(dataset, tmp_path / "fer2013.csv")  # which has no votes
+    assert open_dataset(tmp_path).fingerprint != dataset.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        (f"training_00.png,0,9,{VOTES}", "row 2: emotion 9 is out of range, 0 to 6"),
+        (f"training_00.png,2304,0,{VOTES}", "row 2: cell 2304 is out of range, 0 to 2303"),
+        (f"training_00.png,one,0,{VOTES}", "row 2: cell is 'one', not a whole number"),
+        (f"training_00.png,0,0,{VOTES[:-1]}99", "row 2: a count of votes is out of range"),
+        (f"training_07.png,0,0,{VOTES}", "row 2: its sheet training_07.png is missing"),
+        (f"other_00.png,0,0,{VOTES}", "row 2: sheet 'other_00.png' is named after no split"),
+        ("training_00.png,0", "row 2: has 2 cells, the header 13; the file may be truncated"),
+        (f"training_00.png,0,0,{VOTES}", "has no row of the split publictest"),
+    ],
+)
+def test_names_the_bad_row(table: Path, row: str, complaint: str) -> None:
+    write_table(table, row)
+    with pytest.raises(DataError, match=complaint):
+        open_dataset(table.parent)
+
+
+def test_names_the_missing_column(table: Path) -> None:
+    table.write_text("sheet,cell\n")
+    with pytest.raises(DataError, match="has no column emotion, neutral"):
+        open_dataset(table.parent)
+
+
+def test_refuses_a_truncated_sheet(table: Path, tmp_path: Path, folder: Path) -> None:
+    broken = tmp_path / "training_01.png"
+    broken.write_bytes((folder / "training_00.png").read_bytes()[:40])
+    write_table(table, f"training_01.png,0,0,{VOTES}")
+    with pytest.raises(DataError, match=r"training_01.png: is no picture, or truncated"):
+        open_dataset(tmp_path)
+
+
+def test_refuses_a_sheet_of_another_size(table: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "training_01.png"), np.zeros((48, 96), np.uint8))
+    write_table(table, f"training_01.png,0,0,{VOTES}")
+    with pytest.raises(DataError, match="is 96x48 pixels, not 2304x2304"):
+        open_dataset(tmp_path)
+
+
+def test_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds neither labels.csv nor fer2013.csv"):
+        open_dataset(tmp_path)
+    with pytest.raises(DataError, match="no such file or folder"):
+        open_dataset(tmp_path / "absent")

@@ -1,0 +1,115 @@
+"""The commands one after the other, as a user runs them."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_csv, write_sheets
+
+from edge_daemon import EmotionEnsemble
+from edge_daemon.inference.bundle import read_bundle
+from emotion_trainer.cli import main
+from emotion_trainer.data import Dataset
+from emotion_trainer.predictions import keras_logits, tflite_logits
+from emotion_trainer.runs import Run
+
+RECIPE = """
+seed = 3
+[model]
+family = "resnet"
+stem = 8
+stages = [[8, 1], [16, 1]]
+[targets]
+votes_share = 0.3
+[augmentation]
+shift = 0.02
+[optimisation]
+epochs = 4
+batch = 32
+learning_rate = 0.1
+ema_momentum = 0.8
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """A folder with data, a recipe, a finished run and its export."""
+    place = tmp_path_factory.mktemp("place")
+    write_sheets(dataset, place / "sheets")
+    (place / "tiny.toml").write_text(RECIPE)
+    data = ["--data", str(place / "sheets")]
+    assert main(["train", str(place / "tiny.toml"), "--run", str(place / "run"), *data]) == 0
+    assert main(["export", str(place / "run"), *data]) == 0
+    return place
+
+
+def test_int8_answers_as_float_does(place: Path, dataset: Dataset) -> None:
+    run = Run(place / "run")
+    faces = dataset.validation.images
+    original = keras_logits(run.best_model(), faces)
+    exported = tflite_logits(run.require_exported(), faces)
+    assert (original.argmax(axis=1) == exported.argmax(axis=1)).mean() > 0.95
+    assert np.abs(original - exported).mean() < 0.1 * np.abs(original).mean()
+
+
+def test_int8_answers_alike_in_any_batch(place: Path, dataset: Dataset) -> None:
+    path = Run(place / "run").require_exported()
+    faces = dataset.validation.images[:24]
+    alone = tflite_logits(path, faces, batch=1)
+    for batch in (2, 4, 8):
+        np.testing.assert_allclose(tflite_logits(path, faces, batch=batch), alone, atol=1e-5)
+
+
+def test_the_daemon_reads_the_bundle(
+    place: Path, tmp_path: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets")]
+    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
+    bundle = read_bundle(tmp_path)
+    member = bundle.members[0]
+    assert member.file == "tiny_int8.tflite"
+    assert member.provenance.data_fingerprint == dataset.fingerprint
+    assert member.metrics.accuracy > 0.5
+
+    probabilities = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
+    accuracy = (probabilities.argmax(axis=1) == dataset.validation.labels).mean()
+    assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
+
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path), *data]) == 0
+    assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
+
+
+def test_votes_are_not_needed(place: Path, tmp_path: Path, dataset: Dataset) -> None:
+    write_csv(dataset, tmp_path / "fer2013.csv")
+    model = place / "run" / "best.keras"
+    assert main(["evaluate", str(model), "--data", str(tmp_path / "fer2013.csv")]) == 0
+
+
+def test_bundling_wants_an_export(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("*.tflite"))
+    arguments = ["bundle", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--data", str(place / "sheets")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["train", "absent.toml", "--data", "absent"], 2, "absent.toml: cannot be read"),
+        (["export", "absent", "--data", "absent"], 1, "absent/best.keras: cannot be loaded"),
+        (["evaluate", "absent", "--data", "absent"], 1, "absent: no such file or folder"),
+    ],
+)
+def test_errors_are_one_line(
+    arguments: list[str], code: int, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert error.startswith(f"emotion-trainer: {complaint}")
+    assert error.count("\n") == 1
+
+
+def test_bad_usage_exits_with_2() -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train"])
