@@ -20,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeDaemonError as error:
         print(f"emotion-trainer: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"emotion-trainer: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("emotion-trainer: stopped", file=sys.stderr)
         return 1

@@ -110,6 +110,16 @@ def test_errors_are_one_line(
     assert error.count("\n") == 1
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    out = str(tmp_path / "file" / "out")
+    arguments = ["bundle", str(place / "run"), "--out", out, "--data", str(place / "sheets")]
+    assert main(arguments) == 1
+    assert out in capsys.readouterr().err
+
+
 def test_bad_usage_exits_with_2() -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["train"])
