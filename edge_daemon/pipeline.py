@@ -347,13 +347,14 @@ class Pipeline:
     def _replace_capture(self, age: float) -> None:
         """Leave a hung reader behind, and read the source with a fresh one."""
         stuck = self._capture
-        stuck.abandon()
-        self._hung = [worker for worker in self._hung if worker.alive] + [stuck]
-        if not stuck.capture.live or len(self._hung) > MAX_HUNG_READERS:
+        hung = [worker for worker in self._hung if worker.alive]
+        if not stuck.capture.live or len(hung) >= MAX_HUNG_READERS:
             raise PipelineError(
-                f"{stuck.capture.name}: no answer for {age:.0f} s, {len(self._hung)} reads hang; "
+                f"{stuck.capture.name}: no answer for {age:.0f} s, {len(hung) + 1} reads hang; "
                 "check the device and its cable"
             )
+        stuck.abandon()
+        self._hung = [*hung, stuck]
         logger.warning(
             "read hangs, opening the source again",
             extra={"source": stuck.capture.name, "seconds": round(age, 1)},

@@ -11,7 +11,10 @@ from edge_daemon.detection.base import Framing
 from edge_daemon.records import CROP_SIDE, Detection, Image, Landmarks
 
 Transform = NDArray[np.float64]
-"""float64 [2, 3]: from frame pixels to crop pixels; rotation, one scale and a shift."""
+"""float64 [2, 3]: from the frame to the crop; rotation, one scale and a shift.
+
+Both are measured in pixels from the outer corner, so that a picture W wide spans 0 to W.
+"""
 
 OVERSAMPLING: Final = 8
 """Crops are shrunk from at most this many times their side."""
@@ -52,11 +55,10 @@ def cut_crop(grey: Image, transform: Transform) -> Image:
     scale = math.hypot(transform[0, 0], transform[0, 1])
     # Shrinking by sampling alone would alias: sample finely, then average.
     factor = min(OVERSAMPLING, max(1, math.ceil(1 / scale)))
-    side = CROP_SIDE * factor
     fine = cv2.warpAffine(
         grey,
-        _enlarged(transform, factor),
-        (side, side),
+        _between_pixel_centres(factor * transform),
+        (factor * CROP_SIDE, factor * CROP_SIDE),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
@@ -64,8 +66,8 @@ def cut_crop(grey: Image, transform: Transform) -> Image:
     return np.asarray(crop, np.uint8)
 
 
-def _enlarged(transform: Transform, factor: int) -> Transform:
-    """The same transform onto a canvas `factor` times as large; pixel centres stay in place."""
-    enlarged = transform * factor
-    enlarged[:, 2] += (factor - 1) / 2
-    return enlarged
+def _between_pixel_centres(transform: Transform) -> Transform:
+    """The same transform for OpenCV, which counts from the centre of the first pixel."""
+    shifted = transform.copy()
+    shifted[:, 2] += transform[:, :2] @ (0.5, 0.5) - 0.5
+    return shifted

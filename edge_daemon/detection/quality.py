@@ -1,11 +1,15 @@
 """Whether a face shows enough to be read: large enough, sharp enough, turned to the camera."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
 
 from edge_daemon.records import Image, Landmarks, Unscored
+
+ROUNDING_NOISE: Final = (4 * 1**2 + 4**2) / 12
+"""Variance of the Laplacian (four neighbours less four times the centre) of rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,11 @@ def judge(
 def sharpness(crop: Image) -> float:
     """Variance of the Laplacian (Pech-Pacheco et al., 2000) as a part of the crop's own variance.
 
-    The division takes the light out of it: a dim face is not a blurred one.
+    The division takes the light out of it: a dim face is not a blurred one. What rounding to
+    whole greys alone would give is taken off first.
     """
-    variance = float(np.var(crop))
-    return float(np.var(cv2.Laplacian(crop, cv2.CV_32F))) / max(variance, 1.0)
+    edges = float(np.var(cv2.Laplacian(crop, cv2.CV_32F))) - ROUNDING_NOISE
+    return max(0.0, edges) / max(float(np.var(crop)), 1.0)
 
 
 def turn(landmarks: Landmarks) -> float:

@@ -1,0 +1,29 @@
+"""The crops that the pipeline cuts are worth what the models were trained on."""
+
+from pathlib import Path
+
+from composition import load_public_test, measure
+from conftest import material
+
+from edge_daemon import EmotionEnsemble
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.yunet import YuNetDetector
+
+FACES = 1200
+"""Enough for a standard error of about one point."""
+
+
+def test_yunet_and_its_crop_cost_at_most_three_points(yunet_model: Path) -> None:
+    faces, emotions = load_public_test(material("data/fer2013"))
+    detector = YuNetDetector(yunet_model, min_score=0.7)
+    loss = measure(detector, EmotionEnsemble.load(), faces[:FACES], emotions[:FACES])
+    assert loss.detected > 0.7 * FACES
+    assert loss.points <= 3.0
+
+
+def test_haar_and_its_crop_cost_at_most_five_points() -> None:
+    faces, emotions = load_public_test(material("data/fer2013"))
+    few = FACES // 2
+    loss = measure(HaarDetector(24), EmotionEnsemble.load(), faces[:few], emotions[:few])
+    assert loss.detected > 0.4 * few
+    assert loss.points <= 5.0

@@ -1,0 +1,243 @@
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from edge_daemon.errors import PipelineError
+from edge_daemon.pipeline import Closed, Mailbox, Pipeline
+
+Busy = Callable[[], AbstractContextManager[None]]
+
+
+class Counting:
+    """A capture of the numbers below `end`, then of `failure`, if any."""
+
+    def __init__(
+        self, end: int | None = None, *, live: bool = False, failure: Exception | None = None
+    ) -> None:
+        self.live = live
+        self.name = "counting"
+        self.abandoned = threading.Event()
+        self._end = end
+        self._failure = failure
+
+    def run(self, put: Callable[[int], None], busy: Busy) -> None:
+        number = 0
+        while number != self._end and not self.abandoned.is_set():
+            with busy():
+                time.sleep(0.001)
+            put(number)
+            number += 1
+        if self._failure is not None:
+            raise self._failure
+
+    def successor(self) -> "Counting":
+        return self
+
+    def abandon(self) -> None:
+        self.abandoned.set()
+
+
+class Hanging(Counting):
+    """Hangs in the first `hangs` of a row of successors; the next one gives a frame."""
+
+    def __init__(self, released: threading.Event, hangs: int, *, live: bool = True) -> None:
+        super().__init__(live=live)
+        self._released = released
+        self._hangs = hangs
+
+    def run(self, put: Callable[[int], None], busy: Busy) -> None:
+        if self._hangs > 0:
+            with busy():
+                self._released.wait()
+        put(self._hangs)
+
+    def successor(self) -> "Hanging":
+        return Hanging(self._released, self._hangs - 1)
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets hanging reads go, at the latest when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_mailbox_hands_over_the_latest_and_counts_what_it_overwrote() -> None:
+    mailbox = Mailbox[int](lossless=False)
+    for number in range(5):
+        mailbox.put(number)
+    assert mailbox.get() == 4
+    assert mailbox.dropped == 4
+
+
+def test_lossless_mailbox_makes_the_sender_wait() -> None:
+    mailbox = Mailbox[int](lossless=True)
+    sender = threading.Thread(target=lambda: [mailbox.put(number) for number in range(3)])
+    sender.start()
+    sender.join(0.05)
+    assert sender.is_alive()
+    assert [mailbox.get() for _ in range(3)] == [0, 1, 2]
+    sender.join(5)
+    assert mailbox.dropped == 0
+
+
+def test_closed_mailbox_gives_what_it_holds_and_then_says_so() -> None:
+    mailbox = Mailbox[int](lossless=False)
+    mailbox.put(1)
+    mailbox.close()
+    mailbox.put(2)
+    assert mailbox.get() == 1
+    with pytest.raises(Closed):
+        mailbox.get()
+
+
+def test_closing_wakes_a_waiting_sender() -> None:
+    mailbox = Mailbox[int](lossless=True)
+    mailbox.put(1)
+    sender = threading.Thread(target=mailbox.put, args=(2,))
+    sender.start()
+    mailbox.close(discard=True)
+    sender.join(5)
+    assert not sender.is_alive()
+    with pytest.raises(Closed):
+        mailbox.get()
+
+
+def test_every_item_of_a_file_goes_through_all_steps_in_order() -> None:
+    seen: list[int] = []
+    pipeline = Pipeline(
+        Counting(50), [("double", [lambda n: n + 1, lambda n: 2 * n]), ("keep", [seen.append])]
+    )
+    pipeline.run()
+    assert seen == [2 * (number + 1) for number in range(50)]
+    assert pipeline.dropped == {"double": 0, "keep": 0}
+    assert pipeline.survivors() == []
+
+
+def test_a_slow_stage_sees_the_newest_of_a_live_source() -> None:
+    seen: list[int] = []
+
+    def keep(number: int) -> None:
+        time.sleep(0.03)
+        seen.append(number)
+
+    pipeline = Pipeline(Counting(100, live=True), [("keep", [keep])])
+    pipeline.run()
+    assert seen == sorted(seen)
+    assert seen[-1] == 99
+    assert pipeline.dropped["keep"] == 100 - len(seen) > 50
+
+
+def test_a_stage_that_dies_ends_the_pipeline_with_its_error() -> None:
+    def fail(number: int) -> int:
+        if number == 3:
+            raise ZeroDivisionError
+        return number
+
+    pipeline = Pipeline(Counting(), [("fail", [fail]), ("keep", [lambda _: None])])
+    with pytest.raises(ZeroDivisionError):
+        pipeline.run()
+    assert pipeline.survivors() == []
+
+
+def test_a_source_that_fails_still_gets_its_items_through() -> None:
+    seen: list[int] = []
+    pipeline = Pipeline(Counting(20, failure=OSError("cut")), [("keep", [seen.append])])
+    with pytest.raises(OSError, match="cut"):
+        pipeline.run()
+    assert seen == list(range(20))
+
+
+def test_stop_ends_everything_soon() -> None:
+    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])])
+    threading.Timer(0.1, pipeline.stop).start()
+    began = time.monotonic()
+    pipeline.run()
+    assert time.monotonic() - began < 2.0
+    assert pipeline.survivors() == []
+
+
+def test_a_stuck_stage_is_an_error(released: threading.Event) -> None:
+    pipeline = Pipeline(
+        Counting(live=True), [("stuck", [lambda _: released.wait()])], step_timeout=0.1
+    )
+    with pytest.raises(PipelineError, match="stuck"):
+        pipeline.run()
+    assert pipeline.survivors() == ["stuck"]
+
+
+def test_an_unhurried_stage_may_wait_as_long_as_it_likes() -> None:
+    pipeline = Pipeline(
+        Counting(2),
+        [("wait", [lambda _: time.sleep(0.4)])],
+        step_timeout=0.1,
+        unhurried=frozenset({"wait"}),
+    )
+    pipeline.run()
+
+
+def test_a_hung_read_is_left_behind_and_the_source_opened_anew(released: threading.Event) -> None:
+    seen: list[int] = []
+    pipeline = Pipeline(Hanging(released, hangs=2), [("keep", [seen.append])], read_timeout=0.1)
+    threading.Timer(2.0, released.set).start()
+    pipeline.run()
+    assert seen == [0]
+
+
+def test_hung_reads_do_not_pile_up(released: threading.Event) -> None:
+    pipeline = Pipeline(Hanging(released, hangs=9), [("keep", [lambda _: 0])], read_timeout=0.1)
+    with pytest.raises(PipelineError, match="3 reads hang"):
+        pipeline.run()
+    assert sorted(pipeline.survivors()) == ["capture", "capture-2", "capture-3"]
+
+
+def test_a_file_that_hangs_is_an_error_at_once(released: threading.Event) -> None:
+    pipeline = Pipeline(
+        Hanging(released, hangs=1, live=False), [("keep", [lambda _: 0])], read_timeout=0.1
+    )
+    with pytest.raises(PipelineError, match="1 reads hang"):
+        pipeline.run()
+
+
+class Beside:
+    """A service that notes when it was stopped."""
+
+    name = "beside"
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.stopped = threading.Event()
+        self._failure = failure
+
+    def run(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        self.stopped.wait()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+def test_services_run_beside_the_stages_and_are_stopped() -> None:
+    service = Beside()
+    pipeline = Pipeline(Counting(3), [("keep", [lambda _: None])], [service])
+    pipeline.run()
+    assert service.stopped.is_set()
+    assert pipeline.survivors() == []
+
+
+def test_a_service_that_dies_ends_the_pipeline() -> None:
+    service = Beside(failure=RuntimeError("gone"))
+    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])], [service])
+    with pytest.raises(RuntimeError, match="gone"):
+        pipeline.run()
+
+
+def test_a_hundred_runs_leave_no_thread_behind() -> None:
+    before = threading.active_count()
+    for _ in range(100):
+        Pipeline(Counting(2), [("keep", [lambda _: None])], [Beside()]).run()
+    assert threading.active_count() == before

@@ -1,0 +1,45 @@
+"""The steps together on real video, where it is at hand."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import Program
+
+from edge_daemon.publishing.messages import FacesMessage
+
+PEOPLE = {
+    "face-demographics-walking-and-pause.mp4": (41, 3),
+    "head-pose-face-detection-female-and-male.mp4": (56, 2),
+    "head-pose-face-detection-male.mp4": (62, 1),
+}
+"""Frames of each clip, and the people in it."""
+
+
+@pytest.fixture(params=PEOPLE)
+def clip(request: pytest.FixtureRequest, clips: list[Path]) -> Path:
+    return next(path for path in clips if path.name == request.param)
+
+
+def test_yunet_finds_everyone_in_every_frame_and_knows_them_throughout(
+    clip: Path, yunet_model: Path, program: Program
+) -> None:
+    frames, people = PEOPLE[clip.name]
+    done = program("--source", clip, "--sink", "jsonl", "--detector-model", yunet_model)
+    assert done.returncode == 0
+    messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
+    assert [message.frame for message in messages] == list(range(frames))
+    assert Counter(len(message.faces) for message in messages) == {people: frames}
+    ids = Counter(face.track_id for message in messages for face in message.faces)
+    assert ids == dict.fromkeys(range(1, people + 1), frames)
+    appeared = [
+        event for message in messages for event in message.events if event.kind == "appeared"
+    ]
+    assert len(appeared) == people
+
+
+def test_haar_loses_heads_but_not_who_they_are(clips: list[Path], program: Program) -> None:
+    walking = next(path for path in clips if "walking" in path.name)
+    done = program("--source", walking, "--sink", "jsonl", "--detector", "haar")
+    messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
+    assert {face.track_id for message in messages for face in message.faces} == {1, 2, 3}
