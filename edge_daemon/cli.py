@@ -5,9 +5,10 @@ error; `--debug` adds the traceback.
 """
 
 import argparse
-import logging
 import os
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
@@ -40,19 +41,39 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see '{self.prog} --help'")
 
 
+def entry_point() -> NoReturn:
+    """The program: run the command line's command and end the process."""
+    code = main()
+    if threading.active_count() > 1:
+        # A thread hung in a driver would run on through an interpreter that is being taken down.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The program: run a command and return the exit code."""
+    """Run a command and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(_with_command(words))
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
     except EdgeDaemonError as error:
-        if "--debug" in words:
-            logging.getLogger(__name__).exception("traceback, as asked for by --debug")
-        for line in str(error).splitlines():
-            print(f"{PROGRAM}: {line}", file=sys.stderr)
+        _tell(str(error), debug="--debug" in words)
         return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:  # noqa: BLE001  # a bug of ours, told as shortly as any other error
+        _tell(f"{type(error).__name__}: {error}; --debug shows where", debug="--debug" in words)
+        return 1
+
+
+def _tell(problems: str, *, debug: bool) -> None:
+    """One line a problem, on standard error."""
+    if debug:
+        traceback.print_exc()
+    for line in problems.splitlines():
+        print(f"{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _with_command(words: list[str]) -> list[str]:
@@ -128,10 +149,7 @@ def _run(options: argparse.Namespace) -> int:
     from edge_daemon import daemon, logs  # brings OpenCV, which reads its log levels when it loads
 
     logs.configure_logging(settings.log_level)
-    if daemon.run(settings):
-        # Leaving in the usual way would have hung threads run through a dying interpreter.
-        sys.stderr.flush()
-        os._exit(0)
+    daemon.run(settings)
     return 0
 
 

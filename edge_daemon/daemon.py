@@ -7,6 +7,7 @@ comes, and says at the end what went through.
 import faulthandler
 import hashlib
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -39,11 +40,8 @@ logger = logging.getLogger(__name__)
 MACHINE_ID: Final = Path("/etc/machine-id")
 
 
-def run(settings: Settings) -> list[str]:
+def run(settings: Settings) -> None:
     """Run the pipeline to its end: the source's, or SIGTERM or Ctrl-C.
-
-    Returns:
-        The names of threads that would not end; there should be none.
 
     Raises:
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
@@ -57,9 +55,10 @@ def run(settings: Settings) -> list[str]:
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
+        # What is still buffered has nowhere to go, and must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
-    return pipeline.survivors()
 
 
 def build_pipeline(settings: Settings, clock: Clock) -> Pipeline:

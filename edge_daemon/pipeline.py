@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.errors import PipelineError
+from edge_daemon.errors import EdgeDaemonError, PipelineError
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +128,19 @@ class Worker:
         """Wait for the thread's end, at most `timeout` seconds."""
         if self._thread is not None:
             self._thread.join(max(0.0, timeout))
+
+    def raise_failure(self) -> None:
+        """Raise what ended the work, if it was not its end.
+
+        Raises:
+            EdgeDaemonError: as it was raised, or a PipelineError that names any other exception.
+        """
+        if isinstance(self.failure, EdgeDaemonError):
+            raise self.failure
+        if self.failure is not None:
+            raise PipelineError(
+                f"{self.name} failed: {type(self.failure).__name__}: {self.failure}"
+            ) from self.failure
 
     @property
     def alive(self) -> bool:
@@ -290,8 +303,8 @@ class Pipeline:
         """Run until the source ends or `stop` is called, then end every thread.
 
         Raises:
-            PipelineError: a stage got stuck, or reads of the source hang again and again.
-            Exception: what a worker raised, as it was raised.
+            PipelineError: a worker died or got stuck, or reads hang again and again.
+            EdgeDaemonError: what a worker raised on purpose, as it was raised.
         """
         try:
             for worker in [*self._services, *self._stages, self._capture]:
@@ -329,12 +342,11 @@ class Pipeline:
                 continue
             if notice is None:
                 return
-            if notice.failure is not None and isinstance(notice, Stage | ServiceWorker):
-                raise notice.failure
+            if isinstance(notice, Stage | ServiceWorker):
+                notice.raise_failure()
             if notice is self._stages[-1]:
                 # All that the source gave is through; now its own failure, if any, may be told.
-                if self._capture.failure is not None:
-                    raise self._capture.failure
+                self._capture.raise_failure()
                 return
 
     def _look_for_stuck_workers(self) -> None:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from edge_daemon.errors import PipelineError
+from edge_daemon.errors import PipelineError, SourceError
 from edge_daemon.pipeline import Closed, Mailbox, Pipeline
 
 Busy = Callable[[], AbstractContextManager[None]]
@@ -135,19 +135,20 @@ def test_a_slow_stage_sees_the_newest_of_a_live_source() -> None:
 def test_a_stage_that_dies_ends_the_pipeline_with_its_error() -> None:
     def fail(number: int) -> int:
         if number == 3:
-            raise ZeroDivisionError
+            raise ZeroDivisionError("nought")
         return number
 
     pipeline = Pipeline(Counting(), [("fail", [fail]), ("keep", [lambda _: None])])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PipelineError, match=r"^fail failed: ZeroDivisionError: nought") as caught:
         pipeline.run()
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert pipeline.survivors() == []
 
 
 def test_a_source_that_fails_still_gets_its_items_through() -> None:
     seen: list[int] = []
-    pipeline = Pipeline(Counting(20, failure=OSError("cut")), [("keep", [seen.append])])
-    with pytest.raises(OSError, match="cut"):
+    pipeline = Pipeline(Counting(20, failure=SourceError("cut")), [("keep", [seen.append])])
+    with pytest.raises(SourceError, match=r"^cut$"):
         pipeline.run()
     assert seen == list(range(20))
 
@@ -232,7 +233,7 @@ def test_services_run_beside_the_stages_and_are_stopped() -> None:
 def test_a_service_that_dies_ends_the_pipeline() -> None:
     service = Beside(failure=RuntimeError("gone"))
     pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])], [service])
-    with pytest.raises(RuntimeError, match="gone"):
+    with pytest.raises(PipelineError, match=r"^beside failed: RuntimeError: gone$"):
         pipeline.run()
 
 

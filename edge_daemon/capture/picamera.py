@@ -196,7 +196,7 @@ class PiCameraReader:
         self._streams = _streams(name, camera.camera_configuration())
         logger.info(
             "camera configured",
-            extra={"source": name, "streams": [str(stream) for stream in self._streams]},
+            extra={"source": name, "streams": ", ".join(map(str, self._streams))},
         )
 
     def read(self) -> Picture:
