@@ -86,7 +86,10 @@ class DetectionSettings(Section):
         le=8192,
         description="Larger pictures are reduced to this longer side, in pixels, before detection.",
     )
-    min_score: Share = Field(0.7, description="The least score of a face, 0 to 1 (YuNet).")
+    min_score: Share = Field(
+        0.7,
+        description="The least score of a new face, 0 to 1; of a followed one, 0.2 less (YuNet).",
+    )
     min_size: int = Field(
         24, ge=8, description="Side of the smallest face to look for, in pixels as detected (Haar)."
     )

@@ -65,13 +65,15 @@ def build_pipeline(settings: Settings, clock: Clock) -> Pipeline:
     """All parts, as the settings want them, joined and not yet started."""
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
-    finder = FaceFinder(_detector(settings), settings.detection.max_side, _limits(settings))
+    detector = _detector(settings)
+    finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
+    tracker = Tracker(settings.tracking.memory, detector.start_score)
     capture = _capture(settings, clock)
     publish, services = _publisher(settings, live=capture.live, clock=clock)
     return Pipeline(
         capture,
         [
-            ("detection", [finder, Tracker(settings.tracking.memory)]),
+            ("detection", [finder, tracker]),
             ("inference", [EmotionRecognizer(ensemble), _smoother(settings), _events(settings)]),
             ("publishing", [publish]),
         ],

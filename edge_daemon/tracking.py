@@ -5,10 +5,12 @@ normalised thumbnail, kept in memory only). Detections go to the cheapest track 
 so that a face survives missed detections, and two people who cross keep their own numbers.
 """
 
+import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import cv2
 import numpy as np
@@ -25,8 +27,8 @@ SIZE_RATIO: Final = 1.8
 APPEARANCE_WEIGHT: Final = 0.5
 """What unlikeness costs, beside distance and change of size, which cost as they are."""
 
-VELOCITY_GAIN: Final = 0.4
-APPEARANCE_GAIN: Final = 0.2
+VELOCITY_GAIN: Final = np.float32(0.4)
+APPEARANCE_GAIN: Final = np.float32(0.2)
 """How fast a track takes over what it sees: 1 is at once."""
 LONGEST_PREDICTION: Final = 0.5
 """Seconds after which a lost face is no longer taken to move on."""
@@ -36,25 +38,42 @@ THUMBNAIL_SIDE: Final = 16
 Vector = NDArray[np.float32]
 
 
-@dataclass
-class _Track:
-    id: int
+@dataclass(frozen=True, eq=False)
+class _Sight:
+    """What is compared: where a face is, how large, and what it looks like."""
+
     centre: Vector
-    velocity: Vector
     size: float
     thumbnail: Vector
+
+    @classmethod
+    def of(cls, face: Face) -> Self:
+        box = face.detection.box
+        return cls(np.array(box.centre, np.float32), _size(box), _thumbnail(face.crop))
+
+
+@dataclass(eq=False)
+class _Track:
+    id: int
+    sight: _Sight
+    """The last one, with a thumbnail that changes more slowly."""
+    velocity: Vector
+    """Pixels a second."""
     seen: float
 
     def predicted(self, now: float) -> Vector:
-        return self.centre + self.velocity * np.float32(min(now - self.seen, LONGEST_PREDICTION))
+        """Where its centre should be now."""
+        ahead = np.float32(min(now - self.seen, LONGEST_PREDICTION))
+        return self.sight.centre + ahead * self.velocity
 
-    def update(self, centre: Vector, size: float, thumbnail: Vector, now: float) -> None:
+    def update(self, sight: _Sight, now: float) -> None:
         if now > self.seen:
-            measured = (centre - self.centre) / np.float32(now - self.seen)
-            self.velocity += np.float32(VELOCITY_GAIN) * (measured - self.velocity)
-        self.centre, self.size, self.seen = centre, size, now
-        mixed = self.thumbnail + np.float32(APPEARANCE_GAIN) * (thumbnail - self.thumbnail)
-        self.thumbnail = _normalised(mixed)
+            measured = (sight.centre - self.sight.centre) / np.float32(now - self.seen)
+            self.velocity = self.velocity + VELOCITY_GAIN * (measured - self.velocity)
+        known = self.sight.thumbnail
+        mixed = known + APPEARANCE_GAIN * (sight.thumbnail - known)
+        self.sight = dataclasses.replace(sight, thumbnail=_normalised(mixed))
+        self.seen = now
 
 
 class Tracker:
@@ -62,22 +81,22 @@ class Tracker:
 
     Args:
         memory: seconds for which a face that is not seen may still come back as itself.
+        start_score: what a detection needs to start a track; less certain ones only continue
+            one, and are otherwise dropped (as in ByteTrack: Zhang et al., 2022).
     """
 
-    def __init__(self, memory: float) -> None:
+    def __init__(self, memory: float, start_score: float = 0.0) -> None:
         self._memory = memory
+        self._start_score = start_score
         self._ids = itertools.count(1)
         self._tracks: list[_Track] = []
         self._scene = 0
 
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
-        ids = self._assign(found.faces, found.frame.stream_time)
-        return TrackedFaces(
-            found.frame,
-            tuple(map(TrackedFace, ids, found.faces)),
-            frozenset(track.id for track in self._tracks),
-        )
+        faces = tuple(self._named(found.faces, found.frame.stream_time))
+        remembered = frozenset(track.id for track in self._tracks)
+        return TrackedFaces(found.frame, faces, remembered)
 
     def _forget(self, found: FoundFaces) -> None:
         """Drop what is too long gone, and everything at a change of scene."""
@@ -87,30 +106,26 @@ class Tracker:
         now = found.frame.stream_time
         self._tracks = [track for track in self._tracks if now - track.seen <= self._memory]
 
-    def _assign(self, faces: tuple[Face, ...], now: float) -> list[int]:
-        centres = [np.array(face.detection.box.centre, np.float32) for face in faces]
-        sizes = [_size(face.detection.box) for face in faces]
-        thumbnails = [_thumbnail(face.crop) for face in faces]
-        matches = self._matches(centres, sizes, thumbnails, now)
-        ids = []
-        for number, sight in enumerate(zip(centres, sizes, thumbnails, strict=True)):
+    def _named(self, faces: tuple[Face, ...], now: float) -> Iterator[TrackedFace]:
+        """The faces with their tracks, in the same order."""
+        sights = [_Sight.of(face) for face in faces]
+        matches = self._matches(sights, now)
+        for number, (face, sight) in enumerate(zip(faces, sights, strict=True)):
             if (track := matches.get(number)) is not None:
-                track.update(*sight, now)
+                track.update(sight, now)
+            elif face.detection.score >= self._start_score:
+                track = _Track(next(self._ids), sight, np.zeros(2, np.float32), seen=now)
+                self._tracks.append(track)
             else:
-                track = self._new_track(*sight, now)
-            ids.append(track.id)
-        return ids
+                continue
+            yield TrackedFace(track.id, face)
 
-    def _matches(
-        self, centres: list[Vector], sizes: list[float], thumbnails: list[Vector], now: float
-    ) -> dict[int, _Track]:
-        """Pairs of a detection's number and its track: the cheapest first, each at most once."""
+    def _matches(self, sights: list[_Sight], now: float) -> dict[int, _Track]:
+        """Pairs of a sight's number and its track: the cheapest first, each at most once."""
         pairs = sorted(
-            (
-                (_cost(track, *sight, now), number, index)
-                for index, track in enumerate(self._tracks)
-                for number, sight in enumerate(zip(centres, sizes, thumbnails, strict=True))
-            ),
+            (_cost(track, sight, now), number, index)
+            for index, track in enumerate(self._tracks)
+            for number, sight in enumerate(sights)
         )
         matches: dict[int, _Track] = {}
         taken: set[int] = set()
@@ -120,21 +135,17 @@ class Tracker:
                 taken.add(index)
         return matches
 
-    def _new_track(self, centre: Vector, size: float, thumbnail: Vector, now: float) -> _Track:
-        track = _Track(next(self._ids), centre, np.zeros(2, np.float32), size, thumbnail, seen=now)
-        self._tracks.append(track)
-        return track
 
-
-def _cost(track: _Track, centre: Vector, size: float, thumbnail: Vector, now: float) -> float:
+def _cost(track: _Track, sight: _Sight, now: float) -> float:
     """How badly a sight fits a track; infinite where it cannot be the same face."""
-    larger = max(size, track.size)
-    distance = float(np.linalg.norm(track.predicted(now) - centre)) / larger
-    growth = abs(math.log(size / track.size))
+    last = track.sight
+    larger = max(sight.size, last.size)
+    distance = float(np.linalg.norm(track.predicted(now) - sight.centre)) / larger
+    growth = abs(math.log(sight.size / last.size))
     reach = REACH + REACH_GROWTH * (now - track.seen)
     if distance > reach or growth > math.log(SIZE_RATIO):
         return math.inf
-    unlikeness = 1.0 - float(track.thumbnail @ thumbnail)
+    unlikeness = 1.0 - float(last.thumbnail @ sight.thumbnail)
     return distance + growth + APPEARANCE_WEIGHT * unlikeness
 
 

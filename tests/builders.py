@@ -31,11 +31,13 @@ def face(
     x: float = 100.0,
     y: float = 100.0,
     side: float = 50.0,
+    *,
     crop: Image | None = None,
     unscored: Unscored | None = None,
+    score: float = 0.9,
 ) -> Face:
     """A face in a square box."""
-    detection = Detection(Box(x, y, side, side), score=0.9)
+    detection = Detection(Box(x, y, side, side), score)
     return Face(detection, draw_face(48) if crop is None else crop, unscored)
 
 

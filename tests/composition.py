@@ -133,7 +133,10 @@ def answers(
     Pipeline(
         Composed([frame for frame, _ in scenes]),
         [
-            ("detection", [FaceFinder(detector, 640, ALL_GOOD), Tracker(memory=1.0)]),
+            (
+                "detection",
+                [FaceFinder(detector, 640, ALL_GOOD), Tracker(1.0, detector.start_score)],
+            ),
             ("inference", [EmotionRecognizer(ensemble)]),
             ("keeping", [results.append]),
         ],

@@ -60,9 +60,7 @@ def draw_scene(*faces: tuple[int, int, int], size: tuple[int, int] = (320, 240))
 def write_clip(path: Path, scenes: list[Image], fps: float = 10.0) -> Path:
     """The scenes as a video file."""
     height, width = scenes[0].shape[:2]
-    writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height)
-    )
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
     assert writer.isOpened()
     for scene in scenes:
         writer.write(scene)

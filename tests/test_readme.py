@@ -46,10 +46,8 @@ def test_the_two_first_commands_run_in_a_fresh_copy(tmp_path: Path, drawn_clip: 
     copy = tmp_path / "copy"
     subprocess.run(["git", "clone", "--quiet", ROOT, copy], check=True, timeout=60)
     install, run = blocks("sh")[0].replace("CLIP.mp4", str(drawn_clip)).splitlines()
-    environment = clean_environment(tmp_path)
-    subprocess.run(install, shell=True, cwd=copy, check=True, timeout=600, env=environment)
-    done = subprocess.run(
-        run, shell=True, cwd=copy, capture_output=True, text=True, timeout=60, env=environment
-    )
+    shell = {"shell": True, "cwd": copy, "env": clean_environment(tmp_path), "text": True}
+    subprocess.run(install, check=True, timeout=600, **shell)
+    done = subprocess.run(run, check=False, capture_output=True, timeout=60, **shell)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 12

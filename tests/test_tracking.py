@@ -82,6 +82,14 @@ def test_remembered_tracks_are_told_even_while_unseen() -> None:
     assert tracker(found(1.5)).remembered == frozenset()
 
 
+def test_a_doubtful_detection_continues_a_track_but_starts_none() -> None:
+    tracker = Tracker(memory=1.0, start_score=0.7)
+    doubtful, certain = face(score=0.5), face(score=0.8)
+    assert ids(tracker, 0.0, doubtful) == []
+    assert ids(tracker, 0.1, certain, face(x=220, score=0.6)) == [1]
+    assert ids(tracker, 0.2, doubtful) == [1]
+
+
 def test_a_black_crop_is_no_trouble() -> None:
     tracker = Tracker(memory=1.0)
     black = np.zeros_like(draw_face(48))

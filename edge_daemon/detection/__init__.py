@@ -26,7 +26,7 @@ def create_detector(
         name: which one; `auto` is YuNet where its file is there, else Haar, and says so in the log.
         model: the user's own model file: ONNX for YuNet, a cascade for Haar.
         fetched_yunet: where `edge-daemon models fetch yunet` puts its file.
-        min_score: the least score of a face, 0 to 1 (YuNet).
+        min_score: the least score of a new face, 0 to 1 (YuNet).
         min_size: side of the smallest face to look for, in pixels (Haar).
 
     Raises:

@@ -25,6 +25,8 @@ class Detector(Protocol):
 
     name: str
     framing: Framing
+    start_score: float
+    """Less certain detections count only where a face is followed already."""
 
     def detect(self, bgr: Image) -> list[Detection]:
         """The faces in a BGR uint8 [H, W, 3] picture, in its pixels."""

@@ -29,6 +29,7 @@ class HaarDetector:
 
     name = "haar"
     framing = Framing(x=0.005, y=0.005, width=0.984, height=0.984)
+    start_score = 0.0  # the cascade has done its sorting already
 
     def __init__(self, min_size: int, cascade: Path | None = None) -> None:
         path = cascade or Path(cv2.__file__).parent / "data" / CASCADE

@@ -13,6 +13,9 @@ from edge_daemon.records import Box, Detection, Image
 NMS_THRESHOLD: Final = 0.3
 MOST_FACES: Final = 100
 
+CONTINUATION: Final = 0.2
+"""How much less a score may be where a face is followed already: heads turn, and come back."""
+
 BOX: Final = slice(0, 4)
 LANDMARKS: Final = slice(4, 14)
 SCORE: Final = 14
@@ -24,7 +27,7 @@ class YuNetDetector:
 
     Args:
         model: the network as ONNX.
-        min_score: the least score of a face, 0 to 1.
+        min_score: the least score of a face that is not followed yet, 0 to 1.
 
     Raises:
         DetectorError: the file is not a network that OpenCV can read.
@@ -34,13 +37,19 @@ class YuNetDetector:
     framing = Framing(x=0.109, y=-0.042, width=0.776, height=1.020)
 
     def __init__(self, model: Path, min_score: float) -> None:
+        self.start_score = min_score
         if not model.is_file():
             raise DetectorError(
                 f"{model}: no such file; 'edge-daemon models fetch yunet' brings one"
             )
         try:
             self._network = cv2.FaceDetectorYN.create(
-                str(model), "", (0, 0), min_score, NMS_THRESHOLD, MOST_FACES
+                str(model),
+                "",
+                (0, 0),
+                max(0.0, min_score - CONTINUATION),
+                NMS_THRESHOLD,
+                MOST_FACES,
             )
         except cv2.error as error:
             raise DetectorError(f"{model}: not a YuNet network that OpenCV can read") from error

@@ -1,0 +1,163 @@
+"""Inside the box: the PiCamera source on the real picamera2. Says what came; fails if it is wrong.
+
+The virtual camera shows /opt/frames, in 1280x720 or 640x360, as NV12 whatever it is asked for.
+"""
+
+import gc
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from picamera2 import Picamera2
+
+from edge_daemon.capture import Picture, Reader, source_from
+from edge_daemon.capture.picamera import FRAME_TIMEOUT
+from edge_daemon.detection.base import Detector
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.errors import SourceLost
+from edge_daemon.records import Image
+
+FRAMES = 20
+RATE = 10.0
+"""Frames a second that are read; the camera itself gives hundreds."""
+
+MOST_DIFFERENCE = 2.0
+"""Levels by which a frame may miss the picture shown, in the mean: chroma is halved on the way."""
+
+
+def main() -> None:
+    detector = chosen_detector()
+    frames = sorted(Path("/opt/frames").iterdir(), key=lambda path: int(path.stem))
+    shown = [image for path in frames if (image := cv2.imread(str(path))) is not None]
+    watch(detector, shown, (1280, 720), reduced_width=640)
+    watch(detector, shown, (640, 360), reduced_width=None)
+    watch(detector, shown, (1280, 720), reduced_width=300)  # which it cannot give
+    open_while_busy()
+    read_while_silent()
+    print("all is well")
+
+
+def chosen_detector() -> Detector:
+    model = Path("/opt/yunet.onnx")
+    return YuNetDetector(model, 0.7) if model.exists() else HaarDetector(min_size=48)
+
+
+def watch(
+    detector: Detector, shown: list[Image], size: tuple[int, int], reduced_width: int | None
+) -> None:
+    """Read some frames and compare them with the pictures that the camera shows."""
+    reader = source_from("picamera", size, RATE, reduced_width).open()
+    pictures = list(paced(reader))
+    reader.close()
+    faces = [len(detector.detect(looked_at(picture))) for picture in pictures]
+    difference = max(distance(picture.bgr, shown) for picture in pictures)
+    print(
+        f"asked {size[0]}x{size[1]}, reduced width {reduced_width}: {len(pictures)} frames "
+        f"{shapes(picture.bgr for picture in pictures)}, "
+        f"reduced {shapes(picture.reduced for picture in pictures)}; "
+        f"{detector.name} finds {sum(faces)} faces; "
+        f"at most {difference:.1f} levels from a picture shown"
+    )
+    assert all(picture.bgr.shape == (size[1], size[0], 3) for picture in pictures)
+    assert all((picture.reduced is not None) == (reduced_width == 640) for picture in pictures)
+    assert difference < MOST_DIFFERENCE, "the colours or the rows are not as shown"
+    assert sum(map(bool, faces)) >= FRAMES * 0.7
+
+
+def looked_at(picture: Picture) -> Image:
+    """What the daemon would look for faces in."""
+    if picture.reduced is not None:
+        return picture.reduced
+    return np.asarray(cv2.resize(picture.bgr, (640, 360), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def paced(reader: Reader) -> Iterator[Picture]:
+    for _ in range(FRAMES):
+        picture = reader.read()
+        assert isinstance(picture, Picture)
+        yield picture
+        time.sleep(1 / RATE)
+
+
+def shapes(images: Iterable[Image | None]) -> str:
+    """The sizes that occur among images."""
+    found = {"none" if image is None else f"{image.shape[1]}x{image.shape[0]}" for image in images}
+    return " ".join(sorted(found))
+
+
+def distance(bgr: Image, shown: list[Image]) -> float:
+    """Mean difference in levels from the picture that is nearest."""
+    return min(float(np.abs(small(bgr) - darkened(small(image))).mean()) for image in shown)
+
+
+def small(image: Image) -> NDArray[np.float64]:
+    return cv2.resize(image, (160, 90), interpolation=cv2.INTER_AREA).astype(float)
+
+
+def darkened(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The virtual camera says that its levels are in video range, 16 to 235, and gives 0 to 255."""
+    return np.clip((levels - 16) * 255 / 219, 0, 255)
+
+
+def open_while_busy() -> None:
+    """A camera in use is told as lost, as often as one likes."""
+    source = source_from("picamera", (1280, 720), RATE)
+    reader = source.open()
+    before = open_files()
+    for _ in range(20):
+        try:
+            source.open()
+        except SourceLost as loss:
+            told = str(loss)
+    lost = open_files() - before
+    reader.close()
+    print(f"busy: {told}; files left open after 20 attempts: {lost}")
+    assert lost == 0
+
+
+def open_files() -> int:
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def read_while_silent() -> None:
+    """A camera that falls silent is told as lost, closes in spite of it, and opens again."""
+    source = source_from("picamera", (1280, 720), RATE)
+    reader = source.open()
+    reader.read()
+    camera = reader._camera
+    withheld = []
+
+    process_requests = camera.process_requests
+
+    def without_frames(display: object) -> None:
+        with camera._requestslock:
+            withheld.extend(camera._requests)
+            camera._requests = []
+        process_requests(display)
+
+    camera.process_requests = without_frames
+    started = time.monotonic()
+    try:
+        reader.read()
+    except SourceLost as loss:
+        told = str(loss)
+    waited = time.monotonic() - started
+    closing = threading.Thread(target=reader.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    print(f"silent: {told}; after {waited:.1f} s; closed: {not closing.is_alive()}")
+    assert abs(waited - FRAME_TIMEOUT) < 0.5
+    assert not closing.is_alive()
+    again = source.open()
+    again.read()
+    again.close()
+    assert len(Picamera2.global_camera_info()) == 1
+
+
+main()
