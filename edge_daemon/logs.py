@@ -3,6 +3,7 @@
 Fields go in by `extra=`; they stay apart from the message, so that a journal can index them.
 """
 
+import json
 import logging
 import sys
 from typing import Final
@@ -30,8 +31,11 @@ def configure_logging(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("edge_daemon").setLevel(level.upper())
+    # It tells of a busy camera at every attempt; the capture loop does so once.
+    logging.getLogger("picamera2").setLevel(logging.CRITICAL)
 
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return f'"{text}"' if any(letter in text for letter in ' "=') else text
+    plain = text.isprintable() and not any(letter in text for letter in ' "=\\')
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())

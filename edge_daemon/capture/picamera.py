@@ -184,7 +184,7 @@ class PiCamera:
 
 
 class PiCameraReader:
-    """Reads a camera that is configured and started, and lets go of it in the end.
+    """Reads a camera that is configured, and lets go of it in the end.
 
     Raises:
         SourceError: the camera gives a format that is not known here.

@@ -6,7 +6,7 @@
 #
 # The video, or the folder's *.jpg, hold the faces to show: the first 40 pictures. Without YuNet,
 # faces are found by Haar. Needs root, ffmpeg, and from apt systemd-container and mmdebstrap. The
-# first call builds a Debian root with all that it takes (1 to 2 minutes, 1 GB) in $BOX_CACHE, by
+# first call builds a Debian root with all that it takes (1 to 2 minutes, 1.5 GB) in $BOX_CACHE, by
 # default ~/.cache/edge-daemon-box; later calls take half a minute. What a run writes is not kept.
 set -euo pipefail
 

@@ -13,6 +13,15 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from capture.fake_picamera2 import (
+    PACKED,
+    SIGNATURES,
+    CompletedRequest,
+    World,
+    array_of,
+    encoded,
+    signature,
+)
 
 from edge_daemon.capture import loop as capture_loop
 from edge_daemon.capture import picamera
@@ -22,15 +31,6 @@ from edge_daemon.clock import SystemClock
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import Frame, Image
-from tests.capture.fake_picamera2 import (
-    PACKED,
-    SIGNATURES,
-    CompletedRequest,
-    World,
-    array_of,
-    encoded,
-    signature,
-)
 
 SIZE = (64, 48)
 COLOURS = {"blue": (200, 40, 30), "green": (20, 180, 60), "red": (30, 50, 220)}
