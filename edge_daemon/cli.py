@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "models", parents=[common], help="list the model bundle, or fetch a face detector"
     )
     models.add_argument("action", nargs="?", choices=["list", "fetch"], default="list")
-    models.add_argument("detector", nargs="?", choices=["yunet"], help="what to fetch")
+    models.add_argument("wanted", nargs="?", choices=["yunet"], help="what to fetch")
     models.add_argument("--url", help="fetch it from here instead (its checksum stays the same)")
     models.set_defaults(command=_models)
     return parser
@@ -129,7 +129,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     environment = {key: value for key, value in os.environ.items() if key != CONFIG_VARIABLE}
     named = os.environ.get(CONFIG_VARIABLE)
     file = options.config or (Path(named) if named else None)
-    flags = {path: value for name, path in FLAGS.items() if (value := getattr(options, name, None))}
+    given = {path: getattr(options, name, None) for name, path in FLAGS.items()}
+    flags = {path: value for path, value in given.items() if value is not None}
     return load_settings(file, environment, flags | _assignments(options.set))
 
 
@@ -167,7 +168,7 @@ def _models(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.action == "list":
         return _list_models(settings)
-    if options.detector is None:
+    if options.wanted is None:
         raise SettingsError("models fetch: say what to fetch: yunet")
     from edge_daemon.detection.download import YUNET, fetch
 
@@ -200,7 +201,7 @@ def _list_models(settings: Settings) -> int:
 def _quieten_libraries() -> None:
     """Their notes on standard error would stand between our lines; a user's own choice stays."""
     for variable, value in {
-        "OPENCV_LOG_LEVEL": "ERROR",
+        "OPENCV_LOG_LEVEL": "SILENT",
         "OPENCV_FFMPEG_LOGLEVEL": "-8",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():

@@ -29,8 +29,8 @@ Layer = Iterator[tuple[KeyPath, object, str]]
 
 DetectorName = Literal["auto", "haar", "yunet"]
 
-Positive = Annotated[float, Field(gt=0)]
-Duration = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -279,17 +279,18 @@ def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
         said = f"{key}: no such setting{_suggestion(path)}"
     else:
         said = f"{key}: {details['input']!r} is not possible: it {reason(details)}"
-    origin = next(where for known, where in origins.items() if known[: len(path)] == path)
+    below = (where for known, where in origins.items() if known[: len(path)] == path)
+    origin = origins.get(path) or next(below)
     return f"{said} ({origin})"
 
 
 def _suggestion(path: KeyPath) -> str:
     """The known name nearest to an unknown one: of its own section, else of any."""
-    siblings = [".".join(name) for name in _names() if name[:-1] == path[:-1]]
-    near = difflib.get_close_matches(".".join(path), siblings, n=1)
-    elsewhere = [".".join(name) for name in _names() if name[-1] == path[-1]]
+    siblings = {name[-1]: name for name in _names() if name[:-1] == path[:-1]}
+    near = [siblings[key] for key in difflib.get_close_matches(path[-1], siblings, n=1)]
+    elsewhere = [name for name in _names() if name[-1] == path[-1]]
     found = near or elsewhere
-    return f"; did you mean {found[0]}?" if found else ""
+    return f"; did you mean {'.'.join(found[0])}?" if found else ""
 
 
 def _names(model: type[Section] = Settings, parent: KeyPath = ()) -> Iterator[KeyPath]:

@@ -61,5 +61,6 @@ def _plain_fields(model: type[Section]) -> Iterator[tuple[str, FieldInfo]]:
 
 
 def _toml(value: object) -> str:
-    """A scalar as TOML, whose strings, numbers and booleans are written as in JSON."""
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    """A scalar as TOML, whose strings, numbers and booleans are written as in JSON, save DEL."""
+    text = json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")

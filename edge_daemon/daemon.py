@@ -32,6 +32,7 @@ from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
 from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.publishing.mqtt import Broker, MqttPublisher
+from edge_daemon.redaction import without_password
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
 
@@ -49,7 +50,8 @@ def run(settings: Settings) -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     pipeline = build_pipeline(settings, SystemClock())
-    logger.info("started", extra={"source": settings.source, "sink": settings.sink})
+    source = without_password(settings.source)
+    logger.info("started", extra={"source": source, "sink": settings.sink})
     try:
         with _stopped_by_signals(pipeline):
             pipeline.run()

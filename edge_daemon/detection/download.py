@@ -55,7 +55,9 @@ def fetch(model: DetectorModel, folder: Path, url: str | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _download(url or model.url, part, model.size)
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # the last: not an address
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise DetectorError(f"{url or model.url}: cannot be fetched: {_cause(error)}") from error
     _accept(model, part, target)
     return target
@@ -97,4 +99,4 @@ def _accept(model: DetectorModel, part: Path, target: Path) -> None:
 
 def _cause(error: Exception) -> str:
     reason = getattr(error, "reason", None)
-    return str(reason or error)
+    return " ".join(str(reason or error).split())

@@ -121,16 +121,16 @@ def _event_message(event: Event) -> EventMessage:
 
 def within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
     """The part of a box inside the picture, in whole pixels."""
-    left, top = max(0, round(box.x)), max(0, round(box.y))
+    left, top = min(width, max(0, round(box.x))), min(height, max(0, round(box.y)))
     right, bottom = min(width, round(box.x + box.width)), min(height, round(box.y + box.height))
     return left, top, max(0, right - left), max(0, bottom - top)
 
 
 def rounded(probabilities: Probabilities) -> dict[str, float]:
-    """The probabilities by name, rounded so that they sum to 1: the largest takes the rest."""
-    values = np.round(probabilities.astype(float), PROBABILITY_DIGITS)
-    values[values.argmax()] += 1.0 - values.sum()
-    return {
-        name: round(float(value), PROBABILITY_DIGITS)
-        for name, value in zip(EMOTIONS, values, strict=True)
-    }
+    """The probabilities by name, rounded so that they sum to 1 and keep their order."""
+    steps = 10**PROBABILITY_DIGITS
+    exact = steps * probabilities.astype(float)
+    values = np.floor(exact)
+    missing = round(steps - values.sum())
+    values[np.argsort(values - exact, kind="stable")[:missing]] += 1  # the largest remainders
+    return {name: float(value) / steps for name, value in zip(EMOTIONS, values, strict=True)}

@@ -128,13 +128,22 @@ class MqttPublisher:
         if stream_time < self._next_due:
             return False
         # Counted from when it was due, not from when it came, so that the rate is kept on average.
-        self._next_due = max(self._next_due + self._interval, stream_time)
+        due = self._next_due + self._interval
+        self._next_due = due if due > stream_time else stream_time + self._interval
         return True
 
     def _has_room(self) -> bool:
-        while self._unsent and self._unsent[0].is_published():
+        while self._unsent and self._is_settled(self._unsent[0]):
             self._unsent.popleft()
         return self._connected.is_set() and len(self._unsent) < MOST_UNSENT
+
+    def _is_settled(self, message: paho.MQTTMessageInfo) -> bool:
+        """Whether a message is out, or was lost with its connection, which is a drop."""
+        try:
+            return message.is_published()
+        except RuntimeError:  # paho's word for lost
+            self.dropped += 1
+            return True
 
     def _serve_connection(self) -> bool:
         """Connect and stay until the connection ends; tell whether the broker had accepted it."""
@@ -161,7 +170,6 @@ class MqttPublisher:
             self._tell_away(f"connection refused: {reason}")
             return
         client.publish(self._availability, ONLINE, qos=1, retain=True)
-        self._unsent.clear()
         self._connected.set()
         self._tell_connected()
 

@@ -1,0 +1,333 @@
+import itertools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from conftest import FakeClock
+
+from edge_daemon.capture import Picture
+from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.errors import SourceError, SourceLost
+from edge_daemon.records import Frame
+
+Step = Picture | Exception | None
+PICTURE = Picture(np.zeros((4, 6, 3), np.uint8))
+LOST = SourceLost("fake: gone")
+
+
+class FakeSource:
+    """Plays a script: for each opening, what the reader gives in turn; a failure is raised."""
+
+    name = "fake"
+
+    def __init__(self, *openings: Sequence[Step] | Exception, live: bool = True) -> None:
+        self.live = live
+        self.readers: list[FakeReader] = []
+        self._openings = iter(openings)
+
+    def open(self) -> "FakeReader":
+        assert all(reader.closed for reader in self.readers), "two readers open at once"
+        opening = next(self._openings)
+        if isinstance(opening, Exception):
+            raise opening
+        self.readers.append(FakeReader(opening))
+        return self.readers[-1]
+
+    @property
+    def all_closed(self) -> bool:
+        return all(reader.closed for reader in self.readers)
+
+
+class FakeReader:
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self.closed = False
+        self._steps = iter(steps)
+
+    def read(self) -> Picture | None:
+        assert not self.closed
+        step = next(self._steps)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Watch:
+    """Counts the calls that were marked as such that may hang."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.inside = False
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        assert not self.inside
+        self.calls += 1
+        self.inside = True
+        try:
+            yield
+        finally:
+            self.inside = False
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No pauses between two attempts; how many there were since the last frame, at most."""
+    counts = [0]
+
+    def no_delays() -> Iterator[float]:
+        for count in itertools.count(1):
+            counts[0] = max(counts[0], count)
+            yield 0.0
+
+    monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", no_delays)
+    return counts
+
+
+def run(
+    source: FakeSource, clock: FakeClock, *, fps: float = 1000.0, watch: Watch | None = None
+) -> list[Frame]:
+    frames: list[Frame] = []
+    CaptureLoop(source, clock, fps).run(frames.append, watch or Watch())
+    return frames
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, dict[str, object]]]:
+    return [(record.levelno, vars(record)) for record in caplog.records]
+
+
+def test_frames_are_numbered_and_stamped(clock: FakeClock) -> None:
+    pictures = [Picture(PICTURE.bgr, stream_time=number / 2, scene=number) for number in range(3)]
+    frames = run(FakeSource([*pictures, None], live=False), clock)
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert [frame.scene for frame in frames] == [0, 1, 2]
+    assert [frame.stream_time for frame in frames] == [0.0, 0.5, 1.0]
+    assert {frame.captured_at for frame in frames} == {clock.now()}
+    assert {frame.captured_monotonic for frame in frames} == {clock.monotonic()}
+    assert (frames[0].width, frames[0].height) == (6, 4)
+
+
+def test_live_frames_stand_at_the_time_when_they_were_read(clock: FakeClock) -> None:
+    class Slow(FakeReader):
+        def read(self) -> Picture | None:
+            clock.seconds += 2.5
+            return super().read()
+
+    source = FakeSource()
+    source.open = lambda: Slow([PICTURE, PICTURE, None])  # type: ignore[method-assign]
+    frames = run(source, clock)
+    assert [frame.stream_time for frame in frames] == [1002.5, 1005.0]
+    assert [frame.captured_monotonic for frame in frames] == [1002.5, 1005.0]
+
+
+def test_reduced_picture_is_passed_on(clock: FakeClock) -> None:
+    small = np.zeros((2, 3, 3), np.uint8)
+    (frame,) = run(FakeSource([Picture(PICTURE.bgr, reduced=small), None]), clock)
+    assert frame.reduced is small
+
+
+def test_opening_every_read_and_closing_are_watched(clock: FakeClock) -> None:
+    watch = Watch()
+    inside: list[bool] = []
+    CaptureLoop(FakeSource([PICTURE, PICTURE, None]), clock, 1000).run(
+        lambda _frame: inside.append(watch.inside), watch
+    )
+    assert watch.calls == 1 + 3 + 1
+    assert inside == [False, False]
+
+
+def test_reader_is_closed_at_the_sources_end(clock: FakeClock) -> None:
+    source = FakeSource([PICTURE, None], live=False)
+    run(source, clock)
+    assert len(source.readers) == 1
+    assert source.all_closed
+
+
+def test_lost_source_is_opened_again_and_frames_count_on(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture, waits: list[int]
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = FakeSource(
+        [PICTURE, PICTURE, LOST], SourceLost("not there"), [LOST], [PICTURE, PICTURE, None]
+    )
+    frames = run(source, clock)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert len(source.readers) == 3
+    assert source.all_closed
+    assert waits == [3]
+
+
+def test_loss_is_told_once_and_the_return_once_with_its_seconds(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def away(seconds: float) -> Iterator[Step]:
+        clock.seconds += seconds
+        yield LOST
+
+    run(FakeSource([PICTURE, LOST], away(2), away(40), [PICTURE, PICTURE, None]), clock)
+    (lost, loss), (back, come_back) = told(caplog)
+    assert (lost, back) == (logging.WARNING, logging.INFO)
+    assert loss["error"] == "fake: gone"
+    assert (come_back["source"], come_back["seconds"]) == ("fake", 42.0)
+
+
+def test_second_loss_is_told_anew(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    run(FakeSource([PICTURE, LOST], [PICTURE, LOST], [PICTURE, None]), clock)
+    assert [level for level, _ in told(caplog)] == [logging.WARNING] * 2
+
+
+def test_pauses_grow_until_frames_come_again(clock: FakeClock, waits: list[int]) -> None:
+    run(FakeSource([LOST], [LOST], [PICTURE, LOST], [LOST], [None]), clock)
+    assert waits == [2]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_damaged_source_is_an_error_and_its_reader_closed(clock: FakeClock, *, live: bool) -> None:
+    source = FakeSource([PICTURE, SourceError("fake: damaged")], live=live)
+    with pytest.raises(SourceError, match="damaged"):
+        run(source, clock)
+    assert source.all_closed
+
+
+def test_reader_is_closed_when_frames_cannot_be_put(clock: FakeClock) -> None:
+    source = FakeSource([PICTURE, PICTURE, None])
+
+    def refuse(_frame: Frame) -> None:
+        raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match="no room"):
+        CaptureLoop(source, clock, 1000).run(refuse, Watch())
+    assert source.all_closed
+
+
+def test_abandoned_loop_puts_nothing_more_and_closes_its_reader(clock: FakeClock) -> None:
+    source = FakeSource([PICTURE] * 5)
+    frames: list[Frame] = []
+
+    def put(frame: Frame) -> None:
+        frames.append(frame)
+        if len(frames) == 2:
+            loop.abandon()
+
+    loop = CaptureLoop(source, clock, 1000)
+    loop.run(put, Watch())
+    assert len(frames) == 2
+    assert source.all_closed
+
+
+def test_loop_abandoned_before_it_starts_opens_nothing(clock: FakeClock) -> None:
+    source = FakeSource()
+    loop = CaptureLoop(source, clock, 1000)
+    loop.abandon()
+    loop.run(lambda _frame: None, Watch())
+    assert source.readers == []
+
+
+def run_in_thread(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_abandoning_ends_the_wait_for_a_lost_source(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = threading.Event()
+
+    def long_delays() -> Iterator[float]:
+        while True:
+            waiting.set()
+            yield 60.0
+
+    monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", long_delays)
+    loop = CaptureLoop(FakeSource([LOST]), clock, 1000)
+    thread = run_in_thread(lambda: loop.run(lambda _frame: None, Watch()))
+    assert waiting.wait(10)
+    loop.abandon()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_hung_read_that_comes_back_late_is_not_put(clock: FakeClock) -> None:
+    reading, released = threading.Event(), threading.Event()
+
+    class Hanging(FakeReader):
+        def read(self) -> Picture | None:
+            reading.set()
+            assert released.wait(10)
+            return super().read()
+
+    source = FakeSource()
+    reader = Hanging([PICTURE])
+    source.open = lambda: reader  # type: ignore[method-assign]
+    frames: list[Frame] = []
+    loop = CaptureLoop(source, clock, 1000)
+    thread = run_in_thread(lambda: loop.run(frames.append, Watch()))
+    assert reading.wait(10)
+    loop.abandon()
+    released.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert frames == []
+    assert reader.closed
+
+
+def test_successor_reads_the_same_source_and_counts_on(clock: FakeClock) -> None:
+    source = FakeSource([PICTURE, PICTURE, None], [PICTURE, None])
+    loop = CaptureLoop(source, clock, 1000)
+    frames: list[Frame] = []
+    loop.run(frames.append, Watch())
+    loop.abandon()
+    successor = loop.successor()
+    assert (successor.name, successor.live) == (loop.name, loop.live)
+    successor.run(frames.append, Watch())
+    assert [frame.index for frame in frames] == [0, 1, 2]
+
+
+class Pauses:
+    """Stands in for the loop's event: notes the waits, and lets the clock run through them."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.total = 0.0
+        self._clock = clock
+
+    def wait(self, seconds: float) -> None:
+        self.total += seconds
+        self._clock.seconds += seconds
+
+    def is_set(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_only_live_sources_are_paced(clock: FakeClock, *, live: bool) -> None:
+    loop = CaptureLoop(FakeSource([*[PICTURE] * 11, None], live=live), clock, 5)
+    loop._abandoned = pauses = Pauses(clock)  # type: ignore[assignment]
+    times: list[float] = []
+    loop.run(lambda frame: times.append(frame.captured_monotonic), Watch())
+    seconds = times[-1] - times[0]
+    if live:
+        assert 0.85 * 10 / 5 <= seconds <= 10 / 5
+    else:
+        assert pauses.total == 0
+
+
+def test_camera_that_keeps_its_rate_is_never_made_to_wait(clock: FakeClock) -> None:
+    class OnTime(FakeReader):
+        def read(self) -> Picture | None:
+            clock.seconds += 1 / 5
+            return super().read()
+
+    source = FakeSource()
+    source.open = lambda: OnTime([*[PICTURE] * 10, None])  # type: ignore[method-assign]
+    loop = CaptureLoop(source, clock, 5)
+    loop._abandoned = pauses = Pauses(clock)  # type: ignore[assignment]
+    loop.run(lambda _frame: None, Watch())
+    assert pauses.total == 0

@@ -1,0 +1,132 @@
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawing import draw_scene
+from running import camera
+
+from edge_daemon.capture import PictureFile, Reader, source_from
+from edge_daemon.capture.picamera import PiCamera
+from edge_daemon.capture.video_device import NetworkStream, VideoDevice
+from edge_daemon.errors import SourceError, SourceLost
+from edge_daemon.redaction import without_password
+
+SCENE = draw_scene((60, 60, 120))
+
+
+def read_on(reader: Reader) -> None:
+    while reader.read() is not None:
+        pass
+
+
+def test_network_stream_is_read_until_it_goes_away_and_again_when_it_is_back() -> None:
+    with camera(SCENE) as server:
+        source = source_from(server.url)
+        assert isinstance(source, NetworkStream)
+        assert source.live
+        reader = source.open()
+        for _ in range(3):
+            picture = reader.read()
+            assert picture.bgr.dtype == np.uint8
+            assert np.abs(picture.bgr.astype(int) - SCENE).mean() < 3
+            assert picture.stream_time is None
+        server.gone.set()
+        with pytest.raises(SourceLost, match="no more pictures"):
+            read_on(reader)
+        reader.close()
+        server.gone.clear()
+        reader = source.open()
+        assert reader.read().bgr.shape == SCENE.shape
+        reader.close()
+
+
+def test_stream_that_is_not_there_is_lost_and_named_without_its_password() -> None:
+    with pytest.raises(SourceLost) as loss:
+        source_from("rtsp://me:secret@127.0.0.1:9/1").open()
+    assert "rtsp://me:***@127.0.0.1:9/1" in str(loss.value)
+    assert "secret" not in str(loss.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_stream_that_never_answers_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    monkeypatch.setattr("edge_daemon.capture.video_device.NETWORK_TIMEOUT_MS", 300)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        begun = time.monotonic()
+        with pytest.raises(SourceLost):
+            source_from(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/1").open()
+    assert time.monotonic() - begun < 5
+
+
+def test_missing_device_is_lost_and_a_mend_is_named(tmp_path: Path) -> None:
+    device = VideoDevice(tmp_path / "video9", (640, 480), 15)
+    with pytest.raises(SourceLost, match=r"video9.*plugged in"):
+        device.open()
+
+
+def test_device_that_may_not_be_opened_is_lost_and_a_mend_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "video9").touch()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(SourceLost, match="group 'video'"):
+        VideoDevice(tmp_path / "video9", (640, 480), 15).open()
+
+
+def test_device_that_is_no_camera_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "video9").touch()
+    with pytest.raises(SourceLost, match="video9"):
+        VideoDevice(tmp_path / "video9", (640, 480), 15).open()
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "name"),
+    [
+        ("0", VideoDevice, "/dev/video0"),
+        ("12", VideoDevice, "/dev/video12"),
+        ("/dev/video3", VideoDevice, "/dev/video3"),
+        ("/dev/v4l/by-id/usb-cam", VideoDevice, "/dev/v4l/by-id/usb-cam"),
+        ("rtsp://me:pw@camera/1", NetworkStream, "rtsp://me:***@camera/1"),
+        ("rtsps://camera/1", NetworkStream, "rtsps://camera/1"),
+        ("http://camera/1", NetworkStream, "http://camera/1"),
+        ("https://camera/1", NetworkStream, "https://camera/1"),
+        ("picamera", PiCamera, "picamera"),
+        ("picamera:1", PiCamera, "picamera:1"),
+    ],
+)
+def test_words_name_live_sources(spec: str, kind: type, name: str) -> None:
+    source = source_from(spec)
+    assert type(source) is kind
+    assert source.live
+    assert source.name.startswith(name)
+
+
+def test_file_named_by_a_number_is_meant_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "0.png").touch()
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(source_from("0.png"), PictureFile)
+
+
+def test_pi_cameras_number_must_be_one() -> None:
+    with pytest.raises(SourceError, match="picamera:left"):
+        source_from("picamera:left")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://me:secret@camera:554/1", "rtsp://me:***@camera:554/1"),
+        ("rtsp://me:secr@et@camera/1", "rtsp://me:***@camera/1"),
+        ("rtsp://me:secret@camera/1?a=b", "rtsp://me:***@camera/1?a=b"),
+        ("rtsp://camera/1", "rtsp://camera/1"),
+        ("/clips/a.mp4", "/clips/a.mp4"),
+        ("picamera", "picamera"),
+    ],
+)
+def test_passwords_are_masked(address: str, shown: str) -> None:
+    assert without_password(address) == shown

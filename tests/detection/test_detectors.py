@@ -1,0 +1,132 @@
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawing import draw_scene
+
+from edge_daemon.config import DetectorName
+from edge_daemon.detection import Detector, create_detector
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.yunet import CONTINUATION, YuNetDetector
+from edge_daemon.errors import DetectorError
+
+CASCADE = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
+FACES = [(40, 60, 120), (330, 200, 200)]
+SCENE = draw_scene(*FACES, size=(640, 480))
+
+
+def create(
+    name: DetectorName, model: Path | None = None, fetched: Path = Path("absent.onnx")
+) -> Detector:
+    return create_detector(name, model, fetched, min_score=0.7, min_size=24)
+
+
+def assert_finds_the_faces(detector: Detector) -> None:
+    found = sorted(detector.detect(SCENE), key=lambda detection: detection.box.x)
+    assert len(found) == len(FACES)
+    for detection, (x, y, side) in zip(found, FACES, strict=True):
+        centre = detection.box.centre
+        assert centre == pytest.approx((x + side / 2, y + side / 2), abs=0.15 * side)
+        assert 0.5 * side < detection.box.width < 1.2 * side
+        assert 0 < detection.score <= 1
+
+
+def test_haar_finds_the_faces() -> None:
+    assert_finds_the_faces(create("haar"))
+
+
+def test_haar_finds_the_faces_by_a_cascade_of_the_users_own() -> None:
+    assert CASCADE.is_file()
+    assert_finds_the_faces(create("haar", CASCADE))
+
+
+def test_haar_leaves_faces_below_the_least_size() -> None:
+    sides = [detection.box.width for detection in HaarDetector(150).detect(SCENE)]
+    assert len(sides) == 1
+    assert sides[0] > 150
+
+
+def test_yunet_finds_the_faces_with_their_landmarks(yunet_model: Path) -> None:
+    detector = create("yunet", yunet_model)
+    assert_finds_the_faces(detector)
+    for detection in detector.detect(SCENE):
+        assert detection.landmarks is not None
+        assert (detection.landmarks.shape, detection.landmarks.dtype) == ((5, 2), np.float32)
+        right_eye, left_eye, nose, right_mouth, left_mouth = detection.landmarks
+        assert right_eye[0] < nose[0] < left_eye[0]
+        assert right_mouth[0] < left_mouth[0]
+        assert right_eye[1] < nose[1] < right_mouth[1]
+
+
+def test_yunet_takes_pictures_of_changing_size(yunet_model: Path) -> None:
+    detector = YuNetDetector(yunet_model, 0.7)
+    small = draw_scene((20, 20, 120), size=(161, 163))
+    for picture, faces in ((SCENE, 2), (small, 1), (SCENE, 2)):
+        assert len(detector.detect(picture)) == faces
+
+
+def test_yunet_leaves_faces_that_could_not_even_continue_a_track(yunet_model: Path) -> None:
+    detector = YuNetDetector(yunet_model, 0.7)
+    assert detector.start_score == 0.7
+    weaker, stronger = sorted(detection.score for detection in detector.detect(SCENE))
+    strict = YuNetDetector(yunet_model, (weaker + stronger) / 2 + CONTINUATION)
+    assert [detection.score for detection in strict.detect(SCENE)] == [stronger]
+
+
+@pytest.mark.parametrize("value", [0, 120, 255])
+def test_nothing_is_found_where_nothing_is(yunet_model: Path, value: int) -> None:
+    blank = np.full((240, 320, 3), value, np.uint8)
+    assert create("haar").detect(blank) == []
+    assert create("yunet", yunet_model).detect(blank) == []
+
+
+@pytest.mark.parametrize("name", ["haar", "yunet"])
+@pytest.mark.parametrize("content", [b"no model", b"", b"<xml/>", bytes(10_000)])
+def test_file_that_is_no_model_is_refused_by_name(
+    tmp_path: Path, name: DetectorName, content: bytes
+) -> None:
+    model = tmp_path / "detector.bin"
+    model.write_bytes(content)
+    with pytest.raises(DetectorError, match=r"detector\.bin"):
+        create(name, model)
+
+
+@pytest.mark.parametrize("name", ["haar", "yunet"])
+def test_missing_file_is_refused_by_name(tmp_path: Path, name: DetectorName) -> None:
+    with pytest.raises(DetectorError, match=r"absent\.bin"):
+        create(name, tmp_path / "absent.bin")
+
+
+def test_yunet_without_its_file_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(DetectorError, match="edge-daemon models fetch yunet"):
+        create("yunet", fetched=tmp_path / "absent.onnx")
+
+
+def test_yunet_uses_the_fetched_file(yunet_model: Path) -> None:
+    assert isinstance(create("yunet", fetched=yunet_model), YuNetDetector)
+
+
+def test_auto_is_yunet_where_its_file_is_and_says_so_once(
+    yunet_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert isinstance(create("auto", fetched=yunet_model), YuNetDetector)
+    (record,) = caplog.records
+    assert (vars(record)["detector"], vars(record)["model"]) == ("yunet", str(yunet_model))
+
+
+def test_auto_is_haar_without_the_file_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert isinstance(create("auto", fetched=tmp_path / "absent.onnx"), HaarDetector)
+    (record,) = caplog.records
+    assert vars(record)["detector"] == "haar"
+    assert "models fetch yunet" in record.getMessage()
+
+
+def test_auto_takes_the_kind_of_the_users_own_file(yunet_model: Path) -> None:
+    assert isinstance(create("auto", CASCADE, fetched=yunet_model), HaarDetector)
+    assert isinstance(create("auto", yunet_model), YuNetDetector)

@@ -1,0 +1,176 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_daemon.checksum import sha256_of
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.errors import BundleError
+from edge_daemon.inference.bundle import read_bundle, write_bundle
+from edge_daemon.inference.ensemble import bundled_models
+
+Manifest = dict[str, Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the bundled models, to be spoilt."""
+    return Path(shutil.copytree(bundled_models(), tmp_path / "bundle"))
+
+
+def manifest_of(folder: Path) -> Manifest:
+    return json.loads((folder / "bundle.json").read_text())
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(BundleError) as refused:
+        read_bundle(folder)
+    said = str(refused.value)
+    assert len(said.splitlines()) == 1
+    assert str(folder) in said
+    assert refused.value.exit_code == 1
+    return said
+
+
+def test_bundled_models_are_sound() -> None:
+    bundle = read_bundle(bundled_models())
+    assert bundle.labels == EMOTIONS
+    assert bundle.members
+    for member in bundle.members:
+        assert sha256_of(bundled_models() / member.file) == member.sha256
+        assert set(member.metrics.recall) == set(EMOTIONS)
+
+
+def test_written_bundle_reads_back_as_the_same(folder: Path) -> None:
+    bundle = read_bundle(folder)
+    (folder / "bundle.json").unlink()
+    write_bundle(bundle, folder)
+    assert read_bundle(folder) == bundle
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_member_with_a_flipped_byte_is_refused_by_name(folder: Path, place: float) -> None:
+    member = next(folder.glob("*.tflite"))
+    content = bytearray(member.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 0x10
+    member.write_bytes(content)
+    said = refusal(folder)
+    assert member.name in said
+    assert "sha256" in said
+
+
+def test_member_cut_short_is_refused_by_name(folder: Path) -> None:
+    member = next(folder.glob("*.tflite"))
+    member.write_bytes(member.read_bytes()[:-1])
+    assert member.name in refusal(folder)
+
+
+def test_missing_member_is_refused_by_name(folder: Path) -> None:
+    member = next(folder.glob("*.tflite"))
+    member.unlink()
+    assert member.name in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no JSON", b"[1, 2]", b'{"schema_version": ', b"\xff"])
+def test_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "bundle.json").write_bytes(content)
+    assert "bundle.json" in refusal(folder)
+
+
+def test_missing_manifest_and_folder_are_refused(folder: Path) -> None:
+    (folder / "bundle.json").unlink()
+    assert "bundle.json" in refusal(folder)
+    shutil.rmtree(folder)
+    assert "bundle.json" in refusal(folder)
+
+
+def labels_swapped(manifest: Manifest) -> None:
+    manifest["labels"][0], manifest["labels"][1] = manifest["labels"][1], manifest["labels"][0]
+
+
+def label_missing(manifest: Manifest) -> None:
+    manifest["labels"].pop()
+
+
+def newer_schema(manifest: Manifest) -> None:
+    manifest["schema_version"] = 2
+
+
+def no_members(manifest: Manifest) -> None:
+    manifest["members"] = []
+
+
+def other_shape(manifest: Manifest) -> None:
+    manifest["members"][0]["input"]["shape"] = [64, 64, 1]
+
+
+def other_type(manifest: Manifest) -> None:
+    manifest["members"][0]["input"]["dtype"] = "float32"
+
+
+def member_elsewhere(manifest: Manifest) -> None:
+    manifest["members"][0]["file"] = "../other.tflite"
+
+
+def weightless(manifest: Manifest) -> None:
+    manifest["members"][0]["weight"] = 0
+
+
+def no_checksum(manifest: Manifest) -> None:
+    manifest["members"][0]["sha256"] = "0123"
+
+
+def temperature_missing(manifest: Manifest) -> None:
+    del manifest["ensemble"]["temperature"]
+
+
+def frozen(manifest: Manifest) -> None:
+    manifest["ensemble"]["temperature"] = -1
+
+
+def unknown_key(manifest: Manifest) -> None:
+    manifest["labls"] = []
+
+
+def dateless(manifest: Manifest) -> None:
+    manifest["created"] = "yesterday"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (labels_swapped, "labels: must be angry, disgust"),
+        (label_missing, "labels: "),
+        (newer_schema, "schema_version: must be 1"),
+        (no_members, "members: "),
+        (other_shape, "members.0.input.shape: must be [48, 48, 1]"),
+        (other_type, "members.0.input.dtype: must be 'uint8'"),
+        (member_elsewhere, "members.0.file: "),
+        (weightless, "members.0.weight: must be greater than 0"),
+        (no_checksum, "members.0.sha256: "),
+        (temperature_missing, "ensemble.temperature: field required"),
+        (frozen, "ensemble.temperature: must be greater than 0"),
+        (unknown_key, "labls: "),
+        (dateless, "created: "),
+    ],
+)
+def test_manifest_of_another_form_is_refused_by_key(
+    folder: Path, spoil: Callable[[Manifest], None], named: str
+) -> None:
+    manifest = manifest_of(folder)
+    spoil(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    assert f"bundle.json: {named}" in refusal(folder)
+
+
+def test_all_that_is_wrong_with_a_manifest_is_told_in_one_line(folder: Path) -> None:
+    manifest = manifest_of(folder)
+    labels_swapped(manifest)
+    newer_schema(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    said = refusal(folder)
+    assert "labels: " in said
+    assert "schema_version: " in said

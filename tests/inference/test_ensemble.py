@@ -1,0 +1,191 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawing import draw_face
+
+from edge_daemon import EmotionEnsemble
+from edge_daemon.errors import BundleError
+from edge_daemon.inference.bundle import Bundle, read_bundle, write_bundle
+from edge_daemon.inference.ensemble import bundled_models, log_softmax
+from edge_daemon.inference.runtime import BatchModel
+from edge_daemon.records import Image
+
+MOST = 20
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> EmotionEnsemble:
+    return EmotionEnsemble.load()
+
+
+@pytest.fixture(scope="module")
+def faces() -> Image:
+    """A drawn face in ever deeper noise: no two alike."""
+    rng = np.random.default_rng(7)
+    noise = rng.normal(0, np.linspace(0, 60, MOST)[:, None, None], (MOST, 48, 48))
+    return np.clip(draw_face(48) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(ensemble: EmotionEnsemble, faces: Image) -> np.ndarray:
+    return np.concatenate([ensemble.predict(faces[i : i + 1]) for i in range(MOST)])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 8, 9, 20])
+def test_any_number_of_faces_gives_what_each_gives_alone(
+    ensemble: EmotionEnsemble, faces: Image, one_by_one: np.ndarray, count: int
+) -> None:
+    together = ensemble.predict(faces[:count])
+    assert (together.shape, together.dtype) == ((count, 7), np.float32)
+    np.testing.assert_allclose(together, one_by_one[:count], atol=1e-5)
+
+
+def test_rows_are_distributions_and_not_all_the_same(one_by_one: np.ndarray) -> None:
+    np.testing.assert_allclose(one_by_one.sum(axis=1), 1, atol=1e-6)
+    assert (one_by_one >= 0).all()
+    assert np.ptp(one_by_one, axis=0).max() > 0.05
+
+
+def test_order_of_the_faces_is_kept(
+    ensemble: EmotionEnsemble, faces: Image, one_by_one: np.ndarray
+) -> None:
+    np.testing.assert_allclose(ensemble.predict(faces[::-1]), one_by_one[::-1], atol=1e-5)
+
+
+def test_faces_are_left_as_they_are(ensemble: EmotionEnsemble, faces: Image) -> None:
+    before = faces.copy()
+    ensemble.predict(faces)
+    assert np.array_equal(faces, before)
+
+
+def test_answer_stays_when_the_next_is_asked_for(ensemble: EmotionEnsemble, faces: Image) -> None:
+    first = ensemble.predict(faces[:2])
+    kept = first.copy()
+    ensemble.predict(faces[2:4])
+    assert np.array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((1, 48, 48), np.float32),
+        np.zeros((1, 48, 48), np.int8),
+        np.zeros((48, 48), np.uint8),
+        np.zeros((1, 48, 48, 1), np.uint8),
+        np.zeros((1, 64, 64), np.uint8),
+        np.zeros((0, 48, 47), np.uint8),
+    ],
+)
+def test_other_types_and_shapes_are_refused(ensemble: EmotionEnsemble, wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"uint8 \[N, 48, 48\]") as refused:
+        ensemble.predict(wrong)
+    assert str(wrong.dtype) in str(refused.value)
+
+
+def test_interpreters_are_built_when_first_needed_and_then_kept(
+    faces: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[int] = []
+
+    class Counted(BatchModel):
+        def __init__(self, path: Path, batch: int, threads: int) -> None:
+            built.append(batch)
+            super().__init__(path, batch, threads)
+
+    monkeypatch.setattr("edge_daemon.inference.ensemble.BatchModel", Counted)
+    ensemble = EmotionEnsemble.load()
+    members = len(ensemble)
+    for count in (1, 3, 4, 9, 3, 1):
+        ensemble.predict(faces[:count])
+    assert sorted(built) == sorted([1, 4, 8] * members)
+
+
+def bundle_of(
+    folder: Path, weights: list[float], temperature: float | None = None
+) -> EmotionEnsemble:
+    """The first bundled member several times, with these weights."""
+    folder.mkdir()
+    bundle = read_bundle(bundled_models())
+    first = bundle.members[0]
+    shutil.copy(bundled_models() / first.file, folder)
+    members = tuple(first.model_copy(update={"weight": weight}) for weight in weights)
+    changes = {} if temperature is None else {"temperature": temperature}
+    mixed = bundle.ensemble.model_copy(update=changes)
+    write_bundle(bundle.model_copy(update={"members": members, "ensemble": mixed}), folder)
+    return EmotionEnsemble.load(folder)
+
+
+def test_weights_are_shares_so_that_equal_members_change_nothing(
+    tmp_path: Path, faces: Image
+) -> None:
+    alone = bundle_of(tmp_path / "alone", [1.0])
+    doubled = bundle_of(tmp_path / "doubled", [0.3, 5.0])
+    assert (len(alone), len(doubled)) == (1, 2)
+    np.testing.assert_allclose(doubled.predict(faces), alone.predict(faces), atol=1e-5)
+
+
+class Fixed:
+    """A model that always answers the same."""
+
+    answers = iter(())
+
+    def __init__(self, *_: object) -> None:
+        self._logits = np.log(np.array(next(Fixed.answers), np.float32))
+
+    def logits(self, faces: Image) -> np.ndarray:
+        return np.tile(self._logits, (len(faces), 1))
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
+    given = [[0.5, 0.25, 0.05, 0.05, 0.05, 0.05, 0.05], [0.1, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1]]
+    monkeypatch.setattr("edge_daemon.inference.ensemble.BatchModel", Fixed)
+    monkeypatch.setattr(Fixed, "answers", iter(given))
+    return given
+
+
+def test_members_are_mixed_by_their_weights_and_tempered(
+    tmp_path: Path, answers: list[list[float]]
+) -> None:
+    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0)
+    (row,) = ensemble.predict(np.zeros((1, 48, 48), np.uint8))
+    first, second = np.array(answers)
+    expected = (first**0.75 * second**0.25) ** (1 / 2.0)
+    np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
+
+
+def test_higher_temperature_makes_less_certain(tmp_path: Path, faces: Image) -> None:
+    cool = bundle_of(tmp_path / "cool", [1.0], 0.5).predict(faces)
+    hot = bundle_of(tmp_path / "hot", [1.0], 5.0).predict(faces)
+    assert (cool.max(axis=1) > hot.max(axis=1)).all()
+    assert np.array_equal(cool.argmax(axis=1), hot.argmax(axis=1))
+
+
+def test_softmax_does_not_overflow() -> None:
+    logits = np.array([[1e4, 0, -1e4], [0, 0, 0]], np.float32)
+    np.testing.assert_allclose(np.exp(log_softmax(logits)), [[1, 0, 0], [1 / 3] * 3], atol=1e-6)
+
+
+def test_folder_can_be_given_as_text(tmp_path: Path) -> None:
+    copy = shutil.copytree(bundled_models(), tmp_path / "bundle")
+    assert isinstance(EmotionEnsemble.load(str(copy)).bundle, Bundle)
+
+
+def test_refused_bundle_is_not_loaded(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        EmotionEnsemble.load(tmp_path)
+
+
+def test_installed_models_come_before_those_of_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "edge_daemon"
+    (package / "inference").mkdir(parents=True)
+    monkeypatch.setattr(
+        "edge_daemon.inference.ensemble.__file__", str(package / "inference" / "ensemble.py")
+    )
+    assert bundled_models() == tmp_path / "site" / "models"
+    (package / "models").mkdir()
+    assert bundled_models() == package / "models"

@@ -1,0 +1,116 @@
+"""A real broker of the tests' own, and a subscriber that keeps what it gets."""
+
+import getpass
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from running import PATIENCE, free_port
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+
+
+class Mosquitto:
+    """Mosquitto on a free port; it can be stopped and started again on the same one."""
+
+    def __init__(self, folder: Path, passwords: dict[str, str] | None = None) -> None:
+        if MOSQUITTO is None:
+            pytest.skip("needs mosquitto")
+        self.port = free_port()
+        self._config = folder / "mosquitto.conf"
+        lines = [f"listener {self.port} 127.0.0.1", "persistence false", "log_dest stderr"]
+        # Started by root, it would become another user, who may not read this folder.
+        lines.append(f"user {getpass.getuser()}")
+        if passwords is None:
+            lines.append("allow_anonymous true")
+        else:
+            lines += ["allow_anonymous false", f"password_file {_write(folder, passwords)}"]
+        self._config.write_text("\n".join([*lines, ""]))
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Returns when it listens."""
+        self._process = subprocess.Popen(
+            [str(MOSQUITTO), "-c", self._config], stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        assert any(" running" in line for line in self._process.stderr), "mosquitto did not start"
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate(timeout=PATIENCE)
+            self._process = None
+
+
+def _write(folder: Path, passwords: dict[str, str]) -> Path:
+    program = shutil.which("mosquitto_passwd")
+    if program is None:
+        pytest.skip("needs mosquitto_passwd")
+    file = folder / "passwords"
+    file.touch(mode=0o600)
+    for name, password in passwords.items():
+        subprocess.run([program, "-b", file, name, password], check=True, capture_output=True)
+    return file
+
+
+class Subscriber:
+    """Keeps all that is published below a topic."""
+
+    def __init__(self, port: int, topic: str) -> None:
+        self.messages: list[paho.MQTTMessage] = []
+        self._arrived = threading.Condition()
+        self._topic = topic
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.on_message = self._keep
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_connect = lambda *_: self._client.subscribe(f"{topic}/#", qos=2)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert subscribed.wait(PATIENCE)
+
+    def on(self, topic: str) -> list[paho.MQTTMessage]:
+        return [message for message in self.messages if message.topic == f"{self._topic}/{topic}"]
+
+    def payloads(self, topic: str) -> list[bytes]:
+        return [bytes(message.payload) for message in self.on(topic)]
+
+    def wait_until(self, fulfilled: Callable[[], bool]) -> None:
+        with self._arrived:
+            assert self._arrived.wait_for(fulfilled, PATIENCE), [
+                (message.topic, message.payload[:40]) for message in self.messages
+            ]
+
+    def wait_for(self, topic: str, *payloads: bytes) -> None:
+        """Wait until exactly these have come on a topic."""
+        self.wait_until(lambda: self.payloads(topic) == list(payloads))
+
+    def flush(self) -> None:
+        """Wait until all is here that the broker had before."""
+        self._client.publish(f"{self._topic}/flush", qos=1)
+        self.wait_until(lambda: bool(self.on("flush")))
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _keep(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        with self._arrived:
+            self.messages.append(message)
+            self._arrived.notify_all()
+
+
+@contextmanager
+def subscribed(port: int, topic: str) -> Iterator[Subscriber]:
+    subscriber = Subscriber(port, topic)
+    try:
+        yield subscriber
+    finally:
+        subscriber.close()

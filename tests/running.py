@@ -1,0 +1,130 @@
+"""The program as a process that goes on running, and a live camera for it to watch."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO
+
+import cv2
+from conftest import clean_environment
+from drawing import Image
+
+PATIENCE = 30.0
+"""Seconds for what is sure to come, however busy the machine."""
+
+STOP_LIMIT = 3.0
+"""Seconds. Stopping takes 2 at most; the rest is for a machine busy with other things."""
+
+
+def free_port() -> int:
+    """A port at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class RunningProgram:
+    """`edge-daemon` as a child process whose lines are collected while it runs."""
+
+    def __init__(self, state: Path, *words: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edge_daemon", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(state),
+        )
+        self.out: list[str] = []
+        self.err: list[str] = []
+        self._arrived = threading.Condition()
+        self._readers = [
+            threading.Thread(target=self._collect, args=pair, daemon=True)
+            for pair in ((self.process.stdout, self.out), (self.process.stderr, self.err))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_for(self, words: str, count: int = 1) -> None:
+        """Wait until `count` lines, of output and errors together, have these words."""
+        with self._arrived:
+            found = self._arrived.wait_for(
+                lambda: sum(words in line for line in self.out + self.err) >= count, PATIENCE
+            )
+        assert found, f"{words!r} never came, but: {self.err}"
+
+    def end(self, number: signal.Signals) -> tuple[int, float]:
+        """Send a signal that ends it; the exit code, and the seconds that it took."""
+        sent = time.monotonic()
+        self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        seconds = time.monotonic() - sent
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code, seconds
+
+    def _collect(self, stream: IO[str], lines: list[str]) -> None:
+        with stream:
+            for line in stream:
+                with self._arrived:
+                    lines.append(line.rstrip("\n"))
+                    self._arrived.notify_all()
+
+
+@contextmanager
+def running(state: Path, *words: object) -> Iterator[RunningProgram]:
+    program = RunningProgram(state, *words)
+    try:
+        yield program
+    finally:
+        if program.process.poll() is None:
+            program.end(signal.SIGKILL)
+
+
+class Camera(ThreadingHTTPServer):
+    """A network camera: one picture again and again, as MJPEG over HTTP."""
+
+    daemon_threads = True
+
+    def __init__(self, picture: Image) -> None:
+        super().__init__(("127.0.0.1", 0), _Stream)
+        self.jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+        self.gone = threading.Event()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/stream"
+
+    def handle_error(self, *_: object) -> None:
+        """A watcher that leaves is no error."""
+
+
+class _Stream(BaseHTTPRequestHandler):
+    server: Camera
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.end_headers()
+        head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(self.server.jpeg)}"
+        while not self.server.gone.wait(0.02):
+            self.wfile.write(head.encode() + b"\r\n\r\n" + self.server.jpeg + b"\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Tests are quiet."""
+
+
+@contextmanager
+def camera(picture: Image) -> Iterator[Camera]:
+    server = Camera(picture)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.gone.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,348 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Program, clean_environment
+from drawing import draw_scene
+from running import STOP_LIMIT, Camera, camera, running
+
+from edge_daemon import __version__, cli
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.inference.ensemble import bundled_models
+from edge_daemon.publishing.messages import FacesMessage
+
+Refused = Callable[..., list[str]]
+
+BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Runs the command line in this process; it must refuse, and say no more than why."""
+    for name in os.environ:
+        if name.startswith("EDGE_DAEMON_"):
+            monkeypatch.delenv(name)
+
+    def run(*words: str, code: int = 2) -> list[str]:
+        assert cli.main(words) == code
+        out, err = capsys.readouterr()
+        assert out == ""
+        lines = err.splitlines()
+        assert all(line.startswith("edge-daemon: ") for line in lines)
+        return lines
+
+    return run
+
+
+def refusals(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What the program says of a refusal, a line for each problem, and no traceback."""
+    assert "Traceback" not in done.stderr
+    return [line for line in done.stderr.splitlines() if line.startswith("edge-daemon: ")]
+
+
+def test_version(program: Program) -> None:
+    done = program("--version")
+    assert (done.returncode, done.stdout) == (0, f"edge-daemon {__version__}\n")
+
+
+@pytest.mark.parametrize("command", [[], ["run"]])
+def test_help_shows_the_flags_and_exits_with_0(program: Program, command: list[str]) -> None:
+    done = program(*command, "--help")
+    assert done.returncode == 0
+    assert ("--set KEY=VALUE" if command else "config") in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["config"], ["models"]])
+def test_unknown_flag_is_refused_by_name(refused: Refused, command: list[str]) -> None:
+    (line,) = refused(*command, "--nonsense")
+    assert "--nonsense" in line
+
+
+def test_unknown_word_is_refused_by_name(refused: Refused) -> None:
+    (line,) = refused("dance")
+    assert "dance" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--source", ""], "source"),
+        (["--threads", "many"], "inference.threads"),
+        (["--detector", "eyes"], "detection.detector"),
+        (["--set", "mqtt.prot=1"], "mqtt.port"),
+        (["--set", "mqtt.port"], "--set mqtt.port"),
+        (["--config", "absent.toml"], "absent.toml"),
+        (["--log-level", "loud"], "log_level"),
+    ],
+)
+def test_wrong_setting_is_one_line_that_names_it_and_exit_code_2(
+    refused: Refused, words: list[str], named: str
+) -> None:
+    (line,) = refused(*words)
+    assert named in line
+
+
+def test_all_wrong_settings_are_told_a_line_each(program: Program) -> None:
+    done = program("--threads", "0", "--set", "mqtt.port=0", EDGE_DAEMON_SINK="paper")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == refusals(done)
+    assert sorted(line.split(": ")[1] for line in refusals(done)) == [
+        "inference.threads",
+        "mqtt.port",
+        "sink",
+    ]
+
+
+def test_traceback_only_for_those_who_ask(program: Program) -> None:
+    done = program("--source", "absent.mp4", "--debug")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "Traceback" not in program("--source", "absent.mp4").stderr
+
+
+def test_flags_win_over_the_environment_and_this_over_the_file(
+    program: Program, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('source = "1"\nsink = "jsonl"\nlog_level = "error"\n')
+    layers = {"EDGE_DAEMON_CONFIG": str(file), "EDGE_DAEMON_LOG_LEVEL": "debug"}
+    done = program("config", "--source", "3", EDGE_DAEMON_SOURCE="2", **layers)
+    assert done.stdout.splitlines()[:2] == ['source = "3"', 'sink = "jsonl"']
+    assert 'log_level = "debug"' in done.stdout
+
+
+def test_config_prints_what_config_can_read(program: Program, tmp_path: Path) -> None:
+    printed = program("config", "--set", "mqtt.rate=2.5", "--detector", "haar").stdout
+    file = tmp_path / "config.toml"
+    file.write_text(printed)
+    assert program("config", "--config", file).stdout == printed
+    assert "rate = 2.5" in printed
+
+
+def test_config_masks_a_streams_password(program: Program) -> None:
+    done = program("config", "--source", "rtsp://me:secret@camera/1")
+    assert 'source = "rtsp://me:***@camera/1"' in done.stdout
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_example_is_accepted_as_it_is(program: Program, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(program("config", "--example").stdout)
+    assert "[mqtt]" in file.read_text()
+    assert program("config", "--config", file).stdout == program("config").stdout
+
+
+@pytest.mark.parametrize("words", [["models"], ["models", "list"]])
+def test_models_lists_the_bundles_members(program: Program, words: list[str]) -> None:
+    done = program(*words)
+    assert done.returncode == 0
+    bundle = read_bundle(bundled_models())
+    assert bundle.bundle_id in done.stdout
+    for member in bundle.members:
+        (line,) = (line for line in done.stdout.splitlines() if member.file in line)
+        assert member.sha256[:12] in line
+        assert f"{100 * member.metrics.accuracy:.1f} %" in line
+    assert "detector yunet: not fetched" in done.stdout
+
+
+def test_models_lists_a_fetched_detector_with_its_place(program: Program, tmp_path: Path) -> None:
+    fetched = tmp_path / "kept" / "face_detection_yunet_2023mar.onnx"
+    fetched.parent.mkdir()
+    fetched.touch()
+    assert str(fetched) in program("models", "--set", f"state_dir={fetched.parent}").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["fetch"], "yunet"),
+        (["fetch", "--detector", "haar"], "yunet"),
+        (["fetch", "retina"], "retina"),
+        (["burn"], "burn"),
+    ],
+)
+def test_models_fetch_says_what_can_be_fetched(
+    refused: Refused, words: list[str], named: str
+) -> None:
+    (line,) = refused("models", *words)
+    assert named in line
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:9/yunet.onnx", "file:///absent"])
+def test_models_fetch_names_the_address_that_it_cannot_fetch(
+    refused: Refused, tmp_path: Path, url: str
+) -> None:
+    state = f"state_dir={tmp_path}"
+    (line,) = refused("models", "fetch", "yunet", "--url", url, "--set", state, code=1)
+    assert url in line
+
+
+def test_bug_of_ours_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_options: object) -> None:
+        raise ZeroDivisionError("by accident")
+
+    monkeypatch.setattr(cli, "_settings", fail)
+    assert cli.main(["config"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ZeroDivisionError" in line
+    assert "by accident" in line
+
+
+def test_ctrl_c_before_the_start_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_settings", interrupt)
+    assert cli.main(["config"]) == 0
+
+
+@pytest.mark.parametrize("command", [["run"], []])
+def test_clip_gives_one_message_a_frame_and_exit_code_0(
+    program: Program, drawn_clip: Path, command: list[str]
+) -> None:
+    done = program(*command, "--source", drawn_clip, *BY_HAAR)
+    assert done.returncode == 0
+    assert refusals(done) == []
+    messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
+    assert [message.frame for message in messages] == list(range(12))
+    assert {(message.width, message.height) for message in messages} == {(320, 240)}
+    faces = [face for message in messages for face in message.faces]
+    assert len(faces) == 12
+    assert len({face.track_id for face in faces}) == 1
+    for face in faces:
+        assert face.probabilities is not None
+        assert tuple(face.probabilities) == EMOTIONS
+        assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-6)
+        assert face.confidence == max(face.probabilities.values())
+    events = [event for message in messages for event in message.events]
+    assert [event.kind for event in events][:1] == ["appeared"]
+
+
+def test_boxes_follow_the_face_in_the_frames_pixels(program: Program, drawn_clip: Path) -> None:
+    done = program("--source", drawn_clip, *BY_HAAR, "--set", "detection.max_side=200")
+    boxes = [json.loads(line)["faces"][0]["box"] for line in done.stdout.splitlines()]
+    for step, (x, y, width, height) in enumerate(boxes):
+        assert x + width / 2 == pytest.approx(120 + 2 * step, abs=8)
+        assert y + height / 2 == pytest.approx(120, abs=12)
+
+
+def test_reader_that_leaves_ends_the_program_in_good_order(tmp_path: Path) -> None:
+    with (
+        camera(draw_scene((60, 60, 120))) as live,
+        subprocess.Popen(
+            [sys.executable, "-m", "edge_daemon", "--source", live.url, *BY_HAAR],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=clean_environment(tmp_path),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(30) == 0
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    assert "edge-daemon: " not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
+    tmp_path: Path, drawn_clip: Path
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_daemon", "--source", drawn_clip, *BY_HAAR],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            env=clean_environment(tmp_path),
+        )
+    assert done.returncode == 1
+    (line,) = refusals(done)
+    assert "No space left" in line
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def live() -> Iterator[Camera]:
+    with camera(draw_scene((60, 60, 120))) as server:
+        yield server
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_a_live_run_soon_and_in_good_order(
+    tmp_path: Path, live: Camera, number: signal.Signals
+) -> None:
+    with running(tmp_path, "--source", live.url, *BY_HAAR) as program:
+        program.wait_for('"track_id"', count=3)
+        code, seconds = program.end(number)
+    said = "\n".join(program.err)
+    assert code == 0
+    assert seconds < STOP_LIMIT
+    assert "threads still run" not in said
+    assert "Traceback" not in said
+    assert "stopped" in program.err[-1]
+    for line in program.out:
+        FacesMessage.model_validate_json(line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_a_run_whose_camera_is_not_there(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    address = "rtsp://me:secret@127.0.0.1:9/stream"
+    with running(tmp_path, "--source", address, *BY_HAAR) as program:
+        program.wait_for("source lost")
+        code, seconds = program.end(number)
+    said = "\n".join(program.err)
+    assert code == 0
+    assert seconds < STOP_LIMIT
+    assert "threads still run" not in said
+    assert "rtsp://me:***@127.0.0.1:9/stream" in said
+    assert "secret" not in said
+
+
+def test_camera_that_comes_back_is_read_again_and_frames_count_on(tmp_path: Path) -> None:
+    with (
+        camera(draw_scene((60, 60, 120))) as server,
+        running(tmp_path, "--source", server.url, *BY_HAAR) as program,
+    ):
+        program.wait_for('"frame"', count=2)
+        server.gone.set()
+        program.wait_for("source lost")
+        before = len(program.out)
+        server.gone.clear()
+        program.wait_for("source is back")
+        program.wait_for('"frame"', count=before + 2)
+        program.end(signal.SIGTERM)
+    frames = [json.loads(line)["frame"] for line in program.out]
+    assert frames == sorted(set(frames))
+    assert sum("source lost" in line for line in program.err) == 1
+
+
+def test_usr1_prints_the_stacks_of_all_threads_and_the_run_goes_on(
+    tmp_path: Path, live: Camera
+) -> None:
+    with running(tmp_path, "--source", live.url, *BY_HAAR) as program:
+        program.wait_for('"frame"')
+        program.process.send_signal(signal.SIGUSR1)
+        program.wait_for("Current thread 0x")
+        program.wait_for('"frame"', count=len(program.out) + 1)
+        code, _ = program.end(signal.SIGTERM)
+    stacks = [line for line in program.err if re.match(r"Thread 0x[0-9a-f]+ ", line)]
+    assert code == 0
+    assert len(stacks) >= 4
