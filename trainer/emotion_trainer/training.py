@@ -43,10 +43,11 @@ class Trainer:
         self._history: tuple[Epoch, ...] = ()
 
     def summary(self) -> str:
-        """The network's name and what it costs, in a line."""
+        """The network's name, its width and what it costs, in a line."""
+        model = families.within_budget(self._recipe.model)
         return (
-            f"{self._recipe.name}: {cost.mmac(self._model):.1f} MMAC, "
-            f"{cost.parameters(self._model)} parameters"
+            f"{self._recipe.name}: {model.family} of width {model.width:.3g}, "
+            f"{cost.mmac(self._model):.1f} MMAC, {cost.parameters(self._model)} parameters"
         )
 
     def run(self) -> Epoch:
