@@ -30,6 +30,12 @@ class Run:
         """Where the int8 file is, or will be."""
         return self.folder / f"{self.record().recipe.name}_int8.tflite"
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether the int8 file is there and as new as the best weights."""
+        path = self.exported()
+        return path.exists() and path.stat().st_mtime >= self.best.stat().st_mtime
+
     def begin(self, record: RunRecord) -> None:
         """Create the folder and write the record, unless they are there already.
 
@@ -75,7 +81,7 @@ class Run:
             ExportError: the run was not exported since its best epoch.
         """
         path = self.exported()
-        if not path.exists() or path.stat().st_mtime < self.best.stat().st_mtime:
+        if not self.is_exported:
             raise ExportError(f"{path}: is missing or older than the weights; export the run first")
         return path
 

@@ -18,7 +18,7 @@ from emotion_trainer.errors import TrainingError
 from emotion_trainer.families import cost
 from emotion_trainer.predictions import keras_logits
 from emotion_trainer.progress import Progress
-from emotion_trainer.provenance import RunRecord, current_commit
+from emotion_trainer.provenance import record_of
 from emotion_trainer.recipe import Optimisation, Recipe
 from emotion_trainer.runs import Run
 from emotion_trainer.targets import soft_targets
@@ -58,12 +58,7 @@ class Trainer:
         Raises:
             TrainingError: the loss is no longer finite, or the checkpoint is not of this training.
         """
-        record = RunRecord(
-            recipe=self._recipe,
-            data_fingerprint=self._dataset.fingerprint,
-            commit=current_commit(),
-        )
-        self._run.begin(record)
+        self._run.begin(record_of(self._recipe, self._dataset))
         self._resume()
         targets = soft_targets(self._dataset.training, self._recipe.targets)
         epochs = self._recipe.optimisation.epochs

@@ -97,7 +97,7 @@ def test_bundling_wants_an_export(place: Path, tmp_path: Path) -> None:
     ("arguments", "code", "complaint"),
     [
         (["train", "absent.toml", "--data", "absent"], 2, "absent.toml: cannot be read"),
-        (["export", "absent", "--data", "absent"], 1, "absent/best.keras: cannot be loaded"),
+        (["export", "absent", "--data", "absent"], 1, "absent: no such file or folder"),
         (["evaluate", "absent", "--data", "absent"], 1, "absent: no such file or folder"),
     ],
 )
