@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_daemon.errors import EdgeDaemonError
-from edge_daemon.inference.bundle import Bundle
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -106,7 +105,7 @@ def _bundle(options: argparse.Namespace) -> None:
     from emotion_trainer.runs import Run
 
     runs = [Run(folder) for folder in options.runs]
-    _print_bundle(make_bundle(runs, open_dataset(options.data), options.out))
+    print(make_bundle(runs, open_dataset(options.data), options.out))
 
 
 def _ladder(options: argparse.Namespace) -> None:
@@ -119,17 +118,9 @@ def _ladder(options: argparse.Namespace) -> None:
     recipes = [read_recipe(path) for path in options.recipes]
     dataset = open_dataset(options.data)
     finished, failed = Ladder(recipes, dataset, options.work).climb()
-    _print_bundle(make_bundle(finished, dataset, options.out))
+    print(make_bundle(finished, dataset, options.out), flush=True)
     if failed:
         raise TrainingError(f"bundled without what failed: {', '.join(failed)}")
-
-
-def _print_bundle(bundle: Bundle) -> None:
-    metrics = bundle.ensemble.metrics
-    print(
-        f"{bundle.bundle_id}: accuracy {metrics.accuracy:.4f}, expected calibration error "
-        f"{metrics.calibration_error:.4f} at temperature {bundle.ensemble.temperature}"
-    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
