@@ -39,14 +39,14 @@ class Rung:
 
 
 class Ladder:
-    """Recipes in the order in which they are trained, each in a folder of `work`."""
+    """Recipes, each trained in a folder of `work`; those with teachers come after the others."""
 
     def __init__(self, recipes: list[Recipe], dataset: Dataset, work: Path) -> None:
         """Raises RecipeError if a recipe's budget cannot be met: better now than in the night."""
         self._dataset = dataset
         self._rungs = [
             Rung(recipe, Run(work / recipe.name), cost.mmac(families.build(recipe.model)))
-            for recipe in recipes
+            for recipe in sorted(recipes, key=lambda recipe: recipe.distillation is not None)
         ]
 
     def climb(self) -> tuple[list[Run], list[str]]:

@@ -26,6 +26,11 @@ class Run:
         """The averaged weights of the best epoch, as a Keras model."""
         return self.folder / "best.keras"
 
+    @property
+    def lesson(self) -> Path:
+        """What the teachers say of the training pictures, where the recipe has teachers."""
+        return self.folder / "lesson.npy"
+
     def exported(self) -> Path:
         """Where the int8 file is, or will be."""
         return self.folder / f"{self.record().recipe.name}_int8.tflite"

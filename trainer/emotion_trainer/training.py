@@ -14,6 +14,7 @@ from emotion_trainer.averaging import WeightAverage
 from emotion_trainer.batches import epoch_batches, steps_per_epoch
 from emotion_trainer.checkpoint import Checkpoint, Epoch
 from emotion_trainer.data import Dataset
+from emotion_trainer.distillation import teach
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.families import cost
 from emotion_trainer.predictions import keras_logits
@@ -60,7 +61,7 @@ class Trainer:
         """
         self._run.begin(record_of(self._recipe, self._dataset))
         self._resume()
-        targets = soft_targets(self._dataset.training, self._recipe.targets)
+        targets = self._targets()
         epochs = self._recipe.optimisation.epochs
         progress = Progress(epochs, self._steps)
         for number in range(len(self._history) + 1, epochs + 1):
@@ -70,6 +71,14 @@ class Trainer:
             self._keep(Epoch(number, loss, accuracy, time.monotonic() - started))
             progress.epoch(self._history[-1], self._best())
         return self._best()
+
+    def _targets(self) -> NDArray[np.float32]:
+        targets = soft_targets(self._dataset.training, self._recipe.targets)
+        settings = self._recipe.distillation
+        if settings is None:
+            return targets
+        taught = teach(self._dataset.training.images, settings, self._run.lesson)
+        return targets + np.float32(settings.share) * (taught - targets)
 
     def _learn(self, epoch: int, targets: NDArray[np.float32], progress: Progress) -> float:
         total = 0.0

@@ -79,6 +79,13 @@ def test_a_recipe_that_fails_does_not_stop_the_others(
     assert [m.family for m in read_bundle(place / "out").members] == ["seq1"]
 
 
+def test_teachers_come_first(place: Path) -> None:
+    teachers = f'[distillation]\nteachers = ["{place}/work/b"]\n'
+    (place / "a.toml").write_text(SEQ1 + teachers)
+    assert main(arguments(place, "a", "b")) == 0
+    assert Run(place / "work" / "a").lesson.exists()
+
+
 def test_nothing_finished_is_no_bundle(place: Path) -> None:
     assert main(arguments(place, "wild")) == 1
     assert not (place / "out").exists()
