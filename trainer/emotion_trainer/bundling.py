@@ -2,45 +2,97 @@
 
 import hashlib
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
+import keras
 import numpy as np
 
 from edge_daemon.checksum import sha256_of
 from edge_daemon.emotions import EMOTIONS
+from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import (
+    MANIFEST_NAME,
     Bundle,
     Ensemble,
     Member,
+    Metrics,
     Provenance,
+    read_bundle,
     write_bundle,
 )
 from edge_daemon.inference.ensemble import log_softmax
-from emotion_trainer.calibration import fit_temperature
 from emotion_trainer.data import Dataset
+from emotion_trainer.ensembling import Fit, anytime_order, cross_fit, fit_ensemble
+from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
 from emotion_trainer.families import cost
-from emotion_trainer.predictions import Faces, Scores, tflite_logits
+from emotion_trainer.predictions import tflite_logits
 from emotion_trainer.provenance import RunRecord
 from emotion_trainer.runs import Run
 
+DECIMALS: Final = 4
 
-def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundle:
-    """Write the runs' int8 files and their manifest into `folder`, and return the manifest.
 
-    Members stand in the order given and have equal weights. The temperature is fitted, and all
-    figures are measured, on the validation split with the int8 files.
+@dataclass(frozen=True)
+class Bundled:
+    """What came of bundling.
+
+    Attributes:
+        bundle: the manifest.
+        left_out: recipes whose runs would have had next to no weight.
+        cross_fitted: the ensemble's figures with weights and temperature fitted on one half of
+            the validation split and measured on the other; the manifest's are fitted on all.
+        size: bytes of the member files.
+    """
+
+    bundle: Bundle
+    left_out: tuple[str, ...]
+    cross_fitted: Metrics
+    size: int
+
+    def __str__(self) -> str:
+        ensemble, members = self.bundle.ensemble, self.bundle.members
+        lines = [f"{self.bundle.bundle_id}, in the order in which members run:"]
+        lines += [
+            f"  {m.provenance.recipe}: weight {m.weight:.4f}, {_figures(m.metrics)}, "
+            f"{m.mmac:.1f} MMAC"
+            for m in members
+        ]
+        lines += [f"  {name}: left out, it adds nothing to the others" for name in self.left_out]
+        lines += [
+            f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
+            f"{sum(m.mmac for m in members):.1f} MMAC, {self.size / 1e6:.2f} MB",
+            f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
+        ]
+        return "\n".join(lines)
+
+
+def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
+    """Write the runs' int8 files and their manifest into `folder`.
+
+    Weights, temperature and the members' order are fitted, and all figures are measured, on the
+    validation split with the int8 files. What `folder` held of an earlier bundle is replaced.
 
     Raises:
         TrainingError: a run's record or weights cannot be read.
-        ExportError: a run was not exported.
+        ExportError: a run was not exported, two are of the same name, or none is of any use.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    members = tuple(_make_member(run, 1.0 / len(runs), dataset, folder) for run in runs)
+    names = [run.record().recipe.name for run in runs]
+    if len(set(names)) < len(names):
+        raise ExportError(f"two runs have the same name: {', '.join(sorted(names))}")
     split = dataset.validation
-    answers = _mean_log_probabilities(members, folder, split.images)
-    temperature = round(fit_temperature(answers, split.labels), 4)
+    files = [run.require_exported() for run in runs]
+    models = [run.best_model() for run in runs]
+    answers = np.stack([log_softmax(tflite_logits(file, split.images)) for file in files])
+    fit = _rounded(fit_ensemble(answers, split.labels))
+    order = anytime_order(answers, split.labels, fit, [cost.mmac(m) for m in models])
+    members = tuple(
+        _make_member(runs[i], models[i], fit.weights[i], measure(np.exp(answers[i]), split.labels))
+        for i in order
+    )
     bundle = Bundle(
         schema_version=1,
         bundle_id=_identify(members),
@@ -48,42 +100,72 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundle:
         labels=EMOTIONS,
         members=members,
         ensemble=Ensemble(
-            temperature=temperature,
-            metrics=measure(_softmax(answers / np.float32(temperature)), split.labels),
+            temperature=fit.temperature,
+            metrics=measure(fit.probabilities(answers), split.labels),
         ),
     )
-    write_bundle(bundle, folder)
-    return bundle
+    _write(bundle, [files[i] for i in order], folder)
+    return Bundled(
+        bundle=bundle,
+        left_out=tuple(name for i, name in enumerate(names) if i not in order),
+        cross_fitted=cross_fit(answers, split.labels),
+        size=sum(files[i].stat().st_size for i in order),
+    )
 
 
-def _mean_log_probabilities(members: tuple[Member, ...], folder: Path, faces: Faces) -> Scores:
-    answers = [log_softmax(tflite_logits(folder / member.file, faces)) for member in members]
-    mean: Scores = np.average(answers, axis=0, weights=[member.weight for member in members])
-    return mean.astype(np.float32)
+def _rounded(fit: Fit) -> Fit:
+    """As the manifest writes it, so that figures are those of what is written."""
+    return Fit(fit.weights.round(DECIMALS), round(fit.temperature, DECIMALS))
 
 
-def _make_member(run: Run, weight: float, dataset: Dataset, folder: Path) -> Member:
+def _make_member(run: Run, model: keras.Model, weight: float, metrics: Metrics) -> Member:
     record = run.record()
-    model = run.best_model()
     exported = run.require_exported()
-    bundled = folder / exported.name
-    shutil.copyfile(exported, bundled)
-    split = dataset.validation
     return Member(
-        file=bundled.name,
-        sha256=sha256_of(bundled),
+        file=exported.name,
+        sha256=sha256_of(exported),
         family=record.recipe.model.family,
         quantisation="int8",
         mmac=round(cost.mmac(model), 2),
         parameters=cost.parameters(model),
-        weight=weight,
-        metrics=measure(_softmax(tflite_logits(bundled, split.images)), split.labels),
+        weight=float(weight),
+        metrics=metrics,
         provenance=_provenance(record),
     )
 
 
-def _softmax(logits: Scores) -> Scores:
-    return np.exp(log_softmax(logits))
+def _write(bundle: Bundle, files: list[Path], folder: Path) -> None:
+    """Put the bundle in place of the one before, the manifest last.
+
+    A kill leaves the old bundle or the new one; in the moment of the last few renames, files
+    that disagree with their manifest, which the daemon refuses and the same command mends.
+    """
+    staging = folder / ".unfinished"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for file in files:
+        shutil.copyfile(file, staging / file.name)
+    write_bundle(bundle, staging)
+    obsolete = _listed_files(folder) - {file.name for file in files}
+    for name in [*(file.name for file in files), MANIFEST_NAME]:
+        (staging / name).replace(folder / name)
+    for name in obsolete:
+        (folder / name).unlink()
+    staging.rmdir()
+
+
+def _listed_files(folder: Path) -> set[str]:
+    try:
+        return {member.file for member in read_bundle(folder).members}
+    except BundleError:
+        return set()
+
+
+def _figures(metrics: Metrics) -> str:
+    return (
+        f"accuracy {metrics.accuracy:.4f}, "
+        f"expected calibration error {metrics.calibration_error:.4f}"
+    )
 
 
 def _provenance(record: RunRecord) -> Provenance:

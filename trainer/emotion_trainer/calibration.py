@@ -1,29 +1,13 @@
-"""How far probabilities can be believed, and the temperature that mends them."""
+"""How far probabilities can be believed."""
 
-import math
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
-from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.predictions import Scores
 
 BINS: Final = 15
-COOLEST: Final = 0.05
-HOTTEST: Final = 20.0
-
-
-def fit_temperature(log_probabilities: Scores, labels: NDArray[np.int64]) -> float:
-    """The temperature with the least negative log-likelihood of the labels (Guo et al. 2017)."""
-
-    def loss(log_temperature: float) -> float:
-        calibrated = log_softmax(log_probabilities / np.float32(math.exp(log_temperature)))
-        return float(-calibrated[np.arange(len(labels)), labels].mean())
-
-    bounds = (math.log(COOLEST), math.log(HOTTEST))
-    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
 
 
 def calibration_error(probabilities: Scores, labels: NDArray[np.int64]) -> float:

@@ -55,7 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(command=_evaluate)
 
-    for command in (train, export, bundle, evaluate):
+    ladder = commands.add_parser("ladder", help="train and export several recipes, bundle them")
+    ladder.add_argument("recipes", type=Path, nargs="+", metavar="RECIPE", help="TOML files")
+    ladder.add_argument(
+        "--work", type=Path, default=Path("work"), metavar="DIR", help="keeps the trainings; work"
+    )
+    ladder.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
+    ladder.set_defaults(command=_ladder)
+
+    for command in (train, export, bundle, evaluate, ladder):
         command.add_argument(
             "--data",
             type=Path,
@@ -82,15 +90,13 @@ def _train(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from emotion_trainer.data import open_dataset
-    from emotion_trainer.export import compare, export_int8
+    from emotion_trainer.export import export_run
     from emotion_trainer.runs import Run
 
     run = Run(options.run)
-    model = run.best_model()
+    agreement = export_run(run, open_dataset(options.data))
     path = run.exported()
-    dataset = open_dataset(options.data)
-    export_int8(model, dataset.training, run.record().recipe.seed, path)
-    print(f"{path}: {path.stat().st_size} bytes; {compare(model, path, dataset.validation)}")
+    print(f"{path}: {path.stat().st_size} bytes; {agreement}")
 
 
 def _bundle(options: argparse.Namespace) -> None:
@@ -99,12 +105,22 @@ def _bundle(options: argparse.Namespace) -> None:
     from emotion_trainer.runs import Run
 
     runs = [Run(folder) for folder in options.runs]
-    bundle = make_bundle(runs, open_dataset(options.data), options.out)
-    metrics = bundle.ensemble.metrics
-    print(
-        f"{bundle.bundle_id}: accuracy {metrics.accuracy:.4f}, expected calibration error "
-        f"{metrics.calibration_error:.4f} at temperature {bundle.ensemble.temperature}"
-    )
+    print(make_bundle(runs, open_dataset(options.data), options.out))
+
+
+def _ladder(options: argparse.Namespace) -> None:
+    from emotion_trainer.bundling import make_bundle
+    from emotion_trainer.data import open_dataset
+    from emotion_trainer.errors import TrainingError
+    from emotion_trainer.ladder import Ladder
+    from emotion_trainer.recipe import read_recipe
+
+    recipes = [read_recipe(path) for path in options.recipes]
+    dataset = open_dataset(options.data)
+    finished, failed = Ladder(recipes, dataset, options.work).climb()
+    print(make_bundle(finished, dataset, options.out), flush=True)
+    if failed:
+        raise TrainingError(f"bundled without what failed: {', '.join(failed)}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

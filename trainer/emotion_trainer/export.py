@@ -16,9 +16,10 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from emotion_trainer.data import Split
+from emotion_trainer.data import Dataset, Split
 from emotion_trainer.errors import ExportError
 from emotion_trainer.predictions import Faces, keras_logits, tflite_logits
+from emotion_trainer.runs import Run
 
 REPRESENTATIVES: Final = 500
 LARGEST_LOSS: Final = 0.005
@@ -41,6 +42,21 @@ class Agreement:
             f"accuracy float {self.float_accuracy:.4f}, int8 {self.int8_accuracy:.4f}; "
             f"same answer on {self.same_answer:.2%} of {self.faces} faces"
         )
+
+
+def export_run(run: Run, dataset: Dataset) -> Agreement:
+    """Export a run's best weights; the file has its name only when it has been checked.
+
+    Raises:
+        TrainingError: no epoch was finished, or the run's files are damaged.
+        ExportError: the int8 file does not answer as its original does.
+    """
+    model = run.best_model()
+    unfinished = run.folder / "unfinished.tflite"
+    export_int8(model, dataset.training, run.record().recipe.seed, unfinished)
+    agreement = compare(model, unfinished, dataset.validation)
+    unfinished.replace(run.exported())
+    return agreement
 
 
 def export_int8(model: keras.Model, training: Split, seed: int, path: Path) -> None:

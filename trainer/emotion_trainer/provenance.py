@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from emotion_trainer.data import Dataset
 from emotion_trainer.recipe import Recipe
 
 UNKNOWN_COMMIT: Final = "unknown"
@@ -23,6 +24,11 @@ class RunRecord(BaseModel):
     def is_same_training(self, other: "RunRecord") -> bool:
         """Whether both have the same recipe and data; the code may have moved on."""
         return (self.recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
+
+
+def record_of(recipe: Recipe, dataset: Dataset) -> RunRecord:
+    """The record of a training that begins now."""
+    return RunRecord(recipe=recipe, data_fingerprint=dataset.fingerprint, commit=current_commit())
 
 
 def current_commit() -> str:

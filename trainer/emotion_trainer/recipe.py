@@ -22,6 +22,18 @@ class Targets(_Section):
     )
 
 
+class Distillation(_Section):
+    """What else the model is taught, by models that were trained before."""
+
+    teachers: tuple[Path, ...] = Field(
+        min_length=1, description="Folders of runs or of bundles, from where the command runs."
+    )
+    share: float = Field(default=0.5, gt=0.0, le=1.0, description="Of the teachers in a target.")
+    temperature: float = Field(
+        default=1.0, gt=0.0, description="Divides their log-probabilities; above 1 is softer."
+    )
+
+
 class Augmentation(_Section):
     """How far a face may be from its picture; each picture draws within these bounds."""
 
@@ -60,6 +72,7 @@ class Recipe(_Section):
     seed: int
     model: ModelSettings
     targets: Targets = Targets()
+    distillation: Distillation | None = None
     augmentation: Augmentation = Augmentation()
     optimisation: Optimisation
 

@@ -26,9 +26,20 @@ class Run:
         """The averaged weights of the best epoch, as a Keras model."""
         return self.folder / "best.keras"
 
+    @property
+    def lesson(self) -> Path:
+        """What the teachers say of the training pictures, where the recipe has teachers."""
+        return self.folder / "lesson.npy"
+
     def exported(self) -> Path:
         """Where the int8 file is, or will be."""
         return self.folder / f"{self.record().recipe.name}_int8.tflite"
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the int8 file is there and as new as the best weights."""
+        path = self.exported()
+        return path.exists() and path.stat().st_mtime >= self.best.stat().st_mtime
 
     def begin(self, record: RunRecord) -> None:
         """Create the folder and write the record, unless they are there already.
@@ -75,7 +86,7 @@ class Run:
             ExportError: the run was not exported since its best epoch.
         """
         path = self.exported()
-        if not path.exists() or path.stat().st_mtime < self.best.stat().st_mtime:
+        if not self.is_exported:
             raise ExportError(f"{path}: is missing or older than the weights; export the run first")
         return path
 

@@ -14,11 +14,12 @@ from emotion_trainer.averaging import WeightAverage
 from emotion_trainer.batches import epoch_batches, steps_per_epoch
 from emotion_trainer.checkpoint import Checkpoint, Epoch
 from emotion_trainer.data import Dataset
+from emotion_trainer.distillation import teach
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.families import cost
 from emotion_trainer.predictions import keras_logits
 from emotion_trainer.progress import Progress
-from emotion_trainer.provenance import RunRecord, current_commit
+from emotion_trainer.provenance import record_of
 from emotion_trainer.recipe import Optimisation, Recipe
 from emotion_trainer.runs import Run
 from emotion_trainer.targets import soft_targets
@@ -43,10 +44,11 @@ class Trainer:
         self._history: tuple[Epoch, ...] = ()
 
     def summary(self) -> str:
-        """The network's name and what it costs, in a line."""
+        """The network's name, its width and what it costs, in a line."""
+        model = families.within_budget(self._recipe.model)
         return (
-            f"{self._recipe.name}: {cost.mmac(self._model):.1f} MMAC, "
-            f"{cost.parameters(self._model)} parameters"
+            f"{self._recipe.name}: {model.family} of width {model.width:.3g}, "
+            f"{cost.mmac(self._model):.1f} MMAC, {cost.parameters(self._model)} parameters"
         )
 
     def run(self) -> Epoch:
@@ -57,14 +59,9 @@ class Trainer:
         Raises:
             TrainingError: the loss is no longer finite, or the checkpoint is not of this training.
         """
-        record = RunRecord(
-            recipe=self._recipe,
-            data_fingerprint=self._dataset.fingerprint,
-            commit=current_commit(),
-        )
-        self._run.begin(record)
+        self._run.begin(record_of(self._recipe, self._dataset))
         self._resume()
-        targets = soft_targets(self._dataset.training, self._recipe.targets)
+        targets = self._targets()
         epochs = self._recipe.optimisation.epochs
         progress = Progress(epochs, self._steps)
         for number in range(len(self._history) + 1, epochs + 1):
@@ -74,6 +71,14 @@ class Trainer:
             self._keep(Epoch(number, loss, accuracy, time.monotonic() - started))
             progress.epoch(self._history[-1], self._best())
         return self._best()
+
+    def _targets(self) -> NDArray[np.float32]:
+        targets = soft_targets(self._dataset.training, self._recipe.targets)
+        settings = self._recipe.distillation
+        if settings is None:
+            return targets
+        taught = teach(self._dataset.training.images, settings, self._run.lesson)
+        return targets + np.float32(settings.share) * (taught - targets)
 
     def _learn(self, epoch: int, targets: NDArray[np.float32], progress: Progress) -> float:
         total = 0.0

@@ -76,9 +76,37 @@ def test_the_daemon_reads_the_bundle(
     accuracy = (probabilities.argmax(axis=1) == dataset.validation.labels).mean()
     assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
 
-    capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "tiny: weight 1.0000" in said
+    assert "fitted on one half and measured on the other: accuracy" in said
     assert main(["evaluate", str(tmp_path), *data]) == 0
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
+
+
+def test_bundling_replaces_the_bundle_before(place: Path, tmp_path: Path) -> None:
+    data = ["--data", str(place / "sheets")]
+    (tmp_path / "README.md").touch()
+    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
+    renamed = tmp_path / "renamed"
+    shutil.copytree(place / "run", renamed)
+    record = renamed / "run.json"
+    record.write_text(record.read_text().replace('"tiny"', '"other"'))
+    shutil.move(renamed / "tiny_int8.tflite", renamed / "other_int8.tflite")
+    assert main(["bundle", str(renamed), "--out", str(tmp_path), *data]) == 0
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
+        "README.md",
+        "bundle.json",
+        "other_int8.tflite",
+    }
+
+
+def test_two_runs_of_one_name_are_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(place / "run")
+    out = str(tmp_path / "out")
+    assert main(["bundle", run, run, "--out", out, "--data", str(place / "sheets")]) == 1
+    assert "two runs have the same name: tiny" in capsys.readouterr().err
 
 
 def test_votes_are_not_needed(place: Path, tmp_path: Path, dataset: Dataset) -> None:
@@ -97,7 +125,7 @@ def test_bundling_wants_an_export(place: Path, tmp_path: Path) -> None:
     ("arguments", "code", "complaint"),
     [
         (["train", "absent.toml", "--data", "absent"], 2, "absent.toml: cannot be read"),
-        (["export", "absent", "--data", "absent"], 1, "absent/best.keras: cannot be loaded"),
+        (["export", "absent", "--data", "absent"], 1, "absent: no such file or folder"),
         (["evaluate", "absent", "--data", "absent"], 1, "absent: no such file or folder"),
     ],
 )

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.recipe import read_recipe
+from emotion_trainer.recipe import Recipe, read_recipe
 
 GOOD = """
 seed = 1
@@ -24,13 +24,21 @@ def test_a_recipe_is_named_after_its_file(tmp_path: Path) -> None:
     assert read_recipe(path).name == "tiny"
 
 
+def test_a_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(GOOD.replace("stem = 8", "stem = 8\nbudget_mmac = 2"))
+    recipe = read_recipe(path)
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         (GOOD + "epoch = 2", "optimisation.epoch: Extra inputs"),
         (GOOD.replace("epochs = 1", "epochs = 0"), "optimisation.epochs: .* greater than 0"),
         (GOOD.replace("seed = 1", ""), "seed: Field required"),
-        (GOOD.replace('"resnet"', '"resnext"'), "model.family"),
+        (GOOD.replace('"resnet"', '"resnext"'), "model: .*'resnext'.*'family'"),
+        (GOOD.replace("stem = 8", "stem = 8\nwidth = 1.5\nbudget_mmac = 2"), "not both"),
         ("seed =", "is no TOML"),
     ],
 )

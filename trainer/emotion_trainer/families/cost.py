@@ -23,7 +23,7 @@ def parameters(model: keras.Model) -> int:
 
 
 def _macs(layer: keras.Layer) -> int:
-    if isinstance(layer, layers.Conv2D):
+    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
         positions: int = math.prod(layer.output.shape[1:3])
         return positions * _weights(layer)
     if isinstance(layer, layers.Dense):
@@ -34,6 +34,8 @@ def _macs(layer: keras.Layer) -> int:
 def _parameters(layer: keras.Layer) -> int:
     if isinstance(layer, layers.Conv2D | layers.Dense):
         return _weights(layer) + int(layer.kernel.shape[-1])
+    if isinstance(layer, layers.DepthwiseConv2D):
+        return _weights(layer) + int(layer.output.shape[-1])
     return 0
 
 

@@ -8,33 +8,31 @@ from typing import Annotated, Literal
 
 import keras
 from keras import layers
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from emotion_trainer.families.layers import classify, convolve, grey_input, normalise
+from emotion_trainer.families.scaling import ScalableSettings
 
 Stage = Annotated[tuple[int, int], Field(description="Width in channels, and residual blocks.")]
 
 
-class Settings(BaseModel):
+class Settings(ScalableSettings):
     """Size of the network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Literal["resnet"]
     stem: int = Field(gt=0, description="Channels of the stem.")
-    stages: tuple[Stage, ...] = Field(min_length=1)
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=5)
 
 
 def build(settings: Settings) -> keras.Model:
     """Build the untrained network; each stage after the first halves the resolution."""
     faces = grey_input()
-    x = layers.ReLU()(convolve(normalise(faces), settings.stem))
+    x = layers.ReLU()(convolve(normalise(faces), settings.channels(settings.stem)))
     x = layers.MaxPooling2D(2)(x)
     for index, (width, blocks) in enumerate(settings.stages):
-        for block in range(blocks):
+        for block in range(settings.repeats(blocks)):
             halves = index > 0 and block == 0
-            x = _residual(x, width, stride=2 if halves else 1)
+            x = _residual(x, settings.channels(width), stride=2 if halves else 1)
     return keras.Model(faces, classify(x, settings.dropout), name="resnet")
 
 

@@ -1,0 +1,74 @@
+"""How families are scaled: a factor on all widths, one on all depths, or a budget to be met."""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from emotion_trainer.errors import RecipeError
+
+# The vector units that run int8 kernels take eight channels or a multiple of them at a time.
+CHANNEL_STEP: Final = 8
+NARROWEST: Final = 0.125
+WIDEST: Final = 4.0
+SAME_WIDTH: Final = 1.01
+TOLERANCE: Final = 0.05
+
+
+class ScalableSettings(BaseModel):
+    """What the settings of all families share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    width: float = Field(default=1.0, gt=0.0, description="Factor on all channels.")
+    depth: float = Field(default=1.0, gt=0.0, description="Factor on the layers of each stage.")
+    budget_mmac: float | None = Field(
+        default=None, gt=0.0, description="Million multiply-accumulates; `width` is solved from it."
+    )
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _width_is_given_once(self) -> "ScalableSettings":
+        if self.budget_mmac is not None and self.width != 1.0:
+            raise ValueError("give width or budget_mmac, not both")
+        return self
+
+    def channels(self, base: int) -> int:
+        """Scaled channels: the nearest multiple of eight, at least eight."""
+        return max(1, _nearest(base * self.width / CHANNEL_STEP)) * CHANNEL_STEP
+
+    def repeats(self, base: int) -> int:
+        """Scaled number of layers or blocks, at least one."""
+        return max(1, _nearest(base * self.depth))
+
+
+def solve_width(mmac: Callable[[float], float], budget: float) -> float:
+    """The width that costs the budget, in million multiply-accumulates, or next to it.
+
+    Args:
+        mmac: the cost at a width; grows with it, in steps since channels come in eights.
+        budget: what to meet.
+
+    Raises:
+        RecipeError: no width costs the budget within 5 %.
+    """
+    low, high = NARROWEST, WIDEST
+    while high / low > SAME_WIDTH:
+        middle = math.sqrt(low * high)
+        if mmac(middle) <= budget:
+            low = middle
+        else:
+            high = middle
+    costs = {width: mmac(width) for width in (low, high)}
+    width = min(costs, key=lambda width: abs(costs[width] - budget))
+    if abs(costs[width] - budget) > TOLERANCE * budget:
+        raise RecipeError(
+            f"model.budget_mmac: no width costs {budget:g} MMAC; the nearest cost "
+            f"{costs[low]:.2f} and {costs[high]:.2f}"
+        )
+    return width
+
+
+def _nearest(number: float) -> int:
+    return math.floor(number + 0.5)
