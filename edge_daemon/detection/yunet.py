@@ -34,7 +34,9 @@ class YuNetDetector:
     """
 
     name = "yunet"
-    framing = Framing(x=0.109, y=-0.042, width=0.776, height=1.020)
+    # Measured where a face has its surroundings, against Haar's boxes on photos and against known
+    # faces composed into frames. On the bare training crops the boxes come out a tenth smaller.
+    framing = Framing(x=0.06, y=-0.065, width=0.87, height=1.14)
 
     def __init__(self, model: Path, min_score: float) -> None:
         self.start_score = min_score

@@ -50,7 +50,7 @@ def test_the_crop_is_the_square_that_the_box_was_drawn_around(framing: Framing, 
 def test_the_wrong_framing_would_show() -> None:
     detection = Detection(framed(YuNetDetector.framing, 20, 10, 96), 1.0)
     crop = cut_crop(scene(96, 20, 10), crop_transform(detection, HaarDetector.framing))
-    assert difference(crop, draw_face(48)) > 10
+    assert difference(crop, shrunk(draw_face(96))) > 5
 
 
 @pytest.mark.parametrize("degrees", [-15, -5, 5, 15])
