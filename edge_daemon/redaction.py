@@ -2,9 +2,11 @@
 
 
 def without_password(url: str) -> str:
-    """The address with its password masked, fit for logs."""
-    scheme, _, rest = url.partition("://")
-    credentials, at, host = rest.rpartition("@")
-    if not at:
+    """The address with its password and its query masked, fit for logs."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
         return url
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{host}"
+    address, question, _ = rest.partition("?")  # cameras take passwords in queries, too
+    credentials, at, host = address.rpartition("@")
+    login = f"{credentials.partition(':')[0]}:***@" if at else ""
+    return f"{scheme}://{login}{host}{'?***' if question else ''}"

@@ -8,6 +8,7 @@ from edge_daemon.capture.pictures import SUFFIXES, PictureFile, PictureFolder
 from edge_daemon.capture.video_device import NetworkStream, VideoDevice
 from edge_daemon.capture.video_file import VideoFile
 from edge_daemon.errors import SourceError
+from edge_daemon.redaction import without_password
 
 __all__ = ["Picture", "Reader", "Source", "source_from"]
 
@@ -36,6 +37,8 @@ def source_from(
         return VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)
     if spec.startswith(("rtsp://", "rtsps://", "http://", "https://")):
         return NetworkStream(spec)
+    if "://" in spec:
+        raise SourceError(f"{without_password(spec)}: only rtsp, rtsps, http and https are known")
     return _file_source(Path(spec))
 
 

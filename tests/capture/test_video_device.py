@@ -11,7 +11,6 @@ from edge_daemon.capture import PictureFile, Reader, source_from
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.video_device import NetworkStream, VideoDevice
 from edge_daemon.errors import SourceError, SourceLost
-from edge_daemon.redaction import without_password
 
 SCENE = draw_scene((60, 60, 120))
 
@@ -115,18 +114,3 @@ def test_file_named_by_a_number_is_meant_with_its_folder(
 def test_pi_cameras_number_must_be_one() -> None:
     with pytest.raises(SourceError, match="picamera:left"):
         source_from("picamera:left")
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [
-        ("rtsp://me:secret@camera:554/1", "rtsp://me:***@camera:554/1"),
-        ("rtsp://me:secr@et@camera/1", "rtsp://me:***@camera/1"),
-        ("rtsp://me:secret@camera/1?a=b", "rtsp://me:***@camera/1?a=b"),
-        ("rtsp://camera/1", "rtsp://camera/1"),
-        ("/clips/a.mp4", "/clips/a.mp4"),
-        ("picamera", "picamera"),
-    ],
-)
-def test_passwords_are_masked(address: str, shown: str) -> None:
-    assert without_password(address) == shown

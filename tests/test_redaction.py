@@ -1,0 +1,25 @@
+import pytest
+
+from edge_daemon.capture import source_from
+from edge_daemon.errors import SourceError
+from edge_daemon.redaction import without_password
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://ann:secret@cam:554/1", "rtsp://ann:***@cam:554/1"),
+        ("rtsp://ann:p@ss@cam/1", "rtsp://ann:***@cam/1"),
+        ("http://cam/video?user=ann&pwd=secret", "http://cam/video?***"),
+        ("rtsp://cam/1", "rtsp://cam/1"),
+        ("clips/a@b?.mp4", "clips/a@b?.mp4"),
+    ],
+)
+def test_passwords_are_masked_and_the_rest_stays(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+def test_an_unknown_kind_of_address_is_refused_without_its_password() -> None:
+    with pytest.raises(SourceError, match="only rtsp") as caught:
+        source_from("rtmp://ann:secret@cam/1")
+    assert "secret" not in str(caught.value)
