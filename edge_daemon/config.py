@@ -285,11 +285,12 @@ def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
 
 
 def _suggestion(path: KeyPath) -> str:
-    """The known name nearest to an unknown one: of its own section, else of any."""
+    """The known name nearest to an unknown one: joined in another way, a sibling, or elsewhere."""
+    joined = [name for name in _names() if "_".join(name) == "_".join(path)]
     siblings = {name[-1]: name for name in _names() if name[:-1] == path[:-1]}
     near = [siblings[key] for key in difflib.get_close_matches(path[-1], siblings, n=1)]
     elsewhere = [name for name in _names() if name[-1] == path[-1]]
-    found = near or elsewhere
+    found = joined or near or elsewhere
     return f"; did you mean {'.'.join(found[0])}?" if found else ""
 
 

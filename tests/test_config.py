@@ -82,6 +82,7 @@ def test_settings_cannot_be_changed_after_they_are_read() -> None:
 @pytest.mark.parametrize(
     ("key", "suggestion"),
     [
+        ("mqtt_host", "mqtt.host"),
         ("mqtt.prot", "mqtt.port"),
         ("capture.read_timout", "capture.read_timeout"),
         ("sorce", "source"),

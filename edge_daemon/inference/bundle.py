@@ -90,7 +90,7 @@ class Bundle(_Entry):
     bundle_id: str
     created: AwareDatetime
     labels: tuple[str, ...]
-    members: tuple[Member, ...] = Field(min_length=1)
+    members: tuple[Member, ...]
     ensemble: Ensemble
 
     @field_validator("labels")
@@ -99,6 +99,13 @@ class Bundle(_Entry):
         if labels != EMOTIONS:
             raise ValueError(f"must be {', '.join(EMOTIONS)}, in this order")
         return labels
+
+    @field_validator("members")
+    @classmethod
+    def _not_empty(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        if not members:
+            raise ValueError("must name at least one model")
+        return members
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -166,6 +166,13 @@ def test_manifest_of_another_form_is_refused_by_key(
     assert f"bundle.json: {named}" in refusal(folder)
 
 
+def test_a_fault_in_a_member_is_the_only_one_told(folder: Path) -> None:
+    manifest = manifest_of(folder)
+    weightless(manifest)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    assert ";" not in refusal(folder)
+
+
 def test_all_that_is_wrong_with_a_manifest_is_told_in_one_line(folder: Path) -> None:
     manifest = manifest_of(folder)
     labels_swapped(manifest)
