@@ -58,7 +58,8 @@ def run(settings: Settings) -> None:
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
         # What is still buffered has nowhere to go, and must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
     finally:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 

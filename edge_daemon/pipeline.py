@@ -179,7 +179,7 @@ class CaptureWorker(Worker):
 
 
 class Service(Protocol):
-    """Something that runs beside the stages, such as a connection: it outlives them by a moment."""
+    """Something that runs beside the stages, such as a connection."""
 
     name: str
 
@@ -294,6 +294,8 @@ class Pipeline:
                 notice.raise_failure()
             if notice is self._stages[-1]:
                 # All that the source gave is through; now its own failure, if any, may be told.
+                # It is known once the thread has ended, a moment after its mailbox closed.
+                self._capture.join(STOP_TIMEOUT)
                 self._capture.raise_failure()
                 return
 

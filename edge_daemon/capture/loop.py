@@ -67,7 +67,9 @@ class CaptureLoop:
         self._abandoned.set()
 
     def successor(self) -> "CaptureLoop":
-        return CaptureLoop(self._source, self._clock, self._max_fps, self._numbers)
+        successor = CaptureLoop(self._source, self._clock, self._max_fps, self._numbers)
+        successor._lost_at = self._clock.monotonic()  # the hang was told; so will be the return
+        return successor
 
     def _frames(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening of the source."""

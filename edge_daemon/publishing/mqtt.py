@@ -186,16 +186,18 @@ class MqttPublisher:
             self._tell_away(str(reason))
 
     def _say_goodbye(self) -> None:
-        """Send what is queued, then the last availability, and close."""
-        if not self._connected.is_set():
-            return
+        """Send what is queued, then the last availability, and close, also in mid-handshake."""
+        if self._connected.is_set():
+            self._send_farewell()
+        self._client.disconnect()
+        self._client.loop(LOOP_INTERVAL)
+
+    def _send_farewell(self) -> None:
         farewell = self._client.publish(self._availability, OFFLINE, qos=1, retain=True)
         deadline = self._clock.monotonic() + FAREWELL_TIMEOUT
         while not farewell.is_published() and self._clock.monotonic() < deadline:
             if self._client.loop(LOOP_INTERVAL) != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 return
-        self._client.disconnect()
-        self._client.loop(LOOP_INTERVAL)
 
     def _tell_away(self, reason: str) -> None:
         """One line when the broker goes away, however often it is tried."""

@@ -291,6 +291,17 @@ def test_successor_reads_the_same_source_and_counts_on(clock: FakeClock) -> None
     assert [frame.index for frame in frames] == [0, 1, 2]
 
 
+def test_return_of_a_hung_source_is_told_by_the_successor(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    successor = CaptureLoop(FakeSource([PICTURE, None]), clock, 1000).successor()
+    clock.seconds += 7.0
+    successor.run([].append, Watch())
+    (record,) = caplog.records
+    assert (record.message, vars(record)["seconds"]) == ("source is back", 7.0)
+
+
 class Pauses:
     """Stands in for the loop's event: notes the waits, and lets the clock run through them."""
 

@@ -180,6 +180,18 @@ def test_clean_stop_says_goodbye(broker: Mosquitto, subscriber: Subscriber, topi
         late.wait_for("availability", b"offline")
 
 
+def test_stop_in_mid_handshake_closes_the_connection(topic: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(PATIENCE)
+        publisher = publisher_to(silent.getsockname()[1], topic)
+        with serving(publisher):
+            peer, _ = silent.accept()
+        with peer:
+            peer.settimeout(PATIENCE)
+            while peer.recv(4096):
+                pass
+
+
 def test_what_is_under_way_at_the_stop_arrives_before_the_goodbye(
     broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
 ) -> None:
