@@ -78,9 +78,16 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
 
     Raises:
         TrainingError: a run's record or weights cannot be read.
-        ExportError: a run was not exported, two are of the same name, or none is of any use.
+        ExportError: a run was not exported or is only a teacher, two are of the same name, or
+            none is of any use.
     """
-    names = [run.record().recipe.name for run in runs]
+    recipes = [run.record().recipe for run in runs]
+    names = [recipe.name for recipe in recipes]
+    teachers = [recipe.name for recipe in recipes if not recipe.bundled]
+    if teachers:
+        raise ExportError(
+            f"{', '.join(teachers)}: not to be bundled, says the recipe; leave it out"
+        )
     if len(set(names)) < len(names):
         raise ExportError(f"two runs have the same name: {', '.join(sorted(names))}")
     split = dataset.validation

@@ -4,18 +4,22 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
-from edge_daemon.errors import EdgeDaemonError
+from edge_daemon.errors import EdgeDaemonError, SettingsError
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+BACKENDS: Final = ("tensorflow", "jax", "torch")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0 when done, 1 when it failed, 2 for bad usage or a bad recipe."""
     options = _parser().parse_args(arguments)
     try:
+        _check_backend()
         options.command(options)
     except EdgeDaemonError as error:
         print(f"emotion-trainer: {error}", file=sys.stderr)
@@ -27,6 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("emotion-trainer: stopped", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_backend() -> None:
+    """Say in a line what Keras would say in a traceback."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in BACKENDS:
+        raise SettingsError(f"KERAS_BACKEND: {backend!r} is none of {', '.join(BACKENDS)}")
+    if find_spec(backend) is None:
+        mend = f"pip install 'emotion-trainer[{backend}]'"
+        raise SettingsError(f"KERAS_BACKEND: {backend} is not installed: {mend}")
 
 
 def _parser() -> argparse.ArgumentParser:

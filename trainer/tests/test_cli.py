@@ -138,6 +138,25 @@ def test_errors_are_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("backend", "complaint"),
+    [
+        ("theano", "KERAS_BACKEND: 'theano' is none of tensorflow, jax, torch"),
+        ("jax", "KERAS_BACKEND: jax is not installed: pip install 'emotion-trainer[jax]'"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_one_line(
+    backend: str,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr("emotion_trainer.cli.find_spec", lambda _: None)
+    assert main(["evaluate", "absent", "--data", "absent"]) == 2
+    assert capsys.readouterr().err == f"emotion-trainer: {complaint}\n"
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
