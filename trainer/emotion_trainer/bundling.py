@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from edge_daemon.inference.bundle import (
 )
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.data import Dataset
-from emotion_trainer.ensembling import Fit, anytime_order, cross_fit, fit_ensemble
+from emotion_trainer.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
 from emotion_trainer.families import cost
@@ -43,13 +44,15 @@ class Bundled:
     Attributes:
         bundle: the manifest.
         left_out: recipes whose runs would have had next to no weight.
-        cross_fitted: the ensemble's figures with weights and temperature fitted on one half of
-            the validation split and measured on the other; the manifest's are fitted on all.
+        unbalanced: the ensemble's figures without the adjustment.
+        cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
+            and measured on the other; the manifest's are fitted on all.
         size: bytes of the member files.
     """
 
     bundle: Bundle
     left_out: tuple[str, ...]
+    unbalanced: Metrics
     cross_fitted: Metrics
     size: int
 
@@ -65,9 +68,21 @@ class Bundled:
         lines += [
             f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
             f"{sum(m.mmac for m in members):.1f} MMAC, {self.size / 1e6:.2f} MB",
+            *self._balance(),
             f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
         ]
         return "\n".join(lines)
+
+    def _balance(self) -> list[str]:
+        ensemble = self.bundle.ensemble
+        lines = [f"the emotion found least: {_least_recall(ensemble.metrics)}"]
+        if ensemble.adjustment:
+            raised = ", ".join(f"{name} +{by:.2f}" for name, by in ensemble.adjustment.items())
+            lines += [
+                f"for which the log-probabilities are adjusted: {raised}",
+                f"without: {_least_recall(self.unbalanced)}, {_figures(self.unbalanced)}",
+            ]
+        return lines
 
 
 def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
@@ -94,7 +109,8 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
     files = [run.require_exported() for run in runs]
     models = [run.best_model() for run in runs]
     answers = np.stack([log_softmax(tflite_logits(file, split.images)) for file in files])
-    fit = _rounded(fit_ensemble(answers, split.labels))
+    likeliest = fit_ensemble(answers, split.labels)
+    fit = _rounded(balance(likeliest, answers, split.labels))
     order = anytime_order(answers, split.labels, fit, [cost.mmac(m) for m in models])
     members = tuple(
         _make_member(runs[i], models[i], fit.weights[i], measure(np.exp(answers[i]), split.labels))
@@ -107,6 +123,9 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
         labels=EMOTIONS,
         members=members,
         ensemble=Ensemble(
+            adjustment={
+                name: float(by) for name, by in zip(EMOTIONS, fit.adjustment, strict=True) if by
+            },
             temperature=fit.temperature,
             metrics=measure(fit.probabilities(answers), split.labels),
         ),
@@ -115,6 +134,7 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
     return Bundled(
         bundle=bundle,
         left_out=tuple(name for i, name in enumerate(names) if i not in order),
+        unbalanced=measure(likeliest.probabilities(answers), split.labels),
         cross_fitted=cross_fit(answers, split.labels),
         size=sum(files[i].stat().st_size for i in order),
     )
@@ -122,7 +142,11 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
 
 def _rounded(fit: Fit) -> Fit:
     """As the manifest writes it, so that figures are those of what is written."""
-    return Fit(fit.weights.round(DECIMALS), round(fit.temperature, DECIMALS))
+    return Fit(
+        fit.weights.round(DECIMALS),
+        round(fit.temperature, DECIMALS),
+        fit.adjustment.round(DECIMALS),
+    )
 
 
 def _make_member(run: Run, model: keras.Model, weight: float, metrics: Metrics) -> Member:
@@ -173,6 +197,11 @@ def _figures(metrics: Metrics) -> str:
         f"accuracy {metrics.accuracy:.4f}, "
         f"expected calibration error {metrics.calibration_error:.4f}"
     )
+
+
+def _least_recall(metrics: Metrics) -> str:
+    name, recall = min(metrics.recall.items(), key=itemgetter(1))
+    return f"{name}, recall {recall:.4f}"
 
 
 def _provenance(record: RunRecord) -> Provenance:

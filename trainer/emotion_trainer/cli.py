@@ -77,6 +77,24 @@ def _parser() -> argparse.ArgumentParser:
     ladder.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
     ladder.set_defaults(command=_ladder)
 
+    predict = commands.add_parser(
+        "predict", help="mark the faces and emotions in copies of pictures"
+    )
+    predict.add_argument(
+        "pictures", type=Path, nargs="+", metavar="PICTURE", help="files, or folders of them"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the copies")
+    predict.add_argument(
+        "--models", type=Path, metavar="DIR", help="a bundle; the daemon's own if absent"
+    )
+    predict.add_argument(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="YuNet as ONNX; if absent, what edge-daemon fetched, else OpenCV's Haar cascade",
+    )
+    predict.set_defaults(command=_predict)
+
     for command in (train, export, bundle, evaluate, ladder):
         command.add_argument(
             "--data",
@@ -120,6 +138,13 @@ def _bundle(options: argparse.Namespace) -> None:
 
     runs = [Run(folder) for folder in options.runs]
     print(make_bundle(runs, open_dataset(options.data), options.out))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from emotion_trainer.annotation import FaceReader, annotate
+
+    reader = FaceReader.load(options.models, options.detector_model)
+    annotate(options.pictures, options.out, reader)
 
 
 def _ladder(options: argparse.Namespace) -> None:

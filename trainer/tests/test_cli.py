@@ -11,6 +11,7 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
+from emotion_trainer.evaluation import measure
 from emotion_trainer.predictions import keras_logits, tflite_logits
 from emotion_trainer.runs import Run
 
@@ -78,9 +79,30 @@ def test_the_daemon_reads_the_bundle(
 
     said = capsys.readouterr().out
     assert "tiny: weight 1.0000" in said
+    assert "the emotion found least: " in said
     assert "fitted on one half and measured on the other: accuracy" in said
     assert main(["evaluate", str(tmp_path), *data]) == 0
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
+
+
+def test_the_daemon_applies_the_adjustment_that_bundling_finds(
+    place: Path,
+    tmp_path: Path,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("emotion_trainer.balancing.LEAST_RECALL", 0.95)
+    data = ["--data", str(place / "sheets")]
+    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
+    ensemble = read_bundle(tmp_path).ensemble
+    assert ensemble.adjustment
+    said = capsys.readouterr().out
+    assert all(f"{name} +{by:.2f}" in said for name, by in ensemble.adjustment.items())
+    assert "without: " in said
+
+    answered = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
+    assert measure(answered, dataset.validation.labels) == ensemble.metrics
 
 
 def test_bundling_replaces_the_bundle_before(place: Path, tmp_path: Path) -> None:
