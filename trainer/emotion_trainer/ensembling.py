@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from edge_daemon.inference.bundle import Metrics
 from edge_daemon.inference.ensemble import log_softmax
+from emotion_trainer.data.dataset import PUBLIC_TEST
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
 from emotion_trainer.predictions import Scores
@@ -67,14 +68,14 @@ def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
         kept = kept[enough]
 
 
-def cross_fit(answers: Answers, labels: Labels) -> Metrics:
+def cross_fit(answers: Answers, labels: Labels, split: str = PUBLIC_TEST) -> Metrics:
     """Figures that owe nothing to the fit: each half is answered by a fit on the other half."""
     probabilities = np.empty(answers.shape[1:], np.float32)
     halves = StratifiedKFold(2, shuffle=True, random_state=HALVES_SEED)
     for fitted, held_out in halves.split(labels, labels):
         fit = fit_ensemble(answers[:, fitted], labels[fitted])
         probabilities[held_out] = fit.probabilities(answers[:, held_out])
-    return measure(probabilities, labels)
+    return measure(probabilities, labels, split)
 
 
 def anytime_order(answers: Answers, labels: Labels, fit: Fit, mmac: Sequence[float]) -> list[int]:
