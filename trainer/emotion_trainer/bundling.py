@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Final
@@ -106,6 +107,7 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
     if len(set(names)) < len(names):
         raise ExportError(f"two runs have the same name: {', '.join(sorted(names))}")
     split = dataset.validation
+    figures = partial(measure, labels=split.labels, split=dataset.validation_name)
     files = [run.require_exported() for run in runs]
     models = [run.best_model() for run in runs]
     answers = np.stack([log_softmax(tflite_logits(file, split.images)) for file in files])
@@ -113,8 +115,7 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
     fit = _rounded(balance(likeliest, answers, split.labels))
     order = anytime_order(answers, split.labels, fit, [cost.mmac(m) for m in models])
     members = tuple(
-        _make_member(runs[i], models[i], fit.weights[i], measure(np.exp(answers[i]), split.labels))
-        for i in order
+        _make_member(runs[i], models[i], fit.weights[i], figures(np.exp(answers[i]))) for i in order
     )
     bundle = Bundle(
         schema_version=1,
@@ -127,15 +128,15 @@ def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
                 name: float(by) for name, by in zip(EMOTIONS, fit.adjustment, strict=True) if by
             },
             temperature=fit.temperature,
-            metrics=measure(fit.probabilities(answers), split.labels),
+            metrics=figures(fit.probabilities(answers)),
         ),
     )
     _write(bundle, [files[i] for i in order], folder)
     return Bundled(
         bundle=bundle,
         left_out=tuple(name for i, name in enumerate(names) if i not in order),
-        unbalanced=measure(likeliest.probabilities(answers), split.labels),
-        cross_fitted=cross_fit(answers, split.labels),
+        unbalanced=figures(likeliest.probabilities(answers)),
+        cross_fitted=cross_fit(answers, split.labels, dataset.validation_name),
         size=sum(files[i].stat().st_size for i in order),
     )
 

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
+
+if TYPE_CHECKING:
+    from emotion_trainer.data import Dataset
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -95,49 +98,70 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(command=_predict)
 
-    for command in (train, export, bundle, evaluate, ladder):
+    prepare = commands.add_parser("prepare", help="look a data set over, or crop one from photos")
+    prepare.add_argument(
+        "--duplicates", type=Path, metavar="FILE", help="list the identical faces as CSV"
+    )
+    prepare.add_argument(
+        "--crop-to",
+        type=Path,
+        metavar="DIR",
+        help="take PATH for photos, put the largest face of each here, and look that over",
+    )
+    prepare.add_argument(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="find the faces with this YuNet network; with OpenCV's Haar cascade if absent",
+    )
+    prepare.set_defaults(command=_prepare)
+
+    for command in (train, export, bundle, evaluate, ladder, prepare):
         command.add_argument(
             "--data",
             type=Path,
             required=True,
             metavar="PATH",
-            help="FER2013: Kaggle's fer2013.csv, or a folder of sheets",
+            help="Kaggle's fer2013.csv, a folder of sheets, or folders named after the emotions",
+        )
+        command.add_argument(
+            "--split",
+            choices=["official", "stratified"],
+            default="official",
+            help="validate on the data's own split, or on a stratified 20 %% of Training; official",
         )
     return parser
 
 
 def _train(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.recipe import read_recipe
     from emotion_trainer.runs import Run
     from emotion_trainer.training import Trainer
 
     recipe = read_recipe(options.recipe)
     run = Run(options.run or Path("work") / recipe.name)
-    trainer = Trainer(recipe, open_dataset(options.data), run)
+    trainer = Trainer(recipe, _dataset(options), run)
     print(trainer.summary(), flush=True)
     best = trainer.run()
     print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}: {run.best}")
 
 
 def _export(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.export import export_run
     from emotion_trainer.runs import Run
 
     run = Run(options.run)
-    agreement = export_run(run, open_dataset(options.data))
+    agreement = export_run(run, _dataset(options))
     path = run.exported()
     print(f"{path}: {path.stat().st_size} bytes; {agreement}")
 
 
 def _bundle(options: argparse.Namespace) -> None:
     from emotion_trainer.bundling import make_bundle
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.runs import Run
 
     runs = [Run(folder) for folder in options.runs]
-    print(make_bundle(runs, open_dataset(options.data), options.out))
+    print(make_bundle(runs, _dataset(options), options.out))
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -149,13 +173,12 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _ladder(options: argparse.Namespace) -> None:
     from emotion_trainer.bundling import make_bundle
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.errors import TrainingError
     from emotion_trainer.ladder import Ladder
     from emotion_trainer.recipe import read_recipe
 
     recipes = [read_recipe(path) for path in options.recipes]
-    dataset = open_dataset(options.data)
+    dataset = _dataset(options)
     finished, failed = Ladder(recipes, dataset, options.work).climb()
     print(make_bundle(finished, dataset, options.out), flush=True)
     if failed:
@@ -163,9 +186,32 @@ def _ladder(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.evaluation import report
     from emotion_trainer.predictions import probabilities_of
 
-    split = open_dataset(options.data).validation
-    print(report(probabilities_of(options.model, split.images), split.labels))
+    dataset = _dataset(options)
+    print(report(probabilities_of(options.model, dataset.validation.images), dataset))
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from emotion_trainer.data.description import describe
+    from emotion_trainer.data.duplicates import write_duplicates
+    from emotion_trainer.data.photos import crop_photos
+
+    if options.crop_to:
+        print(crop_photos(options.data, options.crop_to, options.detector_model), end="\n\n")
+        options.data = options.crop_to
+    dataset = _dataset(options)
+    print(describe(dataset))
+    if options.duplicates:
+        write_duplicates(dataset, options.duplicates)
+
+
+def _dataset(options: argparse.Namespace) -> "Dataset":
+    """The data set of a command; what was left out of it is told on standard error."""
+    from emotion_trainer.data import Splitting, open_dataset
+
+    dataset = open_dataset(options.data, Splitting(options.split))
+    if dataset.unreadable.faults:
+        print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
+    return dataset

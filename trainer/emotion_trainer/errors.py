@@ -3,6 +3,7 @@
 EdgeDaemonError
 └── TrainerError       exit 1
     ├── DataError      exit 1: the data set cannot be read
+    │   └── RowError   one row or picture of it cannot be read, and may be skipped
     ├── RecipeError    exit 2: the recipe is refused
     ├── TrainingError  exit 1: training cannot start, go on or be resumed
     ├── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
@@ -18,6 +19,10 @@ class TrainerError(EdgeDaemonError):
 
 class DataError(TrainerError):
     """Raised when a data set is missing, damaged, or not of a known form."""
+
+
+class RowError(DataError):
+    """Raised when one row or picture of a data set cannot be read; the message names it."""
 
 
 class RecipeError(TrainerError):

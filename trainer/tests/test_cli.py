@@ -105,6 +105,14 @@ def test_the_daemon_applies_the_adjustment_that_bundling_finds(
     assert measure(answered, dataset.validation.labels) == ensemble.metrics
 
 
+def test_the_manifest_tells_of_another_split(place: Path, tmp_path: Path) -> None:
+    data = ["--data", str(place / "sheets"), "--split", "stratified"]
+    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
+    bundle = read_bundle(tmp_path)
+    assert bundle.members[0].metrics.split == "20 % of Training"
+    assert bundle.ensemble.metrics.split == "20 % of Training"
+
+
 def test_bundling_replaces_the_bundle_before(place: Path, tmp_path: Path) -> None:
     data = ["--data", str(place / "sheets")]
     (tmp_path / "README.md").touch()

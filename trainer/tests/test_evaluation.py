@@ -1,6 +1,10 @@
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 
 from edge_daemon.emotions import EMOTIONS
+from emotion_trainer.data import Dataset, Split
 from emotion_trainer.evaluation import confuse, measure, report
 
 # Each emotion once, fear taken for surprise, and one more happy face.
@@ -29,6 +33,32 @@ def test_confusion_has_a_row_for_each_label() -> None:
 
 
 def test_report_is_a_table() -> None:
-    lines = report(PROBABILITIES, LABELS).splitlines()
+    lines = report(PROBABILITIES, dataset_of(known=())).splitlines()
     assert lines[0].startswith("PublicTest, 8 faces: accuracy 0.8750")
+    assert lines[1] == ""
     assert "| fear | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0.000 |" in lines
+
+
+def test_report_tells_of_faces_that_were_learnt() -> None:
+    # One of the two known faces is fear taken for surprise.
+    text = report(PROBABILITIES, dataset_of(known=(2, 3)))
+    assert text.splitlines()[1] == (
+        "without the 2 faces that are also in Training: accuracy 1.0000"
+    )
+    text = report(PROBABILITIES, dataset_of(known=range(8)))
+    assert text.splitlines()[1].startswith("all of these faces are also in Training")
+
+
+def test_report_names_what_it_was_measured_on() -> None:
+    dataset = replace(dataset_of(known=()), validation_name="val")
+    assert report(PROBABILITIES, dataset).startswith("val, 8 faces")
+
+
+def dataset_of(known: Iterable[int]) -> Dataset:
+    """A plain picture for each of `LABELS` to validate on, and to learn from those of `known`."""
+    pictures = np.stack([np.full((48, 48), grey, np.uint8) for grey in range(8)])
+    learnt = np.stack([np.full((48, 48), 99, np.uint8), *(pictures[index] for index in known)])
+    return Dataset(
+        training=Split(learnt, np.zeros(len(learnt), np.int64), votes=np.zeros((1, 10), np.uint8)),
+        validation=Split(pictures, LABELS, votes=np.zeros((8, 10), np.uint8)),
+    )
