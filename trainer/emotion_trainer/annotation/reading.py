@@ -1,20 +1,18 @@
 """The faces of a single picture and their emotions, by the daemon's own steps."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
 from edge_daemon import EmotionEnsemble
-from edge_daemon.config import DetectionSettings, QualitySettings, default_state_dir
+from edge_daemon.config import DetectionSettings, default_state_dir
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
-from edge_daemon.detection.finder import FaceFinder
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import Face, Frame, Image, Probabilities
+from edge_daemon.records import Face, Image, Probabilities
+from emotion_trainer.stills import StillFaces
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +38,7 @@ class FaceReader:
     """Reads every face that the daemon would find with its settings as they come."""
 
     def __init__(self, detector: Detector, ensemble: EmotionEnsemble) -> None:
-        limits = QualityLimits(**QualitySettings().model_dump())
-        self._finder = FaceFinder(detector, DetectionSettings().max_side, limits)
-        self._least_score = detector.start_score
+        self._find = StillFaces(detector)
         self._ensemble = ensemble
 
     @classmethod
@@ -64,18 +60,8 @@ class FaceReader:
 
     def read(self, bgr: Image) -> list[Reading]:
         """The faces in a BGR uint8 [H, W, 3] picture, from left to right."""
-        frame = Frame(
-            index=0,
-            scene=0,
-            bgr=bgr,
-            captured_at=datetime.now(UTC),
-            captured_monotonic=0.0,
-            stream_time=0.0,
-        )
-        found = self._finder(frame).faces
-        faces = [face for face in found if face.detection.score >= self._least_score]
+        faces = sorted(self._find(bgr), key=lambda face: face.detection.box.centre)
         if not faces:
             return []
-        faces.sort(key=lambda face: face.detection.box.centre)
         rows = self._ensemble.predict(np.stack([face.crop for face in faces]))
         return [Reading(face, row) for face, row in zip(faces, rows, strict=True)]

@@ -2,22 +2,19 @@
 
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
-from edge_daemon.config import DetectionSettings, QualitySettings
-from edge_daemon.detection import Detector
-from edge_daemon.detection.finder import FaceFinder
+from edge_daemon.config import DetectionSettings
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.yunet import YuNetDetector
-from edge_daemon.records import Face, Frame, Image
+from edge_daemon.records import Face, Image
 from emotion_trainer.data.folders import labelled_files, parts_of, read_picture
 from emotion_trainer.data.unreadable import Faults, Unreadable
 from emotion_trainer.errors import DataError
+from emotion_trainer.stills import StillFaces
 
 
 @dataclass(frozen=True)
@@ -68,13 +65,11 @@ class _Cropper:
     def __init__(self, photos: Path, model: Path | None) -> None:
         settings = DetectionSettings()
         self._photos = photos
-        self._detector: Detector = (
+        self._find = StillFaces(
             HaarDetector(settings.min_size)
             if model is None
             else YuNetDetector(model, settings.min_score)
         )
-        limits = QualityLimits(**QualitySettings().model_dump())
-        self._find = FaceFinder(self._detector, settings.max_side, limits)
 
     def fill(self, folder: Path) -> Cropping:
         crops, faceless, faults = 0, [], Faults(self._photos)
@@ -83,7 +78,8 @@ class _Cropper:
         for path in tqdm(files, desc=self._photos.name, unit=" photos", leave=False, disable=None):
             place = path.relative_to(self._photos)
             with faults.skipping():
-                face = self._largest_face(read_picture(path, str(place)))
+                faces = self._find(read_picture(path, str(place)))
+                face = max(faces, key=_area, default=None)
                 if face is None:
                     faceless.append(f"{place}: no face was found")
                 elif face.unscored is not None:
@@ -95,15 +91,6 @@ class _Cropper:
         if not crops:
             raise DataError(f"{self._photos}: no photo has a face that is fit to learn from")
         return Cropping(crops, tuple(faceless), unreadable)
-
-    def _largest_face(self, photo: Image) -> Face | None:
-        frame = Frame(0, 0, photo, datetime.now(UTC), captured_monotonic=0.0, stream_time=0.0)
-        certain = [
-            face
-            for face in self._find(frame).faces
-            if face.detection.score >= self._detector.start_score
-        ]
-        return max(certain, key=_area, default=None)
 
 
 def _area(face: Face) -> float:
