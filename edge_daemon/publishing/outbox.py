@@ -77,7 +77,10 @@ class Outbox:
         self._clock = clock
         self._lock = threading.RLock()
         self._spool: Spool | None = None
-        self._broken: Spool | None = None
+        """The file, if it can be read."""
+        self._failing = True
+        """Whether it cannot be written to, until that is tried again."""
+        self._retired: list[Spool] = []
         self._damage: Damaged | None = None
         self._checked = False
         self._memory: deque[Entry] = deque()
@@ -90,7 +93,7 @@ class Outbox:
         self._dropped = self._dropped_before = 0
         self._guard = _only_one(self._path.with_suffix(".lock"))
         with self._watched():
-            self._reopen()
+            self._try_again()
 
     def append(self, event: Event, latency_ms: float) -> EventMessage:
         """Number an event and keep it until it is acknowledged; the message that tells it."""
@@ -108,7 +111,7 @@ class Outbox:
         with self._lock:
             entries: list[Entry] = []
             if self._spool is not None:
-                with self._watched():
+                with self._watched(reading=True):
                     entries = self._spool.after(after, limit + self._acknowledged_behind(after))
             entries += [entry for entry in self._memory if entry.sequence > after]
             waiting = [entry for entry in entries if entry.sequence not in self._acknowledged]
@@ -156,8 +159,8 @@ class Outbox:
         self._next_tending = self._clock.monotonic() + TENDING_INTERVAL
         with self._watched():
             with self._lock:
-                if self._spool is None:
-                    self._reopen()
+                if self._failing:
+                    self._try_again()
                 self._forget_acknowledged()
                 self._drop_excess()
             self._sync()
@@ -168,20 +171,19 @@ class Outbox:
         with self._lock:
             with self._watched():
                 self._forget_acknowledged()
-            for spool in filter(None, (self._spool, self._broken)):
-                spool.close()
-            self._spool = self._broken = None
-            self._next_try = math.inf
+            self._retire()
+            self._close_retired()
+            self._failing, self._next_try = True, math.inf
             if self._guard is not None:
                 os.close(self._guard)
 
     @property
     def _durable(self) -> bool:
-        return self._spool is not None and not self._memory
+        return not (self._failing or self._memory)
 
     def _stored(self, entry: Entry) -> bool:
         """Whether an event could be put on the disk; never past others that wait in memory."""
-        if self._spool is None or self._memory:
+        if self._spool is None or self._failing or self._memory:
             return False
         with self._watched():
             self._spool.append([entry])
@@ -200,16 +202,29 @@ class Outbox:
             self._note_dropped(1)
 
     @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self, *, reading: bool = False) -> Iterator[None]:
         """A failing disk is an episode, not an end: it is told, and tried again."""
         try:
             yield
         except (Damaged, sqlite3.Error, OSError) as error:
             with self._lock:
+                if reading or isinstance(error, Damaged):
+                    self._retire()
                 self._fail(error)
 
+    def _retire(self) -> None:
+        """Leave the open file alone until it can be closed, by whoever tends."""
+        if self._spool is not None:
+            self._retired.append(self._spool)
+            self._spool = None
+
+    def _close_retired(self) -> None:
+        for spool in self._retired:
+            spool.close()
+        self._retired.clear()
+
     def _fail(self, error: Exception) -> None:
-        self._spool, self._broken = None, self._spool or self._broken
+        self._failing = True
         self._next_try = self._clock.monotonic()
         if isinstance(error, Damaged):
             self._damage = error
@@ -221,21 +236,32 @@ class Outbox:
                 extra={"file": str(self._path), "error": str(error), "next": self._next_sequence},
             )
 
-    def _reopen(self) -> None:
+    def _try_again(self) -> None:
+        """Open the file anew; the one that is open serves on for reading if that does not work."""
         if self._clock.monotonic() < self._next_try:
             return
-        if self._broken is not None:
-            self._broken.close()
-            self._broken = None
+        self._close_retired()
         spool = self._opened()
-        # Takes up the numbers that were given meanwhile, and tests whether the disk takes anything.
+        try:
+            self._hand_over(spool)
+        except BaseException:
+            spool.close()
+            raise
+        self._retire()
+        self._spool, self._failing, self._unsynced = spool, False, True
+
+    def _hand_over(self, spool: Spool) -> None:
+        """Note the numbers that were given meanwhile, and store what waits in memory.
+
+        Numbers below those in the file are of a start that could not read it: their events stay
+        in memory until they are delivered.
+        """
         settled = (self._memory[0].sequence if self._memory else self._next_sequence) - 1
         spool.advance(max(spool.last, settled))
         if self._memory and self._memory[0].sequence > spool.last:
             spool.append(self._memory)
             self._memory.clear()
         self._next_sequence = max(self._next_sequence, spool.last + 1)
-        self._spool, self._unsynced = spool, True
 
     def _opened(self) -> Spool:
         try:
@@ -245,17 +271,22 @@ class Outbox:
         except Damaged as damage:
             self._damage = damage
             spool = self._begun_anew(damage)
-        self._checked, self._damage = True, None
+        self._checked = True
         return spool
 
     def _begun_anew(self, damage: Damaged) -> Spool:
         """A new file, with all that can be read of the damaged one, which is kept beside it."""
         aside = _set_aside(self._path, f"{self._clock.now():%Y%m%dT%H%M%SZ}")
         spool = Spool(self._path, self._clock)
-        spool.advance(last_known(aside))
-        entries = rescued(aside)
-        while batch := list(islice(entries, RESCUED_AT_ONCE)):
-            spool.append(batch)
+        self._damage = None
+        try:
+            spool.advance(last_known(aside))
+            entries = rescued(aside)
+            while batch := list(islice(entries, RESCUED_AT_ONCE)):
+                spool.append(batch)
+        except BaseException:
+            spool.close()
+            raise
         logger.warning(
             "the file of waiting events is damaged, beginning a new one",
             extra={
@@ -268,12 +299,12 @@ class Outbox:
         return spool
 
     def _forget_acknowledged(self) -> None:
-        if self._spool is not None and self._acknowledged:
+        if self._spool is not None and self._acknowledged and not self._failing:
             self._spool.delete(self._acknowledged)
             self._acknowledged.clear()
 
     def _drop_excess(self) -> None:
-        if self._spool is None or self._spool.count == 0:
+        if self._spool is None or self._failing or self._spool.count == 0:
             return
         dropped = self._spool.delete_older(self._limits.age)
         if (excess := self._spool.count - self._limits.events) > 0:
@@ -292,7 +323,7 @@ class Outbox:
 
     def _sync(self) -> None:
         spool = self._spool
-        if spool is None:
+        if spool is None or self._failing:
             return
         if self._unsynced:
             self._unsynced = False  # before, since what is appended meanwhile may be too late

@@ -241,7 +241,8 @@ def last_known(path: Path) -> int:
 def _make_private(path: Path) -> None:
     """Make the file, readable by its owner only, as SQLite's files beside it then are, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _sync(path: Path) -> None:

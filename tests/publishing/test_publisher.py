@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,131 +15,18 @@ from builders import event, probabilities, result
 from conftest import FakeClock
 from drawing import draw_scene
 from publishing.broker import Mosquitto, Subscriber, subscribed
+from publishing.fixtures import CONNECTED, LOST, Attempts, MakePublisher, Told, serving
 from running import PATIENCE, STOP_LIMIT, camera, free_port, running
 
-from edge_daemon.clock import Clock, SystemClock
+from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.jsonl import JsonLines
-from edge_daemon.publishing.mqtt import MOST_UNSENT, Broker, MqttPublisher
+from edge_daemon.publishing.publisher import MOST_UNSENT, MqttPublisher
 from edge_daemon.records import FrameResult
+
+pytestmark = pytest.mark.usefixtures("attempts")
 
 HAPPY = probabilities(happy=0.7)
 ANYONE = (None, None)
-
-
-class Told(logging.Handler):
-    """Keeps what the publisher logs, and lets a test wait for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-        self._arrived = threading.Condition()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with self._arrived:
-            self.records.append(record)
-            self._arrived.notify_all()
-
-    def at(self, level: int) -> list[logging.LogRecord]:
-        return [record for record in self.records if record.levelno == level]
-
-    def wait_for(self, level: int, count: int = 1) -> dict[str, object]:
-        """Wait until there are `count` records of a level; the fields of the last of them."""
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.at(level)) >= count, PATIENCE)
-            return vars(self.at(level)[count - 1])
-
-
-@pytest.fixture
-def told() -> Iterator[Told]:
-    logger = logging.getLogger("edge_daemon.publishing.mqtt")
-    handler = Told()
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(logging.NOTSET)
-
-
-class Attempts:
-    """Pauses between attempts, made short; tests can hold them, and wait until there were some."""
-
-    def __init__(self) -> None:
-        self.allowed = threading.Event()
-        self.allowed.set()
-        self._counted = threading.Condition()
-        self._count = 0
-
-    def delays(self) -> Iterator[float]:
-        while True:
-            with self._counted:
-                self._count += 1
-                self._counted.notify_all()
-            self.allowed.wait(PATIENCE)
-            yield 0.02
-
-    def wait_for(self, count: int) -> None:
-        with self._counted:
-            wanted = self._count + count
-            assert self._counted.wait_for(lambda: self._count >= wanted, PATIENCE)
-
-
-@pytest.fixture(autouse=True)
-def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
-    counted = Attempts()
-    monkeypatch.setattr("edge_daemon.publishing.mqtt.backoff_delays", counted.delays)
-    return counted
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    running_broker = Mosquitto(tmp_path)
-    running_broker.start()
-    yield running_broker
-    running_broker.stop()
-
-
-@pytest.fixture
-def topic(request: pytest.FixtureRequest) -> str:
-    """A base topic that no other test has."""
-    return f"test/{request.node.name}"
-
-
-@pytest.fixture
-def subscriber(broker: Mosquitto, topic: str) -> Iterator[Subscriber]:
-    with subscribed(broker.port, topic) as listening:
-        yield listening
-
-
-def publisher_to(
-    port: int,
-    topic: str,
-    *,
-    login: tuple[str | None, str | None] = ANYONE,
-    rate: float = 1000.0,
-    patient: bool = False,
-    clock: Clock | None = None,
-) -> MqttPublisher:
-    return MqttPublisher(
-        Broker("127.0.0.1", port, *login, keepalive=5),
-        topic,
-        f"client-{port}",
-        rate,
-        patient=patient,
-        clock=clock or SystemClock(),
-    )
-
-
-@contextmanager
-def serving(publisher: MqttPublisher) -> Iterator[threading.Thread]:
-    """The publisher's service in a thread; it must be able to end."""
-    thread = threading.Thread(target=publisher.run, daemon=True)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        publisher.stop()
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
 
 
 def results(count: int, fps: float = 8.0) -> list[FrameResult]:
@@ -161,9 +47,9 @@ def frames(subscriber: Subscriber) -> list[int]:
 
 
 def test_presence_is_retained_and_reaches_who_comes_later(
-    broker: Mosquitto, subscriber: Subscriber, topic: str
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, topic: str
 ) -> None:
-    with serving(publisher_to(broker.port, topic)):
+    with serving(make_publisher(broker.port)):
         subscriber.wait_for("availability", b"online")
         with subscribed(broker.port, topic) as late:
             late.wait_for("availability", b"online")
@@ -171,18 +57,20 @@ def test_presence_is_retained_and_reaches_who_comes_later(
             assert (message.retain, message.qos) == (True, 1)
 
 
-def test_clean_stop_says_goodbye(broker: Mosquitto, subscriber: Subscriber, topic: str) -> None:
-    with serving(publisher_to(broker.port, topic)):
+def test_clean_stop_says_goodbye(
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, topic: str
+) -> None:
+    with serving(make_publisher(broker.port)):
         subscriber.wait_for("availability", b"online")
     subscriber.wait_for("availability", b"online", b"offline")
     with subscribed(broker.port, topic) as late:
         late.wait_for("availability", b"offline")
 
 
-def test_stop_in_mid_handshake_closes_the_connection(topic: str) -> None:
+def test_stop_in_mid_handshake_closes_the_connection(make_publisher: MakePublisher) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(PATIENCE)
-        publisher = publisher_to(silent.getsockname()[1], topic)
+        publisher = make_publisher(silent.getsockname()[1])
         with serving(publisher):
             peer, _ = silent.accept()
         with peer:
@@ -192,11 +80,11 @@ def test_stop_in_mid_handshake_closes_the_connection(topic: str) -> None:
 
 
 def test_what_is_under_way_at_the_stop_arrives_before_the_goodbye(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, told: Told
 ) -> None:
-    publisher = publisher_to(broker.port, topic)
+    publisher = make_publisher(broker.port)
     with serving(publisher):
-        told.wait_for(logging.INFO)
+        told.wait_for(CONNECTED)
         for one in results(MOST_UNSENT):
             publisher(one)
     subscriber.wait_for("availability", b"online", b"offline")
@@ -215,6 +103,7 @@ def test_killed_program_leaves_offline_behind_by_its_will(
             *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
             *("--set", f"mqtt.base_topic={topic.rpartition('/')[0]}"),
             *("--set", f"device_id={topic.rpartition('/')[2]}"),
+            *("--set", "mqtt.will_delay=1"),
         ) as program,
     ):
         subscriber.wait_until(lambda: bool(subscriber.on("faces")))
@@ -226,11 +115,11 @@ def test_killed_program_leaves_offline_behind_by_its_will(
 
 
 def test_faces_are_told_once_and_kept_nowhere(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
 ) -> None:
-    publisher = publisher_to(broker.port, topic)
+    publisher = make_publisher(broker.port)
     with serving(publisher):
-        told.wait_for(logging.INFO)
+        told.wait_for(CONNECTED)
         publisher(results(1)[0])
         subscriber.wait_until(lambda: bool(subscriber.on("faces")))
         (message,) = subscriber.on("faces")
@@ -243,12 +132,12 @@ def test_faces_are_told_once_and_kept_nowhere(
 
 
 def test_payload_is_the_line_that_jsonl_prints(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, clock: FakeClock
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, clock: FakeClock
 ) -> None:
     one = with_event(results(1)[0])
     printed = io.BytesIO()
     JsonLines(printed, clock)(one)
-    publisher = publisher_to(broker.port, topic, patient=True, clock=clock)
+    publisher = make_publisher(broker.port, patient=True, clock=clock)
     with serving(publisher):
         publisher(one)
         subscriber.wait_for("faces", printed.getvalue().removesuffix(b"\n"))
@@ -263,13 +152,13 @@ def test_payload_is_the_line_that_jsonl_prints(
     ],
 )
 def test_results_go_at_the_rate_by_the_sources_own_time(
+    make_publisher: MakePublisher,
     broker: Mosquitto,
     subscriber: Subscriber,
-    topic: str,
     fps: float,
     expected: list[int],
 ) -> None:
-    publisher = publisher_to(broker.port, topic, rate=4, patient=True)
+    publisher = make_publisher(broker.port, rate=4, patient=True)
     with serving(publisher):
         for one in results(16, fps):
             publisher(one)
@@ -280,9 +169,9 @@ def test_results_go_at_the_rate_by_the_sources_own_time(
 
 @pytest.mark.parametrize("fps", [5.0, 9.0, 30.0])
 def test_rate_is_kept_on_average_and_after_a_gap(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, fps: float
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, fps: float
 ) -> None:
-    publisher = publisher_to(broker.port, topic, rate=4, patient=True)
+    publisher = make_publisher(broker.port, rate=4, patient=True)
     with serving(publisher):
         for one in results(int(10 * fps), fps):
             publisher(one)
@@ -294,9 +183,9 @@ def test_rate_is_kept_on_average_and_after_a_gap(
 
 
 def test_result_with_an_event_always_goes(
-    broker: Mosquitto, subscriber: Subscriber, topic: str
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
-    publisher = publisher_to(broker.port, topic, rate=1, patient=True)
+    publisher = make_publisher(broker.port, rate=1, patient=True)
     made = results(9)
     with serving(publisher):
         for number, one in enumerate(made):
@@ -306,40 +195,42 @@ def test_result_with_an_event_always_goes(
 
 
 def test_broker_that_comes_back_is_found_again_and_what_was_dropped_is_counted(
-    broker: Mosquitto, topic: str, told: Told, attempts: Attempts
+    make_publisher: MakePublisher, broker: Mosquitto, topic: str, told: Told, attempts: Attempts
 ) -> None:
-    publisher = publisher_to(broker.port, topic)
+    publisher = make_publisher(broker.port)
     before, *lost, after = results(5)
     with serving(publisher):
-        told.wait_for(logging.INFO)
+        told.wait_for(CONNECTED)
         publisher(before)
         broker.stop()
-        loss = told.wait_for(logging.WARNING)
+        loss = told.wait_for(LOST)
         for one in lost:
             publisher(one)
         assert publisher.dropped == 3
         attempts.wait_for(3)
         broker.start()
-        back = told.wait_for(logging.INFO, count=2)
+        back = told.wait_for(CONNECTED, 2)
         with subscribed(broker.port, topic) as subscriber:
             subscriber.wait_for("availability", b"online")
             publisher(after)
             subscriber.wait_until(lambda: frames(subscriber) == [4])
-    assert len(told.at(logging.WARNING)) == 1
+    assert len(told.warnings()) == 1
     assert loss["broker"] == back["broker"] == f"127.0.0.1:{broker.port}"
     assert back["dropped"] == 3
     assert isinstance(back["away_seconds"], float)
 
 
-def test_second_loss_is_told_anew(broker: Mosquitto, topic: str, told: Told) -> None:
-    with serving(publisher_to(broker.port, topic)):
+def test_second_loss_is_told_anew(
+    make_publisher: MakePublisher, broker: Mosquitto, told: Told
+) -> None:
+    with serving(make_publisher(broker.port)):
         for count in (1, 2):
-            told.wait_for(logging.INFO, count)
+            told.wait_for(CONNECTED, count)
             broker.stop()
-            told.wait_for(logging.WARNING, count)
+            told.wait_for(LOST, count)
             broker.start()
-        told.wait_for(logging.INFO, 3)
-    assert len(told.at(logging.WARNING)) == 2
+        told.wait_for(CONNECTED, 3)
+    assert len(told.warnings()) == 2
 
 
 @pytest.fixture
@@ -353,13 +244,13 @@ def strict_broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 @pytest.mark.parametrize("login", [("me", "wrong"), ("other", "right"), ANYONE])
 def test_refused_login_is_no_connection_and_is_told_once(
+    make_publisher: MakePublisher,
     strict_broker: Mosquitto,
-    topic: str,
     told: Told,
     attempts: Attempts,
     login: tuple[str | None, str | None],
 ) -> None:
-    publisher = publisher_to(strict_broker.port, topic, login=login)
+    publisher = make_publisher(0, broker=Broker("127.0.0.1", strict_broker.port, *login))
     with serving(publisher):
         attempts.wait_for(4)
         publisher(results(1)[0])
@@ -370,10 +261,13 @@ def test_refused_login_is_no_connection_and_is_told_once(
     assert "uthori" in vars(refusal)["reason"]
 
 
-def test_right_login_is_let_in(strict_broker: Mosquitto, topic: str, told: Told) -> None:
-    with serving(publisher_to(strict_broker.port, topic, login=("me", "right"))):
-        told.wait_for(logging.INFO)
-    assert told.at(logging.WARNING) == []
+def test_right_login_is_let_in(
+    make_publisher: MakePublisher, strict_broker: Mosquitto, told: Told
+) -> None:
+    broker = Broker("127.0.0.1", strict_broker.port, "me", "right")
+    with serving(make_publisher(0, broker=broker)):
+        told.wait_for(CONNECTED)
+    assert told.warnings() == []
 
 
 class LazyBroker:
@@ -419,12 +313,12 @@ def fill(publisher: MqttPublisher, made: Iterator[FrameResult]) -> None:
 
 
 def test_broker_that_does_not_read_gets_no_more_than_a_bounded_queue(
-    lazy_broker: LazyBroker, topic: str, told: Told
+    make_publisher: MakePublisher, lazy_broker: LazyBroker, told: Told
 ) -> None:
-    publisher = publisher_to(lazy_broker.port, topic)
+    publisher = make_publisher(lazy_broker.port)
     with serving(publisher) as thread, lazy_broker.accept() as connection:
         lazy_broker.welcome(connection)
-        told.wait_for(logging.INFO)
+        told.wait_for(CONNECTED)
         fill(publisher, iter(results(200)))
         stopped = time.monotonic()
         publisher.stop()
@@ -433,32 +327,24 @@ def test_broker_that_does_not_read_gets_no_more_than_a_bounded_queue(
 
 
 def test_what_was_under_way_when_the_connection_broke_is_dropped_and_counted(
-    lazy_broker: LazyBroker, topic: str, told: Told
+    make_publisher: MakePublisher, lazy_broker: LazyBroker, told: Told
 ) -> None:
-    publisher = publisher_to(lazy_broker.port, topic)
+    publisher = make_publisher(lazy_broker.port)
     made = iter(results(400))
     with serving(publisher):
         with lazy_broker.accept() as connection:
             lazy_broker.welcome(connection)
-            told.wait_for(logging.INFO)
+            told.wait_for(CONNECTED)
             fill(publisher, made)
-        told.wait_for(logging.WARNING)
-        assert publisher.dropped == 1
+        told.wait_for(LOST)
+        assert publisher.dropped == 1 + MOST_UNSENT
         with lazy_broker.accept() as connection:
             publisher(next(made))
-            lost = publisher.dropped
-            assert 2 < lost <= 2 + MOST_UNSENT
+            assert publisher.dropped == 2 + MOST_UNSENT
             lazy_broker.welcome(connection)
-            told.wait_for(logging.INFO, count=2)
+            told.wait_for(CONNECTED, 2)
             publisher(next(made))
-            assert publisher.dropped == lost
-
-
-def test_result_that_meets_the_very_moment_of_a_loss_ends_nothing(topic: str) -> None:
-    publisher = publisher_to(free_port(), topic)
-    publisher._connected.set()  # as it still seems to be while the socket is closed already
-    for one in results(3):
-        publisher(one)
+            assert publisher.dropped == 2 + MOST_UNSENT
 
 
 def start_feeding(publisher: MqttPublisher, made: list[FrameResult]) -> threading.Thread:
@@ -472,13 +358,13 @@ def start_feeding(publisher: MqttPublisher, made: list[FrameResult]) -> threadin
 
 
 def test_patient_publisher_waits_for_the_broker_and_publishes_all_that_is_due(
-    tmp_path: Path, topic: str, told: Told, attempts: Attempts
+    make_publisher: MakePublisher, tmp_path: Path, topic: str, told: Told, attempts: Attempts
 ) -> None:
     broker = Mosquitto(tmp_path)
-    publisher = publisher_to(broker.port, topic, patient=True)
+    publisher = make_publisher(broker.port, patient=True)
     with serving(publisher):
         feeding = start_feeding(publisher, results(3 * MOST_UNSENT))
-        told.wait_for(logging.WARNING)
+        told.wait_for(LOST)
         attempts.allowed.clear()
         broker.start()
         with subscribed(broker.port, topic) as subscriber:
@@ -491,25 +377,29 @@ def test_patient_publisher_waits_for_the_broker_and_publishes_all_that_is_due(
     assert publisher.dropped == 0
 
 
-def test_patient_publisher_gives_up_when_it_is_stopped(topic: str, told: Told) -> None:
-    publisher = publisher_to(free_port(), topic, patient=True)
+def test_patient_publisher_gives_up_when_it_is_stopped(
+    make_publisher: MakePublisher, told: Told
+) -> None:
+    publisher = make_publisher(free_port(), patient=True)
     with serving(publisher):
         feeding = start_feeding(publisher, results(2))
-        told.wait_for(logging.WARNING)
+        told.wait_for(LOST)
     feeding.join(STOP_LIMIT)
     assert not feeding.is_alive()
     assert publisher.dropped == 2
 
 
-def test_results_before_the_first_connection_are_dropped_when_live(topic: str) -> None:
-    publisher = publisher_to(free_port(), topic)
+def test_results_before_the_first_connection_are_dropped_when_live(
+    make_publisher: MakePublisher,
+) -> None:
+    publisher = make_publisher(free_port())
     for one in results(5):
         publisher(one)
     assert publisher.dropped == 5
 
 
-def test_stopping_without_a_broker_is_soon_done(topic: str, told: Told) -> None:
-    with serving(publisher_to(free_port(), topic)) as thread:
-        told.wait_for(logging.WARNING)
+def test_stopping_without_a_broker_is_soon_done(make_publisher: MakePublisher, told: Told) -> None:
+    with serving(make_publisher(free_port())) as thread:
+        told.wait_for(LOST)
     assert not thread.is_alive()
-    assert told.at(logging.INFO) == []
+    assert told.of(CONNECTED) == []
