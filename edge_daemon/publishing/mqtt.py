@@ -37,12 +37,17 @@ LARGEST_PACKET: Final = 64 * 1024
 
 UNSUPPORTED_VERSION: Final = "Unsupported protocol version"
 TAKEN_OVER: Final = "Session taken over"
+UNSPECIFIED: Final = "Unspecified error"
 UNHEARD: Final = "No matching subscribers"
 """MQTT 5's names of reasons."""
 
 
 class ConnectionEnded(Exception):
     """Raised when there is no connection, or no more; the message says why."""
+
+
+class HungUp(ConnectionEnded):
+    """Raised when the other end closed the connection, and gave no reason."""
 
 
 class VersionRefused(ConnectionEnded):
@@ -277,13 +282,13 @@ class Connection:
     ) -> None:
         if str(reason) == TAKEN_OVER:
             self._end(f"{reason}: another client has the id {self._client_id}", TakenOver)
-        elif flags.is_disconnect_packet_from_server or not reason.is_failure:
+        elif str(reason) != UNSPECIFIED or flags.is_disconnect_packet_from_server:
             self._end(str(reason))
-        elif not self.accepted and not self._trouble:
-            hint = "; if it knows only MQTT 3.1.1, set mqtt.protocol to that" if self._is_5 else ""
-            self._end(f"the broker hung up without an answer{hint}")
+        elif self.accepted or not self._is_5:
+            self._end(self._trouble or "the broker hung up", HungUp)
         else:
-            self._end(self._trouble or str(reason))
+            hint = "if it knows only MQTT 3.1.1, set mqtt.protocol to that"
+            self._end(self._trouble or f"the broker hung up without an answer; {hint}", HungUp)
 
     def _on_publish(
         self,

@@ -10,7 +10,6 @@ again. There are three ways of delivery:
 """
 
 import logging
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,11 +32,11 @@ from edge_daemon.publishing.mqtt import (
     ConnectionEnded,
     Received,
     Reception,
-    TakenOver,
     VersionRefused,
 )
 from edge_daemon.publishing.outbox import TENDING_INTERVAL, Outbox
 from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.publishing.twins import Twins
 from edge_daemon.records import Event, FrameResult
 
 logger = logging.getLogger(__name__)
@@ -132,8 +131,8 @@ class MqttPublisher:
         self._subscribed = False
         self._availability = self._presence(ONLINE)
         self._connections = 0
-        self._good_from = math.inf
-        """When the present or last connection counts as a good one."""
+        self._accepted_at: float | None = None
+        self._twins = Twins()
 
     def __call__(self, result: FrameResult) -> None:
         """Put events into the outbox, and publish the result, if it is due."""
@@ -158,9 +157,10 @@ class MqttPublisher:
             try:
                 self._serve()
             except ConnectionEnded as end:
-                if self._clock.monotonic() > self._good_from:
+                lasted = self._lasted()
+                if lasted is not None and lasted > SETTLED_AFTER:
                     delays = backoff_delays()
-                self._rest(self._pause_after(end, delays))
+                self._rest(self._pause_after(end, lasted, delays))
 
     def stop(self) -> None:
         self._stopping.set()
@@ -240,7 +240,7 @@ class MqttPublisher:
         will = self._presence(OFFLINE)
         connection = Connection(self._broker, self._client_id, self._version, will)
         drain = Drain(self._outbox, self._topics.event, connection, self._clock)
-        self._good_from = math.inf
+        self._accepted_at = None
         opening = in_thread("mqtt-connect", connection.open)
         try:
             self._wait_for(opening)
@@ -277,7 +277,7 @@ class MqttPublisher:
 
     def _begin(self, connection: Connection) -> None:
         self._connections += 1
-        self._good_from = self._clock.monotonic() + SETTLED_AFTER
+        self._accepted_at = self._clock.monotonic()
         self._subscribed = not self._commands.topics
         with self._changed:
             self._connection = connection
@@ -359,16 +359,24 @@ class MqttPublisher:
             self._telemetry.clear()
             self._changed.notify_all()
 
-    def _pause_after(self, end: ConnectionEnded, delays: Iterator[float]) -> float:
+    def _lasted(self) -> float | None:
+        """Seconds for which the last connection was accepted, if it was."""
+        return None if self._accepted_at is None else self._clock.monotonic() - self._accepted_at
+
+    def _pause_after(
+        self, end: ConnectionEnded, lasted: float | None, delays: Iterator[float]
+    ) -> float:
         """Seconds until the next attempt."""
         if isinstance(end, VersionRefused) and self._fall_back():
             return 0.0
+        twin = self._twins.suspected(end, lasted)
         if self._away.begin() and not self._stopping.is_set():
+            hint = f"; does another client have the id {self._client_id}?" if twin else ""
             logger.warning(
                 "no connection to the broker, trying again",
-                extra={"broker": self._broker.address, "reason": str(end)},
+                extra={"broker": self._broker.address, "reason": f"{end}{hint}"},
             )
-        return PAUSE_OF_TWINS if isinstance(end, TakenOver) else next(delays)
+        return PAUSE_OF_TWINS if twin else next(delays)
 
     def _fall_back(self) -> bool:
         """Go on with the older version, if that is allowed and was not tried; for good."""
