@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,14 @@ PATIENCE = 30.0
 
 STOP_LIMIT = 3.0
 """Seconds. Stopping takes 2 at most; the rest is for a machine busy with other things."""
+
+
+def eventually(fulfilled: Callable[[], object]) -> None:
+    """Wait for what nobody tells of."""
+    deadline = time.monotonic() + PATIENCE
+    while not fulfilled():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
 
 
 def free_port() -> int:

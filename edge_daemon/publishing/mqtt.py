@@ -281,7 +281,7 @@ class Connection:
         _properties: object,
     ) -> None:
         if str(reason) == TAKEN_OVER:
-            self._end(f"{reason}: another client has the id {self._client_id}", TakenOver)
+            self._end(str(reason), TakenOver)
         elif str(reason) != UNSPECIFIED or flags.is_disconnect_packet_from_server:
             self._end(str(reason))
         elif self.accepted or not self._is_5:

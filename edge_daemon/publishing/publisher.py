@@ -32,6 +32,7 @@ from edge_daemon.publishing.mqtt import (
     ConnectionEnded,
     Received,
     Reception,
+    TakenOver,
     VersionRefused,
 )
 from edge_daemon.publishing.outbox import TENDING_INTERVAL, Outbox
@@ -43,9 +44,6 @@ logger = logging.getLogger(__name__)
 
 LOOP_INTERVAL: Final = 0.2
 """Seconds between two looks at the clock while the network is quiet."""
-
-SETTLED_AFTER: Final = 5.0
-"""Seconds after which a connection counts as a good one, and the next pause will be short again."""
 
 PAUSE_OF_TWINS: Final = 60.0
 """Seconds to leave the broker to another client with the same id."""
@@ -157,10 +155,11 @@ class MqttPublisher:
             try:
                 self._serve()
             except ConnectionEnded as end:
-                lasted = self._lasted()
-                if lasted is not None and lasted > SETTLED_AFTER:
+                known = self._twins.suspected
+                self._twins.note(end, self._lasted())
+                if self._accepted_at is not None and not self._twins.suspected:
                     delays = backoff_delays()
-                self._rest(self._pause_after(end, lasted, delays))
+                self._rest(self._pause_after(end, delays, quietly=known))
 
     def stop(self) -> None:
         self._stopping.set()
@@ -364,19 +363,20 @@ class MqttPublisher:
         return None if self._accepted_at is None else self._clock.monotonic() - self._accepted_at
 
     def _pause_after(
-        self, end: ConnectionEnded, lasted: float | None, delays: Iterator[float]
+        self, end: ConnectionEnded, delays: Iterator[float], *, quietly: bool
     ) -> float:
         """Seconds until the next attempt."""
         if isinstance(end, VersionRefused) and self._fall_back():
             return 0.0
-        twin = self._twins.suspected(end, lasted)
+        twin = self._twins.suspected
         if self._away.begin() and not self._stopping.is_set():
             hint = f"; does another client have the id {self._client_id}?" if twin else ""
-            logger.warning(
+            logger.log(
+                logging.DEBUG if twin and quietly else logging.WARNING,
                 "no connection to the broker, trying again",
                 extra={"broker": self._broker.address, "reason": f"{end}{hint}"},
             )
-        return PAUSE_OF_TWINS if twin else next(delays)
+        return PAUSE_OF_TWINS if isinstance(end, TakenOver) else next(delays)
 
     def _fall_back(self) -> bool:
         """Go on with the older version, if that is allowed and was not tried; for good."""
@@ -397,4 +397,5 @@ class MqttPublisher:
             fields["away_seconds"] = seconds
             fields["dropped"] = self.dropped
             fields["waiting"] = self._outbox.depth
-        logger.info("connected to the broker", extra=fields)
+        level = logging.DEBUG if self._twins.suspected else logging.INFO
+        logger.log(level, "connected to the broker", extra=fields)

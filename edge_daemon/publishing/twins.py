@@ -8,10 +8,10 @@ from typing import Final
 
 from edge_daemon.publishing.mqtt import ConnectionEnded, HungUp, TakenOver
 
-SUSPICIOUS: Final = 3
-"""So many short connections in a row are no chance."""
+SUSPICIOUS: Final = 5
+"""So many short connections in a row are hardly chance."""
 
-SHORT: Final = 10.0
+SHORT: Final = 5.0
 """Seconds that a connection lasts at most when twins come back at once …"""
 
 SHORT_FOR_TWINS: Final = 120.0
@@ -24,8 +24,12 @@ class Twins:
     def __init__(self) -> None:
         self._in_a_row = 0
 
-    def suspected(self, end: ConnectionEnded, lasted: float | None) -> bool:
-        """Whether this end looks like a twin's doing.
+    @property
+    def suspected(self) -> bool:
+        return self._in_a_row >= SUSPICIOUS
+
+    def note(self, end: ConnectionEnded, lasted: float | None) -> None:
+        """Take the end of a connection into account.
 
         Args:
             end: of a connection.
@@ -35,8 +39,7 @@ class Twins:
             self._in_a_row = SUSPICIOUS
         elif lasted is None or not isinstance(end, HungUp):
             self._in_a_row = 0
-        elif lasted < (SHORT if self._in_a_row < SUSPICIOUS else SHORT_FOR_TWINS):
+        elif lasted < (SHORT_FOR_TWINS if self.suspected else SHORT):
             self._in_a_row += 1
         else:
             self._in_a_row = 0
-        return self._in_a_row >= SUSPICIOUS

@@ -108,7 +108,7 @@ class Subscriber:
     def __init__(self, port: int, topic: str, tls: ssl.SSLContext | None = None) -> None:
         self.messages: list[paho.MQTTMessage] = []
         self._arrived = threading.Condition()
-        self._topic = topic
+        self.topic = topic
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(1, 1)
         if tls is not None:
@@ -123,14 +123,14 @@ class Subscriber:
         assert self.listening.wait(PATIENCE)
 
     def on(self, topic: str) -> list[paho.MQTTMessage]:
-        return [message for message in self.messages if message.topic == f"{self._topic}/{topic}"]
+        return [message for message in self.messages if message.topic == f"{self.topic}/{topic}"]
 
     def payloads(self, topic: str) -> list[bytes]:
         return [bytes(message.payload) for message in self.on(topic)]
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish, and wait until the broker has it."""
-        sent = self._client.publish(f"{self._topic}/{topic}", payload, qos=1, retain=retain)
+        sent = self._client.publish(f"{self.topic}/{topic}", payload, qos=1, retain=retain)
         sent.wait_for_publish(PATIENCE)
 
     def wait_until(self, fulfilled: Callable[[], bool]) -> None:
@@ -145,7 +145,7 @@ class Subscriber:
 
     def flush(self) -> None:
         """Wait until all is here that the broker had before."""
-        self._client.publish(f"{self._topic}/flush", qos=1)
+        self._client.publish(f"{self.topic}/flush", qos=1)
         self.wait_until(lambda: bool(self.on("flush")))
 
     def close(self) -> None:

@@ -15,12 +15,22 @@ from builders import event, probabilities, result
 from conftest import FakeClock
 from drawing import draw_scene
 from publishing.broker import Mosquitto, Subscriber, subscribed
-from publishing.fixtures import CONNECTED, LOST, Attempts, MakePublisher, Told, serving
-from running import PATIENCE, STOP_LIMIT, camera, free_port, running
+from publishing.fixtures import (
+    CONNECTED,
+    LOST,
+    Attempts,
+    MakePublisher,
+    Told,
+    outbox_in,
+    serving,
+)
+from publishing.proxy import Proxy
+from running import PATIENCE, STOP_LIMIT, camera, eventually, free_port, running
 
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.publishing.publisher import MOST_UNSENT, MqttPublisher
+from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FrameResult
 
 pytestmark = pytest.mark.usefixtures("attempts")
@@ -403,3 +413,164 @@ def test_stopping_without_a_broker_is_soon_done(make_publisher: MakePublisher, t
         told.wait_for(LOST)
     assert not thread.is_alive()
     assert told.of(CONNECTED) == []
+
+
+def told_in_order(subscriber: Subscriber) -> list[str]:
+    return [message.topic.removeprefix(f"{subscriber.topic}/") for message in subscriber.messages]
+
+
+def test_after_each_connect_presence_comes_first_then_discovery_state_and_events(
+    make_publisher: MakePublisher, broker: Mosquitto, topic: str, told: Told
+) -> None:
+    asked = itertools.count(1)
+
+    def discovery() -> list[Message]:
+        return [Message(f"{topic}/discovery", b"%d" % next(asked), qos=1)]
+
+    with Proxy(broker.port) as proxy, subscribed(broker.port, topic) as subscriber:
+        target = Broker("127.0.0.1", proxy.port, will_delay=60, session_expiry=60)
+        publisher = make_publisher(0, broker=target, discovery=discovery)
+        publisher.keep(Message(f"{topic}/state", b"old", qos=1))
+        publisher.keep(Message(f"{topic}/health", b"well", qos=1))
+        publisher.keep(Message(f"{topic}/state", b"new", qos=1))
+        publisher(with_event(results(1)[0]))
+        with serving(publisher):
+            for connections in (1, 2):
+                told.wait_for(CONNECTED, connections)
+                subscriber.wait_until(lambda: len(subscriber.on("health")) >= connections)  # noqa: B023
+                proxy.drop_all()
+                told.wait_for(LOST, connections)
+        first = ["availability", "discovery", "state", "health"]
+        assert told_in_order(subscriber)[:4] == first
+        rest = [name for name in told_in_order(subscriber)[4:] if name in first]
+        assert rest[:4] == first
+    assert subscriber.payloads("discovery")[:2] == [b"1", b"2"]
+    assert set(subscriber.payloads("state")) == {b"new"}
+    assert told_in_order(subscriber).index("event") > 3
+    assert publisher.reconnects >= 1
+
+
+def test_kept_message_is_sent_at_once_and_of_many_only_the_last_counts(
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
+) -> None:
+    publisher = make_publisher(broker.port)
+    with serving(publisher):
+        told.wait_for(CONNECTED)
+        publisher.keep(Message(f"{topic}/state", b"1", retain=True, qos=1))
+        subscriber.wait_for("state", b"1")
+        for number in range(100):
+            publisher.keep(Message(f"{topic}/state", b"%d" % number, retain=True, qos=1))
+        subscriber.wait_until(lambda: subscriber.payloads("state")[-1] == b"99")
+    with subscribed(broker.port, topic) as late:
+        late.wait_for("state", b"99")
+
+
+def test_birth_of_a_listener_brings_everything_that_is_so_again(
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
+) -> None:
+    publisher = make_publisher(
+        broker.port,
+        birth_topic=f"{topic}/birth",
+        discovery=lambda: [Message(f"{topic}/discovery", b"here", qos=1)],
+    )
+    publisher.keep(Message(f"{topic}/state", b"so", qos=1))
+    with serving(publisher):
+        subscriber.wait_for("state", b"so")
+        subscriber.publish("birth", b"offline")
+        subscriber.publish("birth", b"online")
+        subscriber.wait_for("state", b"so", b"so")
+    assert subscriber.payloads("discovery") == [b"here", b"here"]
+    assert subscriber.payloads("availability") == [b"online", b"online", b"offline"]
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+def test_commands_reach_their_handlers_but_not_retained_ones(
+    make_publisher: MakePublisher, broker: Mosquitto, topic: str, told: Told, protocol: str
+) -> None:
+    heard: list[bytes] = []
+    commands = {f"{topic}/set/paused": heard.append}
+    with subscribed(broker.port, topic) as other:
+        other.publish("set/paused", b"OLD", retain=True)
+        target = Broker("127.0.0.1", broker.port, protocol=protocol)
+        with serving(make_publisher(0, broker=target, commands=commands)):
+            other.wait_until(lambda: b"online" in other.payloads("availability"))
+            while not heard:
+                other.publish("set/paused", b"ON")
+            other.publish("set/paused", b"OFF")
+            eventually(lambda: b"OFF" in heard)
+    assert set(heard) == {b"ON", b"OFF"}
+
+
+def test_device_without_results_is_offline_though_connected_and_online_with_the_next(
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber
+) -> None:
+    publisher = make_publisher(broker.port, stale_after=0.5)
+    with serving(publisher):
+        subscriber.wait_for("availability", b"online", b"offline")
+        publisher(results(1)[0])
+        subscriber.wait_for("availability", b"online", b"offline", b"online")
+
+
+def test_paused_device_stays_online(
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber
+) -> None:
+    with serving(make_publisher(broker.port, stale_after=0.3, paused=lambda: True)):
+        subscriber.wait_for("availability", b"online")
+        time.sleep(1)
+        assert subscriber.payloads("availability") == [b"online"]
+
+
+def test_patient_publisher_returns_when_the_events_are_out(
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, tmp_path: Path
+) -> None:
+    with outbox_in(tmp_path / "outbox") as outbox:
+        publisher = make_publisher(broker.port, patient=True, outbox=outbox)
+        with serving(publisher):
+            for one in results(5):
+                publisher(with_event(one))
+                assert outbox.depth == 0
+        subscriber.wait_until(lambda: len(subscriber.on("event")) == 5)
+
+
+def test_event_is_logged_once_with_its_number_when_it_is_kept(
+    make_publisher: MakePublisher, told: Told, tmp_path: Path
+) -> None:
+    with outbox_in(tmp_path / "outbox") as outbox:
+        publisher = make_publisher(free_port(), outbox=outbox)
+        publisher(with_event(results(1)[0]))
+        assert outbox.depth == 1
+    (record,) = told.records
+    fields = vars(record)
+    assert (record.getMessage(), record.levelno) == ("event", logging.INFO)
+    assert (fields["kind"], fields["track"], fields["sequence"]) == ("appeared", 5, 1)
+    assert fields["event_id"] == event().event_id
+
+
+def test_stalled_network_never_holds_up_the_pipeline(
+    make_publisher: MakePublisher, broker: Mosquitto, told: Told
+) -> None:
+    with Proxy(broker.port) as proxy:
+        publisher = make_publisher(proxy.port)
+        with serving(publisher):
+            told.wait_for(CONNECTED)
+            proxy.flowing.clear()
+            slowest = 0.0
+            for one in results(200):
+                began = time.monotonic()
+                publisher(with_event(large(one)))
+                slowest = max(slowest, time.monotonic() - began)
+            assert publisher.dropped > 0
+            assert slowest < 2
+            stopped = time.monotonic()
+        assert time.monotonic() - stopped < STOP_LIMIT
+
+
+def test_farewell_that_the_broker_does_not_answer_leaves_the_will_in_force(
+    make_publisher: MakePublisher, broker: Mosquitto, subscriber: Subscriber, told: Told
+) -> None:
+    with Proxy(broker.port) as proxy:
+        with serving(make_publisher(proxy.port)):
+            subscriber.wait_for("availability", b"online")
+            proxy.flowing.clear()
+        proxy.drop_all()
+        subscriber.wait_for("availability", b"online", b"offline")

@@ -12,15 +12,17 @@ Ends = list[tuple[ConnectionEnded, float | None]]
     ("ends", "suspected"),
     [
         ([(TAKEN_OVER, 3600.0)], True),
-        ([(ABRUPT, 1.0)] * 3, True),
-        ([(ABRUPT, 1.0)] * 2, False),
+        ([(ABRUPT, 1.0)] * 5, True),
+        ([(ABRUPT, 1.0)] * 4, False),
         ([(ABRUPT, 30.0)] * 9, False),  # something else cuts idle connections off
         ([(ABRUPT, 1.0), (END, None)] * 9, False),  # a broker that is killed, and is down a while
         ([(END, 1.0)] * 9, False),  # it tells why
-        ([(ABRUPT, 1.0)] * 3 + [(ABRUPT, 60.0)], True),  # a twin that makes pauses, too
-        ([(ABRUPT, 1.0)] * 3 + [(ABRUPT, 600.0), (ABRUPT, 1.0)], False),
+        ([(ABRUPT, 1.0)] * 5 + [(ABRUPT, 60.0)], True),  # a twin that makes pauses, too
+        ([(ABRUPT, 1.0)] * 5 + [(ABRUPT, 600.0), (ABRUPT, 1.0)], False),
     ],
 )
 def test_twin_is_known_by_how_connections_end(ends: Ends, *, suspected: bool) -> None:
     twins = Twins()
-    assert [twins.suspected(end, lasted) for end, lasted in ends][-1] == suspected
+    for end, lasted in ends:
+        twins.note(end, lasted)
+    assert twins.suspected == suspected
