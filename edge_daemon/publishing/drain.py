@@ -20,6 +20,12 @@ LISTENING_INTERVAL: Final = 1.0
 REFUSAL_INTERVAL: Final = 10.0
 """… and one that the broker refused, until someone gives us the right to publish."""
 
+RATE: Final = 400.0
+"""Events a second at most, after a long absence, so that those who listen can keep up.
+
+What a broker has acknowledged and still queues for a slow listener is lost if it is killed.
+"""
+
 
 class Drain:
     """The way of events from the outbox to the broker.
@@ -37,6 +43,8 @@ class Drain:
         """Sequence numbers by the numbers under which they will be acknowledged."""
         self._last_sent = 0
         self._at_once = 1
+        self._allowance = float(MOST_UNACKNOWLEDGED)
+        self._allowed_at = clock.monotonic()
         self._resume_at = self._listeners_by = 0.0
 
     def begin(self) -> None:
@@ -51,13 +59,16 @@ class Drain:
 
     def pump(self) -> None:
         """Send what may be sent now."""
-        room = min(self._at_once - len(self._under_way), self._connection.room)
+        self._refill()
+        at_once = self._at_once - len(self._under_way)
+        room = min(at_once, self._connection.room, int(self._allowance))
         if room <= 0 or self.resting:
             return
         entries = self._outbox.pending(self._last_sent, room)
         for entry in entries:
             number = self._connection.publish(Message(self._topic, entry.payload, qos=1))
             self._under_way[number] = self._last_sent = entry.sequence
+            self._allowance -= 1
         if not self._under_way:
             self._last_sent = 0  # some wait that could not be read from the disk before
 
@@ -75,6 +86,12 @@ class Drain:
             self._outbox.acknowledge(sequence)
             if not self._under_way:
                 self._at_once = MOST_UNACKNOWLEDGED
+
+    def _refill(self) -> None:
+        now = self._clock.monotonic()
+        earned = RATE * (now - self._allowed_at)
+        self._allowance = min(MOST_UNACKNOWLEDGED, self._allowance + earned)
+        self._allowed_at = now
 
     def _begin_anew_after(self, seconds: float) -> None:
         self._at_once, self._last_sent = 1, 0

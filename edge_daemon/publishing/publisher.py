@@ -48,6 +48,9 @@ LOOP_INTERVAL: Final = 0.2
 PAUSE_OF_TWINS: Final = 60.0
 """Seconds to leave the broker to another client with the same id."""
 
+DRAIN_INTERVAL: Final = 0.02
+"""The same while there are events to send."""
+
 FLUSH_TIMEOUT: Final = 0.6
 """Seconds at the end of the program in which what is under way may still be sent …"""
 
@@ -260,7 +263,7 @@ class MqttPublisher:
             opening.result()
 
     def _turn(self, connection: Connection, drain: Drain) -> None:
-        for happening in connection.turn(LOOP_INTERVAL):
+        for happening in connection.turn(LOOP_INTERVAL if drain.resting else DRAIN_INTERVAL):
             match happening:
                 case Accepted():
                     drain.begin()
