@@ -248,7 +248,7 @@ class Settings(Section):
     inference: InferenceSettings = InferenceSettings()
     smoothing: SmoothingSettings = SmoothingSettings()
     events: EventSettings = EventSettings()
-    mqtt: MqttSettings = MqttSettings()
+    mqtt: MqttSettings = Field(default_factory=MqttSettings)
 
 
 def load_settings(
