@@ -47,10 +47,11 @@ class Drain:
         self._allowed_at = clock.monotonic()
         self._resume_at = self._listeners_by = 0.0
 
-    def begin(self) -> None:
+    def begin(self, *, listeners_may_return: bool) -> None:
         """The broker has let us in."""
-        self._resume_at = self._clock.monotonic()
-        self._listeners_by = self._resume_at + RETURN_OF_LISTENERS
+        self._resume_at = self._listeners_by = self._clock.monotonic()
+        if listeners_may_return:
+            self._listeners_by += RETURN_OF_LISTENERS
 
     @property
     def resting(self) -> bool:

@@ -158,9 +158,9 @@ class Outbox:
             return
         self._next_tending = self._clock.monotonic() + TENDING_INTERVAL
         with self._watched():
+            if self._failing:
+                self._try_again()
             with self._lock:
-                if self._failing:
-                    self._try_again()
                 self._forget_acknowledged()
                 self._drop_excess()
             self._sync()
@@ -219,9 +219,10 @@ class Outbox:
             self._spool = None
 
     def _close_retired(self) -> None:
-        for spool in self._retired:
+        with self._lock:
+            retired, self._retired = self._retired, []
+        for spool in retired:
             spool.close()
-        self._retired.clear()
 
     def _fail(self, error: Exception) -> None:
         self._failing = True
@@ -237,18 +238,22 @@ class Outbox:
             )
 
     def _try_again(self) -> None:
-        """Open the file anew; the one that is open serves on for reading if that does not work."""
+        """Open the file anew; the one that is open serves on for reading if that does not work.
+
+        Only then, for a moment, must appends wait.
+        """
         if self._clock.monotonic() < self._next_try:
             return
         self._close_retired()
         spool = self._opened()
-        try:
-            self._hand_over(spool)
-        except BaseException:
-            spool.close()
-            raise
-        self._retire()
-        self._spool, self._failing, self._unsynced = spool, False, True
+        with self._lock:
+            try:
+                self._hand_over(spool)
+            except BaseException:
+                spool.close()
+                raise
+            self._retire()
+            self._spool, self._failing, self._unsynced = spool, False, True
 
     def _hand_over(self, spool: Spool) -> None:
         """Note the numbers that were given meanwhile, and store what waits in memory.

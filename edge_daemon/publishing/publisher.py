@@ -12,41 +12,25 @@ again. There are three ways of delivery:
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from edge_daemon.backoff import backoff_delays
 from edge_daemon.clock import Clock
-from edge_daemon.episode import Episode
-from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.commands import Commands, Handler
 from edge_daemon.publishing.drain import Drain
+from edge_daemon.publishing.link import Link
 from edge_daemon.publishing.liveness import Liveness
 from edge_daemon.publishing.messages import faces_payload
-from edge_daemon.publishing.mqtt import (
-    Accepted,
-    Acknowledged,
-    Connection,
-    ConnectionEnded,
-    Received,
-    Reception,
-    TakenOver,
-    VersionRefused,
-)
-from edge_daemon.publishing.outbox import TENDING_INTERVAL, Outbox
+from edge_daemon.publishing.mqtt import Accepted, Acknowledged, Connection, Received, Reception
+from edge_daemon.publishing.outbox import Outbox
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.publishing.twins import Twins
 from edge_daemon.records import Event, FrameResult
 
 logger = logging.getLogger(__name__)
 
 LOOP_INTERVAL: Final = 0.2
 """Seconds between two looks at the clock while the network is quiet."""
-
-PAUSE_OF_TWINS: Final = 60.0
-"""Seconds to leave the broker to another client with the same id."""
 
 DRAIN_INTERVAL: Final = 0.02
 """The same while there are events to send."""
@@ -106,8 +90,6 @@ class MqttPublisher:
     ) -> None:
         self.dropped = 0
         """Results that were never sent."""
-        self._broker = broker
-        self._client_id = client_id
         self._topics = topics
         self._interval = 1 / rate
         self._outbox = outbox
@@ -117,23 +99,20 @@ class MqttPublisher:
         self._discovery = discovery
         births = {birth_topic: self._on_birth} if birth_topic else {}
         self._commands = Commands({**(commands or {}), **births})
-        self._version = "3.1.1" if broker.protocol == "3.1.1" else "5"
+        self._link = Link(broker, client_id, self._presence(OFFLINE), clock, outbox.tend)
         self._next_due = float("-inf")
-        self._stopping = threading.Event()
         self._changed = threading.Condition()
         """Guards what threads share, and tells the patient that something went out."""
         self._connection: Connection | None = None
         self._kept: dict[str, Message] = {}
         self._due: dict[str, Message] = {}
         self._telemetry: deque[bytes] = deque()
-        self._away = Episode(clock)
         self._refused: set[str] = set()
         """Topics that the broker does not let us publish to."""
         self._subscribed = False
         self._availability = self._presence(ONLINE)
-        self._connections = 0
-        self._accepted_at: float | None = None
-        self._twins = Twins()
+        # Whoever plays a clip to a fresh broker need not wait for anybody.
+        self._listeners_may_return = not patient or outbox.depth > 0
 
     def __call__(self, result: FrameResult) -> None:
         """Put events into the outbox, and publish the result, if it is due."""
@@ -153,19 +132,10 @@ class MqttPublisher:
 
     def run(self) -> None:
         """Keep a connection until `stop` is called."""
-        delays = backoff_delays()
-        while not self._stopping.is_set():
-            try:
-                self._serve()
-            except ConnectionEnded as end:
-                known = self._twins.suspected
-                self._twins.note(end, self._lasted())
-                if self._accepted_at is not None and not self._twins.suspected:
-                    delays = backoff_delays()
-                self._rest(self._pause_after(end, delays, quietly=known))
+        self._link.run(self._serve)
 
     def stop(self) -> None:
-        self._stopping.set()
+        self._link.stopping.set()
         with self._changed:
             self._changed.notify_all()
         self._wake()
@@ -173,7 +143,7 @@ class MqttPublisher:
     @property
     def reconnects(self) -> int:
         """Connections after the first."""
-        return max(0, self._connections - 1)
+        return max(0, self._link.connections - 1)
 
     def _spool(self, event: Event, result: FrameResult) -> None:
         late = self._clock.monotonic() - result.frame.captured_monotonic
@@ -217,7 +187,7 @@ class MqttPublisher:
     def _wait_until(self, fulfilled: Callable[[], bool]) -> None:
         """Wait for the network thread, which is no fault of the pipeline's."""
         with self._changed:
-            while not (fulfilled() or self._stopping.is_set()):
+            while not (fulfilled() or self._link.stopping.is_set()):
                 self._changed.wait(LOOP_INTERVAL)
                 self._liveness.note()
 
@@ -233,41 +203,22 @@ class MqttPublisher:
         if connection is not None:
             connection.wake()
 
-    def _serve(self) -> None:
-        """Connect and stay until the connection ends, or until `stop` is called.
-
-        Raises:
-            ConnectionEnded: otherwise than by us.
-        """
-        will = self._presence(OFFLINE)
-        connection = Connection(self._broker, self._client_id, self._version, will)
+    def _serve(self, connection: Connection) -> None:
+        """Use a connection until it ends, or until `stop` is called."""
         drain = Drain(self._outbox, self._topics.event, connection, self._clock)
-        self._accepted_at = None
-        opening = in_thread("mqtt-connect", connection.open)
         try:
-            self._wait_for(opening)
-            while not self._stopping.is_set():
+            while not self._link.stopping.is_set():
                 self._turn(connection, drain)
             if connection.accepted:
                 self._say_goodbye(connection, drain)
         finally:
             self._forget_connection()
-            # At once, or when the opening that is left behind has come to its end.
-            opening.add_done_callback(lambda _: connection.close())
-
-    def _wait_for(self, opening: Future[None]) -> None:
-        while not (opening.done() or self._stopping.is_set()):
-            wait([opening], LOOP_INTERVAL)
-            self._outbox.tend()
-        if opening.done():
-            opening.result()
 
     def _turn(self, connection: Connection, drain: Drain) -> None:
         for happening in connection.turn(LOOP_INTERVAL if drain.resting else DRAIN_INTERVAL):
             match happening:
                 case Accepted():
-                    drain.begin()
-                    self._begin(connection)
+                    self._begin(connection, drain)
                 case Acknowledged():
                     drain.note(happening)
                     self._note_refusal(happening)
@@ -277,14 +228,14 @@ class MqttPublisher:
             self._pump(connection, drain)
         self._outbox.tend()
 
-    def _begin(self, connection: Connection) -> None:
-        self._connections += 1
-        self._accepted_at = self._clock.monotonic()
+    def _begin(self, connection: Connection, drain: Drain) -> None:
+        drain.begin(listeners_may_return=self._listeners_may_return)
+        self._listeners_may_return = True
         self._subscribed = not self._commands.topics
         with self._changed:
             self._connection = connection
         self._send_state()
-        self._tell_connected()
+        self._link.note_acceptance(dropped=self.dropped, waiting=self._outbox.depth)
 
     def _on_birth(self, payload: bytes) -> None:
         if payload == ONLINE:
@@ -360,45 +311,3 @@ class MqttPublisher:
             self.dropped += len(self._telemetry)
             self._telemetry.clear()
             self._changed.notify_all()
-
-    def _lasted(self) -> float | None:
-        """Seconds for which the last connection was accepted, if it was."""
-        return None if self._accepted_at is None else self._clock.monotonic() - self._accepted_at
-
-    def _pause_after(
-        self, end: ConnectionEnded, delays: Iterator[float], *, quietly: bool
-    ) -> float:
-        """Seconds until the next attempt."""
-        if isinstance(end, VersionRefused) and self._fall_back():
-            return 0.0
-        twin = self._twins.suspected
-        if self._away.begin() and not self._stopping.is_set():
-            hint = f"; does another client have the id {self._client_id}?" if twin else ""
-            logger.log(
-                logging.DEBUG if twin and quietly else logging.WARNING,
-                "no connection to the broker, trying again",
-                extra={"broker": self._broker.address, "reason": f"{end}{hint}"},
-            )
-        return PAUSE_OF_TWINS if isinstance(end, TakenOver) else next(delays)
-
-    def _fall_back(self) -> bool:
-        """Go on with the older version, if that is allowed and was not tried; for good."""
-        if self._broker.protocol != "auto" or self._version == "3.1.1":
-            return False
-        self._version = "3.1.1"
-        logger.info("the broker does not know MQTT 5, using 3.1.1")
-        return True
-
-    def _rest(self, seconds: float) -> None:
-        while seconds > 0 and not self._stopping.wait(min(seconds, TENDING_INTERVAL)):
-            seconds -= TENDING_INTERVAL
-            self._outbox.tend()
-
-    def _tell_connected(self) -> None:
-        fields: dict[str, object] = {"broker": self._broker.address, "mqtt": self._version}
-        if (seconds := self._away.end()) is not None:
-            fields["away_seconds"] = seconds
-            fields["dropped"] = self.dropped
-            fields["waiting"] = self._outbox.depth
-        level = logging.DEBUG if self._twins.suspected else logging.INFO
-        logger.log(level, "connected to the broker", extra=fields)

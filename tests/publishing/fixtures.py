@@ -88,7 +88,7 @@ class Attempts:
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
     counted = Attempts()
-    monkeypatch.setattr("edge_daemon.publishing.publisher.backoff_delays", counted.delays)
+    monkeypatch.setattr("edge_daemon.publishing.link.backoff_delays", counted.delays)
     return counted
 
 
