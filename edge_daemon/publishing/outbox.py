@@ -182,8 +182,8 @@ class Outbox:
         return not (self._failing or self._memory)
 
     def _stored(self, entry: Entry) -> bool:
-        """Whether an event could be put on the disk; never past others that wait in memory."""
-        if self._spool is None or self._failing or self._memory:
+        """Whether an event could be put on the disk."""
+        if self._spool is None or self._failing:
             return False
         with self._watched():
             self._spool.append([entry])

@@ -13,10 +13,11 @@ import trustme
 from builders import result
 from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import CONNECTED, LOST, Attempts, MakePublisher, Told, outbox_in, serving
-from publishing.proxy import OldBroker
+from publishing.proxy import CONNACK_WRONG_VERSION, OldBroker
 from running import PATIENCE, eventually
 
 from edge_daemon.config import MqttSettings
+from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker, broker_from
 from edge_daemon.publishing.mqtt import (
     Accepted,
@@ -48,11 +49,13 @@ def connection_to(
         connection.close()
 
 
-def happenings(connection: Connection, wanted: type[Happening]) -> Iterator[Happening]:
+def happenings(
+    connection: Connection, wanted: type[Happening], wait: float = 0.1
+) -> Iterator[Happening]:
     """What happens of a kind, as it comes."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        for happening in connection.turn(0.1):
+        for happening in connection.turn(wait):
             if isinstance(happening, wanted):
                 yield happening
     pytest.fail(f"no {wanted.__name__} came")
@@ -271,6 +274,33 @@ def test_with_tls_messages_go_and_come(tls_broker: Mosquitto, certificates: Cert
 FAILED_HANDSHAKE = pytest.mark.filterwarnings("ignore:.*SSLSocket")
 
 
+def test_messages_that_come_encrypted_in_one_piece_are_all_read_at_once(
+    certificates: Certificates,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server)
+    message = b"\x30\x07\x00\x03a/b\x00!"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+
+        def answer() -> ssl.SSLSocket:
+            peer = context.wrap_socket(server.accept()[0], server_side=True)
+            peer.recv(1000)
+            peer.sendall(CONNACK + 5 * message)
+            return peer
+
+        answering = in_thread("broker", answer)
+        broker = secured(server.getsockname()[1], certificates.authority)
+        connection = Connection(broker, "camera", "5", WILL)
+        connection.open()
+        with answering.result(PATIENCE):
+            began = time.monotonic()
+            received = happenings(connection, Received, wait=1.0)
+            assert [next(received) for _ in range(5)] == 5 * [Received("a/b", b"!", retained=False)]
+            assert time.monotonic() - began < 1
+        connection.close()
+
+
 @FAILED_HANDSHAKE
 def test_unknown_authority_is_refused_with_its_reason(
     tls_broker: Mosquitto, tmp_path: Path
@@ -334,6 +364,19 @@ def test_broker_that_hangs_up_without_a_word_is_told_with_a_hint() -> None:
             reason = end_of(connection)
     assert "without an answer" in reason
     assert "mqtt.protocol" in reason
+
+
+def test_broker_that_knows_neither_version_is_no_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        with connection_to(server.getsockname()[1], "3.1.1") as connection:
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(CONNACK_WRONG_VERSION)
+                assert end_of(connection) == "Protocol error"
+            server.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                server.accept()
 
 
 @pytest.fixture

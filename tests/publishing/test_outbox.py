@@ -254,12 +254,12 @@ def test_killed_process_loses_nothing_that_it_had_told(tmp_path: Path) -> None:
 
 
 def test_copy_of_the_folder_at_any_moment_holds_all_that_was_appended(tmp_path: Path) -> None:
-    live, stopping = tmp_path / "live", threading.Event()
+    live, stopping, appended = tmp_path / "live", threading.Event(), [0]
     with outbox_in(live) as outbox:
 
         def work() -> None:
             for number in itertools.count(1):
-                fill(outbox, number)
+                appended[:] = fill(outbox, number)
                 outbox.tend()
                 if stopping.wait(random.uniform(0, 0.003)):
                     return
@@ -269,7 +269,7 @@ def test_copy_of_the_folder_at_any_moment_holds_all_that_was_appended(tmp_path: 
         try:
             for number in range(15):
                 time.sleep(random.uniform(0, 0.05))
-                least = outbox.last_sequence
+                least = appended[0]
                 shutil.copytree(live, tmp_path / str(number))
                 with outbox_in(tmp_path / str(number)) as copy:
                     held = waiting(copy)
