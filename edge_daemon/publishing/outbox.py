@@ -1,9 +1,10 @@
 """Events on their way to the broker: none is lost, none overtakes another.
 
 They wait in a file of SQLite (see `spool.py`) until the broker has acknowledged them. SQLite comes
-with Python, survives kills and power cuts, and anyone can look into it. The queue libraries that
-keep to disk are built on it as well, but leave no say in when and in which thread it is synced,
-and have no answer to a full disk. Here events then wait in memory, and go on from there.
+with Python, survives kills and power cuts, and anyone can look into it. Queue libraries such as
+persist-queue wrap the same SQLite; what matters here (no sync in the pipeline's thread, the oldest
+dropped first, a full disk endured) would still have to be built around them. While the disk cannot
+be written to, events wait in memory, in their order behind those on the disk.
 
 Sequence numbers go on over restarts. Only when the file was lost, or could not be read at a start,
 do they begin at 1 again; an `event_id` is never used twice.
