@@ -29,6 +29,7 @@ from running import PATIENCE, STOP_LIMIT, camera, eventually, free_port, running
 
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.jsonl import JsonLines
+from edge_daemon.publishing.messages import EventMessage, StateMessage
 from edge_daemon.publishing.publisher import MOST_UNSENT, MqttPublisher
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FrameResult
@@ -102,7 +103,7 @@ def test_what_is_under_way_at_the_stop_arrives_before_the_goodbye(
     assert subscriber.messages[-1].payload == b"offline"
 
 
-def test_killed_program_leaves_offline_behind_by_its_will(
+def test_killed_program_leaves_its_state_behind_and_offline_by_its_will(
     broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path
 ) -> None:
     with (
@@ -116,8 +117,11 @@ def test_killed_program_leaves_offline_behind_by_its_will(
             *("--set", "mqtt.will_delay=1"),
         ) as program,
     ):
-        subscriber.wait_until(lambda: bool(subscriber.on("faces")))
+        subscriber.wait_until(lambda: bool(subscriber.on("event")))
         assert subscriber.payloads("availability") == [b"online"]
+        assert EventMessage.model_validate_json(subscriber.payloads("event")[0]).sequence == 1
+        assert StateMessage.model_validate_json(subscriber.payloads("state")[-1]).faces == 1
+        assert subscriber.on("faces")
         program.end(signal.SIGKILL)
         subscriber.wait_for("availability", b"online", b"offline")
     with subscribed(broker.port, topic) as late:
