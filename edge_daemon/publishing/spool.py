@@ -218,6 +218,8 @@ def telling_damage() -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in LASTING:
             raise Damaged(str(error)) from error
         raise
+    except (TypeError, ValueError) as error:
+        raise Damaged(f"a value is not of its kind: {error}") from error
 
 
 def rescued(path: Path) -> Iterator[Entry]:

@@ -588,6 +588,12 @@ def drop_the_table(file: Path) -> None:
     connection.close()
 
 
+def empty_the_counter(file: Path) -> None:
+    with sqlite3.connect(file) as connection:
+        connection.execute("DELETE FROM counter")
+    connection.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "rescued", "next_sequence"),
     [
@@ -595,6 +601,7 @@ def drop_the_table(file: Path) -> None:
         (lambda file: overwrite(file, b"\x00" * 64), [], 1),
         (give_another_version, list(range(1, 301)), 301),
         (drop_the_table, [], 301),
+        (empty_the_counter, list(range(1, 301)), 301),
     ],
 )
 def test_damaged_file_is_kept_aside_and_a_new_one_begun(
