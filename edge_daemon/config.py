@@ -42,6 +42,13 @@ def default_state_dir() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "edge-daemon"
 
 
+def systemd_password() -> Path | None:
+    """The password that systemd hands to a service (`LoadCredential=mqtt-password:…`)."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(directory, "mqtt-password") if directory else None
+    return file if file is not None and file.is_file() else None
+
+
 def default_device_id() -> str:
     """The host's name, without what a topic may not hold."""
     name = socket.gethostname().partition(".")[0]
@@ -151,12 +158,41 @@ class MqttSettings(Section):
     """The broker."""
 
     host: str = Field("localhost", min_length=1, description="Name or address of the broker.")
-    port: int = Field(1883, ge=1, le=65535, description="Its port.")
+    port: int | None = Field(
+        None, ge=1, le=65535, description="Its port; unset: 1883, or 8883 with TLS."
+    )
     username: str | None = Field(None, description="User name; unset: anonymous.")
     password_file: Path | None = Field(
-        None, description="A file with the password in its first line; never the password itself."
+        default_factory=systemd_password,
+        description="A file with the password in its first line, never the password itself; "
+        "unset: systemd's credential mqtt-password, if there is one.",
+    )
+    tls: bool = Field(default=False, description="Encrypt, and check the broker's certificate.")
+    ca_file: Path | None = Field(
+        None, description="Certificates to trust, as PEM; unset: the system's."
+    )
+    certificate_file: Path | None = Field(
+        None, description="This device's own certificate, as PEM, where the broker asks for one."
+    )
+    key_file: Path | None = Field(
+        None, description="Its private key, without a password; unset: in the same file."
+    )
+    protocol: Literal["auto", "5", "3.1.1"] = Field(
+        "auto", description="Version of MQTT; auto: 5, or 3.1.1 where the broker refuses that."
     )
     keepalive: int = Field(30, ge=5, le=65535, description="Seconds between two signs of life.")
+    will_delay: int = Field(
+        5,
+        ge=0,
+        le=3600,
+        description="Seconds of absence until the broker tells that the device is gone (MQTT 5).",
+    )
+    session_expiry: int = Field(
+        3600,
+        ge=0,
+        le=604800,
+        description="Seconds for which the broker keeps commands for a device that is away.",
+    )
     base_topic: str = Field(
         "edge-daemon", pattern=r"^[^+#\x00]+$", description="What all topics begin with."
     )
@@ -165,6 +201,20 @@ class MqttSettings(Section):
         gt=0,
         le=1000,
         description="Results a second at most; a result with an event always goes.",
+    )
+    heartbeat: Positive = Field(
+        20.0, description="Seconds after which the state is told again though nothing changed."
+    )
+    stale_after: Positive = Field(
+        15.0, description="Seconds without a result after which the device is told to be offline."
+    )
+    spool_max_events: int = Field(
+        100_000,
+        ge=1,
+        description="Events kept on disk at most while the broker is away; then the oldest go.",
+    )
+    spool_max_age: Positive = Field(
+        604800.0, description="Seconds for which they are kept, not counting those switched off."
     )
 
 
@@ -198,7 +248,7 @@ class Settings(Section):
     inference: InferenceSettings = InferenceSettings()
     smoothing: SmoothingSettings = SmoothingSettings()
     events: EventSettings = EventSettings()
-    mqtt: MqttSettings = MqttSettings()
+    mqtt: MqttSettings = Field(default_factory=MqttSettings)
 
 
 def load_settings(
@@ -264,9 +314,9 @@ def _leaves(tree: Mapping[str, object], parent: KeyPath = ()) -> Iterator[tuple[
 
 def _plant(tree: dict[str, Any], path: KeyPath, value: object) -> None:
     for key in path[:-1]:
-        branch = tree.get(key)
+        branch = tree.setdefault(key, {})
         if not isinstance(branch, dict):
-            branch = tree[key] = {}
+            return  # a value in a section's place stays there, to be refused
         tree = branch
     tree[path[-1]] = value
 

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -20,18 +20,22 @@ import cv2
 from edge_daemon.capture import source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.config import MqttSettings, Settings
+from edge_daemon.config import Settings
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.errors import OutputClosed, SettingsError
+from edge_daemon.errors import OutputClosed
 from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
+from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.jsonl import JsonLines
-from edge_daemon.publishing.mqtt import Broker, MqttPublisher
+from edge_daemon.publishing.outbox import Outbox, OutboxLimits
+from edge_daemon.publishing.publisher import MqttPublisher
+from edge_daemon.publishing.state import StateKeeper
+from edge_daemon.publishing.topics import Topics
 from edge_daemon.redaction import without_password
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
@@ -49,7 +53,11 @@ def run(settings: Settings) -> None:
     """
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    pipeline = build_pipeline(settings, SystemClock())
+    with ExitStack() as resources:
+        _run(build_pipeline(settings, SystemClock(), resources), settings)
+
+
+def _run(pipeline: Pipeline, settings: Settings) -> None:
     source = without_password(settings.source)
     logger.info("started", extra={"source": source, "sink": settings.sink})
     try:
@@ -64,21 +72,24 @@ def run(settings: Settings) -> None:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 
 
-def build_pipeline(settings: Settings, clock: Clock) -> Pipeline:
-    """All parts, as the settings want them, joined and not yet started."""
+def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pipeline:
+    """All parts, as the settings want them, joined and not yet started.
+
+    What must be closed once all threads have ended goes into `resources`.
+    """
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
     detector = _detector(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
     capture = _capture(settings, clock)
-    publish, services = _publisher(settings, live=capture.live, clock=clock)
+    publishing, services = _publishing(settings, clock, resources, live=capture.live)
     return Pipeline(
         capture,
         [
             ("detection", [finder, tracker]),
             ("inference", [EmotionRecognizer(ensemble), _smoother(settings), _events(settings)]),
-            ("publishing", [publish]),
+            ("publishing", publishing),
         ],
         services,
         read_timeout=settings.capture.read_timeout,
@@ -118,37 +129,38 @@ def _events(settings: Settings) -> EventMaker:
     return EventMaker(EventLimits(**settings.events.model_dump()))
 
 
-def _publisher(settings: Settings, *, live: bool, clock: Clock) -> tuple[Step, list[Service]]:
+def _publishing(
+    settings: Settings, clock: Clock, resources: ExitStack, *, live: bool
+) -> tuple[list[Step], list[Service]]:
     if settings.sink == "jsonl":
-        return JsonLines(sys.stdout.buffer, clock), []
+        return [JsonLines(sys.stdout.buffer, clock)], []
+    wanted = settings.mqtt
+    topics = Topics(wanted.base_topic, settings.device_id)
     publisher = MqttPublisher(
-        _broker(settings.mqtt),
-        f"{settings.mqtt.base_topic}/{settings.device_id}",
+        broker_from(wanted),
         client_id(settings.device_id),
-        settings.mqtt.rate,
+        topics,
+        wanted.rate,
+        outbox=_outbox(settings, clock, resources),
         patient=not live,
         clock=clock,
+        stale_after=wanted.stale_after,
     )
-    return publisher, [publisher]
-
-
-def _broker(settings: MqttSettings) -> Broker:
-    return Broker(
-        settings.host,
-        settings.port,
-        settings.username,
-        _password(settings.password_file),
-        settings.keepalive,
+    state = StateKeeper(
+        topics.state,
+        publisher.keep,
+        settings.smoothing.uncertain_below,
+        heartbeat=wanted.heartbeat,
+        clock=clock,
     )
+    return [state, publisher], [publisher, state]
 
 
-def _password(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"mqtt.password_file: {file}: cannot be read: {error}") from error
+def _outbox(settings: Settings, clock: Clock, resources: ExitStack) -> Outbox:
+    limits = OutboxLimits(settings.mqtt.spool_max_events, settings.mqtt.spool_max_age)
+    outbox = Outbox(settings.state_dir, settings.device_id, limits, clock)
+    resources.callback(outbox.close)
+    return outbox
 
 
 def client_id(device_id: str) -> str:

@@ -10,14 +10,17 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.errors import EdgeDaemonError, PipelineError
 from edge_daemon.mailbox import Closed, Mailbox
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Step = Callable[[Any], Any]
 """Takes one item, returns the next stage's item."""
@@ -30,6 +33,22 @@ STOP_TIMEOUT: Final = 1.5
 
 MAX_HUNG_READERS: Final = 2
 """Capture threads that may be lost in a read that never returns, before the process gives up."""
+
+
+def in_thread(name: str, call: Callable[[], T]) -> Future[T]:
+    """Make a call in a thread of its own, to leave it behind if it hangs for too long."""
+    future: Future[T] = Future()
+
+    def fulfil() -> None:
+        try:
+            outcome = call()
+        except Exception as error:  # noqa: BLE001  # it is for whoever asks for the outcome
+            future.set_exception(error)
+        else:
+            future.set_result(outcome)
+
+    threading.Thread(target=fulfil, name=name, daemon=True).start()
+    return future
 
 
 class Worker:

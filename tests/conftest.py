@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from drawing import draw_scene, write_clip
 
+pytest_plugins = ["publishing.fixtures"]
+
 MATERIAL = Path(os.environ.get("EDGE_DAEMON_MATERIAL", Path(__file__).parents[2] / "shared"))
 """Real clips, pictures and detector models, which this repository may not carry."""
 

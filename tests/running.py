@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,14 @@ PATIENCE = 30.0
 
 STOP_LIMIT = 3.0
 """Seconds. Stopping takes 2 at most; the rest is for a machine busy with other things."""
+
+
+def eventually(fulfilled: Callable[[], object]) -> None:
+    """Wait for what nobody tells of."""
+    deadline = time.monotonic() + PATIENCE
+    while not fulfilled():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
 
 
 def free_port() -> int:
@@ -93,9 +101,13 @@ class Camera(ThreadingHTTPServer):
 
     def __init__(self, picture: Image) -> None:
         super().__init__(("127.0.0.1", 0), _Stream)
-        self.jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+        self.show(picture)
         self.gone = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}/stream"
+
+    def show(self, picture: Image) -> None:
+        """Another picture from now on."""
+        self.jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
 
     def handle_error(self, *_: object) -> None:
         """A watcher that leaves is no error."""
@@ -108,9 +120,10 @@ class _Stream(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
-        head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(self.server.jpeg)}"
         while not self.server.gone.wait(0.02):
-            self.wfile.write(head.encode() + b"\r\n\r\n" + self.server.jpeg + b"\r\n")
+            jpeg = self.server.jpeg
+            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}"
+            self.wfile.write(head.encode() + b"\r\n\r\n" + jpeg + b"\r\n")
 
     def log_message(self, *_: object) -> None:
         """Tests are quiet."""

@@ -160,6 +160,28 @@ def test_problem_names_the_layer_that_won(tmp_path: Path) -> None:
     assert problem.endswith("(EDGE_DAEMON_MQTT)")
 
 
+@pytest.mark.parametrize("later", [("mqtt", "host"), ("mqtt", "port")])
+def test_value_in_a_sections_place_is_refused_though_a_later_layer_has_the_section(
+    tmp_path: Path, later: tuple[str, ...]
+) -> None:
+    (problem,) = problems(None, {"EDGE_DAEMON_MQTT": "5"}, {later: "1"})
+    assert problem.startswith("mqtt: '5' is not possible")
+    assert problem.endswith("(EDGE_DAEMON_MQTT)")
+    (problem,) = problems(written(tmp_path, "mqtt = 5"), {"EDGE_DAEMON_MQTT__HOST": "broker"})
+    assert problem.startswith("mqtt: 5 is not possible")
+
+
+def test_password_may_be_a_credential_that_systemd_hands_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_settings().mqtt.password_file is None
+    (tmp_path / "mqtt-password").write_text("secret")
+    assert load_settings().mqtt.password_file == tmp_path / "mqtt-password"
+    mine = load_settings(flags={("mqtt", "password_file"): "mine"})
+    assert mine.mqtt.password_file == Path("mine")
+
+
 @pytest.mark.parametrize("content", [b"mqtt = [", b"a = 1\na = 2", b"\xff\xfe", b"just words"])
 def test_file_that_is_not_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "config.toml"

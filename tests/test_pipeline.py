@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from edge_daemon.errors import PipelineError, SourceError
-from edge_daemon.pipeline import Pipeline
+from edge_daemon.pipeline import Pipeline, in_thread
 
 Busy = Callable[[], AbstractContextManager[None]]
 
@@ -201,3 +201,20 @@ def test_a_hundred_runs_leave_no_thread_behind() -> None:
     for _ in range(100):
         Pipeline(Counting(2), [("keep", [lambda _: None])], [Beside()]).run()
     assert threading.active_count() == before
+
+
+def test_call_in_a_thread_of_its_own_gives_what_it_returns_or_raises() -> None:
+    name = in_thread("errand", lambda: threading.current_thread().name)
+    assert name.result(5) == "errand"
+    with pytest.raises(SourceError, match="gone"):
+        in_thread("errand", fail).result(5)
+
+
+def fail() -> None:
+    raise SourceError("gone")
+
+
+def test_call_that_hangs_can_be_left_behind(released: threading.Event) -> None:
+    hanging = in_thread("errand", released.wait)
+    with pytest.raises(TimeoutError):
+        hanging.result(0.05)

@@ -187,6 +187,12 @@ def faces_payload(result: FrameResult, clock: Clock) -> bytes:
     return message.model_dump_json(by_alias=True).encode()
 
 
+def event_message(event: Event, sequence: int, latency_ms: float) -> EventMessage:
+    """The event as the topic `event` tells it."""
+    told = dict(_event(event))
+    return EventMessage(**told, sequence=sequence, latency_ms=round(latency_ms, 1))
+
+
 def _face_message(face: FaceEmotion, frame: Frame) -> FaceMessage:
     probabilities = None if face.probabilities is None else rounded(face.probabilities)
     return FaceMessage(

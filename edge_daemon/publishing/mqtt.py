@@ -1,221 +1,336 @@
-"""Results over MQTT 5, through paho: the only file that knows it.
+"""One connection to the broker, through paho: the only file that knows it.
 
-The publisher is two things. As a step of the pipeline it hands messages to paho's queue; as a
-service it owns the network thread, which connects, writes, and connects again. Telemetry is not
-kept while the broker is away: it is dropped and counted.
+A connection is used once and by one thread; for the next one there is a new object. So nothing
+that paho remembers outlives a connection, and what is sent again is decided in one place, by the
+outbox.
 """
 
+import contextlib
 import logging
-import threading
-from collections import deque
+import select
+import socket
+import ssl
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_daemon.backoff import backoff_delays
-from edge_daemon.clock import Clock
-from edge_daemon.publishing.messages import faces_payload
-from edge_daemon.records import FrameResult
+from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.topics import Message
 
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT: Final = 1.2
-"""Seconds for the TCP connection: short enough that stopping need not wait for it."""
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for each step of opening a connection."""
 
-LOOP_INTERVAL: Final = 0.2
-"""Seconds between two looks at the clock while the network is quiet."""
+MOST_UNACKNOWLEDGED: Final = 20
+"""Messages under way at most, unless the broker wants fewer."""
 
-FAREWELL_TIMEOUT: Final = 0.8
-"""Seconds in which the last messages must be out when the program ends."""
+LARGEST_PACKET: Final = 64 * 1024
+"""Bytes that the broker may send in one message (MQTT 5)."""
 
-MOST_UNSENT: Final = 16
-"""Messages that may wait in paho's queue, which itself knows no bound."""
+UNSUPPORTED_VERSION: Final = "Unsupported protocol version"
+TAKEN_OVER: Final = "Session taken over"
+UNSPECIFIED: Final = "Unspecified error"
+UNHEARD: Final = "No matching subscribers"
+"""MQTT 5's names of reasons."""
 
-ONLINE: Final = b"online"
-OFFLINE: Final = b"offline"
+
+class ConnectionEnded(Exception):
+    """Raised when there is no connection, or no more; the message says why."""
+
+
+class HungUp(ConnectionEnded):
+    """Raised when the other end closed the connection, and gave no reason."""
+
+
+class VersionRefused(ConnectionEnded):
+    """Raised when the broker does not speak the version of MQTT."""
+
+
+class TakenOver(ConnectionEnded):
+    """Raised when another client with the same id has connected."""
+
+
+class Reception(Enum):
+    """What became of a message that was sent."""
+
+    ACCEPTED = "accepted"
+    UNHEARD = "unheard"
+    """Accepted, but nobody has subscribed to it now (MQTT 5)."""
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True)
-class Broker:
-    """Where to connect and as whom."""
-
-    host: str
-    port: int
-    username: str | None
-    password: str | None
-    keepalive: int
-    """Seconds."""
+class Accepted:
+    """The broker has let us in."""
 
 
-class MqttPublisher:
-    """Publishes frames' results on `BASE/faces` and the daemon's presence on `BASE/availability`.
+@dataclass(frozen=True)
+class Acknowledged:
+    """The broker has answered to a message with QoS 1."""
+
+    number: int
+    """As `Connection.publish` returned it."""
+    topic: str
+    reception: Reception
+    reason: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """Someone has sent something to us."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    """Whether it was not sent just now, but kept by the broker."""
+
+
+Happening = Accepted | Acknowledged | Received
+
+
+class Connection:
+    """A connection, from the look-up of the broker's name to its end.
 
     Args:
         broker: where to connect.
-        base_topic: what all topics begin with.
-        client_id: stable, and no other client's.
-        rate: results a second of the source's time at most; one with an event always goes.
-        patient: wait for the broker rather than drop (for sources that lose nothing).
-        clock: where the time is read.
+        client_id: who we are.
+        version: of MQTT.
+        will: what the broker is to publish when we are gone without a goodbye.
     """
 
-    name = "mqtt"
-
-    def __init__(
-        self,
-        broker: Broker,
-        base_topic: str,
-        client_id: str,
-        rate: float,
-        *,
-        patient: bool,
-        clock: Clock,
-    ) -> None:
-        self.dropped = 0
+    def __init__(self, broker: Broker, client_id: str, version: str, will: Message) -> None:
+        self.accepted = False
         self._broker = broker
-        self._availability = f"{base_topic}/availability"
-        self._faces = f"{base_topic}/faces"
-        self._interval = 1 / rate
-        self._patient = patient
-        self._clock = clock
-        self._next_due = float("-inf")
-        self._unsent: deque[paho.MQTTMessageInfo] = deque()
-        self._connected = threading.Event()
-        self._stopping = threading.Event()
-        self._away_since: float | None = None
-        self._client = self._make_client(client_id)
+        self._client_id = client_id
+        self._unacknowledged: dict[int, str] = {}
+        self._most_unacknowledged = MOST_UNACKNOWLEDGED
+        self._happenings: list[Happening] = []
+        self._ended: ConnectionEnded | None = None
+        self._trouble = ""
+        self._bell, self._ear = socket.socketpair()
+        self._bell.settimeout(0)
+        self._ear.settimeout(0)
+        self._is_5 = version == "5"
+        self._client = self._make_client(will)
 
-    def __call__(self, result: FrameResult) -> None:
-        """Publish a result, if it is due."""
-        if not (result.events or self._is_due(result.frame.stream_time)):
-            return
-        while not self._has_room():
-            if not self._patient or self._stopping.is_set():
-                self.dropped += 1
-                return
-            self._stopping.wait(LOOP_INTERVAL)
-        self._unsent.append(self._client.publish(self._faces, faces_payload(result, self._clock)))
+    def open(self) -> None:
+        """Look up the name, connect, encrypt: each may take long.
 
-    def run(self) -> None:
-        """Keep the connection until `stop` is called."""
-        delays = backoff_delays()
-        while not self._stopping.is_set():
-            if self._serve_connection():
-                delays = backoff_delays()
-            self._stopping.wait(next(delays))
-        self._say_goodbye()
+        Raises:
+            ConnectionEnded: it did not work.
+        """
+        broker = self._broker
+        afresh = broker.session_expiry == 0 if self._is_5 else paho.MQTT_CLEAN_START_FIRST_ONLY
+        try:
+            self._client.connect(
+                broker.host,
+                broker.port,
+                broker.keepalive,
+                clean_start=afresh,
+                properties=self._session(),
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectionEnded(f"certificate refused: {error.verify_message}") from error
+        except (OSError, ValueError) as error:  # ValueError: no host can have this name
+            raise ConnectionEnded(str(error)) from error
 
-    def stop(self) -> None:
-        self._stopping.set()
+    def turn(self, timeout: float) -> list[Happening]:
+        """Read and write what can be; wait for something to do, but not for long.
 
-    def _make_client(self, client_id: str) -> paho.Client:
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id, protocol=paho.MQTTv5)
+        Raises:
+            ConnectionEnded: the connection is no more.
+        """
+        if self._ended is None:
+            self._wait(timeout)
+            self._client.loop_read()
+            self._client.loop_write()
+            self._client.loop_misc()
+        happenings, self._happenings = self._happenings, []
+        if happenings:
+            return happenings
+        if self._ended is None and self._client.socket() is None:
+            self._end("connection lost")
+        if self._ended is not None:
+            raise self._ended
+        return []
+
+    def wake(self) -> None:
+        """End the waiting in `turn` at once; called from other threads."""
+        with contextlib.suppress(OSError):  # closed, or rung already
+            self._bell.send(b"!")
+
+    @property
+    def room(self) -> int:
+        """How many messages with QoS 1 may be sent now."""
+        return self._most_unacknowledged - len(self._unacknowledged)
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that was published has been handed to the network."""
+        return not self._client.want_write()
+
+    def publish(self, message: Message) -> int:
+        """Send a message; the number by which it will be acknowledged, if with QoS 1."""
+        sent = self._client.publish(message.topic, message.payload, message.qos, message.retain)
+        if message.qos:
+            self._unacknowledged[sent.mid] = message.topic
+        return sent.mid
+
+    def subscribe(self, topics: list[str]) -> None:
+        """Ask for what is sent to some topics from now on."""
+        if self._is_5:
+            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+            self._client.subscribe([(topic, options) for topic in topics])
+        else:
+            self._client.subscribe([(topic, 1) for topic in topics])
+
+    def disconnect(self) -> None:
+        """Take leave of the broker, which then forgets the last will."""
+        self._client.disconnect()
+
+    def close(self) -> None:
+        """Let go of the sockets; without a leave, the broker publishes the last will."""
+        client = self._client
+        client.on_connect = client.on_disconnect = client.on_publish = None
+        client.on_message = client.on_subscribe = client.on_log = None
+        if (link := client.socket()) is not None:
+            link.close()
+        self._bell.close()
+        self._ear.close()
+
+    def _make_client(self, will: Message) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            self._client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._is_5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=None if self._is_5 else self._broker.session_expiry == 0,
+            reconnect_on_failure=False,
+        )
         client.connect_timeout = CONNECT_TIMEOUT
+        client.max_inflight_messages_set(0)  # the bound is ours: see `room`
         if self._broker.username is not None:
             client.username_pw_set(self._broker.username, self._broker.password)
-        client.will_set(self._availability, OFFLINE, qos=1, retain=True)
+        if self._broker.tls is not None:
+            client.tls_set_context(self._broker.tls)
+        client.will_set(will.topic, will.payload, will.qos, will.retain, self._will_delay())
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        # With a callback here, publish() only queues and wakes the network thread, which alone
-        # writes to the socket; without it, paho writes from whichever thread publishes.
-        client.on_socket_register_write = lambda *_: None
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+        client.on_log = self._on_log
         return client
 
-    def _is_due(self, stream_time: float) -> bool:
-        if stream_time < self._next_due:
-            return False
-        # Counted from when it was due, not from when it came, so that the rate is kept on average.
-        due = self._next_due + self._interval
-        self._next_due = due if due > stream_time else stream_time + self._interval
-        return True
+    def _session(self) -> Properties | None:
+        if not self._is_5:
+            return None
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._broker.session_expiry
+        properties.MaximumPacketSize = LARGEST_PACKET
+        return properties
 
-    def _has_room(self) -> bool:
-        while self._unsent and self._is_settled(self._unsent[0]):
-            self._unsent.popleft()
-        return self._connected.is_set() and len(self._unsent) < MOST_UNSENT
+    def _will_delay(self) -> Properties | None:
+        if not self._is_5:
+            return None
+        properties = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+        properties.WillDelayInterval = self._broker.will_delay
+        return properties
 
-    def _is_settled(self, message: paho.MQTTMessageInfo) -> bool:
-        """Whether a message is out, or was lost with its connection, which is a drop."""
-        try:
-            return message.is_published()
-        except RuntimeError:  # paho's word for lost
-            self.dropped += 1
-            return True
-
-    def _serve_connection(self) -> bool:
-        """Connect and stay until the connection ends; tell whether the broker had accepted it."""
-        accepted = False
-        try:
-            self._client.connect(self._broker.host, self._broker.port, self._broker.keepalive)
-            while self._client.loop(LOOP_INTERVAL) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                accepted = accepted or self._connected.is_set()
-                if self._stopping.is_set():
-                    return accepted
-        except OSError as error:
-            self._tell_away(str(error))
-        return accepted
+    def _wait(self, timeout: float) -> None:
+        """Until there is something to read or write, or `wake` is called."""
+        link = self._client.socket()
+        if link is None:
+            return
+        pending = getattr(link, "pending", lambda: 0)()  # read from the network, still encrypted
+        writing = [link] if self._client.want_write() else []
+        select.select([link, self._ear], writing, [], 0 if pending else timeout)
+        with contextlib.suppress(BlockingIOError):
+            self._ear.recv(4096)
 
     def _on_connect(
-        self,
-        client: paho.Client,
-        _data: object,
-        _flags: object,
-        reason: ReasonCode,
-        _properties: object,
-    ) -> None:
-        if reason.is_failure:
-            self._tell_away(f"connection refused: {reason}")
-            return
-        client.publish(self._availability, ONLINE, qos=1, retain=True)
-        self._connected.set()
-        self._tell_connected()
-
-    def _on_disconnect(
         self,
         _client: paho.Client,
         _data: object,
         _flags: object,
         reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            kind = VersionRefused if str(reason) == UNSUPPORTED_VERSION else ConnectionEnded
+            self._end(f"connection refused: {reason}", kind)
+            return
+        wanted = getattr(properties, "ReceiveMaximum", MOST_UNACKNOWLEDGED)
+        self._most_unacknowledged = min(wanted, MOST_UNACKNOWLEDGED)
+        self.accepted = True
+        self._happenings.append(Accepted())
+
+    def _on_disconnect(
+        self,
+        _client: paho.Client,
+        _data: object,
+        flags: paho.DisconnectFlags,
+        reason: ReasonCode,
         _properties: object,
     ) -> None:
-        self._connected.clear()
-        if not self._stopping.is_set():
-            self._tell_away(str(reason))
+        if str(reason) == TAKEN_OVER:
+            self._end(str(reason), TakenOver)
+        elif str(reason) != UNSPECIFIED or flags.is_disconnect_packet_from_server:
+            self._end(str(reason))
+        elif self.accepted or not self._is_5:
+            self._end(self._trouble or "the broker hung up", HungUp)
+        else:
+            hint = "if it knows only MQTT 3.1.1, set mqtt.protocol to that"
+            self._end(self._trouble or f"the broker hung up without an answer; {hint}", HungUp)
 
-    def _say_goodbye(self) -> None:
-        """Send what is queued, then the last availability, and close, also in mid-handshake."""
-        if self._connected.is_set():
-            self._send_farewell()
-        self._client.disconnect()
-        self._client.loop(LOOP_INTERVAL)
+    def _on_publish(
+        self,
+        _client: paho.Client,
+        _data: object,
+        number: int,
+        reason: ReasonCode,
+        _properties: object,
+    ) -> None:
+        """Called for messages with QoS 0, too, once they are written."""
+        topic = self._unacknowledged.pop(number, None)
+        if topic is None:
+            return
+        reception = Reception.UNHEARD if str(reason) == UNHEARD else Reception.ACCEPTED
+        if reason.is_failure:
+            reception = Reception.REFUSED
+        self._happenings.append(Acknowledged(number, topic, reception, str(reason)))
 
-    def _send_farewell(self) -> None:
-        farewell = self._client.publish(self._availability, OFFLINE, qos=1, retain=True)
-        deadline = self._clock.monotonic() + FAREWELL_TIMEOUT
-        while not farewell.is_published() and self._clock.monotonic() < deadline:
-            if self._client.loop(LOOP_INTERVAL) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        received = Received(message.topic, bytes(message.payload), retained=message.retain)
+        self._happenings.append(received)
 
-    def _tell_away(self, reason: str) -> None:
-        """One line when the broker goes away, however often it is tried."""
-        if self._away_since is None:
-            self._away_since = self._clock.monotonic()
-            logger.warning(
-                "no connection to the broker, trying again",
-                extra={"broker": self._address, "reason": reason},
-            )
+    def _on_subscribe(
+        self,
+        _client: paho.Client,
+        _data: object,
+        _number: int,
+        reasons: list[ReasonCode],
+        _properties: object,
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                logger.warning(
+                    "the broker refused a subscription; commands may not come",
+                    extra={"broker": self._broker.address, "reason": str(reason)},
+                )
 
-    def _tell_connected(self) -> None:
-        fields: dict[str, object] = {"broker": self._address}
-        if self._away_since is not None:
-            fields["away_seconds"] = round(self._clock.monotonic() - self._away_since, 1)
-            fields["dropped"] = self.dropped
-            self._away_since = None
-        logger.info("connected to the broker", extra=fields)
+    def _on_log(self, _client: paho.Client, _data: object, level: int, text: str) -> None:
+        """Keep what paho says of an error: it tells more than the reason that comes after it."""
+        if level == paho.MQTT_LOG_ERR:
+            self._trouble = text
 
-    @property
-    def _address(self) -> str:
-        return f"{self._broker.host}:{self._broker.port}"
+    def _end(self, reason: str, kind: type[ConnectionEnded] = ConnectionEnded) -> None:
+        """The first reason counts: others follow from it."""
+        self._ended = self._ended or kind(reason)

@@ -2,11 +2,13 @@
 
 import getpass
 import shutil
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 from paho.mqtt import client as paho
@@ -17,22 +19,47 @@ MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sb
 
 
 class Mosquitto:
-    """Mosquitto on a free port; it can be stopped and started again on the same one."""
+    """Mosquitto on a free port; it can be stopped and started again on the same one.
 
-    def __init__(self, folder: Path, passwords: dict[str, str] | None = None) -> None:
+    Args:
+        folder: for its files.
+        passwords: of the users that are let in; else everyone is.
+        lines: more of its configuration, such as of TLS.
+        rights: lines of its access control list.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        passwords: dict[str, str] | None = None,
+        *,
+        lines: tuple[str, ...] = (),
+        rights: tuple[str, ...] = (),
+    ) -> None:
         if MOSQUITTO is None:
             pytest.skip("needs mosquitto")
         self.port = free_port()
         self._config = folder / "mosquitto.conf"
-        lines = [f"listener {self.port} 127.0.0.1", "persistence false", "log_dest stderr"]
+        self._rights = folder / "rights"
+        words = [f"listener {self.port} 127.0.0.1", "persistence false", "log_dest stderr", *lines]
         # Started by root, it would become another user, who may not read this folder.
-        lines.append(f"user {getpass.getuser()}")
+        words.append(f"user {getpass.getuser()}")
         if passwords is None:
-            lines.append("allow_anonymous true")
+            words.append("allow_anonymous true")
         else:
-            lines += ["allow_anonymous false", f"password_file {_write(folder, passwords)}"]
-        self._config.write_text("\n".join([*lines, ""]))
+            words += ["allow_anonymous false", f"password_file {_write(folder, passwords)}"]
+        if rights:
+            self.grant(*rights)
+            words.append(f"acl_file {self._rights}")
+        self._config.write_text("\n".join([*words, ""]))
         self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Returns when it listens."""
@@ -48,6 +75,21 @@ class Mosquitto:
             self._process.communicate(timeout=PATIENCE)
             self._process = None
 
+    def kill(self) -> None:
+        """As a power cut would end it."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate(timeout=PATIENCE)
+        self._process = None
+
+    def grant(self, *rights: str) -> None:
+        """Other rights from now on."""
+        self._rights.write_text("\n".join([*rights, ""]))
+        self._rights.chmod(0o600)
+        if getattr(self, "_process", None) is not None:
+            assert self._process is not None
+            self._process.send_signal(1)
+
 
 def _write(folder: Path, passwords: dict[str, str]) -> Path:
     program = shutil.which("mosquitto_passwd")
@@ -61,26 +103,35 @@ def _write(folder: Path, passwords: dict[str, str]) -> Path:
 
 
 class Subscriber:
-    """Keeps all that is published below a topic."""
+    """Keeps all that is published below a topic; it comes back when the broker does."""
 
-    def __init__(self, port: int, topic: str) -> None:
+    def __init__(self, port: int, topic: str, tls: ssl.SSLContext | None = None) -> None:
         self.messages: list[paho.MQTTMessage] = []
         self._arrived = threading.Condition()
-        self._topic = topic
+        self.topic = topic
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.reconnect_delay_set(1, 1)
+        if tls is not None:
+            self._client.tls_set_context(tls)
         self._client.on_message = self._keep
-        subscribed = threading.Event()
-        self._client.on_subscribe = lambda *_: subscribed.set()
+        self.listening = threading.Event()
+        self._client.on_subscribe = lambda *_: self.listening.set()
+        self._client.on_disconnect = lambda *_: self.listening.clear()
         self._client.on_connect = lambda *_: self._client.subscribe(f"{topic}/#", qos=2)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert subscribed.wait(PATIENCE)
+        assert self.listening.wait(PATIENCE)
 
     def on(self, topic: str) -> list[paho.MQTTMessage]:
-        return [message for message in self.messages if message.topic == f"{self._topic}/{topic}"]
+        return [message for message in self.messages if message.topic == f"{self.topic}/{topic}"]
 
     def payloads(self, topic: str) -> list[bytes]:
         return [bytes(message.payload) for message in self.on(topic)]
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish, and wait until the broker has it."""
+        sent = self._client.publish(f"{self.topic}/{topic}", payload, qos=1, retain=retain)
+        sent.wait_for_publish(PATIENCE)
 
     def wait_until(self, fulfilled: Callable[[], bool]) -> None:
         with self._arrived:
@@ -94,7 +145,7 @@ class Subscriber:
 
     def flush(self) -> None:
         """Wait until all is here that the broker had before."""
-        self._client.publish(f"{self._topic}/flush", qos=1)
+        self._client.publish(f"{self.topic}/flush", qos=1)
         self.wait_until(lambda: bool(self.on("flush")))
 
     def close(self) -> None:
@@ -108,8 +159,8 @@ class Subscriber:
 
 
 @contextmanager
-def subscribed(port: int, topic: str) -> Iterator[Subscriber]:
-    subscriber = Subscriber(port, topic)
+def subscribed(port: int, topic: str, tls: ssl.SSLContext | None = None) -> Iterator[Subscriber]:
+    subscriber = Subscriber(port, topic, tls)
     try:
         yield subscriber
     finally:

@@ -11,7 +11,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from edge_daemon.emotions import EMOTIONS
-from edge_daemon.publishing.messages import FacesMessage, faces_payload, rounded, within
+from edge_daemon.publishing.messages import (
+    FacesMessage,
+    event_message,
+    faces_payload,
+    rounded,
+    within,
+)
 from edge_daemon.records import (
     Box,
     Event,
@@ -173,6 +179,13 @@ def test_event_is_told_with_its_face_and_duration(clock: FakeClock) -> None:
         "duration": 2.0,
         "probabilities": rounded(probabilities(sad=0.7)),
     }
+
+
+def test_event_is_told_alone_as_in_its_frame_and_with_its_number(clock: FakeClock) -> None:
+    changed = event(EventKind.EMOTION_CHANGED, EPOCH + timedelta(seconds=3), "sad", "happy")
+    (told,) = message_of(result(seen(), events=(changed,)), clock)["events"]
+    alone = json.loads(event_message(changed, 17, 12.345).model_dump_json(by_alias=True))
+    assert alone == told | {"schema": 1, "sequence": 17, "latency_ms": 12.3}
 
 
 def test_message_of_one_face_is_one_line_below_1000_bytes(clock: FakeClock) -> None:

@@ -1,10 +1,7 @@
-import dataclasses
-import io
-import itertools
-import json
-import logging
-import signal
+"""One connection, with a real broker at its other end."""
+
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -12,504 +9,470 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from builders import event, probabilities, result
-from conftest import FakeClock
-from drawing import draw_scene
-from publishing.broker import Mosquitto, Subscriber, subscribed
-from running import PATIENCE, STOP_LIMIT, camera, free_port, running
+import trustme
+from builders import result
+from publishing.broker import Mosquitto, subscribed
+from publishing.fixtures import CONNECTED, LOST, Attempts, MakePublisher, Told, outbox_in, serving
+from publishing.proxy import CONNACK_WRONG_VERSION, OldBroker
+from running import PATIENCE, eventually
 
-from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.publishing.jsonl import JsonLines
-from edge_daemon.publishing.mqtt import MOST_UNSENT, Broker, MqttPublisher
-from edge_daemon.records import FrameResult
+from edge_daemon.config import MqttSettings
+from edge_daemon.pipeline import in_thread
+from edge_daemon.publishing.broker import Broker, broker_from
+from edge_daemon.publishing.mqtt import (
+    Accepted,
+    Acknowledged,
+    Connection,
+    ConnectionEnded,
+    Happening,
+    Received,
+    Reception,
+)
+from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.twins import SUSPICIOUS
 
-HAPPY = probabilities(happy=0.7)
-ANYONE = (None, None)
+CONNACK, SESSION_TAKEN_OVER = b"\x20\x03\x00\x00\x00", b"\xe0\x02\x8e\x00"
 
-
-class Told(logging.Handler):
-    """Keeps what the publisher logs, and lets a test wait for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-        self._arrived = threading.Condition()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with self._arrived:
-            self.records.append(record)
-            self._arrived.notify_all()
-
-    def at(self, level: int) -> list[logging.LogRecord]:
-        return [record for record in self.records if record.levelno == level]
-
-    def wait_for(self, level: int, count: int = 1) -> dict[str, object]:
-        """Wait until there are `count` records of a level; the fields of the last of them."""
-        with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.at(level)) >= count, PATIENCE)
-            return vars(self.at(level)[count - 1])
-
-
-@pytest.fixture
-def told() -> Iterator[Told]:
-    logger = logging.getLogger("edge_daemon.publishing.mqtt")
-    handler = Told()
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(logging.NOTSET)
-
-
-class Attempts:
-    """Pauses between attempts, made short; tests can hold them, and wait until there were some."""
-
-    def __init__(self) -> None:
-        self.allowed = threading.Event()
-        self.allowed.set()
-        self._counted = threading.Condition()
-        self._count = 0
-
-    def delays(self) -> Iterator[float]:
-        while True:
-            with self._counted:
-                self._count += 1
-                self._counted.notify_all()
-            self.allowed.wait(PATIENCE)
-            yield 0.02
-
-    def wait_for(self, count: int) -> None:
-        with self._counted:
-            wanted = self._count + count
-            assert self._counted.wait_for(lambda: self._count >= wanted, PATIENCE)
-
-
-@pytest.fixture(autouse=True)
-def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
-    counted = Attempts()
-    monkeypatch.setattr("edge_daemon.publishing.mqtt.backoff_delays", counted.delays)
-    return counted
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    running_broker = Mosquitto(tmp_path)
-    running_broker.start()
-    yield running_broker
-    running_broker.stop()
-
-
-@pytest.fixture
-def topic(request: pytest.FixtureRequest) -> str:
-    """A base topic that no other test has."""
-    return f"test/{request.node.name}"
-
-
-@pytest.fixture
-def subscriber(broker: Mosquitto, topic: str) -> Iterator[Subscriber]:
-    with subscribed(broker.port, topic) as listening:
-        yield listening
-
-
-def publisher_to(
-    port: int,
-    topic: str,
-    *,
-    login: tuple[str | None, str | None] = ANYONE,
-    rate: float = 1000.0,
-    patient: bool = False,
-    clock: Clock | None = None,
-) -> MqttPublisher:
-    return MqttPublisher(
-        Broker("127.0.0.1", port, *login, keepalive=5),
-        topic,
-        f"client-{port}",
-        rate,
-        patient=patient,
-        clock=clock or SystemClock(),
-    )
+WILL = Message("test/will", b"gone", retain=True, qos=1)
 
 
 @contextmanager
-def serving(publisher: MqttPublisher) -> Iterator[threading.Thread]:
-    """The publisher's service in a thread; it must be able to end."""
-    thread = threading.Thread(target=publisher.run, daemon=True)
-    thread.start()
+def connection_to(
+    port: int, version: str = "5", client_id: str = "camera", **more: object
+) -> Iterator[Connection]:
+    broker = Broker("127.0.0.1", port, keepalive=5, **more)  # type: ignore[arg-type]
+    connection = Connection(broker, client_id, version, WILL)
     try:
-        yield thread
+        connection.open()
+        yield connection
     finally:
-        publisher.stop()
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+        connection.close()
 
 
-def results(count: int, fps: float = 8.0) -> list[FrameResult]:
-    """Results of frames in a row, numbered."""
-    made = (result(number / fps, {1: HAPPY}) for number in range(count))
-    return [
-        dataclasses.replace(one, frame=dataclasses.replace(one.frame, index=number))
-        for number, one in enumerate(made)
-    ]
+def happenings(
+    connection: Connection, wanted: type[Happening], wait: float = 0.1
+) -> Iterator[Happening]:
+    """What happens of a kind, as it comes."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        for happening in connection.turn(wait):
+            if isinstance(happening, wanted):
+                yield happening
+    pytest.fail(f"no {wanted.__name__} came")
 
 
-def with_event(one: FrameResult) -> FrameResult:
-    return dataclasses.replace(one, events=(event(),))
+@contextmanager
+def accepted_by(port: int, version: str = "5", **more: object) -> Iterator[Connection]:
+    with connection_to(port, version, **more) as connection:
+        assert next(happenings(connection, Accepted))
+        yield connection
 
 
-def frames(subscriber: Subscriber) -> list[int]:
-    return [json.loads(payload)["frame"] for payload in subscriber.payloads("faces")]
+def end_of(connection: Connection) -> str:
+    with pytest.raises(ConnectionEnded) as end:
+        next(happenings(connection, Accepted))
+    return str(end.value)
 
 
-def test_presence_is_retained_and_reaches_who_comes_later(
-    broker: Mosquitto, subscriber: Subscriber, topic: str
-) -> None:
-    with serving(publisher_to(broker.port, topic)):
-        subscriber.wait_for("availability", b"online")
-        with subscribed(broker.port, topic) as late:
-            late.wait_for("availability", b"online")
-            (message,) = late.on("availability")
-            assert (message.retain, message.qos) == (True, 1)
+VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
 
 
-def test_clean_stop_says_goodbye(broker: Mosquitto, subscriber: Subscriber, topic: str) -> None:
-    with serving(publisher_to(broker.port, topic)):
-        subscriber.wait_for("availability", b"online")
-    subscriber.wait_for("availability", b"online", b"offline")
-    with subscribed(broker.port, topic) as late:
-        late.wait_for("availability", b"offline")
+@VERSIONS
+def test_messages_are_acknowledged_by_their_number(broker: Mosquitto, version: str) -> None:
+    with subscribed(broker.port, "test"), accepted_by(broker.port, version) as connection:
+        numbers = [connection.publish(Message("test/a", b"1", qos=1)) for _ in range(3)]
+        assert connection.room == 17
+        answers = happenings(connection, Acknowledged)
+        for number in numbers:
+            answer = next(answers)
+            assert isinstance(answer, Acknowledged)
+            assert (answer.number, answer.topic) == (number, "test/a")
+            assert answer.reception is Reception.ACCEPTED
+        assert connection.room == 20
 
 
-def test_stop_in_mid_handshake_closes_the_connection(topic: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(PATIENCE)
-        publisher = publisher_to(silent.getsockname()[1], topic)
-        with serving(publisher):
-            peer, _ = silent.accept()
-        with peer:
-            peer.settimeout(PATIENCE)
-            while peer.recv(4096):
-                pass
+def test_message_that_nobody_hears_is_told_apart_by_version_5(broker: Mosquitto) -> None:
+    for version, reception in (("5", Reception.UNHEARD), ("3.1.1", Reception.ACCEPTED)):
+        with accepted_by(broker.port, version) as connection:
+            connection.publish(Message("test/a", b"1", qos=1))
+            answer = next(happenings(connection, Acknowledged))
+            assert isinstance(answer, Acknowledged)
+            assert answer.reception is reception
 
 
-def test_what_is_under_way_at_the_stop_arrives_before_the_goodbye(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
-) -> None:
-    publisher = publisher_to(broker.port, topic)
-    with serving(publisher):
-        told.wait_for(logging.INFO)
-        for one in results(MOST_UNSENT):
-            publisher(one)
-    subscriber.wait_for("availability", b"online", b"offline")
-    assert frames(subscriber) == list(range(MOST_UNSENT))
-    assert subscriber.messages[-1].payload == b"offline"
+def test_message_without_the_right_to_publish_is_refused(tmp_path: Path) -> None:
+    rights = ("topic read #",)
+    with Mosquitto(tmp_path, rights=rights) as broker, accepted_by(broker.port) as connection:
+        connection.publish(Message("test/a", b"1", qos=1))
+        answer = next(happenings(connection, Acknowledged))
+        assert isinstance(answer, Acknowledged)
+        assert (answer.reception, answer.reason) == (Reception.REFUSED, "Not authorized")
 
 
-def test_killed_program_leaves_offline_behind_by_its_will(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path
-) -> None:
-    with (
-        camera(draw_scene((60, 60, 120))) as live,
-        running(
-            tmp_path,
-            *("--source", live.url, "--detector", "haar"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
-            *("--set", f"mqtt.base_topic={topic.rpartition('/')[0]}"),
-            *("--set", f"device_id={topic.rpartition('/')[2]}"),
-        ) as program,
-    ):
-        subscriber.wait_until(lambda: bool(subscriber.on("faces")))
-        assert subscriber.payloads("availability") == [b"online"]
-        program.end(signal.SIGKILL)
-        subscriber.wait_for("availability", b"online", b"offline")
-    with subscribed(broker.port, topic) as late:
-        late.wait_for("availability", b"offline")
+@VERSIONS
+def test_what_others_send_is_received(broker: Mosquitto, version: str) -> None:
+    with subscribed(broker.port, "test") as other, accepted_by(broker.port, version) as connection:
+        connection.subscribe(["test/set/a"])
+        received = happenings(connection, Received)
+        threading.Timer(0.2, lambda: other.publish("set/a", b"ON")).start()
+        assert next(received) == Received("test/set/a", b"ON", retained=False)
 
 
-def test_faces_are_told_once_and_kept_nowhere(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, told: Told
-) -> None:
-    publisher = publisher_to(broker.port, topic)
-    with serving(publisher):
-        told.wait_for(logging.INFO)
-        publisher(results(1)[0])
-        subscriber.wait_until(lambda: bool(subscriber.on("faces")))
-        (message,) = subscriber.on("faces")
-        assert (message.qos, message.retain) == (0, False)
-        with subscribed(broker.port, topic) as late:
-            late.flush()
-            assert [message.topic for message in late.messages if message.retain] == [
-                f"{topic}/availability"
-            ]
-
-
-def test_payload_is_the_line_that_jsonl_prints(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, clock: FakeClock
-) -> None:
-    one = with_event(results(1)[0])
-    printed = io.BytesIO()
-    JsonLines(printed, clock)(one)
-    publisher = publisher_to(broker.port, topic, patient=True, clock=clock)
-    with serving(publisher):
-        publisher(one)
-        subscriber.wait_for("faces", printed.getvalue().removesuffix(b"\n"))
-
-
-@pytest.mark.parametrize(
-    ("fps", "expected"),
-    [
-        (8.0, [0, 2, 4, 6, 8, 10, 12, 14]),  # twice the rate
-        (4.0, list(range(16))),  # the rate
-        (1.0, list(range(16))),  # below it
-    ],
-)
-def test_results_go_at_the_rate_by_the_sources_own_time(
+def test_what_the_broker_retains_is_known_as_such_by_the_old_version_and_not_sent_to_the_new(
     broker: Mosquitto,
-    subscriber: Subscriber,
-    topic: str,
-    fps: float,
-    expected: list[int],
 ) -> None:
-    publisher = publisher_to(broker.port, topic, rate=4, patient=True)
-    with serving(publisher):
-        for one in results(16, fps):
-            publisher(one)
-    subscriber.wait_until(lambda: len(subscriber.on("availability")) == 2)
-    assert frames(subscriber) == expected
-    assert publisher.dropped == 0
+    with subscribed(broker.port, "test") as other:
+        other.publish("set/a", b"old", retain=True)
+        with accepted_by(broker.port, "3.1.1") as connection:
+            connection.subscribe(["test/set/a"])
+            received = happenings(connection, Received)
+            assert next(received) == Received("test/set/a", b"old", retained=True)
+        with accepted_by(broker.port, "5") as connection:
+            connection.subscribe(["test/set/a"])
+            threading.Timer(0.2, lambda: other.publish("set/a", b"new", retain=True)).start()
+            received = happenings(connection, Received)
+            assert next(received) == Received("test/set/a", b"new", retained=False)
 
 
-@pytest.mark.parametrize("fps", [5.0, 9.0, 30.0])
-def test_rate_is_kept_on_average_and_after_a_gap(
-    broker: Mosquitto, subscriber: Subscriber, topic: str, fps: float
+@VERSIONS
+def test_commands_sent_while_we_were_away_come_if_the_session_is_kept(
+    broker: Mosquitto, version: str
 ) -> None:
-    publisher = publisher_to(broker.port, topic, rate=4, patient=True)
-    with serving(publisher):
-        for one in results(int(10 * fps), fps):
-            publisher(one)
-        for one in results(int(10 * fps), fps):
-            late = dataclasses.replace(one.frame, stream_time=1000 + one.frame.stream_time)
-            publisher(dataclasses.replace(one, frame=late))
-    subscriber.wait_until(lambda: len(subscriber.on("availability")) == 2)
-    assert 2 * 38 <= len(frames(subscriber)) <= 2 * 40
+    with accepted_by(broker.port, version, session_expiry=60) as connection:
+        connection.subscribe(["test/set/a"])
+        connection.publish(Message("test/b", b"", qos=1))
+        next(happenings(connection, Acknowledged))
+        connection.disconnect()
+    with subscribed(broker.port, "test") as other:
+        other.publish("set/a", b"ON")
+    with accepted_by(broker.port, version, session_expiry=60) as connection:
+        received = next(happenings(connection, Received))
+        assert received == Received("test/set/a", b"ON", retained=False)
 
 
-def test_result_with_an_event_always_goes(
-    broker: Mosquitto, subscriber: Subscriber, topic: str
+def test_broker_that_wants_fewer_messages_at_once_gets_fewer(tmp_path: Path) -> None:
+    lines = ("max_inflight_messages 3",)
+    with Mosquitto(tmp_path, lines=lines) as broker, accepted_by(broker.port) as connection:
+        assert connection.room == 3
+
+
+def test_leave_makes_the_broker_forget_the_will_and_a_loss_does_not(broker: Mosquitto) -> None:
+    with subscribed(broker.port, "test") as listening:
+        with accepted_by(broker.port) as connection:
+            connection.disconnect()
+        with accepted_by(broker.port, client_id="other"):
+            pass
+        listening.wait_for("will", b"gone")
+        listening.flush()
+        assert listening.payloads("will") == [b"gone"]
+
+
+@VERSIONS
+def test_will_waits_for_its_delay_where_the_version_knows_it(
+    broker: Mosquitto, version: str
 ) -> None:
-    publisher = publisher_to(broker.port, topic, rate=1, patient=True)
-    made = results(9)
-    with serving(publisher):
-        for number, one in enumerate(made):
-            publisher(with_event(one) if number in (3, 4) else one)
-    subscriber.wait_until(lambda: len(subscriber.on("availability")) == 2)
-    assert frames(subscriber) == [0, 3, 4, 8]
+    with subscribed(broker.port, "test") as listening:
+        with accepted_by(broker.port, version, will_delay=2, session_expiry=60):
+            lost = time.monotonic()
+        listening.wait_for("will", b"gone")
+        assert (time.monotonic() - lost > 1) == (version == "5")
 
 
-def test_broker_that_comes_back_is_found_again_and_what_was_dropped_is_counted(
-    broker: Mosquitto, topic: str, told: Told, attempts: Attempts
+def test_sign_of_life_comes_back_within_the_delay_and_no_will_is_published(
+    broker: Mosquitto,
 ) -> None:
-    publisher = publisher_to(broker.port, topic)
-    before, *lost, after = results(5)
-    with serving(publisher):
-        told.wait_for(logging.INFO)
-        publisher(before)
-        broker.stop()
-        loss = told.wait_for(logging.WARNING)
-        for one in lost:
-            publisher(one)
-        assert publisher.dropped == 3
+    with subscribed(broker.port, "test") as listening:
+        more = {"will_delay": 2, "session_expiry": 60}
+        with accepted_by(broker.port, **more):
+            pass
+        with accepted_by(broker.port, **more) as connection:
+            time.sleep(3)
+            connection.publish(Message("test/a", b"", qos=1))
+            next(happenings(connection, Acknowledged))
+            listening.flush()
+            assert listening.payloads("will") == []
+
+
+def test_wake_ends_the_waiting_at_once(broker: Mosquitto) -> None:
+    with accepted_by(broker.port) as connection:
+        threading.Timer(0.1, connection.wake).start()
+        began = time.monotonic()
+        connection.turn(PATIENCE)
+        assert time.monotonic() - began < 5
+    connection.wake()  # closed: nobody to wake
+
+
+class Certificates:
+    """An authority, and what it signed, as files."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        authority = trustme.CA()
+        self.authority = folder / "ca.pem"
+        authority.cert_pem.write_to_path(self.authority)
+        self.server, self.client = folder / "server.pem", folder / "client.pem"
+        authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(self.server)
+        own = authority.issue_cert("camera")
+        own.private_key_and_cert_chain_pem.write_to_path(self.client)
+        self.client_key = folder / "client.key"
+        own.private_key_pem.write_to_path(self.client_key)
+
+    def lines(self, *more: str) -> tuple[str, ...]:
+        """The broker's configuration."""
+        server = self.server
+        return f"cafile {self.authority}", f"certfile {server}", f"keyfile {server}", *more
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path / "certificates")
+
+
+@pytest.fixture
+def tls_broker(tmp_path: Path, certificates: Certificates) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path, lines=certificates.lines()) as broker:
+        yield broker
+
+
+def secured(port: int, ca_file: Path, host: str = "localhost", **more: object) -> Broker:
+    return broker_from(MqttSettings(host=host, port=port, tls=True, ca_file=ca_file, **more))  # type: ignore[arg-type]
+
+
+def reason_of(broker: Broker) -> str:
+    """Why there is no connection."""
+    connection = Connection(broker, "camera", "5", WILL)
+    try:
+        connection.open()
+        return end_of(connection)
+    except ConnectionEnded as end:
+        return str(end)
+    finally:
+        connection.close()
+
+
+def test_with_tls_messages_go_and_come(tls_broker: Mosquitto, certificates: Certificates) -> None:
+    trust = ssl.create_default_context(cafile=certificates.authority)
+    trust.check_hostname = False
+    with subscribed(tls_broker.port, "test", trust) as other:
+        broker = secured(tls_broker.port, certificates.authority)
+        connection = Connection(broker, "camera", "5", WILL)
+        connection.open()
+        assert next(happenings(connection, Accepted))
+        connection.subscribe(["test/set/a"])
+        for _ in range(50):
+            connection.publish(Message("test/faces", b"x" * 20_000))
+            connection.turn(0.01)
+        other.wait_until(lambda: len(other.on("faces")) == 50)
+        other.publish("set/a", b"y" * 50_000)
+        received = next(happenings(connection, Received))
+        assert isinstance(received, Received)
+        assert len(received.payload) == 50_000
+        connection.close()
+
+
+# paho leaves the socket of a failed handshake to the collector.
+FAILED_HANDSHAKE = pytest.mark.filterwarnings("ignore:.*SSLSocket")
+
+
+def test_messages_that_come_encrypted_in_one_piece_are_all_read_at_once(
+    certificates: Certificates,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server)
+    message = b"\x30\x07\x00\x03a/b\x00!"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+
+        def answer() -> ssl.SSLSocket:
+            peer = context.wrap_socket(server.accept()[0], server_side=True)
+            peer.recv(1000)
+            peer.sendall(CONNACK + 5 * message)
+            return peer
+
+        answering = in_thread("broker", answer)
+        broker = secured(server.getsockname()[1], certificates.authority)
+        connection = Connection(broker, "camera", "5", WILL)
+        connection.open()
+        with answering.result(PATIENCE):
+            began = time.monotonic()
+            received = happenings(connection, Received, wait=1.0)
+            assert [next(received) for _ in range(5)] == 5 * [Received("a/b", b"!", retained=False)]
+            assert time.monotonic() - began < 1
+        connection.close()
+
+
+@FAILED_HANDSHAKE
+def test_unknown_authority_is_refused_with_its_reason(
+    tls_broker: Mosquitto, tmp_path: Path
+) -> None:
+    other = Certificates(tmp_path / "others")
+    reason = reason_of(secured(tls_broker.port, other.authority))
+    assert reason.startswith("certificate refused: ")
+    assert "issuer" in reason or "self-signed" in reason
+
+
+@FAILED_HANDSHAKE
+def test_certificate_of_another_host_is_refused_with_its_reason(
+    tls_broker: Mosquitto, certificates: Certificates
+) -> None:
+    reason = reason_of(secured(tls_broker.port, certificates.authority, "127.0.0.1"))
+    assert reason.startswith("certificate refused: ")
+    assert "127.0.0.1" in reason
+
+
+@FAILED_HANDSHAKE
+def test_broker_without_tls_is_no_connection(broker: Mosquitto, certificates: Certificates) -> None:
+    assert reason_of(secured(broker.port, certificates.authority))
+
+
+def test_own_certificate_opens_a_broker_that_asks_for_one(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    lines = certificates.lines("require_certificate true")
+    with Mosquitto(tmp_path, lines=lines) as broker:
+        without = secured(broker.port, certificates.authority)
+        assert "socket" in reason_of(without)
+        for more in (
+            {"certificate_file": certificates.client},
+            {"certificate_file": certificates.client, "key_file": certificates.client_key},
+        ):
+            known = secured(broker.port, certificates.authority, **more)
+            connection = Connection(known, "camera", "5", WILL)
+            connection.open()
+            assert next(happenings(connection, Accepted))
+            connection.close()
+
+
+def test_name_that_cannot_be_one_is_no_connection() -> None:
+    for host in ("a..b", "no-such-host.invalid", "x" * 300):
+        assert reason_of(Broker(host, 1883))
+
+
+def test_refusal_of_a_login_is_its_reason(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, passwords={"me": "right"}) as broker:
+        reason = reason_of(Broker("127.0.0.1", broker.port, "me", "wrong"))
+        assert reason == "connection refused: Not authorized"
+
+
+def test_broker_that_hangs_up_without_a_word_is_told_with_a_hint() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        with connection_to(server.getsockname()[1]) as connection:
+            peer, _ = server.accept()
+            peer.recv(1000)
+            peer.close()
+            reason = end_of(connection)
+    assert "without an answer" in reason
+    assert "mqtt.protocol" in reason
+
+
+def test_broker_that_knows_neither_version_is_no_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        with connection_to(server.getsockname()[1], "3.1.1") as connection:
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(CONNACK_WRONG_VERSION)
+                assert end_of(connection) == "Protocol error"
+            server.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                server.accept()
+
+
+@pytest.fixture
+def old_broker(broker: Mosquitto) -> Iterator[OldBroker]:
+    with OldBroker(broker.port) as old:
+        yield old
+
+
+@pytest.mark.usefixtures("attempts")
+def test_broker_that_knows_only_the_old_version_is_spoken_to_in_it(
+    make_publisher: MakePublisher, broker: Mosquitto, old_broker: OldBroker, topic: str, told: Told
+) -> None:
+    publisher = make_publisher(old_broker.port)
+    with subscribed(broker.port, topic) as subscriber:
+        with serving(publisher):
+            assert told.wait_for(CONNECTED)["mqtt"] == "3.1.1"
+            publisher(result(0.0, {}))
+            old_broker.drop_all()
+            assert told.wait_for(CONNECTED, 2)["mqtt"] == "3.1.1"
+        subscriber.wait_until(lambda: b"offline" in subscriber.payloads("availability"))
+    assert old_broker.refused == 1, "the version is not remembered"
+    assert [words for words in told.warnings() if LOST not in words] == []
+
+
+@pytest.mark.usefixtures("attempts")
+def test_version_that_was_asked_for_is_not_given_up(
+    make_publisher: MakePublisher, old_broker: OldBroker, attempts: Attempts, told: Told
+) -> None:
+    broker = Broker("127.0.0.1", old_broker.port, protocol="5")
+    with serving(make_publisher(0, broker=broker)):
         attempts.wait_for(3)
-        broker.start()
-        back = told.wait_for(logging.INFO, count=2)
-        with subscribed(broker.port, topic) as subscriber:
-            subscriber.wait_for("availability", b"online")
-            publisher(after)
-            subscriber.wait_until(lambda: frames(subscriber) == [4])
-    assert len(told.at(logging.WARNING)) == 1
-    assert loss["broker"] == back["broker"] == f"127.0.0.1:{broker.port}"
-    assert back["dropped"] == 3
-    assert isinstance(back["away_seconds"], float)
+    assert "Unsupported protocol version" in str(told.of(LOST)[0]["reason"])
+    assert told.of(CONNECTED) == []
 
 
-def test_second_loss_is_told_anew(broker: Mosquitto, topic: str, told: Told) -> None:
-    with serving(publisher_to(broker.port, topic)):
-        for count in (1, 2):
-            told.wait_for(logging.INFO, count)
-            broker.stop()
-            told.wait_for(logging.WARNING, count)
-            broker.start()
-        told.wait_for(logging.INFO, 3)
-    assert len(told.at(logging.WARNING)) == 2
-
-
-@pytest.fixture
-def strict_broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A broker that only lets in who has the password."""
-    strict = Mosquitto(tmp_path, passwords={"me": "right"})
-    strict.start()
-    yield strict
-    strict.stop()
-
-
-@pytest.mark.parametrize("login", [("me", "wrong"), ("other", "right"), ANYONE])
-def test_refused_login_is_no_connection_and_is_told_once(
-    strict_broker: Mosquitto,
-    topic: str,
-    told: Told,
-    attempts: Attempts,
-    login: tuple[str | None, str | None],
+@pytest.mark.usefixtures("attempts")
+def test_twin_with_the_same_id_is_told_and_left_alone(
+    make_publisher: MakePublisher, broker: Mosquitto, tmp_path: Path, told: Told
 ) -> None:
-    publisher = publisher_to(strict_broker.port, topic, login=login)
-    with serving(publisher):
-        attempts.wait_for(4)
-        publisher(results(1)[0])
-        assert publisher.dropped == 1
-    (refusal,) = told.records
-    assert refusal.levelno == logging.WARNING
-    assert "refused" in vars(refusal)["reason"]
-    assert "uthori" in vars(refusal)["reason"]
+    with outbox_in(tmp_path / "other") as outbox:
+        first, second = make_publisher(broker.port), make_publisher(broker.port, outbox=outbox)
+        with serving(first), serving(second):
+            told.wait_for(LOST, 2 * SUSPICIOUS)
+            eventually(
+                lambda: sum("camera" in str(record["reason"]) for record in told.of(LOST)) == 2
+            )
+            count = len(told.records)
+            time.sleep(1)
+            assert len(told.records) == count, "they fill the log"
 
 
-def test_right_login_is_let_in(strict_broker: Mosquitto, topic: str, told: Told) -> None:
-    with serving(publisher_to(strict_broker.port, topic, login=("me", "right"))):
-        told.wait_for(logging.INFO)
-    assert told.at(logging.WARNING) == []
-
-
-class LazyBroker:
-    """Takes connections, welcomes them when it is told to, and reads nothing more."""
-
-    def __init__(self) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.port = int(self._server.getsockname()[1])
-
-    def accept(self) -> socket.socket:
-        self._server.settimeout(PATIENCE)
-        connection, _ = self._server.accept()
-        assert connection.recv(1) == b"\x10", "no CONNECT"
-        return connection
-
-    def welcome(self, connection: socket.socket) -> None:
-        connection.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK: success
-
-    def close(self) -> None:
-        self._server.close()
-
-
-@pytest.fixture
-def lazy_broker() -> Iterator[LazyBroker]:
-    server = LazyBroker()
-    yield server
-    server.close()
-
-
-def large(one: FrameResult) -> FrameResult:
-    """The same with so many faces that few such messages fill a socket's buffers."""
-    return dataclasses.replace(one, faces=one.faces * 1000)
-
-
-def fill(publisher: MqttPublisher, made: Iterator[FrameResult]) -> None:
-    """Publish until there is no more room."""
-    for one in itertools.islice(made, 10 * MOST_UNSENT):
-        publisher(large(one))
-        if publisher.dropped:
-            return
-    pytest.fail("the queue knows no bound")
-
-
-def test_broker_that_does_not_read_gets_no_more_than_a_bounded_queue(
-    lazy_broker: LazyBroker, topic: str, told: Told
+def test_broker_that_tells_of_a_twin_is_left_to_it(
+    make_publisher: MakePublisher, told: Told, attempts: Attempts
 ) -> None:
-    publisher = publisher_to(lazy_broker.port, topic)
-    with serving(publisher) as thread, lazy_broker.accept() as connection:
-        lazy_broker.welcome(connection)
-        told.wait_for(logging.INFO)
-        fill(publisher, iter(results(200)))
-        stopped = time.monotonic()
-        publisher.stop()
-        thread.join(PATIENCE)
-        assert time.monotonic() - stopped < STOP_LIMIT
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        with serving(make_publisher(server.getsockname()[1])):
+            peer, _ = server.accept()
+            with peer:
+                peer.sendall(CONNACK + SESSION_TAKEN_OVER)
+                reason = str(told.wait_for(LOST)["reason"])
+            server.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                server.accept()
+    assert reason == "Session taken over; does another client have the id camera?"
 
 
-def test_what_was_under_way_when_the_connection_broke_is_dropped_and_counted(
-    lazy_broker: LazyBroker, topic: str, told: Told
+def test_name_that_is_long_looked_up_holds_up_neither_the_outbox_nor_the_end(
+    make_publisher: MakePublisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publisher = publisher_to(lazy_broker.port, topic)
-    made = iter(results(400))
-    with serving(publisher):
-        with lazy_broker.accept() as connection:
-            lazy_broker.welcome(connection)
-            told.wait_for(logging.INFO)
-            fill(publisher, made)
-        told.wait_for(logging.WARNING)
-        assert publisher.dropped == 1
-        with lazy_broker.accept() as connection:
-            publisher(next(made))
-            lost = publisher.dropped
-            assert 2 < lost <= 2 + MOST_UNSENT
-            lazy_broker.welcome(connection)
-            told.wait_for(logging.INFO, count=2)
-            publisher(next(made))
-            assert publisher.dropped == lost
+    released, asked = threading.Event(), threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        asked.set()
+        released.wait(PATIENCE)
+        return []
+
+    with outbox_in(tmp_path / "state") as outbox:
+        tended = threading.Event()
+        monkeypatch.setattr(outbox, "tend", tended.set)
+        publisher = make_publisher(0, broker=Broker("slow.example", 1883), outbox=outbox)
+        monkeypatch.setattr("socket.getaddrinfo", hang)
+        with serving(publisher) as thread:
+            assert asked.wait(PATIENCE)
+            tended.clear()
+            assert tended.wait(PATIENCE)
+            stopped = time.monotonic()
+            publisher.stop()
+            thread.join(PATIENCE)
+            assert time.monotonic() - stopped < 1
+        released.set()
 
 
-def test_result_that_meets_the_very_moment_of_a_loss_ends_nothing(topic: str) -> None:
-    publisher = publisher_to(free_port(), topic)
-    publisher._connected.set()  # as it still seems to be while the socket is closed already
-    for one in results(3):
-        publisher(one)
-
-
-def start_feeding(publisher: MqttPublisher, made: list[FrameResult]) -> threading.Thread:
-    def feed() -> None:
-        for one in made:
-            publisher(one)
-
-    thread = threading.Thread(target=feed, daemon=True)
-    thread.start()
-    return thread
-
-
-def test_patient_publisher_waits_for_the_broker_and_publishes_all_that_is_due(
-    tmp_path: Path, topic: str, told: Told, attempts: Attempts
-) -> None:
-    broker = Mosquitto(tmp_path)
-    publisher = publisher_to(broker.port, topic, patient=True)
-    with serving(publisher):
-        feeding = start_feeding(publisher, results(3 * MOST_UNSENT))
-        told.wait_for(logging.WARNING)
-        attempts.allowed.clear()
-        broker.start()
-        with subscribed(broker.port, topic) as subscriber:
-            assert feeding.is_alive()
-            attempts.allowed.set()
-            subscriber.wait_until(lambda: len(subscriber.on("faces")) == 3 * MOST_UNSENT)
-            assert frames(subscriber) == list(range(3 * MOST_UNSENT))
-        feeding.join(PATIENCE)
-    broker.stop()
-    assert publisher.dropped == 0
-
-
-def test_patient_publisher_gives_up_when_it_is_stopped(topic: str, told: Told) -> None:
-    publisher = publisher_to(free_port(), topic, patient=True)
-    with serving(publisher):
-        feeding = start_feeding(publisher, results(2))
-        told.wait_for(logging.WARNING)
-    feeding.join(STOP_LIMIT)
-    assert not feeding.is_alive()
-    assert publisher.dropped == 2
-
-
-def test_results_before_the_first_connection_are_dropped_when_live(topic: str) -> None:
-    publisher = publisher_to(free_port(), topic)
-    for one in results(5):
-        publisher(one)
-    assert publisher.dropped == 5
-
-
-def test_stopping_without_a_broker_is_soon_done(topic: str, told: Told) -> None:
-    with serving(publisher_to(free_port(), topic)) as thread:
-        told.wait_for(logging.WARNING)
-    assert not thread.is_alive()
-    assert told.at(logging.INFO) == []
+def test_broker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        broker = Broker("127.0.0.1", silent.getsockname()[1], keepalive=1)
+        began = time.monotonic()
+        assert reason_of(broker)
+        assert time.monotonic() - began < PATIENCE

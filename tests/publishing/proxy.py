@@ -1,0 +1,99 @@
+"""What stands between a client and a real broker, to make the way bad."""
+
+import contextlib
+import selectors
+import socket
+import threading
+from typing import Self
+
+from running import PATIENCE
+
+CONNECT, CONNACK_WRONG_VERSION = 0x10, b"\x20\x02\x00\x01"
+
+
+class Proxy:
+    """Passes on what clients and a broker on this machine say; it can stall, and cut off."""
+
+    def __init__(self, broker_port: int) -> None:
+        self.flowing = threading.Event()
+        self.flowing.set()
+        self._broker_port = broker_port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(0.05)
+        self.port = int(self._server.getsockname()[1])
+        self._stopping = threading.Event()
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self.flowing.set()
+        self.drop_all()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        self._server.close()
+
+    def drop_all(self) -> None:
+        """Cut all connections off."""
+        for end in self._open:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        while not self._stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                client, _ = self._server.accept()
+                self._open.append(client)
+                self._threads.append(threading.Thread(target=self._serve, args=(client,)))
+                self._threads[-1].start()
+
+    def _serve(self, client: socket.socket) -> None:
+        client.settimeout(PATIENCE)
+        with client, contextlib.suppress(OSError):
+            first = self._admitted(client)
+            if first is None:
+                return
+            with socket.create_connection(("127.0.0.1", self._broker_port)) as broker:
+                self._open.append(broker)
+                broker.sendall(first)
+                self._pass_on(client, broker)
+
+    def _admitted(self, _client: socket.socket) -> bytes | None:
+        """What was read from the client, or None if it is sent away."""
+        return b""
+
+    def _pass_on(self, client: socket.socket, broker: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(client, selectors.EVENT_READ, broker)
+            selector.register(broker, selectors.EVENT_READ, client)
+            while not self._stopping.is_set():
+                for key, _ in selector.select(0.05):
+                    if not self.flowing.wait(0.05):
+                        continue
+                    assert isinstance(key.fileobj, socket.socket)
+                    data = key.fileobj.recv(65536)
+                    if not data:
+                        return
+                    key.data.sendall(data)
+
+
+class OldBroker(Proxy):
+    """A broker that knows MQTT 3.1.1 only, and answers others as its specification says."""
+
+    def __init__(self, broker_port: int) -> None:
+        super().__init__(broker_port)
+        self.refused = 0
+
+    def _admitted(self, client: socket.socket) -> bytes | None:
+        packet = client.recv(65536)
+        assert packet[0] == CONNECT
+        version = packet[packet.index(b"MQTT") + 4]
+        if version == 4:
+            return packet
+        self.refused += 1
+        client.sendall(CONNACK_WRONG_VERSION)
+        return None
