@@ -7,7 +7,6 @@ comes, and says at the end what went through.
 import faulthandler
 import hashlib
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,18 +19,19 @@ import cv2
 from edge_daemon.capture import source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.config import MqttSettings, Settings
+from edge_daemon.config import Settings
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.errors import OutputClosed, SettingsError
+from edge_daemon.errors import OutputClosed
 from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
-from edge_daemon.publishing.jsonl import JsonLines
-from edge_daemon.publishing.mqtt import Broker, MqttPublisher
+from edge_daemon.publishing.broker import broker_from
+from edge_daemon.publishing.jsonl import JsonLines, discard
+from edge_daemon.publishing.mqtt import MqttPublisher
 from edge_daemon.redaction import without_password
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
@@ -57,9 +57,7 @@ def run(settings: Settings) -> None:
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
-        # What is still buffered has nowhere to go, and must not fail once more at exit.
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        discard(sys.stdout.buffer)
     finally:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 
@@ -122,7 +120,7 @@ def _publisher(settings: Settings, *, live: bool, clock: Clock) -> tuple[Step, l
     if settings.sink == "jsonl":
         return JsonLines(sys.stdout.buffer, clock), []
     publisher = MqttPublisher(
-        _broker(settings.mqtt),
+        broker_from(settings.mqtt),
         f"{settings.mqtt.base_topic}/{settings.device_id}",
         client_id(settings.device_id),
         settings.mqtt.rate,
@@ -130,25 +128,6 @@ def _publisher(settings: Settings, *, live: bool, clock: Clock) -> tuple[Step, l
         clock=clock,
     )
     return publisher, [publisher]
-
-
-def _broker(settings: MqttSettings) -> Broker:
-    return Broker(
-        settings.host,
-        settings.port,
-        settings.username,
-        _password(settings.password_file),
-        settings.keepalive,
-    )
-
-
-def _password(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        return file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"mqtt.password_file: {file}: cannot be read: {error}") from error
 
 
 def client_id(device_id: str) -> str:

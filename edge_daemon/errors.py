@@ -7,6 +7,7 @@
     ├── DetectorError      exit 1: a face detector cannot be built or fetched
     ├── BundleError        exit 1: the model bundle is refused
     ├── PipelineError      exit 1: a stage died or got stuck
+    ├── WatchError         exit 1: there is no broker, or no terminal, to watch with
     └── OutputClosed       exit 0: whoever read the results has gone
 
 Each message is one line that names the thing, the cause and, where there is one, the mend.
@@ -49,6 +50,10 @@ class BundleError(EdgeDaemonError):
 
 class PipelineError(EdgeDaemonError):
     """Raised when a stage of the pipeline died or got stuck."""
+
+
+class WatchError(EdgeDaemonError):
+    """Raised when `watch` cannot reach the broker, or cannot draw its table."""
 
 
 class OutputClosed(EdgeDaemonError):

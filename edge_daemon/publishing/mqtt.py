@@ -8,7 +8,6 @@ kept while the broker is away: it is dropped and counted.
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
 from paho.mqtt import client as paho
@@ -17,6 +16,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_daemon.backoff import backoff_delays
 from edge_daemon.clock import Clock
+from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.messages import faces_payload
 from edge_daemon.records import FrameResult
 
@@ -36,18 +36,6 @@ MOST_UNSENT: Final = 16
 
 ONLINE: Final = b"online"
 OFFLINE: Final = b"offline"
-
-
-@dataclass(frozen=True)
-class Broker:
-    """Where to connect and as whom."""
-
-    host: str
-    port: int
-    username: str | None
-    password: str | None
-    keepalive: int
-    """Seconds."""
 
 
 class MqttPublisher:
@@ -205,17 +193,13 @@ class MqttPublisher:
             self._away_since = self._clock.monotonic()
             logger.warning(
                 "no connection to the broker, trying again",
-                extra={"broker": self._address, "reason": reason},
+                extra={"broker": self._broker.address, "reason": reason},
             )
 
     def _tell_connected(self) -> None:
-        fields: dict[str, object] = {"broker": self._address}
+        fields: dict[str, object] = {"broker": self._broker.address}
         if self._away_since is not None:
             fields["away_seconds"] = round(self._clock.monotonic() - self._away_since, 1)
             fields["dropped"] = self.dropped
             self._away_since = None
         logger.info("connected to the broker", extra=fields)
-
-    @property
-    def _address(self) -> str:
-        return f"{self._broker.host}:{self._broker.port}"
