@@ -6,8 +6,8 @@
     │   └── SourceLost     a live source went away and may come back
     ├── DetectorError      exit 1: a face detector cannot be built or fetched
     ├── BundleError        exit 1: the model bundle is refused
+    ├── BrokerError        exit 1: the broker cannot be reached, or refuses
     ├── PipelineError      exit 1: a stage died or got stuck
-    ├── WatchError         exit 1: there is no broker, or no terminal, to watch with
     └── OutputClosed       exit 0: whoever read the results has gone
 
 Each message is one line that names the thing, the cause and, where there is one, the mend.
@@ -48,12 +48,12 @@ class BundleError(EdgeDaemonError):
     """Raised when a model bundle is missing, damaged, or not of the form this version reads."""
 
 
+class BrokerError(EdgeDaemonError):
+    """Raised when a command needs the broker now, and it cannot be reached or refuses."""
+
+
 class PipelineError(EdgeDaemonError):
     """Raised when a stage of the pipeline died or got stuck."""
-
-
-class WatchError(EdgeDaemonError):
-    """Raised when `watch` cannot reach the broker, or cannot draw its table."""
 
 
 class OutputClosed(EdgeDaemonError):

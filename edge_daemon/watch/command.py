@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.config import Settings
-from edge_daemon.errors import OutputClosed, SettingsError, WatchError
+from edge_daemon.errors import OutputClosed, SettingsError
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.jsonl import discard, write_line
 from edge_daemon.watch.consumer import DEVICE_ID, Accepted, Consumer, filters
@@ -34,8 +34,8 @@ def run(settings: Settings, devices: Sequence[str], *, as_json: bool) -> None:
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM came.
-        SettingsError: a name is none that a device can have.
-        WatchError: the broker cannot be reached or refuses, or there is no way to draw a table.
+        SettingsError: a name is none that a device can have, or there is no way to draw a table.
+        BrokerError: the broker cannot be reached, or refuses.
     """
     for name in devices:
         if not DEVICE_ID.fullmatch(name):
@@ -98,7 +98,7 @@ def _say(line: str) -> None:
 
 def _show_table(settings: Settings, devices: Sequence[str], clock: Clock) -> None:
     if importlib.util.find_spec("rich") is None:
-        raise WatchError(
+        raise SettingsError(
             "watch: the table needs rich: pip install 'edge-daemon[watch]'; --json does without"
         )
     from edge_daemon.watch.table import Notice, View, full_screen

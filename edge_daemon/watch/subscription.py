@@ -19,7 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_daemon.backoff import backoff_delays
 from edge_daemon.clock import Clock
-from edge_daemon.errors import WatchError
+from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.topics import Message
 
@@ -67,7 +67,7 @@ class Subscription:
         """Connect and subscribe.
 
         Raises:
-            WatchError: the broker cannot be reached, or refuses.
+            BrokerError: the broker cannot be reached, or refuses.
         """
         deadline = self._clock.monotonic() + 2 * CONNECT_TIMEOUT
         while not self._subscribed and self.problem is None:
@@ -75,7 +75,7 @@ class Subscription:
             if self._clock.monotonic() > deadline:
                 self.problem = "no answer"
         if self.problem is not None:
-            raise WatchError(
+            raise BrokerError(
                 f"broker {self._broker.address}: {self.problem}; mqtt.host and mqtt.port say where "
                 "it is, mqtt.username and mqtt.password_file as whom to log in"
             )

@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from edge_daemon.errors import WatchError
+from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.messages import FaceMessage, HealthMessage, SourceState
 from edge_daemon.records import EventKind
 from edge_daemon.watch.consumer import Availability, Device, DeviceEvent
@@ -141,11 +141,13 @@ def full_screen() -> Iterator[Callable[[View], None]]:
     """Take the terminal over; the function given shows one view after another.
 
     Raises:
-        WatchError: standard output is no terminal.
+        SettingsError: standard output is no terminal.
     """
     console = Console()
     if not console.is_terminal or console.is_dumb_terminal:
-        raise WatchError("watch: standard output is no terminal for a table; --json prints lines")
+        raise SettingsError(
+            "watch: standard output is no terminal for a table; --json prints lines"
+        )
     # Refreshing by itself, rich would start a thread.
     with Live(console=console, screen=True, auto_refresh=False) as live:
         yield lambda view: live.update(view, refresh=True)

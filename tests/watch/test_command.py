@@ -185,10 +185,10 @@ def test_no_terminal_and_no_rich_are_one_line_each(
 ) -> None:
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     words = [str(word) for word in watch_words(broker.port)]
-    assert cli.main(words) == 1
+    assert cli.main(words) == 2
     assert "--json" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "rich", None)
-    assert cli.main(words) == 1
+    assert cli.main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "pip install 'edge-daemon[watch]'" in line
 

@@ -11,7 +11,7 @@ from running import PATIENCE
 from watch.test_command import publish
 
 from edge_daemon.clock import SystemClock
-from edge_daemon.errors import WatchError
+from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.topics import Message
 from edge_daemon.watch import subscription as subscription_module
@@ -125,6 +125,6 @@ def test_broker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         port = silent.getsockname()[1]
         with (
             closing(subscription_to(port)) as subscription,
-            pytest.raises(WatchError, match=f"127.0.0.1:{port}: no answer"),
+            pytest.raises(BrokerError, match=f"127.0.0.1:{port}: no answer"),
         ):
             subscription.open()

@@ -8,7 +8,7 @@ from payloads import BASE, NOON, event, faces, health, message, scored, unscored
 from rich.console import Console
 from rich.screen import Screen
 
-from edge_daemon.errors import WatchError
+from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.messages import SourceState
 from edge_daemon.records import EventKind
 from edge_daemon.watch.consumer import Consumer
@@ -163,6 +163,6 @@ def test_wide_terminal_shows_more(fleet: Consumer, draw: Draw) -> None:
 
 
 def test_without_a_terminal_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(WatchError, match="--json"), full_screen():
+    with pytest.raises(SettingsError, match="--json"), full_screen():
         pass
     assert capsys.readouterr().out == ""
