@@ -92,7 +92,9 @@ class Subscription:
         """End the connection and the session."""
         self._client.on_disconnect = None
         if self._client.is_connected():
-            self._client.disconnect(properties=_expiry(self._client, PacketTypes.DISCONNECT, 0))
+            is_5 = self._client.protocol == paho.MQTTv5
+            ending = _expiry(PacketTypes.DISCONNECT, 0) if is_5 else None
+            self._client.disconnect(properties=ending)
             self._client.loop(FAREWELL_TIMEOUT)
 
     def _advance(self, seconds: float) -> None:
@@ -120,12 +122,13 @@ class Subscription:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
-        client.connect_async(
-            self._broker.host,
-            self._broker.port,
-            self._broker.keepalive,
-            properties=_expiry(client, PacketTypes.CONNECT, SESSION_EXPIRY),
-        )
+        where = (self._broker.host, self._broker.port, self._broker.keepalive)
+        if protocol == paho.MQTTv5:
+            # No session has this id yet, but mosquitto forgets one that began with a clean start.
+            session = _expiry(PacketTypes.CONNECT, SESSION_EXPIRY)
+            client.connect_async(*where, clean_start=False, properties=session)
+        else:
+            client.connect_async(*where)
         return client
 
     def _on_connect(
@@ -189,10 +192,8 @@ class Subscription:
             self._tell(f"broker {self._broker.address}: {reason}, trying again")
 
 
-def _expiry(client: paho.Client, packet: int, seconds: int) -> Properties | None:
-    """How long the session outlives the connection; a matter of MQTT 5 alone."""
-    if client.protocol != paho.MQTTv5:
-        return None
+def _expiry(packet: int, seconds: int) -> Properties:
+    """How long the session outlives the connection."""
     properties = Properties(packet)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = seconds
     return properties

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from load.fleet import LoadedBroker
 from paho.mqtt import client as paho
 from publishing.broker import Mosquitto
 from running import PATIENCE
@@ -117,6 +118,20 @@ def test_blink_of_the_network_loses_no_event(
     lost, back = told
     assert "trying again" in lost
     assert "back after" in back
+
+
+def test_restart_of_a_broker_with_a_memory_loses_no_event(tmp_path: Path) -> None:
+    broker = LoadedBroker(tmp_path)
+    broker.start()
+    try:
+        with closing(subscription_to(broker.port)) as subscription:
+            subscription.open()
+            broker.stop()
+            broker.start()
+            publish(broker.port, "base/event", b"1", b"2", b"3")
+            assert [message.payload for message in received(subscription, 3)] == [b"1", b"2", b"3"]
+    finally:
+        broker.stop()
 
 
 def test_broker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
