@@ -2,13 +2,12 @@
 
 import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+import trustme
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -67,17 +66,13 @@ def _replaced(text: str, places: Mapping[str, str]) -> str:
 
 def make_certificates(folder: Path) -> None:
     """An authority of the tests' own, and a server's certificate from it, for 127.0.0.1."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl")
-    folder.mkdir(exist_ok=True)
-    new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    for command in (
-        f"req -x509 {new_key} -keyout ca.key -out ca.crt -subj /CN=authority -days 2",
-        f"req {new_key} -keyout server.key -out server.csr -subj /CN=127.0.0.1",
-        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -out server.crt -days 2 -extfile names",
-    ):
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    folder.mkdir()
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.crt")
+    server = authority.issue_cert("127.0.0.1")
+    server.private_key_pem.write_to_path(folder / "server.key")
+    for part in server.cert_chain_pems:
+        part.write_to_path(folder / "server.crt", append=True)
 
 
 class Member:
