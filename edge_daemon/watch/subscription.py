@@ -110,8 +110,8 @@ class Subscription:
     def _connect(self) -> None:
         try:
             self._client.reconnect()
-        except OSError as error:
-            self._note_loss(error.strerror or str(error))
+        except (OSError, ValueError) as error:  # ValueError: no host can have this name
+            self._note_loss(getattr(error, "strerror", None) or str(error))
 
     def _make_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
         client = paho.Client(CallbackAPIVersion.VERSION2, self._client_id, protocol=protocol)

@@ -162,6 +162,13 @@ def test_absent_broker_is_one_line_and_exit_code_1(program: Program) -> None:
     assert f"127.0.0.1:{port}: Connection refused; mqtt.host" in line
 
 
+def test_name_that_no_host_can_have_is_one_line_and_exit_code_1(program: Program) -> None:
+    done = program("watch", "--json", "--host", "a..b")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edge-daemon: broker a..b:1883: ")
+
+
 def test_refused_login_is_one_line_and_exit_code_1(program: Program, tmp_path: Path) -> None:
     strict = Mosquitto(tmp_path, passwords={"me": "right"})
     strict.start()
