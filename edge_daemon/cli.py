@@ -18,7 +18,7 @@ from edge_daemon.config import KeyPath, Settings, load_settings
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 
 PROGRAM: Final = "edge-daemon"
-COMMANDS: Final = ("run", "models", "config")
+COMMANDS: Final = ("run", "watch", "models", "config")
 
 CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
 
@@ -30,6 +30,8 @@ FLAGS: Final[dict[str, KeyPath]] = {
     "bundle": ("inference", "bundle"),
     "threads": ("inference", "threads"),
     "log_level": ("log_level",),
+    "host": ("mqtt", "host"),
+    "port": ("mqtt", "port"),
 }
 """Flags that have a name of their own, and the settings they set."""
 
@@ -89,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     common = _common_options()
     run = commands.add_parser("run", parents=[common], help="run the pipeline (the default)")
     run.set_defaults(command=_run)
+    watch = commands.add_parser(
+        "watch", parents=[_settings_options()], help="show what devices publish, as a live table"
+    )
+    watch.add_argument("devices", nargs="*", metavar="DEVICE", help="only these; else all")
+    watch.add_argument("--host", help="the broker's name or address (mqtt.host)")
+    watch.add_argument("--port", help="its port (mqtt.port)")
+    watch.add_argument("--json", action="store_true", help="print messages as lines of JSON")
+    watch.set_defaults(command=_watch)
     config = commands.add_parser(
         "config", parents=[common], help="print the settings in force, or an example file"
     )
@@ -105,8 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _common_options() -> _Parser:
-    common = _Parser(add_help=False)
-    common.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
+    common = _Parser(add_help=False, parents=[_settings_options()])
     common.add_argument("--source", metavar="SPEC", help="camera, stream, video, picture or folder")
     common.add_argument("--sink", metavar="mqtt|jsonl", help="where results go")
     common.add_argument("--detector", metavar="auto|haar|yunet", help="what finds faces")
@@ -114,15 +123,22 @@ def _common_options() -> _Parser:
     common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
     common.add_argument("--threads", metavar="N", help="threads of the models and the detector")
     common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
-    common.add_argument(
+    return common
+
+
+def _settings_options() -> _Parser:
+    """Where settings come from: for commands that run no pipeline."""
+    options = _Parser(add_help=False)
+    options.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
+    options.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="any setting, such as mqtt.host=broker.local",
     )
-    common.add_argument("--debug", action="store_true", help="show tracebacks")
-    return common
+    options.add_argument("--debug", action="store_true", help="show tracebacks")
+    return options
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -151,6 +167,15 @@ def _run(options: argparse.Namespace) -> int:
 
     logs.configure_logging(settings.log_level)
     daemon.run(settings)
+    return 0
+
+
+def _watch(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    _quieten_libraries()
+    from edge_daemon.watch import command
+
+    command.run(settings, options.devices, as_json=options.json)
     return 0
 
 

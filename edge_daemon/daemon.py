@@ -7,7 +7,6 @@ comes, and says at the end what went through.
 import faulthandler
 import hashlib
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.jsonl import JsonLines
+from edge_daemon.publishing.jsonl import JsonLines, discard
 from edge_daemon.publishing.outbox import Outbox, OutboxLimits
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import StateKeeper
@@ -65,9 +64,7 @@ def _run(pipeline: Pipeline, settings: Settings) -> None:
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
-        # What is still buffered has nowhere to go, and must not fail once more at exit.
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        discard(sys.stdout.buffer)
     finally:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 

@@ -59,7 +59,7 @@ def test_help_shows_the_flags_and_exits_with_0(program: Program, command: list[s
     assert ("--set KEY=VALUE" if command else "config") in done.stdout
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["config"], ["models"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["watch"], ["config"], ["models"]])
 def test_unknown_flag_is_refused_by_name(refused: Refused, command: list[str]) -> None:
     (line,) = refused(*command, "--nonsense")
     assert "--nonsense" in line

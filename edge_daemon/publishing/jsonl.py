@@ -1,5 +1,7 @@
 """Results as lines of JSON on a stream: one a frame."""
 
+import os
+from pathlib import Path
 from typing import BinaryIO
 
 from edge_daemon.clock import Clock
@@ -16,8 +18,23 @@ class JsonLines:
         self._clock = clock
 
     def __call__(self, result: FrameResult) -> None:
-        try:
-            self._stream.write(faces_payload(result, self._clock) + b"\n")
-            self._stream.flush()
-        except BrokenPipeError as error:
-            raise OutputClosed("the reader of the output has gone") from error
+        write_line(self._stream, faces_payload(result, self._clock))
+
+
+def write_line(stream: BinaryIO, line: bytes) -> None:
+    """Write a line at once.
+
+    Raises:
+        OutputClosed: nobody reads the stream any more.
+    """
+    try:
+        stream.write(line + b"\n")
+        stream.flush()
+    except BrokenPipeError as error:
+        raise OutputClosed("the reader of the output has gone") from error
+
+
+def discard(stream: BinaryIO) -> None:
+    """Let what is still buffered go nowhere, so that it does not fail once more at exit."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

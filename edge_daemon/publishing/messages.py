@@ -78,8 +78,8 @@ class FaceEvent(_Message):
     """Something that happened to one face."""
 
     event_id: UUID = Field(description="Unique; a message that comes twice has the same.")
-    kind: EventKind
-    track_id: int
+    kind: EventKind = Field(description="What happened.")
+    track_id: int = Field(description="The face's, as in the topic `faces`.")
     time: Timestamp = Field(description="When it was seen; for a face that left, last seen.")
     emotion: EmotionName | None = Field(description="From now on; of a face that left, its last.")
     previous: EmotionName | None = Field(description="The emotion before a change.")
@@ -107,9 +107,9 @@ class FacesMessage(_Message):
     time: Timestamp = Field(description="When the frame was captured, in UTC.")
     latency_ms: float = Field(description="From capture to this message.")
     frame: int = Field(description="The frame's number; dropped frames leave gaps.")
-    width: int
-    height: int
-    faces: tuple[FaceMessage, ...]
+    width: int = Field(description="The picture's, in pixels.")
+    height: int = Field(description="The picture's, in pixels.")
+    faces: tuple[FaceMessage, ...] = Field(description="Those in sight, scored or not.")
     events: tuple[FaceEvent, ...] = Field(
         description="The same as on the topic `event`; know them by `event_id`."
     )
@@ -132,8 +132,8 @@ class StateMessage(_Message):
 class LatencyMessage(_Message):
     """Milliseconds from capture to publishing, over the last minute."""
 
-    p50: float
-    p95: float
+    p50: float = Field(description="Half of the frames were no later.")
+    p95: float = Field(description="95 % of the frames were no later.")
 
 
 class SpoolMessage(_Message):
@@ -149,11 +149,11 @@ class HealthMessage(_Message):
     """The payload of the topic `health`: how the daemon is. Retained."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
-    time: Timestamp
-    uptime_s: float
+    time: Timestamp = Field(description="When this was written.")
+    uptime_s: float = Field(description="Seconds since the program's start.")
     version: str = Field(description="Of the program.")
     bundle_id: str = Field(description="Of the models.")
-    source: SourceState
+    source: SourceState = Field(description="Whether frames come.")
     fps_in: float = Field(description="Frames a second from the source, over the last minute.")
     fps_out: float = Field(description="Frames a second published or offered to the rate limit.")
     dropped: dict[str, int] = Field(
@@ -167,7 +167,7 @@ class HealthMessage(_Message):
     )
     memory_mb: float = Field(description="Resident memory.")
     members_active: int = Field(description="Models of the ensemble that are asked at present.")
-    members_total: int
+    members_total: int = Field(description="Models that the bundle has.")
     spool: SpoolMessage
     reconnects: int = Field(description="Connections to the broker after the first.")
 

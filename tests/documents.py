@@ -1,0 +1,220 @@
+"""The parts of the documentation that follow from the code.
+
+Run as a program, it writes them anew: the JSON Schemas in docs/schema/, the tables of fields in
+docs/MQTT.md, and the picture of `edge-daemon watch`:
+
+    python tests/documents.py
+"""
+
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from payloads import BASE, NOON, event, faces, health, message, scored, unscored
+from pydantic.json_schema import GenerateJsonSchema
+from rich.console import Console
+
+from edge_daemon.publishing.messages import SCHEMA_VERSION, SourceState
+from edge_daemon.records import EventKind
+from edge_daemon.watch.consumer import MODELS, Consumer, Kind
+from edge_daemon.watch.table import Notice, View
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+PAGE: Final = DOCS / "MQTT.md"
+PICTURE: Final = DOCS / "watch.svg"
+
+Schema = dict[str, Any]
+
+
+class _Complete(GenerateJsonSchema):
+    """Every field is always there, and is known by its name alone."""
+
+    def field_is_required(self, *_: object, **__: object) -> bool:
+        return True
+
+    def field_title_should_be_set(self, *_: object) -> bool:
+        return False
+
+
+def schema_of(kind: Kind) -> Schema:
+    """The JSON Schema of a topic's payload; fields may be added to what it says."""
+    schema = MODELS[kind].model_json_schema(schema_generator=_Complete)
+    for definition in (schema, *schema.get("$defs", {}).values()):
+        definition.pop("additionalProperties", None)
+    version = {"const": SCHEMA_VERSION, "description": "The version of this schema."}
+    schema["properties"] = {"schema": version} | schema["properties"] | {"schema": version}
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+
+
+def schema_file(kind: Kind) -> Path:
+    return DOCS / "schema" / f"{kind}.json"
+
+
+def schema_text(kind: Kind) -> str:
+    return json.dumps(schema_of(kind), indent=2, ensure_ascii=False) + "\n"
+
+
+def with_tables(page: str) -> str:
+    """The page with its tables of fields as the models have them."""
+    for kind in MODELS:
+        begin, end = f"<!-- fields of {kind} -->\n", f"<!-- end of {kind} -->"
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(end)
+        page = before + begin + "\n".join(_tables(schema_of(kind))) + "\n" + end + after
+    return page
+
+
+def _tables(schema: Schema) -> Iterator[str]:
+    """A table of the fields, and one more for each object in them."""
+    definitions = schema.get("$defs", {})
+    yield from _table(schema["properties"], definitions)
+    for name, field in schema["properties"].items():
+        if (inner := _object_in(field, definitions)) is not None:
+            each = "Each of" if field.get("type") == "array" else "In"
+            yield from ("", f"{each} `{name}`:", "")
+            yield from _table(inner["properties"], definitions)
+
+
+def _table(fields: Schema, definitions: Schema) -> Iterator[str]:
+    yield "| field | type | meaning |"
+    yield "| --- | --- | --- |"
+    for name, field in fields.items():
+        meaning = field.get("description") or _resolved(field, definitions)["description"]
+        yield f"| `{name}` | {_type(field, definitions)} | {meaning} |"
+
+
+def _resolved(field: Schema, definitions: Schema) -> Schema:
+    reference = field.get("$ref")
+    return field if reference is None else definitions[reference.rpartition("/")[2]]
+
+
+def _object_in(field: Schema, definitions: Schema) -> Schema | None:
+    """The object that a field is, may be, or has several of."""
+    for inner in (field, field.get("items", {}), *field.get("anyOf", ())):
+        resolved = _resolved(inner, definitions)
+        if "properties" in resolved:
+            return resolved
+    return None
+
+
+def _type(field: Schema, definitions: Schema) -> str:
+    match _resolved(field, definitions):
+        case {"anyOf": choices}:
+            said = " or ".join(_type(choice, definitions) for choice in choices)
+        case {"const": value}:
+            said = f"`{value}`"
+        case {"enum": values}:
+            said = ", ".join(f"`{value}`" for value in values)
+        case {"prefixItems": items}:
+            said = f"array of {len(items)} {_type(items[0], definitions)}s"
+        case {"items": item}:
+            said = f"array of {_type(item, definitions)}s"
+        case {"additionalProperties": inner}:
+            said = f"object: name to {_type(inner, definitions)}"
+        case {"format": form}:
+            said = {"uuid": "UUID", "date-time": "time"}[form]
+        case plain:
+            said = plain["type"]
+    return said
+
+
+def picture() -> str:
+    """`edge-daemon watch` on a terminal, as SVG."""
+    notices: list[Notice] = []
+    consumer = Consumer(BASE, lambda line: notices.append(Notice(NOON, line)))
+    for device, contents in _fleet().items():
+        for kind, content in contents:
+            consumer.take(message(device, kind, content), 0.0)
+    view = View(
+        title="edge-daemon at broker.local",
+        problem=None,
+        devices=list(consumer.devices.values()),
+        events=list(consumer.events),
+        notices=notices,
+        at=NOON,
+        now=0.0,
+    )
+    console = Console(width=100, height=24, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(view)
+    svg = console.export_svg(title="edge-daemon watch", unique_id="watch")
+    # A picture must not fetch fonts from elsewhere.
+    return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+
+
+def _fleet() -> Mapping[str, list[tuple[str, Any]]]:
+    """A day at home, with all that the table can tell."""
+    online, ago = ("availability", b"online"), NOON - timedelta(minutes=40)
+    return {
+        "gate": [online, ("health", health(SourceState.LOST, temperature=48.3, waiting=3))],
+        "hall": [
+            online,
+            ("health", health(temperature=61.2)),
+            (
+                "faces",
+                faces(
+                    scored(12, "happy", 0.87),
+                    scored(13, "neutral", 0.38, uncertain=True),
+                    unscored(14),
+                ),
+            ),
+            ("event", event(41, track_id=12, emotion="neutral", at=NOON - timedelta(seconds=9))),
+            (
+                "event",
+                event(
+                    42,
+                    EventKind.EMOTION_CHANGED,
+                    track_id=12,
+                    emotion="happy",
+                    previous="neutral",
+                    at=NOON - timedelta(seconds=4),
+                ),
+            ),
+        ],
+        "kitchen": [
+            online,
+            ("health", health(temperature=82.0, throttled=("frequency_capped",))),
+            ("faces", faces(scored(5, "surprise", 0.62), latency_ms=71.4)),
+            (
+                "event",
+                event(
+                    7,
+                    EventKind.LEFT,
+                    track_id=3,
+                    emotion="sad",
+                    duration=73.0,
+                    at=NOON - timedelta(seconds=3),
+                ),
+            ),
+            ("event", event(10, track_id=5, emotion="surprise", at=NOON - timedelta(seconds=1))),
+        ],
+        "porch": [online, ("health", health(SourceState.PAUSED, temperature=41.0))],
+        "workshop": [("availability", b"offline"), ("health", health(at=ago))],
+    }
+
+
+def words_in(svg: str) -> list[str]:
+    """What a picture says, but for the hours; how its drawing is written does not matter."""
+    return [
+        re.sub(r"\d\d(:\d\d:\d\d)", r"hh\1", text)
+        for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    ]
+
+
+def main() -> None:
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    (DOCS / "schema").mkdir(exist_ok=True)
+    for kind in MODELS:
+        schema_file(kind).write_text(schema_text(kind), encoding="utf-8")
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PICTURE.write_text(picture(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
