@@ -19,6 +19,7 @@ import cv2
 
 from edge_daemon.capture import source_from
 from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.config import MqttSettings, Settings
 from edge_daemon.detection import Detector, create_detector
@@ -37,6 +38,8 @@ from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
 
 logger = logging.getLogger(__name__)
+
+PAUSE_FILE: Final = "paused"
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
@@ -95,7 +98,14 @@ def _capture(settings: Settings, clock: Clock) -> CaptureLoop:
         wanted.fps,
         settings.detection.max_side,
     )
-    return CaptureLoop(source, clock, wanted.fps)
+    return CaptureLoop(
+        source, clock, wanted.fps, _pause(settings, live=source.live), settings.tracking.memory
+    )
+
+
+def _pause(settings: Settings, *, live: bool) -> Pause:
+    """The privacy switch; it is remembered for cameras, as a file has no privacy to keep."""
+    return Pause(settings.state_dir / PAUSE_FILE if live else None)
 
 
 def _detector(settings: Settings) -> Detector:
