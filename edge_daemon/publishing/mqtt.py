@@ -18,6 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge_daemon.backoff import backoff_delays
 from edge_daemon.clock import Clock
 from edge_daemon.publishing.messages import faces_payload
+from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FrameResult
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class MqttPublisher:
         self._clock = clock
         self._next_due = float("-inf")
         self._unsent: deque[paho.MQTTMessageInfo] = deque()
+        self._kept: dict[str, Message] = {}
         self._connected = threading.Event()
         self._stopping = threading.Event()
         self._away_since: float | None = None
@@ -98,6 +100,12 @@ class MqttPublisher:
                 return
             self._stopping.wait(LOOP_INTERVAL)
         self._unsent.append(self._client.publish(self._faces, faces_payload(result, self._clock)))
+
+    def keep(self, message: Message) -> None:
+        """Publish what is so until the next message on its topic, after every connect anew."""
+        self._kept[message.topic] = message
+        if self._connected.is_set():
+            self._publish(message)
 
     def run(self) -> None:
         """Keep the connection until `stop` is called."""
@@ -123,6 +131,9 @@ class MqttPublisher:
         # writes to the socket; without it, paho writes from whichever thread publishes.
         client.on_socket_register_write = lambda *_: None
         return client
+
+    def _publish(self, message: Message) -> None:
+        self._client.publish(message.topic, message.payload, message.qos, message.retain)
 
     def _is_due(self, stream_time: float) -> bool:
         if stream_time < self._next_due:
@@ -171,6 +182,8 @@ class MqttPublisher:
             return
         client.publish(self._availability, ONLINE, qos=1, retain=True)
         self._connected.set()
+        for message in tuple(self._kept.values()):
+            self._publish(message)
         self._tell_connected()
 
     def _on_disconnect(
