@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+from wsgiref.types import WSGIApplication
 
 import cv2
 
-from edge_daemon.capture import source_from
+from edge_daemon.capture import Source, source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
@@ -26,13 +27,17 @@ from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.errors import OutputClosed, SettingsError
+from edge_daemon.errors import MetricsError, OutputClosed, SettingsError
 from edge_daemon.events import EventLimits, EventMaker
+from edge_daemon.host.health import Delivery, Health
+from edge_daemon.host.metrics_server import MetricsServer
+from edge_daemon.host.reporter import HealthReporter
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
 from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.publishing.mqtt import Broker, MqttPublisher
+from edge_daemon.publishing.topics import Topics
 from edge_daemon.redaction import without_password
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
@@ -74,32 +79,34 @@ def build_pipeline(settings: Settings, clock: Clock) -> Pipeline:
     detector = _detector(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
-    capture = _capture(settings, clock)
-    publish, services = _publisher(settings, live=capture.live, clock=clock)
-    return Pipeline(
+    source = _source(settings)
+    pause = _pause(settings, live=source.live)
+    capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
+    health = Health(clock, ensemble.bundle, capture.status)
+    publish, services = _publisher(settings, health, live=source.live, clock=clock)
+    pipeline = Pipeline(
         capture,
         [
             ("detection", [finder, tracker]),
             ("inference", [EmotionRecognizer(ensemble), _smoother(settings), _events(settings)]),
-            ("publishing", [publish]),
+            ("publishing", [health, publish]),
         ],
-        services,
+        [*services, *_metrics(settings, health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=frozenset({"publishing"}),
         clock=clock,
     )
+    health.watch(pipeline)
+    return pipeline
 
 
-def _capture(settings: Settings, clock: Clock) -> CaptureLoop:
+def _source(settings: Settings) -> Source:
     wanted = settings.capture
-    source = source_from(
+    return source_from(
         settings.source,
         (wanted.width, wanted.height),
         wanted.fps,
         settings.detection.max_side,
-    )
-    return CaptureLoop(
-        source, clock, wanted.fps, _pause(settings, live=source.live), settings.tracking.memory
     )
 
 
@@ -128,7 +135,9 @@ def _events(settings: Settings) -> EventMaker:
     return EventMaker(EventLimits(**settings.events.model_dump()))
 
 
-def _publisher(settings: Settings, *, live: bool, clock: Clock) -> tuple[Step, list[Service]]:
+def _publisher(
+    settings: Settings, health: Health, *, live: bool, clock: Clock
+) -> tuple[Step, list[Service]]:
     if settings.sink == "jsonl":
         return JsonLines(sys.stdout.buffer, clock), []
     publisher = MqttPublisher(
@@ -139,7 +148,25 @@ def _publisher(settings: Settings, *, live: bool, clock: Clock) -> tuple[Step, l
         patient=not live,
         clock=clock,
     )
-    return publisher, [publisher]
+    health.delivery = lambda: Delivery({"mqtt": publisher.dropped})
+    topic = Topics(settings.mqtt.base_topic, settings.device_id).health
+    reporter = HealthReporter(health, topic, publisher.keep, settings.health.interval)
+    return publisher, [publisher, reporter]
+
+
+def _metrics(settings: Settings, health: Health, clock: Clock) -> list[Service]:
+    address = settings.metrics.address
+    return [] if address is None else [MetricsServer(_metrics_app(health), address, clock)]
+
+
+def _metrics_app(health: Health) -> WSGIApplication:
+    try:
+        from edge_daemon.host.metrics import metrics_app
+    except ImportError as error:
+        raise MetricsError(
+            f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"
+        ) from error
+    return metrics_app(health)
 
 
 def _broker(settings: MqttSettings) -> Broker:
