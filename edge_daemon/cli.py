@@ -20,6 +20,8 @@ from edge_daemon.errors import EdgeDaemonError, SettingsError
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "watch", "models", "config")
 
+METRICS_ADDRESS: Final = "127.0.0.1:9469"
+
 CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
 
 FLAGS: Final[dict[str, KeyPath]] = {
@@ -29,6 +31,7 @@ FLAGS: Final[dict[str, KeyPath]] = {
     "detector_model": ("detection", "model"),
     "bundle": ("inference", "bundle"),
     "threads": ("inference", "threads"),
+    "metrics": ("metrics", "listen"),
     "log_level": ("log_level",),
     "host": ("mqtt", "host"),
     "port": ("mqtt", "port"),
@@ -122,6 +125,13 @@ def _common_options() -> _Parser:
     common.add_argument("--detector-model", metavar="FILE", help="the detector's own model file")
     common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
     common.add_argument("--threads", metavar="N", help="threads of the models and the detector")
+    common.add_argument(
+        "--metrics",
+        nargs="?",
+        const=METRICS_ADDRESS,
+        metavar="ADDRESS",
+        help=f"serve metrics for Prometheus (at {METRICS_ADDRESS})",
+    )
     common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     return common
 

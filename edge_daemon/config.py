@@ -10,8 +10,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from edge_daemon.errors import SettingsError
@@ -56,6 +57,17 @@ def default_device_id() -> str:
         "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
         or "device"
     )
+
+
+def _host_and_port(text: str) -> str:
+    try:
+        parts = urlsplit(f"//{text}")
+        complete = parts.netloc == text and "@" not in text and parts.hostname and parts.port
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:9469")
+    return text
 
 
 class Section(BaseModel):
@@ -218,6 +230,34 @@ class MqttSettings(Section):
     )
 
 
+class HealthSettings(Section):
+    """How the daemon is."""
+
+    interval: float = Field(
+        30.0,
+        ge=1,
+        le=86400,
+        description="Seconds between two messages on the topic health; a change of the source's "
+        "state is told at once.",
+    )
+
+
+class MetricsSettings(Section):
+    """The same figures, for Prometheus to fetch over HTTP."""
+
+    listen: Annotated[str, AfterValidator(_host_and_port)] | None = Field(
+        None,
+        description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
+        "network; unset: nowhere.",
+    )
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port of `listen`."""
+        parts = urlsplit(f"//{self.listen or ''}")
+        return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+
+
 class Settings(Section):
     """All settings. The defaults run a clip on a fresh machine."""
 
@@ -249,6 +289,8 @@ class Settings(Section):
     smoothing: SmoothingSettings = SmoothingSettings()
     events: EventSettings = EventSettings()
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
+    health: HealthSettings = HealthSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
 
 def load_settings(

@@ -13,23 +13,29 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
+from wsgiref.types import WSGIApplication
 
 import cv2
 
-from edge_daemon.capture import source_from
+from edge_daemon.capture import Source, source_from
 from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.config import Settings
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.errors import OutputClosed
+from edge_daemon.errors import MetricsError, OutputClosed
 from edge_daemon.events import EventLimits, EventMaker
+from edge_daemon.host.health import Delivery, Health
+from edge_daemon.host.metrics_server import MetricsServer
+from edge_daemon.host.reporter import HealthReporter
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
 from edge_daemon.publishing.broker import broker_from
+from edge_daemon.publishing.commands import switch
 from edge_daemon.publishing.jsonl import JsonLines, discard
 from edge_daemon.publishing.outbox import Outbox, OutboxLimits
 from edge_daemon.publishing.publisher import MqttPublisher
@@ -40,6 +46,8 @@ from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
 
 logger = logging.getLogger(__name__)
+
+PAUSE_FILE: Final = "paused"
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
@@ -79,31 +87,40 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
     detector = _detector(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
-    capture = _capture(settings, clock)
-    publishing, services = _publishing(settings, clock, resources, live=capture.live)
-    return Pipeline(
+    source = _source(settings)
+    pause = _pause(settings, live=source.live)
+    capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
+    health = Health(clock, ensemble.bundle, capture.status)
+    publishing, services = _publishing(settings, health, pause, clock, resources, live=source.live)
+    pipeline = Pipeline(
         capture,
         [
             ("detection", [finder, tracker]),
             ("inference", [EmotionRecognizer(ensemble), _smoother(settings), _events(settings)]),
-            ("publishing", publishing),
+            ("publishing", [health, *publishing]),
         ],
-        services,
+        [*services, *_metrics(settings, health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=frozenset({"publishing"}),
         clock=clock,
     )
+    health.watch(pipeline)
+    return pipeline
 
 
-def _capture(settings: Settings, clock: Clock) -> CaptureLoop:
+def _source(settings: Settings) -> Source:
     wanted = settings.capture
-    source = source_from(
+    return source_from(
         settings.source,
         (wanted.width, wanted.height),
         wanted.fps,
         settings.detection.max_side,
     )
-    return CaptureLoop(source, clock, wanted.fps)
+
+
+def _pause(settings: Settings, *, live: bool) -> Pause:
+    """The privacy switch; it is remembered for cameras, as a file has no privacy to keep."""
+    return Pause(settings.state_dir / PAUSE_FILE if live else None)
 
 
 def _detector(settings: Settings) -> Detector:
@@ -127,21 +144,30 @@ def _events(settings: Settings) -> EventMaker:
 
 
 def _publishing(
-    settings: Settings, clock: Clock, resources: ExitStack, *, live: bool
+    settings: Settings,
+    health: Health,
+    pause: Pause,
+    clock: Clock,
+    resources: ExitStack,
+    *,
+    live: bool,
 ) -> tuple[list[Step], list[Service]]:
     if settings.sink == "jsonl":
         return [JsonLines(sys.stdout.buffer, clock)], []
     wanted = settings.mqtt
     topics = Topics(wanted.base_topic, settings.device_id)
+    outbox = _outbox(settings, clock, resources)
     publisher = MqttPublisher(
         broker_from(wanted),
         client_id(settings.device_id),
         topics,
         wanted.rate,
-        outbox=_outbox(settings, clock, resources),
+        outbox=outbox,
         patient=not live,
         clock=clock,
         stale_after=wanted.stale_after,
+        paused=lambda: pause.paused,
+        commands={topics.set_paused: switch("paused", pause.set)},
     )
     state = StateKeeper(
         topics.state,
@@ -149,8 +175,29 @@ def _publishing(
         settings.smoothing.uncertain_below,
         heartbeat=wanted.heartbeat,
         clock=clock,
+        paused=lambda: pause.paused,
     )
-    return [state, publisher], [publisher, state]
+    pause.changed.append(state.refresh)
+    health.delivery = lambda: Delivery(
+        {"mqtt": publisher.dropped}, publisher.reconnects, outbox.figures()
+    )
+    reporter = HealthReporter(health, topics.health, publisher.keep, settings.health.interval)
+    return [state, publisher], [publisher, state, reporter]
+
+
+def _metrics(settings: Settings, health: Health, clock: Clock) -> list[Service]:
+    address = settings.metrics.address
+    return [] if address is None else [MetricsServer(_metrics_app(health), address, clock)]
+
+
+def _metrics_app(health: Health) -> WSGIApplication:
+    try:
+        from edge_daemon.host.metrics import metrics_app
+    except ImportError as error:
+        raise MetricsError(
+            f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"
+        ) from error
+    return metrics_app(health)
 
 
 def _outbox(settings: Settings, clock: Clock, resources: ExitStack) -> Outbox:

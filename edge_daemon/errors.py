@@ -7,6 +7,7 @@
     ├── DetectorError      exit 1: a face detector cannot be built or fetched
     ├── BundleError        exit 1: the model bundle is refused
     ├── BrokerError        exit 1: the broker cannot be reached, or refuses
+    ├── MetricsError       exit 1: the figures cannot be served
     ├── PipelineError      exit 1: a stage died or got stuck
     └── OutputClosed       exit 0: whoever read the results has gone
 
@@ -50,6 +51,10 @@ class BundleError(EdgeDaemonError):
 
 class BrokerError(EdgeDaemonError):
     """Raised when a command needs the broker now, and it cannot be reached or refuses."""
+
+
+class MetricsError(EdgeDaemonError):
+    """Raised when the figures for Prometheus cannot be served."""
 
 
 class PipelineError(EdgeDaemonError):

@@ -45,6 +45,15 @@ class Box(NamedTuple):
         return self.x + self.width / 2, self.y + self.height / 2
 
 
+class SourceState(StrEnum):
+    """Whether frames come."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    LOST = "lost"
+    PAUSED = "paused"
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One picture from a source."""
@@ -63,6 +72,8 @@ class Frame:
     """Seconds on the source's own time line, which a file keeps however fast it is read."""
     reduced: Image | None = None
     """The same picture, made smaller by the camera itself, where it does that: BGR uint8."""
+    blank: bool = False
+    """Black, because no picture comes: whoever was in sight has left it."""
 
     @property
     def width(self) -> int:

@@ -139,6 +139,20 @@ def test_example_is_accepted_as_it_is(program: Program, tmp_path: Path) -> None:
     assert program("config", "--config", file).stdout == program("config").stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "listen"),
+    [
+        (["--metrics"], "127.0.0.1:9469"),
+        (["--metrics", "--debug"], "127.0.0.1:9469"),
+        (["--metrics", "0.0.0.0:80"], "0.0.0.0:80"),
+    ],
+)
+def test_metrics_are_served_to_this_machine_unless_told_otherwise(
+    program: Program, words: list[str], listen: str
+) -> None:
+    assert f'listen = "{listen}"' in program("config", *words).stdout
+
+
 @pytest.mark.parametrize("words", [["models"], ["models", "list"]])
 def test_models_lists_the_bundles_members(program: Program, words: list[str]) -> None:
     done = program(*words)

@@ -216,6 +216,33 @@ def test_device_is_named_after_the_host_without_what_topics_may_not_hold(
     assert Settings().device_id == device
 
 
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9469", ("127.0.0.1", 9469)),
+        ("[::1]:80", ("::1", 80)),
+        ("porch.local:65535", ("porch.local", 65535)),
+    ],
+)
+def test_metrics_address_is_host_and_port(listen: str, address: tuple[str, int]) -> None:
+    settings = load_settings(flags={("metrics", "listen"): listen})
+    assert settings.metrics.address == address
+
+
+@pytest.mark.parametrize(
+    "listen",
+    ["", "9469", ":9469", "pi", "pi:", "pi:0", "pi:65536", "pi:x", "me@pi:1", "pi:1/x", "[::1:1"],
+)
+def test_metrics_address_must_be_host_and_port(listen: str) -> None:
+    (problem,) = problems(flags={("metrics", "listen"): listen})
+    assert problem.startswith("metrics.listen: ")
+    assert "it must be HOST:PORT, such as 127.0.0.1:9469" in problem
+
+
+def test_metrics_are_off_unless_wanted() -> None:
+    assert load_settings().metrics.address is None
+
+
 def test_every_setting_is_described() -> None:
     def undescribed(model: type[Section]) -> list[str]:
         inner = subsections(model)

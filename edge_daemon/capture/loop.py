@@ -1,7 +1,5 @@
 """Reads a source for as long as it gives frames, and opens a live one again when it is lost."""
 
-import itertools
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -9,11 +7,12 @@ from typing import Final
 
 from edge_daemon.backoff import backoff_delays
 from edge_daemon.capture.base import Picture, Reader, Source
+from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import SourceStatus
 from edge_daemon.clock import Clock
 from edge_daemon.errors import SourceLost
-from edge_daemon.records import Frame
-
-logger = logging.getLogger(__name__)
+from edge_daemon.records import Frame, SourceState
 
 Busy = Callable[[], AbstractContextManager[None]]
 """Marks a call that may hang, so that the supervisor can watch it."""
@@ -21,28 +20,38 @@ Busy = Callable[[], AbstractContextManager[None]]
 PACING_SLACK: Final = 0.9
 """A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
+LONGEST_WAIT: Final = 60.0
+"""Seconds between two looks at a pause that lasts."""
+
 
 class CaptureLoop:
     """The work of the capture thread.
+
+    While it is paused, a live source is closed; a file stays open where it is. When no frames
+    come, because of a pause or for longer than a face is remembered, one blank frame says so.
 
     Args:
         source: what to read.
         clock: where the time is read.
         max_fps: frames a second at most, for live sources: some give them as fast as asked.
-        numbers: where frames get their index from; a successor goes on counting.
+        pause: the privacy switch.
+        memory: seconds without a frame after which nobody is in sight any more.
     """
 
     def __init__(
-        self, source: Source, clock: Clock, max_fps: float, numbers: Iterator[int] | None = None
+        self, source: Source, clock: Clock, max_fps: float, pause: Pause, memory: float
     ) -> None:
         self.live = source.live
         self.name = source.name
+        self.status = SourceStatus(source.name, clock)
         self._source = source
         self._clock = clock
         self._max_fps = max_fps
-        self._numbers = numbers or itertools.count()
+        self._pause = pause
+        self._memory = memory
+        self._frames = FrameMaker(clock)
         self._abandoned = threading.Event()
-        self._lost_at: float | None = None
+        self._interrupted = threading.Event()
         self._next_due = 0.0
 
     def run(self, put: Callable[[Frame], None], busy: Busy) -> None:
@@ -51,66 +60,96 @@ class CaptureLoop:
         Raises:
             SourceError: the source cannot be read, and it is not a live one that may come back.
         """
-        delays = backoff_delays()
-        while not self._abandoned.is_set():
-            try:
-                for frame in self._frames(busy):
-                    delays = backoff_delays()
-                    put(frame)
-            except SourceLost as loss:
-                self._tell_loss(loss)
-                self._abandoned.wait(next(delays))
-            else:
-                return
+        self._pause.changed.append(self._interrupted.set)
+        try:
+            for frame in self._all_frames(busy):
+                put(frame)
+        finally:
+            self._pause.changed.remove(self._interrupted.set)
 
     def abandon(self) -> None:
         self._abandoned.set()
+        self._interrupted.set()
 
     def successor(self) -> "CaptureLoop":
-        successor = CaptureLoop(self._source, self._clock, self._max_fps, self._numbers)
-        successor._lost_at = self._clock.monotonic()  # the hang was told; so will be the return
+        successor = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, self._memory)
+        successor.status, successor._frames = self.status, self._frames
+        self.status.lost()  # the hang was told; so will be the return
         return successor
 
-    def _frames(self, busy: Busy) -> Iterator[Frame]:
+    def _all_frames(self, busy: Busy) -> Iterator[Frame]:
+        """The frames of one opening after another."""
+        delays = backoff_delays()
+        while True:
+            yield from self._paused()
+            if self._abandoned.is_set():
+                return
+            yield from self._silence()
+            try:
+                for frame in self._opened(busy):
+                    delays = backoff_delays()
+                    yield frame
+            except SourceLost as loss:
+                if not self._abandoned.is_set():
+                    self.status.lost(loss)
+                    yield from self._wait(next(delays))
+            else:
+                if not self._must_close:
+                    return
+
+    def _opened(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening of the source."""
         with busy():
             reader = self._source.open()
         try:
             while (picture := self._read(reader, busy)) is not None:
-                if self._abandoned.is_set():
+                if not self.live:
+                    yield from self._paused()
+                if self._must_close:
                     return
-                self._tell_return()
-                yield self._stamped(picture)
+                self.status.running()
+                yield self._frames.frame(picture)
         finally:
             with busy():  # drivers hang in closing, too
                 reader.close()
 
     def _read(self, reader: Reader, busy: Busy) -> Picture | None:
         if self.live:
-            self._abandoned.wait(max(0.0, self._next_due - self._clock.monotonic()))
+            self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
             self._next_due = self._clock.monotonic() + PACING_SLACK / self._max_fps
+        if self._must_close:
+            return None
         with busy():
             return reader.read()
 
-    def _stamped(self, picture: Picture) -> Frame:
-        monotonic = self._clock.monotonic()
-        return Frame(
-            index=next(self._numbers),
-            scene=picture.scene,
-            bgr=picture.bgr,
-            captured_at=self._clock.now(),
-            captured_monotonic=monotonic,
-            stream_time=monotonic if picture.stream_time is None else picture.stream_time,
-            reduced=picture.reduced,
-        )
+    @property
+    def _must_close(self) -> bool:
+        """Whether an open source must be closed now; for a live one, any change of the pause."""
+        return self._abandoned.is_set() or (self.live and self._interrupted.is_set())
 
-    def _tell_loss(self, loss: SourceLost) -> None:
-        if self._lost_at is None:
-            self._lost_at = self._clock.monotonic()
-            logger.warning("source lost, trying again", extra={"error": str(loss)})
+    def _paused(self) -> Iterator[Frame]:
+        """Wait for as long as the source is paused; nobody is in sight then."""
+        self._interrupted.clear()
+        while self._pause.paused and not self._abandoned.is_set():
+            self.status.paused()
+            yield from self._blank()
+            self._interrupted.wait(LONGEST_WAIT)
+            self._interrupted.clear()
+        if self.status.state is SourceState.PAUSED and not self._abandoned.is_set():
+            self.status.starting()
 
-    def _tell_return(self) -> None:
-        if self._lost_at is not None:
-            away = self._clock.monotonic() - self._lost_at
-            self._lost_at = None
-            logger.info("source is back", extra={"source": self.name, "seconds": round(away, 1)})
+    def _wait(self, seconds: float) -> Iterator[Frame]:
+        """Wait before the next attempt; if faces are forgotten meanwhile, say so at once."""
+        end = self._clock.monotonic() + seconds
+        self._interrupted.wait(min(seconds, max(0.0, self._memory - self._frames.silence)))
+        yield from self._silence()
+        self._interrupted.wait(max(0.0, end - self._clock.monotonic()))
+
+    def _silence(self) -> Iterator[Frame]:
+        """Once nothing has come for as long as a face is remembered, nobody is in sight."""
+        if self._frames.silence >= self._memory:
+            yield from self._blank()
+
+    def _blank(self) -> Iterator[Frame]:
+        if (frame := self._frames.blank()) is not None:
+            yield frame

@@ -24,6 +24,8 @@ class FaceFinder:
         self._limits = limits
 
     def __call__(self, frame: Frame) -> FoundFaces:
+        if frame.blank:
+            return FoundFaces(frame, ())
         picture = self._reduced(frame)
         scale = frame.width / picture.shape[1]
         found = (enlarged(detection, scale) for detection in self._detector.detect(picture))

@@ -1,6 +1,5 @@
 """The public schema: what subscribers and readers of the output get, and nothing else leaves."""
 
-from enum import StrEnum
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from edge_daemon.records import (
     Frame,
     FrameResult,
     Probabilities,
+    SourceState,
     Unscored,
 )
 
@@ -28,15 +28,6 @@ Mood = Literal[
     "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "uncertain", "none"
 ]
 """The dominant emotion, or why there is none."""
-
-
-class SourceState(StrEnum):
-    """Whether frames come."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    LOST = "lost"
-    PAUSED = "paused"
 
 
 PROBABILITY_DIGITS: Final = 4

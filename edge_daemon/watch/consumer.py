@@ -23,10 +23,10 @@ from edge_daemon.publishing.messages import (
     FaceMessage,
     FacesMessage,
     HealthMessage,
-    SourceState,
     StateMessage,
 )
 from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.records import SourceState
 from edge_daemon.validation import reason
 
 DEVICE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_daemon.errors import SettingsError
-from edge_daemon.publishing.messages import FaceMessage, HealthMessage, SourceState
-from edge_daemon.records import EventKind
+from edge_daemon.publishing.messages import FaceMessage, HealthMessage
+from edge_daemon.records import EventKind, SourceState
 from edge_daemon.watch.consumer import Availability, Device, DeviceEvent
 from edge_daemon.watch.text import printable
 

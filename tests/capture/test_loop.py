@@ -10,8 +10,10 @@ from conftest import FakeClock
 
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.pause import Pause
+from edge_daemon.clock import Clock
 from edge_daemon.errors import SourceError, SourceLost
-from edge_daemon.records import Frame
+from edge_daemon.records import Frame, SourceState
 
 Step = Picture | Exception | None
 PICTURE = Picture(np.zeros((4, 6, 3), np.uint8))
@@ -89,11 +91,21 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+MEMORY = 2.0
+"""Seconds for which a face that is not seen is remembered."""
+
+
+def loop_of(
+    source: FakeSource, clock: Clock, *, fps: float = 1000.0, pause: Pause | None = None
+) -> CaptureLoop:
+    return CaptureLoop(source, clock, fps, pause or Pause(), MEMORY)
+
+
 def run(
     source: FakeSource, clock: FakeClock, *, fps: float = 1000.0, watch: Watch | None = None
 ) -> list[Frame]:
     frames: list[Frame] = []
-    CaptureLoop(source, clock, fps).run(frames.append, watch or Watch())
+    loop_of(source, clock, fps=fps).run(frames.append, watch or Watch())
     return frames
 
 
@@ -134,7 +146,7 @@ def test_reduced_picture_is_passed_on(clock: FakeClock) -> None:
 def test_opening_every_read_and_closing_are_watched(clock: FakeClock) -> None:
     watch = Watch()
     inside: list[bool] = []
-    CaptureLoop(FakeSource([PICTURE, PICTURE, None]), clock, 1000).run(
+    loop_of(FakeSource([PICTURE, PICTURE, None]), clock).run(
         lambda _frame: inside.append(watch.inside), watch
     )
     assert watch.calls == 1 + 3 + 1
@@ -203,7 +215,7 @@ def test_reader_is_closed_when_frames_cannot_be_put(clock: FakeClock) -> None:
         raise RuntimeError("no room")
 
     with pytest.raises(RuntimeError, match="no room"):
-        CaptureLoop(source, clock, 1000).run(refuse, Watch())
+        loop_of(source, clock).run(refuse, Watch())
     assert source.all_closed
 
 
@@ -216,7 +228,7 @@ def test_abandoned_loop_puts_nothing_more_and_closes_its_reader(clock: FakeClock
         if len(frames) == 2:
             loop.abandon()
 
-    loop = CaptureLoop(source, clock, 1000)
+    loop = loop_of(source, clock)
     loop.run(put, Watch())
     assert len(frames) == 2
     assert source.all_closed
@@ -224,7 +236,7 @@ def test_abandoned_loop_puts_nothing_more_and_closes_its_reader(clock: FakeClock
 
 def test_loop_abandoned_before_it_starts_opens_nothing(clock: FakeClock) -> None:
     source = FakeSource()
-    loop = CaptureLoop(source, clock, 1000)
+    loop = loop_of(source, clock)
     loop.abandon()
     loop.run(lambda _frame: None, Watch())
     assert source.readers == []
@@ -247,7 +259,7 @@ def test_abandoning_ends_the_wait_for_a_lost_source(
             yield 60.0
 
     monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", long_delays)
-    loop = CaptureLoop(FakeSource([LOST]), clock, 1000)
+    loop = loop_of(FakeSource([LOST]), clock)
     thread = run_in_thread(lambda: loop.run(lambda _frame: None, Watch()))
     assert waiting.wait(10)
     loop.abandon()
@@ -268,7 +280,7 @@ def test_hung_read_that_comes_back_late_is_not_put(clock: FakeClock) -> None:
     reader = Hanging([PICTURE])
     source.open = lambda: reader  # type: ignore[method-assign]
     frames: list[Frame] = []
-    loop = CaptureLoop(source, clock, 1000)
+    loop = loop_of(source, clock)
     thread = run_in_thread(lambda: loop.run(frames.append, Watch()))
     assert reading.wait(10)
     loop.abandon()
@@ -281,7 +293,7 @@ def test_hung_read_that_comes_back_late_is_not_put(clock: FakeClock) -> None:
 
 def test_successor_reads_the_same_source_and_counts_on(clock: FakeClock) -> None:
     source = FakeSource([PICTURE, PICTURE, None], [PICTURE, None])
-    loop = CaptureLoop(source, clock, 1000)
+    loop = loop_of(source, clock)
     frames: list[Frame] = []
     loop.run(frames.append, Watch())
     loop.abandon()
@@ -295,7 +307,7 @@ def test_return_of_a_hung_source_is_told_by_the_successor(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    successor = CaptureLoop(FakeSource([PICTURE, None]), clock, 1000).successor()
+    successor = loop_of(FakeSource([PICTURE, None]), clock).successor()
     clock.seconds += 7.0
     successor.run([].append, Watch())
     (record,) = caplog.records
@@ -316,11 +328,17 @@ class Pauses:
     def is_set(self) -> bool:
         return False
 
+    def clear(self) -> None:
+        """Nobody interrupts."""
+
+    def set(self) -> None:
+        raise AssertionError
+
 
 @pytest.mark.parametrize("live", [True, False])
 def test_only_live_sources_are_paced(clock: FakeClock, *, live: bool) -> None:
-    loop = CaptureLoop(FakeSource([*[PICTURE] * 11, None], live=live), clock, 5)
-    loop._abandoned = pauses = Pauses(clock)  # type: ignore[assignment]
+    loop = loop_of(FakeSource([*[PICTURE] * 11, None], live=live), clock, fps=5)
+    loop._interrupted = pauses = Pauses(clock)  # type: ignore[assignment]
     times: list[float] = []
     loop.run(lambda frame: times.append(frame.captured_monotonic), Watch())
     seconds = times[-1] - times[0]
@@ -338,7 +356,84 @@ def test_camera_that_keeps_its_rate_is_never_made_to_wait(clock: FakeClock) -> N
 
     source = FakeSource()
     source.open = lambda: OnTime([*[PICTURE] * 10, None])  # type: ignore[method-assign]
-    loop = CaptureLoop(source, clock, 5)
-    loop._abandoned = pauses = Pauses(clock)  # type: ignore[assignment]
+    loop = loop_of(source, clock, fps=5)
+    loop._interrupted = pauses = Pauses(clock)  # type: ignore[assignment]
     loop.run(lambda _frame: None, Watch())
     assert pauses.total == 0
+
+
+def test_paused_file_goes_on_where_it_was_and_loses_no_picture(clock: FakeClock) -> None:
+    pause = Pause()
+    pictures = [Picture(PICTURE.bgr, stream_time=float(number)) for number in range(4)]
+    source = FakeSource([*pictures, None], live=False)
+    frames: list[Frame] = []
+
+    def put(frame: Frame) -> None:
+        frames.append(frame)
+        pause.set(len(frames) == 2)
+
+    loop_of(source, clock, pause=pause).run(put, Watch())
+    assert [frame.blank for frame in frames] == [False, False, True, False, False]
+    assert [frame.stream_time for frame in frames] == [0.0, 1.0, 1.0, 2.0, 3.0]
+    assert [frame.scene for frame in frames] == [0, 0, 1, 1, 1]
+    assert len(source.readers) == 1
+
+
+def test_file_paused_at_its_very_end_is_not_read_again(clock: FakeClock) -> None:
+    pause = Pause()
+
+    def pictures() -> Iterator[Step]:
+        yield PICTURE
+        pause.set(True)
+        pause.set(False)
+        yield None
+
+    source = FakeSource(pictures(), live=False)
+    loop_of(source, clock, pause=pause).run([].append, Watch())
+    assert len(source.readers) == 1
+
+
+def test_camera_paused_for_less_than_a_read_is_opened_anew(clock: FakeClock) -> None:
+    pause = Pause()
+
+    def pictures() -> Iterator[Step]:
+        yield PICTURE
+        pause.set(True)
+        pause.set(False)
+        yield PICTURE
+
+    source = FakeSource(pictures(), [PICTURE, None])
+    frames: list[Frame] = []
+    loop_of(source, clock, pause=pause).run(frames.append, Watch())
+    assert [frame.index for frame in frames] == [0, 1]
+    assert len(source.readers) == 2
+    assert source.all_closed
+
+
+def test_abandoned_loop_no_longer_says_how_the_source_is(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames: list[Frame] = []
+
+    def hanging() -> Iterator[Step]:
+        yield PICTURE
+        clock.seconds += 100
+        loop.abandon()
+        loop.successor().run(frames.append, Watch())
+        yield LOST
+
+    source = FakeSource(hanging(), [PICTURE, None])
+    reader = source.open()
+    readers = iter([reader, FakeReader([PICTURE, None])])
+    source.open = lambda: next(readers)  # type: ignore[method-assign]
+    loop = loop_of(source, clock)
+    loop.run(frames.append, Watch())
+    assert loop.status.state is SourceState.RUNNING
+    assert [frame.blank for frame in frames] == [False, True, False]
+    assert told(caplog) == []
+
+
+def test_ended_loop_no_longer_listens_to_the_pause(clock: FakeClock) -> None:
+    pause = Pause()
+    loop_of(FakeSource([PICTURE, None]), clock, pause=pause).run([].append, Watch())
+    assert pause.changed == []

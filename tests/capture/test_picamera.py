@@ -26,6 +26,7 @@ from capture.fake_picamera2 import (
 from edge_daemon.capture import loop as capture_loop
 from edge_daemon.capture import picamera
 from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import BGR_CONVERSIONS, FRAME_TIMEOUT, PiCamera
 from edge_daemon.clock import SystemClock
 from edge_daemon.errors import SourceError, SourceLost
@@ -264,7 +265,7 @@ def test_loop_opens_a_vanished_camera_again(world: World, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(capture_loop, "backoff_delays", short_delays)
     world.vanishes_after = 2
-    loop = CaptureLoop(camera(), SystemClock(), max_fps=1000)
+    loop = CaptureLoop(camera(), SystemClock(), max_fps=1000, pause=Pause(), memory=2.0)
     frames: list[Frame] = []
 
     def put(frame: Frame) -> None:

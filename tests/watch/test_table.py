@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.screen import Screen
 
 from edge_daemon.errors import SettingsError
-from edge_daemon.publishing.messages import SourceState
-from edge_daemon.records import EventKind
+from edge_daemon.records import EventKind, SourceState
 from edge_daemon.watch.consumer import Consumer
 from edge_daemon.watch.table import MOST_EVENTS, Notice, View, full_screen
 

@@ -1,0 +1,57 @@
+"""From the pictures of a source to frames: numbered and stamped, through all its openings."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+
+from edge_daemon.capture.base import Picture
+from edge_daemon.clock import Clock
+from edge_daemon.records import Frame
+
+
+class FrameMaker:
+    """Makes frames, and the blank ones that end a scene when no picture comes.
+
+    Of a picture it keeps the shape and the time, never the pixels.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._numbers = itertools.count()
+        self._scene = 0
+        self._scenes_ended = 0
+        self._shape: tuple[int, ...] | None = None
+        self._stream_time: float | None = None
+        self._made_at = 0.0
+
+    def frame(self, picture: Picture) -> Frame:
+        monotonic = self._clock.monotonic()
+        self._scene = picture.scene
+        self._shape = picture.bgr.shape
+        self._stream_time = picture.stream_time
+        self._made_at = monotonic
+        return Frame(
+            index=next(self._numbers),
+            scene=self._scenes_ended + picture.scene,
+            bgr=picture.bgr,
+            captured_at=self._clock.now(),
+            captured_monotonic=monotonic,
+            stream_time=monotonic if picture.stream_time is None else picture.stream_time,
+            reduced=picture.reduced,
+        )
+
+    def blank(self) -> Frame | None:
+        """A frame that ends the scene, and with it every visit; None if there is none to end."""
+        if self._shape is None:
+            return None
+        black = np.broadcast_to(np.uint8(0), self._shape)
+        self._scenes_ended += 1
+        frame = self.frame(Picture(black, self._stream_time, self._scene))
+        self._shape = None
+        return dataclasses.replace(frame, blank=True)
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last frame."""
+        return self._clock.monotonic() - self._made_at

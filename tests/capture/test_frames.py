@@ -1,0 +1,64 @@
+import gc
+import weakref
+
+import numpy as np
+from conftest import FakeClock
+
+from edge_daemon.capture import Picture
+from edge_daemon.capture.frames import FrameMaker
+
+
+def picture(scene: int = 0, stream_time: float | None = None) -> Picture:
+    return Picture(np.full((4, 6, 3), 200, np.uint8), stream_time, scene)
+
+
+def test_blank_is_black_of_the_same_size_and_of_a_new_scene(clock: FakeClock) -> None:
+    maker = FrameMaker(clock)
+    frame = maker.frame(picture())
+    clock.seconds += 3
+    blank = maker.blank()
+    assert blank is not None
+    assert (frame.blank, blank.blank) == (False, True)
+    assert (blank.width, blank.height) == (6, 4)
+    assert not blank.grey.any()
+    assert blank.scene != frame.scene
+    assert blank.index == frame.index + 1
+    assert blank.stream_time == blank.captured_monotonic == 1003.0
+
+
+def test_there_is_one_blank_for_each_time_that_frames_end(clock: FakeClock) -> None:
+    maker = FrameMaker(clock)
+    assert maker.blank() is None
+    maker.frame(picture())
+    assert maker.blank() is not None
+    assert maker.blank() is None
+    maker.frame(picture())
+    assert maker.blank() is not None
+
+
+def test_what_comes_after_a_blank_is_another_scene_than_what_came_before(clock: FakeClock) -> None:
+    maker = FrameMaker(clock)
+    before = [maker.frame(picture(scene)).scene for scene in range(3)]
+    maker.blank()
+    after = [maker.frame(picture(scene)).scene for scene in range(2, 5)]
+    assert len({*before, *after}) == 6
+
+
+def test_blank_of_a_file_stands_at_the_files_own_time(clock: FakeClock) -> None:
+    maker = FrameMaker(clock)
+    maker.frame(picture(stream_time=7.5))
+    clock.seconds += 100
+    blank = maker.blank()
+    assert blank is not None
+    assert blank.stream_time == 7.5
+
+
+def test_no_pixels_are_kept(clock: FakeClock) -> None:
+    maker = FrameMaker(clock)
+    seen = picture()
+    pixels = weakref.ref(seen.bgr)
+    maker.frame(seen)
+    del seen
+    gc.collect()
+    assert pixels() is None
+    assert maker.blank() is not None

@@ -1,0 +1,112 @@
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+
+from edge_daemon.capture.pause import Pause
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "paused"
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records]
+
+
+def test_nothing_is_paused_at_first_and_nothing_is_written(file: Path) -> None:
+    assert not Pause(file).paused
+    assert not file.parent.exists()
+
+
+def test_pause_is_remembered_until_it_is_taken_back(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Pause(file).set(True)
+    again = Pause(file)
+    assert again.paused
+    assert told(caplog) == ["still paused"]
+    assert vars(caplog.records[0])["remembered_by"] == str(file)
+    again.set(False)
+    assert not Pause(file).paused
+    assert list(file.parent.iterdir()) == []
+
+
+def test_pause_without_a_file_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Pause().set(True)
+    assert not Pause().paused
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_change_is_told_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    pause = Pause(file)
+    calls: list[bool] = []
+    pause.changed.append(lambda: calls.append(pause.paused))
+    for paused in (False, True, True, False, False):
+        pause.set(paused)
+    assert calls == [True, False]
+    assert told(caplog) == ["paused", "resumed"]
+
+
+def test_change_takes_effect_before_it_is_remembered(file: Path) -> None:
+    pause = Pause(file)
+    remembered: list[bool] = []
+    pause.changed.append(lambda: remembered.append(file.exists()))
+    pause.set(True)
+    assert remembered == [False]
+    assert file.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff torn", b"false"])
+def test_file_of_any_content_means_paused(file: Path, content: bytes) -> None:
+    file.parent.mkdir()
+    file.write_bytes(content)
+    assert Pause(file).paused
+
+
+def test_dangling_link_means_paused(file: Path) -> None:
+    file.parent.mkdir()
+    file.symlink_to("nowhere")
+    assert Pause(file).paused
+
+
+def test_what_cannot_be_looked_at_means_paused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    pause = Pause(loop / "paused")
+    assert pause.paused
+    assert "cannot tell" in told(caplog)[0]
+    pause.set(False)
+    assert not pause.paused
+
+
+def test_pause_that_cannot_be_remembered_holds_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").touch()
+    pause = Pause(tmp_path / "state" / "paused")
+    pause.set(True)
+    assert pause.paused
+    assert told(caplog) == ["the next start will not know of this"]
+
+
+def test_second_change_waits_until_the_first_is_remembered(file: Path) -> None:
+    pause = Pause(file)
+    second = threading.Thread(target=pause.set, args=(False,))
+
+    def overlap() -> None:
+        if pause.paused:
+            second.start()
+            second.join(0.3)
+
+    pause.changed.append(overlap)
+    pause.set(True)
+    second.join()
+    assert not pause.paused
+    assert not file.exists()

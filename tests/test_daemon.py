@@ -1,0 +1,164 @@
+"""The whole program: its health over HTTP and MQTT, and a pause that it remembers."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Program, clean_environment
+from drawing import draw_scene
+from prometheus_client.parser import text_string_to_metric_families
+from publishing.broker import Mosquitto, subscribed
+from running import PATIENCE, STOP_LIMIT, Camera, camera, free_port, running
+
+from edge_daemon.publishing.messages import HealthMessage
+
+BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
+
+
+@pytest.fixture
+def live() -> Iterator[Camera]:
+    with camera(draw_scene((60, 60, 120))) as server:
+        yield server
+
+
+@pytest.fixture
+def address() -> str:
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def pause_file(tmp_path: Path) -> Path:
+    """What a pause leaves behind."""
+    file = tmp_path / "state" / "edge-daemon" / "paused"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    return file
+
+
+def scraped(address: str) -> dict[str, float]:
+    """Values by name, the source's states by theirs."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return {
+            sample.labels.get("state", sample.name): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+
+def wait_until_scraped(address: str, state: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while scraped(address)[state] != 1:
+        assert time.monotonic() < end, f"never {state}"
+
+
+def test_metrics_of_a_running_program_can_be_scraped(
+    tmp_path: Path, live: Camera, address: str
+) -> None:
+    with running(tmp_path, "--source", live.url, *BY_HAAR, "--metrics", address) as program:
+        program.wait_for("serving metrics")
+        program.wait_for('"track_id"', count=3)
+        read = scraped(address)
+        code, seconds = program.end(signal.SIGTERM)
+    assert read["running"] == 1
+    assert read["edge_daemon_frames_total"] >= read["edge_daemon_latency_seconds_count"] >= 3
+    assert read["process_resident_memory_bytes"] > 20e6
+    assert (code, seconds < STOP_LIMIT) == (0, True)
+    assert "threads still run" not in "\n".join(program.err)
+
+
+def test_metrics_address_in_use_is_one_line_and_exit_code_1(
+    program: Program, drawn_clip: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        done = program("--source", drawn_clip, *BY_HAAR, "--metrics", address)
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
+    assert f"metrics.listen: {address}: cannot listen" in line
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+def test_metrics_without_their_library_name_the_mend(tmp_path: Path, drawn_clip: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError('no prometheus_client')")
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_daemon", "--source", drawn_clip, *BY_HAAR, "--metrics"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=clean_environment(tmp_path) | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
+    )
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
+    assert "edge-daemon[metrics]" in line
+    assert done.returncode == 1
+
+
+def test_remembered_pause_keeps_the_camera_closed_until_the_file_is_gone(
+    tmp_path: Path, pause_file: Path, live: Camera, address: str
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as watched,
+        running(
+            tmp_path,
+            "--source",
+            f"http://127.0.0.1:{watched.getsockname()[1]}/stream",
+            *BY_HAAR,
+            "--metrics",
+            address,
+        ) as program,
+    ):
+        program.wait_for(f"still paused remembered_by={pause_file}")
+        program.wait_for("serving metrics")
+        wait_until_scraped(address, "paused")
+        watched.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            watched.accept()
+        code, seconds = program.end(signal.SIGTERM)
+    assert (code, seconds < STOP_LIMIT, program.out) == (0, True, [])
+    pause_file.unlink()
+    with running(tmp_path, "--source", live.url, *BY_HAAR) as program:
+        program.wait_for('"track_id"')
+
+
+@pytest.mark.usefixtures("pause_file")
+def test_remembered_pause_is_the_cameras_and_no_files(program: Program, drawn_clip: Path) -> None:
+    done = program("--source", drawn_clip, *BY_HAAR)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 12)
+    assert "paused" not in done.stderr
+
+
+def test_health_is_published_retained_and_at_once_when_the_camera_is_lost(
+    tmp_path: Path, live: Camera
+) -> None:
+    broker = Mosquitto(tmp_path)
+    broker.start()
+    words = ("--set", f"mqtt.port={broker.port}", "--set", "device_id=porch")
+
+    def told() -> list[HealthMessage]:
+        payloads = subscriber.payloads("health")
+        return [HealthMessage.model_validate_json(payload) for payload in payloads]
+
+    try:
+        with (
+            subscribed(broker.port, "edge-daemon/porch") as subscriber,
+            running(tmp_path, "--source", live.url, "--detector", "haar", *words),
+        ):
+            subscriber.wait_until(lambda: "running" in [message.source for message in told()])
+            subscriber.wait_until(lambda: len(subscriber.on("faces")) >= 3)
+            live.gone.set()
+            subscriber.wait_until(lambda: told()[-1].source == "lost")
+        with subscribed(broker.port, "edge-daemon/porch") as subscriber:
+            subscriber.wait_until(lambda: bool(told()))
+            (kept,) = subscriber.on("health")
+    finally:
+        broker.stop()
+    assert (kept.retain, kept.qos) == (True, 1)
+    assert (told()[0].source, told()[0].fps_in > 0) == ("lost", True)
+    assert told()[0].dropped.keys() == {"detection", "inference", "publishing", "mqtt"}

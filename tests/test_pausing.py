@@ -1,0 +1,347 @@
+"""Pauses and losses in a whole pipeline: a face is seen, and then the frames end."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import FakeClock
+from drawing import draw_scene
+from running import PATIENCE
+
+from edge_daemon import EmotionEnsemble, Pipeline
+from edge_daemon.capture import Picture
+from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.pause import Pause
+from edge_daemon.clock import Clock, SystemClock
+from edge_daemon.detection.finder import FaceFinder
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.errors import SourceLost
+from edge_daemon.events import EventLimits, EventMaker
+from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.pipeline import SUPERVISION_INTERVAL
+from edge_daemon.records import EventKind, FrameResult, SourceState
+from edge_daemon.tracking import Tracker
+
+PICTURE = Picture(draw_scene((60, 60, 120)))
+SMALLER = Picture(draw_scene(size=(160, 120)))
+ALL_GOOD = QualityLimits(min_face=0, min_sharpness=0, max_turn=10)
+
+APPEARED, LEFT = EventKind.APPEARED, EventKind.LEFT
+STARTING, RUNNING, LOST, PAUSED = SourceState
+
+
+class FakeCamera:
+    """A live source that shows one face; it can hang, go away and come back."""
+
+    name = "fake camera"
+    live = True
+
+    def __init__(self) -> None:
+        self.there = True
+        self.picture = PICTURE
+        self.opened = 0
+        self.is_open = False
+        self.reading = threading.Event()
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def open(self) -> "FakeCamera":
+        if not self.there:
+            raise SourceLost("fake camera: not there")
+        self.opened += 1
+        self.is_open = True
+        return self
+
+    def read(self) -> Picture:
+        self.reading.set()
+        assert self.answers.wait(PATIENCE)
+        if not self.there:
+            raise SourceLost("fake camera: gone")
+        return self.picture
+
+    def close(self) -> None:
+        self.is_open = False
+
+    def hang(self) -> None:
+        """Returns when a read hangs."""
+        self.answers.clear()
+        self.reading.clear()
+        assert self.reading.wait(PATIENCE)
+
+
+class Running:
+    """A pipeline that runs in a thread, with all that came out of it and how its source was."""
+
+    def __init__(
+        self,
+        camera: FakeCamera,
+        ensemble: EmotionEnsemble,
+        *,
+        pause: Pause | None = None,
+        memory: float = 60.0,
+        fps: float = 50.0,
+        read_timeout: float = PATIENCE,
+        clock: Clock | None = None,
+    ) -> None:
+        self.camera = camera
+        self.pause = pause or Pause()
+        self.results: list[FrameResult] = []
+        self._news = threading.Condition()
+        loop = CaptureLoop(camera, clock or SystemClock(), fps, self.pause, memory)
+        self.status = loop.status
+        self.states = [loop.status.state]
+        loop.status.changed.append(self._note_state)
+        self.pipeline = Pipeline(
+            loop,
+            [
+                ("detection", [FaceFinder(HaarDetector(24), 640, ALL_GOOD), Tracker(memory)]),
+                ("inference", [EmotionRecognizer(ensemble), EventMaker(EventLimits(0.0, 0.1, 0))]),
+                ("keeping", [self._keep]),
+            ],
+            read_timeout=read_timeout,
+            clock=clock,
+        )
+        self.ended: Future[None] = Future()
+
+    def wait_until(self, fulfilled: Callable[[], bool]) -> None:
+        with self._news:
+            assert self._news.wait_for(fulfilled, PATIENCE), (self.states, self.events())
+
+    def wait_for_state(self, state: SourceState) -> None:
+        self.wait_until(lambda: self.status.state is state)
+
+    def wait_for_event(self, kind: EventKind, count: int = 1) -> None:
+        self.wait_until(lambda: [told for told, _ in self.events()].count(kind) == count)
+
+    def events(self) -> list[tuple[EventKind, int]]:
+        return [(event.kind, event.track_id) for it in self.results for event in it.events]
+
+    def stop(self) -> float:
+        """The seconds that it took."""
+        began = time.monotonic()
+        self.pipeline.stop()
+        self.ended.result(PATIENCE)
+        return time.monotonic() - began
+
+    def _keep(self, result: FrameResult) -> None:
+        with self._news:
+            self.results.append(result)
+            self._news.notify_all()
+
+    def _note_state(self) -> None:
+        with self._news:
+            self.states.append(self.status.state)
+            self._news.notify_all()
+
+
+@pytest.fixture
+def camera() -> Iterator[FakeCamera]:
+    made = FakeCamera()
+    yield made
+    made.answers.set()
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> EmotionEnsemble:
+    return EmotionEnsemble.load()
+
+
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def delays() -> Iterator[float]:
+        while True:
+            yield 0.02
+
+    monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", delays)
+
+
+@contextmanager
+def started(running: Running) -> Iterator[Running]:
+    with ThreadPoolExecutor(1) as executor:
+        running.ended = executor.submit(running.pipeline.run)
+        try:
+            yield running
+        finally:
+            running.stop()
+    assert not running.camera.is_open
+
+
+def test_face_leaves_when_the_camera_is_paused_and_is_a_new_visit_afterwards(
+    camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    with started(Running(camera, ensemble)) as running:
+        running.wait_for_event(APPEARED)
+        running.pause.set(True)
+        running.wait_for_event(LEFT)
+        assert not camera.is_open
+        assert running.results[-1].faces == ()
+        assert running.results[-1].frame.blank
+        running.pause.set(False)
+        running.wait_for_event(APPEARED, 2)
+    assert running.events() == [(APPEARED, 1), (LEFT, 1), (APPEARED, 2)]
+    assert running.states == [STARTING, RUNNING, PAUSED, STARTING, RUNNING]
+    assert camera.opened == 2
+
+
+def test_nothing_comes_while_paused(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
+    with started(Running(camera, ensemble)) as running:
+        running.wait_for_event(APPEARED)
+        running.pause.set(True)
+        running.wait_for_event(LEFT)
+        count = len(running.results)
+        wait([running.ended], 0.5)
+        assert len(running.results) == count
+    assert sum(result.frame.blank for result in running.results) == 1
+    assert camera.opened == 1
+
+
+def test_picture_of_a_read_under_way_is_not_passed_on(
+    camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    with started(Running(camera, ensemble)) as running:
+        running.wait_for_event(APPEARED)
+        camera.hang()
+        camera.picture = SMALLER
+        running.pause.set(True)
+        assert camera.is_open
+        camera.answers.set()
+        running.wait_for_event(LEFT)
+        assert not camera.is_open
+    assert {result.frame.width for result in running.results} == {PICTURE.bgr.shape[1]}
+
+
+def test_camera_that_gives_few_frames_is_closed_at_once(
+    camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    with started(Running(camera, ensemble, fps=0.001)) as running:
+        running.wait_for_event(APPEARED)
+        began = time.monotonic()
+        running.pause.set(True)
+        running.wait_for_event(LEFT)
+        assert time.monotonic() - began < 5
+
+
+def test_remembered_pause_keeps_the_camera_closed_from_the_start(
+    tmp_path: Path, camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    Pause(tmp_path / "paused").set(True)
+    with started(Running(camera, ensemble, pause=Pause(tmp_path / "paused"))) as running:
+        running.wait_for_state(PAUSED)
+        assert camera.opened == 0
+        running.pause.set(False)
+        running.wait_for_event(APPEARED)
+    assert running.states == [STARTING, PAUSED, STARTING, RUNNING]
+    assert not any(result.frame.blank for result in running.results)
+
+
+def test_long_pause_is_no_hang(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
+    clock = FakeClock()
+    with started(Running(camera, ensemble, read_timeout=1.0, clock=clock)) as running:
+        running.wait_for_event(APPEARED)
+        running.pause.set(True)
+        running.wait_for_event(LEFT)
+        clock.seconds += 1e6
+        assert running.pipeline._capture.stuck_for() is None
+        wait([running.ended], 2 * SUPERVISION_INTERVAL)
+        assert running.pipeline._hung == []
+        running.pause.set(False)
+        running.wait_for_event(APPEARED, 2)
+
+
+def test_read_that_hangs_when_it_is_paused_is_left_behind_and_nothing_is_opened(
+    camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    with started(Running(camera, ensemble, read_timeout=0.3)) as running:
+        running.wait_for_event(APPEARED)
+        camera.hang()
+        running.pause.set(True)
+        running.wait_for_state(PAUSED)
+        running.wait_for_event(LEFT)
+        assert camera.opened == 1
+        camera.answers.set()
+        running.pause.set(False)
+        running.wait_for_event(APPEARED, 2)
+        assert camera.opened == 2
+    assert running.states == [STARTING, RUNNING, LOST, PAUSED, STARTING, RUNNING]
+
+
+def test_stop_ends_a_pause_soon(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
+    with started(Running(camera, ensemble)) as running:
+        running.pause.set(True)
+        running.wait_for_state(PAUSED)
+        assert running.stop() < 2
+        assert running.pipeline.survivors() == []
+
+
+def test_pause_of_a_lost_camera_ends_the_attempts(
+    camera: FakeCamera, ensemble: EmotionEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", lambda: iter([PATIENCE] * 9))
+    camera.there = False
+    with started(Running(camera, ensemble)) as running:
+        running.wait_for_state(LOST)
+        running.pause.set(True)
+        running.wait_for_state(PAUSED)
+        camera.there = True
+        running.pause.set(False)
+        running.wait_for_state(RUNNING)
+    assert running.states == [STARTING, LOST, PAUSED, STARTING, RUNNING]
+
+
+def test_face_leaves_when_the_camera_is_lost_for_longer_than_it_is_remembered(
+    camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    with started(Running(camera, ensemble, memory=0.3)) as running:
+        running.wait_for_event(APPEARED)
+        camera.there = False
+        running.wait_for_event(LEFT)
+        assert running.status.state is LOST
+        seen, last = running.results[-2:]
+        assert 0.3 <= last.frame.captured_monotonic - seen.frame.captured_monotonic < 3
+        camera.there = True
+        running.wait_for_event(APPEARED, 2)
+    assert running.states == [STARTING, RUNNING, LOST, RUNNING]
+
+
+def test_face_leaves_in_time_even_if_the_next_attempt_is_far(
+    camera: FakeCamera, ensemble: EmotionEnsemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", lambda: iter([PATIENCE] * 9))
+    with started(Running(camera, ensemble, memory=0.3)) as running:
+        running.wait_for_event(APPEARED)
+        camera.there = False
+        began = time.monotonic()
+        running.wait_for_event(LEFT)
+        assert time.monotonic() - began < PATIENCE / 3
+
+
+def test_face_stays_when_the_camera_is_lost_for_a_moment(
+    camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    with started(Running(camera, ensemble)) as running:
+        running.wait_for_event(APPEARED)
+        camera.there = False
+        running.wait_for_state(LOST)
+        camera.there = True
+        running.wait_for_state(RUNNING)
+        count = len(running.results)
+        running.wait_until(lambda: len(running.results) > count + 2)
+        assert running.results[-1].faces[0].track_id == 1
+    assert running.events() == [(APPEARED, 1)]
+
+
+def test_hung_camera_is_lost_until_its_successor_has_a_frame(
+    camera: FakeCamera, ensemble: EmotionEnsemble
+) -> None:
+    with started(Running(camera, ensemble, read_timeout=0.3)) as running:
+        running.wait_for_event(APPEARED)
+        camera.hang()
+        running.wait_for_state(LOST)
+        camera.answers.set()
+        running.wait_for_state(RUNNING)
+    assert running.states == [STARTING, RUNNING, LOST, RUNNING]
