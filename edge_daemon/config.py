@@ -168,6 +168,30 @@ class MqttSettings(Section):
     )
 
 
+class HomeAssistantSettings(Section):
+    """Home Assistant, in which the device appears by itself."""
+
+    discovery: bool = Field(
+        default=True,
+        description="Whether the device shows itself there; false takes it away again.",
+    )
+    prefix: str = Field(
+        "homeassistant",
+        pattern=r"^[^+#\x00]+$",
+        description="What its discovery topics begin with: the prefix that is set there.",
+    )
+    name: str | None = Field(
+        None, min_length=1, description="The device's name there; unset: its device_id."
+    )
+    expire_after: int = Field(
+        90,
+        ge=15,
+        le=86400,
+        description="Seconds without news after which it shows values as unavailable; news comes "
+        "three times as often.",
+    )
+
+
 class Settings(Section):
     """All settings. The defaults run a clip on a fresh machine."""
 
@@ -199,6 +223,7 @@ class Settings(Section):
     smoothing: SmoothingSettings = SmoothingSettings()
     events: EventSettings = EventSettings()
     mqtt: MqttSettings = MqttSettings()
+    homeassistant: HomeAssistantSettings = HomeAssistantSettings()
 
 
 def load_settings(

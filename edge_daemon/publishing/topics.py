@@ -1,0 +1,45 @@
+"""What goes where: the topics of a device, and a message to one of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Message:
+    """A payload and how it is to be delivered."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    qos: int = 0
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics of one device."""
+
+    base: str
+    device_id: str
+
+    @property
+    def availability(self) -> str:
+        return f"{self.base}/{self.device_id}/availability"
+
+    @property
+    def faces(self) -> str:
+        return f"{self.base}/{self.device_id}/faces"
+
+    @property
+    def event(self) -> str:
+        return f"{self.base}/{self.device_id}/event"
+
+    @property
+    def state(self) -> str:
+        return f"{self.base}/{self.device_id}/state"
+
+    @property
+    def health(self) -> str:
+        return f"{self.base}/{self.device_id}/health"
+
+    @property
+    def set_paused(self) -> str:
+        return f"{self.base}/{self.device_id}/set/paused"
