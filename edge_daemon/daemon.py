@@ -30,8 +30,10 @@ from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
+from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.publishing.mqtt import Broker, MqttPublisher
+from edge_daemon.publishing.once import publish_once
 from edge_daemon.redaction import without_password
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
@@ -62,6 +64,16 @@ def run(settings: Settings) -> None:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
     finally:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
+
+
+def remove_from_homeassistant(settings: Settings) -> None:
+    """Take the device and its entities out of Home Assistant.
+
+    Raises:
+        BrokerError: the broker has not acknowledged it.
+    """
+    removal = homeassistant.removal(settings.device_id, settings.homeassistant.prefix)
+    publish_once(_broker(settings.mqtt), removal)
 
 
 def build_pipeline(settings: Settings, clock: Clock) -> Pipeline:

@@ -6,6 +6,7 @@
     │   └── SourceLost     a live source went away and may come back
     ├── DetectorError      exit 1: a face detector cannot be built or fetched
     ├── BundleError        exit 1: the model bundle is refused
+    ├── BrokerError        exit 1: the broker cannot be reached, or refuses
     ├── PipelineError      exit 1: a stage died or got stuck
     └── OutputClosed       exit 0: whoever read the results has gone
 
@@ -45,6 +46,10 @@ class DetectorError(EdgeDaemonError):
 
 class BundleError(EdgeDaemonError):
     """Raised when a model bundle is missing, damaged, or not of the form this version reads."""
+
+
+class BrokerError(EdgeDaemonError):
+    """Raised when a message that must arrive now cannot be brought to the broker."""
 
 
 class PipelineError(EdgeDaemonError):
