@@ -187,8 +187,7 @@ class HomeAssistantSettings(Section):
         90,
         ge=15,
         le=86400,
-        description="Seconds without news after which it shows values as unavailable; news comes "
-        "three times as often.",
+        description="Seconds without news after which it shows a value as unavailable.",
     )
 
 
