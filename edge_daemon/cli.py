@@ -18,7 +18,7 @@ from edge_daemon.config import KeyPath, Settings, load_settings
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 
 PROGRAM: Final = "edge-daemon"
-COMMANDS: Final = ("run", "watch", "models", "config")
+COMMANDS: Final = ("run", "watch", "models", "homeassistant", "config")
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
 
@@ -114,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("wanted", nargs="?", choices=["yunet"], help="what to fetch")
     models.add_argument("--url", help="fetch it from here instead (its checksum stays the same)")
     models.set_defaults(command=_models)
+    homeassistant = commands.add_parser(
+        "homeassistant", parents=[_settings_options()], help="take the device out of Home Assistant"
+    )
+    homeassistant.add_argument("action", choices=["remove"])
+    homeassistant.set_defaults(command=_homeassistant)
     return parser
 
 
@@ -230,6 +235,21 @@ def _list_models(settings: Settings) -> int:
     print(f"  ensemble: {100 * ensemble.accuracy:.1f} % on {ensemble.split}")
     fetched = settings.state_dir / YUNET.file
     print(f"detector yunet: {fetched if fetched.is_file() else 'not fetched'}")
+    return 0
+
+
+def _homeassistant(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    from edge_daemon.publishing.broker import broker_from
+    from edge_daemon.publishing.homeassistant import removal
+    from edge_daemon.publishing.once import publish_once
+
+    prefix = settings.homeassistant.prefix
+    publish_once(broker_from(settings.mqtt), removal(settings.device_id, prefix))
+    print(
+        f"{settings.device_id} is removed from Home Assistant. A daemon that runs with "
+        "homeassistant.discovery = true brings it back when it connects anew."
+    )
     return 0
 
 

@@ -258,6 +258,29 @@ class MetricsSettings(Section):
         return (parts.hostname, parts.port) if parts.hostname and parts.port else None
 
 
+class HomeAssistantSettings(Section):
+    """Home Assistant, in which the device appears by itself."""
+
+    discovery: bool = Field(
+        default=True,
+        description="Whether the device shows itself there; false takes it away again.",
+    )
+    prefix: str = Field(
+        "homeassistant",
+        pattern=r"^[^+#\x00]+$",
+        description="What its discovery topics begin with: the prefix that is set there.",
+    )
+    name: str | None = Field(
+        None, min_length=1, description="The device's name there; unset: its device_id."
+    )
+    expire_after: int = Field(
+        90,
+        ge=15,
+        le=86400,
+        description="Seconds without news after which it shows a value as unavailable.",
+    )
+
+
 class Settings(Section):
     """All settings. The defaults run a clip on a fresh machine."""
 
@@ -291,6 +314,7 @@ class Settings(Section):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     health: HealthSettings = HealthSettings()
     metrics: MetricsSettings = MetricsSettings()
+    homeassistant: HomeAssistantSettings = HomeAssistantSettings()
 
 
 def load_settings(

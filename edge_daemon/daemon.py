@@ -17,11 +17,12 @@ from wsgiref.types import WSGIApplication
 
 import cv2
 
+from edge_daemon import __version__
 from edge_daemon.capture import Source, source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.config import Settings
+from edge_daemon.config import HomeAssistantSettings, Settings
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
@@ -34,13 +35,14 @@ from edge_daemon.host.reporter import HealthReporter
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.pipeline import Pipeline, Service, Step
+from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.commands import switch
 from edge_daemon.publishing.jsonl import JsonLines, discard
 from edge_daemon.publishing.outbox import Outbox, OutboxLimits
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import StateKeeper
-from edge_daemon.publishing.topics import Topics
+from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.redaction import without_password
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
@@ -96,8 +98,9 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
         capture,
         [
             ("detection", [finder, tracker]),
-            ("inference", [EmotionRecognizer(ensemble), _smoother(settings), _events(settings)]),
-            ("publishing", [health, *publishing]),
+            ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
+            # Events are made where nothing can overtake them any more.
+            ("publishing", [_events(settings), health, *publishing]),
         ],
         [*services, *_metrics(settings, health, clock)],
         read_timeout=settings.capture.read_timeout,
@@ -155,6 +158,8 @@ def _publishing(
     if settings.sink == "jsonl":
         return [JsonLines(sys.stdout.buffer, clock)], []
     wanted = settings.mqtt
+    # Seconds: Home Assistant must hear thrice before it takes a value for outdated.
+    freshness = settings.homeassistant.expire_after / 3
     topics = Topics(wanted.base_topic, settings.device_id)
     outbox = _outbox(settings, clock, resources)
     publisher = MqttPublisher(
@@ -167,13 +172,15 @@ def _publishing(
         clock=clock,
         stale_after=wanted.stale_after,
         paused=lambda: pause.paused,
+        discovery=lambda: (_described(settings, topics),),
         commands={topics.set_paused: switch("paused", pause.set)},
+        birth_topic=_birth_topic(settings.homeassistant),
     )
     state = StateKeeper(
         topics.state,
         publisher.keep,
         settings.smoothing.uncertain_below,
-        heartbeat=wanted.heartbeat,
+        heartbeat=min(wanted.heartbeat, freshness),
         clock=clock,
         paused=lambda: pause.paused,
     )
@@ -181,8 +188,29 @@ def _publishing(
     health.delivery = lambda: Delivery(
         {"mqtt": publisher.dropped}, publisher.reconnects, outbox.figures()
     )
-    reporter = HealthReporter(health, topics.health, publisher.keep, settings.health.interval)
+    interval = min(settings.health.interval, freshness)
+    reporter = HealthReporter(health, topics.health, publisher.keep, interval)
     return [state, publisher], [publisher, state, reporter]
+
+
+def _described(settings: Settings, topics: Topics) -> Message:
+    """The device for Home Assistant, or, where it is not wanted there, its removal."""
+    wanted = settings.homeassistant
+    if not wanted.discovery:
+        return homeassistant.removal(settings.device_id, wanted.prefix)
+    return homeassistant.discovery(
+        settings.device_id,
+        topics,
+        wanted.prefix,
+        wanted.expire_after,
+        __version__,
+        name=wanted.name,
+    )
+
+
+def _birth_topic(settings: HomeAssistantSettings) -> str | None:
+    """Where Home Assistant tells that it has started."""
+    return f"{settings.prefix}/status" if settings.discovery else None
 
 
 def _metrics(settings: Settings, health: Health, clock: Clock) -> list[Service]:

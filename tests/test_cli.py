@@ -198,6 +198,12 @@ def test_models_fetch_names_the_address_that_it_cannot_fetch(
     assert url in line
 
 
+@pytest.mark.parametrize(("words", "named"), [([], "action"), (["add"], "add")])
+def test_homeassistant_says_what_it_can_do(refused: Refused, words: list[str], named: str) -> None:
+    (line,) = refused("homeassistant", *words)
+    assert named in line
+
+
 def test_bug_of_ours_is_one_line_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

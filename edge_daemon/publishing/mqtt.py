@@ -103,10 +103,10 @@ class Connection:
         broker: where to connect.
         client_id: who we are.
         version: of MQTT.
-        will: what the broker is to publish when we are gone without a goodbye.
+        will: what the broker is to publish when we are gone without a goodbye, if anything.
     """
 
-    def __init__(self, broker: Broker, client_id: str, version: str, will: Message) -> None:
+    def __init__(self, broker: Broker, client_id: str, version: str, will: Message | None) -> None:
         self.accepted = False
         self._broker = broker
         self._client_id = client_id
@@ -206,7 +206,7 @@ class Connection:
         self._bell.close()
         self._ear.close()
 
-    def _make_client(self, will: Message) -> paho.Client:
+    def _make_client(self, will: Message | None) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             self._client_id,
@@ -220,7 +220,8 @@ class Connection:
             client.username_pw_set(self._broker.username, self._broker.password)
         if self._broker.tls is not None:
             client.tls_set_context(self._broker.tls)
-        client.will_set(will.topic, will.payload, will.qos, will.retain, self._will_delay())
+        if will is not None:
+            client.will_set(will.topic, will.payload, will.qos, will.retain, self._will_delay())
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish

@@ -1,0 +1,398 @@
+import json
+import re
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_args
+from uuid import UUID
+
+import pytest
+from drawing import draw_scene
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from publishing import homeassistant_rules as rules
+from publishing.broker import Mosquitto, subscribed
+from running import camera, running
+
+from edge_daemon import __version__
+from edge_daemon.config import HomeAssistantSettings, load_settings
+from edge_daemon.publishing import homeassistant
+from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.messages import (
+    EventMessage,
+    HealthMessage,
+    Mood,
+    SourceState,
+    SpoolMessage,
+    StateMessage,
+)
+from edge_daemon.publishing.once import publish_once
+from edge_daemon.publishing.publisher import OFFLINE, ONLINE
+from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.records import EventKind
+
+Json = dict[str, Any]
+
+GOLDEN = Path(__file__).with_name("homeassistant_discovery.json")
+GUIDE = (Path(__file__).parents[2] / "docs" / "HOME-ASSISTANT.md").read_text(encoding="utf-8")
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+DISCOVERY = "device/edge_daemon_porch/config"
+TOPICS = Topics("edge-daemon", "porch")
+
+
+def discovered(device_id: str = "porch", **options: Any) -> Message:
+    topics = Topics("edge-daemon", device_id)
+    return homeassistant.discovery(device_id, topics, "homeassistant", 90, "1.2.3", **options)
+
+
+def payload() -> Json:
+    return json.loads(discovered().payload)
+
+
+COMPONENTS: Json = payload()["components"]
+
+
+def test_payload_is_the_one_that_was_agreed_on() -> None:
+    shown = json.dumps(payload(), ensure_ascii=False, indent=2)
+    assert shown + "\n" == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_discovery_is_retained_and_acknowledged_on_the_devices_own_topic() -> None:
+    message = discovered()
+    assert message.topic == "homeassistant/device/edge_daemon_porch/config"
+    assert (message.retain, message.qos) == (True, 1)
+
+
+def test_removal_empties_the_topic_of_the_discovery() -> None:
+    message = homeassistant.removal("porch", "homeassistant")
+    assert message == Message(discovered().topic, b"", retain=True, qos=1)
+
+
+@pytest.mark.parametrize("prefix", ["homeassistant", "home/assistant"])
+@pytest.mark.parametrize("device_id", ["porch", "Porch-1", "pi_4", "7"])
+def test_discovery_follows_the_rules(device_id: str, prefix: str) -> None:
+    message = homeassistant.discovery(
+        device_id,
+        Topics("house/edge", device_id),
+        prefix,
+        15,
+        "1.2.3",
+        name='The "Küche"',
+        configuration_url="http://porch.local:8080/",
+    )
+    assert rules.problems(message.topic, message.payload) == []
+    device = json.loads(message.payload)["device"]
+    assert device["name"] == 'The "Küche"'
+    assert device["configuration_url"] == "http://porch.local:8080/"
+
+
+def test_device_without_a_name_goes_by_its_id() -> None:
+    assert payload()["device"]["name"] == "porch"
+
+
+def test_devices_share_no_topic_and_no_id() -> None:
+    one, other = (json.loads(discovered(name).payload) for name in ("porch", "hall"))
+    assert discovered("porch").topic != discovered("hall").topic
+    assert one["device"]["identifiers"] != other["device"]["identifiers"]
+    for key in COMPONENTS:
+        for name in ("unique_id", "default_entity_id"):
+            assert one["components"][key][name] != other["components"][key][name]
+
+
+def test_ids_stay_when_the_name_changes() -> None:
+    named = json.loads(discovered(name="Front porch").payload)
+    assert named["components"] == COMPONENTS
+
+
+def test_values_expire_where_that_is_possible_and_the_switch_can_always_be_turned() -> None:
+    expiring = {key for key, one in COMPONENTS.items() if one.get("expire_after") == 90}
+    assert COMPONENTS.keys() - expiring == {"pause", "face_event"}
+
+
+def test_availability_is_told_in_the_words_that_are_expected() -> None:
+    """Those are the defaults, so that the payload need not hold them."""
+    assert payload()["availability_topic"] == TOPICS.availability
+    assert (ONLINE, OFFLINE) == (b"online", b"offline")
+
+
+def abbreviated(full: Json) -> Json:
+    short = {name: key for key, name in rules.ABBREVIATIONS.items()}
+    device = {name: key for key, name in rules.DEVICE_ABBREVIATIONS.items()}
+    origin = {name: key for key, name in rules.ORIGIN_ABBREVIATIONS.items()}
+
+    def renamed(keyed: Json, names: dict[str, str]) -> Json:
+        return {names.get(key, key): value for key, value in keyed.items()}
+
+    parts = {
+        "device": renamed(full["device"], device),
+        "origin": renamed(full["origin"], origin),
+        "components": {key: renamed(one, short) for key, one in full["components"].items()},
+    }
+    return renamed(full | parts, short)
+
+
+def test_rules_know_abbreviations() -> None:
+    short = abbreviated(payload())
+    assert {"dev", "o", "cmps", "avty_t"} <= short.keys()
+    assert {"uniq_id", "stat_t", "exp_aft", "p"} <= short["cmps"]["emotion"].keys()
+    assert rules.expanded(short) == payload()
+    assert problems(short) == []
+
+
+def problems(root: Json, topic: str = "homeassistant/device/edge_daemon_porch/config") -> list[str]:
+    return rules.problems(topic, json.dumps(root).encode())
+
+
+def change(root: Json, place: str, value: object) -> None:
+    """Sets a key, which is given by its path; None takes it away."""
+    *path, key = place.split(".")
+    for step in path:
+        root = root[step]
+    root[key] = value
+    if value is None:
+        del root[key]
+
+
+EMOTION = "components.emotion"
+LIST = [{"topic": "edge-daemon/porch/availability"}]
+
+MISTAKES = [
+    ("device", None, "root: device is missing"),
+    ("origin", None, "root: origin is missing"),
+    ("components", None, "root: components is missing"),
+    ("~", "edge-daemon/porch", "root: ~ is not known"),
+    ("qos", 3, "root: qos 3 is not 0, 1 or 2"),
+    ("availability", LIST, "root: availability and availability_topic exclude each other"),
+    ("availability_mode", "some", "root: availability_mode 'some' is not known"),
+    ("availability_topic", "", "root: availability_topic '' is no topic"),
+    ("device.identifiers", [], "device: neither identifiers nor connections"),
+    ("device.serial", "1", "device: serial is not known"),
+    ("device.configuration_url", "porch.local", "device: configuration_url 'porch.local'"),
+    ("origin.name", None, "origin: name is missing"),
+    ("origin.version", "1", "origin: version is not known"),
+    (f"{EMOTION}.platform", "camera_sensor", "emotion: platform 'camera_sensor' is not known"),
+    (f"{EMOTION}.unique_id", None, "emotion: unique_id is missing"),
+    ("components.faces.unique_id", "edge_daemon_porch_emotion", "unique_id: edge_daemon_porch_"),
+    (f"{EMOTION}.object_id", "porch_emotion", "emotion: object_id is not known"),
+    (f"{EMOTION}.default_entity_id", "porch_emotion", "default_entity_id 'porch_emotion'"),
+    ("components.pause.default_entity_id", "sensor.porch", "default_entity_id 'sensor.porch'"),
+    ("components.faces.default_entity_id", "sensor.Porch-1", "default_entity_id 'sensor.Porch-1'"),
+    (f"{EMOTION}.state_topic", None, "emotion: state_topic is missing"),
+    (f"{EMOTION}.command_topic", "a", "emotion: command_topic is not known"),
+    (f"{EMOTION}.availability", LIST, "emotion: availability and availability_topic exclude"),
+    (f"{EMOTION}.options", [], "emotion: options is empty"),
+    (f"{EMOTION}.device_class", "temperature", "emotion: options are for device_class enum"),
+    (f"{EMOTION}.state_class", "measurement", "emotion: state_class is for numbers"),
+    (f"{EMOTION}.unit_of_measurement", "%", "emotion: unit_of_measurement is for numbers"),
+    (f"{EMOTION}.expire_after", 0, "emotion: expire_after 0 is no positive number"),
+    (f"{EMOTION}.name", 7, "emotion: name 7 is neither text nor null"),
+    (f"{EMOTION}.icon", "smile", "emotion: icon 'smile' has not the form"),
+    (f"{EMOTION}.qos", True, "emotion: qos True is not 0, 1 or 2"),
+    (f"{EMOTION}.value_template", "{{ value_json.", "emotion: value_template is no template"),
+    ("components.faces.state_class", "total_reset", "faces: state_class 'total_reset'"),
+    ("components.faces.last_reset_value_template", "0", "faces: last_reset_value_template is for"),
+    ("components.faces.entity_category", "config", "faces: entity_category 'config'"),
+    ("components.presence.device_class", "eyes", "presence: device_class 'eyes' is none of"),
+    ("components.presence.options", ["on"], "presence: options is not known"),
+    ("components.pause.command_topic", None, "pause: command_topic is missing"),
+    ("components.pause.expire_after", 90, "pause: expire_after is not known"),
+    ("components.face_event.event_types", [], "face_event: event_types is empty"),
+    ("components.cpu_temperature.unit_of_measurement", "C", "cpu_temperature: unit_of_measurement"),
+    ("components.face_event.event_types", None, "face_event: event_types is missing"),
+    ("components.pause.command_topic", "porch/+/set", "has wildcards"),
+    ("availability", [{"payload_available": "up"}], "root: availability: topic is missing"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "reason"), MISTAKES)
+def test_rules_refuse_a_mistake_with_the_reason(place: str, value: object, reason: str) -> None:
+    root = payload()
+    change(root, place, value)
+    assert any(reason in line for line in problems(root)), problems(root)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "homeassistant/device/küche/config",
+        "homeassistant/device/a b/config",
+        "homeassistant/device/porch",
+        "homeassistant/sensor/porch/config",
+        "homeassistant/device/a/b/c/config",
+    ],
+)
+def test_rules_refuse_a_topic_that_is_not_listened_to(topic: str) -> None:
+    assert problems(payload(), topic) == [f"topic: {topic!r} is not listened to"]
+
+
+def test_rules_allow_the_other_form_of_availability_and_the_removal_of_an_entity() -> None:
+    root = payload()
+    del root["availability_topic"]
+    root["availability"] = LIST
+    root["components"]["faces"] = {"platform": "sensor"}
+    assert problems(root) == []
+
+
+def rendered(key: str, message: str, template: str = "value_template") -> str:
+    """What Home Assistant makes of a message for an entity."""
+    environment = ImmutableSandboxedEnvironment()
+    environment.filters["to_json"] = json.dumps
+    return environment.from_string(COMPONENTS[key][template]).render(
+        value=message, value_json=json.loads(message)
+    )
+
+
+def state(emotion: Mood = "happy", faces: int = 1, *, paused: bool = False) -> str:
+    message = StateMessage(time=AT, faces=faces, emotion=emotion, since=AT, paused=paused)
+    return message.model_dump_json(by_alias=True)
+
+
+def health(temperature: float | None = 51.2) -> str:
+    message = HealthMessage(
+        time=AT,
+        uptime_s=60.0,
+        version="1.2.3",
+        bundle_id="bundle",
+        source=SourceState.RUNNING,
+        fps_in=15.0,
+        fps_out=7.5,
+        dropped={},
+        latency_ms=None,
+        cpu_temperature_c=temperature,
+        throttled=None,
+        memory_mb=120.0,
+        members_active=2,
+        members_total=2,
+        spool=SpoolMessage(depth=3, oldest_age_s=1.0, dropped=0, durable=True),
+        reconnects=0,
+    )
+    return message.model_dump_json(by_alias=True)
+
+
+def test_emotions_are_the_moods_that_can_be_told() -> None:
+    assert COMPONENTS["emotion"]["options"] == list(get_args(Mood))
+    for mood in get_args(Mood):
+        assert rendered("emotion", state(mood)) in COMPONENTS["emotion"]["options"]
+
+
+def test_attributes_change_only_with_the_emotion() -> None:
+    attributes = rendered("emotion", state(), "json_attributes_template")
+    assert json.loads(attributes) == {"since": "2026-01-01T00:00:00.000Z"}
+
+
+@pytest.mark.parametrize(("faces", "presence"), [(0, "OFF"), (1, "ON"), (3, "ON")])
+def test_faces_are_counted_and_mean_presence(faces: int, presence: str) -> None:
+    assert rendered("faces", state(faces=faces)) == str(faces)
+    assert rendered("presence", state(faces=faces)) == presence
+
+
+@pytest.mark.parametrize("key", ["emotion", "faces", "presence"])
+def test_nothing_is_known_while_the_camera_is_paused(key: str) -> None:
+    assert rendered(key, state("none", 0, paused=True)) == "None"
+
+
+@pytest.mark.parametrize(("paused", "position"), [(True, "ON"), (False, "OFF")])
+def test_switch_shows_whether_the_camera_is_paused(paused: bool, position: str) -> None:  # noqa: FBT001
+    assert rendered("pause", state(paused=paused)) == position
+    assert COMPONENTS["pause"]["command_topic"] == TOPICS.set_paused
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("frame_rate", "7.5"), ("cpu_temperature", "51.2"), ("waiting_events", "3")]
+)
+def test_health_is_shown_in_numbers(key: str, value: str) -> None:
+    assert rendered(key, health()) == value
+
+
+def test_temperature_that_cannot_be_read_is_unknown() -> None:
+    assert rendered("cpu_temperature", health(None)) == "None"
+
+
+@pytest.mark.parametrize("kind", list(EventKind))
+def test_event_has_a_type_that_is_allowed_and_all_that_was_told(kind: EventKind) -> None:
+    message = EventMessage(
+        event_id=UUID(int=1),
+        kind=kind,
+        track_id=5,
+        time=AT,
+        emotion="sad",
+        previous=None,
+        started=AT,
+        duration=1.5,
+        probabilities=None,
+        sequence=7,
+        latency_ms=20.0,
+    ).model_dump_json(by_alias=True)
+    shown = json.loads(rendered("face_event", message))
+    assert shown.pop("event_type") in COMPONENTS["face_event"]["event_types"]
+    assert shown == json.loads(message)
+
+
+def test_values_come_from_the_topics_on_which_they_are_told() -> None:
+    sources = {key: one["state_topic"] for key, one in COMPONENTS.items()}
+    of_health = dict.fromkeys(("frame_rate", "cpu_temperature", "waiting_events"), TOPICS.health)
+    of_state = dict.fromkeys(("emotion", "faces", "presence", "pause"), TOPICS.state)
+    assert sources == {**of_state, **of_health, "face_event": TOPICS.event}
+
+
+def table_row(component: Json) -> str:
+    """An entity as the guide's table shows it; of the name null, the device's name is left."""
+    name = component["name"] or "(the device's name)"
+    return f"| {name} | `{component['default_entity_id']}` |"
+
+
+def test_the_guide_shows_every_entity_once_in_order() -> None:
+    rows = re.findall(r"^\| [^|]+ \| `[a-z_]+\.porch\w+` \|", GUIDE, re.MULTILINE)
+    assert rows == [table_row(component) for component in COMPONENTS.values()]
+
+
+def test_the_guide_names_no_entity_that_there_is_not() -> None:
+    platforms = "|".join({one["platform"] for one in COMPONENTS.values()})
+    named = set(re.findall(rf"\b(?:{platforms})\.porch\w*", GUIDE))
+    assert named == {one["default_entity_id"] for one in COMPONENTS.values()}
+
+
+def test_the_guide_tells_all_values_of_the_emotion() -> None:
+    (row,) = (line for line in GUIDE.splitlines() if "sensor.porch_emotion` |" in line)
+    assert re.findall(r"`(\w+)`", row) == COMPONENTS["emotion"]["options"]
+
+
+def test_the_guide_shows_all_settings(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+    file = tmp_path / "config.toml"
+    file.write_text(shown, encoding="utf-8")
+    settings = load_settings(file).homeassistant
+    assert settings == HomeAssistantSettings(name="Front porch")
+    assert settings.model_fields_set == set(HomeAssistantSettings.model_fields)
+
+
+def daemon(tmp_path: Path, port: int, source: str, *words: str) -> AbstractContextManager[object]:
+    return running(
+        tmp_path,
+        *("--source", source, "--detector", "haar", "--set", "device_id=porch"),
+        *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}", *words),
+    )
+
+
+def test_daemon_shows_itself_again_whenever_home_assistant_starts(tmp_path: Path) -> None:
+    expected = homeassistant.discovery("porch", TOPICS, "homeassistant", 90, __version__).payload
+    with (
+        Mosquitto(tmp_path) as broker,
+        camera(draw_scene((60, 60, 120))) as live,
+        subscribed(broker.port, "homeassistant") as listening,
+        daemon(tmp_path, broker.port, live.url),
+    ):
+        listening.wait_for(DISCOVERY, expected)
+        listening.publish("status", b"online")
+        listening.wait_for(DISCOVERY, expected, expected)
+
+
+def test_daemon_takes_itself_away_where_it_is_not_wanted(tmp_path: Path) -> None:
+    with (
+        Mosquitto(tmp_path) as broker,
+        camera(draw_scene((60, 60, 120))) as live,
+        subscribed(broker.port, "homeassistant") as listening,
+    ):
+        publish_once(Broker("127.0.0.1", broker.port), discovered())
+        with daemon(tmp_path, broker.port, live.url, "--set", "homeassistant.discovery=false"):
+            listening.wait_for(DISCOVERY, discovered().payload, b"")
