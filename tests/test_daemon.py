@@ -4,18 +4,24 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import Program, clean_environment
 from drawing import draw_scene
 from prometheus_client.parser import text_string_to_metric_families
 from publishing.broker import Mosquitto, subscribed
-from running import PATIENCE, STOP_LIMIT, Camera, camera, free_port, running
+from running import PATIENCE, STOP_LIMIT, Camera, camera, eventually, free_port, running
 
+from edge_daemon.clock import SystemClock
+from edge_daemon.config import load_settings
+from edge_daemon.daemon import build_pipeline
 from edge_daemon.publishing.messages import HealthMessage
 
 BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
@@ -162,3 +168,42 @@ def test_health_is_published_retained_and_at_once_when_the_camera_is_lost(
     assert (kept.retain, kept.qos) == (True, 1)
     assert (told()[0].source, told()[0].fps_in > 0) == ("lost", True)
     assert told()[0].dropped.keys() == {"detection", "inference", "publishing", "mqtt"}
+
+
+class SlowReader:
+    """Whatever reads the output takes its time for each line."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+
+    def write(self, line: bytes) -> None:
+        time.sleep(0.5)
+        self.lines.append(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def test_results_that_are_overtaken_take_no_event_with_them(
+    tmp_path: Path, live: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = SlowReader()
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=reader))
+    settings = load_settings(
+        flags={
+            ("source",): live.url,
+            ("sink",): "jsonl",
+            ("detection", "detector"): "haar",
+            ("state_dir",): str(tmp_path),
+        },
+    )
+    with ExitStack() as resources:
+        pipeline = build_pipeline(settings, SystemClock(), resources)
+        running_pipeline = threading.Thread(target=pipeline.run)
+        running_pipeline.start()
+        try:
+            eventually(lambda: any(b'"appeared"' in line for line in reader.lines))
+        finally:
+            pipeline.stop()
+            running_pipeline.join(PATIENCE)
+    assert pipeline.dropped["publishing"] > 0

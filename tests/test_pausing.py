@@ -100,8 +100,8 @@ class Running:
             loop,
             [
                 ("detection", [FaceFinder(HaarDetector(24), 640, ALL_GOOD), Tracker(memory)]),
-                ("inference", [EmotionRecognizer(ensemble), EventMaker(EventLimits(0.0, 0.1, 0))]),
-                ("keeping", [self._keep]),
+                ("inference", [EmotionRecognizer(ensemble)]),
+                ("keeping", [EventMaker(EventLimits(0.0, 0.1, 0)), self._keep]),
             ],
             read_timeout=read_timeout,
             clock=clock,
