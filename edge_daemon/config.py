@@ -5,6 +5,7 @@ Each later layer wins over the earlier. Whatever is wrong, in any layer, is foun
 
 import difflib
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -53,10 +54,7 @@ def systemd_password() -> Path | None:
 def default_device_id() -> str:
     """The host's name, without what a topic may not hold."""
     name = socket.gethostname().partition(".")[0]
-    return (
-        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-        or "device"
-    )
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name) or "device"
 
 
 def _host_and_port(text: str) -> str:

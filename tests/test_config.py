@@ -206,7 +206,7 @@ def test_state_folder_is_the_services_own_then_the_users(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("host", "device"),
-    [("pi-4.lan", "pi-4"), ("a b+c#d/e", "a-b-c-d-e"), ("", "device")],
+    [("pi-4.lan", "pi-4"), ("a b+c#d/e", "a-b-c-d-e"), ("türkamera", "t-rkamera"), ("", "device")],
 )
 def test_device_is_named_after_the_host_without_what_topics_may_not_hold(
     monkeypatch: pytest.MonkeyPatch, host: str, device: str
