@@ -76,6 +76,15 @@ def load(path: Path) -> Checkpoint:
         raise TrainingError(f"{path}: is damaged: {error}; remove it to start again") from error
 
 
+def history(path: Path) -> tuple[Epoch, ...]:
+    """The epochs so far; none if there is no checkpoint yet.
+
+    Raises:
+        TrainingError: the checkpoint is damaged.
+    """
+    return load(path).history if path.exists() else ()
+
+
 def _series(file: "np.lib.npyio.NpzFile", prefix: str) -> list[NDArray[Any]]:
     count = sum(name.startswith(prefix) for name in file.files)
     return [file[f"{prefix}{i}"] for i in range(count)]

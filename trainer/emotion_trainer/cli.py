@@ -5,8 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_daemon.errors import EdgeDaemonError
+
+if TYPE_CHECKING:
+    from emotion_trainer.data import Dataset
+    from emotion_trainer.runs import Run
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -63,11 +68,36 @@ def _parser() -> argparse.ArgumentParser:
     ladder.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
     ladder.set_defaults(command=_ladder)
 
-    for command in (train, export, bundle, evaluate, ladder):
+    track = commands.add_parser("track", help="log runs to MLflow: what is not there yet")
+    track.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders that train filled"
+    )
+    track.set_defaults(command=_track)
+
+    report = commands.add_parser("report", help="compare runs on a page")
+    report.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders that train filled, as in work/*"
+    )
+    report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
+    report.set_defaults(command=_report)
+
+    for command in (bundle, ladder):
+        command.add_argument(
+            "--clips",
+            type=Path,
+            nargs="+",
+            default=[],
+            metavar="CLIP",
+            help="video files; the model card tells how often each emotion is the answer in them",
+        )
+        command.add_argument(
+            "--detector-model", type=Path, metavar="FILE", help="the daemon's, for the clips"
+        )
+    for command in (train, export, bundle, evaluate, ladder, track, report):
         command.add_argument(
             "--data",
             type=Path,
-            required=True,
+            required=command not in (track, report),
             metavar="PATH",
             help="FER2013: Kaggle's fer2013.csv, or a folder of sheets",
         )
@@ -78,13 +108,17 @@ def _train(options: argparse.Namespace) -> None:
     from emotion_trainer.data import open_dataset
     from emotion_trainer.recipe import read_recipe
     from emotion_trainer.runs import Run
+    from emotion_trainer.tracking import Tracker
     from emotion_trainer.training import Trainer
 
     recipe = read_recipe(options.recipe)
+    dataset = open_dataset(options.data)
     run = Run(options.run or Path("work") / recipe.name)
-    trainer = Trainer(recipe, open_dataset(options.data), run)
+    tracker = Tracker()
+    trainer = Trainer(recipe, dataset, run)
     print(trainer.summary(), flush=True)
-    best = trainer.run()
+    best = trainer.run(tracker.after_epoch)
+    tracker.finish(run, dataset)
     print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}: {run.best}")
 
 
@@ -92,24 +126,24 @@ def _export(options: argparse.Namespace) -> None:
     from emotion_trainer.data import open_dataset
     from emotion_trainer.export import export_run
     from emotion_trainer.runs import Run
+    from emotion_trainer.tracking import Tracker
 
     run = Run(options.run)
-    agreement = export_run(run, open_dataset(options.data))
+    dataset = open_dataset(options.data)
+    agreement = export_run(run, dataset)
+    Tracker().finish(run, dataset)
     path = run.exported()
     print(f"{path}: {path.stat().st_size} bytes; {agreement}")
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from emotion_trainer.bundling import make_bundle
     from emotion_trainer.data import open_dataset
     from emotion_trainer.runs import Run
 
-    runs = [Run(folder) for folder in options.runs]
-    print(make_bundle(runs, open_dataset(options.data), options.out))
+    _make_bundle([Run(folder) for folder in options.runs], open_dataset(options.data), options)
 
 
 def _ladder(options: argparse.Namespace) -> None:
-    from emotion_trainer.bundling import make_bundle
     from emotion_trainer.data import open_dataset
     from emotion_trainer.errors import TrainingError
     from emotion_trainer.ladder import Ladder
@@ -118,9 +152,21 @@ def _ladder(options: argparse.Namespace) -> None:
     recipes = [read_recipe(path) for path in options.recipes]
     dataset = open_dataset(options.data)
     finished, failed = Ladder(recipes, dataset, options.work).climb()
-    print(make_bundle(finished, dataset, options.out), flush=True)
+    _make_bundle(finished, dataset, options)
     if failed:
         raise TrainingError(f"bundled without what failed: {', '.join(failed)}")
+
+
+def _make_bundle(runs: "list[Run]", dataset: "Dataset", options: argparse.Namespace) -> None:
+    from emotion_trainer.bundling import Bundled, make_bundle
+    from emotion_trainer.clips import answers_in
+    from emotion_trainer.model_card import model_card
+
+    def describe(bundled: Bundled, folder: Path) -> str:
+        clips = [answers_in(clip, folder, options.detector_model) for clip in options.clips]
+        return model_card(bundled, dataset, clips)
+
+    print(make_bundle(runs, dataset, options.out, describe), flush=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -130,3 +176,35 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     split = open_dataset(options.data).validation
     print(report(probabilities_of(options.model, split.images), split.labels))
+
+
+def _track(options: argparse.Namespace) -> None:
+    from emotion_trainer.runs import Run
+    from emotion_trainer.tracking import track
+
+    runs = [Run(folder) for folder in options.runs]
+    _keep_answers(runs, options.data)
+    for run in runs:
+        print(f"{run.folder}: {track(run) or 'tracking is switched off'}", flush=True)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from emotion_trainer.report import report, runs_among
+
+    runs, others = runs_among(options.runs)
+    if others:
+        print(f"left out, no finished epoch: {', '.join(map(str, others))}", file=sys.stderr)
+    _keep_answers(runs, options.data)
+    options.out.write_text(report(runs), encoding="utf-8")
+    print(f"{options.out}: {len(runs)} runs")
+
+
+def _keep_answers(runs: "list[Run]", data: Path | None) -> None:
+    from emotion_trainer.answers import keep_answers
+    from emotion_trainer.data import open_dataset
+
+    if data is None:
+        return
+    split = open_dataset(data).validation
+    for run in runs:
+        keep_answers(run, split)

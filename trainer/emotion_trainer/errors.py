@@ -5,7 +5,8 @@ EdgeDaemonError
     ├── DataError      exit 1: the data set cannot be read
     ├── RecipeError    exit 2: the recipe is refused
     ├── TrainingError  exit 1: training cannot start, go on or be resumed
-    └── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
+    ├── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
+    └── TrackingError  exit 1: MLflow's store cannot be reached, or refuses
 """
 
 from edge_daemon.errors import EdgeDaemonError
@@ -31,3 +32,7 @@ class TrainingError(TrainerError):
 
 class ExportError(TrainerError):
     """Raised when a model cannot be turned into an int8 file that answers as the original does."""
+
+
+class TrackingError(TrainerError):
+    """Raised when a run cannot be logged to MLflow; a training goes on without."""

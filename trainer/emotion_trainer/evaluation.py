@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Metrics
 from emotion_trainer.calibration import calibration_error
-from emotion_trainer.predictions import Scores
+from emotion_trainer.predictions import Faces, Scores
 
 VALIDATION_NAME: Final = "PublicTest"
 
@@ -34,6 +34,12 @@ def confuse(probabilities: Scores, labels: NDArray[np.int64]) -> NDArray[np.int6
     answers = probabilities.argmax(axis=1)
     matrix: NDArray[np.int64] = confusion_matrix(labels, answers, labels=range(len(EMOTIONS)))
     return matrix
+
+
+def among(faces: Faces, others: Faces) -> NDArray[np.bool_]:
+    """Which faces are, pixel for pixel, among others too: bool [N]."""
+    known = {face.tobytes() for face in others}
+    return np.array([face.tobytes() in known for face in faces])
 
 
 def report(probabilities: Scores, labels: NDArray[np.int64]) -> str:

@@ -20,6 +20,7 @@ from emotion_trainer.families import cost
 from emotion_trainer.provenance import record_of
 from emotion_trainer.recipe import Recipe
 from emotion_trainer.runs import Run
+from emotion_trainer.tracking import Tracker
 from emotion_trainer.training import Trainer
 
 
@@ -34,8 +35,7 @@ class Rung:
     @property
     def history(self) -> tuple[Epoch, ...]:
         """The epochs so far."""
-        path = self.run.checkpoint
-        return checkpoint.load(path).history if path.exists() else ()
+        return checkpoint.history(self.run.checkpoint)
 
 
 class Ladder:
@@ -44,6 +44,7 @@ class Ladder:
     def __init__(self, recipes: list[Recipe], dataset: Dataset, work: Path) -> None:
         """Raises RecipeError if a recipe's budget cannot be met: better now than in the night."""
         self._dataset = dataset
+        self._tracker = Tracker()
         self._rungs = [
             Rung(recipe, Run(work / recipe.name), cost.mmac(families.build(recipe.model)))
             for recipe in sorted(recipes, key=lambda recipe: recipe.distillation is not None)
@@ -79,12 +80,13 @@ class Ladder:
             self._train(rung)
         if not rung.run.is_exported:
             print(export_run(rung.run, self._dataset), flush=True)
+        self._tracker.finish(rung.run, self._dataset)
 
     def _train(self, rung: Rung) -> None:
         keras.backend.clear_session()
         trainer = Trainer(rung.recipe, self._dataset, rung.run)
         print(trainer.summary(), flush=True)
-        best = trainer.run()
+        best = trainer.run(self._tracker.after_epoch)
         print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}", flush=True)
 
     def _outlook(self) -> str:

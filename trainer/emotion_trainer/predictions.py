@@ -25,11 +25,20 @@ def probabilities_of(model: Path, faces: Faces) -> Scores:
     Raises:
         BundleError, TrainingError: what `model` names is missing or damaged.
     """
-    if model.suffix == ".keras":
-        return np.exp(log_softmax(keras_logits(load_keras(model), faces)))
-    if model.suffix == ".tflite":
-        return np.exp(log_softmax(tflite_logits(model, faces)))
+    if model.suffix in (".keras", ".tflite"):
+        return np.exp(log_softmax(logits_of(model, faces)))
     return EmotionEnsemble.load(model).predict(faces)
+
+
+def logits_of(model: Path, faces: Faces) -> Scores:
+    """Logits by a `.keras` or `.tflite` file.
+
+    Raises:
+        BundleError, TrainingError: the file is missing or damaged.
+    """
+    if model.suffix == ".keras":
+        return keras_logits(load_keras(model), faces)
+    return tflite_logits(model, faces)
 
 
 def keras_logits(model: keras.Model, faces: Faces) -> Scores:

@@ -31,6 +31,23 @@ class Run:
         """What the teachers say of the training pictures, where the recipe has teachers."""
         return self.folder / "lesson.npy"
 
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """The run's id in MLflow, if it was ever logged there."""
+        path = self._mlflow_run_id
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+    def remember_mlflow_run(self, run_id: str) -> None:
+        """Keep the id, so that what comes later is logged to the same run."""
+        self._mlflow_run_id.write_text(run_id + "\n", encoding="utf-8")
+
+    def models(self) -> dict[str, Path]:
+        """The files of the best weights so far: `float`, and `int8` where they are exported."""
+        if not self.best.exists():
+            return {}
+        exported = {"int8": self.exported()} if self.is_exported else {}
+        return {"float": self.best, **exported}
+
     def exported(self) -> Path:
         """Where the int8 file is, or will be."""
         return self.folder / f"{self.record().recipe.name}_int8.tflite"
@@ -93,6 +110,10 @@ class Run:
     @property
     def _record(self) -> Path:
         return self.folder / "run.json"
+
+    @property
+    def _mlflow_run_id(self) -> Path:
+        return self.folder / "mlflow_run_id"
 
 
 def load_keras(path: Path) -> keras.Model:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Final
 
 import keras
@@ -51,10 +52,11 @@ class Trainer:
             f"{cost.mmac(self._model):.1f} MMAC, {cost.parameters(self._model)} parameters"
         )
 
-    def run(self) -> Epoch:
+    def run(self, after_epoch: Callable[[Run], None] | None = None) -> Epoch:
         """Train to the recipe's last epoch and return the best one, whose weights are kept.
 
-        Goes on from the folder's checkpoint if there is one.
+        Goes on from the folder's checkpoint if there is one. `after_epoch` is called with the run
+        when an epoch is on disk.
 
         Raises:
             TrainingError: the loss is no longer finite, or the checkpoint is not of this training.
@@ -70,6 +72,8 @@ class Trainer:
             accuracy = self._validate()
             self._keep(Epoch(number, loss, accuracy, time.monotonic() - started))
             progress.epoch(self._history[-1], self._best())
+            if after_epoch is not None:
+                after_epoch(self._run)
         return self._best()
 
     def _targets(self) -> NDArray[np.float32]:
@@ -131,12 +135,7 @@ class Trainer:
 
 def compile_model(model: keras.Model, settings: Optimisation, steps: int) -> None:
     """Give the model its optimiser and loss; `steps` is the number of steps in an epoch."""
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        decay_steps=round((settings.epochs - settings.warmup_epochs) * steps),
-        warmup_target=settings.learning_rate,
-        warmup_steps=round(settings.warmup_epochs * steps),
-    )
+    schedule = learning_rate(settings, steps)
     optimiser = keras.optimizers.SGD(
         schedule, settings.momentum, nesterov=True, weight_decay=settings.weight_decay
     )
@@ -145,3 +144,15 @@ def compile_model(model: keras.Model, settings: Optimisation, steps: int) -> Non
     # XLA is slower than TensorFlow's own kernels on processors, where this trains.
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile(optimiser, loss, jit_compile=False)
+
+
+def learning_rate(
+    settings: Optimisation, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate at a step counted from 0, `steps` of which make an epoch."""
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=round((settings.epochs - settings.warmup_epochs) * steps),
+        warmup_target=settings.learning_rate,
+        warmup_steps=round(settings.warmup_epochs * steps),
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_csv, write_sheets
+from conftest import write_csv
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
@@ -13,35 +13,6 @@ from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
 from emotion_trainer.predictions import keras_logits, tflite_logits
 from emotion_trainer.runs import Run
-
-RECIPE = """
-seed = 3
-[model]
-family = "resnet"
-stem = 8
-stages = [[8, 1], [16, 1]]
-[targets]
-votes_share = 0.3
-[augmentation]
-shift = 0.02
-[optimisation]
-epochs = 4
-batch = 32
-learning_rate = 0.1
-ema_momentum = 0.8
-"""
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """A folder with data, a recipe, a finished run and its export."""
-    place = tmp_path_factory.mktemp("place")
-    write_sheets(dataset, place / "sheets")
-    (place / "tiny.toml").write_text(RECIPE)
-    data = ["--data", str(place / "sheets")]
-    assert main(["train", str(place / "tiny.toml"), "--run", str(place / "run"), *data]) == 0
-    assert main(["export", str(place / "run"), *data]) == 0
-    return place
 
 
 def test_int8_answers_as_float_does(place: Path, dataset: Dataset) -> None:

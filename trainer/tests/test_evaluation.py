@@ -1,7 +1,7 @@
 import numpy as np
 
 from edge_daemon.emotions import EMOTIONS
-from emotion_trainer.evaluation import confuse, measure, report
+from emotion_trainer.evaluation import among, confuse, measure, report
 
 # Each emotion once, fear taken for surprise, and one more happy face.
 LABELS = np.array([0, 1, 2, 3, 4, 5, 6, 3])
@@ -32,3 +32,10 @@ def test_report_is_a_table() -> None:
     lines = report(PROBABILITIES, LABELS).splitlines()
     assert lines[0].startswith("PublicTest, 8 faces: accuracy 0.8750")
     assert "| fear | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0.000 |" in lines
+
+
+def test_a_face_is_among_others_only_if_every_pixel_is() -> None:
+    others = np.arange(4 * 48 * 48).reshape(4, 48, 48).astype(np.uint8)
+    faces = others[[2, 0]].copy()
+    faces[1, 47, 47] ^= 1
+    assert among(faces, others).tolist() == [True, False]
