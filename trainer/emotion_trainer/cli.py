@@ -191,12 +191,10 @@ def _track(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from emotion_trainer.report import report, runs_among
 
-    runs, others = runs_among(options.runs)
-    if others:
-        print(f"left out, no finished epoch: {', '.join(map(str, others))}", file=sys.stderr)
+    runs = runs_among(options.runs)
     _keep_answers(runs, options.data)
     options.out.write_text(report(runs), encoding="utf-8")
-    print(f"{options.out}: {len(runs)} runs")
+    print(f"{options.out}: runs compared: {len(runs)}")
 
 
 def _keep_answers(runs: "list[Run]", data: Path | None) -> None:

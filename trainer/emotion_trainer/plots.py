@@ -44,6 +44,7 @@ STYLE: Final = mpl.RcParams(
         "lines.linewidth": 1.5,
         "svg.fonttype": "none",
         "text.color": INK,
+        "text.parse_math": False,
         "xtick.color": INK,
         "ytick.color": INK,
     }

@@ -80,16 +80,16 @@ class Row:
         return {name: plots.as_svg(plot) for name, plot in plots.of_answers(self.answers).items()}
 
 
-def runs_among(paths: Sequence[Path]) -> tuple[list[Run], list[Path]]:
-    """The runs that have a finished epoch, and what else was among the paths.
+def runs_among(paths: Sequence[Path]) -> list[Run]:
+    """The runs among the paths that have a finished epoch; whatever else is there is passed over.
 
     Raises:
         TrainingError: there is no such run.
     """
-    runs = [Run(path) for path in paths if Run(path).checkpoint.exists()]
+    runs = [run for run in map(Run, paths) if run.checkpoint.exists()]
     if not runs:
         raise TrainingError(f"no run with a finished epoch in {', '.join(map(str, paths))}")
-    return runs, [path for path in paths if not Run(path).checkpoint.exists()]
+    return runs
 
 
 def report(runs: Sequence[Run]) -> str:

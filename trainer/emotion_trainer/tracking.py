@@ -7,6 +7,7 @@ nothing is lost where a store is away, or where a run was never logged: it is lo
 import logging
 import os
 import sys
+import textwrap
 from typing import Final
 
 from edge_daemon.redaction import without_password
@@ -16,6 +17,7 @@ from emotion_trainer.errors import TrackingError, TrainerError
 from emotion_trainer.runs import Run
 
 STORE_VARIABLE: Final = "MLFLOW_TRACKING_URI"
+LONGEST_REASON: Final = 160
 
 # A user's own choice stays. MLflow would ask a server that is away for minutes.
 QUIET_AND_BRISK: Final = {
@@ -26,11 +28,12 @@ QUIET_AND_BRISK: Final = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "20",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
 class Tracker:
-    """Logs runs while they are trained, and never stands in their way."""
+    """Logs runs while they are trained, one after the other, and never stands in their way."""
 
     def __init__(self) -> None:
         self._failed = False
@@ -48,6 +51,7 @@ class Tracker:
         """
         keep_answers(run, dataset.validation)
         self._try(run)
+        self._failed = False
 
     def _try(self, run: Run, *, curves_only: bool = False) -> None:
         try:
@@ -58,8 +62,6 @@ class Tracker:
                     f"{error}; 'emotion-trainer track {run.folder}' logs it later", file=sys.stderr
                 )
             self._failed = True
-        else:
-            self._failed = False
 
 
 def store_uri(run: Run) -> str | None:
@@ -87,7 +89,8 @@ def track(run: Run, *, curves_only: bool = False) -> str | None:
         return None
     for variable, value in QUIET_AND_BRISK.items():
         os.environ.setdefault(variable, value)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    for library in ("databricks", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         from emotion_trainer.mlflow_copy import MlflowCopy
 
@@ -96,9 +99,11 @@ def track(run: Run, *, curves_only: bool = False) -> str | None:
         raise
     except Exception as error:
         # Stores are databases, clouds and plugins, and raise whatever those raise.
-        reason = str(_root(error)).partition("\n")[0]
+        place = without_password(uri)
+        reason = str(_root(error)).replace(uri, place)
         raise TrackingError(
-            f"{run.folder}: not tracked in {without_password(uri)}: {reason}"
+            f"{run.folder}: not tracked in {place}: "
+            f"{textwrap.shorten(reason, LONGEST_REASON, placeholder=' …')}"
         ) from error
 
 

@@ -74,7 +74,7 @@ def test_runs_are_compared(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not found.loaded
     assert VALIDATION_NAME in text
     assert "No answers are kept of bare" in text
-    assert "mlflow.db" in capsys.readouterr().err
+    assert "runs compared: 2" in capsys.readouterr().out
 
 
 def test_the_data_gives_what_is_missing(work: Path, place: Path) -> None:
