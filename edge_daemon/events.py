@@ -6,11 +6,15 @@ so that two emotions of equal strength do not make a storm of events.
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import Event, EventKind, FaceEmotion, FrameResult
+from edge_daemon.records import Event, EventKind, FaceEmotion, FrameResult, Probabilities
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,27 @@ class EventLimits:
 @dataclass
 class _Visit:
     began: float
+    began_at: datetime
     seen: float
     seen_at: datetime
     emotion: str | None = None
     rival: str | None = None
     rival_since: float = 0.0
     announced: bool = False
+    scored: int = 0
+    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
+    """Sum of the smoothed probabilities of the `scored` frames."""
+
+    def see(self, now: float, at: datetime, probabilities: Probabilities | None) -> None:
+        self.seen, self.seen_at = now, at
+        if probabilities is not None:
+            self.scored += 1
+            self.total += probabilities
+
+    @property
+    def mean(self) -> Probabilities | None:
+        """Mean probabilities over the visit so far."""
+        return (self.total / self.scored).astype(np.float32) if self.scored else None
 
 
 class EventMaker:
@@ -55,8 +74,8 @@ class EventMaker:
     def _news(self, result: FrameResult) -> Iterator[Event]:
         now, at = result.frame.stream_time, result.frame.captured_at
         for face in result.faces:
-            visit = self._visits.setdefault(face.track_id, _Visit(now, now, at))
-            visit.seen, visit.seen_at = now, at
+            visit = self._visits.setdefault(face.track_id, _Visit(now, at, now, at))
+            visit.see(now, at, face.probabilities)
             previous = visit.emotion
             self._follow(visit, face)
             if not visit.announced:
@@ -89,5 +108,13 @@ class EventMaker:
 
 def _event(kind: EventKind, track_id: int, visit: _Visit, previous: str | None = None) -> Event:
     return Event(
-        kind, track_id, visit.seen_at, visit.emotion, previous, duration=visit.seen - visit.began
+        event_id=uuid4(),
+        kind=kind,
+        track_id=track_id,
+        at=visit.seen_at,
+        emotion=visit.emotion,
+        previous=previous,
+        started=visit.began_at,
+        duration=visit.seen - visit.began,
+        probabilities=visit.mean,
     )

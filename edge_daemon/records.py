@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Final, NamedTuple
+from uuid import UUID
 
 import cv2
 import numpy as np
@@ -163,10 +164,11 @@ class EventKind(StrEnum):
     LEFT = "left"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Event:
     """Something that happened to one face, told once."""
 
+    event_id: UUID
     kind: EventKind
     track_id: int
     at: datetime
@@ -174,8 +176,12 @@ class Event:
     """The emotion held from now on; for a face that left, its last."""
     previous: str | None
     """The emotion before a change."""
+    started: datetime
+    """When the visit began, UTC."""
     duration: float
     """Seconds that the visit has lasted."""
+    probabilities: Probabilities | None
+    """Mean of the smoothed probabilities over the visit; None if it was never scored."""
 
 
 @dataclass(frozen=True, eq=False)

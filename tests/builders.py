@@ -1,6 +1,7 @@
 """Records made with few words, for the tests of single steps."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import numpy as np
 from drawing import Image, draw_face
@@ -9,6 +10,8 @@ from edge_daemon.emotions import EMOTIONS
 from edge_daemon.records import (
     Box,
     Detection,
+    Event,
+    EventKind,
     Face,
     FaceEmotion,
     FoundFaces,
@@ -60,3 +63,24 @@ def result(
         for track, answer in answers.items()
     )
     return FrameResult(frame(at), faces, frozenset(answers) | frozenset(remembered or ()))
+
+
+def event(
+    kind: EventKind = EventKind.APPEARED,
+    at: datetime = EPOCH,
+    emotion: str = "happy",
+    previous: str | None = None,
+    number: int = 1,
+) -> Event:
+    """An event of track 5, which came two seconds before; its id holds the number."""
+    return Event(
+        event_id=UUID(int=number),
+        kind=kind,
+        track_id=5,
+        at=at,
+        emotion=emotion,
+        previous=previous,
+        started=at - timedelta(seconds=2),
+        duration=2.0004,
+        probabilities=probabilities(**{emotion: 0.7}),
+    )

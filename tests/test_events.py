@@ -1,5 +1,7 @@
+from datetime import timedelta
+
 import pytest
-from builders import probabilities, result
+from builders import EPOCH, probabilities, result
 
 from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.records import Event, EventKind
@@ -73,3 +75,20 @@ def test_a_face_that_is_never_scored_appears_without_an_emotion(maker: EventMake
 def test_the_first_emotion_after_that_is_a_change_from_none(maker: EventMaker) -> None:
     play(maker, *[None] * 8)
     assert told(play(maker, SAD, start=0.8)) == [(EventKind.EMOTION_CHANGED, None, "sad")]
+
+
+def test_an_event_tells_the_mean_over_the_visit_and_when_it_began(maker: EventMaker) -> None:
+    (event,) = play(maker, None, HAPPY, *[SAD] * 4)
+    assert event.started == EPOCH
+    assert event.at == EPOCH + timedelta(seconds=0.5)
+    assert event.probabilities == pytest.approx((HAPPY + 4 * SAD) / 5)
+
+
+def test_a_face_that_was_never_scored_has_no_mean(maker: EventMaker) -> None:
+    (event,) = play(maker, *[None] * 6)
+    assert (event.emotion, event.probabilities) == (None, None)
+
+
+def test_each_event_has_an_id_of_its_own(maker: EventMaker) -> None:
+    events = play(maker, *[HAPPY] * 10, *[SAD] * 20)
+    assert len({event.event_id for event in events}) == len(events) == 2

@@ -47,12 +47,7 @@ class PictureFolder:
         self._path = path
 
     def open(self) -> "PictureReader":
-        files = sorted(path for path in self._path.iterdir() if path.suffix.lower() in SUFFIXES)
-        if not files:
-            raise SourceError(
-                f"{self.name}: no pictures in this folder ({' '.join(sorted(SUFFIXES))})"
-            )
-        return PictureReader(self.name, files)
+        return PictureReader(self.name, pictures_in(self._path))
 
 
 class PictureReader:
@@ -87,6 +82,18 @@ class PictureReader:
                 "pictures skipped in all",
                 extra={"source": self._name, "skipped": self._damaged, "of": len(self._files)},
             )
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The folder's pictures by their suffixes, in the order of their names.
+
+    Raises:
+        SourceError: there are none.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise SourceError(f"{folder}: no pictures in this folder ({' '.join(sorted(SUFFIXES))})")
+    return files
 
 
 def decode(path: Path) -> Image | None:

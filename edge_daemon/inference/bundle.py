@@ -79,8 +79,18 @@ class Member(_Entry):
 class Ensemble(_Entry):
     """How the members' answers become one."""
 
-    temperature: float = Field(gt=0.0, description="Divides the mean log-probabilities.")
+    adjustment: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default={}, description="Added to an emotion's mean log-probability; absent: nothing."
+    )
+    temperature: float = Field(gt=0.0, description="Divides the adjusted mean log-probabilities.")
     metrics: Metrics
+
+    @field_validator("adjustment")
+    @classmethod
+    def _of_emotions(cls, adjustment: dict[str, float]) -> dict[str, float]:
+        if unknown := adjustment.keys() - set(EMOTIONS):
+            raise ValueError(f"holds {', '.join(sorted(unknown))}, which is none of the labels")
+        return adjustment
 
 
 class Bundle(_Entry):

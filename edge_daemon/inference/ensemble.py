@@ -24,8 +24,9 @@ class EmotionEnsemble:
     def __init__(self, bundle: Bundle, folder: Path, threads: int) -> None:
         self.bundle = bundle
         self._members = [_BatchedMember(member, folder, threads) for member in bundle.members]
-        weights = np.array([member.weight for member in bundle.members], np.float32)
-        self._weights = weights / weights.sum()
+        self._weights = np.array([member.weight for member in bundle.members], np.float32)
+        adjusted = bundle.ensemble.adjustment
+        self._adjustment = np.array([adjusted.get(name, 0.0) for name in EMOTIONS], np.float32)
 
     @classmethod
     def load(cls, folder: Path | str | None = None, threads: int = 1) -> Self:
@@ -61,13 +62,9 @@ class EmotionEnsemble:
                 f"faces must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}], "
                 f"not {faces.dtype} {list(faces.shape)}"
             )
-        mixed = np.zeros((len(faces), len(EMOTIONS)), np.float32)
-        for weight, member in zip(self._weights, self._members, strict=True):
-            mixed += weight * log_softmax(member.logits(faces))
-        calibrated: NDArray[np.float32] = np.exp(
-            log_softmax(mixed / np.float32(self.bundle.ensemble.temperature))
-        )
-        return calibrated
+        logs = np.stack([log_softmax(member.logits(faces)) for member in self._members])
+        temperature = self.bundle.ensemble.temperature
+        return np.exp(pool(logs, self._weights, self._adjustment, temperature))
 
 
 def bundled_models() -> Path:
@@ -75,6 +72,27 @@ def bundled_models() -> Path:
     package = Path(__file__).resolve().parent.parent
     installed = package / "models"
     return installed if installed.is_dir() else package.parent / "models"
+
+
+def pool(
+    logs: NDArray[np.float32],
+    weights: NDArray[np.floating],
+    adjustment: NDArray[np.floating],
+    temperature: float,
+) -> NDArray[np.float32]:
+    """Members' answers as one: a logarithmic opinion pool (Heskes, 1998), adjusted and tempered.
+
+    Args:
+        logs: log-probabilities by some or all members, float32 [M, N, 7].
+        weights: how much each of these counts, [M]; what they sum to does not matter.
+        adjustment: added to each emotion's mean, [7] (logit adjustment, Menon et al., 2021).
+        temperature: divides the sums; above 1, it makes less certain (Guo et al., 2017).
+
+    Returns:
+        Log-probabilities, float32 [N, 7].
+    """
+    adjusted = np.tensordot(weights / weights.sum(), logs, axes=1) + adjustment
+    return log_softmax((adjusted / temperature).astype(np.float32))
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,8 @@
 """The public schema: what subscribers and readers of the output get, and nothing else leaves."""
 
-from typing import Annotated, Final
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+from uuid import UUID
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
@@ -19,6 +21,24 @@ from edge_daemon.records import (
 )
 
 SCHEMA_VERSION: Final = 1
+
+EmotionName = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+
+Mood = Literal[
+    "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "uncertain", "none"
+]
+"""The dominant emotion, or why there is none."""
+
+
+class SourceState(StrEnum):
+    """Whether frames come."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    LOST = "lost"
+    PAUSED = "paused"
+
+
 PROBABILITY_DIGITS: Final = 4
 
 
@@ -54,15 +74,30 @@ class FaceMessage(_Message):
     unscored: Unscored | None = Field(description="Why a face is seen but not scored.")
 
 
-class EventMessage(_Message):
+class FaceEvent(_Message):
     """Something that happened to one face."""
 
+    event_id: UUID = Field(description="Unique; a message that comes twice has the same.")
     kind: EventKind
     track_id: int
     time: Timestamp = Field(description="When it was seen; for a face that left, last seen.")
-    emotion: str | None
-    previous: str | None = Field(description="The emotion before a change.")
+    emotion: EmotionName | None = Field(description="From now on; of a face that left, its last.")
+    previous: EmotionName | None = Field(description="The emotion before a change.")
+    started: Timestamp = Field(description="When the visit began.")
     duration: float = Field(description="Seconds that the visit has lasted.")
+    probabilities: dict[str, float] | None = Field(
+        description="Mean of the smoothed probabilities over the visit; null if never scored."
+    )
+
+
+class EventMessage(FaceEvent):
+    """The payload of the topic `event`: kept on disk until the broker has acknowledged it."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
+    sequence: int = Field(
+        ge=1, description="Counts this device's events; a gap means that some were dropped."
+    )
+    latency_ms: float = Field(description="From the capture of its frame to its making.")
 
 
 class FacesMessage(_Message):
@@ -75,7 +110,66 @@ class FacesMessage(_Message):
     width: int
     height: int
     faces: tuple[FaceMessage, ...]
-    events: tuple[EventMessage, ...]
+    events: tuple[FaceEvent, ...] = Field(
+        description="The same as on the topic `event`; know them by `event_id`."
+    )
+
+
+class StateMessage(_Message):
+    """The payload of the topic `state`: what is so now. Retained; only the latest counts."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
+    time: Timestamp = Field(description="When the frame that tells it was captured.")
+    faces: int = Field(description="Faces in sight.")
+    emotion: Mood = Field(
+        description="The dominant emotion of all faces in sight; `none` without a scored face, "
+        "`uncertain` where the confidence is below the configured limit."
+    )
+    since: Timestamp = Field(description="When this emotion began.")
+    paused: bool = Field(description="Whether the camera is closed by the privacy switch.")
+
+
+class LatencyMessage(_Message):
+    """Milliseconds from capture to publishing, over the last minute."""
+
+    p50: float
+    p95: float
+
+
+class SpoolMessage(_Message):
+    """How events stand that the broker has not acknowledged yet."""
+
+    depth: int = Field(description="How many wait.")
+    oldest_age_s: float = Field(description="Since when the oldest waits, in seconds.")
+    dropped: int = Field(description="Lost to the limits of size and age since the start.")
+    durable: bool = Field(description="Whether they are on disk; false when it is full or broken.")
+
+
+class HealthMessage(_Message):
+    """The payload of the topic `health`: how the daemon is. Retained."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
+    time: Timestamp
+    uptime_s: float
+    version: str = Field(description="Of the program.")
+    bundle_id: str = Field(description="Of the models.")
+    source: SourceState
+    fps_in: float = Field(description="Frames a second from the source, over the last minute.")
+    fps_out: float = Field(description="Frames a second published or offered to the rate limit.")
+    dropped: dict[str, int] = Field(
+        description="Since the start: frames that each stage never saw, and messages that `mqtt` "
+        "never sent."
+    )
+    latency_ms: LatencyMessage | None = Field(description="null before the first frame.")
+    cpu_temperature_c: float | None = Field(description="null where it cannot be read.")
+    throttled: tuple[str, ...] | None = Field(
+        description="What the firmware says now, such as `under_voltage`; null where it is silent."
+    )
+    memory_mb: float = Field(description="Resident memory.")
+    members_active: int = Field(description="Models of the ensemble that are asked at present.")
+    members_total: int
+    spool: SpoolMessage
+    reconnects: int = Field(description="Connections to the broker after the first.")
 
 
 def faces_payload(result: FrameResult, clock: Clock) -> bytes:
@@ -88,7 +182,7 @@ def faces_payload(result: FrameResult, clock: Clock) -> bytes:
         width=frame.width,
         height=frame.height,
         faces=tuple(_face_message(face, frame) for face in result.faces),
-        events=tuple(map(_event_message, result.events)),
+        events=tuple(map(_event, result.events)),
     )
     return message.model_dump_json(by_alias=True).encode()
 
@@ -108,14 +202,17 @@ def _face_message(face: FaceEmotion, frame: Frame) -> FaceMessage:
     )
 
 
-def _event_message(event: Event) -> EventMessage:
-    return EventMessage(
+def _event(event: Event) -> FaceEvent:
+    return FaceEvent(
+        event_id=event.event_id,
         kind=event.kind,
         track_id=event.track_id,
         time=event.at,
         emotion=event.emotion,
         previous=event.previous,
+        started=event.started,
         duration=round(event.duration, 2),
+        probabilities=None if event.probabilities is None else rounded(event.probabilities),
     )
 
 

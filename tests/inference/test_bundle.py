@@ -87,6 +87,21 @@ def test_missing_manifest_and_folder_are_refused(folder: Path) -> None:
     assert "bundle.json" in refusal(folder)
 
 
+def test_adjustment_may_be_absent(folder: Path) -> None:
+    manifest = manifest_of(folder)
+    manifest["ensemble"].pop("adjustment", None)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    assert read_bundle(folder).ensemble.adjustment == {}
+
+
+def test_adjustment_is_written_as_read(folder: Path) -> None:
+    manifest = manifest_of(folder)
+    manifest["ensemble"]["adjustment"] = {"fear": 0.3, "disgust": 0.5}
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    write_bundle(read_bundle(folder), folder)
+    assert manifest_of(folder) == manifest
+
+
 def labels_swapped(manifest: Manifest) -> None:
     manifest["labels"][0], manifest["labels"][1] = manifest["labels"][1], manifest["labels"][0]
 
@@ -131,6 +146,14 @@ def frozen(manifest: Manifest) -> None:
     manifest["ensemble"]["temperature"] = -1
 
 
+def adjusted_label_unknown(manifest: Manifest) -> None:
+    manifest["ensemble"]["adjustment"] = {"fear": 0.3, "furious": 0.1}
+
+
+def adjusted_beyond_bounds(manifest: Manifest) -> None:
+    manifest["ensemble"]["adjustment"] = {"fear": float("inf")}
+
+
 def unknown_key(manifest: Manifest) -> None:
     manifest["labls"] = []
 
@@ -153,6 +176,8 @@ def dateless(manifest: Manifest) -> None:
         (no_checksum, "members.0.sha256: "),
         (temperature_missing, "ensemble.temperature: field required"),
         (frozen, "ensemble.temperature: must be greater than 0"),
+        (adjusted_label_unknown, "ensemble.adjustment: holds furious, which is none of the labels"),
+        (adjusted_beyond_bounds, "ensemble.adjustment.fear: must be a finite number"),
         (unknown_key, "labls: "),
         (dateless, "created: "),
     ],

@@ -8,7 +8,7 @@ from drawing import draw_face
 from edge_daemon import EmotionEnsemble
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import Bundle, read_bundle, write_bundle
-from edge_daemon.inference.ensemble import bundled_models, log_softmax
+from edge_daemon.inference.ensemble import bundled_models, log_softmax, pool
 from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import Image
 
@@ -103,7 +103,10 @@ def test_interpreters_are_built_when_first_needed_and_then_kept(
 
 
 def bundle_of(
-    folder: Path, weights: list[float], temperature: float | None = None
+    folder: Path,
+    weights: list[float],
+    temperature: float | None = None,
+    adjustment: dict[str, float] | None = None,
 ) -> EmotionEnsemble:
     """The first bundled member several times, with these weights."""
     folder.mkdir()
@@ -112,7 +115,7 @@ def bundle_of(
     shutil.copy(bundled_models() / first.file, folder)
     members = tuple(first.model_copy(update={"weight": weight}) for weight in weights)
     changes = {} if temperature is None else {"temperature": temperature}
-    mixed = bundle.ensemble.model_copy(update=changes)
+    mixed = bundle.ensemble.model_copy(update={"adjustment": adjustment or {}} | changes)
     write_bundle(bundle.model_copy(update={"members": members, "ensemble": mixed}), folder)
     return EmotionEnsemble.load(folder)
 
@@ -154,6 +157,27 @@ def test_members_are_mixed_by_their_weights_and_tempered(
     first, second = np.array(answers)
     expected = (first**0.75 * second**0.25) ** (1 / 2.0)
     np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
+
+
+def test_what_is_adjusted_is_the_mean_before_the_temperature(
+    tmp_path: Path, answers: list[list[float]]
+) -> None:
+    raised = {"fear": 2.0, "angry": -0.5}
+    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0, adjustment=raised)
+    (row,) = ensemble.predict(np.zeros((1, 48, 48), np.uint8))
+    first, second = np.array(answers)
+    mixed = first**0.75 * second**0.25 * np.exp([-0.5, 0, 2, 0, 0, 0, 0])
+    expected = mixed ** (1 / 2.0)
+    np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
+
+
+def test_pool_of_one_of_the_members_weighs_it_whole_and_adjusts_it_alike() -> None:
+    rng = np.random.default_rng(3)
+    logs = log_softmax(rng.normal(0, 2, (2, 5, 7)).astype(np.float32))
+    weights, adjustment = np.array([0.3, 0.7]), np.arange(7) / 10
+    alone = pool(logs[:1], weights[:1], adjustment, temperature=0.8)
+    np.testing.assert_allclose(alone, log_softmax((logs[0] + adjustment) / 0.8), atol=1e-5)
+    assert alone.dtype == np.float32
 
 
 def test_higher_temperature_makes_less_certain(tmp_path: Path, faces: Image) -> None:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from builders import EPOCH, face, probabilities
+from builders import EPOCH, event, face, probabilities
 from conftest import FakeClock
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -114,8 +114,8 @@ def test_box_keeps_what_is_inside_the_picture(box: Box, shown: tuple[int, ...]) 
 )
 def test_time_is_utc_to_the_millisecond(clock: FakeClock, at: datetime, shown: str) -> None:
     assert message_of(result(at=at), clock)["time"] == shown
-    event = Event(EventKind.LEFT, 5, at, "happy", None, 2.0)
-    (told,) = message_of(result(events=(event,)), clock)["events"]
+    left = event(EventKind.LEFT, at)
+    (told,) = message_of(result(events=(left,)), clock)["events"]
     assert told["time"] == shown
 
 
@@ -160,17 +160,18 @@ def test_face_that_is_not_scored_is_told_with_the_reason_and_no_emotion(
 
 
 def test_event_is_told_with_its_face_and_duration(clock: FakeClock) -> None:
-    event = Event(
-        EventKind.EMOTION_CHANGED, 5, EPOCH + timedelta(seconds=1), "sad", "happy", 1.23456
-    )
-    (told,) = message_of(result(seen(), events=(event,)), clock)["events"]
+    changed = event(EventKind.EMOTION_CHANGED, EPOCH + timedelta(seconds=3), "sad", "happy")
+    (told,) = message_of(result(seen(), events=(changed,)), clock)["events"]
     assert told == {
+        "event_id": "00000000-0000-0000-0000-000000000001",
         "kind": "emotion_changed",
         "track_id": 5,
-        "time": "2026-01-01T00:00:01.000Z",
+        "time": "2026-01-01T00:00:03.000Z",
         "emotion": "sad",
         "previous": "happy",
-        "duration": 1.23,
+        "started": "2026-01-01T00:00:01.000Z",
+        "duration": 2.0,
+        "probabilities": rounded(probabilities(sad=0.7)),
     }
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from builders import EPOCH, probabilities, result
+from builders import event, probabilities, result
 from conftest import FakeClock
 from drawing import draw_scene
 from publishing.broker import Mosquitto, Subscriber, subscribed
@@ -21,7 +21,7 @@ from running import PATIENCE, STOP_LIMIT, camera, free_port, running
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.publishing.mqtt import MOST_UNSENT, Broker, MqttPublisher
-from edge_daemon.records import Event, EventKind, FrameResult
+from edge_daemon.records import FrameResult
 
 HAPPY = probabilities(happy=0.7)
 ANYONE = (None, None)
@@ -153,8 +153,7 @@ def results(count: int, fps: float = 8.0) -> list[FrameResult]:
 
 
 def with_event(one: FrameResult) -> FrameResult:
-    event = Event(EventKind.APPEARED, 1, EPOCH, "happy", None, 0.5)
-    return dataclasses.replace(one, events=(event,))
+    return dataclasses.replace(one, events=(event(),))
 
 
 def frames(subscriber: Subscriber) -> list[int]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_daemon.checksum import sha256_of
 from edge_daemon.inference.bundle import Metrics
 from edge_daemon.inference.ensemble import log_softmax
-from emotion_trainer.data import Split
+from emotion_trainer.data import Dataset, Split
 from emotion_trainer.evaluation import confuse, measure
 from emotion_trainer.predictions import Scores, logits_of
 from emotion_trainer.runs import Run
@@ -26,12 +26,14 @@ class Answers:
 
     Attributes:
         model_sha256: of the model's file.
+        split: what the faces are called.
         split_sha256: of the faces and their labels.
         labels: int64 [N].
         log_probabilities: float32 [N, 7].
     """
 
     model_sha256: str
+    split: str
     split_sha256: str
     labels: NDArray[np.int64]
     log_probabilities: Scores
@@ -44,7 +46,7 @@ class Answers:
     @property
     def metrics(self) -> Metrics:
         """The figures that a bundle's manifest holds."""
-        return measure(self.probabilities, self.labels)
+        return measure(self.probabilities, self.labels, self.split)
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -52,17 +54,19 @@ class Answers:
         return confuse(self.log_probabilities, self.labels)
 
 
-def answers_of(model: Path, split: Split) -> Answers:
+def answers_of(model: Path, dataset: Dataset) -> Answers:
     """The answers of a `.keras` or `.tflite` file, asked for unless they are kept already.
 
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
     """
+    name, split = dataset.validation_name, dataset.validation
+    digest = _digest(split)
     kept = kept_answers(model)
-    if kept is not None and kept.split_sha256 == _digest(split):
+    if kept is not None and (kept.split, kept.split_sha256) == (name, digest):
         return kept
     logs = log_softmax(logits_of(model, split.images))
-    answers = Answers(sha256_of(model), _digest(split), split.labels, logs)
+    answers = Answers(sha256_of(model), name, digest, split.labels, logs)
     np.savez(_place(model), **vars(answers))
     return answers
 
@@ -73,6 +77,7 @@ def kept_answers(model: Path) -> Answers | None:
         with np.load(_place(model), allow_pickle=False) as file:
             answers = Answers(
                 str(file["model_sha256"]),
+                str(file["split"]),
                 str(file["split_sha256"]),
                 file["labels"],
                 file["log_probabilities"],
@@ -83,14 +88,14 @@ def kept_answers(model: Path) -> Answers | None:
         return None
 
 
-def keep_answers(run: Run, split: Split) -> None:
+def keep_answers(run: Run, dataset: Dataset) -> None:
     """Have the answers of a run's models on disk.
 
     Raises:
         BundleError, TrainingError: a file is damaged.
     """
     for model in run.models().values():
-        answers_of(model, split)
+        answers_of(model, dataset)
 
 
 def _place(model: Path) -> Path:

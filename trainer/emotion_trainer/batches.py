@@ -1,4 +1,4 @@
-"""Training batches: shuffled, augmented, and made ready while the one before is learnt from."""
+"""Training batches: shuffled, augmented, mixed, and made ready while another is learnt from."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_trainer.augmentation import augment
+from emotion_trainer.mixup import mix_up
 from emotion_trainer.recipe import Recipe
 
 Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -34,7 +35,8 @@ def epoch_batches(
 
     def make(step: int) -> Batch:
         chosen = order[step * size : (step + 1) * size]
-        return augment(images[chosen], recipe.augmentation, rng), targets[chosen]
+        faces = augment(images[chosen], recipe.augmentation, rng)
+        return mix_up(faces, targets[chosen], recipe.augmentation.mixup, rng)
 
     with ThreadPoolExecutor(1, thread_name_prefix="augmentation") as pool:
         ready = pool.submit(make, 0)

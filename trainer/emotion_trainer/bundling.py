@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +28,7 @@ from edge_daemon.inference.bundle import (
 )
 from emotion_trainer.answers import Answers, answers_of
 from emotion_trainer.data import Dataset
-from emotion_trainer.ensembling import Fit, anytime_order, cross_fit, fit_ensemble
+from emotion_trainer.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
 from emotion_trainer.export import Agreement, agreement_of
@@ -46,8 +48,9 @@ class Bundled:
     Attributes:
         bundle: the manifest.
         left_out: recipes whose runs would have had next to no weight.
-        cross_fitted: the ensemble's figures with weights and temperature fitted on one half of
-            the validation split and measured on the other; the manifest's are fitted on all.
+        unbalanced: the ensemble's figures without the adjustment.
+        cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
+            and measured on the other; the manifest's are fitted on all.
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
         records: of each member, what its training was made of.
         agreements: of each member, how it answers beside the float model.
@@ -56,6 +59,7 @@ class Bundled:
 
     bundle: Bundle
     left_out: tuple[str, ...]
+    unbalanced: Metrics
     cross_fitted: Metrics
     probabilities: Scores
     records: tuple[RunRecord, ...]
@@ -74,9 +78,21 @@ class Bundled:
         lines += [
             f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
             f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes) / 1e6:.2f} MB",
+            *self._balance(),
             f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
         ]
         return "\n".join(lines)
+
+    def _balance(self) -> list[str]:
+        ensemble = self.bundle.ensemble
+        lines = [f"the emotion found least: {_least_recall(ensemble.metrics)}"]
+        if ensemble.adjustment:
+            raised = ", ".join(f"{name} +{by:.2f}" for name, by in ensemble.adjustment.items())
+            lines += [
+                f"for which the log-probabilities are adjusted: {raised}",
+                f"without: {_least_recall(self.unbalanced)}, {_figures(self.unbalanced)}",
+            ]
+        return lines
 
 
 def make_bundle(
@@ -95,27 +111,37 @@ def make_bundle(
 
     Raises:
         TrainingError: a run's record or weights cannot be read.
-        ExportError: a run was not exported, two are of the same name, or none is of any use.
+        ExportError: a run was not exported or is only a teacher, two are of the same name, or
+            none is of any use.
     """
-    names = [run.record().recipe.name for run in runs]
+    recipes = [run.record().recipe for run in runs]
+    names = [recipe.name for recipe in recipes]
+    teachers = [recipe.name for recipe in recipes if not recipe.bundled]
+    if teachers:
+        raise ExportError(
+            f"{', '.join(teachers)}: not to be bundled, says the recipe; leave it out"
+        )
     if len(set(names)) < len(names):
         raise ExportError(f"two runs have the same name: {', '.join(sorted(names))}")
-    split = dataset.validation
+    labels = dataset.validation.labels
+    figures = partial(measure, labels=labels, split=dataset.validation_name)
     files = [run.require_exported() for run in runs]
     models = [run.best_model() for run in runs]
-    originals = [answers_of(run.best, split) for run in runs]
-    exported = [answers_of(file, split) for file in files]
+    originals = [answers_of(run.best, dataset) for run in runs]
+    exported = [answers_of(file, dataset) for file in files]
     answers = np.stack([one.log_probabilities for one in exported])
-    fit = _rounded(fit_ensemble(answers, split.labels))
-    order = anytime_order(answers, split.labels, fit, [cost.mmac(m) for m in models])
+    likeliest = fit_ensemble(answers, labels)
+    fit = _rounded(balance(likeliest, answers, labels))
+    order = anytime_order(answers, labels, fit, [cost.mmac(m) for m in models])
     members = tuple(
         _make_member(runs[i], models[i], fit.weights[i], exported[i].metrics) for i in order
     )
     probabilities = fit.probabilities(answers)
     bundled = Bundled(
-        bundle=_make_manifest(members, fit.temperature, measure(probabilities, split.labels)),
+        bundle=_make_manifest(members, fit, figures(probabilities)),
         left_out=tuple(name for i, name in enumerate(names) if i not in order),
-        cross_fitted=cross_fit(answers, split.labels),
+        unbalanced=figures(likeliest.probabilities(answers)),
+        cross_fitted=cross_fit(answers, labels, dataset.validation_name),
         probabilities=probabilities,
         records=tuple(runs[i].record() for i in order),
         agreements=tuple(_agreement(originals[i], exported[i]) for i in order),
@@ -127,7 +153,11 @@ def make_bundle(
 
 def _rounded(fit: Fit) -> Fit:
     """As the manifest writes it, so that figures are those of what is written."""
-    return Fit(fit.weights.round(DECIMALS), round(fit.temperature, DECIMALS))
+    return Fit(
+        fit.weights.round(DECIMALS),
+        round(fit.temperature, DECIMALS),
+        fit.adjustment.round(DECIMALS),
+    )
 
 
 def _agreement(original: Answers, exported: Answers) -> Agreement:
@@ -138,14 +168,19 @@ def _agreement(original: Answers, exported: Answers) -> Agreement:
     )
 
 
-def _make_manifest(members: tuple[Member, ...], temperature: float, metrics: Metrics) -> Bundle:
+def _make_manifest(members: tuple[Member, ...], fit: Fit, metrics: Metrics) -> Bundle:
+    adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
     return Bundle(
         schema_version=1,
         bundle_id=_identify(members),
         created=datetime.now(UTC).replace(microsecond=0),
         labels=EMOTIONS,
         members=members,
-        ensemble=Ensemble(temperature=temperature, metrics=metrics),
+        ensemble=Ensemble(
+            adjustment={name: float(by) for name, by in adjusted if by},
+            temperature=fit.temperature,
+            metrics=metrics,
+        ),
     )
 
 
@@ -205,6 +240,11 @@ def _figures(metrics: Metrics) -> str:
         f"accuracy {metrics.accuracy:.4f}, "
         f"expected calibration error {metrics.calibration_error:.4f}"
     )
+
+
+def _least_recall(metrics: Metrics) -> str:
+    name, recall = min(metrics.recall.items(), key=itemgetter(1))
+    return f"{name}, recall {recall:.4f}"
 
 
 def _provenance(record: RunRecord, mlflow_run_id: str | None) -> Provenance:

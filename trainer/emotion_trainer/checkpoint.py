@@ -3,6 +3,8 @@
 import json
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,13 @@ class Checkpoint:
 
 
 def training_variables(model: keras.Model) -> list[keras.Variable]:
-    """All that a training changes: weights, the state of random layers, the optimiser's state."""
-    return [*model.variables, *model.optimizer.variables]
+    """All that a training changes: weights, the state of random layers, the optimiser's state.
+
+    They are the same with each backend and in each precision, so that a training can go on with
+    another. What float16 has besides, the scale of its loss, finds itself again in a few steps.
+    """
+    optimiser = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return [*model.variables, *optimiser.variables]
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
@@ -64,25 +71,37 @@ def load(path: Path) -> Checkpoint:
     Raises:
         TrainingError: it is damaged.
     """
+    with _opened(path) as file:
+        return Checkpoint(
+            history=_history(file),
+            variables=_series(file, "variable_"),
+            average=_series(file, "average_"),
+        )
+
+
+def load_history(path: Path) -> tuple[Epoch, ...]:
+    """The epochs in the checkpoint at `path`, without the arrays; none if there is no such file.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    if not path.exists():
+        return ()
+    with _opened(path) as file:
+        return _history(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator["np.lib.npyio.NpzFile"]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            history = json.loads(str(file["history"]))
-            return Checkpoint(
-                history=tuple(Epoch(**epoch) for epoch in history),
-                variables=_series(file, "variable_"),
-                average=_series(file, "average_"),
-            )
+            yield file
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise TrainingError(f"{path}: is damaged: {error}; remove it to start again") from error
 
 
-def history(path: Path) -> tuple[Epoch, ...]:
-    """The epochs so far; none if there is no checkpoint yet.
-
-    Raises:
-        TrainingError: the checkpoint is damaged.
-    """
-    return load(path).history if path.exists() else ()
+def _history(file: "np.lib.npyio.NpzFile") -> tuple[Epoch, ...]:
+    return tuple(Epoch(**epoch) for epoch in json.loads(str(file["history"])))
 
 
 def _series(file: "np.lib.npyio.NpzFile", prefix: str) -> list[NDArray[Any]]:

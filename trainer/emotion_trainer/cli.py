@@ -4,10 +4,11 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from edge_daemon.errors import EdgeDaemonError
+from edge_daemon.errors import EdgeDaemonError, SettingsError
 
 if TYPE_CHECKING:
     from emotion_trainer.data import Dataset
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+BACKENDS: Final = ("tensorflow", "jax", "torch")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0 when done, 1 when it failed, 2 for bad usage or a bad recipe."""
     options = _parser().parse_args(arguments)
     try:
+        _check_backend()
         options.command(options)
     except EdgeDaemonError as error:
         print(f"emotion-trainer: {error}", file=sys.stderr)
@@ -32,6 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("emotion-trainer: stopped", file=sys.stderr)
         return 1
     return 0
+
+
+def _check_backend() -> None:
+    """Say in a line what Keras would say in a traceback."""
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in BACKENDS:
+        raise SettingsError(f"KERAS_BACKEND: {backend!r} is none of {', '.join(BACKENDS)}")
+    if find_spec(backend) is None:
+        mend = f"pip install 'emotion-trainer[{backend}]'"
+        raise SettingsError(f"KERAS_BACKEND: {backend} is not installed: {mend}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,38 +94,87 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
     report.set_defaults(command=_report)
 
+    predict = commands.add_parser(
+        "predict", help="mark the faces and emotions in copies of pictures"
+    )
+    predict.add_argument(
+        "pictures", type=Path, nargs="+", metavar="PICTURE", help="files, or folders of them"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the copies")
+    predict.add_argument(
+        "--models", type=Path, metavar="DIR", help="a bundle; the daemon's own if absent"
+    )
+    predict.add_argument(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="YuNet as ONNX; if absent, what edge-daemon fetched, else OpenCV's Haar cascade",
+    )
+    predict.set_defaults(command=_predict)
+
+    prepare = commands.add_parser("prepare", help="look a data set over, or crop one from photos")
+    prepare.add_argument(
+        "--duplicates", type=Path, metavar="FILE", help="list the identical faces as CSV"
+    )
+    prepare.add_argument(
+        "--crop-to",
+        type=Path,
+        metavar="DIR",
+        help="take PATH for photos, put the largest face of each here, and look that over",
+    )
+    prepare.add_argument(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="find the faces with this YuNet network; with OpenCV's Haar cascade if absent",
+    )
+    prepare.set_defaults(command=_prepare)
+
     for command in (bundle, ladder):
-        command.add_argument(
-            "--clips",
-            type=Path,
-            nargs="+",
-            default=[],
-            metavar="CLIP",
-            help="video files; the model card tells how often each emotion is the answer in them",
-        )
-        command.add_argument(
-            "--detector-model", type=Path, metavar="FILE", help="the daemon's, for the clips"
-        )
-    for command in (train, export, bundle, evaluate, ladder, track, report):
-        command.add_argument(
-            "--data",
-            type=Path,
-            required=command not in (track, report),
-            metavar="PATH",
-            help="FER2013: Kaggle's fer2013.csv, or a folder of sheets",
-        )
+        _add_clips(command)
+    for command in (train, export, bundle, evaluate, ladder, track, report, prepare):
+        _add_data(command, required=command not in (track, report))
     return parser
 
 
+def _add_clips(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--clips",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CLIP",
+        help="video files; the model card tells how often each emotion is the answer in them",
+    )
+    command.add_argument(
+        "--detector-model", type=Path, metavar="FILE", help="the daemon's, for the clips"
+    )
+
+
+def _add_data(command: argparse.ArgumentParser, *, required: bool) -> None:
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=required,
+        metavar="PATH",
+        help="Kaggle's fer2013.csv, a folder of sheets, or folders named after the emotions",
+    )
+    command.add_argument(
+        "--split",
+        choices=["official", "stratified"],
+        default="official",
+        help="validate on the data's own split, or on a stratified 20 %% of Training; official",
+    )
+
+
 def _train(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.recipe import read_recipe
     from emotion_trainer.runs import Run
     from emotion_trainer.tracking import Tracker
     from emotion_trainer.training import Trainer
 
     recipe = read_recipe(options.recipe)
-    dataset = open_dataset(options.data)
+    dataset = _dataset(options)
     run = Run(options.run or Path("work") / recipe.name)
     tracker = Tracker()
     trainer = Trainer(recipe, dataset, run)
@@ -123,13 +185,12 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.export import export_run
     from emotion_trainer.runs import Run
     from emotion_trainer.tracking import Tracker
 
     run = Run(options.run)
-    dataset = open_dataset(options.data)
+    dataset = _dataset(options)
     agreement = export_run(run, dataset)
     Tracker().finish(run, dataset)
     path = run.exported()
@@ -137,20 +198,25 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.runs import Run
 
-    _make_bundle([Run(folder) for folder in options.runs], open_dataset(options.data), options)
+    _make_bundle([Run(folder) for folder in options.runs], _dataset(options), options)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from emotion_trainer.annotation import FaceReader, annotate
+
+    reader = FaceReader.load(options.models, options.detector_model)
+    annotate(options.pictures, options.out, reader)
 
 
 def _ladder(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.errors import TrainingError
     from emotion_trainer.ladder import Ladder
     from emotion_trainer.recipe import read_recipe
 
     recipes = [read_recipe(path) for path in options.recipes]
-    dataset = open_dataset(options.data)
+    dataset = _dataset(options)
     finished, failed = Ladder(recipes, dataset, options.work).climb()
     _make_bundle(finished, dataset, options)
     if failed:
@@ -170,12 +236,11 @@ def _make_bundle(runs: "list[Run]", dataset: "Dataset", options: argparse.Namesp
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from emotion_trainer.data import open_dataset
     from emotion_trainer.evaluation import report
     from emotion_trainer.predictions import probabilities_of
 
-    split = open_dataset(options.data).validation
-    print(report(probabilities_of(options.model, split.images), split.labels))
+    dataset = _dataset(options)
+    print(report(probabilities_of(options.model, dataset.validation.images), dataset))
 
 
 def _track(options: argparse.Namespace) -> None:
@@ -183,7 +248,7 @@ def _track(options: argparse.Namespace) -> None:
     from emotion_trainer.tracking import track
 
     runs = [Run(folder) for folder in options.runs]
-    _keep_answers(runs, options.data)
+    _keep_answers(runs, options)
     for run in runs:
         print(f"{run.folder}: {track(run) or 'tracking is switched off'}", flush=True)
 
@@ -192,17 +257,40 @@ def _report(options: argparse.Namespace) -> None:
     from emotion_trainer.report import report, runs_among
 
     runs = runs_among(options.runs)
-    _keep_answers(runs, options.data)
+    _keep_answers(runs, options)
     options.out.write_text(report(runs), encoding="utf-8")
     print(f"{options.out}: runs compared: {len(runs)}")
 
 
-def _keep_answers(runs: "list[Run]", data: Path | None) -> None:
+def _keep_answers(runs: "list[Run]", options: argparse.Namespace) -> None:
     from emotion_trainer.answers import keep_answers
-    from emotion_trainer.data import open_dataset
 
-    if data is None:
+    if options.data is None:
         return
-    split = open_dataset(data).validation
+    dataset = _dataset(options)
     for run in runs:
-        keep_answers(run, split)
+        keep_answers(run, dataset)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from emotion_trainer.data.description import describe
+    from emotion_trainer.data.duplicates import write_duplicates
+    from emotion_trainer.data.photos import crop_photos
+
+    if options.crop_to:
+        print(crop_photos(options.data, options.crop_to, options.detector_model), end="\n\n")
+        options.data = options.crop_to
+    dataset = _dataset(options)
+    print(describe(dataset))
+    if options.duplicates:
+        write_duplicates(dataset, options.duplicates)
+
+
+def _dataset(options: argparse.Namespace) -> "Dataset":
+    """The data set of a command; what was left out of it is told on standard error."""
+    from emotion_trainer.data import Splitting, open_dataset
+
+    dataset = open_dataset(options.data, Splitting(options.split))
+    if dataset.unreadable.faults:
+        print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
+    return dataset

@@ -10,6 +10,7 @@ teachers of 100 MMAC would make it four times as long. Half of the views are mir
 and its mirror image show the same emotion, so the mean of both answers is the target for either.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +19,29 @@ from numpy.typing import NDArray
 
 from edge_daemon.inference.bundle import MANIFEST_NAME
 from edge_daemon.inference.ensemble import log_softmax
-from emotion_trainer.errors import TrainingError
+from emotion_trainer.errors import RecipeError, TrainingError
 from emotion_trainer.predictions import Faces, Scores, probabilities_of
-from emotion_trainer.recipe import Distillation
+from emotion_trainer.recipe import Distillation, Recipe
 from emotion_trainer.runs import Run
 
 SMALLEST: Final = np.float32(1e-7)
+
+
+def require_teachers(recipe: Recipe, to_come: Collection[Path] = ()) -> None:
+    """Refuse a recipe that would learn from what is not there or half trained.
+
+    Args:
+        recipe: a recipe, with teachers or without.
+        to_come: resolved folders of runs that will be finished by then.
+
+    Raises:
+        RecipeError: a teacher is neither finished nor to come.
+    """
+    for teacher in recipe.teachers:
+        if teacher.resolve() not in to_come and not _is_finished(teacher):
+            raise RecipeError(
+                f"{recipe.name} learns from {teacher}, which is not finished; train that first"
+            )
 
 
 def teach(faces: Faces, settings: Distillation, lesson: Path) -> NDArray[np.float32]:
@@ -49,9 +67,17 @@ def _mean_log_probabilities(faces: Faces, teachers: tuple[Path, ...]) -> Scores:
     return mean
 
 
+def _is_finished(teacher: Path) -> bool:
+    return _is_bundle(teacher) or Run(teacher).is_finished
+
+
 def _model_of(teacher: Path) -> Path:
     """A bundle's folder, or the best weights in a run's folder."""
-    return teacher if (teacher / MANIFEST_NAME).exists() else Run(teacher).best
+    return teacher if _is_bundle(teacher) else Run(teacher).best
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST_NAME).exists()
 
 
 def _keep(taught: Scores, lesson: Path) -> None:

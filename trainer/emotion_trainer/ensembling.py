@@ -1,11 +1,12 @@
 """How much each member counts in an ensemble, and in which order members are worth running.
 
-The daemon's rule: the members' log-probabilities, averaged by weight, divided by a temperature.
+The daemon's rule: the members' log-probabilities, averaged by weight, adjusted for emotions that
+would be found too rarely, divided by a temperature.
 Members' answers are `Answers` here: their log-probabilities, float32 [M, N, 7].
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -14,8 +15,10 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax as exact_log_softmax
 from sklearn.model_selection import StratifiedKFold
 
+from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Metrics
-from edge_daemon.inference.ensemble import log_softmax
+from edge_daemon.inference.ensemble import pool
+from emotion_trainer.balancing import least_adjustment
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
 from emotion_trainer.predictions import Scores
@@ -30,16 +33,21 @@ HALVES_SEED: Final = 0
 
 @dataclass(frozen=True)
 class Fit:
-    """An ensemble's weights, float64 [M], not negative, and its temperature."""
+    """How the daemon makes one answer of its members'.
+
+    Attributes:
+        weights: float64 [M], not negative.
+        temperature: divides the adjusted mean log-probabilities.
+        adjustment: what is added to each emotion's, float64 [7].
+    """
 
     weights: NDArray[np.float64]
     temperature: float
+    adjustment: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
 
     def probabilities(self, answers: Answers) -> Scores:
         """What the daemon would answer, float32 [N, 7]."""
-        shares = self.weights / self.weights.sum()
-        mixed = np.tensordot(shares / self.temperature, answers, axes=1)
-        return np.exp(log_softmax(mixed.astype(np.float32)))
+        return np.exp(pool(answers, self.weights, self.adjustment, self.temperature))
 
 
 def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
@@ -67,14 +75,29 @@ def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
         kept = kept[enough]
 
 
-def cross_fit(answers: Answers, labels: Labels) -> Metrics:
+def balance(fit: Fit, answers: Answers, labels: Labels) -> Fit:
+    """The fit with the least adjustment by which no emotion is found too rarely.
+
+    The temperature is fitted anew. Where no adjustment is needed, the fit stays as it is.
+    """
+    mixed = pool(answers, fit.weights, fit.adjustment, temperature=1.0)
+    adjustment = least_adjustment(mixed, labels)
+    if not adjustment.any():
+        return fit
+    adjusted = (mixed + adjustment).astype(np.float32)
+    temperature = fit_ensemble(adjusted[np.newaxis], labels).temperature
+    return replace(fit, temperature=temperature, adjustment=fit.adjustment + adjustment)
+
+
+def cross_fit(answers: Answers, labels: Labels, split: str) -> Metrics:
     """Figures that owe nothing to the fit: each half is answered by a fit on the other half."""
     probabilities = np.empty(answers.shape[1:], np.float32)
     halves = StratifiedKFold(2, shuffle=True, random_state=HALVES_SEED)
     for fitted, held_out in halves.split(labels, labels):
-        fit = fit_ensemble(answers[:, fitted], labels[fitted])
+        halved = answers[:, fitted], labels[fitted]
+        fit = balance(fit_ensemble(*halved), *halved)
         probabilities[held_out] = fit.probabilities(answers[:, held_out])
-    return measure(probabilities, labels)
+    return measure(probabilities, labels, split)
 
 
 def anytime_order(answers: Answers, labels: Labels, fit: Fit, mmac: Sequence[float]) -> list[int]:
@@ -99,7 +122,7 @@ def anytime_order(answers: Answers, labels: Labels, fit: Fit, mmac: Sequence[flo
 
 
 def _loss(answers: Answers, labels: Labels, fit: Fit, members: list[int]) -> float:
-    running = Fit(fit.weights[members], fit.temperature)
+    running = replace(fit, weights=fit.weights[members])
     probabilities = running.probabilities(answers[members])
     return float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-9).mean())
 

@@ -3,10 +3,12 @@
 EdgeDaemonError
 └── TrainerError       exit 1
     ├── DataError      exit 1: the data set cannot be read
+    │   └── RowError   one row or picture of it cannot be read, and may be skipped
     ├── RecipeError    exit 2: the recipe is refused
     ├── TrainingError  exit 1: training cannot start, go on or be resumed
     ├── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
-    └── TrackingError  exit 1: MLflow's store cannot be reached, or refuses
+    ├── TrackingError  exit 1: MLflow's store cannot be reached, or refuses
+    └── PictureError   exit 1: a picture cannot be read, or its copy not be written
 """
 
 from edge_daemon.errors import EdgeDaemonError
@@ -18,6 +20,10 @@ class TrainerError(EdgeDaemonError):
 
 class DataError(TrainerError):
     """Raised when a data set is missing, damaged, or not of a known form."""
+
+
+class RowError(DataError):
+    """Raised when one row or picture of a data set cannot be read; the message names it."""
 
 
 class RecipeError(TrainerError):
@@ -36,3 +42,7 @@ class ExportError(TrainerError):
 
 class TrackingError(TrainerError):
     """Raised when a run cannot be logged to MLflow; a training goes on without."""
+
+
+class PictureError(TrainerError):
+    """Raised when a picture cannot be read, or its copy cannot be written."""

@@ -1,6 +1,6 @@
 """Figures of a model on labelled faces."""
 
-from typing import Final
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,20 +9,34 @@ from sklearn.metrics import confusion_matrix
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Metrics
 from emotion_trainer.calibration import calibration_error
-from emotion_trainer.predictions import Faces, Scores
+from emotion_trainer.data import Dataset
+from emotion_trainer.data.dataset import TRAINING
+from emotion_trainer.data.duplicates import find_duplicates
+from emotion_trainer.predictions import Scores
 
-VALIDATION_NAME: Final = "PublicTest"
+
+@dataclass(frozen=True)
+class Unlearnt:
+    """The validation faces that a model cannot have learnt by heart.
+
+    Attributes:
+        learnt: how many others are, pixel for pixel, in the training split too.
+        accuracy: on those that are not; None if all are.
+    """
+
+    learnt: int
+    accuracy: float | None
 
 
-def measure(probabilities: Scores, labels: NDArray[np.int64]) -> Metrics:
-    """The figures that a bundle's manifest holds, on the validation split.
+def measure(probabilities: Scores, labels: NDArray[np.int64], split: str) -> Metrics:
+    """The figures that a bundle's manifest holds; `split` names the faces they are measured on.
 
     The recall of an emotion that no face is labelled with is 0.
     """
     confusion = confuse(probabilities, labels)
     recall = confusion.diagonal() / np.maximum(confusion.sum(axis=1), 1)
     return Metrics(
-        split=VALIDATION_NAME,
+        split=split,
         accuracy=round(float(confusion.trace() / confusion.sum()), 4),
         recall={name: round(float(share), 4) for name, share in zip(EMOTIONS, recall, strict=True)},
         calibration_error=round(calibration_error(probabilities, labels), 4),
@@ -36,18 +50,22 @@ def confuse(probabilities: Scores, labels: NDArray[np.int64]) -> NDArray[np.int6
     return matrix
 
 
-def among(faces: Faces, others: Faces) -> NDArray[np.bool_]:
-    """Which faces are, pixel for pixel, among others too: bool [N]."""
-    known = {face.tobytes() for face in others}
-    return np.array([face.tobytes() in known for face in faces])
+def measure_unlearnt(probabilities: Scores, dataset: Dataset) -> Unlearnt:
+    """The accuracy on the faces of the validation split that are not in the training split too."""
+    learnt = find_duplicates(dataset).across.faces
+    right = probabilities.argmax(axis=1) == dataset.validation.labels
+    accuracy = None if learnt.all() else float(right[~learnt].mean())
+    return Unlearnt(int(learnt.sum()), accuracy)
 
 
-def report(probabilities: Scores, labels: NDArray[np.int64]) -> str:
-    """The figures as Markdown, for a terminal or a model card."""
-    metrics = measure(probabilities, labels)
+def report(probabilities: Scores, dataset: Dataset) -> str:
+    """The figures on the validation split as Markdown, for a terminal or a model card."""
+    labels = dataset.validation.labels
+    metrics = measure(probabilities, labels, dataset.validation_name)
     lines = [
         f"{metrics.split}, {len(labels)} faces: accuracy {metrics.accuracy:.4f}, "
         f"expected calibration error {metrics.calibration_error:.4f}",
+        *_of_unlearnt(measure_unlearnt(probabilities, dataset)),
         "",
         f"| label | {' | '.join(EMOTIONS)} | recall |",
         f"| --- |{' ---: |' * (len(EMOTIONS) + 1)}",
@@ -55,3 +73,14 @@ def report(probabilities: Scores, labels: NDArray[np.int64]) -> str:
     for name, row in zip(EMOTIONS, confuse(probabilities, labels), strict=True):
         lines.append(f"| {name} | {' | '.join(map(str, row))} | {metrics.recall[name]:.3f} |")
     return "\n".join(lines)
+
+
+def _of_unlearnt(figures: Unlearnt) -> list[str]:
+    if not figures.learnt:
+        return []
+    if figures.accuracy is None:
+        return [f"all of these faces are also in {TRAINING}: the accuracy tells nothing"]
+    return [
+        f"without the {figures.learnt} faces that are also in {TRAINING}: "
+        f"accuracy {figures.accuracy:.4f}"
+    ]

@@ -4,18 +4,16 @@ Pixels are fed as they are. The input's quantisation has the scale 1 and the zer
 pixel's value is its own code, and the normalisation is part of the graph.
 """
 
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import keras
 import numpy as np
-import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from emotion_trainer.conversion import convert
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.errors import ExportError
 from emotion_trainer.predictions import Faces, keras_logits, tflite_logits
@@ -66,7 +64,7 @@ def export_int8(model: keras.Model, training: Split, seed: int, path: Path) -> N
         ExportError: the converter chose a quantisation of the input that alters pixels.
     """
     drawn = np.random.default_rng(seed).permutation(len(training))[:REPRESENTATIVES]
-    content = _convert(model, training.images[drawn])
+    content = convert(model, training.images[drawn])
     details = Interpreter(model_content=content).get_input_details()[0]
     if details["quantization"] != PIXELS_AS_THEY_ARE:
         raise ExportError(
@@ -110,20 +108,3 @@ def _check_batching(path: Path, faces: Faces, batched: NDArray[np.float32]) -> N
     alone = tflite_logits(path, faces, batch=1)
     if not np.allclose(alone, batched[: len(faces)], atol=1e-5):
         raise ExportError(f"{path}: answers differently in batches and face by face")
-
-
-def _convert(model: keras.Model, representatives: Faces) -> bytes:
-    def batches() -> Iterator[list[NDArray[np.float32]]]:
-        for face in representatives:
-            yield [face[np.newaxis, ..., np.newaxis].astype(np.float32)]
-
-    with tempfile.TemporaryDirectory() as folder:
-        model.export(folder, format="tf_saved_model", verbose=False)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = batches
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.float32
-        content: bytes = converter.convert()
-    return content

@@ -7,14 +7,16 @@ same ladder can be killed and started again at any time.
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import keras
 
-from emotion_trainer import checkpoint, families
+from emotion_trainer import families
 from emotion_trainer.checkpoint import Epoch
 from emotion_trainer.data import Dataset
-from emotion_trainer.errors import TrainerError, TrainingError
+from emotion_trainer.distillation import require_teachers
+from emotion_trainer.errors import RecipeError, TrainerError, TrainingError
 from emotion_trainer.export import export_run
 from emotion_trainer.families import cost
 from emotion_trainer.provenance import record_of
@@ -33,32 +35,40 @@ class Rung:
     mmac: float
 
     @property
-    def history(self) -> tuple[Epoch, ...]:
-        """The epochs so far."""
-        return checkpoint.history(self.run.checkpoint)
+    def folder(self) -> Path:
+        """The run's folder, written in the one way in which folders can be compared."""
+        return self.run.folder.resolve()
 
 
 class Ladder:
-    """Recipes, each trained in a folder of `work`; those with teachers come after the others."""
+    """Recipes, each trained in a folder of `work`; teachers come before those they teach."""
 
     def __init__(self, recipes: list[Recipe], dataset: Dataset, work: Path) -> None:
-        """Raises RecipeError if a recipe's budget cannot be met: better now than in the night."""
-        self._dataset = dataset
-        self._tracker = Tracker()
-        self._rungs = [
-            Rung(recipe, Run(work / recipe.name), cost.mmac(families.build(recipe.model)))
-            for recipe in sorted(recipes, key=lambda recipe: recipe.distillation is not None)
-        ]
-
-    def climb(self) -> tuple[list[Run], list[str]]:
-        """Finish what can be finished.
-
-        Returns:
-            The finished and exported runs, and the names of the recipes that failed, which have
-            been told on standard error.
+        """Refuse what would fail later: better now than in the night.
 
         Raises:
-            TrainingError: all failed.
+            RecipeError: two recipes have the same name, none is to be bundled, a network cannot
+                be built, or a recipe learns from itself or from what is neither here nor finished.
+        """
+        _check(recipes)
+        self._dataset = dataset
+        self._tracker = Tracker()
+        self._rungs = in_order(
+            [
+                Rung(recipe, Run(work / recipe.name), cost.mmac(families.build(recipe.model)))
+                for recipe in recipes
+            ]
+        )
+
+    def climb(self) -> tuple[list[Run], list[str]]:
+        """Finish what can be finished; what learns from a recipe that failed fails too.
+
+        Returns:
+            The finished and exported runs, without those that are teachers alone; and the names
+            of the recipes that failed, which have been told on standard error.
+
+        Raises:
+            TrainingError: nothing that is to be bundled could be finished.
         """
         finished, failed = [], []
         for number, rung in enumerate(self._rungs, start=1):
@@ -69,16 +79,17 @@ class Ladder:
                 print(f"{rung.recipe.name}: failed: {error}", file=sys.stderr)
                 failed.append(rung.recipe.name)
             else:
-                finished.append(rung.run)
-        if not finished:
-            raise TrainingError("no recipe could be finished")
-        return finished, failed
+                finished.append(rung)
+        bundled = [rung.run for rung in finished if rung.recipe.bundled]
+        if not bundled:
+            raise TrainingError("no recipe could be finished that is to be bundled")
+        return bundled, failed
 
     def _finish(self, rung: Rung) -> None:
         rung.run.begin(record_of(rung.recipe, self._dataset))
-        if len(rung.history) < rung.recipe.optimisation.epochs:
+        if not rung.run.is_finished:
             self._train(rung)
-        if not rung.run.is_exported:
+        if rung.recipe.bundled and not rung.run.is_exported:
             print(export_run(rung.run, self._dataset), flush=True)
         self._tracker.finish(rung.run, self._dataset)
 
@@ -90,9 +101,40 @@ class Ladder:
         print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}", flush=True)
 
     def _outlook(self) -> str:
-        done = [(rung, rung.history) for rung in self._rungs]
-        left = time_left([(rung.recipe.optimisation.epochs, rung.mmac, h) for rung, h in done])
+        left = time_left([(_epochs(rung), rung.mmac, rung.run.history) for rung in self._rungs])
         return "time left unknown yet" if left is None else f"about {left} left for all"
+
+
+def _check(recipes: list[Recipe]) -> None:
+    names = [recipe.name for recipe in recipes]
+    if len(set(names)) < len(names):
+        raise RecipeError(f"two recipes have the same name: {', '.join(sorted(names))}")
+    if not any(recipe.bundled for recipe in recipes):
+        raise RecipeError(f"{', '.join(names)}: no recipe is to be bundled; use train for teachers")
+
+
+def in_order(rungs: list[Rung]) -> list[Rung]:
+    """Teachers before those that learn from them.
+
+    Raises:
+        RecipeError: a teacher is neither among them nor finished, or learns from its own student.
+    """
+    by_folder = {rung.folder: rung for rung in rungs}
+    for rung in rungs:
+        if not rung.run.lesson.exists():
+            require_teachers(rung.recipe, to_come=by_folder)
+    graph = {rung.folder: [teacher.resolve() for teacher in rung.recipe.teachers] for rung in rungs}
+    try:
+        order = tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        circle = " teaches ".join(folder.name for folder in error.args[1])
+        raise RecipeError(f"recipes learn from each other in a circle: {circle}") from error
+    return [by_folder[folder] for folder in order if folder in by_folder]
+
+
+def _epochs(rung: Rung) -> int:
+    """All epochs of a run; early stopping may have made them fewer than its recipe's."""
+    return len(rung.run.history) if rung.run.is_finished else rung.recipe.optimisation.epochs
 
 
 def time_left(rungs: list[tuple[int, float, tuple[Epoch, ...]]]) -> timedelta | None:

@@ -173,8 +173,7 @@ class MlflowCopy:
             self._client.set_tag(self._id, tag, made_from)
 
     def _close(self) -> None:
-        complete = len(self._history) == self._record.recipe.optimisation.epochs
-        if complete and self._known.info.status != "FINISHED":
+        if self._run.is_finished and self._known.info.status != "FINISHED":
             self._client.set_terminated(self._id, "FINISHED", self._last_epoch_ended())
 
 

@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.emotions import EMOTIONS
+from emotion_trainer.balancing import LEAST_RECALL
 from emotion_trainer.bundling import Bundled
 from emotion_trainer.clips import ClipAnswers
 from emotion_trainer.data import Dataset, Split
-from emotion_trainer.data.dataset import VOTES
-from emotion_trainer.evaluation import VALIDATION_NAME, among, confuse
+from emotion_trainer.data.dataset import PUBLIC_TEST, VOTES
+from emotion_trainer.data.splitting import STRATIFIED_NAME
+from emotion_trainer.evaluation import confuse, measure_unlearnt
+from emotion_trainer.families import imagenet
 from emotion_trainer.templating import render
 
 Matrix = NDArray[np.int64]
@@ -55,30 +58,31 @@ def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] 
     """The card, Markdown."""
     split = dataset.validation
     confusion = confuse(bundled.probabilities, split.labels)
-    twins = among(split.images, dataset.training.images)
-    right = bundled.probabilities.argmax(axis=1) == split.labels
-    recipes = [record.recipe for record in bundled.records]
     faces = np.bincount(dataset.training.labels, minlength=len(EMOTIONS))
     return render(
         "model_card.md",
         emotions=EMOTIONS,
-        split=VALIDATION_NAME,
+        split=dataset.validation_name,
+        is_fer2013=dataset.validation_name == PUBLIC_TEST,
+        is_stratified=dataset.validation_name == STRATIFIED_NAME,
         members=bundled.bundle.members,
         sizes=bundled.sizes,
         ensemble=bundled.bundle.ensemble,
         created=bundled.bundle.created.date(),
         left_out=bundled.left_out,
         agreements=bundled.agreements,
+        unbalanced=bundled.unbalanced,
+        least_recall=LEAST_RECALL,
         cross_fitted=bundled.cross_fitted,
         training=len(dataset.training),
         validation=len(split),
-        votes=sorted({recipe.targets.votes_share for recipe in recipes} - {0.0}),
+        votes=_votes_shares(bundled) if dataset.training.votes.any() else [],
+        pretrained=_pretrained(bundled),
         teachers=_teachers(bundled),
         confusion=confusion,
-        twins=int(twins.sum()),
-        accuracy_without_twins=float(right[~twins].mean()),
+        unlearnt=measure_unlearnt(bundled.probabilities, dataset),
         clips=clips,
-        shares=_answer_counts(confusion, clips),
+        shares=_answer_counts(dataset.validation_name, confusion, clips),
         seen_as_labelled=_seen_as_labelled(split),
         weakest=weakest(confusion),
         mixed_up=most_mixed_up(confusion),
@@ -117,10 +121,12 @@ def _shares(confusion: Matrix) -> NDArray[np.float64]:
     return shares
 
 
-def _answer_counts(confusion: Matrix, clips: Sequence[ClipAnswers]) -> dict[str, Matrix]:
+def _answer_counts(
+    split: str, confusion: Matrix, clips: Sequence[ClipAnswers]
+) -> dict[str, Matrix]:
     return {
-        f"{VALIDATION_NAME}, labels": confusion.sum(axis=1),
-        f"{VALIDATION_NAME}, answers": confusion.sum(axis=0),
+        f"{split}, labels": confusion.sum(axis=1),
+        f"{split}, answers": confusion.sum(axis=0),
         **{f"`{answers.clip}`": answers.counts for answers in clips},
     }
 
@@ -134,6 +140,20 @@ def _seen_as_labelled(split: Split) -> float | None:
     columns = np.array([VOTES.index(VOTE_FOR[name]) for name in EMOTIONS])
     of_label = votes[np.arange(len(votes)), columns[labels]]
     return float((of_label == votes.max(axis=1)).mean())
+
+
+def _votes_shares(bundled: Bundled) -> list[float]:
+    return sorted({record.recipe.targets.votes_share for record in bundled.records} - {0.0})
+
+
+def _pretrained(bundled: Bundled) -> list[str]:
+    """The members that went on from weights of others."""
+    recipes = [record.recipe for record in bundled.records]
+    return [
+        recipe.name
+        for recipe in recipes
+        if isinstance(recipe.model, imagenet.Settings) and recipe.model.weights
+    ]
 
 
 def _teachers(bundled: Bundled) -> list[str]:

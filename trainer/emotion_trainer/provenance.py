@@ -22,8 +22,12 @@ class RunRecord(BaseModel):
     commit: str
 
     def is_same_training(self, other: "RunRecord") -> bool:
-        """Whether both have the same recipe and data; the code may have moved on."""
-        return (self.recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
+        """Whether both have the same recipe and data.
+
+        The code may have moved on, and whether the network is to be bundled is another matter.
+        """
+        recipe = self.recipe.model_copy(update={"bundled": other.recipe.bundled})
+        return (recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
 
 
 def record_of(recipe: Recipe, dataset: Dataset) -> RunRecord:

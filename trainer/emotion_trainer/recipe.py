@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +20,12 @@ class Targets(_Section):
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     votes_share: float = Field(
         default=0.0, ge=0.0, le=1.0, description="Share of the FER+ votes in a target."
+    )
+    class_weighting: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Exponent on a label's inverse frequency: at 1 all labels count alike.",
     )
 
 
@@ -47,6 +54,9 @@ class Augmentation(_Section):
     coarsest: int = Field(default=48, ge=8, le=48, description="Pixels a side that may be left.")
     erasing: float = Field(default=0.0, ge=0.0, le=1.0, description="Chance of a covered patch.")
     erased: float = Field(default=0.2, gt=0.0, le=0.5, description="Most of the area covered.")
+    mixup: float = Field(
+        default=0.0, ge=0.0, description="Alpha of the shares in mixed faces; 0 mixes none."
+    )
 
 
 class Optimisation(_Section):
@@ -63,6 +73,12 @@ class Optimisation(_Section):
     ema_momentum: float = Field(
         default=0.999, ge=0.0, lt=1.0, description="Of the weights' moving average, a step."
     )
+    patience: int = Field(
+        default=0, ge=0, description="Epochs without a better accuracy that end it; 0: none do."
+    )
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        default="auto", description="Of the sums in training; auto: what the device is fast in."
+    )
 
 
 class Recipe(_Section):
@@ -70,11 +86,20 @@ class Recipe(_Section):
 
     name: str
     seed: int
+    bundled: bool = Field(
+        default=True,
+        description="False: a teacher alone, neither exported by a ladder nor bundled.",
+    )
     model: ModelSettings
     targets: Targets = Targets()
     distillation: Distillation | None = None
     augmentation: Augmentation = Augmentation()
     optimisation: Optimisation
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """Folders of the models that it learns from, if any."""
+        return self.distillation.teachers if self.distillation else ()
 
 
 def read_recipe(path: Path) -> Recipe:

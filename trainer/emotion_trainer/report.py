@@ -10,7 +10,6 @@ from edge_daemon.inference.bundle import Metrics
 from emotion_trainer import plots
 from emotion_trainer.answers import Answers
 from emotion_trainer.errors import TrainingError
-from emotion_trainer.evaluation import VALIDATION_NAME
 from emotion_trainer.runs import Run
 from emotion_trainer.summary import Summary, summarise
 from emotion_trainer.templating import render
@@ -102,7 +101,7 @@ def report(runs: Sequence[Run]) -> str:
     return render(
         "report.html",
         rows=rows,
-        split=VALIDATION_NAME,
+        splits=sorted({row.answers.split for row in rows if row.answers}),
         several_data=len({row.summary.record.data_fingerprint for row in rows}) > 1,
         unanswered=[row.label for row in rows if row.answers is None],
         best_float=max(row.float_accuracy for row in rows),

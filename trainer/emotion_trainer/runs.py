@@ -6,8 +6,10 @@ from pathlib import Path
 import keras
 from pydantic import ValidationError
 
+from emotion_trainer.checkpoint import Epoch, load_history
 from emotion_trainer.errors import ExportError, TrainingError
 from emotion_trainer.provenance import RunRecord
+from emotion_trainer.stopping import is_over
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,24 @@ class Run:
     def lesson(self) -> Path:
         """What the teachers say of the training pictures, where the recipe has teachers."""
         return self.folder / "lesson.npy"
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """The epochs so far.
+
+        Raises:
+            TrainingError: the checkpoint is damaged.
+        """
+        return load_history(self.checkpoint)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its training is over; that of a folder without a run is not.
+
+        Raises:
+            TrainingError: the record or the checkpoint is damaged.
+        """
+        return self._record.exists() and is_over(self.history, self.record().recipe.optimisation)
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -61,17 +81,23 @@ class Run:
     def begin(self, record: RunRecord) -> None:
         """Create the folder and write the record, unless they are there already.
 
+        Of a record that is there, only what the recipe says of bundling is brought up to date.
+
         Raises:
             TrainingError: the folder holds a run of another recipe or other data.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._record.exists():
-            self._record.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        elif not self.record().is_same_training(record):
+            self._write(record)
+            return
+        begun = self.record()
+        if not begun.is_same_training(record):
             raise TrainingError(
                 f"{self.folder}: holds a run of another recipe or other data; "
                 "remove it, or give another --run folder"
             )
+        if begun.recipe != record.recipe:
+            self._write(begun.model_copy(update={"recipe": record.recipe}))
 
     def record(self) -> RunRecord:
         """What the training is made of.
@@ -106,6 +132,11 @@ class Run:
         if not self.is_exported:
             raise ExportError(f"{path}: is missing or older than the weights; export the run first")
         return path
+
+    def _write(self, record: RunRecord) -> None:
+        unfinished = self._record.with_suffix(".part")
+        unfinished.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(self._record)
 
     @property
     def _record(self) -> Path:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from emotion_trainer import checkpoint
 from emotion_trainer.answers import Answers, kept_answers
 from emotion_trainer.checkpoint import Epoch
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.families import cost
 from emotion_trainer.provenance import RunRecord
 from emotion_trainer.runs import Run
+from emotion_trainer.stopping import best_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Summary:
     @property
     def best(self) -> Epoch:
         """The epoch whose weights are kept."""
-        return max(self.history, key=lambda epoch: epoch.accuracy)
+        return best_of(self.history)
 
     @property
     def seconds(self) -> float:
@@ -73,7 +73,7 @@ def finished_epochs(run: Run) -> tuple[Epoch, ...]:
     Raises:
         TrainingError: there is none, or the checkpoint is damaged.
     """
-    history = checkpoint.history(run.checkpoint)
+    history = run.history
     if not history:
         raise TrainingError(f"{run.folder}: has no finished epoch yet")
     return history

@@ -30,6 +30,17 @@ def soft_targets(split: Split, settings: Targets) -> NDArray[np.float32]:
     return smoothed
 
 
+def class_weights(labels: NDArray[np.int64], exponent: float) -> NDArray[np.float32]:
+    """How much each face counts, float32 [N], mean 1: its label's inverse frequency, to a power.
+
+    Faces of rare emotions count more than others, all alike at the exponent 0.
+    """
+    frequencies = np.bincount(labels)[labels] / len(labels)
+    weights = frequencies**-exponent
+    weights /= weights.mean()
+    return weights.astype(np.float32)
+
+
 def _smoothed(labels: NDArray[np.int64], smoothing: float) -> NDArray[np.float32]:
     certain = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
     return (1.0 - smoothing) * certain + np.float32(smoothing / len(EMOTIONS))

@@ -49,7 +49,7 @@ class Tracker:
         Raises:
             TrainerError: the run's folder is damaged.
         """
-        keep_answers(run, dataset.validation)
+        keep_answers(run, dataset)
         self._try(run)
         self._failed = False
 

@@ -15,15 +15,17 @@ from emotion_trainer.averaging import WeightAverage
 from emotion_trainer.batches import epoch_batches, steps_per_epoch
 from emotion_trainer.checkpoint import Checkpoint, Epoch
 from emotion_trainer.data import Dataset
-from emotion_trainer.distillation import teach
+from emotion_trainer.distillation import require_teachers, teach
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.families import cost
+from emotion_trainer.precision import computing_in
 from emotion_trainer.predictions import keras_logits
 from emotion_trainer.progress import Progress
 from emotion_trainer.provenance import record_of
 from emotion_trainer.recipe import Optimisation, Recipe
 from emotion_trainer.runs import Run
-from emotion_trainer.targets import soft_targets
+from emotion_trainer.stopping import best_of, is_over
+from emotion_trainer.targets import class_weights, soft_targets
 
 # Decay pulls kernels towards zero; batch normalisation's own weights and biases have no need of it.
 UNDECAYED: Final = ["gamma", "beta", "bias"]
@@ -38,51 +40,67 @@ class Trainer:
         self._dataset = dataset
         self._run = run
         self._steps = steps_per_epoch(len(dataset.training), recipe.optimisation.batch)
-        self._model = families.build(recipe.model)
+        with computing_in(recipe.optimisation.precision):
+            self._model = families.build(recipe.model)
         self._averaged = families.build(recipe.model)
         compile_model(self._model, recipe.optimisation, self._steps)
         self._average = WeightAverage(self._model, recipe.optimisation.ema_momentum)
         self._history: tuple[Epoch, ...] = ()
 
     def summary(self) -> str:
-        """The network's name, its width and what it costs, in a line."""
-        model = families.within_budget(self._recipe.model)
+        """The network's name and size, what it costs, and how it is computed, in a line."""
         return (
-            f"{self._recipe.name}: {model.family} of width {model.width:.3g}, "
-            f"{cost.mmac(self._model):.1f} MMAC, {cost.parameters(self._model)} parameters"
+            f"{self._recipe.name}: {families.within_budget(self._recipe.model)}, "
+            f"{cost.mmac(self._model):.1f} MMAC, {cost.parameters(self._model)} parameters; "
+            f"{self._model.dtype_policy.name} by {keras.backend.backend()}"
         )
 
     def run(self, after_epoch: Callable[[Run], None] | None = None) -> Epoch:
-        """Train to the recipe's last epoch and return the best one, whose weights are kept.
+        """Train until the recipe says so and return the best epoch, whose weights are kept.
 
         Goes on from the folder's checkpoint if there is one. `after_epoch` is called with the run
         when an epoch is on disk.
 
         Raises:
+            RecipeError: a teacher is not finished.
             TrainingError: the loss is no longer finite, or the checkpoint is not of this training.
         """
+        if not self._run.lesson.exists():
+            require_teachers(self._recipe)
         self._run.begin(record_of(self._recipe, self._dataset))
         self._resume()
+        if not self._is_over():
+            self._train(after_epoch)
+        return best_of(self._history)
+
+    def _train(self, after_epoch: Callable[[Run], None] | None) -> None:
         targets = self._targets()
-        epochs = self._recipe.optimisation.epochs
-        progress = Progress(epochs, self._steps)
-        for number in range(len(self._history) + 1, epochs + 1):
+        progress = Progress(self._recipe.optimisation.epochs, self._steps)
+        while not self._is_over():
             started = time.monotonic()
+            number = len(self._history) + 1
             loss = self._learn(number, targets, progress)
             accuracy = self._validate()
             self._keep(Epoch(number, loss, accuracy, time.monotonic() - started))
-            progress.epoch(self._history[-1], self._best())
+            progress.epoch(self._history[-1], best_of(self._history))
             if after_epoch is not None:
                 after_epoch(self._run)
-        return self._best()
+        if len(self._history) < self._recipe.optimisation.epochs:
+            print(f"no better accuracy in {self._recipe.optimisation.patience} epochs", flush=True)
+
+    def _is_over(self) -> bool:
+        return is_over(self._history, self._recipe.optimisation)
 
     def _targets(self) -> NDArray[np.float32]:
-        targets = soft_targets(self._dataset.training, self._recipe.targets)
+        """What the faces are to be taken for; each row sums to how much its face counts."""
+        split = self._dataset.training
+        targets = soft_targets(split, self._recipe.targets)
         settings = self._recipe.distillation
-        if settings is None:
-            return targets
-        taught = teach(self._dataset.training.images, settings, self._run.lesson)
-        return targets + np.float32(settings.share) * (taught - targets)
+        if settings is not None:
+            taught = teach(split.images, settings, self._run.lesson)
+            targets += np.float32(settings.share) * (taught - targets)
+        weights = class_weights(split.labels, self._recipe.targets.class_weighting)
+        return weights[:, np.newaxis] * targets
 
     def _learn(self, epoch: int, targets: NDArray[np.float32], progress: Progress) -> float:
         total = 0.0
@@ -106,7 +124,7 @@ class Trainer:
 
     def _keep(self, epoch: Epoch) -> None:
         self._history += (epoch,)
-        if self._best() is epoch:
+        if best_of(self._history) is epoch:
             unfinished = self._run.best.with_name("unfinished.keras")
             self._averaged.save(unfinished)
             unfinished.replace(self._run.best)
@@ -123,14 +141,14 @@ class Trainer:
             return
         state = checkpoints.load(self._run.checkpoint)
         variables = checkpoints.training_variables(self._model)
+        if [tuple(v.shape) for v in variables] != [value.shape for value in state.variables]:
+            raise TrainingError(f"{self._run.checkpoint}: is of another network; remove it")
         for variable, value in zip(variables, state.variables, strict=True):
             variable.assign(value)
         self._average.weights = state.average
         self._history = state.history
-        print(f"goes on after epoch {len(self._history)}", flush=True)
-
-    def _best(self) -> Epoch:
-        return max(self._history, key=lambda epoch: epoch.accuracy)
+        what = "was finished" if self._is_over() else "goes on"
+        print(f"{what} after epoch {len(self._history)}", flush=True)
 
 
 def compile_model(model: keras.Model, settings: Optimisation, steps: int) -> None:
@@ -141,9 +159,7 @@ def compile_model(model: keras.Model, settings: Optimisation, steps: int) -> Non
     )
     optimiser.exclude_from_weight_decay(var_names=UNDECAYED)
     optimiser.build(model.trainable_variables)
-    # XLA is slower than TensorFlow's own kernels on processors, where this trains.
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(optimiser, loss, jit_compile=False)
+    model.compile(optimiser, cross_entropy)
 
 
 def learning_rate(
@@ -156,3 +172,11 @@ def learning_rate(
         warmup_target=settings.learning_rate,
         warmup_steps=round(settings.warmup_epochs * steps),
     )
+
+
+def cross_entropy(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+    """Cross-entropy of [B, 7] and [B, 7], a sum a face: what a target's row sums to weighs it.
+
+    TensorFlow's own, and so Keras', has the gradient of rows that sum to 1, whatever they do.
+    """
+    return -keras.ops.sum(targets * keras.ops.log_softmax(logits), axis=-1)

@@ -133,6 +133,15 @@ def write_sheets(dataset: Dataset, folder: Path) -> None:
                 writer.writerow([sheet, cell, label, *votes])
 
 
+def write_folders(dataset: Dataset, folder: Path) -> None:
+    """The data set as PNG files in folders named after their emotions."""
+    for part, split in (("train", dataset.training), ("test", dataset.validation)):
+        for name in EMOTIONS:
+            (folder / part / name).mkdir(parents=True)
+        for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
+            cv2.imwrite(str(folder / part / EMOTIONS[label] / f"{index:04}.png"), image)
+
+
 def _sheet(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     cells = np.zeros((48 * 48, CROP_SIDE, CROP_SIDE), np.uint8)
     cells[: len(images)] = images

@@ -11,6 +11,7 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
+from emotion_trainer.evaluation import measure
 from emotion_trainer.predictions import keras_logits, tflite_logits
 from emotion_trainer.runs import Run
 
@@ -49,9 +50,38 @@ def test_the_daemon_reads_the_bundle(
 
     said = capsys.readouterr().out
     assert "tiny: weight 1.0000" in said
+    assert "the emotion found least: " in said
     assert "fitted on one half and measured on the other: accuracy" in said
     assert main(["evaluate", str(tmp_path), *data]) == 0
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
+
+
+def test_the_daemon_applies_the_adjustment_that_bundling_finds(
+    place: Path,
+    tmp_path: Path,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("emotion_trainer.balancing.LEAST_RECALL", 0.95)
+    data = ["--data", str(place / "sheets")]
+    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
+    ensemble = read_bundle(tmp_path).ensemble
+    assert ensemble.adjustment
+    said = capsys.readouterr().out
+    assert all(f"{name} +{by:.2f}" in said for name, by in ensemble.adjustment.items())
+    assert "without: " in said
+
+    answered = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
+    assert measure(answered, dataset.validation.labels, "PublicTest") == ensemble.metrics
+
+
+def test_the_manifest_tells_of_another_split(place: Path, tmp_path: Path) -> None:
+    data = ["--data", str(place / "sheets"), "--split", "stratified"]
+    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
+    bundle = read_bundle(tmp_path)
+    assert bundle.members[0].metrics.split == "20 % of Training"
+    assert bundle.ensemble.metrics.split == "20 % of Training"
 
 
 def test_bundling_replaces_the_bundle_before(place: Path, tmp_path: Path) -> None:
@@ -107,6 +137,25 @@ def test_errors_are_one_line(
     error = capsys.readouterr().err
     assert error.startswith(f"emotion-trainer: {complaint}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("backend", "complaint"),
+    [
+        ("theano", "KERAS_BACKEND: 'theano' is none of tensorflow, jax, torch"),
+        ("jax", "KERAS_BACKEND: jax is not installed: pip install 'emotion-trainer[jax]'"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_one_line(
+    backend: str,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setattr("emotion_trainer.cli.find_spec", lambda _: None)
+    assert main(["evaluate", "absent", "--data", "absent"]) == 2
+    assert capsys.readouterr().err == f"emotion-trainer: {complaint}\n"
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(

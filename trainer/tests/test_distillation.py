@@ -6,8 +6,8 @@ import pytest
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.bundling import make_bundle
 from emotion_trainer.data import Dataset, Split
-from emotion_trainer.distillation import teach
-from emotion_trainer.errors import TrainingError
+from emotion_trainer.distillation import require_teachers, teach
+from emotion_trainer.errors import RecipeError, TrainingError
 from emotion_trainer.export import export_int8
 from emotion_trainer.predictions import keras_logits, probabilities_of
 from emotion_trainer.recipe import Distillation, Recipe
@@ -81,9 +81,18 @@ def test_goes_on_with_the_lesson_it_began_with(
     np.testing.assert_array_equal(teach(faces, taught_by(tmp_path / "gone"), lesson), first)
 
 
-def test_names_the_missing_teacher(tmp_path: Path, dataset: Dataset) -> None:
-    with pytest.raises(TrainingError, match=r"absent/best.keras: cannot be loaded"):
-        teach(dataset.training.images, taught_by(tmp_path / "absent"), tmp_path / "lesson.npy")
+def test_wants_teachers_that_are_finished(teacher: Run, tmp_path: Path, recipe: Recipe) -> None:
+    def learning_from(folder: Path) -> Recipe:
+        return recipe.model_copy(update={"distillation": taught_by(folder)})
+
+    require_teachers(recipe)
+    require_teachers(learning_from(teacher.folder))
+    (tmp_path / "bundle.json").touch()
+    require_teachers(learning_from(tmp_path))
+    absent = tmp_path / "absent"
+    require_teachers(learning_from(absent), to_come=[absent])
+    with pytest.raises(RecipeError, match=r"tiny learns from .*/absent, which is not finished"):
+        require_teachers(learning_from(absent))
 
 
 def test_refuses_a_lesson_that_is_damaged_or_of_other_data(

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.calibration import calibration_error
-from emotion_trainer.ensembling import Fit, anytime_order, cross_fit, fit_ensemble
+from emotion_trainer.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble
 from emotion_trainer.errors import ExportError
 
 FACES = 4000
@@ -78,6 +80,49 @@ def test_is_the_daemons_rule() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def unsure_of_fear(noises: tuple[float, ...]) -> tuple[Answers, Labels]:
+    """Members that find fear less likely than it is."""
+    answers, labels = members(noises)
+    answers[:, :, 2] -= 2.0
+    return log_softmax(answers), labels
+
+
+def recall_of_fear(fit: Fit, answers: Answers, labels: Labels) -> float:
+    return float((fit.probabilities(answers).argmax(axis=1) == 2)[labels == 2].mean())
+
+
+def test_balanced_fit_finds_every_emotion_and_is_calibrated() -> None:
+    answers, labels = unsure_of_fear((0.5, 1.0))
+    likeliest = fit_ensemble(answers, labels)
+    fit = balance(likeliest, answers, labels)
+    assert recall_of_fear(likeliest, answers, labels) < 0.45
+    assert recall_of_fear(fit, answers, labels) >= 0.45
+    assert np.flatnonzero(fit.adjustment).tolist() == [2]
+    assert calibration_error(fit.probabilities(answers), labels) < 0.03
+    np.testing.assert_array_equal(fit.weights, likeliest.weights)
+    assert fit.temperature != likeliest.temperature
+
+
+def test_part_of_a_balanced_ensemble_is_adjusted_alike() -> None:
+    answers, labels = unsure_of_fear((0.5, 0.6))
+    fit = balance(fit_ensemble(answers, labels), answers, labels)
+    alone = replace(fit, weights=fit.weights[:1])
+    unadjusted = replace(alone, adjustment=np.zeros(7))
+    recalls = [recall_of_fear(part, answers[:1], labels) for part in (unadjusted, alone)]
+    assert recalls[0] < 0.45 <= recalls[1]
+
+
+def test_fit_that_finds_every_emotion_is_balanced_already() -> None:
+    answers, labels = members((0.5, 1.0))
+    fit = fit_ensemble(answers, labels)
+    assert balance(fit, answers, labels) is fit
+
+
+def test_cross_fitted_figures_are_balanced() -> None:
+    answers, labels = unsure_of_fear((0.5, 1.0))
+    assert cross_fit(answers, labels, "half").recall["fear"] > 0.45
+
+
 def test_the_best_accuracy_a_mmac_runs_first() -> None:
     answers, labels = members((0.5, 1.0, 1.0))
     fit = fit_ensemble(answers, labels)
@@ -95,7 +140,7 @@ def test_then_what_gains_most_a_mmac() -> None:
 def test_cross_fitted_figures_are_near_those_of_the_fit() -> None:
     answers, labels = members((0.5, 1.0))
     accuracy = (fit_ensemble(answers, labels).probabilities(answers).argmax(1) == labels).mean()
-    metrics = cross_fit(answers, labels)
+    metrics = cross_fit(answers, labels, "half")
     assert metrics.accuracy == pytest.approx(accuracy, abs=0.01)
     assert metrics.calibration_error is not None
     assert metrics.calibration_error < 0.04

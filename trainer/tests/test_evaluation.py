@@ -1,7 +1,11 @@
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 
 from edge_daemon.emotions import EMOTIONS
-from emotion_trainer.evaluation import among, confuse, measure, report
+from emotion_trainer.data import Dataset, Split
+from emotion_trainer.evaluation import confuse, measure, report
 
 # Each emotion once, fear taken for surprise, and one more happy face.
 LABELS = np.array([0, 1, 2, 3, 4, 5, 6, 3])
@@ -10,15 +14,15 @@ PROBABILITIES = np.eye(7, dtype=np.float32)[ANSWERS]
 
 
 def test_measures() -> None:
-    metrics = measure(PROBABILITIES, LABELS)
+    metrics = measure(PROBABILITIES, LABELS, "val")
     assert metrics.accuracy == 7 / 8
     assert metrics.recall == {name: 0.0 if name == "fear" else 1.0 for name in EMOTIONS}
     assert metrics.calibration_error == 1 / 8
-    assert metrics.split == "PublicTest"
+    assert metrics.split == "val"
 
 
 def test_an_absent_emotion_has_no_recall() -> None:
-    assert measure(PROBABILITIES[:3], LABELS[:3]).recall["neutral"] == 0.0
+    assert measure(PROBABILITIES[:3], LABELS[:3], "val").recall["neutral"] == 0.0
 
 
 def test_confusion_has_a_row_for_each_label() -> None:
@@ -29,13 +33,32 @@ def test_confusion_has_a_row_for_each_label() -> None:
 
 
 def test_report_is_a_table() -> None:
-    lines = report(PROBABILITIES, LABELS).splitlines()
+    lines = report(PROBABILITIES, dataset_of(known=())).splitlines()
     assert lines[0].startswith("PublicTest, 8 faces: accuracy 0.8750")
+    assert lines[1] == ""
     assert "| fear | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0.000 |" in lines
 
 
-def test_a_face_is_among_others_only_if_every_pixel_is() -> None:
-    others = np.arange(4 * 48 * 48).reshape(4, 48, 48).astype(np.uint8)
-    faces = others[[2, 0]].copy()
-    faces[1, 47, 47] ^= 1
-    assert among(faces, others).tolist() == [True, False]
+def test_report_tells_of_faces_that_were_learnt() -> None:
+    # One of the two known faces is fear taken for surprise.
+    text = report(PROBABILITIES, dataset_of(known=(2, 3)))
+    assert text.splitlines()[1] == (
+        "without the 2 faces that are also in Training: accuracy 1.0000"
+    )
+    text = report(PROBABILITIES, dataset_of(known=range(8)))
+    assert text.splitlines()[1].startswith("all of these faces are also in Training")
+
+
+def test_report_names_what_it_was_measured_on() -> None:
+    dataset = replace(dataset_of(known=()), validation_name="val")
+    assert report(PROBABILITIES, dataset).startswith("val, 8 faces")
+
+
+def dataset_of(known: Iterable[int]) -> Dataset:
+    """A plain picture for each of `LABELS` to validate on, and to learn from those of `known`."""
+    pictures = np.stack([np.full((48, 48), grey, np.uint8) for grey in range(8)])
+    learnt = np.stack([np.full((48, 48), 99, np.uint8), *(pictures[index] for index in known)])
+    return Dataset(
+        training=Split(learnt, np.zeros(len(learnt), np.int64), votes=np.zeros((1, 10), np.uint8)),
+        validation=Split(pictures, LABELS, votes=np.zeros((8, 10), np.uint8)),
+    )

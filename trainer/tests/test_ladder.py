@@ -14,7 +14,9 @@ from emotion_trainer import checkpoint
 from emotion_trainer.checkpoint import Epoch
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
-from emotion_trainer.ladder import time_left
+from emotion_trainer.errors import RecipeError
+from emotion_trainer.ladder import Rung, in_order, time_left
+from emotion_trainer.recipe import Distillation, Recipe
 from emotion_trainer.runs import Run
 
 RECIPE = """
@@ -79,11 +81,120 @@ def test_a_recipe_that_fails_does_not_stop_the_others(
     assert [m.family for m in read_bundle(place / "out").members] == ["seq1"]
 
 
-def test_teachers_come_first(place: Path) -> None:
-    teachers = f'[distillation]\nteachers = ["{place}/work/b"]\n'
-    (place / "a.toml").write_text(SEQ1 + teachers)
+def taught_by(place: Path, *teachers: str) -> str:
+    folders = [str(place / "work" / teacher) for teacher in teachers]
+    return f"[distillation]\nteachers = {folders}\n"
+
+
+def test_teachers_come_first_and_need_not_be_bundled(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "a.toml").write_text(SEQ1 + taught_by(place, "b"))
+    (place / "b.toml").write_text("bundled = false\n" + SEQ2)
     assert main(arguments(place, "a", "b")) == 0
     assert Run(place / "work" / "a").lesson.exists()
+    assert not Run(place / "work" / "b").is_exported
+    assert [m.provenance.recipe for m in read_bundle(place / "out").members] == ["a"]
+
+    teacher = ["bundle", str(place / "work" / "b"), "--out", str(place / "other")]
+    assert main([*teacher, "--data", str(place / "sheets")]) == 1
+    assert "b: not to be bundled, says the recipe" in capsys.readouterr().err
+
+
+def test_a_training_that_stopped_early_is_finished(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = SEQ2.replace("epochs = 3", "epochs = 60\npatience = 1")
+    (place / "b.toml").write_text("bundled = false\n" + teacher)
+    assert main(arguments(place, "b", "a")) == 0
+    assert len(Run(place / "work" / "b").history) < 60
+    assert "no better accuracy in 1 epochs" in capsys.readouterr().out
+    assert main(arguments(place, "b", "a")) == 0
+    said = capsys.readouterr().out
+    assert "b: about 0:00:00 left for all" in said
+    assert "epoch" not in said
+
+
+def test_what_learns_from_a_recipe_that_failed_fails_too(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "b.toml").write_text(SEQ2 + taught_by(place, "wild"))
+    assert main(arguments(place, "b", "a", "wild")) == 1
+    error = capsys.readouterr().err
+    assert f"b: failed: b learns from {place}/work/wild, which is not finished" in error
+    assert error.endswith("bundled without what failed: wild, b\n")
+    assert [m.provenance.recipe for m in read_bundle(place / "out").members] == ["a"]
+
+
+def rung(recipe: Recipe, work: Path, name: str, *teachers: str) -> Rung:
+    taught = Distillation(teachers=tuple(work / t for t in teachers)) if teachers else None
+    return Rung(
+        recipe.model_copy(update={"name": name, "distillation": taught}), Run(work / name), 1.0
+    )
+
+
+def test_teachers_of_teachers_come_before_them(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a folder may be written in more than one way."""
+    monkeypatch.chdir(tmp_path)
+    work = Path("work")
+    rungs = [
+        rung(recipe, work, "c", "b", "a"),
+        rung(recipe, tmp_path / "work", "b", "a"),
+        rung(recipe, work, "d"),
+        rung(recipe, work / ".." / "work", "a"),
+    ]
+    order = [placed.recipe.name for placed in in_order(rungs)]
+    assert sorted(order) == ["a", "b", "c", "d"]
+    assert order.index("a") < order.index("b") < order.index("c")
+
+
+def test_a_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
+    rungs = [
+        rung(recipe, tmp_path, "a", "b"),
+        rung(recipe, tmp_path, "b", "a"),
+        rung(recipe, tmp_path, "c"),
+    ]
+    with pytest.raises(RecipeError, match=r"in a circle: . teaches . teaches "):
+        in_order(rungs)
+    with pytest.raises(RecipeError, match="in a circle: d teaches d"):
+        in_order([rung(recipe, tmp_path, "d", "d")])
+
+
+def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    with pytest.raises(RecipeError, match=r"^b learns from .*/absent, which is not finished"):
+        in_order([rung(recipe, tmp_path, "a"), rung(recipe, tmp_path, "b", "a", "absent")])
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "complaint"),
+    [
+        (("b", "a"), SEQ1 + '[distillation]\nteachers = ["absent"]\n', "a learns from absent"),
+        (("b", "a", "a"), SEQ1, "two recipes have the same name: a, a, b"),
+        (("a",), "bundled = false\n" + SEQ1, "a: no recipe is to be bundled"),
+    ],
+)
+def test_what_would_fail_is_refused_before_anything_is_trained(
+    place: Path,
+    names: tuple[str, ...],
+    text: str,
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (place / "a.toml").write_text(text)
+    assert main(arguments(place, *names)) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (place / "work").exists()
+
+
+def test_a_lesson_stands_for_its_teachers(tmp_path: Path, recipe: Recipe) -> None:
+    begun = rung(recipe, tmp_path, "a", "gone")
+    begun.run.folder.mkdir()
+    begun.run.lesson.touch()
+    assert in_order([begun]) == [begun]
 
 
 def test_nothing_finished_is_no_bundle(place: Path) -> None:

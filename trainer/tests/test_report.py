@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from emotion_trainer.cli import main
-from emotion_trainer.evaluation import VALIDATION_NAME
 from emotion_trainer.runs import Run
 from emotion_trainer.summary import summarise
 
@@ -72,7 +71,7 @@ def test_runs_are_compared(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert bare[7:11] == [f"{summary.best.accuracy:.4f}", "-", "-", "-"]
     assert found.plots == 4, "curves, accuracy and cost, and two of the run with answers"
     assert not found.loaded
-    assert VALIDATION_NAME in text
+    assert "of the validation split (PublicTest)" in text
     assert "No answers are kept of bare" in text
     assert "runs compared: 2" in capsys.readouterr().out
 

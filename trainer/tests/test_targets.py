@@ -3,7 +3,7 @@ import pytest
 
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.recipe import Targets
-from emotion_trainer.targets import soft_targets
+from emotion_trainer.targets import class_weights, soft_targets
 
 
 def test_labels_alone_are_one_hot(dataset: Dataset) -> None:
@@ -41,3 +41,14 @@ def test_faces_without_votes_keep_their_label(dataset: Dataset) -> None:
     targets = soft_targets(Split(split.images, split.labels, votes), Targets(votes_share=0.5))
     np.testing.assert_array_equal(targets[:10], np.eye(7)[split.labels[:10]])
     assert targets[10:].max() < 1.0
+
+
+def test_rare_emotions_count_more() -> None:
+    labels = np.array([3] * 9 + [1])
+    alike, balanced, between = (class_weights(labels, exponent) for exponent in (0.0, 1.0, 0.5))
+    np.testing.assert_array_equal(alike, 1.0)
+    assert balanced[:9].sum() == pytest.approx(balanced[9])
+    assert between[9] / between[0] == pytest.approx(3.0)
+    for weights in (balanced, between):
+        assert weights.mean() == pytest.approx(1.0)
+        assert weights.dtype == np.float32

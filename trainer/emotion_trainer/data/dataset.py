@@ -1,15 +1,16 @@
 """What every form of data set is loaded into."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import CROP_SIDE
-from emotion_trainer.errors import DataError
+from emotion_trainer.data.unreadable import Unreadable
+
+TRAINING: Final = "Training"
+PUBLIC_TEST: Final = "PublicTest"
 
 VOTES: Final = (
     "neutral",
@@ -34,11 +35,13 @@ class Split:
         images: uint8 [N, 48, 48], grey.
         labels: int64 [N], indices into `EMOTIONS`.
         votes: uint8 [N, 10], FER+ votes in the order of `VOTES`; all zero where there are none.
+        places: where each face is in the files, for people to find it; empty if in none.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     votes: NDArray[np.uint8]
+    places: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,10 +49,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The official splits: Training to learn from, PublicTest to validate on."""
+    """What to learn from and what to validate on.
+
+    Attributes:
+        training: FER2013's Training, or what stands for it.
+        validation: FER2013's PublicTest, or what stands for it.
+        validation_name: what figures on the validation split call it.
+        unreadable: what was left out of both.
+    """
 
     training: Split
     validation: Split
+    validation_name: str = PUBLIC_TEST
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
     @property
     def fingerprint(self) -> str:
@@ -59,56 +71,3 @@ class Dataset:
             for array in (split.images, split.labels, split.votes):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
-
-
-class SplitBuilder:
-    """Gathers a split's rows, one at a time."""
-
-    def __init__(self) -> None:
-        self._images: list[NDArray[np.uint8]] = []
-        self._labels: list[int] = []
-        self._votes: list[list[int]] = []
-
-    def add(self, image: NDArray[np.uint8], label: int, votes: list[int] | None = None) -> None:
-        """Add a face: uint8 [48, 48], its label, and its FER+ votes if it has any."""
-        self._images.append(image)
-        self._labels.append(label)
-        self._votes.append(votes or [0] * len(VOTES))
-
-    def build(self, name: str, source: object) -> Split:
-        """The split as arrays.
-
-        Raises:
-            DataError: no row was added.
-        """
-        if not self._labels:
-            raise DataError(f"{source}: has no row of the split {name}")
-        return Split(
-            images=np.stack(self._images).reshape(-1, CROP_SIDE, CROP_SIDE),
-            labels=np.array(self._labels, np.int64),
-            votes=np.array(self._votes, np.uint8),
-        )
-
-
-def parse_emotion(text: str, where: str) -> int:
-    """A label's official code, 0 to 6, which is its index in `EMOTIONS`.
-
-    Raises:
-        DataError: it is no such code; `where` names the row.
-    """
-    code = parse_integer(text, where, "emotion")
-    if not 0 <= code < len(EMOTIONS):
-        raise DataError(f"{where}: emotion {code} is out of range, 0 to {len(EMOTIONS) - 1}")
-    return code
-
-
-def parse_integer(text: str, where: str, column: str) -> int:
-    """A whole number from a cell.
-
-    Raises:
-        DataError: it is none; `where` and `column` name the cell.
-    """
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"{where}: {column} is {text!r}, not a whole number") from None

@@ -10,43 +10,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.records import CROP_SIDE
-from emotion_trainer.data.dataset import Dataset, SplitBuilder, parse_emotion
-from emotion_trainer.data.table import read_rows
-from emotion_trainer.errors import DataError
+from emotion_trainer.data.dataset import PUBLIC_TEST, TRAINING, Dataset
+from emotion_trainer.data.gathering import Gatherer
+from emotion_trainer.data.splitting import Splitting
+from emotion_trainer.data.table import parse_emotion, read_rows
+from emotion_trainer.errors import RowError
 
 FILE_NAME: Final = "fer2013.csv"
 COLUMNS: Final = ("emotion", "pixels", "Usage")
+SPLITS: Final = (TRAINING, PUBLIC_TEST)
 HELD_OUT: Final = "PrivateTest"
 
 
-def load(path: Path) -> Dataset:
+def load(path: Path, splitting: Splitting) -> Dataset:
     """Load the Training and PublicTest rows; PrivateTest stays unseen.
 
     Raises:
-        DataError: a row is malformed, or a split is missing; the message names the row.
+        DataError: too many rows are malformed, or a column or split is missing.
     """
-    splits = {"Training": SplitBuilder(), "PublicTest": SplitBuilder()}
-    for where, row in read_rows(path, COLUMNS):
-        usage = row["Usage"].strip()
-        if usage == HELD_OUT:
-            continue
-        if usage not in splits:
-            raise DataError(f"{where}: Usage is {usage!r}, none of {', '.join(splits)}, {HELD_OUT}")
-        image = _parse_pixels(row["pixels"], where)
-        splits[usage].add(image, parse_emotion(row["emotion"], where))
-    return Dataset(
-        training=splits["Training"].build("Training", path),
-        validation=splits["PublicTest"].build("PublicTest", path),
-    )
+    gathered = Gatherer(path, *SPLITS)
+    for row in read_rows(path, COLUMNS):
+        with gathered.skipping():
+            cells = row.by_column()
+            usage = cells["Usage"].strip()
+            if usage == HELD_OUT:
+                continue
+            if usage not in SPLITS:
+                known = ", ".join((*SPLITS, HELD_OUT))
+                raise RowError(f"{row.where}: Usage is {usage!r}, none of {known}")
+            image = _parse_pixels(cells["pixels"], row.where)
+            gathered.add(usage, row.where, image, parse_emotion(cells["emotion"], row.where))
+    return gathered.build(splitting)
 
 
 def _parse_pixels(text: str, where: str) -> NDArray[np.uint8]:
     try:
         pixels = np.array(text.split(), dtype=np.uint8)
     except (ValueError, OverflowError):
-        raise DataError(f"{where}: has pixels that are no whole numbers from 0 to 255") from None
+        raise RowError(f"{where}: has pixels that are no whole numbers from 0 to 255") from None
     if pixels.size != CROP_SIDE**2:
-        raise DataError(
+        raise RowError(
             f"{where}: has {pixels.size} pixels, not {CROP_SIDE**2}; the file may be truncated"
         )
     return pixels.reshape(CROP_SIDE, CROP_SIDE)

@@ -13,50 +13,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.records import CROP_SIDE
-from emotion_trainer.data.dataset import (
-    VOTES,
-    Dataset,
-    SplitBuilder,
-    parse_emotion,
-    parse_integer,
-)
-from emotion_trainer.data.table import read_rows
-from emotion_trainer.errors import DataError
+from emotion_trainer.data.dataset import PUBLIC_TEST, TRAINING, VOTES, Dataset
+from emotion_trainer.data.gathering import Gatherer
+from emotion_trainer.data.splitting import Splitting
+from emotion_trainer.data.table import parse_emotion, parse_integer, read_rows
+from emotion_trainer.errors import DataError, RowError
 
 INDEX_NAME: Final = "labels.csv"
 COLUMNS: Final = ("sheet", "cell", "emotion", *VOTES)
+SPLITS: Final = {"training": TRAINING, "publictest": PUBLIC_TEST}
 CELLS_A_SIDE: Final = 48
 SHEET_SIDE: Final = CELLS_A_SIDE * CROP_SIDE
 MOST_VOTES: Final = 10
 
 
-def load(folder: Path) -> Dataset:
+def load(folder: Path, splitting: Splitting) -> Dataset:
     """Load the sheets in `folder`.
 
     Raises:
-        DataError: the table or a sheet is missing or malformed; the message names the row.
+        DataError: the table or a sheet is missing or damaged, or too many rows are malformed.
     """
-    splits = {"training": SplitBuilder(), "publictest": SplitBuilder()}
+    gathered = Gatherer(folder, *SPLITS.values())
     sheets: dict[str, NDArray[np.uint8]] = {}
-    for where, row in read_rows(folder / INDEX_NAME, COLUMNS):
-        name = row["sheet"]
-        split = splits.get(name.partition("_")[0])
-        if split is None:
-            raise DataError(f"{where}: sheet {name!r} is named after no split")
-        if name not in sheets:
-            sheets[name] = _read_sheet(folder / name, where)
-        image = sheets[name][_parse_cell(row["cell"], where)]
-        split.add(image, parse_emotion(row["emotion"], where), _parse_votes(row, where))
-    return Dataset(
-        training=splits["training"].build("training", folder),
-        validation=splits["publictest"].build("publictest", folder),
-    )
+    for row in read_rows(folder / INDEX_NAME, COLUMNS):
+        with gathered.skipping():
+            cells = row.by_column()
+            name = cells["sheet"]
+            split = SPLITS.get(name.partition("_")[0])
+            if split is None:
+                raise RowError(f"{row.where}: sheet {name!r} is named after no split")
+            if name not in sheets:
+                sheets[name] = _read_sheet(folder / name, row.where)
+            image = sheets[name][_parse_cell(cells["cell"], row.where)]
+            label = parse_emotion(cells["emotion"], row.where)
+            gathered.add(split, row.where, image, label, _parse_votes(cells, row.where))
+    return gathered.build(splitting)
 
 
 def _read_sheet(path: Path, where: str) -> NDArray[np.uint8]:
     """The sheet's faces, uint8 [2304, 48, 48]."""
     if not path.is_file():
-        raise DataError(f"{where}: its sheet {path.name} is missing")
+        raise DataError(f"{path}: is missing; {where} of {INDEX_NAME} names it")
     sheet = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if sheet is None:
         raise DataError(f"{path}: is no picture, or truncated")
@@ -70,12 +67,12 @@ def _read_sheet(path: Path, where: str) -> NDArray[np.uint8]:
 def _parse_cell(text: str, where: str) -> int:
     cell = parse_integer(text, where, "cell")
     if not 0 <= cell < CELLS_A_SIDE**2:
-        raise DataError(f"{where}: cell {cell} is out of range, 0 to {CELLS_A_SIDE**2 - 1}")
+        raise RowError(f"{where}: cell {cell} is out of range, 0 to {CELLS_A_SIDE**2 - 1}")
     return cell
 
 
-def _parse_votes(row: dict[str, str], where: str) -> list[int]:
-    votes = [parse_integer(row[name], where, name) for name in VOTES]
+def _parse_votes(cells: dict[str, str], where: str) -> list[int]:
+    votes = [parse_integer(cells[name], where, name) for name in VOTES]
     if any(not 0 <= count <= MOST_VOTES for count in votes):
-        raise DataError(f"{where}: a count of votes is out of range, 0 to {MOST_VOTES}")
+        raise RowError(f"{where}: a count of votes is out of range, 0 to {MOST_VOTES}")
     return votes

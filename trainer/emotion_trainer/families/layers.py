@@ -38,7 +38,7 @@ def convolve(
 
 
 def classify(features: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
-    """Global average pooling, dropout and the seven logits."""
+    """Global average pooling, dropout and the seven logits, which are float32 in any precision."""
     x = layers.GlobalAveragePooling2D()(features)
     x = layers.Dropout(dropout)(x)
-    return layers.Dense(len(EMOTIONS), name="logits")(x)
+    return layers.Dense(len(EMOTIONS), dtype="float32", name="logits")(x)

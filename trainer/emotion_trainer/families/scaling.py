@@ -21,6 +21,7 @@ class ScalableSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    family: str
     width: float = Field(default=1.0, gt=0.0, description="Factor on all channels.")
     depth: float = Field(default=1.0, gt=0.0, description="Factor on the layers of each stage.")
     budget_mmac: float | None = Field(
@@ -33,6 +34,9 @@ class ScalableSettings(BaseModel):
         if self.budget_mmac is not None and self.width != 1.0:
             raise ValueError("give width or budget_mmac, not both")
         return self
+
+    def __str__(self) -> str:
+        return f"{self.family} of width {self.width:.3g}"
 
     def channels(self, base: int) -> int:
         """Scaled channels: the nearest multiple of eight, at least eight."""

@@ -1,3 +1,5 @@
+import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -33,27 +35,90 @@ def test_takes_other_column_orders_and_spaces_in_the_header(tmp_path: Path) -> N
     assert read.validation.labels.tolist() == [4]
 
 
+BAD_ROWS = [
+    (f"7,{PIXELS},Training", "emotion 7 is out of range, 0 to 6"),
+    (f"-1,{PIXELS},Training", "emotion -1 is out of range"),
+    (f"sad,{PIXELS},Training", "emotion is 'sad', not a whole number"),
+    (f"3,{PIXELS} 9,Training", "has 2305 pixels, not 2304"),
+    ("4,7 7 7,PublicTest", "has 3 pixels, not 2304; the file may be truncated"),
+    (f"3,{PIXELS[:-1]}256,Training", "has pixels that are no whole numbers"),
+    (f"3,{PIXELS[:-1]}x,Training", "has pixels that are no whole numbers"),
+    (f"4,{PIXELS[:100]}", "has 2 cells, the header 3; the file may be truncated"),
+    (f"3,{PIXELS},Test", "Usage is 'Test', none of Training, PublicTest, PrivateTest"),
+]
+
+
+def write_rows(path: Path, *rows: str) -> None:
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows]))
+
+
+@pytest.mark.parametrize(("row", "complaint"), BAD_ROWS)
+def test_skips_and_names_a_bad_row(tmp_path: Path, row: str, complaint: str) -> None:
+    path = tmp_path / "fer2013.csv"
+    write_rows(path, VALIDATION, *[TRAINING] * 98, row)
+    read = open_dataset(path)
+    assert len(read.training) == 98
+    assert read.unreadable.total == 100
+    (fault,) = read.unreadable.faults
+    assert fault.startswith(f"row 101: {complaint}")
+
+
+@pytest.mark.parametrize(("row", "complaint"), BAD_ROWS)
+def test_refuses_too_many_bad_rows(tmp_path: Path, row: str, complaint: str) -> None:
+    path = tmp_path / "fer2013.csv"
+    write_rows(path, VALIDATION, *[TRAINING] * 97, row)
+    with pytest.raises(DataError) as refusal:
+        open_dataset(path)
+    said = str(refusal.value)
+    assert said.startswith(f"{path}: 1 of 99 pictures are unreadable, more than 1 %: row 100: ")
+    assert complaint in said
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ([TRAINING, f"7,{PIXELS},Training"], "row 3: emotion 7 is out of range, 0 to 6"),
-        ([TRAINING, f"-1,{PIXELS},Training"], "row 3: emotion -1 is out of range"),
-        ([TRAINING, f"sad,{PIXELS},Training"], "row 3: emotion is 'sad', not a whole number"),
-        ([f"3,{PIXELS} 9,Training"], "row 2: has 2305 pixels, not 2304"),
-        ([TRAINING, "4,7 7 7,PublicTest"], "row 3: has 3 pixels, not 2304; .* truncated"),
-        ([f"3,{PIXELS[:-1]}256,Training"], "row 2: has pixels that are no whole numbers"),
-        ([f"3,{PIXELS[:-1]}x,Training"], "row 2: has pixels that are no whole numbers"),
-        ([TRAINING, VALIDATION, f"4,{PIXELS[:100]}"], "row 4: has 2 cells, the header 3; .* trunc"),
-        ([f"3,{PIXELS},Test"], "row 2: Usage is 'Test'"),
-        ([TRAINING], "has no row of the split PublicTest"),
-        ([], "has no row of the split Training"),
+        ([TRAINING], "has no picture of the split PublicTest"),
+        ([], "has no picture of the split Training"),
     ],
 )
-def test_names_the_bad_row(tmp_path: Path, rows: list[str], complaint: str) -> None:
+def test_names_the_missing_split(tmp_path: Path, rows: list[str], complaint: str) -> None:
     path = tmp_path / "fer2013.csv"
-    path.write_text("\n".join(["emotion,pixels,Usage", *rows]) + "\n")
+    write_rows(path, *rows)
     with pytest.raises(DataError, match=complaint):
         open_dataset(path)
+
+
+def test_passes_over_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "fer2013.csv"
+    write_rows(path, TRAINING, "", VALIDATION, "", "")
+    assert open_dataset(path).unreadable.faults == ()
+
+
+def test_never_holds_the_whole_text(tmp_path: Path) -> None:
+    path = tmp_path / "fer2013.csv"
+    pixels = " ".join(["200"] * 2304)
+    write_rows(path, *[f"3,{pixels},Training", f"3,{pixels},PublicTest"] * 200)
+    tracemalloc.start()
+    try:
+        open_dataset(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_shows_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "fer2013.csv"
+    write_rows(path, TRAINING, VALIDATION)
+    for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", screen)
+        open_dataset(path)
+        assert ("fer2013.csv: " in screen.getvalue()) == shown
 
 
 def test_names_the_missing_column(tmp_path: Path) -> None:

@@ -51,19 +51,35 @@ def test_fingerprint_tells_data_sets_apart(tmp_path: Path, dataset: Dataset) -> 
 @pytest.mark.parametrize(
     ("row", "complaint"),
     [
-        (f"training_00.png,0,9,{VOTES}", "row 2: emotion 9 is out of range, 0 to 6"),
-        (f"training_00.png,2304,0,{VOTES}", "row 2: cell 2304 is out of range, 0 to 2303"),
-        (f"training_00.png,one,0,{VOTES}", "row 2: cell is 'one', not a whole number"),
-        (f"training_00.png,0,0,{VOTES[:-1]}99", "row 2: a count of votes is out of range"),
-        (f"training_07.png,0,0,{VOTES}", "row 2: its sheet training_07.png is missing"),
-        (f"other_00.png,0,0,{VOTES}", "row 2: sheet 'other_00.png' is named after no split"),
-        ("training_00.png,0", "row 2: has 2 cells, the header 13; the file may be truncated"),
-        (f"training_00.png,0,0,{VOTES}", "has no row of the split publictest"),
+        (f"training_00.png,0,9,{VOTES}", "emotion 9 is out of range, 0 to 6"),
+        (f"training_00.png,2304,0,{VOTES}", "cell 2304 is out of range, 0 to 2303"),
+        (f"training_00.png,one,0,{VOTES}", "cell is 'one', not a whole number"),
+        (f"training_00.png,0,0,{VOTES[:-1]}99", "a count of votes is out of range"),
+        (f"training_00.png,0,0,{VOTES[:-1]}x", "nf is 'x', not a whole number"),
+        (f"other_00.png,0,0,{VOTES}", "sheet 'other_00.png' is named after no split"),
+        ("training_00.png,0", "has 2 cells, the header 13; the file may be truncated"),
     ],
 )
 def test_names_the_bad_row(table: Path, row: str, complaint: str) -> None:
+    good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
+    write_table(table, *good, row)
+    (fault,) = open_dataset(table.parent).unreadable.faults
+    assert fault.startswith(f"row 101: {complaint}")
     write_table(table, row)
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=f"1 of 1 pictures are unreadable, .*: row 2: {complaint}"):
+        open_dataset(table.parent)
+
+
+def test_names_the_missing_sheet(table: Path) -> None:
+    good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
+    write_table(table, *good, f"training_07.png,0,0,{VOTES}")
+    with pytest.raises(DataError, match=r"training_07.png: is missing; row 101 of labels.csv"):
+        open_dataset(table.parent)
+
+
+def test_names_the_missing_split(table: Path) -> None:
+    write_table(table, f"training_00.png,0,0,{VOTES}")
+    with pytest.raises(DataError, match="has no picture of the split PublicTest"):
         open_dataset(table.parent)
 
 

@@ -1,0 +1,89 @@
+"""Faces that a data set has more than once, pixel for pixel.
+
+FER2013 has many, within its splits and across them, and some of them are labelled in two ways. A
+model that is validated on what it has learnt from knows the answers.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon.emotions import EMOTIONS
+from emotion_trainer.data.dataset import TRAINING, Dataset
+
+Mask = NDArray[np.bool_]
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """Which faces of a split are there again, in the same split or another.
+
+    Attributes:
+        faces: bool [N], those that are.
+        contradicted: bool [N], those of them that are there with another label.
+    """
+
+    faces: Mask
+    contradicted: Mask
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The repeats within each split, and the validation faces that are in the training split."""
+
+    in_training: Repeats
+    in_validation: Repeats
+    across: Repeats
+
+
+def find_duplicates(dataset: Dataset) -> Duplicates:
+    """Compare all faces with one another."""
+    pictures = _number_pictures(dataset)
+    labels = np.concatenate([dataset.training.labels, dataset.validation.labels])
+    # Faces that are the same in picture and label.
+    faces = pictures * len(EMOTIONS) + labels
+    training = slice(len(dataset.training))
+    validation = slice(len(dataset.training), None)
+
+    def repeats(of: slice, among: slice) -> Repeats:
+        others = _times(pictures, of, among)
+        agreeing = _times(faces, of, among)
+        return Repeats(others > int(of == among), others > agreeing)
+
+    return Duplicates(
+        in_training=repeats(training, training),
+        in_validation=repeats(validation, validation),
+        across=repeats(validation, training),
+    )
+
+
+def write_duplicates(dataset: Dataset, path: Path) -> None:
+    """List all faces that are there more than once, as CSV; the same picture has one number."""
+    pictures = _number_pictures(dataset)
+    names = [TRAINING] * len(dataset.training) + [dataset.validation_name] * len(dataset.validation)
+    places = dataset.training.places + dataset.validation.places
+    labels = [*dataset.training.labels, *dataset.validation.labels]
+    repeated = np.bincount(pictures)[pictures] > 1
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["picture", "split", "place", "emotion"])
+        for index in sorted(np.flatnonzero(repeated), key=lambda index: int(pictures[index])):
+            emotion = EMOTIONS[labels[index]]
+            writer.writerow([pictures[index], names[index], places[index], emotion])
+
+
+def _number_pictures(dataset: Dataset) -> Numbers:
+    """A number for each face, training first, int64 [N]; identical pictures have the same."""
+    images = np.concatenate([dataset.training.images, dataset.validation.images])
+    _, numbers = np.unique(images.reshape(len(images), -1), axis=0, return_inverse=True)
+    return np.asarray(numbers, np.int64).reshape(-1)
+
+
+def _times(numbers: Numbers, of: slice, among: slice) -> Numbers:
+    """How often each number of one part is among those of another, int64 [N]."""
+    counts = np.bincount(numbers[among], minlength=int(numbers.max()) + 1)
+    return np.asarray(counts[numbers[of]], np.int64)

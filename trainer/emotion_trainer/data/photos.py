@@ -1,0 +1,102 @@
+"""From photos to faces: crops in the framing in which the daemon shows faces to its models."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from edge_daemon.config import DetectionSettings
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.records import Face, Image
+from emotion_trainer.data.folders import labelled_files, parts_of, read_picture
+from emotion_trainer.data.unreadable import Faults, Unreadable
+from emotion_trainer.errors import DataError
+from emotion_trainer.stills import StillFaces
+
+
+@dataclass(frozen=True)
+class Cropping:
+    """What came of cropping.
+
+    Attributes:
+        crops: how many were written.
+        faceless: the photos that gave none, each with the reason.
+        unreadable: the files that are no photos.
+    """
+
+    crops: int
+    faceless: tuple[str, ...]
+    unreadable: Unreadable
+
+    def __str__(self) -> str:
+        photos = self.crops + len(self.faceless)
+        lines = [f"{self.crops} faces cropped from {photos} photos; {self.unreadable}"]
+        lines += [f"- {fault}" for fault in (*self.faceless, *self.unreadable.faults)]
+        return "\n".join(lines)
+
+
+def crop_photos(photos: Path, crops: Path, model: Path | None) -> Cropping:
+    """Cut the largest face out of each photo, into folders like those that the photos are in.
+
+    Args:
+        photos: a folder laid out as `folders` tells.
+        crops: what to fill with 48x48 grey pictures, laid out alike.
+        model: a YuNet network that finds the faces; None: OpenCV's Haar cascade does.
+
+    Raises:
+        DataError: `crops` is there and not empty, the photos are not laid out so, too many of
+            them cannot be read, or none has a face.
+        DetectorError: `model` is not a YuNet network.
+    """
+    if crops.exists() and any(crops.iterdir()):
+        raise DataError(f"{crops}: is not empty; give another folder for the crops")
+    cropper = _Cropper(photos, model)
+    unfinished = crops.with_name(f"{crops.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    cropping = cropper.fill(unfinished)
+    unfinished.replace(crops)
+    return cropping
+
+
+class _Cropper:
+    def __init__(self, photos: Path, model: Path | None) -> None:
+        settings = DetectionSettings()
+        self._photos = photos
+        self._find = StillFaces(
+            HaarDetector(settings.min_size)
+            if model is None
+            else YuNetDetector(model, settings.min_score)
+        )
+
+    def fill(self, folder: Path) -> Cropping:
+        crops, faceless, faults = 0, [], Faults(self._photos)
+        files = [file.path for part in parts_of(self._photos) for file in labelled_files(part)]
+        # `disable=None`: unless on a terminal.
+        for path in tqdm(files, desc=self._photos.name, unit=" photos", leave=False, disable=None):
+            place = path.relative_to(self._photos)
+            with faults.skipping():
+                faces = self._find(read_picture(path, str(place)))
+                face = max(faces, key=_area, default=None)
+                if face is None:
+                    faceless.append(f"{place}: no face was found")
+                elif face.unscored is not None:
+                    faceless.append(f"{place}: its face is {face.unscored.replace('_', ' ')}")
+                else:
+                    _write(face.crop, folder / f"{place}.png")
+                    crops += 1
+        unreadable = faults.settle(crops + len(faceless))
+        if not crops:
+            raise DataError(f"{self._photos}: no photo has a face that is fit to learn from")
+        return Cropping(crops, tuple(faceless), unreadable)
+
+
+def _area(face: Face) -> float:
+    return face.detection.box.width * face.detection.box.height
+
+
+def _write(crop: Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", crop)[1].tobytes())

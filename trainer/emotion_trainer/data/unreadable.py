@@ -1,0 +1,67 @@
+"""Rows and pictures that cannot be read: told and skipped while they are few, refused when many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from emotion_trainer.errors import DataError, RowError
+
+MOST_UNREADABLE: Final = 0.01
+"""The share of a data set that may be skipped."""
+
+FIRST: Final = 5
+"""How many are named where not all are."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What was skipped.
+
+    Attributes:
+        faults: of each, where it is and what is wrong with it.
+        total: pictures in all, with those that could be read.
+    """
+
+    faults: tuple[str, ...] = ()
+    total: int = 0
+
+    def __str__(self) -> str:
+        return f"{len(self.faults)} of {self.total} pictures are unreadable"
+
+    def notice(self) -> str:
+        """What was skipped, and where the first few are: a line each."""
+        more = len(self.faults) - FIRST
+        lines = [f"{self} and skipped:", *(f"  {fault}" for fault in self.faults[:FIRST])]
+        return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
+
+
+class Faults:
+    """Gathers what is wrong with the pictures of one data set."""
+
+    def __init__(self, source: Path) -> None:
+        self._source = source
+        self._faults: list[str] = []
+
+    @contextmanager
+    def skipping(self) -> Iterator[None]:
+        """Within this, a picture that cannot be read is noted and the block left."""
+        try:
+            yield
+        except RowError as error:
+            self._faults.append(str(error))
+
+    def settle(self, readable: int) -> Unreadable:
+        """Judge what was skipped beside the number of those that could be read.
+
+        Raises:
+            DataError: it is more than `MOST_UNREADABLE` of all.
+        """
+        unreadable = Unreadable(tuple(self._faults), readable + len(self._faults))
+        if len(unreadable.faults) > MOST_UNREADABLE * unreadable.total:
+            raise DataError(
+                f"{self._source}: {unreadable}, more than {100 * MOST_UNREADABLE:.0f} %: "
+                f"{'; '.join(unreadable.faults[:FIRST])}"
+            )
+        return unreadable

@@ -1,0 +1,188 @@
+"""The command as a user runs it, on a drawn face that the daemon's cascade finds."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawing import draw_scene
+from PIL import Image as Pillow
+
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import Image
+from emotion_trainer.annotation.annotator import copies
+from emotion_trainer.cli import main
+
+TWO_FACES = ((60, 60, 120), (420, 150, 160))
+SIZE = (640, 360)
+
+
+@pytest.fixture(autouse=True)
+def no_fetched_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def write(path: Path, scene: Image) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), scene)
+    return path
+
+
+def predict(out: Path, *pictures: Path) -> int:
+    return main(["predict", *map(str, pictures), "--out", str(out)])
+
+
+def lines(said: str) -> list[list[str]]:
+    return [line.split("\t") for line in said.splitlines()]
+
+
+def test_each_face_has_a_line_and_is_marked_in_the_copy(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = draw_scene(*TWO_FACES, size=SIZE)
+    file = write(tmp_path / "two.png", scene)
+    assert predict(out, file) == 0
+    told = lines(capsys.readouterr().out)
+    assert len(told) == len(TWO_FACES)
+    for (name, box, emotion, confidence), (x, y, side) in zip(told, TWO_FACES, strict=True):
+        left, top, width, height = map(int, box.split())
+        assert name == str(file)
+        assert np.hypot(left + width / 2 - x - side / 2, top + height / 2 - y - side / 2) < 30
+        assert emotion in EMOTIONS
+        assert 1 / 7 < float(confidence) <= 1
+    copy = cv2.imread(str(out / "two.png"))
+    assert copy is not None
+    assert copy.shape[1] * copy.shape[0] > SIZE[0] * SIZE[1]
+    assert np.abs(cv2.resize(copy, SIZE).astype(int) - scene).max() > 100
+
+
+def test_pictures_of_a_folder_are_taken_in_order_and_keep_their_names(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b.jpg", "a.png", "C.JPG"):
+        write(tmp_path / "in" / name, draw_scene(TWO_FACES[0]))
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    assert predict(out, tmp_path / "in") == 0
+    assert sorted(path.name for path in out.iterdir()) == ["C.JPG", "a.png", "b.jpg"]
+    assert [Path(line[0]).name for line in lines(capsys.readouterr().out)] == [
+        "C.JPG",
+        "a.png",
+        "b.jpg",
+    ]
+
+
+def test_namesakes_from_two_folders_are_both_kept(tmp_path: Path, out: Path) -> None:
+    scenes = {"x": draw_scene(TWO_FACES[0]), "y": draw_scene()}
+    files = [write(tmp_path / place / "a.png", scene) for place, scene in scenes.items()]
+    assert predict(out, *files) == 0
+    marked, plain = (cv2.imread(str(out / place / "a.png")) for place in scenes)
+    assert marked is not None
+    assert plain is not None
+    assert np.ptp(plain) == 0
+    assert np.ptp(marked) > 0
+
+
+def test_what_cannot_be_read_is_told_and_the_others_go_on(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = write(tmp_path / "good.png", draw_scene(TWO_FACES[0]))
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(good.read_bytes()[:300])
+    absent, video, empty = tmp_path / "absent.png", tmp_path / "clip.mp4", tmp_path / "empty"
+    video.touch()
+    empty.mkdir()
+    assert predict(out, damaged, absent, video, empty, good) == 1
+    said = capsys.readouterr()
+    assert len(lines(said.out)) == 1
+    assert [path.name for path in out.iterdir()] == ["good.png"]
+    *told, last = (line for line in said.err.splitlines() if "INFO" not in line)
+    assert sorted(told) == sorted(
+        [
+            f"{damaged}: not a picture that can be read, or a damaged one",
+            f"{absent}: no such file or folder",
+            f"{video}: not a picture's name; known are .bmp .jpeg .jpg .png .tif .tiff .webp",
+            f"{empty}: no pictures in this folder (.bmp .jpeg .jpg .png .tif .tiff .webp)",
+        ]
+    )
+    assert last == "emotion-trainer: 4 of the pictures or folders failed, see above"
+
+
+def test_picture_is_turned_as_its_camera_was_held(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upright = Pillow.fromarray(draw_scene(TWO_FACES[0], size=SIZE))
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    upright.transpose(Pillow.Transpose.ROTATE_90).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    assert predict(out, tmp_path / "a.jpg") == 0
+    ((_, box, *_),) = lines(capsys.readouterr().out)
+    assert [int(edge) for edge in box.split()] == pytest.approx([60, 60, 120, 120], abs=25)
+    with Pillow.open(out / "a.jpg") as copy:
+        assert copy.width > copy.height
+        assert copy.getexif().get(0x0112, 1) == 1
+
+
+def test_pictures_themselves_are_never_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "a.png", draw_scene(TWO_FACES[0]))
+    before = file.read_bytes()
+    assert predict(tmp_path, file) == 1
+    assert file.read_bytes() == before
+    assert f"{file}: would be overwritten by its copy" in capsys.readouterr().err
+
+
+def test_picture_without_a_face_is_copied_and_told(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "a.png", draw_scene())
+    assert predict(out, file) == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"{file}: no face was found" in said.err
+    assert (out / "a.png").exists()
+
+
+def test_folder_that_cannot_be_made_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "a.png", draw_scene())
+    assert predict(file / "out", file) == 1
+    assert f"{file / 'out' / 'a.png'}: cannot be written: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [("--models", "bundle.json: cannot be read"), ("--detector-model", "no such file")],
+)
+def test_missing_models_are_one_line(
+    tmp_path: Path, option: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "a.png", "--out", str(tmp_path / "out"), option, str(tmp_path / "absent")]
+    assert main(words) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_each_copy_is_a_file_of_its_own() -> None:
+    files = [Path("p/a.png"), Path("p/q/a.png"), Path("r/b.png"), Path("s/a.png")]
+    assert copies([*files, Path.cwd() / "p/a.png"], Path("out")) == {
+        Path.cwd() / "p/a.png": Path("out/p/a.png"),
+        Path("p/q/a.png"): Path("out/p/q/a.png"),
+        Path("r/b.png"): Path("out/b.png"),
+        Path("s/a.png"): Path("out/s/a.png"),
+    }
+
+
+def test_links_of_one_name_to_files_of_one_folder_have_copies_of_their_own(tmp_path: Path) -> None:
+    links = [tmp_path / place / "a.png" for place in ("x", "y")]
+    for number, link in enumerate(links):
+        target = write(tmp_path / f"{number}.png", draw_scene())
+        link.parent.mkdir()
+        link.symlink_to(target)
+    assert set(copies(links, Path("out")).values()) == {Path("out/x/a.png"), Path("out/y/a.png")}

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawing import draw_scene
+
+from edge_daemon import EmotionEnsemble
+from edge_daemon.detection import Framing
+from edge_daemon.detection.crop import crop_transform, cut_crop
+from edge_daemon.records import Box, Detection, Image, Unscored
+from emotion_trainer.annotation import FaceReader, annotate
+
+SCENE = draw_scene((60, 60, 120), (200, 100, 100))
+
+
+class Fixed:
+    """A detector that finds the same faces in any picture."""
+
+    name = "fixed"
+    framing = Framing(x=0.0, y=0.0, width=1.0, height=1.0)
+    start_score = 0.7
+
+    def __init__(self, *found: tuple[Box, float]) -> None:
+        self._found = [Detection(box, score) for box, score in found]
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        assert bgr.dtype == np.uint8
+        return self._found
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> EmotionEnsemble:
+    return EmotionEnsemble.load()
+
+
+def test_faces_are_read_from_left_to_right_in_the_daemons_crops(ensemble: EmotionEnsemble) -> None:
+    boxes = [Box(200, 100, 100, 100), Box(60, 60, 120, 120)]
+    detector = Fixed(*((box, 0.9) for box in boxes))
+    readings = FaceReader(detector, ensemble).read(SCENE)
+    assert [reading.face.detection.box for reading in readings] == boxes[::-1]
+    grey = SCENE[:, :, 0]
+    crops = [cut_crop(grey, crop_transform(r.face.detection, detector.framing)) for r in readings]
+    expected = ensemble.predict(np.stack(crops))
+    np.testing.assert_allclose([r.probabilities for r in readings], expected, atol=1e-5)
+    assert readings[0].confidence == readings[0].probabilities.max()
+
+
+def test_what_the_daemon_would_not_start_to_follow_is_no_face(ensemble: EmotionEnsemble) -> None:
+    detector = Fixed((Box(60, 60, 120, 120), 0.69), (Box(200, 100, 100, 100), 0.7))
+    (reading,) = FaceReader(detector, ensemble).read(SCENE)
+    assert reading.face.detection.box.x == 200
+
+
+def test_face_that_the_daemon_would_not_score_is_read_and_the_doubt_told(
+    ensemble: EmotionEnsemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader = FaceReader(Fixed((Box(60, 60, 15, 15), 0.9)), ensemble)
+    (reading,) = reader.read(SCENE)
+    assert reading.face.unscored is Unscored.TOO_SMALL
+    cv2.imwrite(str(tmp_path / "a.png"), SCENE)
+    annotate([tmp_path / "a.png"], tmp_path / "out", reader)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split("\t")[1:] == [
+        "60 60 15 15",
+        reading.emotion,
+        f"{reading.confidence:.4f}",
+        "too_small",
+    ]

@@ -1,0 +1,64 @@
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotion_trainer.data import Dataset, Split
+from emotion_trainer.data.duplicates import find_duplicates, write_duplicates
+
+
+def split_of(greys: str, labels: list[int], place: str) -> Split:
+    """A plain picture for each letter, the same for the same letter."""
+    return Split(
+        images=np.stack([np.full((48, 48), ord(grey), np.uint8) for grey in greys]),
+        labels=np.array(labels, np.int64),
+        votes=np.zeros((len(labels), 10), np.uint8),
+        places=tuple(f"{place} {index}" for index in range(len(labels))),
+    )
+
+
+@pytest.fixture
+def doubled() -> Dataset:
+    return Dataset(
+        training=split_of("aabbbc", [0, 0, 1, 1, 2, 3], "row"),
+        validation=split_of("addbc", [0, 4, 5, 1, 2], "cell"),
+    )
+
+
+def test_finds_them_within_splits_and_across(doubled: Dataset) -> None:
+    found = find_duplicates(doubled)
+    assert found.in_training.faces.tolist() == [True] * 5 + [False]
+    assert found.in_validation.faces.tolist() == [False, True, True, False, False]
+    assert found.across.faces.tolist() == [True, False, False, True, True]
+
+
+def test_finds_contradicting_labels(doubled: Dataset) -> None:
+    found = find_duplicates(doubled)
+    assert found.in_training.contradicted.tolist() == [False, False, True, True, True, False]
+    assert found.in_validation.contradicted.tolist() == [False, True, True, False, False]
+    assert found.across.contradicted.tolist() == [False, False, False, True, True]
+
+
+def test_one_pixel_makes_a_difference(doubled: Dataset) -> None:
+    images = doubled.training.images.copy()
+    images[0, 47, 47] += 1
+    altered = replace(doubled, training=replace(doubled.training, images=images))
+    assert find_duplicates(altered).in_training.faces.tolist() == [False, False, *[True] * 3, False]
+
+
+def test_lists_them(doubled: Dataset, tmp_path: Path) -> None:
+    write_duplicates(doubled, tmp_path / "list.csv")
+    with (tmp_path / "list.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(row["picture"], []).append(f"{row['place']} {row['emotion']}")
+    assert list(groups.values()) == [
+        ["row 0 angry", "row 1 angry", "cell 0 angry"],
+        ["row 2 disgust", "row 3 disgust", "row 4 fear", "cell 3 disgust"],
+        ["row 5 happy", "cell 4 fear"],
+        ["cell 1 sad", "cell 2 surprise"],
+    ]
+    assert [row["split"] for row in rows[:3]] == ["Training", "Training", "PublicTest"]

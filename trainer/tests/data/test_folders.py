@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import write_folders
+
+from edge_daemon.emotions import EMOTIONS
+from emotion_trainer.data import Dataset, Split, Splitting, open_dataset
+from emotion_trainer.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, dataset: Dataset) -> Path:
+    folder = tmp_path / "pictures"
+    write_folders(dataset, folder)
+    return folder
+
+
+def by_emotion(split: Split) -> Split:
+    """In the order of folders, which is alphabetical."""
+    names = [EMOTIONS[label] for label in split.labels]
+    order = np.argsort(names, kind="stable")
+    return Split(split.images[order], split.labels[order], split.votes[order])
+
+
+def test_reads_back_what_was_written(folder: Path, dataset: Dataset) -> None:
+    read = open_dataset(folder)
+    for found, written in (
+        (read.training, by_emotion(dataset.training)),
+        (read.validation, by_emotion(dataset.validation)),
+    ):
+        np.testing.assert_array_equal(found.images, written.images)
+        np.testing.assert_array_equal(found.labels, written.labels)
+        assert not found.votes.any()
+    assert read.validation_name == "test"
+    assert read.training.places[0] == "train/angry/0000.png"
+
+
+def test_letters_of_folders_may_be_large(folder: Path) -> None:
+    labels = open_dataset(folder).training.labels
+    (folder / "train" / "happy").rename(folder / "train" / "HAPPY")
+    (folder / "train" / "sad").rename(folder / "train" / "Sad")
+    (folder / "train").rename(folder / "Train")
+    assert sorted(open_dataset(folder).training.labels) == sorted(labels)
+
+
+@pytest.mark.parametrize("name", ["validation", "val"])
+def test_validates_on_another_name_and_leaves_test_unseen(
+    folder: Path, tmp_path: Path, dataset: Dataset, name: str
+) -> None:
+    write_folders(dataset, tmp_path / "more")
+    (tmp_path / "more" / "test").rename(folder / name)
+    for path in (folder / "test").rglob("*.png"):
+        path.write_text("never read")
+    read = open_dataset(folder)
+    assert read.validation_name == name
+    assert len(read.validation) == len(dataset.validation)
+    assert not read.unreadable.faults
+
+
+@pytest.mark.parametrize("top", [".", "train"])
+def test_a_fifth_is_held_back_where_nothing_is_to_validate_on(
+    folder: Path, dataset: Dataset, top: str
+) -> None:
+    (folder / "test").rename(folder.parent / "elsewhere")
+    read = open_dataset(folder / top)
+    assert len(read.training) + len(read.validation) == len(dataset.training)
+    assert np.bincount(read.validation.labels).tolist() == [13] * 6 + [12]
+    assert read.validation_name == "20 % of Training"
+
+
+def test_a_stratified_split_leaves_the_official_one_unseen(folder: Path) -> None:
+    stratified = open_dataset(folder, Splitting.STRATIFIED)
+    (folder / "test").rename(folder.parent / "elsewhere")
+    assert open_dataset(folder).fingerprint == stratified.fingerprint
+
+
+def test_other_sizes_and_colours_become_grey_crops(folder: Path) -> None:
+    # Three quarters dark: each pixel of the crop is the mean of the four that it covers.
+    large = np.zeros((96, 96, 3), np.uint8)
+    large[::2, ::2] = 200
+    cv2.imwrite(str(folder / "train" / "angry" / "0000.png"), large)
+    face = open_dataset(folder).training.images[0]
+    assert face.shape == (48, 48)
+    assert set(face.ravel()) == {50}
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_skips_and_names_a_bad_picture(folder: Path, dataset: Dataset, content: bytes) -> None:
+    (folder / "train" / "fear" / "bad.jpg").write_bytes(content)
+    read = open_dataset(folder)
+    assert read.unreadable.faults == ("train/fear/bad.jpg: is no picture, or is damaged",)
+    assert len(read.training) == len(dataset.training)
+
+
+def test_refuses_too_many_bad_pictures(folder: Path) -> None:
+    for index in range(6):
+        (folder / "train" / "fear" / f"{index:04}.bad").touch()
+    with pytest.raises(DataError, match=r"6 of 594 .*, more than 1 %: train/fear/0000.bad: is no"):
+        open_dataset(folder)
+
+
+def test_hidden_files_and_folders_are_passed_over(folder: Path) -> None:
+    (folder / "train" / ".cache").mkdir()
+    (folder / "train" / "fear" / ".DS_Store").touch()
+    assert not open_dataset(folder).unreadable.faults
+
+
+def test_names_folders_that_are_wrong_or_missing(folder: Path) -> None:
+    (folder / "test" / "disgust").rename(folder / "test" / "Disgusted")
+    complaint = "test: needs the folders angry, .*; disgust is missing, disgusted is none of them"
+    with pytest.raises(DataError, match=complaint):
+        open_dataset(folder)
+
+
+def test_names_an_empty_folder(folder: Path) -> None:
+    for path in (folder / "train" / "sad").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="train/sad: holds no picture"):
+        open_dataset(folder)

@@ -1,0 +1,143 @@
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_daemon.config import QualitySettings
+from edge_daemon.emotions import EMOTIONS
+from emotion_trainer.data import open_dataset
+from emotion_trainer.data.photos import crop_photos
+from emotion_trainer.errors import DataError
+
+Image = NDArray[np.uint8]
+
+MATERIAL = Path(os.environ.get("EDGE_DAEMON_MATERIAL", Path(__file__).parents[4] / "shared"))
+"""Real photos and a detector's model, which this repository may not carry."""
+
+HAIR, SKIN, EYE = 50, 185, 25
+
+
+def material(path: str) -> Path:
+    found = MATERIAL / path
+    if not found.exists():
+        pytest.skip(f"needs {path} in {MATERIAL} (set EDGE_DAEMON_MATERIAL)")
+    return found
+
+
+def draw_photo(*faces: tuple[int, int, int]) -> Image:
+    """A grey photo with faces at (x, y, side) that Haar's cascade takes for such."""
+    photo = np.full((240, 320), 120, np.uint8)
+    for x, y, side in faces:
+        for cx, cy, rx, ry, grey in (
+            (0.50, 0.28, 0.360, 0.260, HAIR),
+            (0.50, 0.52, 0.320, 0.420, SKIN),
+            (0.36, 0.44, 0.028, 0.030, EYE),
+            (0.64, 0.44, 0.028, 0.030, EYE),
+        ):
+            centre = (round(x + cx * side), round(y + cy * side))
+            axes = (round(rx * side), round(ry * side))
+            cv2.ellipse(photo, centre, axes, 0, 0, 360, grey, cv2.FILLED, cv2.LINE_AA)
+    return np.asarray(cv2.GaussianBlur(photo, (0, 0), 1.5), np.uint8)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two photos of each emotion."""
+    folder = tmp_path / "photos"
+    for name in EMOTIONS:
+        (folder / name).mkdir(parents=True)
+        cv2.imwrite(str(folder / name / "near.png"), draw_photo((60, 40, 150)))
+        cv2.imwrite(str(folder / name / "far.png"), draw_photo((150, 60, 100)))
+    return folder
+
+
+def test_crops_are_a_data_set(photos: Path, tmp_path: Path) -> None:
+    cropping = crop_photos(photos, tmp_path / "crops", None)
+    assert (cropping.crops, cropping.faceless) == (14, ())
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "crops"}
+    # So few can be split no further; a folder to validate on mends that.
+    shutil.copytree(tmp_path / "crops", tmp_path / "all" / "train")
+    shutil.copytree(tmp_path / "crops", tmp_path / "all" / "val")
+    training = open_dataset(tmp_path / "all").training
+    assert np.bincount(training.labels).tolist() == [2] * 7
+    # Framed as FER2013's faces are: the forehead is light, the eyes dark, at the same height.
+    for face in training.images:
+        eyes = face[14:26].astype(int).min(axis=0)
+        assert 10 < int(eyes[:24].argmin()) < 20
+        assert 27 < int(24 + eyes[24:].argmin()) < 38
+
+
+def test_the_layout_is_kept(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "split" / "train")
+    shutil.copytree(photos, tmp_path / "split" / "test")
+    crop_photos(tmp_path / "split", tmp_path / "crops", None)
+    assert (tmp_path / "crops" / "test" / "angry" / "near.png.png").is_file()
+    assert open_dataset(tmp_path / "crops").validation_name == "test"
+
+
+def test_the_largest_face_counts(photos: Path, tmp_path: Path) -> None:
+    photo = draw_photo((220, 100, 80), (10, 40, 150))
+    photo[:, 210:] += 40  # a lighter skin tells the small face from the large one
+    cv2.imwrite(str(photos / "happy" / "near.png"), photo)
+    crop_photos(photos, tmp_path / "crops", None)
+    crop = cv2.imread(str(tmp_path / "crops" / "happy" / "near.png.png"), cv2.IMREAD_GRAYSCALE)
+    assert crop is not None
+    assert abs(int(crop[24, 24]) - SKIN) < 5
+
+
+def test_names_photos_without_a_face(photos: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(photos / "sad" / "empty.png"), draw_photo())
+    cropping = crop_photos(photos, tmp_path / "crops", None)
+    assert str(cropping).splitlines() == [
+        "14 faces cropped from 15 photos; 0 of 15 pictures are unreadable",
+        "- sad/empty.png: no face was found",
+    ]
+    assert not (tmp_path / "crops" / "sad" / "empty.png.png").exists()
+
+
+def test_leaves_out_faces_that_the_daemon_would_not_score(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blurred = cv2.GaussianBlur(draw_photo((60, 30, 190)), (0, 0), 7.6)
+    cv2.imwrite(str(photos / "sad" / "blurred.png"), blurred)
+    # Haar finds no face that is blurred enough for the usual limit.
+    strict = QualitySettings(min_sharpness=0.02)
+    monkeypatch.setattr("emotion_trainer.stills.QualitySettings", lambda: strict)
+    cropping = crop_photos(photos, tmp_path / "crops", None)
+    assert cropping.crops == 14
+    assert cropping.faceless == ("sad/blurred.png: its face is too blurred",)
+
+
+def test_refuses_photos_that_cannot_be_read(photos: Path, tmp_path: Path) -> None:
+    (photos / "sad" / "broken.jpg").write_bytes(b"no photo")
+    with pytest.raises(DataError, match=r"1 of 15 .* more than 1 %: sad/broken.jpg: is no picture"):
+        crop_photos(photos, tmp_path / "crops", None)
+    assert not (tmp_path / "crops").exists()
+
+
+def test_refuses_photos_without_any_face(photos: Path, tmp_path: Path) -> None:
+    for path in photos.rglob("*.png"):
+        cv2.imwrite(str(path), draw_photo())
+    with pytest.raises(DataError, match="no photo has a face"):
+        crop_photos(photos, tmp_path / "crops", None)
+
+
+def test_never_mixes_with_what_is_there(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "crops").mkdir()
+    (tmp_path / "crops" / "mine.txt").touch()
+    with pytest.raises(DataError, match="crops: is not empty"):
+        crop_photos(photos, tmp_path / "crops", None)
+
+
+def test_yunet_crops_real_photos(tmp_path: Path) -> None:
+    model = material("models/face_detection_yunet_2023mar.onnx")
+    pictures = sorted(material("data/faces").glob("plain_*.jpg"))[:21]
+    for index, path in enumerate(pictures):
+        folder = tmp_path / "photos" / EMOTIONS[index % 7]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / path.name)
+    assert crop_photos(tmp_path / "photos", tmp_path / "crops", model).crops == 21

@@ -1,0 +1,73 @@
+"""The command, as a user runs it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_csv, write_folders, write_sheets
+
+from emotion_trainer.cli import main
+from emotion_trainer.data import Dataset
+
+
+@pytest.fixture(scope="module")
+def doubled(dataset: Dataset) -> Dataset:
+    """A data set whose first two validation faces are also learnt, one of them as another."""
+    images = dataset.validation.images.copy()
+    images[:2] = dataset.training.images[[0, 2]]
+    return replace(dataset, validation=replace(dataset.validation, images=images))
+
+
+def test_reports(doubled: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_sheets(doubled, tmp_path / "sheets")
+    listed = tmp_path / "duplicates.csv"
+    data = ["--data", str(tmp_path / "sheets"), "--duplicates", str(listed)]
+    assert main(["prepare", *data]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| emotion | Training | PublicTest |" in lines
+    assert "| happy | 64 | 20 |" in lines
+    assert "| all | 448 | 140 |" in lines
+    assert "| with FER+ votes | 448 | 140 |" in lines
+    assert "| PublicTest, also in Training | 2 | 1 |" in lines
+    assert "0 of 588 pictures are unreadable" in lines
+    assert lines[-1] == f"data fingerprint {doubled.fingerprint}"
+    assert listed.read_text().splitlines()[0] == "picture,split,place,emotion"
+    assert listed.read_text().count("PublicTest") == 2
+
+
+def test_names_all_that_is_unreadable(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = replace(
+        dataset.training,
+        images=np.repeat(dataset.training.images, 2, axis=0),
+        labels=np.repeat(dataset.training.labels, 2),
+    )
+    write_csv(replace(dataset, training=training), tmp_path / "fer2013.csv")
+    with (tmp_path / "fer2013.csv").open("a") as file:
+        file.write("3,7 7 7,Training\n" * 7)
+    assert main(["prepare", "--data", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    warnings = said.err.splitlines()
+    assert warnings[0] == f"{tmp_path}: 7 of 1043 pictures are unreadable and skipped:"
+    assert len(warnings) == 7
+    assert warnings[1].startswith("  row 1039: has 3 pixels")
+    assert warnings[-1] == "  and 2 more"
+    assert said.out.count(": has 3 pixels") == 7
+
+
+def test_the_split_can_be_chosen(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folders(dataset, tmp_path)
+    assert main(["prepare", "--data", str(tmp_path), "--split", "stratified"]) == 0
+    assert "| all | 358 | 90 |" in capsys.readouterr().out
+
+
+def test_says_in_a_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = ["--data", str(tmp_path), "--crop-to", str(tmp_path / "crops")]
+    assert main(["prepare", *photos]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"emotion-trainer: {tmp_path}: needs the folders angry, disgust")
+    assert error.count("\n") == 1
