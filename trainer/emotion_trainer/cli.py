@@ -274,16 +274,17 @@ def _keep_answers(runs: "list[Run]", options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     from emotion_trainer.data.description import describe
-    from emotion_trainer.data.duplicates import write_duplicates
+    from emotion_trainer.data.duplicates import find_duplicates, write_duplicates
     from emotion_trainer.data.photos import crop_photos
 
     if options.crop_to:
         print(crop_photos(options.data, options.crop_to, options.detector_model), end="\n\n")
         options.data = options.crop_to
     dataset = _dataset(options)
-    print(describe(dataset))
+    duplicates = find_duplicates(dataset)
+    print(describe(dataset, duplicates))
     if options.duplicates:
-        write_duplicates(dataset, options.duplicates)
+        write_duplicates(duplicates, dataset, options.duplicates)
 
 
 def _dataset(options: argparse.Namespace) -> "Dataset":
