@@ -35,6 +35,7 @@ from emotion_trainer.export import Agreement, agreement_of
 from emotion_trainer.families import cost
 from emotion_trainer.predictions import Scores
 from emotion_trainer.provenance import RunRecord
+from emotion_trainer.recipe import Recipe, require_distinct_names
 from emotion_trainer.runs import Run
 
 CARD_NAME: Final = "README.md"
@@ -111,18 +112,12 @@ def make_bundle(
 
     Raises:
         TrainingError: a run's record or weights cannot be read.
-        ExportError: a run was not exported or is only a teacher, two are of the same name, or
-            none is of any use.
+        RecipeError: two runs are of recipes of the same name.
+        ExportError: a run was not exported or is only a teacher, or none is of any use.
     """
     recipes = [run.record().recipe for run in runs]
     names = [recipe.name for recipe in recipes]
-    teachers = [recipe.name for recipe in recipes if not recipe.bundled]
-    if teachers:
-        raise ExportError(
-            f"{', '.join(teachers)}: not to be bundled, says the recipe; leave it out"
-        )
-    if len(set(names)) < len(names):
-        raise ExportError(f"two runs have the same name: {', '.join(sorted(names))}")
+    _check(recipes)
     labels = dataset.validation.labels
     figures = partial(measure, labels=labels, split=dataset.validation_name)
     files = [run.require_exported() for run in runs]
@@ -149,6 +144,15 @@ def make_bundle(
     )
     _write(bundled, [files[i] for i in order], folder, describe)
     return bundled
+
+
+def _check(recipes: list[Recipe]) -> None:
+    teachers = [recipe.name for recipe in recipes if not recipe.bundled]
+    if teachers:
+        raise ExportError(
+            f"{', '.join(teachers)}: not to be bundled, says the recipe; leave it out"
+        )
+    require_distinct_names(recipes)
 
 
 def _rounded(fit: Fit) -> Fit:

@@ -20,7 +20,7 @@ from emotion_trainer.errors import RecipeError, TrainerError, TrainingError
 from emotion_trainer.export import export_run
 from emotion_trainer.families import cost
 from emotion_trainer.provenance import record_of
-from emotion_trainer.recipe import Recipe
+from emotion_trainer.recipe import Recipe, require_distinct_names
 from emotion_trainer.runs import Run
 from emotion_trainer.tracking import Tracker
 from emotion_trainer.training import Trainer
@@ -106,10 +106,9 @@ class Ladder:
 
 
 def _check(recipes: list[Recipe]) -> None:
-    names = [recipe.name for recipe in recipes]
-    if len(set(names)) < len(names):
-        raise RecipeError(f"two recipes have the same name: {', '.join(sorted(names))}")
+    require_distinct_names(recipes)
     if not any(recipe.bundled for recipe in recipes):
+        names = [recipe.name for recipe in recipes]
         raise RecipeError(f"{', '.join(names)}: no recipe is to be bundled; use train for teachers")
 
 

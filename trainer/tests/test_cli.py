@@ -106,8 +106,8 @@ def test_two_runs_of_one_name_are_refused(
 ) -> None:
     run = str(place / "run")
     out = str(tmp_path / "out")
-    assert main(["bundle", run, run, "--out", out, "--data", str(place / "sheets")]) == 1
-    assert "two runs have the same name: tiny" in capsys.readouterr().err
+    assert main(["bundle", run, run, "--out", out, "--data", str(place / "sheets")]) == 2
+    assert "more than one recipe has the name tiny" in capsys.readouterr().err
 
 
 def test_votes_are_not_needed(place: Path, tmp_path: Path, dataset: Dataset) -> None:
