@@ -190,7 +190,7 @@ def _export(options: argparse.Namespace) -> None:
     from emotion_trainer.tracking import Tracker
 
     run = Run(options.run)
-    dataset = _dataset(options)
+    dataset = _dataset(options, [options.run])
     agreement = export_run(run, dataset)
     Tracker().finish(run, dataset)
     path = run.exported()
@@ -200,7 +200,8 @@ def _export(options: argparse.Namespace) -> None:
 def _bundle(options: argparse.Namespace) -> None:
     from emotion_trainer.runs import Run
 
-    _make_bundle([Run(folder) for folder in options.runs], _dataset(options), options)
+    runs = [Run(folder) for folder in options.runs]
+    _make_bundle(runs, _dataset(options, options.runs), options)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -239,7 +240,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from emotion_trainer.evaluation import report
     from emotion_trainer.predictions import probabilities_of
 
-    dataset = _dataset(options)
+    dataset = _dataset(options, [options.model])
     print(report(probabilities_of(options.model, dataset.validation.images), dataset))
 
 
@@ -267,7 +268,7 @@ def _keep_answers(runs: "list[Run]", options: argparse.Namespace) -> None:
 
     if options.data is None:
         return
-    dataset = _dataset(options)
+    dataset = _dataset(options, [run.folder for run in runs])
     for run in runs:
         keep_answers(run, dataset)
 
@@ -287,11 +288,18 @@ def _prepare(options: argparse.Namespace) -> None:
         write_duplicates(duplicates, dataset, options.duplicates)
 
 
-def _dataset(options: argparse.Namespace) -> "Dataset":
-    """The data set of a command; what was left out of it is told on standard error."""
-    from emotion_trainer.data import Splitting, open_dataset
+def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dataset":
+    """The data set of a command; what was left out of it is told on standard error.
 
-    dataset = open_dataset(options.data, Splitting(options.split))
+    Models that are to be measured on it must not have learnt what it validates on.
+    """
+    from emotion_trainer.data import Splitting, open_dataset
+    from emotion_trainer.leakage import require_unlearnt
+
+    splitting = Splitting(options.split)
+    dataset = open_dataset(options.data, splitting)
+    if splitting is Splitting.STRATIFIED:
+        require_unlearnt(measured, dataset)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
     return dataset

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_daemon.inference.bundle import MANIFEST_NAME
 from edge_daemon.inference.ensemble import EmotionEnsemble, log_softmax
 from edge_daemon.inference.runtime import BatchModel
 from emotion_trainer.runs import load_keras
@@ -15,6 +16,11 @@ Faces = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 KERAS_BATCH: Final = 256
 TFLITE_BATCH: Final = 8
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether it is a folder with a bundle's manifest."""
+    return (path / MANIFEST_NAME).exists()
 
 
 def probabilities_of(model: Path, faces: Faces) -> Scores:

@@ -43,13 +43,18 @@ class Run:
         return load_history(self.checkpoint)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return self._record.exists()
+
+    @property
     def is_finished(self) -> bool:
         """Whether its training is over; that of a folder without a run is not.
 
         Raises:
             TrainingError: the record or the checkpoint is damaged.
         """
-        return self._record.exists() and is_over(self.history, self.record().recipe.optimisation)
+        return self.is_begun and is_over(self.history, self.record().recipe.optimisation)
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -87,7 +92,7 @@ class Run:
             TrainingError: the folder holds a run of another recipe or other data.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._record.exists():
+        if not self.is_begun:
             self._write(record)
             return
         begun = self.record()

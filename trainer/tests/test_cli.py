@@ -78,8 +78,10 @@ def test_the_daemon_applies_the_adjustment_that_bundling_finds(
 
 def test_the_manifest_tells_of_another_split(place: Path, tmp_path: Path) -> None:
     data = ["--data", str(place / "sheets"), "--split", "stratified"]
-    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
-    bundle = read_bundle(tmp_path)
+    folders = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    assert main(["ladder", str(place / "tiny.toml"), *folders, *data]) == 0
+    assert main(["evaluate", str(tmp_path / "out"), *data]) == 0
+    bundle = read_bundle(tmp_path / "out")
     assert bundle.members[0].metrics.split == "20 % of Training"
     assert bundle.ensemble.metrics.split == "20 % of Training"
 
