@@ -163,6 +163,21 @@ def test_a_resumed_training_goes_on_in_the_same_run(
     assert [point.value for point in points] == pytest.approx([0.0905, 0.0345, 0.0], abs=1e-4)
 
 
+def test_a_ladder_logs_a_training_that_stopped_early_as_finished(
+    client: MlflowClient, place: Path, tmp_path: Path
+) -> None:
+    recipe = (place / "tiny.toml").read_text().replace("epochs = 4", "epochs = 60\npatience = 1")
+    (tmp_path / "early.toml").write_text(recipe)
+    folders = {"--data": place / "sheets", "--work": tmp_path / "work", "--out": tmp_path / "out"}
+    options = [str(part) for pair in folders.items() for part in pair]
+    assert main(["ladder", str(tmp_path / "early.toml"), *options]) == 0
+    run = Run(tmp_path / "work" / "early")
+    assert client.get_run(id_of(run)).info.status == "FINISHED"
+    assert curves(client, run) == whole_curves(len(run.history))
+    assert {"float_confusion.png", "early_int8.tflite"} <= artifacts(client, run)
+    assert read_bundle(tmp_path / "out").members[0].provenance.mlflow_run_id == id_of(run)
+
+
 def test_a_store_that_is_away_is_told_once_and_made_up_for(
     client: MlflowClient,
     place: Path,
