@@ -1,6 +1,8 @@
 """A recipe: all that a training is made of, in one TOML file."""
 
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -117,6 +119,17 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: is no TOML: {error}") from error
     except ValidationError as error:
         raise RecipeError(f"{path}: {_problems(error)}") from error
+
+
+def require_distinct_names(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes that could not be told apart in a ladder or a bundle.
+
+    Raises:
+        RecipeError: two have the same name.
+    """
+    times = Counter(recipe.name for recipe in recipes)
+    if twice := [name for name in sorted(times) if times[name] > 1]:
+        raise RecipeError(f"more than one recipe has the name {', '.join(twice)}")
 
 
 def _problems(error: ValidationError) -> str:

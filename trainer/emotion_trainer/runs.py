@@ -43,13 +43,35 @@ class Run:
         return load_history(self.checkpoint)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return self._record.exists()
+
+    @property
     def is_finished(self) -> bool:
         """Whether its training is over; that of a folder without a run is not.
 
         Raises:
             TrainingError: the record or the checkpoint is damaged.
         """
-        return self._record.exists() and is_over(self.history, self.record().recipe.optimisation)
+        return self.is_begun and is_over(self.history, self.record().recipe.optimisation)
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """The run's id in MLflow, if it was ever logged there."""
+        path = self._mlflow_run_id
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+    def remember_mlflow_run(self, run_id: str) -> None:
+        """Keep the id, so that what comes later is logged to the same run."""
+        self._mlflow_run_id.write_text(run_id + "\n", encoding="utf-8")
+
+    def models(self) -> dict[str, Path]:
+        """The files of the best weights so far: `float`, and `int8` where they are exported."""
+        if not self.best.exists():
+            return {}
+        exported = {"int8": self.exported()} if self.is_exported else {}
+        return {"float": self.best, **exported}
 
     def exported(self) -> Path:
         """Where the int8 file is, or will be."""
@@ -70,7 +92,7 @@ class Run:
             TrainingError: the folder holds a run of another recipe or other data.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._record.exists():
+        if not self.is_begun:
             self._write(record)
             return
         begun = self.record()
@@ -124,6 +146,10 @@ class Run:
     @property
     def _record(self) -> Path:
         return self.folder / "run.json"
+
+    @property
+    def _mlflow_run_id(self) -> Path:
+        return self.folder / "mlflow_run_id"
 
 
 def load_keras(path: Path) -> keras.Model:

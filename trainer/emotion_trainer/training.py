@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Final
 
 import keras
@@ -54,10 +55,11 @@ class Trainer:
             f"{self._model.dtype_policy.name} by {keras.backend.backend()}"
         )
 
-    def run(self) -> Epoch:
+    def run(self, after_epoch: Callable[[Run], None] | None = None) -> Epoch:
         """Train until the recipe says so and return the best epoch, whose weights are kept.
 
-        Goes on from the folder's checkpoint if there is one.
+        Goes on from the folder's checkpoint if there is one. `after_epoch` is called with the run
+        when an epoch is on disk.
 
         Raises:
             RecipeError: a teacher is not finished.
@@ -68,10 +70,10 @@ class Trainer:
         self._run.begin(record_of(self._recipe, self._dataset))
         self._resume()
         if not self._is_over():
-            self._train()
+            self._train(after_epoch)
         return best_of(self._history)
 
-    def _train(self) -> None:
+    def _train(self, after_epoch: Callable[[Run], None] | None) -> None:
         targets = self._targets()
         progress = Progress(self._recipe.optimisation.epochs, self._steps)
         while not self._is_over():
@@ -81,6 +83,8 @@ class Trainer:
             accuracy = self._validate()
             self._keep(Epoch(number, loss, accuracy, time.monotonic() - started))
             progress.epoch(self._history[-1], best_of(self._history))
+            if after_epoch is not None:
+                after_epoch(self._run)
         if len(self._history) < self._recipe.optimisation.epochs:
             print(f"no better accuracy in {self._recipe.optimisation.patience} epochs", flush=True)
 
@@ -149,18 +153,25 @@ class Trainer:
 
 def compile_model(model: keras.Model, settings: Optimisation, steps: int) -> None:
     """Give the model its optimiser and loss; `steps` is the number of steps in an epoch."""
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        decay_steps=round((settings.epochs - settings.warmup_epochs) * steps),
-        warmup_target=settings.learning_rate,
-        warmup_steps=round(settings.warmup_epochs * steps),
-    )
+    schedule = learning_rate(settings, steps)
     optimiser = keras.optimizers.SGD(
         schedule, settings.momentum, nesterov=True, weight_decay=settings.weight_decay
     )
     optimiser.exclude_from_weight_decay(var_names=UNDECAYED)
     optimiser.build(model.trainable_variables)
     model.compile(optimiser, cross_entropy)
+
+
+def learning_rate(
+    settings: Optimisation, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate at a step counted from 0, `steps` of which make an epoch."""
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=round((settings.epochs - settings.warmup_epochs) * steps),
+        warmup_target=settings.learning_rate,
+        warmup_steps=round(settings.warmup_epochs * steps),
+    )
 
 
 def cross_entropy(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
