@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from edge_daemon import __version__
-from edge_daemon.config import KeyPath, Settings, load_settings
+from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 
 PROGRAM: Final = "edge-daemon"
-COMMANDS: Final = ("run", "watch", "models", "homeassistant", "config")
+COMMANDS: Final = ("run", "check", "watch", "models", "homeassistant", "config")
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
 
@@ -94,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     common = _common_options()
     run = commands.add_parser("run", parents=[common], help="run the pipeline (the default)")
     run.set_defaults(command=_run)
+    check = commands.add_parser(
+        "check", parents=[common], help="say whether all that a run needs is there"
+    )
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(command=_check)
     watch = commands.add_parser(
         "watch", parents=[_settings_options()], help="show what devices publish, as a live table"
     )
@@ -158,11 +163,15 @@ def _settings_options() -> _Parser:
 
 def _settings(options: argparse.Namespace) -> Settings:
     environment = {key: value for key, value in os.environ.items() if key != CONFIG_VARIABLE}
-    named = os.environ.get(CONFIG_VARIABLE)
-    file = options.config or (Path(named) if named else None)
     given = {path: getattr(options, name, None) for name, path in FLAGS.items()}
     flags = {path: value for path, value in given.items() if value is not None}
-    return load_settings(file, environment, flags | _assignments(options.set))
+    return load_settings(_named_file(options), environment, flags | _assignments(options.set))
+
+
+def _named_file(options: argparse.Namespace) -> Path | None:
+    named: Path | None = options.config
+    variable = os.environ.get(CONFIG_VARIABLE)
+    return named or (Path(variable) if variable else None)
 
 
 def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
@@ -183,6 +192,20 @@ def _run(options: argparse.Namespace) -> int:
     logs.configure_logging(settings.log_level)
     daemon.run(settings)
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    _quieten_libraries()
+    from edge_daemon import logs
+    from edge_daemon.check import command
+
+    logs.configure_logging("error")
+    try:
+        settings, file = _settings(options), settings_file(_named_file(options))
+        fine = command.run(settings, file, as_json=options.json)
+    except SettingsError as error:
+        fine = command.refuse(error.problems, as_json=options.json)
+    return 0 if fine else 1
 
 
 def _watch(options: argparse.Namespace) -> int:
