@@ -18,9 +18,12 @@ from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 
 PROGRAM: Final = "edge-daemon"
-COMMANDS: Final = ("run", "check", "watch", "models", "homeassistant", "config")
+COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
+
+WARMUP: Final = 10
+"""Frames: enough to have all interpreters built for usual numbers of faces."""
 
 CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
 
@@ -99,6 +102,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(command=_check)
+    bench = commands.add_parser(
+        "bench", parents=[common], help="measure how fast the pipeline is on a video"
+    )
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="how many to measure, the source being repeated; else one round of it",
+    )
+    bench.add_argument(
+        "--warmup", type=int, default=WARMUP, metavar="N", help="how many to let pass before"
+    )
+    bench.set_defaults(command=_bench)
     watch = commands.add_parser(
         "watch", parents=[_settings_options()], help="show what devices publish, as a live table"
     )
@@ -206,6 +223,20 @@ def _check(options: argparse.Namespace) -> int:
     except SettingsError as error:
         fine = command.refuse(error.problems, as_json=options.json)
     return 0 if fine else 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if options.warmup < 0 or (options.frames is not None and options.frames < 1):
+        raise SettingsError("bench: --frames must be 1 or more, and --warmup 0 or more")
+    _quieten_libraries()
+    from edge_daemon import daemon, logs
+    from edge_daemon.bench.command import measure
+
+    logs.configure_logging("warning")
+    report = measure(settings, daemon.build_pipeline, options.frames, options.warmup)
+    print(report.as_json() if options.json else report.as_text())
+    return 0
 
 
 def _watch(options: argparse.Namespace) -> int:

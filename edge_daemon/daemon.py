@@ -18,6 +18,7 @@ from wsgiref.types import WSGIApplication
 import cv2
 
 from edge_daemon import __version__
+from edge_daemon.bench.stopwatch import Stopwatch
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
@@ -75,10 +76,13 @@ def _run(pipeline: Pipeline, settings: Settings) -> None:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 
 
-def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pipeline:
+def build_pipeline(
+    settings: Settings, clock: Clock, resources: ExitStack, stopwatch: Stopwatch | None = None
+) -> Pipeline:
     """All parts, as the settings want them, joined and not yet started.
 
-    What must be closed once all threads have ended goes into `resources`.
+    What must be closed once all threads have ended goes into `resources`. A stopwatch is put to
+    the source and the stages.
     """
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
@@ -86,18 +90,21 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
     source = source_of(settings)
+    if stopwatch is not None:
+        source = stopwatch.source(source)
     pause = pause_of(settings, live=source.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     health = Health(clock, ensemble.bundle, capture.status)
     publishing, services = _publishing(settings, health, pause, clock, resources, live=source.live)
+    stages: list[tuple[str, list[Step]]] = [
+        ("detection", [finder, tracker]),
+        ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
+        # Events are made where nothing can overtake them any more.
+        ("publishing", [_events(settings), health, *publishing]),
+    ]
     pipeline = Pipeline(
         capture,
-        [
-            ("detection", [finder, tracker]),
-            ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
-            # Events are made where nothing can overtake them any more.
-            ("publishing", [_events(settings), health, *publishing]),
-        ],
+        stages if stopwatch is None else stopwatch.stages(stages),
         [*services, *_metrics(settings, health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=frozenset({"publishing"}),
