@@ -18,14 +18,12 @@ from wsgiref.types import WSGIApplication
 import cv2
 
 from edge_daemon import __version__
-from edge_daemon.capture import Source, source_from
+from edge_daemon.bench.stopwatch import Stopwatch
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.looped import Looped
 from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.config import HomeAssistantSettings, Settings
-from edge_daemon.detection import Detector, create_detector
-from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.errors import MetricsError, OutputClosed
@@ -35,6 +33,7 @@ from edge_daemon.host.metrics_server import MetricsServer
 from edge_daemon.host.reporter import HealthReporter
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.parts import detector_of, pause_of, source_of
 from edge_daemon.pipeline import Pipeline, Service, Step
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
@@ -49,8 +48,6 @@ from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-
-PAUSE_FILE: Final = "paused"
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
@@ -80,29 +77,37 @@ def _run(pipeline: Pipeline, settings: Settings) -> None:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 
 
-def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pipeline:
+def build_pipeline(
+    settings: Settings, clock: Clock, resources: ExitStack, stopwatch: Stopwatch | None = None
+) -> Pipeline:
     """All parts, as the settings want them, joined and not yet started.
 
-    What must be closed once all threads have ended goes into `resources`.
+    What must be closed once all threads have ended goes into `resources`. A stopwatch is put to
+    the source and the stages.
     """
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
-    detector = _detector(settings)
+    detector = detector_of(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
-    source = _source(settings, clock)
-    pause = _pause(settings, live=source.live)
+    source = source_of(settings)
+    if stopwatch is not None:
+        source = stopwatch.source(source)
+    elif settings.capture.loop and not source.live:
+        source = Looped(source, clock)
+    pause = pause_of(settings, live=source.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     health = Health(clock, ensemble.bundle, capture.status)
     publishing, services = _publishing(settings, health, pause, clock, resources, live=source.live)
+    stages: list[tuple[str, list[Step]]] = [
+        ("detection", [finder, tracker]),
+        ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
+        # Events are made where nothing can overtake them any more.
+        ("publishing", [_events(settings), health, *publishing]),
+    ]
     pipeline = Pipeline(
         capture,
-        [
-            ("detection", [finder, tracker]),
-            ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
-            # Events are made where nothing can overtake them any more.
-            ("publishing", [_events(settings), health, *publishing]),
-        ],
+        stages if stopwatch is None else stopwatch.stages(stages),
         [*services, *_metrics(settings, health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=frozenset({"publishing"}),
@@ -110,30 +115,6 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
     )
     health.watch(pipeline)
     return pipeline
-
-
-def _source(settings: Settings, clock: Clock) -> Source:
-    wanted = settings.capture
-    source = source_from(
-        settings.source,
-        (wanted.width, wanted.height),
-        wanted.fps,
-        settings.detection.max_side,
-    )
-    return Looped(source, clock) if wanted.loop and not source.live else source
-
-
-def _pause(settings: Settings, *, live: bool) -> Pause:
-    """The privacy switch; it is remembered for cameras, as a file has no privacy to keep."""
-    return Pause(settings.state_dir / PAUSE_FILE if live else None)
-
-
-def _detector(settings: Settings) -> Detector:
-    wanted = settings.detection
-    fetched = settings.state_dir / YUNET.file
-    return create_detector(
-        wanted.detector, wanted.model, fetched, wanted.min_score, wanted.min_size
-    )
 
 
 def _limits(settings: Settings) -> QualityLimits:

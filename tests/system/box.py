@@ -59,11 +59,16 @@ def debian_root(suite: str) -> Path:
     """The root of a plain Debian, made where it is not there yet (about a minute)."""
     root = CACHE / f"{suite}-system"
     made_of = CACHE / f"{suite}-system.made-of"
-    wanted = " ".join(PACKAGES)
+    wanted = ",".join(PACKAGES)
     if not (made_of.exists() and made_of.read_text() == wanted):
         shutil.rmtree(root, ignore_errors=True)
         CACHE.mkdir(parents=True, exist_ok=True)
-        words = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+        words = [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+        ]
         words += ['--aptopt=Acquire::Check-Date "false"', '--aptopt=Acquire::Languages "none"']
         words += ["--dpkgopt=path-exclude=/usr/share/doc/*", suite, str(root)]
         subprocess.run(words, check=True, stderr=subprocess.DEVNULL, timeout=600)
@@ -78,7 +83,9 @@ class Box:
         self._root = root
         self._layer = layer
         files = [(Path(file), file) for file in NETWORK_FILES if Path(file).exists()]
-        self._binds = [f"--bind-ro={source.resolve()}:{target}" for source, target in [*files, *binds]]
+        self._binds = [
+            f"--bind-ro={source.resolve()}:{target}" for source, target in [*files, *binds]
+        ]
         self._cgroup = f"edge-daemon-box-{os.getpid()}-{next(_numbers)}"
         self._boot()
 
