@@ -20,6 +20,7 @@ Answers (or variables), for the settings of a first installation
   --broker HOST[:PORT]   INSTALL_BROKER       the MQTT broker; localhost, unless named
   --credentials FILE     INSTALL_CREDENTIALS  its user name, and in a second line the password
   --device-id NAME       INSTALL_DEVICE_ID    the device's name in topics; else the host's
+  --set KEY=VALUE                             any other setting, such as capture.fps=10
 
 How
   --wheelhouse FOLDER    INSTALL_WHEELHOUSE   packages from make-wheelhouse.sh: needs no network
@@ -31,7 +32,7 @@ read_answers() {
     action=install dry_run=0
     source_spec=${INSTALL_SOURCE:-} broker=${INSTALL_BROKER:-} device_id=${INSTALL_DEVICE_ID:-}
     credentials=${INSTALL_CREDENTIALS:-} wheelhouse=${INSTALL_WHEELHOUSE:-}
-    timeout=${INSTALL_TIMEOUT:-120}
+    timeout=${INSTALL_TIMEOUT:-120} more_settings=()
     while (($#)); do
         case $1 in
             --upgrade | --uninstall | --purge) action=${1#--} ;;
@@ -40,7 +41,7 @@ read_answers() {
                 set -- "${1%%=*}" "${1#*=}" "${@:2}"
                 continue
                 ;;
-            --source | --broker | --credentials | --device-id | --wheelhouse | --timeout)
+            --source | --broker | --credentials | --device-id | --set | --wheelhouse | --timeout)
                 (($# > 1)) || fail "$1: what belongs behind it is missing; see --help"
                 take_answer "$1" "$2"
                 shift
@@ -62,6 +63,7 @@ take_answer() {
         --broker) broker=$2 ;;
         --credentials) credentials=$2 ;;
         --device-id) device_id=$2 ;;
+        --set) more_settings+=(--set "$2") ;;
         --wheelhouse) wheelhouse=$2 ;;
         --timeout) timeout=$2 ;;
     esac

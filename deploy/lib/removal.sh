@@ -23,7 +23,8 @@ remove_services() {
     local services
     mapfile -t services < <(all_services)
     systemctl disable --quiet --now "${services[@]}" 2> /dev/null || true
-    rm --force "$units"/edge-daemon{,@}.service "$units"/edge-daemon{,@}.service.d/10-common.conf
+    rm --force "$units"/edge-daemon{,@}.service \
+        "$units"/edge-daemon{,@}.service.d/{10-common,20-back-off}.conf
     rmdir --ignore-fail-on-non-empty "$units"/edge-daemon{,@}.service.d 2> /dev/null || true
     systemctl daemon-reload
     systemctl reset-failed "${services[@]}" 2> /dev/null || true

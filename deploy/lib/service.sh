@@ -12,14 +12,22 @@ installed_release() { if [[ -e $current ]]; then realpath "$current"; fi; }
 
 # switch_to RELEASE: from the next start on, this one runs.
 switch_to() {
+    local extended
     ln --symbolic --no-dereference --force "releases/${1##*/}" "$current.new"
     mv --no-target-directory "$current.new" "$current"
     install --mode=644 "$1"/deploy/edge-daemon{,@}.service "$units"
-    install -D --mode=644 "$1/deploy/common.conf" "$units/edge-daemon.service.d/10-common.conf"
-    install -D --mode=644 "$1/deploy/common.conf" "$units/edge-daemon@.service.d/10-common.conf"
+    for extended in "$units"/edge-daemon{,@}.service.d; do
+        install -D --mode=644 "$1/deploy/common.conf" "$extended/10-common.conf"
+        # Older ones do not know its keys, and say so in the journal again and again.
+        if systemd_is_since 254; then
+            install --mode=644 "$1/deploy/back-off.conf" "$extended/20-back-off.conf"
+        fi
+    done
     install --mode=755 "$1/deploy/edge-daemon" "$program"
     systemctl daemon-reload
 }
+
+systemd_is_since() { (($(systemctl --version | sed --quiet '1s/^systemd \([0-9]*\).*/\1/p') >= $1)); }
 
 # Services that are up or trying to be, one a line.
 running_services() {
@@ -27,7 +35,14 @@ running_services() {
         edge-daemon.service 'edge-daemon@*.service' | cut --delimiter=' ' --fields=1
 }
 
-are_active() { (($#)) && systemctl is-active --quiet "$@"; }
+# Whether there are services, and all of them are up.
+are_active() {
+    local service
+    for service in "$@"; do
+        systemctl is-active --quiet "$service" || return 1
+    done
+    (($#))
+}
 
 start_services() {
     (($#)) || return 0

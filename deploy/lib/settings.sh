@@ -19,7 +19,7 @@ write_settings() {
 }
 
 write_config() {
-    local words=()
+    local words=("${more_settings[@]}")
     if [[ -n $source_spec ]]; then words+=(--source "$source_spec"); fi
     if [[ -n $device_id ]]; then words+=(--set "device_id=$device_id"); fi
     if [[ -n $broker_host ]]; then words+=(--set "mqtt.host=$broker_host"); fi
@@ -45,9 +45,8 @@ check_settings() {
 what_it_said() { sed 's/^edge-daemon: //' "$1" | paste --serial --delimiters=';' | sed 's/;/; /g'; }
 
 tell_unused_answers() {
-    if [[ -n $source_spec$device_id$broker_host$username ]]; then
-        say "$configuration/config.toml is yours and was not changed: set the source, the device's \
-name, the broker and its user there"
+    if [[ -n $source_spec$device_id$broker_host$username${more_settings[*]} ]]; then
+        say "$configuration/config.toml is there already, and was not changed by what you answered"
     fi
 }
 

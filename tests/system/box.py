@@ -20,7 +20,7 @@ from running import PATIENCE, eventually
 CACHE: Final = Path(os.environ.get("EDGE_DAEMON_BOX") or Path.home() / ".cache/edge-daemon-box")
 
 PACKAGES: Final = (
-    *("ca-certificates", "dbus", "passwd", "systemd", "systemd-sysv", "udev"),
+    *("ca-certificates", "dbus", "passwd", "procps", "systemd", "systemd-sysv", "udev"),
     *("python3-systemd", "python3-venv"),
 )
 
