@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 from edge_daemon import __version__
 from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
 from edge_daemon.errors import EdgeDaemonError, SettingsError
+from edge_daemon.host.journal import is_standard_error, journal_handler
 
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
@@ -24,6 +25,9 @@ METRICS_ADDRESS: Final = "127.0.0.1:9469"
 
 WARMUP: Final = 10
 """Frames: enough to have all interpreters built for usual numbers of faces."""
+
+ERROR_MARK: Final = "<3>"
+"""Makes a line an error to the journal (sd-daemon(3))."""
 
 CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
 
@@ -80,8 +84,9 @@ def _tell(problems: str, *, debug: bool) -> None:
     """One line a problem, on standard error."""
     if debug:
         traceback.print_exc()
+    mark = ERROR_MARK if is_standard_error() else ""
     for line in problems.splitlines():
-        print(f"{PROGRAM}: {line}", file=sys.stderr)
+        print(f"{mark}{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _with_command(words: list[str]) -> list[str]:
@@ -211,8 +216,8 @@ def _run(options: argparse.Namespace) -> int:
     _quieten_libraries()
     from edge_daemon import daemon, logs  # brings OpenCV, which reads its log levels when it loads
 
-    logs.configure_logging(settings.log_level)
-    daemon.run(settings)
+    logs.configure_logging(settings.log_level, journal_handler())
+    daemon.run(settings, lambda: _settings(options))
     return 0
 
 

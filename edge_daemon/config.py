@@ -369,7 +369,7 @@ def _from_file(file: Path | None) -> Layer:
         raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: not valid TOML: {error}") from error
-    for path, value in _leaves(content):
+    for path, value in leaves(content):
         yield path, value, str(file)
 
 
@@ -380,10 +380,11 @@ def _from_environment(environment: Mapping[str, str]) -> Layer:
             yield path, value, name
 
 
-def _leaves(tree: Mapping[str, object], parent: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
+def leaves(tree: Mapping[str, object], parent: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
+    """All values of a tree of settings, with their paths."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, (*parent, key))
+            yield from leaves(value, (*parent, key))
         else:
             yield (*parent, key), value
 

@@ -7,9 +7,10 @@ comes, and says at the end what went through.
 import faulthandler
 import hashlib
 import logging
+import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ import cv2
 
 from edge_daemon import __version__
 from edge_daemon.bench.stopwatch import Stopwatch
+from edge_daemon.capture import Source
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.looped import Looped
 from edge_daemon.capture.pause import Pause
@@ -31,10 +33,12 @@ from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.metrics_server import MetricsServer
 from edge_daemon.host.reporter import HealthReporter
+from edge_daemon.host.systemd import notifier_from
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.logs import set_level
 from edge_daemon.parts import detector_of, pause_of, source_of
-from edge_daemon.pipeline import Pipeline, Service, Step
+from edge_daemon.pipeline import Pipeline, Service, Step, Watcher
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.commands import switch
@@ -44,6 +48,7 @@ from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import StateKeeper
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.redaction import without_password
+from edge_daemon.reload import LiveSettings
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
 
@@ -51,24 +56,34 @@ logger = logging.getLogger(__name__)
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
+TERMINAL: Final = 0
+"""The descriptor that is a terminal's, where the program was started by hand: standard input."""
 
-def run(settings: Settings) -> None:
+
+def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
     """Run the pipeline to its end: the source's, or SIGTERM or Ctrl-C.
+
+    Args:
+        settings: with which to begin.
+        read_again: reads them anew, when SIGHUP asks for it.
 
     Raises:
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
     """
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    live = LiveSettings(settings)
+    live.follow("log_level", lambda new: set_level(new.log_level))
     with ExitStack() as resources:
-        _run(build_pipeline(settings, SystemClock(), resources), settings)
+        pipeline = build_pipeline(settings, SystemClock(), resources, live=live)
+        _run(pipeline, settings, lambda: live.reload(read_again))
 
 
-def _run(pipeline: Pipeline, settings: Settings) -> None:
+def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> None:
     source = without_password(settings.source)
     logger.info("started", extra={"source": source, "sink": settings.sink})
     try:
-        with _stopped_by_signals(pipeline):
+        with _signals_heeded(pipeline, reload):
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
@@ -78,18 +93,25 @@ def _run(pipeline: Pipeline, settings: Settings) -> None:
 
 
 def build_pipeline(
-    settings: Settings, clock: Clock, resources: ExitStack, stopwatch: Stopwatch | None = None
+    settings: Settings,
+    clock: Clock,
+    resources: ExitStack,
+    stopwatch: Stopwatch | None = None,
+    live: LiveSettings | None = None,
 ) -> Pipeline:
     """All parts, as the settings want them, joined and not yet started.
 
-    What must be closed once all threads have ended goes into `resources`. A stopwatch is put to
-    the source and the stages.
+    What must be closed once all threads have ended goes into `resources`; which parts follow
+    which settings, into `live`. A stopwatch is put to the source and the stages.
     """
+    live = live or LiveSettings(settings)
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
     detector = detector_of(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
+    live.follow("quality", lambda new: finder.adjust(_limits(new)))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
+    live.follow("tracking.memory", lambda new: tracker.adjust(new.tracking.memory))
     source = source_of(settings)
     if stopwatch is not None:
         source = stopwatch.source(source)
@@ -97,36 +119,50 @@ def build_pipeline(
         source = Looped(source, clock)
     pause = pause_of(settings, live=source.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
+    live.follow("tracking.memory", lambda new: capture.adjust(new.tracking.memory))
     health = Health(clock, ensemble.bundle, capture.status)
-    publishing, services = _publishing(settings, health, pause, clock, resources, live=source.live)
+    publishing, services = _publishing(
+        settings, health, pause, clock, resources=resources, live=live, patient=not source.live
+    )
     stages: list[tuple[str, list[Step]]] = [
         ("detection", [finder, tracker]),
-        ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
+        ("inference", [EmotionRecognizer(ensemble), _smoother(settings, live)]),
         # Events are made where nothing can overtake them any more.
-        ("publishing", [_events(settings), health, *publishing]),
+        ("publishing", [_events(settings, live), health, *publishing]),
     ]
     pipeline = Pipeline(
         capture,
         stages if stopwatch is None else stopwatch.stages(stages),
         [*services, *_metrics(settings, health, clock)],
+        _watchers(health, clock),
         read_timeout=settings.capture.read_timeout,
-        unhurried=frozenset({"publishing"}),
+        unhurried=_unhurried(settings, source),
         clock=clock,
     )
     health.watch(pipeline)
     return pipeline
 
 
+def _unhurried(settings: Settings, source: Source) -> frozenset[str]:
+    """A file's results wait for the broker, and lines for whoever reads them."""
+    hurried = source.live and settings.sink == "mqtt"
+    return frozenset() if hurried else frozenset({"publishing"})
+
+
 def _limits(settings: Settings) -> QualityLimits:
     return QualityLimits(**settings.quality.model_dump())
 
 
-def _smoother(settings: Settings) -> Smoother:
-    return Smoother(**settings.smoothing.model_dump())
+def _smoother(settings: Settings, live: LiveSettings) -> Smoother:
+    smoother = Smoother(**settings.smoothing.model_dump())
+    live.follow("smoothing", lambda new: smoother.adjust(**new.smoothing.model_dump()))
+    return smoother
 
 
-def _events(settings: Settings) -> EventMaker:
-    return EventMaker(EventLimits(**settings.events.model_dump()))
+def _events(settings: Settings, live: LiveSettings) -> EventMaker:
+    maker = EventMaker(EventLimits(**settings.events.model_dump()))
+    live.follow("events", lambda new: maker.adjust(EventLimits(**new.events.model_dump())))
+    return maker
 
 
 def _publishing(
@@ -134,9 +170,10 @@ def _publishing(
     health: Health,
     pause: Pause,
     clock: Clock,
-    resources: ExitStack,
     *,
-    live: bool,
+    resources: ExitStack,
+    live: LiveSettings,
+    patient: bool,
 ) -> tuple[list[Step], list[Service]]:
     if settings.sink == "jsonl":
         return [JsonLines(sys.stdout.buffer, clock)], []
@@ -151,7 +188,7 @@ def _publishing(
         topics,
         wanted.rate,
         outbox=outbox,
-        patient=not live,
+        patient=patient,
         clock=clock,
         stale_after=wanted.stale_after,
         paused=lambda: pause.paused,
@@ -168,11 +205,15 @@ def _publishing(
         paused=lambda: pause.paused,
     )
     pause.changed.append(state.refresh)
+    health.broker_away = lambda: not publisher.connected
     health.delivery = lambda: Delivery(
         {"mqtt": publisher.dropped}, publisher.reconnects, outbox.figures()
     )
     interval = min(settings.health.interval, freshness)
     reporter = HealthReporter(health, topics.health, publisher.keep, interval)
+    live.follow("mqtt.rate", lambda new: publisher.adjust(new.mqtt.rate))
+    live.follow("smoothing", lambda new: state.adjust(new.smoothing.uncertain_below))
+    live.follow("health.interval", lambda new: reporter.adjust(min(new.health.interval, freshness)))
     return [state, publisher], [publisher, state, reporter]
 
 
@@ -194,6 +235,11 @@ def _described(settings: Settings, topics: Topics) -> Message:
 def _birth_topic(settings: HomeAssistantSettings) -> str | None:
     """Where Home Assistant tells that it has started."""
     return f"{settings.prefix}/status" if settings.discovery else None
+
+
+def _watchers(health: Health, clock: Clock) -> list[Watcher]:
+    notifier = notifier_from(os.environ, health.source, health.summary, clock)
+    return [] if notifier is None else [notifier]
 
 
 def _metrics(settings: Settings, health: Health, clock: Clock) -> list[Service]:
@@ -230,11 +276,21 @@ def client_id(device_id: str) -> str:
 
 
 @contextmanager
-def _stopped_by_signals(pipeline: Pipeline) -> Iterator[None]:
+def _signals_heeded(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
+    in_terminal = os.isatty(TERMINAL)
+
     def stop(_number: int, _frame: object) -> None:
         pipeline.stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def hang_up(_number: int, _frame: object) -> None:
+        """A terminal that is closed ends what runs in it, as it always did."""
+        if in_terminal and not os.isatty(TERMINAL):
+            pipeline.stop()
+        else:
+            pipeline.call(reload)
+
+    heeded = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    before = {number: signal.signal(number, handler) for number, handler in heeded.items()}
     try:
         yield
     finally:

@@ -62,6 +62,10 @@ class EventMaker:
         self._limits = limits
         self._visits: dict[int, _Visit] = {}
 
+    def adjust(self, limits: EventLimits) -> None:
+        """Take over other limits."""
+        self._limits = limits
+
     def __call__(self, result: FrameResult) -> FrameResult:
         return dataclasses.replace(result, events=(*self._departures(result), *self._news(result)))
 

@@ -1,6 +1,7 @@
 """Logs: one line an event, `level logger: message key=value …`, on standard error.
 
-Fields go in by `extra=`; they stay apart from the message, so that a journal can index them.
+Fields go in by `extra=`; they stay apart from the message, so that the journal can index them
+(see `edge_daemon.host.journal`).
 """
 
 import json
@@ -23,16 +24,30 @@ class KeyValueFormatter(logging.Formatter):
         return " ".join([super().formatMessage(record), *fields])
 
 
-def configure_logging(level: str) -> None:
-    """Send this program's records to standard error; other libraries only speak up to warn."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(KeyValueFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+def configure_logging(level: str, handler: logging.Handler | None = None) -> None:
+    """Have this program's records written; other libraries only speak up to warn.
+
+    Args:
+        level: the least important to be written.
+        handler: writes them; None for lines on standard error.
+    """
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler or _standard_error()]
     root.setLevel(logging.WARNING)
-    logging.getLogger("edge_daemon").setLevel(level.upper())
+    set_level(level)
     # It tells of a busy camera at every attempt; the capture loop does so once.
     logging.getLogger("picamera2").setLevel(logging.CRITICAL)
+
+
+def set_level(level: str) -> None:
+    """Write records of this program from this level on."""
+    logging.getLogger("edge_daemon").setLevel(level.upper())
+
+
+def _standard_error() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValueFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
 
 
 def _quoted(value: object) -> str:

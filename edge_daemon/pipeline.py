@@ -3,6 +3,7 @@
 A `Pipeline` is a capture worker, a chain of stages, and services beside them, each in one named
 thread. A `Mailbox` of one slot stands between two neighbours. The thread that calls `run`
 supervises: it ends everything when a worker fails, when one is stuck, or when it is told to stop.
+Watchers look at the pipeline from there.
 """
 
 import itertools
@@ -56,7 +57,7 @@ class Worker:
 
     def __init__(self, name: str, clock: Clock, stuck_after: float | None = None) -> None:
         self.name = name
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self._clock = clock
         self._stuck_after = stuck_after
         self._busy_since: float | None = None
@@ -83,13 +84,17 @@ class Worker:
         finally:
             self._busy_since = None
 
-    def stuck_for(self) -> float | None:
-        """Seconds in one call, once that is longer than the limit; else None."""
+    def busy_for(self) -> float:
+        """Seconds in one call that has a limit; 0 outside of those."""
         since = self._busy_since
         if since is None or self._stuck_after is None:
-            return None
-        age = self._clock.monotonic() - since
-        return age if age > self._stuck_after else None
+            return 0.0
+        return self._clock.monotonic() - since
+
+    def stuck_for(self) -> float | None:
+        """Seconds in one call, once that is longer than the limit; else None."""
+        age = self.busy_for()
+        return age if self._stuck_after is not None and age > self._stuck_after else None
 
     def join(self, timeout: float) -> None:
         """Wait for the thread's end, at most `timeout` seconds."""
@@ -116,7 +121,7 @@ class Worker:
     def _main(self, ended: Callable[["Worker"], None]) -> None:
         try:
             self.work()
-        except Exception as error:  # noqa: BLE001  # the supervisor must hear of it
+        except BaseException as error:  # noqa: BLE001  # the supervisor must hear of it
             self.failure = error
         finally:
             ended(self)
@@ -136,6 +141,8 @@ class Stage(Worker):
         stuck_after: float | None,
     ) -> None:
         super().__init__(name, clock, stuck_after)
+        self.finished = 0
+        """Items that went through all steps."""
         self._steps = steps
         self._inbox = inbox
         self._outbox = outbox
@@ -147,6 +154,7 @@ class Stage(Worker):
                 with self.busy():
                     for step in self._steps:
                         item = step(item)
+                self.finished += 1
                 if self._outbox is not None:
                     self._outbox.put(item)
         except Closed:
@@ -222,6 +230,18 @@ class ServiceWorker(Worker):
         self.service.run()
 
 
+class Watcher(Protocol):
+    """Looks at a pipeline in its supervisor's thread, where it must be quick and never raise."""
+
+    def look(self, pipeline: "Pipeline") -> None:
+        """Called several times a second, as long as no worker has failed."""
+        ...
+
+    def stopping(self) -> None:
+        """Called once, when the pipeline is about to end."""
+        ...
+
+
 class Pipeline:
     """A capture, stages in a row, and services, run and supervised together.
 
@@ -229,6 +249,7 @@ class Pipeline:
         capture: where the items come from; when it is not live, no mailbox drops anything.
         stages: for each stage, in order, its name and its steps; the last outcome is discarded.
         services: what runs beside the stages.
+        watchers: what looks at it from time to time.
         read_timeout: seconds in one read or opening of the source, after which it is hung.
         step_timeout: seconds that one item may take in a stage, after which it is stuck.
         unhurried: names of stages that may wait for others without being stuck.
@@ -240,6 +261,7 @@ class Pipeline:
         capture: Capture,
         stages: Sequence[tuple[str, Sequence[Step]]],
         services: Sequence[Service] = (),
+        watchers: Sequence[Watcher] = (),
         *,
         read_timeout: float = 10.0,
         step_timeout: float = 30.0,
@@ -248,7 +270,8 @@ class Pipeline:
     ) -> None:
         self._clock = clock or SystemClock()
         self._read_timeout = read_timeout
-        self._notices: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        self._watchers = watchers
+        self._notices: queue.SimpleQueue[Worker | Callable[[], None] | None] = queue.SimpleQueue()
         self.mailboxes = {name: Mailbox[Any](lossless=not capture.live) for name, _ in stages}
         boxes = list(self.mailboxes.values())
         self._stages = [
@@ -284,6 +307,10 @@ class Pipeline:
         """Ask `run` to end. May be called from a signal handler (SimpleQueue.put is re-entrant)."""
         self._notices.put(None)
 
+    def call(self, errand: Callable[[], None]) -> None:
+        """Have the supervisor make a quick call. May be called from a signal handler, too."""
+        self._notices.put(errand)
+
     def survivors(self) -> list[str]:
         """Names of the threads that are still running."""
         return [worker.name for worker in self._workers() if worker.alive]
@@ -292,6 +319,16 @@ class Pipeline:
     def dropped(self) -> dict[str, int]:
         """How many items each stage never saw, because a newer one overtook them."""
         return {name: mailbox.dropped for name, mailbox in self.mailboxes.items()}
+
+    @property
+    def finished(self) -> int:
+        """How many items went through all stages."""
+        return self._stages[-1].finished
+
+    @property
+    def busy_for(self) -> dict[str, float]:
+        """Seconds that each stage has spent on the item it has in hand; 0 where it may wait."""
+        return {stage.name: stage.busy_for() for stage in self._stages}
 
     def _workers(self) -> list[Worker]:
         return [*self._hung, self._capture, *self._stages, *self._services]
@@ -306,17 +343,33 @@ class Pipeline:
                 notice = self._notices.get(timeout=SUPERVISION_INTERVAL)
             except queue.Empty:
                 self._look_for_stuck_workers()
+                for watcher in self._watchers:
+                    watcher.look(self)
                 continue
             if notice is None:
                 return
-            if isinstance(notice, Stage | ServiceWorker):
-                notice.raise_failure()
-            if notice is self._stages[-1]:
-                # All that the source gave is through; now its own failure, if any, may be told.
-                # It is known once the thread has ended, a moment after its mailbox closed.
-                self._capture.join(STOP_TIMEOUT)
-                self._capture.raise_failure()
+            if not isinstance(notice, Worker):
+                notice()
+            elif self._ends_with(notice):
                 return
+
+    def _ends_with(self, worker: Worker) -> bool:
+        """Whether all is over now that this worker has ended.
+
+        Raises:
+            EdgeDaemonError: it should not have ended, or not like this.
+        """
+        if isinstance(worker, Stage | ServiceWorker):
+            worker.raise_failure()
+        if isinstance(worker, ServiceWorker):
+            raise PipelineError(f"{worker.name} ended by itself, this is a bug")
+        if worker is not self._stages[-1]:
+            return False
+        # All that the source gave is through; now its own failure, if any, may be told.
+        # It is known once the thread has ended, a moment after its mailbox closed.
+        self._capture.join(STOP_TIMEOUT)
+        self._capture.raise_failure()
+        return True
 
     def _look_for_stuck_workers(self) -> None:
         for stage in self._stages:
@@ -346,6 +399,8 @@ class Pipeline:
 
     def _stop_all(self) -> None:
         deadline = self._clock.monotonic() + STOP_TIMEOUT
+        for watcher in self._watchers:
+            watcher.stopping()
         self._capture.abandon()
         for mailbox in self.mailboxes.values():
             mailbox.close(discard=True)

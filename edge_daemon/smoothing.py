@@ -28,6 +28,10 @@ class Smoother:
         self._uncertain_below = uncertain_below
         self._memories: dict[int, _Memory] = {}
 
+    def adjust(self, time_constant: float, uncertain_below: float) -> None:
+        """Take over another time constant and limit."""
+        self._time_constant, self._uncertain_below = time_constant, uncertain_below
+
     def __call__(self, result: FrameResult) -> FrameResult:
         for track_id in self._memories.keys() - result.remembered:
             del self._memories[track_id]

@@ -92,6 +92,10 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._scene = 0
 
+    def adjust(self, memory: float) -> None:
+        """Take over another memory."""
+        self._memory = memory
+
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
         faces = tuple(self._named(found.faces, found.frame.stream_time))

@@ -196,6 +196,98 @@ def test_a_service_that_dies_ends_the_pipeline() -> None:
         pipeline.run()
 
 
+def test_a_service_that_ends_by_itself_ends_the_pipeline() -> None:
+    service = Beside()
+    service.stop()
+    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])], [service])
+    with pytest.raises(PipelineError, match=r"^beside ended by itself"):
+        pipeline.run()
+
+
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_stage_that_is_ended_from_within_ends_the_pipeline(end: type[BaseException]) -> None:
+    def leave(_: int) -> None:
+        raise end
+
+    pipeline = Pipeline(Counting(live=True), [("leave", [leave]), ("keep", [lambda _: None])])
+    with pytest.raises(PipelineError, match=rf"^leave failed: {end.__name__}"):
+        pipeline.run()
+
+
+class Looking:
+    """A watcher that notes what it sees, and ends the pipeline after some looks."""
+
+    def __init__(self, looks: int) -> None:
+        self.threads: set[str] = set()
+        self.finished: list[int] = []
+        self.busy: list[dict[str, float]] = []
+        self.stops = 0
+        self._looks = looks
+
+    def look(self, pipeline: Pipeline) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.finished.append(pipeline.finished)
+        self.busy.append(pipeline.busy_for)
+        if len(self.finished) == self._looks:
+            pipeline.stop()
+
+    def stopping(self) -> None:
+        self.stops += 1
+
+
+def test_watchers_see_how_far_the_stages_are_from_the_supervisors_thread() -> None:
+    watcher = Looking(3)
+    pipeline = Pipeline(
+        Counting(live=True),
+        [("rest", [lambda _: None]), ("keep", [lambda _: None])],
+        watchers=[watcher],
+    )
+    pipeline.run()
+    assert watcher.threads == {threading.current_thread().name}
+    assert 0 < watcher.finished[0] < watcher.finished[-1] <= pipeline.finished
+    assert all(set(busy) == {"rest", "keep"} for busy in watcher.busy)
+    assert watcher.stops == 1
+
+
+def test_watchers_see_a_stage_in_one_item_unless_it_may_wait(released: threading.Event) -> None:
+    watcher = Looking(4)
+    threading.Timer(2.0, released.set).start()
+    pipeline = Pipeline(
+        Counting(live=True),
+        [("stuck", [lambda number: (released.wait(), number)[1]])],
+        watchers=[watcher],
+    )
+    pipeline.run()
+    ages = [busy["stuck"] for busy in watcher.busy]
+    assert ages == sorted(ages)
+    assert 0.5 < ages[-1] < 2.0
+    waiting = Looking(2)
+    Pipeline(
+        Counting(live=True),
+        [("wait", [lambda _: time.sleep(0.1)])],
+        watchers=[waiting],
+        unhurried=frozenset({"wait"}),
+    ).run()
+    assert {busy["wait"] for busy in waiting.busy} == {0.0}
+
+
+def test_watchers_are_told_of_the_end_when_a_worker_fails() -> None:
+    watcher = Looking(99)
+    capture = Counting(3, failure=SourceError("cut"))
+    with pytest.raises(SourceError):
+        Pipeline(capture, [("keep", [lambda _: None])], watchers=[watcher]).run()
+    assert watcher.stops == 1
+
+
+def test_the_supervisor_makes_calls_for_others() -> None:
+    threads: list[str] = []
+    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])])
+    pipeline.call(lambda: threads.append(threading.current_thread().name))
+    pipeline.call(pipeline.stop)
+    pipeline.run()
+    assert threads == [threading.current_thread().name]
+
+
 def test_a_hundred_runs_leave_no_thread_behind() -> None:
     before = threading.active_count()
     for _ in range(100):

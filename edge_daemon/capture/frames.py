@@ -14,9 +14,14 @@ class FrameMaker:
     """Makes frames, and the blank ones that end a scene when no picture comes.
 
     Of a picture it keeps the shape and the time, never the pixels.
+
+    Args:
+        clock: where the time is read.
+        memory: seconds without a frame after which nobody is in sight any more.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, memory: float) -> None:
+        self.memory = memory
         self._clock = clock
         self._numbers = itertools.count()
         self._scene = 0
@@ -52,6 +57,6 @@ class FrameMaker:
         return dataclasses.replace(frame, blank=True)
 
     @property
-    def silence(self) -> float:
-        """Seconds since the last frame."""
-        return self._clock.monotonic() - self._made_at
+    def patience(self) -> float:
+        """Seconds for which somebody may still be in sight if no frame comes; 0 if nobody can."""
+        return max(0.0, self._made_at + self.memory - self._clock.monotonic())

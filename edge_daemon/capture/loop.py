@@ -48,8 +48,7 @@ class CaptureLoop:
         self._clock = clock
         self._max_fps = max_fps
         self._pause = pause
-        self._memory = memory
-        self._frames = FrameMaker(clock)
+        self._frames = FrameMaker(clock, memory)
         self._abandoned = threading.Event()
         self._interrupted = threading.Event()
         self._next_due = 0.0
@@ -71,8 +70,13 @@ class CaptureLoop:
         self._abandoned.set()
         self._interrupted.set()
 
+    def adjust(self, memory: float) -> None:
+        """Take over another memory; so do all successors."""
+        self._frames.memory = memory
+
     def successor(self) -> "CaptureLoop":
-        successor = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, self._memory)
+        memory = self._frames.memory
+        successor = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, memory)
         successor.status, successor._frames = self.status, self._frames
         self.status.lost()  # the hang was told; so will be the return
         return successor
@@ -141,13 +145,13 @@ class CaptureLoop:
     def _wait(self, seconds: float) -> Iterator[Frame]:
         """Wait before the next attempt; if faces are forgotten meanwhile, say so at once."""
         end = self._clock.monotonic() + seconds
-        self._interrupted.wait(min(seconds, max(0.0, self._memory - self._frames.silence)))
+        self._interrupted.wait(min(seconds, self._frames.patience))
         yield from self._silence()
         self._interrupted.wait(max(0.0, end - self._clock.monotonic()))
 
     def _silence(self) -> Iterator[Frame]:
         """Once nothing has come for as long as a face is remembered, nobody is in sight."""
-        if self._frames.silence >= self._memory:
+        if self._frames.patience == 0:
             yield from self._blank()
 
     def _blank(self) -> Iterator[Frame]:

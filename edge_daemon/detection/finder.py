@@ -23,6 +23,10 @@ class FaceFinder:
         self._max_side = max_side
         self._limits = limits
 
+    def adjust(self, limits: QualityLimits) -> None:
+        """Take over other limits."""
+        self._limits = limits
+
     def __call__(self, frame: Frame) -> FoundFaces:
         if frame.blank:
             return FoundFaces(frame, ())

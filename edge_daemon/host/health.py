@@ -12,7 +12,7 @@ from edge_daemon.host.pace import Pace
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import HealthMessage, SpoolMessage
-from edge_daemon.records import FrameResult
+from edge_daemon.records import FrameResult, SourceState
 
 NO_EVENTS: Final = SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
 
@@ -48,10 +48,13 @@ class Health:
         self.source = source
         self.delivery: Callable[[], Delivery] = Delivery
         """Tells how messages leave."""
+        self.broker_away: Callable[[], bool] = lambda: False
+        """Tells whether there is no connection to the broker that should take them."""
         self._clock = clock
         self._started = clock.monotonic()
         self._bundle = bundle
         self._members_active = len(bundle.members)
+        self._faces = 0
         self._board = board or Board()
         self._pipeline: Pipeline | None = None
 
@@ -62,9 +65,17 @@ class Health:
     def __call__(self, result: FrameResult) -> FrameResult:
         if not result.frame.blank:
             self.pace.note(result)
+        self._faces = len(result.faces)
         if scored := [face.members for face in result.faces if face.members]:
             self._members_active = max(scored)
         return result
+
+    def summary(self) -> str:
+        """The most important in a few words, for people. May be called often."""
+        words = f"source {self.source.state}"
+        if self.source.state is SourceState.RUNNING:
+            words += f", {self.pace.figures().fps_out:.0f} fps, faces in sight: {self._faces}"
+        return f"{words}, broker away" if self.broker_away() else words
 
     def message(self) -> HealthMessage:
         """Everything as it is now. May be called from any thread."""

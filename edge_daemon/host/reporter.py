@@ -40,6 +40,11 @@ class HealthReporter:
             self._keep(Message(self._topic, payload, retain=True, qos=1))
             self._due.wait(self._interval)
 
+    def adjust(self, interval: float) -> None:
+        """Take over another interval, which begins with a message."""
+        self._interval = interval
+        self._due.set()
+
     def stop(self) -> None:
         self._stopping.set()
         self._due.set()

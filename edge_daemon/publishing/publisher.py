@@ -124,6 +124,10 @@ class MqttPublisher:
         if result.events and self._patient:
             self._wait_until(self._events_are_out)
 
+    def adjust(self, rate: float) -> None:
+        """Take over another rate."""
+        self._interval = 1 / rate
+
     def keep(self, message: Message) -> None:
         """Publish what is so until the next message on the topic, now and after every connect."""
         with self._changed:
@@ -141,6 +145,10 @@ class MqttPublisher:
         self._wake()
 
     @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    @property
     def reconnects(self) -> int:
         """Connections after the first."""
         return max(0, self._link.connections - 1)
@@ -153,14 +161,16 @@ class MqttPublisher:
             extra={
                 "event_id": message.event_id,
                 "kind": message.kind,
-                "track": message.track_id,
+                "track_id": message.track_id,
+                "emotion": message.emotion,
                 "sequence": message.sequence,
             },
         )
         self._wake()
 
     def _is_due(self, stream_time: float) -> bool:
-        if stream_time < self._next_due:
+        # It was set by another rate if it is farther away than that.
+        if stream_time < self._next_due <= stream_time + self._interval:
             return False
         # Counted from when it was due, not from when it came, so that the rate is kept on average.
         due = self._next_due + self._interval

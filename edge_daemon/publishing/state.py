@@ -92,6 +92,10 @@ class StateKeeper:
         self._ever_seen = self._seen_since_told = True
         return result
 
+    def adjust(self, uncertain_below: float) -> None:
+        """Take over another limit."""
+        self._uncertain_below = uncertain_below
+
     def refresh(self) -> None:
         """Tell the state anew, as when the source was paused. May be called in any thread."""
         self._due.set()

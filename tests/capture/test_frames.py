@@ -7,13 +7,15 @@ from conftest import FakeClock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.frames import FrameMaker
 
+MEMORY = 2.0
+
 
 def picture(scene: int = 0, stream_time: float | None = None) -> Picture:
     return Picture(np.full((4, 6, 3), 200, np.uint8), stream_time, scene)
 
 
 def test_blank_is_black_of_the_same_size_and_of_a_new_scene(clock: FakeClock) -> None:
-    maker = FrameMaker(clock)
+    maker = FrameMaker(clock, MEMORY)
     frame = maker.frame(picture())
     clock.seconds += 3
     blank = maker.blank()
@@ -27,7 +29,7 @@ def test_blank_is_black_of_the_same_size_and_of_a_new_scene(clock: FakeClock) ->
 
 
 def test_there_is_one_blank_for_each_time_that_frames_end(clock: FakeClock) -> None:
-    maker = FrameMaker(clock)
+    maker = FrameMaker(clock, MEMORY)
     assert maker.blank() is None
     maker.frame(picture())
     assert maker.blank() is not None
@@ -37,7 +39,7 @@ def test_there_is_one_blank_for_each_time_that_frames_end(clock: FakeClock) -> N
 
 
 def test_what_comes_after_a_blank_is_another_scene_than_what_came_before(clock: FakeClock) -> None:
-    maker = FrameMaker(clock)
+    maker = FrameMaker(clock, MEMORY)
     before = [maker.frame(picture(scene)).scene for scene in range(3)]
     maker.blank()
     after = [maker.frame(picture(scene)).scene for scene in range(2, 5)]
@@ -45,7 +47,7 @@ def test_what_comes_after_a_blank_is_another_scene_than_what_came_before(clock: 
 
 
 def test_blank_of_a_file_stands_at_the_files_own_time(clock: FakeClock) -> None:
-    maker = FrameMaker(clock)
+    maker = FrameMaker(clock, MEMORY)
     maker.frame(picture(stream_time=7.5))
     clock.seconds += 100
     blank = maker.blank()
@@ -54,7 +56,7 @@ def test_blank_of_a_file_stands_at_the_files_own_time(clock: FakeClock) -> None:
 
 
 def test_no_pixels_are_kept(clock: FakeClock) -> None:
-    maker = FrameMaker(clock)
+    maker = FrameMaker(clock, MEMORY)
     seen = picture()
     pixels = weakref.ref(seen.bgr)
     maker.frame(seen)

@@ -27,7 +27,7 @@ DAEMONS = KILLS // 3
 EMPTY = draw_scene()
 SCENES = [draw_scene((x, 60, 120)) for x in (20, 100, 180)]
 
-EVENT = re.compile(r" event event_id=(\S+) kind=\S+ track=\d+ sequence=(\d+)$")
+EVENT = re.compile(r" event event_id=(\S+) kind=\S+ track_id=\d+ emotion=\S+ sequence=(\d+)$")
 
 MANY_EVENTS = (
     "events.appear_after=0",

@@ -547,7 +547,7 @@ def test_event_is_logged_once_with_its_number_when_it_is_kept(
     (record,) = told.records
     fields = vars(record)
     assert (record.getMessage(), record.levelno) == ("event", logging.INFO)
-    assert (fields["kind"], fields["track"], fields["sequence"]) == ("appeared", 5, 1)
+    assert (fields["kind"], fields["track_id"], fields["sequence"]) == ("appeared", 5, 1)
     assert fields["event_id"] == event().event_id
 
 

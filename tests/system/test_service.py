@@ -1,13 +1,11 @@
 """The service, installed with packages from the network, through what befalls it in its life."""
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from publishing.broker import Mosquitto
-from running import eventually
 from system.box import booted
 from system.service import DEVICE, INSTALLATION_LIMIT, UNIT, Service, copy_of_source, watched
 
@@ -80,7 +78,9 @@ def test_results_arrive_from_the_moment_it_is_ready(service: Service) -> None:
 def test_it_is_an_own_user_and_its_secrets_are_its_own(service: Service) -> None:
     box = service.box
     assert box.says("ps", "-o", "user=", "-p", service.process) == "edge-da+"
-    assert box.says("stat", "-c", "%a %U:%G", "/etc/edge-daemon/config.toml") == "640 root:edge-daemon"
+    assert (
+        box.says("stat", "-c", "%a %U:%G", "/etc/edge-daemon/config.toml") == "640 root:edge-daemon"
+    )
     assert box.says("stat", "-c", "%a %U", "/etc/credstore/edge-daemon.mqtt-password") == "600 root"
     assert box.says("stat", "-c", "%a %U", "/var/lib/edge-daemon") == "700 edge-daemon"
     assert not box.succeeds("grep", "-r", "sesame", "/etc/edge-daemon", "/var/lib/edge-daemon")
@@ -93,5 +93,3 @@ def test_exposure_is_low_and_the_units_are_sound(service: Service) -> None:
     print(said)
     assert float(found[1]) <= 2.0
     assert service.box.says("systemd-analyze", "verify", UNIT, "edge-daemon@one.service") == ""
-
-
