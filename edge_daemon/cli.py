@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from edge_daemon import __version__
-from edge_daemon.config import KeyPath, Settings, load_settings
+from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 from edge_daemon.host.journal import is_standard_error, journal_handler
 
 PROGRAM: Final = "edge-daemon"
-COMMANDS: Final = ("run", "watch", "models", "homeassistant", "config")
+COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
+
+WARMUP: Final = 10
+"""Frames: enough to have all interpreters built for usual numbers of faces."""
 
 ERROR_MARK: Final = "<3>"
 """Makes a line an error to the journal (sd-daemon(3))."""
@@ -99,6 +102,25 @@ def _parser() -> argparse.ArgumentParser:
     common = _common_options()
     run = commands.add_parser("run", parents=[common], help="run the pipeline (the default)")
     run.set_defaults(command=_run)
+    check = commands.add_parser(
+        "check", parents=[common], help="say whether all that a run needs is there"
+    )
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(command=_check)
+    bench = commands.add_parser(
+        "bench", parents=[common], help="measure how fast the pipeline is on a video"
+    )
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="how many to measure, the source being repeated; else one round of it",
+    )
+    bench.add_argument(
+        "--warmup", type=int, default=WARMUP, metavar="N", help="how many to let pass before"
+    )
+    bench.set_defaults(command=_bench)
     watch = commands.add_parser(
         "watch", parents=[_settings_options()], help="show what devices publish, as a live table"
     )
@@ -163,11 +185,20 @@ def _settings_options() -> _Parser:
 
 def _settings(options: argparse.Namespace) -> Settings:
     environment = {key: value for key, value in os.environ.items() if key != CONFIG_VARIABLE}
-    named = os.environ.get(CONFIG_VARIABLE)
-    file = options.config or (Path(named) if named else None)
+    return load_settings(_named_file(options), environment, _said(options))
+
+
+def _named_file(options: argparse.Namespace) -> Path | None:
+    named: Path | None = options.config
+    variable = os.environ.get(CONFIG_VARIABLE)
+    return named or (Path(variable) if variable else None)
+
+
+def _said(options: argparse.Namespace) -> dict[KeyPath, object]:
+    """The settings that the command line names."""
     given = {path: getattr(options, name, None) for name, path in FLAGS.items()}
     flags = {path: value for path, value in given.items() if value is not None}
-    return load_settings(file, environment, flags | _assignments(options.set))
+    return flags | _assignments(options.set)
 
 
 def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
@@ -190,6 +221,34 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> int:
+    _quieten_libraries()
+    from edge_daemon import logs
+    from edge_daemon.check import command
+
+    logs.configure_logging("error")
+    try:
+        settings, file = _settings(options), settings_file(_named_file(options))
+        fine = command.run(settings, file, as_json=options.json)
+    except SettingsError as error:
+        fine = command.refuse(error.problems, as_json=options.json)
+    return 0 if fine else 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if options.warmup < 0 or (options.frames is not None and options.frames < 1):
+        raise SettingsError("bench: --frames must be 1 or more, and --warmup 0 or more")
+    _quieten_libraries()
+    from edge_daemon import daemon, logs
+    from edge_daemon.bench.command import measure
+
+    logs.configure_logging("warning")
+    report = measure(settings, daemon.build_pipeline, options.frames, options.warmup)
+    print(report.as_json() if options.json else report.as_text())
+    return 0
+
+
 def _watch(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _quieten_libraries()
@@ -202,10 +261,13 @@ def _watch(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     from edge_daemon import config_text
 
-    print(
-        config_text.example() if options.example else config_text.effective(_settings(options)),
-        end="",
-    )
+    if options.example:
+        said = _said(options)
+        # Of this command line only: the file is to be the same wherever it is printed.
+        settings = load_settings(Path(os.devnull), {}, said)
+        print(config_text.example(settings, said), end="")
+    else:
+        print(config_text.effective(_settings(options)), end="")
     return 0
 
 

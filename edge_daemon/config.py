@@ -86,6 +86,11 @@ class CaptureSettings(Section):
         10.0,
         description="Seconds after which a hanging read is given up, and the camera opened anew.",
     )
+    loop: bool = Field(
+        default=False,
+        description="Whether a file or folder takes a camera's place: played at its own pace, "
+        "again and again.",
+    )
 
 
 class DetectionSettings(Section):
@@ -330,7 +335,7 @@ def load_settings(
     Raises:
         SettingsError: with one line for each problem.
     """
-    file = file or (SYSTEM_CONFIG if SYSTEM_CONFIG.is_file() else None)
+    file = settings_file(file)
     layers = [
         *_from_file(file),
         *_from_environment(environment or {}),
@@ -346,6 +351,11 @@ def load_settings(
     except ValidationError as error:
         problems = (_problem(details, origins) for details in error.errors())
         raise SettingsError(*problems) from error
+
+
+def settings_file(named: Path | None) -> Path | None:
+    """The file that is read: the one that was named, else the system's own where it exists."""
+    return named or (SYSTEM_CONFIG if SYSTEM_CONFIG.is_file() else None)
 
 
 def _from_file(file: Path | None) -> Layer:

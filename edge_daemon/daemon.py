@@ -19,13 +19,13 @@ from wsgiref.types import WSGIApplication
 import cv2
 
 from edge_daemon import __version__
-from edge_daemon.capture import Source, source_from
+from edge_daemon.bench.stopwatch import Stopwatch
+from edge_daemon.capture import Source
 from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.looped import Looped
 from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.config import HomeAssistantSettings, Settings
-from edge_daemon.detection import Detector, create_detector
-from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.errors import MetricsError, OutputClosed
@@ -37,6 +37,7 @@ from edge_daemon.host.systemd import notifier_from
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.logs import set_level
+from edge_daemon.parts import detector_of, pause_of, source_of
 from edge_daemon.pipeline import Pipeline, Service, Step, Watcher
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
@@ -52,8 +53,6 @@ from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-
-PAUSE_FILE: Final = "paused"
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
@@ -76,7 +75,7 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
     live = LiveSettings(settings)
     live.follow("log_level", lambda new: set_level(new.log_level))
     with ExitStack() as resources:
-        pipeline = build_pipeline(settings, SystemClock(), resources, live)
+        pipeline = build_pipeline(settings, SystemClock(), resources, live=live)
         _run(pipeline, settings, lambda: live.reload(read_again))
 
 
@@ -94,37 +93,46 @@ def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> 
 
 
 def build_pipeline(
-    settings: Settings, clock: Clock, resources: ExitStack, live: LiveSettings | None = None
+    settings: Settings,
+    clock: Clock,
+    resources: ExitStack,
+    stopwatch: Stopwatch | None = None,
+    live: LiveSettings | None = None,
 ) -> Pipeline:
     """All parts, as the settings want them, joined and not yet started.
 
     What must be closed once all threads have ended goes into `resources`; which parts follow
-    which settings, into `live`.
+    which settings, into `live`. A stopwatch is put to the source and the stages.
     """
     live = live or LiveSettings(settings)
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
-    detector = _detector(settings)
+    detector = detector_of(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     live.follow("quality", lambda new: finder.adjust(_limits(new)))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
     live.follow("tracking.memory", lambda new: tracker.adjust(new.tracking.memory))
-    source = _source(settings)
-    pause = _pause(settings, of_camera=source.live)
+    source = source_of(settings)
+    if stopwatch is not None:
+        source = stopwatch.source(source)
+    elif settings.capture.loop and not source.live:
+        source = Looped(source, clock)
+    pause = pause_of(settings, live=source.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     live.follow("tracking.memory", lambda new: capture.adjust(new.tracking.memory))
     health = Health(clock, ensemble.bundle, capture.status)
     publishing, services = _publishing(
         settings, health, pause, clock, resources=resources, live=live, patient=not source.live
     )
+    stages: list[tuple[str, list[Step]]] = [
+        ("detection", [finder, tracker]),
+        ("inference", [EmotionRecognizer(ensemble), _smoother(settings, live)]),
+        # Events are made where nothing can overtake them any more.
+        ("publishing", [_events(settings, live), health, *publishing]),
+    ]
     pipeline = Pipeline(
         capture,
-        [
-            ("detection", [finder, tracker]),
-            ("inference", [EmotionRecognizer(ensemble), _smoother(settings, live)]),
-            # Events are made where nothing can overtake them any more.
-            ("publishing", [_events(settings, live), health, *publishing]),
-        ],
+        stages if stopwatch is None else stopwatch.stages(stages),
         [*services, *_metrics(settings, health, clock)],
         _watchers(health, clock),
         read_timeout=settings.capture.read_timeout,
@@ -135,33 +143,10 @@ def build_pipeline(
     return pipeline
 
 
-def _source(settings: Settings) -> Source:
-    wanted = settings.capture
-    return source_from(
-        settings.source,
-        (wanted.width, wanted.height),
-        wanted.fps,
-        settings.detection.max_side,
-    )
-
-
 def _unhurried(settings: Settings, source: Source) -> frozenset[str]:
     """A file's results wait for the broker, and lines for whoever reads them."""
     hurried = source.live and settings.sink == "mqtt"
     return frozenset() if hurried else frozenset({"publishing"})
-
-
-def _pause(settings: Settings, *, of_camera: bool) -> Pause:
-    """The privacy switch; it is remembered for cameras, as a file has no privacy to keep."""
-    return Pause(settings.state_dir / PAUSE_FILE if of_camera else None)
-
-
-def _detector(settings: Settings) -> Detector:
-    wanted = settings.detection
-    fetched = settings.state_dir / YUNET.file
-    return create_detector(
-        wanted.detector, wanted.model, fetched, wanted.min_score, wanted.min_size
-    )
 
 
 def _limits(settings: Settings) -> QualityLimits:

@@ -57,11 +57,25 @@ class BatchModel:
 
 
 def _interpreter(path: Path, threads: int) -> Any:  # noqa: ANN401  # two libraries, neither typed
+    return interpreter_type()(model_path=str(path), num_threads=threads)
+
+
+def interpreter_type() -> Any:  # noqa: ANN401  # likewise
+    """The class of the runtime that is installed.
+
+    Raises:
+        BundleError: there is none.
+    """
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
-        from tflite_runtime.interpreter import Interpreter
-    return Interpreter(model_path=str(path), num_threads=threads)
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError as error:
+            raise BundleError(
+                f"no TFLite runtime to run models: {error}; pip install ai-edge-litert"
+            ) from error
+    return Interpreter
 
 
 def _first_line(error: Exception) -> str:

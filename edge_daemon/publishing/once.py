@@ -23,24 +23,28 @@ LOOP_INTERVAL: Final = 0.2
 """Seconds between two looks at the clock while the network is quiet."""
 
 
-def publish_once(broker: Broker, message: Message, timeout: float = TIMEOUT) -> None:
+def publish_once(broker: Broker, message: Message, timeout: float = TIMEOUT) -> str:
     """Connect, publish a message of QoS 1, wait for the broker's acknowledgement, and leave.
+
+    Returns:
+        The version of MQTT that was spoken.
 
     Raises:
         BrokerError: the broker is not there, refuses, or does not answer in time.
     """
     try:
         try:
-            _deliver(broker, message, "3.1.1" if broker.protocol == "3.1.1" else "5", timeout)
+            version = "3.1.1" if broker.protocol == "3.1.1" else "5"
+            return _deliver(broker, message, version, timeout)
         except VersionRefused:
             if broker.protocol != "auto":
                 raise
-            _deliver(broker, message, "3.1.1", timeout)
+            return _deliver(broker, message, "3.1.1", timeout)
     except ConnectionEnded as end:
         raise BrokerError(f"broker {broker.address}: {end}") from end
 
 
-def _deliver(broker: Broker, message: Message, version: str, timeout: float) -> None:
+def _deliver(broker: Broker, message: Message, version: str, timeout: float) -> str:
     # The broker names the client, as the daemon's own name would throw the daemon out;
     # and it need not remember one that will never come again.
     connection = Connection(replace(broker, session_expiry=0), "", version, will=None)
@@ -50,6 +54,7 @@ def _deliver(broker: Broker, message: Message, version: str, timeout: float) -> 
         connection.disconnect()
     finally:
         connection.close()
+    return version
 
 
 def _wait_for_acknowledgement(connection: Connection, message: Message, timeout: float) -> None:

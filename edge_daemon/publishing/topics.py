@@ -41,5 +41,10 @@ class Topics:
         return f"{self.base}/{self.device_id}/health"
 
     @property
+    def check(self) -> str:
+        """Where `edge-daemon check` tries whether it may publish."""
+        return f"{self.base}/{self.device_id}/check"
+
+    @property
     def set_paused(self) -> str:
         return f"{self.base}/{self.device_id}/set/paused"

@@ -24,6 +24,7 @@ class Mosquitto:
     Args:
         folder: for its files.
         passwords: of the users that are let in; else everyone is.
+        guests: whether, in spite of passwords, those without a name are let in, too.
         lines: more of its configuration, such as of TLS.
         rights: lines of its access control list.
     """
@@ -33,6 +34,7 @@ class Mosquitto:
         folder: Path,
         passwords: dict[str, str] | None = None,
         *,
+        guests: bool = False,
         lines: tuple[str, ...] = (),
         rights: tuple[str, ...] = (),
     ) -> None:
@@ -44,10 +46,9 @@ class Mosquitto:
         words = [f"listener {self.port} 127.0.0.1", "persistence false", "log_dest stderr", *lines]
         # Started by root, it would become another user, who may not read this folder.
         words.append(f"user {getpass.getuser()}")
-        if passwords is None:
-            words.append("allow_anonymous true")
-        else:
-            words += ["allow_anonymous false", f"password_file {_write(folder, passwords)}"]
+        words.append(f"allow_anonymous {str(passwords is None or guests).lower()}")
+        if passwords is not None:
+            words.append(f"password_file {_write(folder, passwords)}")
         if rights:
             self.grant(*rights)
             words.append(f"acl_file {self._rights}")

@@ -1,0 +1,46 @@
+# shellcheck shell=bash
+# Taking it away again. Packages of the system stay.
+
+uninstall() {
+    ((EUID == 0 || dry_run)) || fail "must be run as root: sudo $0"
+    if [[ $action == purge ]]; then change "remove the device from Home Assistant" leave_home_assistant; fi
+    change "stop and remove the services" remove_services
+    change "remove $prefix and $program" rm --recursive --force "$prefix" "$cache" "$program"
+    if [[ $action == purge ]]; then
+        change "remove $configuration, $state and the user $user" remove_traces
+    else
+        say "$configuration and $state are kept; --purge would remove them"
+    fi
+}
+
+leave_home_assistant() {
+    [[ -x $program ]] || return 0
+    timeout 30 "$program" homeassistant remove > /dev/null 2> "$work/problems" \
+        || say "it may still be shown there: $(what_it_said "$work/problems")"
+}
+
+remove_services() {
+    local services
+    mapfile -t services < <(all_services)
+    systemctl disable --quiet --now "${services[@]}" 2> /dev/null || true
+    rm --force "$units"/edge-daemon{,@}.service \
+        "$units"/edge-daemon{,@}.service.d/{10-common,20-back-off}.conf
+    rmdir --ignore-fail-on-non-empty "$units"/edge-daemon{,@}.service.d 2> /dev/null || true
+    systemctl daemon-reload
+    systemctl reset-failed "${services[@]}" 2> /dev/null || true
+}
+
+# Also those that are switched off.
+all_services() {
+    echo edge-daemon.service
+    {
+        systemctl list-units --all --plain --no-legend 'edge-daemon@*.service'
+        systemctl list-unit-files --plain --no-legend 'edge-daemon@?*.service' || true
+    } | cut --delimiter=' ' --fields=1 | sort --unique
+}
+
+remove_traces() {
+    rm --recursive --force "$configuration" "$state" "$stored_password" "$log" \
+        "$units"/edge-daemon{,@}.service.d
+    if getent passwd "$user" > /dev/null; then userdel "$user"; fi
+}

@@ -1,0 +1,112 @@
+# shellcheck shell=bash
+# The service: which release it runs, and whether it is healthy.
+
+units=/etc/systemd/system
+program=/usr/local/bin/edge-daemon
+state=/var/lib/edge-daemon
+
+steady=10   # seconds for which a service must have been up
+few_tries=3 # restarts after which it is given up
+
+installed_release() { if [[ -e $current ]]; then realpath "$current"; fi; }
+
+# switch_to RELEASE: from the next start on, this one runs.
+switch_to() {
+    local extended
+    ln --symbolic --no-dereference --force "releases/${1##*/}" "$current.new"
+    mv --no-target-directory "$current.new" "$current"
+    install --mode=644 "$1"/deploy/edge-daemon{,@}.service "$units"
+    for extended in "$units"/edge-daemon{,@}.service.d; do
+        install -D --mode=644 "$1/deploy/common.conf" "$extended/10-common.conf"
+        # Older ones do not know its keys, and say so in the journal again and again.
+        if systemd_is_since 254; then
+            install --mode=644 "$1/deploy/back-off.conf" "$extended/20-back-off.conf"
+        fi
+    done
+    install --mode=755 "$1/deploy/edge-daemon" "$program"
+    systemctl daemon-reload
+}
+
+systemd_is_since() { (($(systemctl --version | sed --quiet '1s/^systemd \([0-9]*\).*/\1/p') >= $1)); }
+
+# Services that are up or trying to be, one a line.
+running_services() {
+    systemctl list-units --plain --no-legend --state=active,activating,reloading \
+        edge-daemon.service 'edge-daemon@*.service' | cut --delimiter=' ' --fields=1
+}
+
+# Whether there are services, and all of them are up.
+are_active() {
+    local service
+    for service in "$@"; do
+        systemctl is-active --quiet "$service" || return 1
+    done
+    (($#))
+}
+
+start_services() {
+    (($#)) || return 0
+    systemctl stop "$@"
+    systemctl reset-failed "$@" 2> /dev/null || true
+    systemctl start --no-block "$@"
+}
+
+# Whether all of these become and stay healthy; `ails` says what is wrong with the first that is not.
+become_healthy() {
+    local service deadline=$((SECONDS + timeout))
+    for service in "$@"; do
+        if ! becomes_healthy "$service" "$deadline"; then
+            ails="$service: $(last_words_of "$service")"
+            return 1
+        fi
+    done
+}
+
+# Healthy is a service that told systemd that it is ready, and is the same process a while later.
+becomes_healthy() {
+    local service=$1 deadline=$2 pid='' since=0
+    local -A now
+    while ((SECONDS < deadline)); do
+        look_at "$service"
+        if [[ ${now[ActiveState]} == failed ]] || ((now[NRestarts] >= few_tries)); then
+            return 1
+        elif [[ ${now[ActiveState]} != active ]]; then
+            pid=''
+        elif [[ ${now[MainPID]} != "$pid" ]]; then
+            pid=${now[MainPID]} since=$SECONDS
+        elif ((SECONDS - since >= steady)); then
+            return 0
+        fi
+        sleep 0.5
+    done
+    return 1
+}
+
+# Into the caller's `now`.
+look_at() {
+    local key value
+    while IFS='=' read -r key value; do
+        now[$key]=$value
+    done < <(systemctl show "$1" --property=ActiveState,MainPID,NRestarts)
+}
+
+last_words_of() {
+    local words
+    words=$(journalctl --quiet --output=cat --lines=1 _SYSTEMD_UNIT="$1")
+    echo "${words:-it gives no frames}"
+}
+
+fetch_detector() {
+    if [[ ! -e $state/face_detection_yunet_2023mar.onnx ]]; then
+        change "fetch the face detector YuNet" try_to_fetch_detector
+    fi
+}
+
+try_to_fetch_detector() {
+    install --directory --owner="$user" --group="$user" --mode=700 "$state"
+    # Not by the command, whose environment would have no proxy.
+    runuser --user="$user" -- env STATE_DIRECTORY="$state" "$release/bin/edge-daemon" \
+        models fetch yunet > /dev/null 2> "$work/problems" \
+        || say "it could not be fetched ($(what_it_said "$work/problems")); until it is, faces are \
+found by Haar, which is weaker: sudo edge-daemon models fetch yunet; sudo systemctl restart edge-daemon"
+}

@@ -1,0 +1,62 @@
+# shellcheck shell=bash
+# The machine: whether it will do, its packages, and the service's user.
+
+user=edge-daemon
+
+check_machine() {
+    ((EUID == 0 || dry_run)) || fail "must be run as root: sudo $0"
+    [[ -d /run/systemd/system ]] || fail "systemd is not at work here, and it is to run the service"
+    [[ -e /etc/debian_version ]] || fail "this is neither Debian nor Raspberry Pi OS"
+    # shellcheck source=/dev/null
+    machine="$(. /etc/os-release && echo "$VERSION_CODENAME") $(dpkg --print-architecture)"
+    case $machine in
+        'bookworm armhf' | bookworm*64 | trixie*64) ;;
+        *armhf) fail "$machine: there is no TFLite runtime for it; the 64-bit system has one" ;;
+        *) fail "$machine: only Debian and Raspberry Pi OS, bookworm or trixie, are known" ;;
+    esac
+}
+
+install_packages() {
+    local missing=() package
+    if [[ -z $wheelhouse ]] && ! compgen -G '/var/lib/apt/lists/*_Packages*' > /dev/null; then
+        change "fetch the lists of packages" update_lists
+    fi
+    for package in python3-venv python3-systemd ca-certificates; do
+        is_installed "$package" || missing+=("$package")
+    done
+    for package in $(packages_for_cameras); do
+        is_installed "$package" || ! is_in_archive "$package" || missing+=("$package")
+    done
+    if ((${#missing[@]})); then
+        change "install the packages ${missing[*]}" add_packages "${missing[@]}"
+    fi
+}
+
+packages_for_cameras() {
+    echo python3-picamera2 # in Raspberry Pi OS only
+    # On 32-bit, OpenCV comes from piwheels.org, linked to libraries that this package brings.
+    if [[ $machine == *armhf ]]; then echo python3-opencv; fi
+}
+
+is_installed() {
+    [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2> /dev/null) == installed ]]
+}
+
+is_in_archive() { apt-cache show "$1" &> /dev/null; }
+
+update_lists() { quietly "the lists of packages cannot be fetched" apt update; }
+
+add_packages() {
+    update_lists
+    quietly "packages cannot be installed" apt install --yes --no-install-recommends "$@"
+}
+
+# A fresh system may be busy with upgrades of its own: hence the time-out.
+apt() { DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --option=DPkg::Lock::Timeout=300 "$@"; }
+
+make_user() {
+    if ! getent passwd "$user" > /dev/null; then
+        change "make the user $user" useradd --system --user-group --groups video \
+            --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$user"
+    fi
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Gathers the Python packages that install.sh needs, for a machine that has no network.
+set -euo pipefail
+
+usage() {
+    cat << 'END'
+Usage: deploy/make-wheelhouse.sh [--suite bookworm|trixie] [--machine aarch64|x86_64] FOLDER
+
+On a machine with a network and Python 3.11 or later; nothing is installed there. For the Raspberry
+Pi (aarch64) with trixie, unless told otherwise. Then, on the Pi, with FOLDER and this repository:
+
+    sudo deploy/install.sh --wheelhouse FOLDER
+END
+}
+
+fail() {
+    printf 'make-wheelhouse.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+suite=trixie machine=aarch64 folder=''
+while (($#)); do
+    case $1 in
+        --suite | --machine)
+            (($# > 1)) || fail "$1: what belongs behind it is missing; see --help"
+            declare "${1#--}=$2"
+            shift
+            ;;
+        -h | --help)
+            usage
+            exit
+            ;;
+        -*) fail "$1: no such option; see --help" ;;
+        *) folder=$1 ;;
+    esac
+    shift
+done
+[[ -n $folder ]] || fail "say into which FOLDER; see --help"
+[[ $machine == aarch64 || $machine == x86_64 ]] || fail "--machine $machine: must be aarch64 or x86_64"
+# Which Python and which C library it has; picamera2's parts are compiled for the system's NumPy.
+limits=()
+case $suite in
+    bookworm) python=3.11 glibc=36 limits=(--constraint deploy/old-numpy.txt) ;;
+    trixie) python=3.13 glibc=41 ;;
+    *) fail "--suite $suite: must be bookworm or trixie" ;;
+esac
+
+mkdir --parents "$folder"
+folder=$(realpath "$folder")
+cd "$(dirname "$(realpath "$0")")/.."
+
+platforms=(--platform "manylinux2014_$machine")
+for ((minor = 17; minor <= glibc; minor++)); do
+    platforms+=(--platform "manylinux_2_${minor}_$machine")
+done
+# On the Pi the project itself is built, too: from its source, by these.
+mapfile -t builders < <(python3 -c '
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    print(*tomllib.load(file)["build-system"]["requires"], sep="\n")')
+
+python3 -m pip --disable-pip-version-check download --quiet --dest "$folder" \
+    --only-binary=:all: --python-version "$python" "${platforms[@]}" "${limits[@]}" \
+    '.[metrics]' "${builders[@]}"
+rm --force "$folder"/edge_daemon-*
+printf '%s: packages for %s, %s: ' "$folder" "$suite" "$machine"
+du --summarize --human-readable "$folder" | cut --fields=1

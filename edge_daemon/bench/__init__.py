@@ -1,0 +1,1 @@
+"""`edge-daemon bench`: how fast this machine runs the pipeline, and what a frame costs."""

@@ -1,0 +1,33 @@
+"""Fixtures of the tests that boot a Debian. Without root and the programs for it, they skip."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from drawing import draw_scene, write_clip
+from publishing.broker import Mosquitto
+from system.box import debian_root, missing
+from system.service import DEVICE, PASSWORD
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    if (reason := missing()) is not None:
+        pytest.skip(f"a Debian cannot be booted here: {reason}")
+    return debian_root("bookworm")
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second of one face that moves."""
+    scenes = [draw_scene((60 + 2 * step, 60, 120)) for step in range(10)]
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", scenes)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    """It lets everyone listen, and speak only who has the password."""
+    rights = ("topic read #", f"user {DEVICE}", "topic readwrite #")
+    folder = tmp_path_factory.mktemp("broker")
+    with Mosquitto(folder, {DEVICE: PASSWORD}, guests=True, rights=rights) as mosquitto:
+        yield mosquitto
