@@ -293,8 +293,10 @@ def _list_models(settings: Settings) -> int:
     print(f"bundle {bundle.bundle_id} of {bundle.created:%Y-%m-%d} in {folder}")
     for member in bundle.members:
         size = (folder / member.file).stat().st_size
+        mirrored = ", mirrored" if member.mirrored else ""
         print(
-            f"  {member.file}: {member.family}, {member.quantisation}, {size / 1e6:.2f} MB, "
+            f"  {member.file}{mirrored}: {member.family}, {member.quantisation}, "
+            f"{size / 1e6:.2f} MB, "
             f"{member.mmac:.1f} MMAC, {100 * member.metrics.accuracy:.1f} % on "
             f"{member.metrics.split}, weight {member.weight:.2f}, sha256 {member.sha256[:12]}"
         )

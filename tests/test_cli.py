@@ -167,8 +167,10 @@ def test_models_lists_the_bundles_members(program: Program, words: list[str]) ->
     assert done.returncode == 0
     bundle = read_bundle(bundled_models())
     assert bundle.bundle_id in done.stdout
-    for member in bundle.members:
-        (line,) = (line for line in done.stdout.splitlines() if member.file in line)
+    told = [line for line in done.stdout.splitlines() if ".tflite" in line]
+    for member, line in zip(bundle.members, told, strict=True):
+        assert member.file in line
+        assert ("mirrored" in line) == member.mirrored
         assert member.sha256[:12] in line
         assert f"{100 * member.metrics.accuracy:.1f} %" in line
     assert "detector yunet: not fetched" in done.stdout

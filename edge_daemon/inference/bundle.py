@@ -62,12 +62,15 @@ class Provenance(_Entry):
 
 
 class Member(_Entry):
-    """One model of the ensemble."""
+    """One model of the ensemble, or one more look by it: at the mirrored face."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9._-]+\.tflite$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     family: str
     input: InputSpec = InputSpec()
+    mirrored: bool = Field(
+        default=False, description="Whether it is shown each face the other way round."
+    )
     quantisation: Literal["int8", "float32"]
     mmac: float = Field(gt=0.0, description="Million multiply-accumulates for one face.")
     parameters: int = Field(gt=0)

@@ -111,11 +111,13 @@ class _BatchedMember:
     def __init__(self, member: Member, folder: Path, threads: int) -> None:
         self._path = folder / member.file
         self._threads = threads
+        self._step = -1 if member.mirrored else 1
         self._models = {1: BatchModel(self._path, 1, threads)}
 
     def logits(self, faces: Image) -> NDArray[np.float32]:
         """float32 [N, 7] for uint8 [N, 48, 48]."""
-        parts = [self._model(len(part)).logits(part) for part in _batches(faces)]
+        seen = faces[:, :, :: self._step]
+        parts = [self._model(len(part)).logits(part) for part in _batches(seen)]
         return np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS)), np.float32)
 
     def _model(self, count: int) -> BatchModel:

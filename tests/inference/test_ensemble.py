@@ -107,13 +107,17 @@ def bundle_of(
     weights: list[float],
     temperature: float | None = None,
     adjustment: dict[str, float] | None = None,
+    *,
+    mirrored: bool = False,
 ) -> EmotionEnsemble:
     """The first bundled member several times, with these weights."""
     folder.mkdir()
     bundle = read_bundle(bundled_models())
     first = bundle.members[0]
     shutil.copy(bundled_models() / first.file, folder)
-    members = tuple(first.model_copy(update={"weight": weight}) for weight in weights)
+    members = tuple(
+        first.model_copy(update={"weight": weight, "mirrored": mirrored}) for weight in weights
+    )
     changes = {} if temperature is None else {"temperature": temperature}
     mixed = bundle.ensemble.model_copy(update={"adjustment": adjustment or {}} | changes)
     write_bundle(bundle.model_copy(update={"members": members, "ensemble": mixed}), folder)
@@ -127,6 +131,14 @@ def test_weights_are_shares_so_that_equal_members_change_nothing(
     doubled = bundle_of(tmp_path / "doubled", [0.3, 5.0])
     assert (len(alone), len(doubled)) == (1, 2)
     np.testing.assert_allclose(doubled.predict(faces), alone.predict(faces), atol=1e-5)
+
+
+def test_a_mirrored_member_sees_faces_the_other_way_round(tmp_path: Path, faces: Image) -> None:
+    plain = bundle_of(tmp_path / "plain", [1.0])
+    mirrored = bundle_of(tmp_path / "mirrored", [1.0], mirrored=True)
+    answers = mirrored.predict(faces)
+    np.testing.assert_allclose(answers, plain.predict(faces[:, :, ::-1]), atol=1e-6)
+    assert np.abs(answers - plain.predict(faces)).max() > 0.01
 
 
 class Fixed:

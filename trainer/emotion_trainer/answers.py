@@ -54,27 +54,33 @@ class Answers:
         return confuse(self.log_probabilities, self.labels)
 
 
-def answers_of(model: Path, dataset: Dataset) -> Answers:
+def answers_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
     """The answers of a `.keras` or `.tflite` file, asked for unless they are kept already.
+
+    Args:
+        model: the file.
+        dataset: whose validation split is asked about.
+        mirrored: show each face the other way round.
 
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
     """
     name, split = dataset.validation_name, dataset.validation
     digest = _digest(split)
-    kept = kept_answers(model)
+    kept = kept_answers(model, mirrored=mirrored)
     if kept is not None and (kept.split, kept.split_sha256) == (name, digest):
         return kept
-    logs = log_softmax(logits_of(model, split.images))
+    faces = split.images[:, :, ::-1] if mirrored else split.images
+    logs = log_softmax(logits_of(model, faces))
     answers = Answers(sha256_of(model), name, digest, split.labels, logs)
-    np.savez(_place(model), **vars(answers))
+    np.savez(_place(model, mirrored=mirrored), **vars(answers))
     return answers
 
 
-def kept_answers(model: Path) -> Answers | None:
+def kept_answers(model: Path, *, mirrored: bool = False) -> Answers | None:
     """The answers beside a model; None if there are none, or they are another file's."""
     try:
-        with np.load(_place(model), allow_pickle=False) as file:
+        with np.load(_place(model, mirrored=mirrored), allow_pickle=False) as file:
             answers = Answers(
                 str(file["model_sha256"]),
                 str(file["split"]),
@@ -98,8 +104,8 @@ def keep_answers(run: Run, dataset: Dataset) -> None:
         answers_of(model, dataset)
 
 
-def _place(model: Path) -> Path:
-    return model.with_suffix(".answers.npz")
+def _place(model: Path, *, mirrored: bool) -> Path:
+    return model.with_suffix(".mirrored.npz" if mirrored else ".answers.npz")
 
 
 def _digest(split: Split) -> str:

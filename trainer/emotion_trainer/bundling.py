@@ -55,7 +55,7 @@ class Bundled:
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
         records: of each member, what its training was made of.
         agreements: of each member, how it answers beside the float model.
-        sizes: of each member, the bytes of its file.
+        sizes: bytes by file; a mirrored member needs none of its own.
     """
 
     bundle: Bundle
@@ -65,20 +65,19 @@ class Bundled:
     probabilities: Scores
     records: tuple[RunRecord, ...]
     agreements: tuple[Agreement, ...]
-    sizes: tuple[int, ...]
+    sizes: dict[str, int]
 
     def __str__(self) -> str:
         ensemble, members = self.bundle.ensemble, self.bundle.members
         lines = [f"{self.bundle.bundle_id}, in the order in which members run:"]
         lines += [
-            f"  {m.provenance.recipe}: weight {m.weight:.4f}, {_figures(m.metrics)}, "
-            f"{m.mmac:.1f} MMAC"
+            f"  {display_name(m)}: weight {m.weight:.4f}, {_figures(m.metrics)}, {m.mmac:.1f} MMAC"
             for m in members
         ]
         lines += [f"  {name}: left out, it adds nothing to the others" for name in self.left_out]
         lines += [
             f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
-            f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes) / 1e6:.2f} MB",
+            f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
             *self._balance(),
             f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
         ]
@@ -96,8 +95,34 @@ class Bundled:
         return lines
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may become a member, as it sees faces: as they are, or mirrored."""
+
+    run: Run
+    mirrored: bool
+
+    def original(self, dataset: Dataset) -> Answers:
+        """What the float model answers."""
+        return answers_of(self.run.best, dataset, mirrored=self.mirrored)
+
+    def exported(self, dataset: Dataset) -> Answers:
+        """What the int8 file answers."""
+        return answers_of(self.run.require_exported(), dataset, mirrored=self.mirrored)
+
+
+def display_name(member: Member) -> str:
+    """What people call a member."""
+    return member.provenance.recipe + (", mirrored" if member.mirrored else "")
+
+
 def make_bundle(
-    runs: list[Run], dataset: Dataset, folder: Path, describe: Callable[[Bundled, Path], str]
+    runs: list[Run],
+    dataset: Dataset,
+    folder: Path,
+    describe: Callable[[Bundled, Path], str],
+    *,
+    mirrored: bool = False,
 ) -> Bundled:
     """Write the runs' int8 files, their manifest and their card into `folder`.
 
@@ -109,6 +134,7 @@ def make_bundle(
         dataset: whose validation split is fitted and measured on.
         folder: where the bundle goes.
         describe: gives the card, Markdown; it is told the folder in which the bundle is for now.
+        mirrored: whether each model may be a second member, that sees faces mirrored.
 
     Raises:
         TrainingError: a run's record or weights cannot be read.
@@ -120,29 +146,33 @@ def make_bundle(
     _check(recipes)
     labels = dataset.validation.labels
     figures = partial(measure, labels=labels, split=dataset.validation_name)
-    files = [run.require_exported() for run in runs]
-    models = [run.best_model() for run in runs]
-    originals = [answers_of(run.best, dataset) for run in runs]
-    exported = [answers_of(file, dataset) for file in files]
+    looks = (False, True) if mirrored else (False,)
+    candidates = [Candidate(run, look) for run in runs for look in looks]
+    models = {run: run.best_model() for run in runs}
+    exported = [candidate.exported(dataset) for candidate in candidates]
     answers = np.stack([one.log_probabilities for one in exported])
     likeliest = fit_ensemble(answers, labels)
     fit = _rounded(balance(likeliest, answers, labels))
-    order = anytime_order(answers, labels, fit, [cost.mmac(m) for m in models])
+    order = anytime_order(answers, labels, fit, [cost.mmac(models[c.run]) for c in candidates])
+    chosen = [candidates[i] for i in order]
     members = tuple(
-        _make_member(runs[i], models[i], fit.weights[i], exported[i].metrics) for i in order
+        _make_member(candidates[i], models[candidates[i].run], fit.weights[i], exported[i].metrics)
+        for i in order
     )
+    used = {candidate.run for candidate in chosen}
+    files = [run.require_exported() for run in runs if run in used]
     probabilities = fit.probabilities(answers)
     bundled = Bundled(
         bundle=_make_manifest(members, fit, figures(probabilities)),
-        left_out=tuple(name for i, name in enumerate(names) if i not in order),
+        left_out=tuple(name for run, name in zip(runs, names, strict=True) if run not in used),
         unbalanced=figures(likeliest.probabilities(answers)),
         cross_fitted=cross_fit(answers, labels, dataset.validation_name),
         probabilities=probabilities,
-        records=tuple(runs[i].record() for i in order),
-        agreements=tuple(_agreement(originals[i], exported[i]) for i in order),
-        sizes=tuple(files[i].stat().st_size for i in order),
+        records=tuple(one.run.record() for one in chosen),
+        agreements=tuple(_agreement(candidates[i].original(dataset), exported[i]) for i in order),
+        sizes={file.name: file.stat().st_size for file in files},
     )
-    _write(bundled, [files[i] for i in order], folder, describe)
+    _write(bundled, files, folder, describe)
     return bundled
 
 
@@ -188,13 +218,16 @@ def _make_manifest(members: tuple[Member, ...], fit: Fit, metrics: Metrics) -> B
     )
 
 
-def _make_member(run: Run, model: keras.Model, weight: float, metrics: Metrics) -> Member:
-    record = run.record()
+def _make_member(
+    candidate: Candidate, model: keras.Model, weight: float, metrics: Metrics
+) -> Member:
+    run, record = candidate.run, candidate.run.record()
     exported = run.require_exported()
     return Member(
         file=exported.name,
         sha256=sha256_of(exported),
         family=record.recipe.model.family,
+        mirrored=candidate.mirrored,
         quantisation="int8",
         mmac=round(cost.mmac(model), 2),
         parameters=cost.parameters(model),
@@ -263,6 +296,7 @@ def _provenance(record: RunRecord, mlflow_run_id: str | None) -> Provenance:
 
 def _identify(members: tuple[Member, ...]) -> str:
     """A name that is the bundle's own: the recipes, and a digest of the files."""
-    names = "-".join(member.provenance.recipe for member in members)
-    digest = hashlib.sha256("".join(member.sha256 for member in members).encode())
+    names = "-".join(dict.fromkeys(member.provenance.recipe for member in members))
+    looks = ("".join((member.sha256, "~" * member.mirrored)) for member in members)
+    digest = hashlib.sha256("".join(looks).encode())
     return f"{names}-{digest.hexdigest()[:8]}"

@@ -131,13 +131,18 @@ def _parser() -> argparse.ArgumentParser:
     prepare.set_defaults(command=_prepare)
 
     for command in (bundle, ladder):
-        _add_clips(command)
+        _add_bundling(command)
     for command in (train, export, bundle, evaluate, ladder, track, report, prepare):
         _add_data(command, required=command not in (track, report))
     return parser
 
 
-def _add_clips(command: argparse.ArgumentParser) -> None:
+def _add_bundling(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--mirrored",
+        action="store_true",
+        help="let each model see the mirrored face, too: more accurate, at twice the cost",
+    )
     command.add_argument(
         "--clips",
         type=Path,
@@ -233,7 +238,8 @@ def _make_bundle(runs: "list[Run]", dataset: "Dataset", options: argparse.Namesp
         clips = [answers_in(clip, folder, options.detector_model) for clip in options.clips]
         return model_card(bundled, dataset, clips)
 
-    print(make_bundle(runs, dataset, options.out, describe), flush=True)
+    bundled = make_bundle(runs, dataset, options.out, describe, mirrored=options.mirrored)
+    print(bundled, flush=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_daemon.emotions import EMOTIONS
 from emotion_trainer.balancing import LEAST_RECALL
-from emotion_trainer.bundling import Bundled
+from emotion_trainer.bundling import Bundled, display_name
 from emotion_trainer.clips import ClipAnswers
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.dataset import PUBLIC_TEST, VOTES
@@ -66,9 +66,11 @@ def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] 
         is_fer2013=dataset.validation_name == PUBLIC_TEST,
         is_stratified=dataset.validation_name == STRATIFIED_NAME,
         members=bundled.bundle.members,
+        names=[display_name(member) for member in bundled.bundle.members],
         sizes=bundled.sizes,
         ensemble=bundled.bundle.ensemble,
         created=bundled.bundle.created.date(),
+        mirrored=any(member.mirrored for member in bundled.bundle.members),
         left_out=bundled.left_out,
         agreements=bundled.agreements,
         unbalanced=bundled.unbalanced,
@@ -149,11 +151,12 @@ def _votes_shares(bundled: Bundled) -> list[float]:
 def _pretrained(bundled: Bundled) -> list[str]:
     """The members that went on from weights of others."""
     recipes = [record.recipe for record in bundled.records]
-    return [
+    named = (
         recipe.name
         for recipe in recipes
         if isinstance(recipe.model, imagenet.Settings) and recipe.model.weights
-    ]
+    )
+    return list(dict.fromkeys(named))
 
 
 def _teachers(bundled: Bundled) -> list[str]:
@@ -162,4 +165,4 @@ def _teachers(bundled: Bundled) -> list[str]:
 
 
 def _recipe_names(bundled: Bundled) -> list[str]:
-    return sorted([record.recipe.name for record in bundled.records] + list(bundled.left_out))
+    return sorted({record.recipe.name for record in bundled.records} | set(bundled.left_out))

@@ -56,6 +56,27 @@ def test_the_daemon_reads_the_bundle(
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
 
 
+def test_a_model_may_see_the_mirrored_face_too(
+    place: Path, tmp_path: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets")]
+    words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
+    assert main(words) == 0
+    bundle = read_bundle(tmp_path)
+    assert [member.file for member in bundle.members] == ["tiny_int8.tflite"] * 2
+    assert {member.mirrored for member in bundle.members} == {False, True}
+    assert "tiny, mirrored: weight 0." in capsys.readouterr().out
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| `tiny_int8.tflite`, mirrored | resnet, int8 |" in card
+    assert f"| together | | {2 * bundle.members[0].mmac:.2f} |" in card
+    assert card.count("| `tiny` | 3 |") == 1
+    assert "--out ../models --mirrored" in card
+
+    probabilities = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
+    accuracy = (probabilities.argmax(axis=1) == dataset.validation.labels).mean()
+    assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
+
+
 def test_the_daemon_applies_the_adjustment_that_bundling_finds(
     place: Path,
     tmp_path: Path,
