@@ -100,7 +100,7 @@ class Box:
             )
         eventually(lambda: self._has_ended or self._listens)
         assert not self._has_ended, console.read_text()
-        self.run("systemctl", "is-system-running", "--wait", check=False)
+        eventually(lambda: self.succeeds("systemctl", "is-active", "multi-user.target"))
 
     def run(
         self, *words: object, check: bool = True, timeout: float = 60
