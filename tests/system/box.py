@@ -76,6 +76,13 @@ def debian_root(suite: str) -> Path:
     return root
 
 
+def camera_root() -> Path:
+    """The root of a Debian with the real picamera2 and libcamera's virtual camera (2 minutes)."""
+    script = Path(__file__).parents[1] / "box" / "picamera2.sh"
+    made = subprocess.run([script, "--root"], check=True, stdout=subprocess.PIPE, timeout=900)
+    return Path(made.stdout.decode().splitlines()[-1])
+
+
 class Box:
     """A booted machine. `run` works in it as root."""
 
