@@ -33,8 +33,9 @@ quietly() {
 
 # The first error in the log's last part, or else its last line.
 last_words() {
-    awk '/^--- / { error = last = "" }
-         /^(E: |ERROR: |error: )/ && !error { error = $0 }
+    awk '{ sub(/^ +/, "") }
+         /^--- / { error = last = "" }
+         /^(E|ERROR): / && !error { error = $0 }
          NF { last = $0 }
          END { print error ? error : last }' "$log"
 }

@@ -46,6 +46,7 @@ are_active() {
 
 start_services() {
     (($#)) || return 0
+    started_at=$(date +%s)
     systemctl stop "$@"
     systemctl reset-failed "$@" 2> /dev/null || true
     systemctl start --no-block "$@"
@@ -54,9 +55,10 @@ start_services() {
 # Whether all of these become and stay healthy; `ails` says what is wrong with the first that is not.
 become_healthy() {
     local service deadline=$((SECONDS + timeout))
+    local -A now
     for service in "$@"; do
         if ! becomes_healthy "$service" "$deadline"; then
-            ails="$service: $(last_words_of "$service")"
+            ails=$(ailment_of "$service")
             return 1
         fi
     done
@@ -65,7 +67,6 @@ become_healthy() {
 # Healthy is a service that told systemd that it is ready, and is the same process a while later.
 becomes_healthy() {
     local service=$1 deadline=$2 pid='' since=0
-    local -A now
     while ((SECONDS < deadline)); do
         look_at "$service"
         if [[ ${now[ActiveState]} == failed ]] || ((now[NRestarts] >= few_tries)); then
@@ -82,18 +83,26 @@ becomes_healthy() {
     return 1
 }
 
-# Into the caller's `now`.
+# Into `now`.
 look_at() {
     local key value
     while IFS='=' read -r key value; do
         now[$key]=$value
-    done < <(systemctl show "$1" --property=ActiveState,MainPID,NRestarts)
+    done < <(systemctl show "$1" --property=ActiveState,MainPID,NRestarts,StatusText,ExecMainStatus)
 }
 
-last_words_of() {
-    local words
-    words=$(journalctl --quiet --output=cat --lines=1 _SYSTEMD_UNIT="$1")
-    echo "${words:-it gives no frames}"
+# What was seen of a service last, and its own last complaint.
+ailment_of() {
+    local seen="not ready within $timeout s" words
+    if [[ ${now[ActiveState]} == failed ]]; then
+        seen="failed with exit status ${now[ExecMainStatus]}"
+    elif ((now[NRestarts])); then
+        seen="died ${now[NRestarts]} times"
+    fi
+    words=$(journalctl --quiet --output=cat --lines=1 --priority=warning --since="@$started_at" \
+        _SYSTEMD_UNIT="$1")
+    words=${words:-${now[StatusText]}}
+    echo "$1: $seen${words:+; $words}"
 }
 
 fetch_detector() {

@@ -3,18 +3,19 @@
 # virtual camera, which replays pictures. No Raspberry Pi is needed.
 #
 #     tests/box/picamera2.sh VIDEO|FOLDER [YUNET.onnx]
+#     tests/box/picamera2.sh --root       make the root that it takes, and print where it is
 #
 # The video, or the folder's *.jpg, hold the faces to show: the first 40 pictures. Without YuNet,
 # faces are found by Haar. Needs root, ffmpeg, and from apt systemd-container and mmdebstrap. The
-# first call builds a Debian root with all that it takes (1 to 2 minutes, 1.5 GB) in $BOX_CACHE, by
-# default ~/.cache/edge-daemon-box; later calls take half a minute. What a run writes is not kept.
+# first call builds a Debian root with all that it takes (1 to 2 minutes, 1.5 GB) in
+# $EDGE_DAEMON_BOX, by default ~/.cache/edge-daemon-box; later calls take half a minute. What a run
+# writes is not kept.
 set -euo pipefail
 
-faces=$(realpath "${1:?a video or a folder with faces is missing}")
-yunet=${2:+$(realpath "$2")}
+: "${1:?a video or a folder with faces is missing}"
 here=$(dirname "$(realpath "$0")")
 repository=$(realpath "$here/../..")
-cache=${BOX_CACHE:-$HOME/.cache/edge-daemon-box}
+cache=${EDGE_DAEMON_BOX:-$HOME/.cache/edge-daemon-box}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -34,11 +35,11 @@ in_box() {
 }
 
 build_root() {
-    local root=$1
+    local root=$1 packages=ca-certificates,python3-venv,python3-prctl,python3-systemd
+    packages+=,python3-dev,gcc,libc6-dev,libcap-dev,systemd,systemd-sysv,dbus,procps
     nice mmdebstrap --variant=minbase --aptopt='Acquire::Check-Date "false"' \
         --aptopt='Acquire::Languages "none"' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --include=ca-certificates,python3-venv,python3-prctl,python3-dev,gcc,libc6-dev,libcap-dev \
-        trixie "$root"
+        --include="$packages" trixie "$root"
     cp "$repository/pyproject.toml" "$root/opt/"
     in_box "$root" -- nice bash /opt/box/install.sh
 }
@@ -52,6 +53,13 @@ if [ "$(cat "$root.stamp" 2> /dev/null)" != "$stamp" ]; then
     build_root "$root"
     echo "$stamp" > "$root.stamp"
 fi
+
+if [ "${1:-}" = --root ]; then
+    echo "$root"
+    exit
+fi
+faces=$(realpath "$1")
+yunet=${2:+$(realpath "$2")}
 
 input=(-i "$faces")
 if [ -d "$faces" ]; then input=(-framerate 10 -pattern_type glob -i "$faces/*.jpg"); fi

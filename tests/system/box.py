@@ -76,6 +76,13 @@ def debian_root(suite: str) -> Path:
     return root
 
 
+def camera_root() -> Path:
+    """The root of a Debian with the real picamera2 and libcamera's virtual camera (2 minutes)."""
+    script = Path(__file__).parents[1] / "box" / "picamera2.sh"
+    made = subprocess.run([script, "--root"], check=True, stdout=subprocess.PIPE, timeout=900)
+    return Path(made.stdout.decode().splitlines()[-1])
+
+
 class Box:
     """A booted machine. `run` works in it as root."""
 
@@ -100,7 +107,7 @@ class Box:
             )
         eventually(lambda: self._has_ended or self._listens)
         assert not self._has_ended, console.read_text()
-        self.run("systemctl", "is-system-running", "--wait", check=False)
+        eventually(lambda: self.succeeds("systemctl", "is-active", "multi-user.target"))
 
     def run(
         self, *words: object, check: bool = True, timeout: float = 60

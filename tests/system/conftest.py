@@ -11,9 +11,14 @@ from system.service import DEVICE, PASSWORD
 
 
 @pytest.fixture(scope="session")
-def root() -> Path:
+def able() -> None:
+    """Skips where a Debian cannot be booted."""
     if (reason := missing()) is not None:
         pytest.skip(f"a Debian cannot be booted here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def root(able: None) -> Path:
     return debian_root("bookworm")
 
 

@@ -65,14 +65,17 @@ class Service:
         )
         return done.returncode, done.stdout.splitlines()
 
-    def install_for_the_first_time(self, *words: object) -> tuple[int, list[str]]:
-        """With a clip for a camera, and a user of the broker."""
+    def install_for_the_first_time(self, *words: object, source: str = "/opt/source") -> list[str]:
+        """With a clip for a camera, and a user of the broker; what the installer printed."""
         self.box.write("/root/credentials", f"{DEVICE}\n{PASSWORD}\n")
-        return self.install(
+        code, lines = self.install(
             *("--source", "/opt/clip.mp4", "--set", "capture.loop=true"),
             *("--broker", f"127.0.0.1:{self.broker.port}", "--credentials", "/root/credentials"),
             *("--device-id", DEVICE, *words),
+            source=source,
         )
+        assert code == 0, lines
+        return lines
 
     def says(self, name: str, unit: str = UNIT) -> str:
         """What systemd says of the service."""

@@ -1,11 +1,14 @@
-"""The service, installed with packages from the network, through what befalls it in its life."""
+"""The service, installed with packages from the network, and what befalls it in a long life."""
 
+import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from publishing.broker import Mosquitto
+from running import eventually
 from system.box import booted
 from system.service import DEVICE, INSTALLATION_LIMIT, UNIT, Service, copy_of_source, watched
 
@@ -13,6 +16,14 @@ pytestmark = pytest.mark.timeout(2 * INSTALLATION_LIMIT)
 
 WATCHDOG = 6
 """Seconds. The service's own 30 would make the tests long."""
+
+MOST_EXPOSURE = 2.0
+
+RESTART_LIMIT = 5.0
+"""Seconds from a sudden death to the first result."""
+
+SECOND = "second"
+"""An instance of the unit's template."""
 
 HANGING = """
 import time
@@ -22,28 +33,18 @@ from edge_daemon.inference.recognizer import EmotionRecognizer
 recognize = EmotionRecognizer.__call__
 
 def hang_while_told_to(self, found):
-    while Path("/run/hang").exists():
+    while Path("/opt/edge-daemon/hang").exists():
         time.sleep(0.1)
     return recognize(self, found)
 
 EmotionRecognizer.__call__ = hang_while_told_to
 """
-"""Python reads it at every start, and a stage hangs from then on, whenever a file is there."""
-
-
-@pytest.fixture(scope="module")
-def printed() -> list[str]:
-    """What the installer said."""
-    return []
+"""With this, which Python runs at its start, a stage hangs for as long as a file is there."""
 
 
 @pytest.fixture(scope="module")
 def service(
-    root: Path,
-    clip: Path,
-    broker: Mosquitto,
-    printed: list[str],
-    tmp_path_factory: pytest.TempPathFactory,
+    root: Path, clip: Path, broker: Mosquitto, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     source = copy_of_source(tmp_path_factory.mktemp("source"))
     binds = ((source, "/opt/source"), (clip, "/opt/clip.mp4"))
@@ -51,45 +52,177 @@ def service(
         booted(root, tmp_path_factory.mktemp("box"), *binds) as box,
         watched(box, broker) as service,
     ):
-        unit = f"/etc/systemd/system/{UNIT}.d/50-test.conf"
-        box.write(unit, f"[Service]\nWatchdogSec={WATCHDOG}\n")
-        code, lines = service.install_for_the_first_time()
-        assert code == 0, lines
-        printed += lines
+        own = f"/etc/systemd/system/{UNIT}.d/50-test.conf"
+        box.write(own, f"[Service]\nWatchdogSec={WATCHDOG}\n")
         yield service
 
 
-def test_installer_says_what_it_does_and_finds(service: Service, printed: list[str]) -> None:
-    text = "\n".join(printed)
-    assert "make the user edge-daemon" in text
+@pytest.fixture(scope="module")
+def installed(service: Service) -> list[str]:
+    """What the installer printed."""
+    return service.install_for_the_first_time()
+
+
+@pytest.fixture
+def running(service: Service, installed: list[str]) -> Iterator[Service]:
+    """The service; each test must leave it at work."""
+    yield service
+    service.wait_for_results()
+
+
+def test_dry_run_changes_nothing(service: Service) -> None:
+    code, lines = service.install("--dry-run", "--source", "/opt/clip.mp4")
+    assert code == 0, lines
+    assert all(line.startswith("would ") for line in lines)
+    assert any("/etc/edge-daemon/config.toml" in line for line in lines)
+    for path in ("/opt/edge-daemon", "/etc/edge-daemon", "/var/log/edge-daemon-install.log"):
+        assert not service.box.succeeds("test", "-e", path)
+    assert not service.box.succeeds("id", "edge-daemon")
+
+
+def test_installer_says_what_it_finds_and_where_to_look(
+    running: Service, installed: list[str]
+) -> None:
+    text = "\n".join(installed)
     assert re.search(r"^ok +source: /opt/clip.mp4: gives pictures of 320x240$", text, re.MULTILINE)
     assert re.search(r"^ok +broker: 127.0.0.1:\d+: takes what we publish", text, re.MULTILINE)
-    assert "edge-daemon runs." in text
     assert "FAIL" not in text
+    assert "journalctl --unit=edge-daemon" in text
 
 
-def test_results_arrive_from_the_moment_it_is_ready(service: Service) -> None:
-    assert service.says("ActiveState") == "active"
-    assert "fps" in service.says("StatusText")
-    service.wait_for_results()
-    assert service.heard.payloads(f"{DEVICE}/availability")[-1] == b"online"
+def test_service_is_ready_and_its_results_arrive(running: Service) -> None:
+    assert running.says("ActiveState") == "active"
+    assert running.heard.payloads(f"{DEVICE}/availability")[-1] == b"online"
+    eventually(lambda: "source running" in running.says("StatusText"))
 
 
-def test_it_is_an_own_user_and_its_secrets_are_its_own(service: Service) -> None:
-    box = service.box
-    assert box.says("ps", "-o", "user=", "-p", service.process) == "edge-da+"
-    assert (
-        box.says("stat", "-c", "%a %U:%G", "/etc/edge-daemon/config.toml") == "640 root:edge-daemon"
+def test_second_installation_changes_nothing(running: Service) -> None:
+    before = running.process
+    code, lines = running.install()
+    assert (code, running.process) == (0, before)
+    assert [line for line in lines if "is installed and runs" in line] == lines[-1:]
+
+
+def test_it_is_a_user_of_its_own_who_alone_reads_its_secrets(running: Service) -> None:
+    def rights(path: str) -> str:
+        return running.box.says("stat", "--format=%a %U:%G", path)
+
+    assert rights(f"/proc/{running.process}").endswith("edge-daemon:edge-daemon")
+    assert rights("/etc/edge-daemon/config.toml") == "640 root:edge-daemon"
+    assert rights("/etc/credstore/edge-daemon.mqtt-password") == "600 root:root"
+    assert rights("/var/lib/edge-daemon") == "700 edge-daemon:edge-daemon"
+    assert not running.box.succeeds("grep", "-rq", "sesame", "/etc/edge-daemon", "/var/log")
+
+
+def test_exposure_is_low_and_the_units_are_sound(running: Service) -> None:
+    *_, last = running.box.says("systemd-analyze", "security", "--no-pager", UNIT).splitlines()
+    found = re.search(r"exposure level for \S+: ([\d.]+)", last)
+    assert found is not None, last
+    print(last)
+    assert float(found[1]) <= MOST_EXPOSURE
+    assert running.box.says("systemd-analyze", "verify", UNIT, "edge-daemon@one.service") == ""
+
+
+def test_it_is_back_soon_after_a_sudden_death(running: Service) -> None:
+    before = running.process
+    died = time.monotonic()
+    running.box.run("kill", "-KILL", before)
+    running.wait_for_results()
+    seconds = time.monotonic() - died
+    print(f"kill -9: results again after {seconds:.1f} s")
+    assert running.process != before
+    assert seconds < RESTART_LIMIT
+
+
+def test_process_that_stands_still_is_replaced(running: Service) -> None:
+    before = running.process
+    running.box.run("kill", "-STOP", before)
+    stopped = time.monotonic()
+    eventually(lambda: running.process not in {before, "0"})
+    running.wait_for_results()
+    print(f"SIGSTOP: results again after {time.monotonic() - stopped:.1f} s")
+    assert "atchdog timeout" in running.log()
+
+
+def test_stage_that_hangs_has_the_process_replaced(running: Service) -> None:
+    box = running.box
+    packages = box.says("sh", "-c", "echo /opt/edge-daemon/current/lib/python3*/site-packages")
+    box.write(f"{packages}/hanging.py", HANGING)
+    box.write(f"{packages}/hanging.pth", "import hanging\n")
+    box.run("systemctl", "restart", UNIT)
+    running.wait_for_results()
+    before = running.process
+    box.run("touch", "/opt/edge-daemon/hang")
+    hung = time.monotonic()
+    eventually(lambda: running.process not in {before, "0"})
+    print(f"hanging stage: another process after {time.monotonic() - hung:.1f} s")
+    assert "a stage hangs" in running.log()
+    box.run("rm", "/opt/edge-daemon/hang", f"{packages}/hanging.py", f"{packages}/hanging.pth")
+    box.run("systemctl", "restart", UNIT)
+
+
+def test_broker_that_restarts_hears_of_it_again(running: Service) -> None:
+    before = running.process
+    running.broker.stop()
+    eventually(lambda: "broker away" in running.says("StatusText"))
+    running.broker.start()
+    running.heard.wait_until(running.heard.listening.is_set)
+    running.wait_for_results()
+    assert running.process == before
+
+
+def test_journal_is_found_by_its_fields(running: Service) -> None:
+    def entries(*words: str) -> list[dict[str, str]]:
+        text = running.log("--output=json", *words)
+        return [json.loads(line) for line in text.splitlines()]
+
+    (entry, *_) = entries("KIND=appeared")
+    found = entries(f"TRACK_ID={entry['TRACK_ID']}", f"EVENT_ID={entry['EVENT_ID']}")
+    assert [one["MESSAGE"] for one in found] == [entry["MESSAGE"]]
+    assert entries("TRACK_ID=no such") == []
+
+
+def test_reload_takes_settings_over_without_a_restart(running: Service) -> None:
+    before = running.process
+    file = "/etc/edge-daemon/config.toml"
+    running.box.run("sed", "--in-place", "s/^#log_level = .*/log_level = 'debug'/", file)
+    running.box.run("systemctl", "reload", UNIT)
+    eventually(lambda: "log_level" in running.log("--lines=20"))
+    assert running.process == before
+    running.box.run("sed", "--in-place", "s/^log_level = .*/log_level = 'loud'/", file)
+    running.box.run("systemctl", "reload", UNIT)
+    eventually(lambda: "'loud'" in running.log("--lines=20"))
+    assert running.process == before
+    running.box.run("sed", "--in-place", "s/^log_level = .*/log_level = 'info'/", file)
+    running.box.run("systemctl", "reload", UNIT)
+
+
+def test_template_runs_a_second_camera(running: Service) -> None:
+    box = running.box
+    folder = "/etc/edge-daemon"
+    words = (
+        "--mode=640",
+        "--group=edge-daemon",
+        f"{folder}/config.toml",
+        f"{folder}/{SECOND}.toml",
     )
-    assert box.says("stat", "-c", "%a %U", "/etc/credstore/edge-daemon.mqtt-password") == "600 root"
-    assert box.says("stat", "-c", "%a %U", "/var/lib/edge-daemon") == "700 edge-daemon"
-    assert not box.succeeds("grep", "-r", "sesame", "/etc/edge-daemon", "/var/lib/edge-daemon")
+    box.run("install", *words)
+    box.run("systemctl", "enable", "--now", f"edge-daemon@{SECOND}")
+    running.wait_for_results(SECOND)
+    running.wait_for_results(DEVICE)
+    assert box.succeeds("test", "-e", f"/var/lib/edge-daemon/{SECOND}/events-{SECOND}.sqlite")
 
 
-def test_exposure_is_low_and_the_units_are_sound(service: Service) -> None:
-    said = service.box.says("systemd-analyze", "security", "--no-pager", UNIT).splitlines()[-1]
-    found = re.search(r"exposure level for \S+: ([\d.]+)", said)
-    assert found is not None, said
-    print(said)
-    assert float(found[1]) <= 2.0
-    assert service.box.says("systemd-analyze", "verify", UNIT, "edge-daemon@one.service") == ""
+def test_both_come_back_after_a_reboot_which_a_missing_camera_does_not_hold_up(
+    running: Service,
+) -> None:
+    box = running.box
+    box.write("/etc/edge-daemon/blind.toml", "source = '/dev/video9'\n")
+    box.run("systemctl", "enable", "edge-daemon@blind")
+    began = time.monotonic()
+    box.reboot()
+    assert "0 loaded units" in box.says("systemctl", "--failed", "edge-daemon*")
+    running.wait_for_results(SECOND)
+    running.wait_for_results(DEVICE)
+    print(f"reboot: results again after {time.monotonic() - began:.1f} s")
+    assert running.says("ActiveState", "edge-daemon@blind.service") == "activating"

@@ -1,0 +1,194 @@
+"""Versions come and go, with packages from a wheelhouse; in the end nothing is left."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from publishing.broker import Mosquitto, subscribed
+from running import eventually
+from system.box import Box, booted
+from system.service import (
+    DEVICE,
+    INSTALLATION_LIMIT,
+    UNIT,
+    Service,
+    copy_of_source,
+    watched,
+    wheelhouse,
+)
+
+pytestmark = pytest.mark.timeout(2 * INSTALLATION_LIMIT)
+
+OFFLINE = ("--wheelhouse", "/opt/wheelhouse")
+
+SETTINGS = "/etc/edge-daemon/config.toml"
+
+SYSTEM_FOLDERS = ("/etc", "/opt", "/usr/local", "/var/lib", "/var/cache", "/var/log")
+OF_THE_SYSTEM = re.compile(
+    r"^/var/(lib/(dpkg|systemd|private)|log/journal|cache/(apt|ldconfig|private))"
+    r"|^/etc/(machine-id|\.pwd\.lock|(passwd|group|g?shadow|sub[ug]id)-?$)|^/etc/credstore$"
+)
+"""What a system writes by itself, or for others."""
+
+DIES_LATER = """
+import os, threading
+threading.Timer(5, os._exit, [1]).start()
+"""
+
+NEW_SETTING = """
+    mirrored: bool = Field(default=False, description="Whether the picture is a mirror's.")
+    loop: bool"""
+
+
+def files(box: Box) -> set[str]:
+    """All files and folders where programs leave things."""
+    found = box.says("find", *SYSTEM_FOLDERS, "-xdev").splitlines()
+    return {path for path in found if not OF_THE_SYSTEM.match(path)}
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def version(folder: Path, number: str) -> Path:
+    """A copy of this source tree that calls itself a later version."""
+    edit(copy_of_source(folder) / "edge_daemon/__init__.py", '"0.1.0"', f'"{number}"')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sources")
+    versions = {"0.1.0": copy_of_source(folder / "0.1.0")}
+    versions |= {number: version(folder / number, number) for number in ("0.1.1", "0.1.2")}
+    daemon = versions["0.1.1"] / "edge_daemon/daemon.py"
+    daemon.write_text(daemon.read_text() + DIES_LATER)
+    edit(versions["0.1.2"] / "edge_daemon/config.py", "\n    loop: bool", NEW_SETTING)
+    return versions
+
+
+@pytest.fixture(scope="module")
+def service(
+    root: Path,
+    clip: Path,
+    broker: Mosquitto,
+    sources: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    binds = [(source, f"/opt/{number}") for number, source in sources.items()]
+    binds += [(clip, "/opt/clip.mp4"), (wheelhouse("bookworm"), "/opt/wheelhouse")]
+    with (
+        booted(root, tmp_path_factory.mktemp("box"), *binds) as box,
+        watched(box, broker) as service,
+    ):
+        yield service
+
+
+@pytest.fixture(scope="module")
+def before(service: Service) -> set[str]:
+    """The files of the box before anything is installed."""
+    return files(service.box)
+
+
+@pytest.fixture
+def old(service: Service, before: set[str]) -> Service:
+    """The service in its first version."""
+    if service.says("ActiveState") != "active":
+        service.install_for_the_first_time(*OFFLINE, source="/opt/0.1.0")
+    assert "/releases/0.1.0-" in current(service)
+    return service
+
+
+def current(service: Service) -> str:
+    return service.box.says("realpath", "/opt/edge-daemon/current")
+
+
+def releases(service: Service) -> list[str]:
+    names = service.box.says("ls", "/opt/edge-daemon/releases").split()
+    return [name.partition("-")[0] for name in names]
+
+
+def test_upgrade_needs_something_to_upgrade(service: Service, before: set[str]) -> None:
+    code, lines = service.install("--upgrade", source="/opt/0.1.0")
+    assert (code, lines) == (1, ["install.sh: --upgrade: edge-daemon is not installed here"])
+    assert files(service.box) == before
+
+
+def test_packages_that_are_missing_leave_the_old_version_at_work(old: Service) -> None:
+    process = old.process
+    old.box.run("mkdir", "-p", "/root/empty")
+    words = ("--upgrade", "--wheelhouse", "/root/empty")
+    code, lines = old.install(*words, source="/opt/0.1.2")
+    assert code == 1
+    assert re.match(r"install.sh: Python packages cannot be installed: ERROR: Could not", lines[-1])
+    assert releases(old) == ["0.1.0"]
+    assert old.process == process
+
+
+def test_version_that_dies_after_a_while_is_rolled_back(old: Service) -> None:
+    code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.1")
+    assert code == 1
+    assert re.match(
+        r"install.sh: 0\.1\.1-.* died 3 times; 0\.1\.0-\S+ is put back, and runs$", lines[-1]
+    )
+    assert releases(old) == ["0.1.0"]
+    old.wait_for_results()
+
+
+def test_settings_that_a_version_refuses_leave_the_old_one_at_work(old: Service) -> None:
+    process = old.process
+    old.box.run("sed", "--in-place", "s/^#rate = .*/rates = 2/", SETTINGS)
+    code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.2")
+    assert code == 1
+    assert f"this version refuses {SETTINGS}" in lines[-1]
+    assert "did you mean mqtt.rate?" in lines[-1]
+    assert "/releases/0.1.0-" in current(old)
+    assert old.process == process
+
+
+def test_upgrade_keeps_settings_and_tells_new_ones(old: Service) -> None:
+    old.box.run("sed", "--in-place", "s/^rates = .*/rate = 2/", SETTINGS)
+    settings = old.box.says("cat", SETTINGS)
+    code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.2")
+    assert code == 0, lines
+    assert any(line.endswith("config.example.toml: capture.mirrored") for line in lines)
+    assert old.box.says("cat", SETTINGS) == settings
+    assert releases(old) == ["0.1.0", "0.1.2"]
+    old.wait_for_results()
+    assert "0.1.2" in old.heard.payloads(f"{DEVICE}/health")[-1].decode()
+
+
+def test_going_back_is_a_matter_of_a_symlink(service: Service) -> None:
+    release = service.box.says("sh", "-c", "echo /opt/edge-daemon/releases/0.1.0-*")
+    service.box.run("ln", "-sfn", release, "/opt/edge-daemon/current")
+    service.box.run("systemctl", "restart", UNIT)
+    service.wait_for_results()
+    eventually(lambda: '"0.1.0"' in service.heard.payloads(f"{DEVICE}/health")[-1].decode())
+
+
+def test_uninstalling_keeps_settings_and_state(service: Service) -> None:
+    code, _ = service.install("--uninstall", source="/opt/edge-daemon/current")
+    assert code == 0
+    assert service.heard.payloads(f"{DEVICE}/availability")[-1] == b"offline"
+    box = service.box
+    assert box.succeeds("test", "-e", SETTINGS)
+    assert box.succeeds("test", "-e", f"/var/lib/edge-daemon/events-{DEVICE}.sqlite")
+    for path in ("/opt/edge-daemon", "/usr/local/bin/edge-daemon", f"/etc/systemd/system/{UNIT}"):
+        assert not box.succeeds("test", "-e", path)
+
+
+def test_purging_leaves_nothing(service: Service, before: set[str]) -> None:
+    code, lines = service.install(*OFFLINE, source="/opt/0.1.0")
+    assert code == 0, lines
+    with subscribed(service.broker.port, "homeassistant/device") as home:
+        described = f"edge_daemon_{DEVICE}/config"
+        home.wait_until(lambda: home.payloads(described)[-1:] not in ([], [b""]))
+        code, lines = service.install("--purge", source="/opt/edge-daemon/current")
+        home.wait_until(lambda: home.payloads(described)[-1] == b"")
+    assert code == 0, lines
+    assert files(service.box) == before
+    assert not service.box.succeeds("id", "edge-daemon")
+    assert service.says("LoadState") == "not-found"
