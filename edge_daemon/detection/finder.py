@@ -42,7 +42,7 @@ class FaceFinder:
 
     def _face(self, frame: Frame, detection: Detection) -> Face:
         framing = self._detector.framing
-        crop = cut_crop(frame.grey, crop_transform(detection, framing))
+        crop = cut_crop(frame.bgr, crop_transform(detection, framing))
         side = crop_side(detection, framing)
         return Face(detection, crop, judge(side, crop, detection.landmarks, self._limits))
 
