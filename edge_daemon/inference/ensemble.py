@@ -62,7 +62,7 @@ class EmotionEnsemble:
                 f"faces must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}], "
                 f"not {faces.dtype} {list(faces.shape)}"
             )
-        logs = np.stack([log_softmax(member.logits(faces)) for member in self._members])
+        logs = log_softmax(np.stack([member.logits(faces) for member in self._members]))
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights, self._adjustment, temperature))
 
