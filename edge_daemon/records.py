@@ -6,11 +6,9 @@ Frame -> FoundFaces -> TrackedFaces -> FrameResult
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
 from typing import Final, NamedTuple
 from uuid import UUID
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,11 +80,6 @@ class Frame:
     @property
     def height(self) -> int:
         return int(self.bgr.shape[0])
-
-    @cached_property
-    def grey(self) -> Image:
-        """uint8 [H, W], converted once for all that need it."""
-        return cv2.cvtColor(self.bgr, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -38,7 +38,7 @@ class FaceFinder:
     def cut(self, frame: Frame, detection: Detection) -> Face:
         """The face at this place in a frame."""
         framing = self._detector.framing
-        crop = cut_crop(frame.grey, crop_transform(detection, framing))
+        crop = cut_crop(frame.bgr, crop_transform(detection, framing))
         side = crop_side(detection, framing)
         return Face(detection, crop, judge(side, crop, detection.landmarks, self._limits))
 

@@ -65,7 +65,7 @@ class EmotionEnsemble:
                 f"not {faces.dtype} {list(faces.shape)}"
             )
         asked = self._members[:members]
-        logs = np.stack([log_softmax(member.logits(faces)) for member in asked])
+        logs = log_softmax(np.stack([member.logits(faces) for member in asked]))
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))
 
