@@ -160,9 +160,14 @@ def _settings(options: argparse.Namespace) -> Settings:
     environment = {key: value for key, value in os.environ.items() if key != CONFIG_VARIABLE}
     named = os.environ.get(CONFIG_VARIABLE)
     file = options.config or (Path(named) if named else None)
+    return load_settings(file, environment, _said(options))
+
+
+def _said(options: argparse.Namespace) -> dict[KeyPath, object]:
+    """The settings that the command line names."""
     given = {path: getattr(options, name, None) for name, path in FLAGS.items()}
     flags = {path: value for path, value in given.items() if value is not None}
-    return load_settings(file, environment, flags | _assignments(options.set))
+    return flags | _assignments(options.set)
 
 
 def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
@@ -197,10 +202,13 @@ def _watch(options: argparse.Namespace) -> int:
 def _config(options: argparse.Namespace) -> int:
     from edge_daemon import config_text
 
-    print(
-        config_text.example() if options.example else config_text.effective(_settings(options)),
-        end="",
-    )
+    if options.example:
+        said = _said(options)
+        # Of this command line only: the file is to be the same wherever it is printed.
+        settings = load_settings(Path(os.devnull), {}, said)
+        print(config_text.example(settings, said), end="")
+    else:
+        print(config_text.effective(_settings(options)), end="")
     return 0
 
 

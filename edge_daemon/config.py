@@ -88,6 +88,11 @@ class CaptureSettings(Section):
         10.0,
         description="Seconds after which a hanging read is given up, and the camera opened anew.",
     )
+    loop: bool = Field(
+        default=False,
+        description="Whether a file or folder takes a camera's place: played at its own pace, "
+        "again and again.",
+    )
 
 
 class DetectionSettings(Section):

@@ -2,13 +2,13 @@
 
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
 from pydantic.fields import FieldInfo
 
-from edge_daemon.config import Section, Settings, subsections
+from edge_daemon.config import KeyPath, Section, Settings, subsections
 from edge_daemon.redaction import without_password
 
 WIDTH: Final = 88
@@ -20,9 +20,12 @@ INTRODUCTION: Final = """\
 """
 
 
-def example() -> str:
-    """A configuration file with every setting, each explained and commented out at its default."""
-    return INTRODUCTION + "\n".join(_example_lines(Settings)) + "\n"
+def example(settings: Settings | None = None, said: Collection[KeyPath] = ()) -> str:
+    """A configuration file with every setting, each explained and commented out at its default.
+
+    Those of `settings` whose paths are in `said` stand there as they are, and in force.
+    """
+    return INTRODUCTION + "\n".join(_example_lines(settings or Settings(), said)) + "\n"
 
 
 def effective(settings: Settings) -> str:
@@ -31,18 +34,23 @@ def effective(settings: Settings) -> str:
     return "\n".join(_effective_lines(shown)) + "\n"
 
 
-def _example_lines(model: type[Section]) -> Iterator[str]:
-    for key, field in _plain_fields(model):
+def _example_lines(
+    settings: Section, said: Collection[KeyPath], parent: KeyPath = ()
+) -> Iterator[str]:
+    for key, field in _plain_fields(type(settings)):
         yield ""
         yield from textwrap.wrap(
             field.description or "", WIDTH, initial_indent="# ", subsequent_indent="# "
         )
-        default = None if field.default_factory else field.default
-        yield f"#{key} = {_toml(default)}" if default is not None else f'#{key} = ""'
-    for key, section in subsections(model).items():
+        default = "" if field.default_factory or field.default is None else field.default
+        in_force = (*parent, key) in said
+        yield (
+            f"{key} = {_toml(getattr(settings, key))}" if in_force else f"#{key} = {_toml(default)}"
+        )
+    for key, section in subsections(type(settings)).items():
         yield f"\n[{key}]"
         yield f"# {section.__doc__}"
-        yield from _example_lines(section)
+        yield from _example_lines(getattr(settings, key), said, (*parent, key))
 
 
 def _effective_lines(settings: Section) -> Iterator[str]:

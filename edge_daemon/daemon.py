@@ -20,6 +20,7 @@ import cv2
 from edge_daemon import __version__
 from edge_daemon.capture import Source, source_from
 from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.looped import Looped
 from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.config import HomeAssistantSettings, Settings
@@ -89,7 +90,7 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
     detector = _detector(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
-    source = _source(settings)
+    source = _source(settings, clock)
     pause = _pause(settings, live=source.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     health = Health(clock, ensemble.bundle, capture.status)
@@ -111,14 +112,15 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
     return pipeline
 
 
-def _source(settings: Settings) -> Source:
+def _source(settings: Settings, clock: Clock) -> Source:
     wanted = settings.capture
-    return source_from(
+    source = source_from(
         settings.source,
         (wanted.width, wanted.height),
         wanted.fps,
         settings.detection.max_side,
     )
+    return Looped(source, clock) if wanted.loop and not source.live else source
 
 
 def _pause(settings: Settings, *, live: bool) -> Pause:

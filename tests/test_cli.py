@@ -139,6 +139,14 @@ def test_example_is_accepted_as_it_is(program: Program, tmp_path: Path) -> None:
     assert program("config", "--config", file).stdout == program("config").stdout
 
 
+def test_example_takes_settings_from_the_command_line_alone(program: Program) -> None:
+    words = ("config", "--example", "--source", "0", "--set", "mqtt.port=1884")
+    done = program(*words, EDGE_DAEMON_MQTT__HOST="elsewhere")
+    assert '\nsource = "0"\n' in done.stdout
+    assert "\nport = 1884\n" in done.stdout
+    assert '\n#host = "localhost"\n' in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "listen"),
     [

@@ -60,6 +60,13 @@ def test_example_with_all_defaults_uncommented_gives_the_defaults(tmp_path: Path
     assert keys_in(uncommented) != keys_in(text)
 
 
+def test_example_holds_what_was_said_in_its_place(tmp_path: Path) -> None:
+    settings = Settings(source="0", mqtt=MqttSettings(host="broker", port=1884))
+    text = config_text.example(settings, [("source",), ("mqtt", "port")])
+    assert settings_from(tmp_path, text) == Settings(source="0", mqtt=MqttSettings(port=1884))
+    assert keys_in(UNCOMMENTED_SETTING.sub("", text)) == all_keys()
+
+
 def test_settings_in_force_read_back_as_the_same_settings(tmp_path: Path) -> None:
     settings = Settings(
         source='clips/ä "b" \\c.mp4',

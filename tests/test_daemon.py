@@ -79,6 +79,16 @@ def test_metrics_of_a_running_program_can_be_scraped(
     assert "threads still run" not in "\n".join(program.err)
 
 
+def test_looped_clip_is_a_camera_that_never_ends(tmp_path: Path, drawn_clip: Path) -> None:
+    words = ("--source", drawn_clip, *BY_HAAR, "--set", "capture.loop=true")
+    with running(tmp_path, *words) as program:
+        program.wait_for('"kind":"appeared"')
+        program.wait_for('"track_id"', count=16)  # of the clip's 12 frames
+        code, _ = program.end(signal.SIGTERM)
+    assert code == 0
+    assert not any('"kind":"left"' in line for line in program.out)
+
+
 def test_metrics_address_in_use_is_one_line_and_exit_code_1(
     program: Program, drawn_clip: Path
 ) -> None:
