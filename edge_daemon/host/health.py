@@ -9,6 +9,7 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.clock import Clock
 from edge_daemon.host.board import Board
 from edge_daemon.host.pace import Pace
+from edge_daemon.host.stages import StageTimes
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import HealthMessage, SpoolMessage
@@ -25,6 +26,8 @@ class Delivery:
     """Messages that were never sent, by what dropped them."""
     reconnects: int = 0
     spool: SpoolMessage = NO_EVENTS
+    connected: bool | None = None
+    """Whether there is a connection to the broker now; None where there is none to connect to."""
 
 
 class Health:
@@ -45,6 +48,7 @@ class Health:
         board: Board | None = None,
     ) -> None:
         self.pace = Pace(clock)
+        self.stages = StageTimes(clock)
         self.source = source
         self.delivery: Callable[[], Delivery] = Delivery
         """Tells how messages leave."""

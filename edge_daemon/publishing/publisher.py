@@ -141,6 +141,10 @@ class MqttPublisher:
         self._wake()
 
     @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    @property
     def reconnects(self) -> int:
         """Connections after the first."""
         return max(0, self._link.connections - 1)
