@@ -21,6 +21,7 @@ PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "watch", "models", "homeassistant", "config")
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
+PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
 CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
 
@@ -32,6 +33,7 @@ FLAGS: Final[dict[str, KeyPath]] = {
     "bundle": ("inference", "bundle"),
     "threads": ("inference", "threads"),
     "metrics": ("metrics", "listen"),
+    "preview": ("preview", "listen"),
     "log_level": ("log_level",),
     "host": ("mqtt", "host"),
     "port": ("mqtt", "port"),
@@ -125,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 def _common_options() -> _Parser:
     common = _Parser(add_help=False, parents=[_settings_options()])
     common.add_argument("--source", metavar="SPEC", help="camera, stream, video, picture or folder")
-    common.add_argument("--sink", metavar="mqtt|jsonl", help="where results go")
+    common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go")
     common.add_argument("--detector", metavar="auto|haar|yunet", help="what finds faces")
     common.add_argument("--detector-model", metavar="FILE", help="the detector's own model file")
     common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
@@ -136,6 +138,13 @@ def _common_options() -> _Parser:
         const=METRICS_ADDRESS,
         metavar="ADDRESS",
         help=f"serve metrics for Prometheus (at {METRICS_ADDRESS})",
+    )
+    common.add_argument(
+        "--preview",
+        nargs="?",
+        const=PREVIEW_ADDRESS,
+        metavar="ADDRESS",
+        help=f"serve a page to watch in a browser (at {PREVIEW_ADDRESS})",
     )
     common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     return common

@@ -28,7 +28,7 @@ from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.errors import MetricsError, OutputClosed
+from edge_daemon.errors import MetricsError, OutputClosed, PreviewError
 from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.metrics_server import MetricsServer
@@ -90,20 +90,23 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
     detector = _detector(settings)
     finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
-    source = _source(settings, clock)
-    pause = _pause(settings, live=source.live)
+    given = _source(settings)
+    pause = _pause(settings, live=given.live)
+    source = Looped(given, clock) if settings.capture.loop and not given.live else given
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     health = Health(clock, ensemble.bundle, capture.status)
     publishing, services = _publishing(settings, health, pause, clock, resources, live=source.live)
+    watching, preview = _preview(settings, health, pause, clock, resources, camera=given.live)
+    stages: list[tuple[str, list[Step]]] = [
+        ("detection", [finder, tracker]),
+        ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
+        # Events are made where nothing can overtake them any more.
+        ("publishing", [_events(settings), health, *watching, *publishing]),
+    ]
     pipeline = Pipeline(
         capture,
-        [
-            ("detection", [finder, tracker]),
-            ("inference", [EmotionRecognizer(ensemble), _smoother(settings)]),
-            # Events are made where nothing can overtake them any more.
-            ("publishing", [_events(settings), health, *publishing]),
-        ],
-        [*services, *_metrics(settings, health, clock)],
+        [(name, health.stages.timed(name, steps)) for name, steps in stages],
+        [*services, *preview, *_metrics(settings, health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=frozenset({"publishing"}),
         clock=clock,
@@ -112,15 +115,14 @@ def build_pipeline(settings: Settings, clock: Clock, resources: ExitStack) -> Pi
     return pipeline
 
 
-def _source(settings: Settings, clock: Clock) -> Source:
+def _source(settings: Settings) -> Source:
     wanted = settings.capture
-    source = source_from(
+    return source_from(
         settings.source,
         (wanted.width, wanted.height),
         wanted.fps,
         settings.detection.max_side,
     )
-    return Looped(source, clock) if wanted.loop and not source.live else source
 
 
 def _pause(settings: Settings, *, live: bool) -> Pause:
@@ -157,6 +159,8 @@ def _publishing(
     *,
     live: bool,
 ) -> tuple[list[Step], list[Service]]:
+    if settings.sink == "none":
+        return [], []
     if settings.sink == "jsonl":
         return [JsonLines(sys.stdout.buffer, clock)], []
     wanted = settings.mqtt
@@ -188,7 +192,10 @@ def _publishing(
     )
     pause.changed.append(state.refresh)
     health.delivery = lambda: Delivery(
-        {"mqtt": publisher.dropped}, publisher.reconnects, outbox.figures()
+        {"mqtt": publisher.dropped},
+        publisher.reconnects,
+        outbox.figures(),
+        publisher.connected,
     )
     interval = min(settings.health.interval, freshness)
     reporter = HealthReporter(health, topics.health, publisher.keep, interval)
@@ -228,6 +235,39 @@ def _metrics_app(health: Health) -> WSGIApplication:
             f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"
         ) from error
     return metrics_app(health)
+
+
+def _preview(
+    settings: Settings,
+    health: Health,
+    pause: Pause,
+    clock: Clock,
+    resources: ExitStack,
+    *,
+    camera: bool,
+) -> tuple[list[Step], list[Service]]:
+    address = settings.preview.address
+    if address is None:
+        return [], []
+    try:
+        from edge_daemon.preview.assembly import preview
+    except ImportError as error:
+        raise PreviewError(
+            f"preview.listen: {error}; pip install 'edge-daemon[preview]'"
+        ) from error
+    steps, server = preview(
+        address,
+        settings.preview.fps,
+        device_id=settings.device_id,
+        source=without_password(settings.source),
+        camera=camera,
+        health=health,
+        pause=pause,
+        clock=clock,
+        resources=resources,
+        announce=lambda url: print(f"edge-daemon: preview at {url}", file=sys.stderr, flush=True),
+    )
+    return steps, [server]
 
 
 def _outbox(settings: Settings, clock: Clock, resources: ExitStack) -> Outbox:
