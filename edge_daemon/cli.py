@@ -22,6 +22,7 @@ PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
+PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
 WARMUP: Final = 10
 """Frames: enough to have all interpreters built for usual numbers of faces."""
@@ -39,6 +40,7 @@ FLAGS: Final[dict[str, KeyPath]] = {
     "bundle": ("inference", "bundle"),
     "threads": ("inference", "threads"),
     "metrics": ("metrics", "listen"),
+    "preview": ("preview", "listen"),
     "log_level": ("log_level",),
     "host": ("mqtt", "host"),
     "port": ("mqtt", "port"),
@@ -152,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
 def _common_options() -> _Parser:
     common = _Parser(add_help=False, parents=[_settings_options()])
     common.add_argument("--source", metavar="SPEC", help="camera, stream, video, picture or folder")
-    common.add_argument("--sink", metavar="mqtt|jsonl", help="where results go")
+    common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go")
     common.add_argument("--detector", metavar="auto|haar|yunet", help="what finds faces")
     common.add_argument("--detector-model", metavar="FILE", help="the detector's own model file")
     common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
@@ -163,6 +165,13 @@ def _common_options() -> _Parser:
         const=METRICS_ADDRESS,
         metavar="ADDRESS",
         help=f"serve metrics for Prometheus (at {METRICS_ADDRESS})",
+    )
+    common.add_argument(
+        "--preview",
+        nargs="?",
+        const=PREVIEW_ADDRESS,
+        metavar="ADDRESS",
+        help=f"serve a page to watch in a browser (at {PREVIEW_ADDRESS})",
     )
     common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     return common

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -68,6 +68,10 @@ def _host_and_port(text: str) -> str:
     return text
 
 
+Listen = Annotated[str, AfterValidator(_host_and_port)] | None
+"""Where to serve something; None: nowhere."""
+
+
 class Section(BaseModel):
     """Settings that belong together; unknown keys are refused."""
 
@@ -89,7 +93,7 @@ class CaptureSettings(Section):
     loop: bool = Field(
         default=False,
         description="Whether a file or folder takes a camera's place: played at its own pace, "
-        "again and again.",
+        "again and again; with the preview, true unless said otherwise.",
     )
 
 
@@ -277,20 +281,39 @@ class HealthSettings(Section):
     )
 
 
-class MetricsSettings(Section):
-    """The same figures, for Prometheus to fetch over HTTP."""
+class ServerSettings(Section):
+    """What is served at an address."""
 
-    listen: Annotated[str, AfterValidator(_host_and_port)] | None = Field(
-        None,
-        description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
-        "network; unset: nowhere.",
-    )
+    listen: Listen
 
     @property
     def address(self) -> tuple[str, int] | None:
         """Host and port of `listen`."""
         parts = urlsplit(f"//{self.listen or ''}")
         return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+
+
+class MetricsSettings(ServerSettings):
+    """The same figures, for Prometheus to fetch over HTTP."""
+
+    listen: Listen = Field(
+        None,
+        description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
+        "network; unset: nowhere.",
+    )
+
+
+class PreviewSettings(ServerSettings):
+    """A page with the picture and all that is seen in it."""
+
+    listen: Listen = Field(
+        None,
+        description="Where to serve it, such as 127.0.0.1:8469; an address that others can reach, "
+        "such as 0.0.0.0:8469, asks them for a token; unset: nowhere.",
+    )
+    fps: float = Field(
+        12.0, gt=0, le=60, description="Pictures a second at most, and only while someone watches."
+    )
 
 
 class HomeAssistantSettings(Section):
@@ -324,8 +347,10 @@ class Settings(Section):
         min_length=1,
         description="picamera, /dev/videoN, N, rtsp://…, a video, a picture, or a folder of them.",
     )
-    sink: Literal["mqtt", "jsonl"] = Field(
-        "mqtt", description="mqtt, or jsonl: lines of JSON on standard output."
+    sink: Literal["mqtt", "jsonl", "none"] = Field(
+        "mqtt",
+        description="mqtt; jsonl: lines of JSON on standard output; or none. With the preview, "
+        "none unless this or mqtt.host is said.",
     )
     device_id: str = Field(
         default_factory=default_device_id,
@@ -350,6 +375,7 @@ class Settings(Section):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     health: HealthSettings = HealthSettings()
     metrics: MetricsSettings = MetricsSettings()
+    preview: PreviewSettings = PreviewSettings()
     homeassistant: HomeAssistantSettings = HomeAssistantSettings()
 
 
@@ -379,6 +405,7 @@ def load_settings(
     for path, value, origin in layers:
         _plant(tree, path, value)
         origins[path] = origin
+    _settle_preview(tree, origins.keys())
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -427,6 +454,16 @@ def _plant(tree: dict[str, Any], path: KeyPath, value: object) -> None:
             return  # a value in a section's place stays there, to be refused
         tree = branch
     tree[path[-1]] = value
+
+
+def _settle_preview(tree: dict[str, Any], said: Collection[KeyPath]) -> None:
+    """What goes without saying for whoever wants to look: no broker, and a clip that goes on."""
+    if ("preview", "listen") not in said:
+        return
+    if ("sink",) not in said and ("mqtt", "host") not in said:
+        _plant(tree, ("sink",), "none")
+    if ("capture", "loop") not in said:
+        _plant(tree, ("capture", "loop"), value=True)
 
 
 def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:

@@ -161,6 +161,22 @@ def test_metrics_are_served_to_this_machine_unless_told_otherwise(
     assert f'listen = "{listen}"' in program("config", *words).stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "listen", "sink"),
+    [
+        (["--preview"], "127.0.0.1:8469", "none"),
+        (["--preview", "--sink", "jsonl"], "127.0.0.1:8469", "jsonl"),
+        (["--preview", "0.0.0.0:80", "--set", "mqtt.host=broker"], "0.0.0.0:80", "mqtt"),
+    ],
+)
+def test_preview_is_for_this_machine_and_without_a_broker_unless_told_otherwise(
+    program: Program, words: list[str], listen: str, sink: str
+) -> None:
+    printed = program("config", *words).stdout
+    assert f'[preview]\nlisten = "{listen}"' in printed
+    assert f'sink = "{sink}"' in printed
+
+
 @pytest.mark.parametrize("words", [["models"], ["models", "list"]])
 def test_models_lists_the_bundles_members(program: Program, words: list[str]) -> None:
     done = program(*words)

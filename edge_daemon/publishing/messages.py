@@ -169,17 +169,22 @@ class HealthMessage(_Message):
 
 def faces_payload(result: FrameResult, clock: Clock) -> bytes:
     """The result as UTF-8 JSON in one line."""
+    late = clock.monotonic() - result.frame.captured_monotonic
+    return faces_message(result, 1000 * late).model_dump_json(by_alias=True).encode()
+
+
+def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
+    """The result as the topic `faces` tells it."""
     frame = result.frame
-    message = FacesMessage(
+    return FacesMessage(
         time=frame.captured_at,
-        latency_ms=round(1000 * (clock.monotonic() - frame.captured_monotonic), 1),
+        latency_ms=round(latency_ms, 1),
         frame=frame.index,
         width=frame.width,
         height=frame.height,
         faces=tuple(_face_message(face, frame) for face in result.faces),
         events=tuple(map(_event, result.events)),
     )
-    return message.model_dump_json(by_alias=True).encode()
 
 
 def event_message(event: Event, sequence: int, latency_ms: float) -> EventMessage:
