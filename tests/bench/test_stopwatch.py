@@ -53,7 +53,7 @@ def test_each_stage_and_each_reading_is_timed_and_all_steps_are_done() -> None:
 
 
 def run_of(frames: int) -> Stopwatch:
-    """Frames that take a second in one stage, three by the wall clock in all, and two of the processor."""
+    """Frames that take one second in a stage, three in all, and two of the processor."""
     stopwatch = ticking()
     stopwatch.seconds["capture"] = [0.5] * frames
     ((_, steps),) = stopwatch.stages([("only", [lambda it: it])])
