@@ -114,6 +114,13 @@ class DetectionSettings(Section):
         0.7,
         description="The least score of a new face, 0 to 1; of a followed one, 0.2 less (YuNet).",
     )
+    every: int = Field(
+        1,
+        ge=1,
+        le=30,
+        description="Frames from one detection to the next; in between, faces are taken to be "
+        "where they were going.",
+    )
     min_size: int = Field(
         24, ge=8, description="Side of the smallest face to look for, in pixels as detected (Haar)."
     )
@@ -148,6 +155,31 @@ class InferenceSettings(Section):
         None, description="Folder of a model bundle; unset: the bundled one."
     )
     threads: int = Field(1, ge=1, le=64, description="Threads of the models and of the detector.")
+
+
+class SheddingSettings(Section):
+    """Doing less where the machine cannot keep up with a camera, or gets hot; never for files."""
+
+    enabled: bool = Field(default=True, description="Whether it is done at all.")
+    budget: Positive | None = Field(
+        None,
+        description="Seconds that reading a frame's emotions may take, else fewer models are "
+        "asked; unset: as long as a frame lasts at capture.fps.",
+    )
+    max_temperature: float = Field(
+        75.0,
+        ge=30,
+        le=120,
+        description="Degrees Celsius of the CPU that are too hot, as is a firmware that throttles: "
+        "then fewer models are asked, and in the end detection.every is raised.",
+    )
+    max_every: int = Field(
+        5,
+        ge=1,
+        le=30,
+        description="To what detection.every is raised at most, there and where a stage cannot "
+        "keep up.",
+    )
 
 
 class SmoothingSettings(Section):
@@ -314,6 +346,7 @@ class Settings(Section):
     quality: QualitySettings = QualitySettings()
     tracking: TrackingSettings = TrackingSettings()
     inference: InferenceSettings = InferenceSettings()
+    shedding: SheddingSettings = SheddingSettings()
     smoothing: SmoothingSettings = SmoothingSettings()
     events: EventSettings = EventSettings()
     mqtt: MqttSettings = Field(default_factory=MqttSettings)

@@ -30,10 +30,15 @@ from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.errors import MetricsError, OutputClosed
 from edge_daemon.events import EventLimits, EventMaker
+from edge_daemon.following import FaceFollower
+from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.metrics_server import MetricsServer
 from edge_daemon.host.reporter import HealthReporter
+from edge_daemon.host.shedding import Effort, LoadShedder, Shedding
 from edge_daemon.host.systemd import notifier_from
+from edge_daemon.inference.budget import TimeBudget
+from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.logs import set_level
@@ -112,6 +117,7 @@ def build_pipeline(
     live.follow("quality", lambda new: finder.adjust(_limits(new)))
     tracker = Tracker(settings.tracking.memory, detector.start_score)
     live.follow("tracking.memory", lambda new: tracker.adjust(new.tracking.memory))
+    follower = FaceFollower(finder, tracker, settings.detection.every)
     source = source_of(settings)
     if stopwatch is not None:
         source = stopwatch.source(source)
@@ -120,13 +126,18 @@ def build_pipeline(
     pause = pause_of(settings, live=source.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     live.follow("tracking.memory", lambda new: capture.adjust(new.tracking.memory))
-    health = Health(clock, ensemble.bundle, capture.status)
+    health = Health(
+        clock, ensemble.bundle, capture.status, detection_every=settings.detection.every
+    )
     publishing, services = _publishing(
         settings, health, pause, clock, resources=resources, live=live, patient=not source.live
     )
+    budget, shedders = _shedding(
+        settings, ensemble.bundle, follower, health, clock, live=live, of_camera=source.live
+    )
     stages: list[tuple[str, list[Step]]] = [
-        ("detection", [finder, tracker]),
-        ("inference", [EmotionRecognizer(ensemble), _smoother(settings, live)]),
+        ("detection", [follower]),
+        ("inference", [EmotionRecognizer(ensemble, budget), _smoother(settings, live)]),
         # Events are made where nothing can overtake them any more.
         ("publishing", [_events(settings, live), health, *publishing]),
     ]
@@ -134,7 +145,7 @@ def build_pipeline(
         capture,
         stages if stopwatch is None else stopwatch.stages(stages),
         [*services, *_metrics(settings, health, clock)],
-        _watchers(health, clock),
+        [*shedders, *_notifiers(health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=_unhurried(settings, source),
         clock=clock,
@@ -237,7 +248,47 @@ def _birth_topic(settings: HomeAssistantSettings) -> str | None:
     return f"{settings.prefix}/status" if settings.discovery else None
 
 
-def _watchers(health: Health, clock: Clock) -> list[Watcher]:
+def _shedding(
+    settings: Settings,
+    bundle: Bundle,
+    follower: FaceFollower,
+    health: Health,
+    clock: Clock,
+    *,
+    live: LiveSettings,
+    of_camera: bool,
+) -> tuple[TimeBudget | None, list[Watcher]]:
+    """What does less under load; of files every frame is treated alike."""
+    mmac = [member.mmac for member in bundle.members]
+    sheds = of_camera and settings.shedding.enabled
+    budget = TimeBudget(mmac, _frame_time(settings), clock) if sheds else None
+
+    def apply(effort: Effort) -> None:
+        if budget is not None:
+            budget.most = effort.members
+        follower.adjust(effort.detection_every)
+        health.adjust(effort)
+
+    def shedding(wanted: Settings) -> Shedding:
+        full = Effort(len(mmac), wanted.detection.every)
+        return Shedding(full, wanted.shedding.max_temperature, wanted.shedding.max_every)
+
+    if budget is None:
+        live.follow("detection.every", lambda new: apply(shedding(new).effort))
+        return None, []
+    shedder = LoadShedder(shedding(settings), apply, Board(), clock)
+    for name in ("detection.every", "shedding.max_temperature", "shedding.max_every"):
+        live.follow(name, lambda new: shedder.adjust(shedding(new)))
+    live.follow("shedding.budget", lambda new: budget.adjust(_frame_time(new)))
+    return budget, [shedder]
+
+
+def _frame_time(settings: Settings) -> float:
+    """Seconds for the emotions of one frame."""
+    return settings.shedding.budget or 1 / settings.capture.fps
+
+
+def _notifiers(health: Health, clock: Clock) -> list[Watcher]:
     notifier = notifier_from(os.environ, health.source, health.summary, clock)
     return [] if notifier is None else [notifier]
 

@@ -61,6 +61,7 @@ class Worker:
         self._clock = clock
         self._stuck_after = stuck_after
         self._busy_since: float | None = None
+        self._busy_seconds = 0.0
         self._thread: threading.Thread | None = None
 
     def start(self, ended: Callable[["Worker"], None]) -> None:
@@ -78,11 +79,18 @@ class Worker:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Marks a call that must come back within the limit; waiting for others is not busy."""
-        self._busy_since = self._clock.monotonic()
+        self._busy_since = since = self._clock.monotonic()
         try:
             yield
         finally:
             self._busy_since = None
+            self._busy_seconds += self._clock.monotonic() - since
+
+    def busy_seconds(self) -> float:
+        """Seconds in such calls in all, the one under way included."""
+        since = self._busy_since
+        under_way = 0.0 if since is None else self._clock.monotonic() - since
+        return self._busy_seconds + under_way
 
     def busy_for(self) -> float:
         """Seconds in one call that has a limit; 0 outside of those."""
@@ -329,6 +337,11 @@ class Pipeline:
     def busy_for(self) -> dict[str, float]:
         """Seconds that each stage has spent on the item it has in hand; 0 where it may wait."""
         return {stage.name: stage.busy_for() for stage in self._stages}
+
+    @property
+    def busy_seconds(self) -> dict[str, float]:
+        """Seconds that each stage has worked in all."""
+        return {stage.name: stage.busy_seconds() for stage in self._stages}
 
     def _workers(self) -> list[Worker]:
         return [*self._hung, self._capture, *self._stages, *self._services]

@@ -98,6 +98,14 @@ class Detection:
     """The detector's own confidence, 0 to 1."""
     landmarks: Landmarks | None = None
 
+    def moved(self, x: float, y: float) -> "Detection":
+        """The same, moved by so many pixels."""
+        box = self.box._replace(x=self.box.x + x, y=self.box.y + y)
+        landmarks = (
+            None if self.landmarks is None else self.landmarks + np.array((x, y), np.float32)
+        )
+        return Detection(box, self.score, landmarks)
+
 
 class Unscored(StrEnum):
     """Why a face is published as seen, but without an emotion."""

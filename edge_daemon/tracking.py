@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.records import Box, Face, FoundFaces, Image, TrackedFace, TrackedFaces
+from edge_daemon.records import Box, Detection, Face, FoundFaces, Image, TrackedFace, TrackedFaces
 
 REACH: Final = 0.8
 """How far from its prediction a face may be found, in face sizes …"""
@@ -57,23 +57,27 @@ class _Track:
     id: int
     sight: _Sight
     """The last one, with a thumbnail that changes more slowly."""
+    detection: Detection
+    """The last one."""
     velocity: Vector
     """Pixels a second."""
     seen: float
+    shown: float
+    """When it was last seen, or taken to be where it should be."""
 
-    def predicted(self, now: float) -> Vector:
-        """Where its centre should be now."""
-        ahead = np.float32(min(now - self.seen, LONGEST_PREDICTION))
-        return self.sight.centre + ahead * self.velocity
+    def moved(self, now: float) -> Vector:
+        """By how much it should have moved since it was seen."""
+        return np.float32(min(now - self.seen, LONGEST_PREDICTION)) * self.velocity
 
-    def update(self, sight: _Sight, now: float) -> None:
+    def update(self, sight: _Sight, detection: Detection, now: float) -> None:
         if now > self.seen:
             measured = (sight.centre - self.sight.centre) / np.float32(now - self.seen)
             self.velocity = self.velocity + VELOCITY_GAIN * (measured - self.velocity)
         known = self.sight.thumbnail
         mixed = known + APPEARANCE_GAIN * (sight.thumbnail - known)
         self.sight = dataclasses.replace(sight, thumbnail=_normalised(mixed))
-        self.seen = now
+        self.detection = detection
+        self.seen = self.shown = now
 
 
 class Tracker:
@@ -90,6 +94,8 @@ class Tracker:
         self._start_score = start_score
         self._ids = itertools.count(1)
         self._tracks: list[_Track] = []
+        self._in_sight: list[_Track] = []
+        """Those of the last frame, in the order of its faces."""
         self._scene = 0
 
     def adjust(self, memory: float) -> None:
@@ -99,8 +105,19 @@ class Tracker:
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
         faces = tuple(self._named(found.faces, found.frame.stream_time))
-        remembered = frozenset(track.id for track in self._tracks)
-        return TrackedFaces(found.frame, faces, remembered)
+        return TrackedFaces(found.frame, faces, self.remembered)
+
+    @property
+    def remembered(self) -> frozenset[int]:
+        """All live tracks."""
+        return frozenset(track.id for track in self._tracks)
+
+    def expect(self, now: float) -> Iterator[tuple[int, Detection]]:
+        """Where the faces of the last frame that was looked at should be now, by track."""
+        for track in self._in_sight:
+            track.shown = now
+            x, y = track.moved(now)
+            yield track.id, track.detection.moved(float(x), float(y))
 
     def _forget(self, found: FoundFaces) -> None:
         """Drop what is too long gone, and everything at a change of scene."""
@@ -108,21 +125,28 @@ class Tracker:
             self._scene = found.frame.scene
             self._tracks.clear()
         now = found.frame.stream_time
-        self._tracks = [track for track in self._tracks if now - track.seen <= self._memory]
+        self._tracks = [track for track in self._tracks if now - track.shown <= self._memory]
 
     def _named(self, faces: tuple[Face, ...], now: float) -> Iterator[TrackedFace]:
         """The faces with their tracks, in the same order."""
         sights = [_Sight.of(face) for face in faces]
         matches = self._matches(sights, now)
+        self._in_sight = []
         for number, (face, sight) in enumerate(zip(faces, sights, strict=True)):
             if (track := matches.get(number)) is not None:
-                track.update(sight, now)
+                track.update(sight, face.detection, now)
             elif face.detection.score >= self._start_score:
-                track = _Track(next(self._ids), sight, np.zeros(2, np.float32), seen=now)
-                self._tracks.append(track)
+                track = self._begun(sight, face.detection, now)
             else:
                 continue
+            self._in_sight.append(track)
             yield TrackedFace(track.id, face)
+
+    def _begun(self, sight: _Sight, detection: Detection, now: float) -> _Track:
+        still = np.zeros(2, np.float32)
+        track = _Track(next(self._ids), sight, detection, still, seen=now, shown=now)
+        self._tracks.append(track)
+        return track
 
     def _matches(self, sights: list[_Sight], now: float) -> dict[int, _Track]:
         """Pairs of a sight's number and its track: the cheapest first, each at most once."""
@@ -144,7 +168,8 @@ def _cost(track: _Track, sight: _Sight, now: float) -> float:
     """How badly a sight fits a track; infinite where it cannot be the same face."""
     last = track.sight
     larger = max(sight.size, last.size)
-    distance = float(np.linalg.norm(track.predicted(now) - sight.centre)) / larger
+    predicted = last.centre + track.moved(now)
+    distance = float(np.linalg.norm(predicted - sight.centre)) / larger
     growth = abs(math.log(sight.size / last.size))
     reach = REACH + REACH_GROWTH * (now - track.seen)
     if distance > reach or growth > math.log(SIZE_RATIO):

@@ -132,6 +132,7 @@ def health(
         memory_mb=182.0,
         members_active=2,
         members_total=2,
+        detection_every=1,
         spool=SpoolMessage(depth=waiting, oldest_age_s=0.0, dropped=lost, durable=True),
         reconnects=0,
     )

@@ -1,5 +1,6 @@
 """The whole program: its health over HTTP and MQTT, and a pause that it remembers."""
 
+import logging
 import signal
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,9 @@ from running import PATIENCE, STOP_LIMIT, Camera, camera, eventually, free_port,
 from edge_daemon.clock import SystemClock
 from edge_daemon.config import load_settings
 from edge_daemon.daemon import build_pipeline
-from edge_daemon.publishing.messages import HealthMessage
+from edge_daemon.host.board import Board
+from edge_daemon.pipeline import Pipeline
+from edge_daemon.publishing.messages import FacesMessage, HealthMessage
 
 BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
 
@@ -180,40 +183,91 @@ def test_health_is_published_retained_and_at_once_when_the_camera_is_lost(
     assert told()[0].dropped.keys() == {"detection", "inference", "publishing", "mqtt"}
 
 
-class SlowReader:
+class Output:
     """Whatever reads the output takes its time for each line."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds_a_line: float) -> None:
         self.lines: list[bytes] = []
+        self._seconds = seconds_a_line
 
     def write(self, line: bytes) -> None:
-        time.sleep(0.5)
+        time.sleep(self._seconds)
         self.lines.append(line)
 
     def flush(self) -> None:
         """Nothing is held back."""
 
 
-def test_results_that_are_overtaken_take_no_event_with_them(
-    tmp_path: Path, live: Camera, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reader = SlowReader()
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=reader))
+@contextmanager
+def built(
+    source: str | Path, output: Output, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pipeline]:
+    """The daemon's pipeline, running in a thread; results go to `output`."""
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=output))
+    flags = {"source": str(source), "sink": "jsonl", "state_dir": str(state)}
     settings = load_settings(
-        flags={
-            ("source",): live.url,
-            ("sink",): "jsonl",
-            ("detection", "detector"): "haar",
-            ("state_dir",): str(tmp_path),
-        },
+        flags={(key,): value for key, value in flags.items()} | {("detection", "detector"): "haar"}
     )
     with ExitStack() as resources:
         pipeline = build_pipeline(settings, SystemClock(), resources)
         running_pipeline = threading.Thread(target=pipeline.run)
         running_pipeline.start()
         try:
-            eventually(lambda: any(b'"appeared"' in line for line in reader.lines))
+            yield pipeline
         finally:
             pipeline.stop()
             running_pipeline.join(PATIENCE)
+
+
+def test_results_that_are_overtaken_take_no_event_with_them(
+    tmp_path: Path, live: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Output(seconds_a_line=0.5)
+    with built(live.url, output, tmp_path, monkeypatch) as pipeline:
+        eventually(lambda: any(b'"appeared"' in line for line in output.lines))
     assert pipeline.dropped["publishing"] > 0
+
+
+@pytest.fixture
+def thermometer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that tells the machine's temperature; what depends on it goes quickly."""
+    file = tmp_path / "class" / "thermal" / "thermal_zone0" / "temp"
+    file.parent.mkdir(parents=True)
+    monkeypatch.setattr("edge_daemon.daemon.Board", lambda: Board(sys=tmp_path))
+    for name, seconds in {"LOOK_INTERVAL": 0.1, "HEAT_DELAY": 0.2, "CALM": 0.5}.items():
+        monkeypatch.setattr(f"edge_daemon.host.shedding.{name}", seconds)
+    return file
+
+
+def members_told(output: Output) -> list[int]:
+    messages = map(FacesMessage.model_validate_json, tuple(output.lines))
+    return [face.members for message in messages for face in message.faces]
+
+
+def test_hot_machine_asks_fewer_members_of_a_camera_until_it_has_cooled(
+    tmp_path: Path,
+    live: Camera,
+    thermometer: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "edge_daemon.host.shedding")
+    thermometer.write_text("90000")
+    output = Output(seconds_a_line=0.0)
+    with built(live.url, output, tmp_path, monkeypatch):
+        eventually(lambda: 1 in members_told(output))
+        eventually(lambda: any(vars(told)["detection_every"] == 5 for told in caplog.records))
+        thermometer.write_text("40000")
+        eventually(lambda: members_told(output)[-1:] == [2])
+    told = members_told(output)
+    assert {told[0], told[-1]} == {2}
+
+
+def test_hot_machine_treats_all_frames_of_a_file_alike(
+    tmp_path: Path, drawn_clip: Path, thermometer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thermometer.write_text("90000")
+    output = Output(seconds_a_line=0.1)
+    with built(drawn_clip, output, tmp_path, monkeypatch):
+        eventually(lambda: len(output.lines) == 12)
+    assert members_told(output) == [2] * 12

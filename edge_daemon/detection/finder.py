@@ -33,7 +33,14 @@ class FaceFinder:
         picture = self._reduced(frame)
         scale = frame.width / picture.shape[1]
         found = (enlarged(detection, scale) for detection in self._detector.detect(picture))
-        return FoundFaces(frame, tuple(self._face(frame, detection) for detection in found))
+        return FoundFaces(frame, tuple(self.cut(frame, detection) for detection in found))
+
+    def cut(self, frame: Frame, detection: Detection) -> Face:
+        """The face at this place in a frame."""
+        framing = self._detector.framing
+        crop = cut_crop(frame.grey, crop_transform(detection, framing))
+        side = crop_side(detection, framing)
+        return Face(detection, crop, judge(side, crop, detection.landmarks, self._limits))
 
     def _reduced(self, frame: Frame) -> Image:
         if frame.reduced is not None:
@@ -43,12 +50,6 @@ class FaceFinder:
             return frame.bgr
         size = (round(frame.width * scale), round(frame.height * scale))
         return np.asarray(cv2.resize(frame.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-    def _face(self, frame: Frame, detection: Detection) -> Face:
-        framing = self._detector.framing
-        crop = cut_crop(frame.grey, crop_transform(detection, framing))
-        side = crop_side(detection, framing)
-        return Face(detection, crop, judge(side, crop, detection.landmarks, self._limits))
 
 
 def enlarged(detection: Detection, scale: float) -> Detection:

@@ -9,6 +9,7 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.clock import Clock
 from edge_daemon.host.board import Board
 from edge_daemon.host.pace import Pace
+from edge_daemon.host.shedding import Effort
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import HealthMessage, SpoolMessage
@@ -35,6 +36,7 @@ class Health:
         bundle: the models in use.
         source: how the source is.
         board: what is read of the machine.
+        detection_every: frames from one detection to the next.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Health:
         bundle: Bundle,
         source: SourceStatus,
         board: Board | None = None,
+        detection_every: int = 1,
     ) -> None:
         self.pace = Pace(clock)
         self.source = source
@@ -54,6 +57,7 @@ class Health:
         self._started = clock.monotonic()
         self._bundle = bundle
         self._members_active = len(bundle.members)
+        self._detection_every = detection_every
         self._faces = 0
         self._board = board or Board()
         self._pipeline: Pipeline | None = None
@@ -61,6 +65,11 @@ class Health:
     def watch(self, pipeline: Pipeline) -> None:
         """Tell of this pipeline's drops, too."""
         self._pipeline = pipeline
+
+    def adjust(self, effort: Effort) -> None:
+        """Tell that so much is done from now on."""
+        self._members_active = effort.members
+        self._detection_every = effort.detection_every
 
     def __call__(self, result: FrameResult) -> FrameResult:
         if not result.frame.blank:
@@ -75,6 +84,10 @@ class Health:
         words = f"source {self.source.state}"
         if self.source.state is SourceState.RUNNING:
             words += f", {self.pace.figures().fps_out:.0f} fps, faces in sight: {self._faces}"
+        if self._members_active < len(self._bundle.members):
+            words += f", models: {self._members_active} of {len(self._bundle.members)}"
+        if self._detection_every > 1:
+            words += f", detection in 1 of {self._detection_every} frames"
         return f"{words}, broker away" if self.broker_away() else words
 
     def message(self) -> HealthMessage:
@@ -96,6 +109,7 @@ class Health:
             memory_mb=round(self._board.resident_memory() / 1e6, 1),
             members_active=self._members_active,
             members_total=len(self._bundle.members),
+            detection_every=self._detection_every,
             spool=delivery.spool,
             reconnects=delivery.reconnects,
         )

@@ -50,6 +50,8 @@ class HealthCollector(Collector):
         yield self._latency(message)
         yield _gauge("members", "Models of the ensemble.", message.members_total)
         yield _gauge("members_active", "Models asked at present.", message.members_active)
+        help_text = "Frames from one detection to the next."
+        yield _gauge("detection_every", help_text, message.detection_every)
         yield from _board(message)
         yield _counter("broker_reconnects", "Connections after the first.", message.reconnects)
         yield from _spool(message.spool)

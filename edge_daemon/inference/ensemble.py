@@ -45,11 +45,13 @@ class EmotionEnsemble:
     def __len__(self) -> int:
         return len(self._members)
 
-    def predict(self, faces: Image) -> NDArray[np.float32]:
+    def predict(self, faces: Image, members: int | None = None) -> NDArray[np.float32]:
         """The probabilities of the emotions in each face.
 
         Args:
             faces: grey uint8 [N, 48, 48], framed as FER2013's; N may be 0.
+            members: how many are asked, in their order; their weights are shares of what these
+                have together. None: all.
 
         Returns:
             float32 [N, 7] in the order of EMOTIONS; each row sums to 1.
@@ -62,9 +64,10 @@ class EmotionEnsemble:
                 f"faces must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}], "
                 f"not {faces.dtype} {list(faces.shape)}"
             )
-        logs = np.stack([log_softmax(member.logits(faces)) for member in self._members])
+        asked = self._members[:members]
+        logs = np.stack([log_softmax(member.logits(faces)) for member in asked])
         temperature = self.bundle.ensemble.temperature
-        return np.exp(pool(logs, self._weights, self._adjustment, temperature))
+        return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))
 
 
 def bundled_models() -> Path:

@@ -2,34 +2,48 @@
 
 import numpy as np
 
+from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.records import FaceEmotion, FrameResult, Probabilities, TrackedFace, TrackedFaces
 
 
 class EmotionRecognizer:
-    """Asks the ensemble about every face that is good enough to be scored."""
+    """Asks the ensemble about every face that is good enough to be scored.
 
-    def __init__(self, ensemble: EmotionEnsemble) -> None:
+    Args:
+        ensemble: the models.
+        budget: chooses how many of them are asked; None for all.
+    """
+
+    def __init__(self, ensemble: EmotionEnsemble, budget: TimeBudget | None = None) -> None:
         self._ensemble = ensemble
+        self._budget = budget
 
     def __call__(self, tracked: TrackedFaces) -> FrameResult:
         scored = [item for item in tracked.faces if item.face.unscored is None]
-        rows = self._predict(scored)
+        rows, members = self._answers(scored) if scored else ([], 0)
         answers = {item.track_id: row for item, row in zip(scored, rows, strict=True)}
-        emotions = tuple(self._emotion(item, answers.get(item.track_id)) for item in tracked.faces)
+        emotions = tuple(
+            _emotion(item, answers.get(item.track_id), members) for item in tracked.faces
+        )
         return FrameResult(tracked.frame, emotions, tracked.remembered)
 
-    def _predict(self, scored: list[TrackedFace]) -> list[Probabilities]:
-        if not scored:
-            return []
-        return list(self._ensemble.predict(np.stack([item.face.crop for item in scored])))
+    def _answers(self, scored: list[TrackedFace]) -> tuple[list[Probabilities], int]:
+        """A row for each face, and how many members were asked."""
+        crops = np.stack([item.face.crop for item in scored])
+        if self._budget is None:
+            return list(self._ensemble.predict(crops)), len(self._ensemble)
+        members = self._budget.members(len(crops))
+        with self._budget.measured(len(crops), members):
+            return list(self._ensemble.predict(crops, members)), members
 
-    def _emotion(self, item: TrackedFace, answer: Probabilities | None) -> FaceEmotion:
-        return FaceEmotion(
-            track_id=item.track_id,
-            face=item.face,
-            raw=answer,
-            probabilities=answer,
-            uncertain=False,
-            members=0 if answer is None else len(self._ensemble),
-        )
+
+def _emotion(item: TrackedFace, answer: Probabilities | None, members: int) -> FaceEmotion:
+    return FaceEmotion(
+        track_id=item.track_id,
+        face=item.face,
+        raw=answer,
+        probabilities=answer,
+        uncertain=False,
+        members=0 if answer is None else members,
+    )

@@ -159,6 +159,10 @@ class HealthMessage(_Message):
     memory_mb: float = Field(description="Resident memory.")
     members_active: int = Field(description="Models of the ensemble that are asked at present.")
     members_total: int = Field(description="Models that the bundle has.")
+    detection_every: int = Field(
+        description="Frames from one detection to the next; in between, faces are taken to be "
+        "where they were going."
+    )
     spool: SpoolMessage
     reconnects: int = Field(description="Connections to the broker after the first.")
 

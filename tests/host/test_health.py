@@ -13,6 +13,7 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.errors import SourceLost
 from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
+from edge_daemon.host.shedding import Effort
 from edge_daemon.inference.bundle import Bundle, read_bundle
 from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.pipeline import Pipeline
@@ -93,6 +94,7 @@ def test_message_tells_of_all_parts(
         "throttled": ("throttled",),
         "members_active": len(bundle.members),
         "members_total": len(bundle.members),
+        "detection_every": 1,
         "spool": SPOOL.model_dump(),
         "reconnects": 2,
     }
@@ -139,6 +141,33 @@ def test_members_active_are_those_that_the_last_scored_face_was_shown_to(
     assert health.message().members_active == 1
     health(result(0.1, {}))
     assert health.message().members_active == 1
+
+
+def test_effort_is_told_until_a_scored_face_says_more(health: Health) -> None:
+    health.adjust(Effort(members=1, detection_every=3))
+    message = health.message()
+    assert (message.members_active, message.detection_every) == (1, 3)
+    assert health.summary() == "source starting, models: 1 of 2, detection in 1 of 3 frames"
+
+
+def test_summary_is_a_line_for_people(
+    health: Health, source: SourceStatus, clock: FakeClock
+) -> None:
+    summaries = [health.summary()]
+    source.running()
+    clock.seconds += 2
+    for step in range(20):
+        health(result(step / 10, {1: probabilities(happy=0.7), 2: None}))
+        health.adjust(Effort(members=2, detection_every=1))
+    summaries.append(health.summary())
+    source.lost(SourceLost("gone"))
+    health.broker_away = lambda: True
+    summaries.append(health.summary())
+    assert summaries == [
+        "source starting",
+        "source running, 10 fps, faces in sight: 2",
+        "source lost, broker away",
+    ]
 
 
 def test_source_is_told_as_it_is_now(health: Health, source: SourceStatus) -> None:

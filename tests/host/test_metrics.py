@@ -89,6 +89,7 @@ def test_figures_are_the_health_messages_in_base_units(
         one("latency_seconds_count"): 1,
         one("members"): len(bundle.members),
         one("members_active"): len(bundle.members),
+        one("detection_every"): 1,
         one("cpu_temperature_celsius"): 48.3,
         one("throttled", "under_voltage"): 0,
         one("throttled", "frequency_capped"): 0,

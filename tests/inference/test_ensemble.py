@@ -159,6 +159,15 @@ def test_members_are_mixed_by_their_weights_and_tempered(
     np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
 
 
+def test_members_that_are_asked_share_the_whole_weight(
+    tmp_path: Path, answers: list[list[float]]
+) -> None:
+    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0)
+    (row,) = ensemble.predict(np.zeros((1, 48, 48), np.uint8), members=1)
+    expected = np.array(answers[0]) ** (1 / 2.0)
+    np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
+
+
 def test_what_is_adjusted_is_the_mean_before_the_temperature(
     tmp_path: Path, answers: list[list[float]]
 ) -> None:

@@ -263,6 +263,7 @@ def health(temperature: float | None = 51.2) -> str:
         memory_mb=120.0,
         members_active=2,
         members_total=2,
+        detection_every=1,
         spool=SpoolMessage(depth=3, oldest_age_s=1.0, dropped=0, durable=True),
         reconnects=0,
     )
