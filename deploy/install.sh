@@ -100,7 +100,7 @@ tell_where_to_look() {
     say "edge-daemon runs.
   its state   systemctl status edge-daemon; sudo edge-daemon check
   its log     journalctl --unit=edge-daemon --follow
-  settings    $configuration/config.toml; after a change: sudo systemctl restart edge-daemon
+  settings    $configuration/config.toml; after a change: sudo systemctl reload edge-daemon
   messages    mosquitto_sub -v -t 'edge-daemon/#' -h BROKER"
 }
 

@@ -46,8 +46,6 @@ pip_install() {
     words+=(--disable-pip-version-check install "$@")
     if [[ -n $wheelhouse ]]; then words+=(--no-index --find-links "$wheelhouse"); fi
     if has_old_numpy; then words+=(--constraint "$here/old-numpy.txt"); fi
-    # A 32-bit system may run on a 64-bit kernel, and then takes itself for a 64-bit one.
-    if [[ $machine == *armhf ]]; then words=(linux32 "${words[@]}"); fi
     "${words[@]}"
 }
 

@@ -9,6 +9,10 @@ check_machine() {
     [[ -e /etc/debian_version ]] || fail "this is neither Debian nor Raspberry Pi OS"
     # shellcheck source=/dev/null
     machine="$(. /etc/os-release && echo "$VERSION_CODENAME") $(dpkg --print-architecture)"
+    if [[ $machine == *armhf && $(uname -m) != armv* ]]; then
+        fail "a 32-bit system on a 64-bit kernel, which pip takes for a 64-bit system: put \
+arm_64bit=0 into /boot/firmware/config.txt and reboot, or use the 64-bit system"
+    fi
     case $machine in
         'bookworm armhf' | bookworm*64 | trixie*64) ;;
         *armhf) fail "$machine: there is no TFLite runtime for it; the 64-bit system has one" ;;

@@ -149,8 +149,19 @@ def test_settings_that_a_version_refuses_leave_the_old_one_at_work(old: Service)
     assert old.process == process
 
 
-def test_upgrade_keeps_settings_and_tells_new_ones(old: Service) -> None:
+def test_interrupted_upgrade_goes_back(old: Service) -> None:
     old.box.run("sed", "--in-place", "s/^rates = .*/rate = 2/", SETTINGS)
+    upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
+    old.box.run("systemd-run", "--collect", "--unit=upgrade", *upgrade)
+    eventually(lambda: "/releases/0.1.2-" in current(old))
+    old.box.run("systemctl", "stop", "upgrade")
+    assert "/releases/0.1.0-" in current(old)
+    assert releases(old) == ["0.1.0"]
+    old.wait_until_active()
+    old.wait_for_results()
+
+
+def test_upgrade_keeps_settings_and_tells_new_ones(old: Service) -> None:
     settings = old.box.says("cat", SETTINGS)
     code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.2")
     assert code == 0, lines
