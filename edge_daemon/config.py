@@ -28,7 +28,7 @@ KeyPath = tuple[str, ...]
 Layer = Iterator[tuple[KeyPath, object, str]]
 """Settings from one place: path, value, and where it was said."""
 
-DetectorName = Literal["auto", "haar", "yunet"]
+DetectorName = Literal["auto", "bundled", "haar", "yunet"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]

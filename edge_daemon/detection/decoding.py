@@ -63,7 +63,7 @@ def _candidates(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Logits [n], boxes [n, 4] and landmarks [n, 5, 2] of the cells that are sure enough."""
     chosen = logits >= least
-    centres = cell_centres(*logits.shape, stride)[chosen]
+    centres = cell_centres(logits.shape[0], logits.shape[1], stride)[chosen]
     told = places[chosen]
     middles = centres + stride * told[:, :2]
     sides = stride * np.exp(told[:, 2:4])

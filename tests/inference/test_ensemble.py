@@ -206,10 +206,8 @@ def test_installed_models_come_before_those_of_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "site" / "edge_daemon"
-    (package / "inference").mkdir(parents=True)
-    monkeypatch.setattr(
-        "edge_daemon.inference.ensemble.__file__", str(package / "inference" / "ensemble.py")
-    )
+    package.mkdir(parents=True)
+    monkeypatch.setattr("edge_daemon.shipped.__file__", str(package / "shipped.py"))
     assert bundled_models() == tmp_path / "site" / "models"
     (package / "models").mkdir()
     assert bundled_models() == package / "models"

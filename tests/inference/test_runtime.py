@@ -106,9 +106,9 @@ def test_model_for_another_size_of_crop_is_refused(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("threads", [1, 3])
 def test_number_of_threads_is_always_given(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     asked = []
-    make = runtime._interpreter
+    make = runtime.open_interpreter
     monkeypatch.setattr(
-        runtime, "_interpreter", lambda path, count: asked.append(count) or make(path, count)
+        runtime, "open_interpreter", lambda path, count: asked.append(count) or make(path, count)
     )
     BatchModel(MODEL, 1, threads)
     assert asked == [threads]

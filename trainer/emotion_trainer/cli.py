@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
+from emotion_trainer.detector.commands import add_commands as add_detector_commands
 
 if TYPE_CHECKING:
     from emotion_trainer.data import Dataset
@@ -97,6 +98,10 @@ def _parser() -> argparse.ArgumentParser:
         help="YuNet as ONNX; if absent, what edge-daemon fetched, else OpenCV's Haar cascade",
     )
     predict.set_defaults(command=_predict)
+
+    add_detector_commands(
+        commands.add_parser("detector", help="train, measure and export a face detector")
+    )
 
     prepare = commands.add_parser("prepare", help="look a data set over, or crop one from photos")
     prepare.add_argument(

@@ -12,7 +12,6 @@ from emotion_trainer.errors import ExportError, TrainingError
 from emotion_trainer.provenance import AnyRecord, RunRecord
 from emotion_trainer.stopping import is_over
 
-
 Record = TypeVar("Record", bound=AnyRecord)
 
 
@@ -97,7 +96,7 @@ class AnyRun(Generic[Record]):
             raise TrainingError(
                 f"{self._record}: is damaged, or of another version of the trainer"
             ) from error
-        return cast(Record, record)
+        return cast("Record", record)
 
     def best_model(self) -> keras.Model:
         """The model of the best epoch.

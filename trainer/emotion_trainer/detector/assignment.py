@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, cell_centres
+from emotion_trainer.detector.faces import LANDMARKS as LANDMARK_COUNT
 from emotion_trainer.detector.faces import Faces, Floats
 
 SIZES: Final = ((0.0, 36.0), (28.0, 84.0), (68.0, np.inf))
@@ -20,11 +21,14 @@ MIDDLE: Final = 0.18
 SURROUNDINGS: Final = 0.35
 """Distances from a face's middle as parts of its sides: up to the first it is asked for, up to
 the second it does not matter."""
+EDGE: Final = 0.5
+"""Where the box ends."""
 
 SCORE: Final = 0
 WEIGHT: Final = 1
 BOX: Final = slice(2, 6)
 LANDMARKS: Final = slice(6, 2 + GEOMETRY)
+GEOMETRY_COLUMNS: Final = slice(2, 2 + GEOMETRY)
 LANDMARKS_KNOWN: Final = 2 + GEOMETRY
 COLUMNS: Final = 3 + GEOMETRY
 """The columns of a target: whether a face is here, how much that counts, the face's geometry as
@@ -51,42 +55,36 @@ def _map_targets(faces: Faces, side: int, stride: int, sizes: tuple[float, float
     wanted = _wanted(faces, distances, sizes)
     owner = np.where(wanted, distances, np.inf).argmin(axis=1)
     found = wanted.any(axis=1)
+    geometry, known = _geometry(faces, owner[found], centres[found, 0], stride)
     targets[found, SCORE] = targets[found, WEIGHT] = 1.0
-    _describe(targets, found, faces, owner, centres, stride)
+    targets[found, GEOMETRY_COLUMNS], targets[found, LANDMARKS_KNOWN] = geometry, known
     return targets
 
 
-def _wanted(
-    faces: Faces, distances: Floats, sizes: tuple[float, float]
-) -> NDArray[np.bool_]:
-    """bool [cells, faces]: the middle of each face, at least the cell that is nearest to it."""
+def _wanted(faces: Faces, distances: Floats, sizes: tuple[float, float]) -> NDArray[np.bool_]:
+    """The middle of each face, at least the cell nearest to it: bool [cells, faces]."""
     fits = (faces.sizes >= sizes[0]) & (faces.sizes < sizes[1]) & ~faces.doubtful
     near = distances <= np.maximum(MIDDLE, distances.min(axis=0))
     # A face whose middle is beyond the edge has no cell there.
-    return near & fits & (distances < 0.5)
+    return np.asarray(near & fits & (distances < EDGE), np.bool_)
 
 
 def _do_not_matter(
     faces: Faces, distances: Floats, sizes: tuple[float, float]
 ) -> NDArray[np.bool_]:
     nearly = (faces.sizes >= sizes[0] / NEARLY) & (faces.sizes < sizes[1] * NEARLY)
-    reach = np.where(faces.doubtful, 0.5, SURROUNDINGS)
-    return ((distances < reach) & (nearly | faces.doubtful)).any(axis=1)
+    reach = np.where(faces.doubtful, EDGE, SURROUNDINGS)
+    return np.asarray(((distances < reach) & (nearly | faces.doubtful)).any(axis=1), np.bool_)
 
 
-def _describe(
-    targets: Floats,
-    found: NDArray[np.bool_],
-    faces: Faces,
-    owner: NDArray[np.intp],
-    centres: Floats,
-    stride: int,
-) -> None:
-    boxes, landmarks = faces.boxes[owner[found]], faces.landmarks[owner[found]]
+def _geometry(
+    faces: Faces, owners: NDArray[np.intp], centres: Floats, stride: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """What cells with these middles are to say of their faces, and whether all of it is known."""
+    boxes, landmarks = faces.boxes[owners], faces.landmarks[owners]
     middles = boxes[:, :2] + boxes[:, 2:] / 2
-    targets[found, BOX] = np.concatenate(
-        [(middles - centres[found, 0]) / stride, np.log(boxes[:, 2:] / stride)], axis=1
-    )
-    places = ((landmarks - centres[found]) / stride).reshape(-1, 10)
-    targets[found, LANDMARKS_KNOWN] = np.isfinite(places).all(axis=1)
-    targets[found, LANDMARKS] = np.nan_to_num(places)
+    offsets, sides = (middles - centres) / stride, np.log(boxes[:, 2:] / stride)
+    places = ((landmarks - centres[:, np.newaxis]) / stride).reshape(-1, 2 * LANDMARK_COUNT)
+    geometry = np.concatenate([offsets, sides, places], axis=1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(places).all(axis=1), np.bool_)
+    return np.nan_to_num(geometry), known

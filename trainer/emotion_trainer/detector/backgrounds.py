@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.records import Image
+from emotion_trainer.detector.chance import happens, pick
 from emotion_trainer.detector.faces import Picture
 
 NARROWEST: Final = 40
@@ -33,12 +34,12 @@ def _strips(photo: Picture) -> list[Image]:
 
 def window(parts: Sequence[Image], side: int, rng: np.random.Generator) -> Image:
     """A random square of a random part, brought to uint8 [side, side], perhaps turned."""
-    part = parts[rng.integers(len(parts))]
+    part = parts[pick(len(parts), rng)]
     least = min(part.shape)
     cut = int(rng.integers(min(NARROWEST, least), least + 1))
     x = int(rng.integers(part.shape[1] - cut + 1))
     y = int(rng.integers(part.shape[0] - cut + 1))
-    square = np.rot90(part[y : y + cut, x : x + cut], rng.integers(4))
+    square = np.rot90(part[y : y + cut, x : x + cut], pick(4, rng))
     shrinks = cut > side
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = cv2.resize(np.ascontiguousarray(square), (side, side), interpolation=how)
@@ -50,7 +51,7 @@ def pattern(side: int, rng: np.random.Generator) -> Image:
     canvas = np.full((side, side), rng.uniform(20, 235), np.float32)
     for cells in rng.choice((2, 4, 8, 16, 40), rng.integers(1, 4), replace=False):
         cloud = rng.normal(0, rng.uniform(5, 35), (cells, cells)).astype(np.float32)
-        how = cv2.INTER_CUBIC if rng.random() < 0.7 else cv2.INTER_NEAREST
+        how = cv2.INTER_CUBIC if happens(0.7, rng) else cv2.INTER_NEAREST
         canvas += cv2.resize(cloud, (side, side), interpolation=how)
     image = np.asarray(canvas.clip(0, 255), np.uint8)
     for _ in range(rng.integers(0, 12)):
@@ -64,7 +65,7 @@ def _draw(image: Image, rng: np.random.Generator) -> None:
     x, y = (int(value) for value in rng.integers(0, side, 2))
     w, h = (int(value) for value in np.exp(rng.uniform(np.log(3), np.log(side / 2), 2)))
     grey = int(rng.integers(256))
-    thickness = -1 if rng.random() < 0.6 else int(rng.integers(1, 4))
+    thickness = -1 if happens(0.6, rng) else int(rng.integers(1, 4))
     match rng.integers(3):
         case 0:
             cv2.rectangle(image, (x, y), (x + w, y + h), grey, thickness)

@@ -75,7 +75,7 @@ def label_crops(images: Image, teacher: Detector) -> Crops:
 
 def _label(crop: Image, teacher: Detector) -> tuple[Floats, Floats] | None:
     enlarged = cv2.resize(crop, None, fx=ENLARGEMENT, fy=ENLARGEMENT, interpolation=cv2.INTER_CUBIC)
-    padded = cv2.copyMakeBorder(enlarged, *[MARGIN] * 4, cv2.BORDER_REPLICATE)
+    padded = cv2.copyMakeBorder(enlarged, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
     found = teacher.detect(np.asarray(cv2.cvtColor(padded, cv2.COLOR_GRAY2BGR), np.uint8))
     best = max(found, key=lambda detection: detection.score, default=None)
     if best is None or best.score < LEAST_SCORE or best.landmarks is None:
@@ -83,7 +83,7 @@ def _label(crop: Image, teacher: Detector) -> tuple[Floats, Floats] | None:
     box = (np.array(best.box, np.float32) - (MARGIN, MARGIN, 0, 0)) / ENLARGEMENT
     centre = box[:2] + box[2:] / 2
     sides = box[2:] * WIDENING
-    landmarks = (best.landmarks - MARGIN) / ENLARGEMENT
+    landmarks = ((best.landmarks - MARGIN) / ENLARGEMENT).astype(np.float32)
     return np.concatenate([centre - sides / 2, sides]).astype(np.float32), landmarks
 
 

@@ -6,22 +6,23 @@ import cv2
 import numpy as np
 
 from edge_daemon.records import Image
+from emotion_trainer.detector.chance import happens
 
 LEAST_QUALITY: Final = 25
 
 
 def degrade(image: Image, rng: np.random.Generator) -> Image:
     """A grey picture, uint8 [H, W], as a random camera might have taken it."""
-    if rng.random() < 0.3:
+    if happens(0.3, rng):
         image = _coarsened(image, rng)
-    if rng.random() < 0.35:
+    if happens(0.35, rng):
         image = _blurred(image, rng)
-    if rng.random() < 0.7:
+    if happens(0.7, rng):
         image = _lit(image, rng)
-    if rng.random() < 0.4:
+    if happens(0.4, rng):
         noise = rng.normal(0, rng.uniform(2, 14), image.shape)
         image = np.asarray((image + noise).clip(0, 255), np.uint8)
-    if rng.random() < 0.25:
+    if happens(0.25, rng):
         image = _compressed(image, rng)
     return image
 
@@ -35,7 +36,7 @@ def _coarsened(image: Image, rng: np.random.Generator) -> Image:
 
 def _blurred(image: Image, rng: np.random.Generator) -> Image:
     """Out of focus, or shaken in one direction."""
-    if rng.random() < 0.6:
+    if happens(0.6, rng):
         return np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.8)), np.uint8)
     length = int(rng.integers(3, 8))
     line = np.zeros((length, length), np.float32)

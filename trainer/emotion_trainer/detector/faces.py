@@ -38,7 +38,7 @@ class Faces:
     @property
     def sizes(self) -> Floats:
         """float32 [N]: the square roots of the boxes' areas."""
-        return np.sqrt(self.boxes[:, 2] * self.boxes[:, 3])
+        return np.asarray(np.sqrt(self.boxes[:, 2] * self.boxes[:, 3]), np.float32)
 
     def chosen(self, which: NDArray[np.bool_]) -> "Faces":
         """Those of a mask, bool [N]."""

@@ -39,9 +39,7 @@ def _focal(truth: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTe
     return 4.0 * (BALANCE * truth * missed + (1.0 - BALANCE) * (1.0 - truth) * imagined)
 
 
-def _generalised_iou_loss(
-    truth: keras.KerasTensor, told: keras.KerasTensor
-) -> keras.KerasTensor:
+def _generalised_iou_loss(truth: keras.KerasTensor, told: keras.KerasTensor) -> keras.KerasTensor:
     """1 less the generalised intersection over union (Rezatofighi et al. 2019)."""
     low, high = _corners(truth)
     told_low, told_high = _corners(told)

@@ -1,6 +1,6 @@
-"""The network: depthwise separable blocks down to three maps of faces, in the manner of BlazeFace
-(Bazarevsky et al. 2019) and YuNet (Wu et al. 2023).
+"""The network: depthwise separable blocks down to three maps of faces.
 
+It follows BlazeFace (Bazarevsky et al. 2019) and YuNet (Wu et al. 2023).
 Nothing in it depends on the picture's size, and nothing resizes: the exported file takes
 whatever size its input is set to. 5x5 depthwise kernels, which cost little beside the 1x1
 convolutions, widen what a cell sees.

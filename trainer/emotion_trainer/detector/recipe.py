@@ -28,7 +28,7 @@ class SceneSettings(Section):
     crops: Chance = Field(default=0.6, description="Of pasted faces that are tight crops.")
     tilt: float = Field(default=35.0, ge=0.0, le=90.0, description="Most degrees either way.")
     hidden: Chance = Field(default=0.25, description="Of faces that something partly hides.")
-    mined: Chance = Field(default=0.5, description="Of empty scenes that the network took for faces.")
+    mined: Chance = Field(default=0.5, description="Of empty scenes, those taken for faces.")
     epoch: int = Field(default=9600, gt=0, description="Scenes in an epoch.")
     validation: int = Field(default=400, gt=0, description="Scenes to validate on.")
 

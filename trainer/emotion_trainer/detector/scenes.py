@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_daemon.records import Image
 from emotion_trainer.detector import backgrounds
+from emotion_trainer.detector.chance import happens, pick
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
 from emotion_trainer.detector.faces import Faces, Picture, together
@@ -67,13 +68,13 @@ class SceneMaker:
         else:
             canvas, faces = self._pasted(rng)
         faces = self._hide(canvas, faces, rng)
-        if rng.random() < 0.5:
+        if happens(0.5, rng):
             canvas, faces = np.ascontiguousarray(canvas[:, ::-1]), faces.mirrored(self._side)
         return Picture(degrade(canvas, rng), self._judged(faces))
 
     def background(self, rng: np.random.Generator) -> Image:
         """A square without a face, with decoys."""
-        if rng.random() < 0.7:
+        if happens(0.7, rng):
             canvas = backgrounds.window(self._material.parts, self._side, rng)
         else:
             canvas = backgrounds.pattern(self._side, rng)
@@ -82,20 +83,20 @@ class SceneMaker:
         return canvas
 
     def _empty(self, rng: np.random.Generator, mined: Sequence[Image]) -> Picture:
-        if len(mined) and rng.random() < self._settings.mined:
-            canvas = np.rot90(mined[rng.integers(len(mined))], 2 * rng.integers(2))
+        if len(mined) and happens(self._settings.mined, rng):
+            canvas = np.rot90(mined[pick(len(mined), rng)], 2 * pick(2, rng))
         else:
             canvas = self.background(rng)
         return Picture(degrade(np.ascontiguousarray(canvas), rng), together([]))
 
     def _photo(self, rng: np.random.Generator) -> tuple[Image, Faces]:
         """A photo so scaled that one of its faces has a random size, on a background."""
-        photos = self._material.wide if rng.random() < WIDE else self._material.photos
-        photo = photos[rng.integers(len(photos))]
+        photos = self._material.wide if happens(WIDE, rng) else self._material.photos
+        photo = photos[pick(len(photos), rng)]
         canvas = self.background(rng)
         if not len(photo.faces):
             return canvas, together([])
-        index = int(rng.integers(len(photo.faces)))
+        index = pick(len(photo.faces), rng)
         size = self._size(1.1 * self._side, rng)
         degrees = self._tilt(rng)
         margin = 0.3 * min(size, self._side)
@@ -125,16 +126,16 @@ class SceneMaker:
 
     def _piece(self, rng: np.random.Generator) -> Picture:
         """One face with little around it."""
-        if rng.random() < self._settings.crops:
-            return self._material.crops.picture(int(rng.integers(len(self._material.crops))))
+        if happens(self._settings.crops, rng):
+            return self._material.crops.picture(pick(len(self._material.crops), rng))
         while True:
-            photo = self._material.photos[rng.integers(len(self._material.photos))]
+            photo = self._material.photos[pick(len(self._material.photos), rng)]
             if len(photo.faces):
-                return close_up(photo, int(rng.integers(len(photo.faces))))
+                return close_up(photo, pick(len(photo.faces), rng))
 
     def _paste_decoy(self, canvas: Image, rng: np.random.Generator) -> None:
         """Something without a face: scrambled, or from elsewhere."""
-        if rng.random() < 0.5:
+        if happens(0.5, rng):
             image = self._piece(rng).image
             decoy = scrambled(image, rng)
         else:
@@ -181,7 +182,7 @@ class SceneMaker:
     def _tilt(self, rng: np.random.Generator) -> float:
         """Most heads are nearly upright."""
         most = self._settings.tilt
-        return float(rng.uniform(-most, most) * (1.0 if rng.random() < 0.4 else 0.3))
+        return float(rng.uniform(-most, most) * (1.0 if happens(0.4, rng) else 0.3))
 
 
 def is_wide(photo: Picture) -> bool:

@@ -12,7 +12,7 @@ from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.evaluation import average_precision, judge_pictures
 from emotion_trainer.detector.loss import detection_loss
 from emotion_trainer.detector.mining import mine
-from emotion_trainer.detector.predictions import keras_faces
+from emotion_trainer.detector.predictions import keras_finder
 from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker
@@ -40,7 +40,7 @@ class DetectorTrainer(EpochLoop[DetectorRecord]):
         )
         self._recipe = recipe
         self._maker = SceneMaker(data.training, recipe.scenes)
-        self._scenes = validation_scenes(data.validation, recipe.scenes, recipe.seed)
+        self._scenes = validation_scenes(data.validation, recipe.scenes)
 
     def summary(self) -> str:
         """The network's size and what it costs, in a line."""
@@ -65,5 +65,5 @@ class DetectorTrainer(EpochLoop[DetectorRecord]):
         return epoch_batches(self._maker, mined, seed, batch, self._steps)
 
     def _validate(self, model: keras.Model) -> float:
-        found = keras_faces(model, [scene.image for scene in self._scenes])
+        found = keras_finder(model)([scene.image for scene in self._scenes])
         return average_precision(judge_pictures(found, [scene.faces for scene in self._scenes]))

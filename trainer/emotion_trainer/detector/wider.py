@@ -18,7 +18,8 @@ ANNOTATIONS: Final = Path("wider_face_split/wider_face_train_bbx_gt.txt")
 PICTURES: Final = Path("WIDER_train/images")
 HEAVY_BLUR: Final = 2
 BLUR, INVALID, OCCLUSION = 4, 7, 8
-"""Columns of a face's line."""
+COLUMNS: Final = 10
+"""Of a face's line."""
 COVERED: Final = (0.0, 0.2, 0.5)
 """What `occlusion` 0, 1 and 2 say of a face, roughly, as a part of it."""
 
@@ -48,8 +49,8 @@ def read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
 
 
 def _numbers(line: str) -> Floats:
-    numbers = np.array(line.split()[:10], np.float32)
-    if len(numbers) != 10:
+    numbers = np.array(line.split()[:COLUMNS], np.float32)
+    if len(numbers) != COLUMNS:
         raise ValueError(f"{len(numbers)} numbers in a face's line")
     return numbers
 
