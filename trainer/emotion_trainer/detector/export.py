@@ -31,7 +31,7 @@ from emotion_trainer.errors import ExportError
 from emotion_trainer.families import cost
 
 REPRESENTATIVES: Final = 200
-LARGEST_LOSS: Final = 0.01
+LARGEST_LOSS: Final = 0.02
 """Of average precision."""
 QUOTED_SIDE: Final = 192
 """Of the picture whose cost the manifest tells, in pixels."""
