@@ -4,24 +4,29 @@ from typing import Final
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_daemon.config import DetectionSettings
 from edge_daemon.detection.decoding import STRIDES
-from emotion_trainer.detector.evaluation import Judged, precision_recall
 
 USUAL: Final = DetectionSettings().min_score
-PRECISION: Final = 0.98
-"""Of all that is found with at least the usual score."""
+FALSE_POSITIVES: Final = 0.01
+"""In a scene without a face: what the usual score is to let pass."""
 LEAST, MOST = 0.3, 0.9
 """Bounds to what may be taken for the usual score: composed scenes are not the world."""
 
 
-def deserving_score(judged: Judged) -> float:
-    """The score from which on so many findings are right that it should be the usual one."""
-    precision, _ = precision_recall(judged)
-    enough = np.flatnonzero(precision >= PRECISION)
-    scores = np.sort(judged.scores)[::-1]
-    return min(MOST, max(LEAST, float(scores[enough[-1]]))) if len(enough) else MOST
+def deserving_score(imagined: NDArray[np.float32], empty: int) -> float:
+    """The score from which on false positives are so rare that it should be the usual one.
+
+    Args:
+        imagined: the scores of all that was found in scenes without a face.
+        empty: how many these scenes were.
+    """
+    allowed = int(FALSE_POSITIVES * empty)
+    if len(imagined) <= allowed:
+        return LEAST
+    return min(MOST, max(LEAST, float(np.sort(imagined)[::-1][allowed])))
 
 
 def shift_scores(model: keras.Model, score: float) -> None:

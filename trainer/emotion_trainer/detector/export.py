@@ -19,14 +19,12 @@ from emotion_trainer.conversion import convert
 from emotion_trainer.detector import network
 from emotion_trainer.detector.calibration import deserving_score, shift_scores
 from emotion_trainer.detector.data import DetectorData
-from emotion_trainer.detector.evaluation import judge_pictures
 from emotion_trainer.detector.framing import measure_framing
 from emotion_trainer.detector.predictions import keras_finder, tflite_finder
 from emotion_trainer.detector.recipe import DetectorRecipe, NetworkSettings
 from emotion_trainer.detector.report import Report, measure
 from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker
-from emotion_trainer.detector.validation import validation_scenes
 from emotion_trainer.errors import ExportError
 from emotion_trainer.families import cost
 
@@ -48,9 +46,8 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Repor
     record = run.record()
     recipe = record.recipe
     model = run.best_model()
-    scenes = validation_scenes(data.validation, recipe.scenes)
-    found = keras_finder(model)([scene.image for scene in scenes])
-    shift_scores(model, deserving_score(judge_pictures(found, [s.faces for s in scenes])))
+    uncalibrated = measure(keras_finder(model), data, recipe.scenes)
+    shift_scores(model, deserving_score(uncalibrated.imagined, uncalibrated.empty))
     original = measure(keras_finder(model), data, recipe.scenes)
     unfinished = run.folder / "unfinished.tflite"
     unfinished.write_bytes(to_int8(model, recipe.network, _representatives(data, recipe)))

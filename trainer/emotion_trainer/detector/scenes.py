@@ -74,13 +74,16 @@ class SceneMaker:
 
     def background(self, rng: np.random.Generator) -> Image:
         """A square without a face, with decoys."""
-        if happens(0.7, rng):
-            canvas = backgrounds.window(self._material.parts, self._side, rng)
-        else:
-            canvas = backgrounds.pattern(self._side, rng)
+        canvas = self.plain_background(rng)
         for _ in range(rng.integers(0, 3)):
             self._paste_decoy(canvas, rng)
         return canvas
+
+    def plain_background(self, rng: np.random.Generator) -> Image:
+        """A square of a photo, or drawn."""
+        if happens(0.7, rng):
+            return backgrounds.window(self._material.parts, self._side, rng)
+        return backgrounds.pattern(self._side, rng)
 
     def _empty(self, rng: np.random.Generator, mined: Sequence[Image]) -> Picture:
         if len(mined) and happens(self._settings.mined, rng):

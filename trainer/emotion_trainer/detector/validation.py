@@ -12,7 +12,7 @@ from emotion_trainer.detector.scenes import Material, SceneMaker
 
 SEED: Final = 20_000
 """Whatever the recipe's, so that detectors can be compared."""
-EMPTY: Final = 400
+EMPTY: Final = 1000
 
 
 def validation_scenes(material: Material, settings: SceneSettings) -> list[Picture]:
@@ -23,7 +23,7 @@ def validation_scenes(material: Material, settings: SceneSettings) -> list[Pictu
 
 
 def empty_scenes(material: Material, settings: SceneSettings) -> list[Image]:
-    """Scenes without a face."""
+    """Pictures without a face, and without decoys, which no camera sees."""
     maker = SceneMaker(material, settings)
     rng = np.random.default_rng(SEED + 1)
-    return [degrade(maker.background(rng), rng) for _ in range(EMPTY)]
+    return [degrade(maker.plain_background(rng), rng) for _ in range(EMPTY)]

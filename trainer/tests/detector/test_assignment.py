@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from detector.material import faces_at
+
 from edge_daemon.detection.decoding import STRIDES, decode
 from emotion_trainer.detector.assignment import (
     GEOMETRY_COLUMNS,

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from detector.material import crops, landmarks_in
+
 from edge_daemon.detection import Framing
 from edge_daemon.records import Box, Detection, Image
 from emotion_trainer.detector.crops import (

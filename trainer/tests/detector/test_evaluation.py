@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from detector.material import faces_at, landmarks_in
+
 from edge_daemon.records import Box, Detection
 from emotion_trainer.detector.evaluation import average_precision, judge_pictures, overlap
 from emotion_trainer.detector.faces import Faces, together
@@ -42,9 +42,7 @@ def test_the_second_find_of_a_face_is_wrong() -> None:
 
 def test_a_doubtful_face_counts_neither_way() -> None:
     plain = faces_at(A, B)
-    truth = Faces(
-        plain.boxes, plain.landmarks, np.array([True, False]), plain.covered, plain.tilt
-    )
+    truth = Faces(plain.boxes, plain.landmarks, np.array([True, False]), plain.covered, plain.tilt)
     judged = judge_pictures([[detected(0.9, A), detected(0.8, B)]], [truth])
     assert judged.right.tolist() == [True]
     assert len(judged.truth) == len(judged.found) == 1

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from detector.material import faces_at
+
 from emotion_trainer.detector.faces import together
 from emotion_trainer.detector.pasting import placement
 

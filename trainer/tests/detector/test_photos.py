@@ -4,8 +4,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
 from detector.material import write_photos
+
 from emotion_trainer.detector.photos import is_held_out, load_photos
 from emotion_trainer.errors import DataError
 
@@ -28,6 +28,7 @@ def test_about_a_tenth_of_all_names_is_held_out() -> None:
 
 def test_large_photos_are_reduced_with_their_faces(tmp_path: Path) -> None:
     write_photos(tmp_path)
+    plain = load_photos(tmp_path).training[0]
     labels = json.loads((tmp_path / "labels.json").read_text())
     for photo in labels:
         image = cv2.imread(str(tmp_path / photo["file"]))
@@ -35,7 +36,6 @@ def test_large_photos_are_reduced_with_their_faces(tmp_path: Path) -> None:
         for face in photo["faces"]:
             face["box"] = [4 * value for value in face["box"]]
             face["landmarks"] = None
-    plain = load_photos(tmp_path).training[0]
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     reduced = load_photos(tmp_path).training[0]
     assert reduced.image.shape == (360, 480)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from detector.material import crops, photo
+
 from emotion_trainer.detector.backgrounds import face_free_parts, pattern, window
 from emotion_trainer.detector.recipe import SceneSettings
 from emotion_trainer.detector.scenes import LEAST_SIZE, Material, SceneMaker, close_up, scrambled

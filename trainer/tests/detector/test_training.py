@@ -1,12 +1,12 @@
-"""A tiny network on made-up material: trained, stopped, resumed, exported, and run by the daemon."""
+"""A tiny network on made-up material: trained, stopped, resumed, exported, run by the daemon."""
 
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-
 from detector.material import crops, write_photos
+
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.manifest import read_manifest
 from emotion_trainer.checkpoint import load
@@ -150,7 +150,7 @@ def test_what_is_no_model_is_refused_in_a_line(
 
 
 def test_a_recipe_with_an_unknown_setting_is_refused(
-    folder: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "odd.toml"
     recipe.write_text(RECIPE.replace("kernel = 3", "kernels = 3"))

@@ -3,8 +3,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
 from detector.material import photo
+
 from emotion_trainer.detector.photos import load_photos
 from emotion_trainer.detector.wider import ANNOTATIONS, PICTURES, is_wider, read_labels
 from emotion_trainer.errors import DataError
@@ -34,7 +34,8 @@ def test_reads_boxes_and_what_is_said_of_them(folder: Path) -> None:
     assert is_wider(folder)
     labels = dict(read_labels(folder))
     assert list(labels) == [
-        str(PICTURES / name) for name in ("0--Parade/a.jpg", "0--Parade/b.jpg", "1--Handshaking/c.jpg")
+        str(PICTURES / name)
+        for name in ("0--Parade/a.jpg", "0--Parade/b.jpg", "1--Handshaking/c.jpg")
     ]
     first, none, invalid = labels.values()
     np.testing.assert_array_equal(first.boxes, [[78, 22, 38, 45], [10, 20, 30, 40]])
