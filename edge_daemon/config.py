@@ -94,10 +94,12 @@ class DetectionSettings(Section):
     """Finding faces."""
 
     detector: DetectorName = Field(
-        "auto", description="haar, yunet, or auto: YuNet where its file is there, else Haar."
+        "auto", description="bundled, yunet, haar, or auto: the bundled one, or what reads `model`."
     )
     model: Path | None = Field(
-        None, description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar."
+        None,
+        description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar, or a "
+        "detector.json by the trainer.",
     )
     max_side: int = Field(
         640,
@@ -107,7 +109,7 @@ class DetectionSettings(Section):
     )
     min_score: Share = Field(
         0.7,
-        description="The least score of a new face, 0 to 1; of a followed one, 0.2 less (YuNet).",
+        description="The least score of a new face, 0 to 1; of a followed one, 0.2 less. Not for Haar.",
     )
     min_size: int = Field(
         24, ge=8, description="Side of the smallest face to look for, in pixels as detected (Haar)."

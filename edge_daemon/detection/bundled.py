@@ -99,7 +99,7 @@ class MapNetwork:
         self._size = size
         # The runtime gives the maps in an order of its own. Scores have the fewest channels.
         given = self._interpreter.get_output_details()
-        given.sort(key=lambda details: (details["shape"][3], -details["shape"][1]))
+        given.sort(key=lambda details: (details["shape"][-1], -details["shape"][1]))
         self._outputs = [details["index"] for details in given]
 
     def _check_interface(self) -> None:
