@@ -185,9 +185,13 @@ def altered_bundle(folder: Path, **changes: object) -> Path:
     return copy
 
 
+def first_member(bundle: Path) -> Path:
+    return bundle / json.loads((bundle / "bundle.json").read_text())["members"][0]["file"]
+
+
 def with_a_flipped_byte(folder: Path) -> tuple[Path, str]:
     bundle = altered_bundle(folder)
-    member = next(bundle.glob("*.tflite"))
+    member = first_member(bundle)
     content = bytearray(member.read_bytes())
     content[len(content) // 2] ^= 1
     member.write_bytes(content)
@@ -196,7 +200,7 @@ def with_a_flipped_byte(folder: Path) -> tuple[Path, str]:
 
 def without_a_member(folder: Path) -> tuple[Path, str]:
     bundle = altered_bundle(folder)
-    member = next(bundle.glob("*.tflite"))
+    member = first_member(bundle)
     member.unlink()
     return bundle, member.name
 
