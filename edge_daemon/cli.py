@@ -155,7 +155,7 @@ def _common_options() -> _Parser:
     common = _Parser(add_help=False, parents=[_settings_options()])
     common.add_argument("--source", metavar="SPEC", help="camera, stream, video, picture or folder")
     common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go")
-    common.add_argument("--detector", metavar="auto|haar|yunet", help="what finds faces")
+    common.add_argument("--detector", metavar="auto|bundled|haar|yunet", help="what finds faces")
     common.add_argument("--detector-model", metavar="FILE", help="the detector's own model file")
     common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
     common.add_argument("--threads", metavar="N", help="threads of the models and the detector")
@@ -294,8 +294,9 @@ def _models(options: argparse.Namespace) -> int:
 
 def _list_models(settings: Settings) -> int:
     from edge_daemon.detection.download import YUNET
+    from edge_daemon.detection.manifest import read_manifest
     from edge_daemon.inference.bundle import read_bundle
-    from edge_daemon.inference.ensemble import bundled_models
+    from edge_daemon.shipped import bundled_detector, bundled_models
 
     folder = settings.inference.bundle or bundled_models()
     bundle = read_bundle(folder)
@@ -311,6 +312,11 @@ def _list_models(settings: Settings) -> int:
         )
     ensemble = bundle.ensemble.metrics
     print(f"  ensemble: {100 * ensemble.accuracy:.1f} % on {ensemble.split}")
+    detector = read_manifest(bundled_detector())
+    print(
+        f"detector bundled: {detector.file}, {detector.parameters} parameters, "
+        f"sha256 {detector.sha256[:12]}"
+    )
     fetched = settings.state_dir / YUNET.file
     print(f"detector yunet: {fetched if fetched.is_file() else 'not fetched'}")
     return 0

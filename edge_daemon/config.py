@@ -29,7 +29,7 @@ KeyPath = tuple[str, ...]
 Layer = Iterator[tuple[KeyPath, object, str]]
 """Settings from one place: path, value, and where it was said."""
 
-DetectorName = Literal["auto", "haar", "yunet"]
+DetectorName = Literal["auto", "bundled", "haar", "yunet"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -101,10 +101,12 @@ class DetectionSettings(Section):
     """Finding faces."""
 
     detector: DetectorName = Field(
-        "auto", description="haar, yunet, or auto: YuNet where its file is there, else Haar."
+        "auto", description="bundled, yunet, haar, or auto: the bundled one, or what reads `model`."
     )
     model: Path | None = Field(
-        None, description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar."
+        None,
+        description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar, or a "
+        "detector.json by the trainer.",
     )
     max_side: int = Field(
         640,
@@ -114,7 +116,7 @@ class DetectionSettings(Section):
     )
     min_score: Share = Field(
         0.7,
-        description="The least score of a new face, 0 to 1; of a followed one, 0.2 less (YuNet).",
+        description="The least score of a new face, 0 to 1; 0.2 less for a followed one. Not Haar.",
     )
     every: int = Field(
         1,

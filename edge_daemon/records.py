@@ -91,6 +91,16 @@ class Detection:
     """The detector's own confidence, 0 to 1."""
     landmarks: Landmarks | None = None
 
+    def enlarged(self, scale: float) -> "Detection":
+        """The same face in a picture `scale` times as large."""
+        if scale == 1:
+            return self
+        return Detection(
+            Box(*(scale * value for value in self.box)),
+            self.score,
+            None if self.landmarks is None else self.landmarks * np.float32(scale),
+        )
+
     def moved(self, x: float, y: float) -> "Detection":
         """The same, moved by so many pixels."""
         box = self.box._replace(x=self.box.x + x, y=self.box.y + y)

@@ -13,10 +13,11 @@ from drawing import draw_scene
 from running import STOP_LIMIT, Camera, camera, running
 
 from edge_daemon import __version__, cli
+from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.shipped import bundled_detector, bundled_models
 
 Refused = Callable[..., list[str]]
 
@@ -189,6 +190,7 @@ def test_models_lists_the_bundles_members(program: Program, words: list[str]) ->
         assert ("mirrored" in line) == member.mirrored
         assert member.sha256[:12] in line
         assert f"{100 * member.metrics.accuracy:.1f} %" in line
+    assert read_manifest(bundled_detector()).sha256[:12] in done.stdout
     assert "detector yunet: not fetched" in done.stdout
 
 

@@ -28,9 +28,9 @@ from edge_daemon.config import load_settings
 from edge_daemon.daemon import build_pipeline
 from edge_daemon.host.board import Board
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import FacesMessage, HealthMessage
+from edge_daemon.shipped import bundled_models
 
 EVERYBODY = len(read_bundle(bundled_models()).members)
 

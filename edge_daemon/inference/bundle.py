@@ -9,11 +9,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon import checksum
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE
-from edge_daemon.validation import reason
+from edge_daemon.validation import problems
 
 MANIFEST_NAME: Final = "bundle.json"
 
@@ -133,31 +133,13 @@ def read_bundle(folder: Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{manifest}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise BundleError(f"{manifest}: {_problems(error)}") from error
+        raise BundleError(f"{manifest}: {problems(error)}") from error
     for member in bundle.members:
-        _check_file(folder / member.file, member.sha256)
+        if fault := checksum.fault(folder / member.file, member.sha256):
+            raise BundleError(f"{fault}; install the bundle again")
     return bundle
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Write the manifest into `folder`, beside its member files."""
     (folder / MANIFEST_NAME).write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def _check_file(path: Path, expected: str) -> None:
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    if found != expected:
-        raise BundleError(
-            f"{path}: its sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "
-            "install the bundle again"
-        )
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, details['loc'])) or 'the file'}: {reason(details)}"
-        for details in error.errors()
-    )

@@ -11,6 +11,7 @@ from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Bundle, Member, read_bundle
 from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import CROP_SIDE, Image
+from edge_daemon.shipped import bundled_models
 
 BATCH_SIZES: Final = (1, 2, 4, 8)
 
@@ -68,13 +69,6 @@ class EmotionEnsemble:
         logs = log_softmax(np.stack([member.logits(faces) for member in asked]))
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))
-
-
-def bundled_models() -> Path:
-    """Where the models that came along lie: in the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "models"
-    return installed if installed.is_dir() else package.parent / "models"
 
 
 def pool(

@@ -15,10 +15,10 @@ from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.shedding import Effort
 from edge_daemon.inference.bundle import Bundle, read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import HealthMessage, SpoolMessage
 from edge_daemon.records import FrameResult
+from edge_daemon.shipped import bundled_models
 
 SPOOL = SpoolMessage(depth=3, oldest_age_s=4.5, dropped=1, durable=False)
 

@@ -8,9 +8,10 @@ from drawing import draw_face
 from edge_daemon import EmotionEnsemble
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import Bundle, read_bundle, write_bundle
-from edge_daemon.inference.ensemble import bundled_models, log_softmax, pool
+from edge_daemon.inference.ensemble import log_softmax, pool
 from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import Image
+from edge_daemon.shipped import bundled_models
 
 MOST = 20
 
@@ -227,10 +228,8 @@ def test_installed_models_come_before_those_of_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "site" / "edge_daemon"
-    (package / "inference").mkdir(parents=True)
-    monkeypatch.setattr(
-        "edge_daemon.inference.ensemble.__file__", str(package / "inference" / "ensemble.py")
-    )
+    package.mkdir(parents=True)
+    monkeypatch.setattr("edge_daemon.shipped.__file__", str(package / "shipped.py"))
     assert bundled_models() == tmp_path / "site" / "models"
     (package / "models").mkdir()
     assert bundled_models() == package / "models"

@@ -25,9 +25,9 @@ from edge_daemon.clock import SystemClock
 from edge_daemon.host.board import Board
 from edge_daemon.host.health import Health
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.preview.assembly import preview
 from edge_daemon.records import FaceEmotion, FrameResult
+from edge_daemon.shipped import bundled_models
 
 FPS = 50.0
 CLOSE = 8

@@ -15,9 +15,9 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.preview.glances import LONGEST_SIDE, GlanceMaker, jpeg
 from edge_daemon.records import FrameResult
+from edge_daemon.shipped import bundled_models
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from selenium.webdriver.common.keys import Keys
 
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.preview.app import page_files
+from edge_daemon.shipped import bundled_models
 
 BY_HAAR = ("--detector", "haar")
 

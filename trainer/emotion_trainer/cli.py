@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
+from emotion_trainer.detector.commands import add_commands as add_detector_commands
 
 if TYPE_CHECKING:
     from emotion_trainer.data import Dataset
@@ -112,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(command=_predict)
 
+    add_detector_commands(
+        commands.add_parser("detector", help="train, measure and export a face detector")
+    )
+
     prepare = commands.add_parser("prepare", help="look a data set over, or crop one from photos")
     prepare.add_argument(
         "--duplicates", type=Path, metavar="FILE", help="list the identical faces as CSV"
@@ -184,7 +189,7 @@ def _train(options: argparse.Namespace) -> None:
     tracker = Tracker()
     trainer = Trainer(recipe, dataset, run)
     print(trainer.summary(), flush=True)
-    best = trainer.run(tracker.after_epoch)
+    best = trainer.run(lambda: tracker.after_epoch(run))
     tracker.finish(run, dataset)
     print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}: {run.best}")
 

@@ -7,6 +7,7 @@ same ladder can be killed and started again at any time.
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -97,7 +98,7 @@ class Ladder:
         keras.backend.clear_session()
         trainer = Trainer(rung.recipe, self._dataset, rung.run)
         print(trainer.summary(), flush=True)
-        best = trainer.run(self._tracker.after_epoch)
+        best = trainer.run(partial(self._tracker.after_epoch, rung.run))
         print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}", flush=True)
 
     def _outlook(self) -> str:

@@ -30,11 +30,11 @@ from edge_daemon.records import CROP_SIDE
 from emotion_trainer import plots
 from emotion_trainer.answers import Answers
 from emotion_trainer.checkpoint import Epoch
+from emotion_trainer.epochs import learning_rate
 from emotion_trainer.provenance import RunRecord
 from emotion_trainer.recipe import Optimisation
 from emotion_trainer.runs import Run
 from emotion_trainer.summary import Summary, finished_epochs, summarise
-from emotion_trainer.training import learning_rate
 
 EXPERIMENT: Final = "edge-daemon"
 EXPERIMENT_VARIABLE: Final = "MLFLOW_EXPERIMENT_NAME"

@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Generic, TypeVar, cast
 
 import keras
 from pydantic import ValidationError
 
 from emotion_trainer.checkpoint import Epoch, load_history
 from emotion_trainer.errors import ExportError, TrainingError
-from emotion_trainer.provenance import RunRecord
+from emotion_trainer.provenance import AnyRecord, RunRecord
 from emotion_trainer.stopping import is_over
+
+Record = TypeVar("Record", bound=AnyRecord)
 
 
 @dataclass(frozen=True)
-class Run:
-    """The folder of one training."""
+class AnyRun(Generic[Record]):
+    """The folder of one training, of any kind of network."""
+
+    record_type: ClassVar[type[AnyRecord]]
 
     folder: Path
 
@@ -27,11 +32,6 @@ class Run:
     def best(self) -> Path:
         """The averaged weights of the best epoch, as a Keras model."""
         return self.folder / "best.keras"
-
-    @property
-    def lesson(self) -> Path:
-        """What the teachers say of the training pictures, where the recipe has teachers."""
-        return self.folder / "lesson.npy"
 
     @property
     def history(self) -> tuple[Epoch, ...]:
@@ -83,7 +83,7 @@ class Run:
         path = self.exported()
         return path.exists() and path.stat().st_mtime >= self.best.stat().st_mtime
 
-    def begin(self, record: RunRecord) -> None:
+    def begin(self, record: Record) -> None:
         """Create the folder and write the record, unless they are there already.
 
         Of a record that is there, only what the recipe says of bundling is brought up to date.
@@ -104,20 +104,21 @@ class Run:
         if begun.recipe != record.recipe:
             self._write(begun.model_copy(update={"recipe": record.recipe}))
 
-    def record(self) -> RunRecord:
+    def record(self) -> Record:
         """What the training is made of.
 
         Raises:
             TrainingError: the folder holds no run, or its record is damaged.
         """
         try:
-            return RunRecord.model_validate_json(self._record.read_bytes())
+            record = self.record_type.model_validate_json(self._record.read_bytes())
         except OSError as error:
             raise TrainingError(f"{self._record}: cannot be read: {error.strerror}") from error
         except ValidationError as error:
             raise TrainingError(
                 f"{self._record}: is damaged, or of another version of the trainer"
             ) from error
+        return cast("Record", record)
 
     def best_model(self) -> keras.Model:
         """The model of the best epoch.
@@ -138,7 +139,7 @@ class Run:
             raise ExportError(f"{path}: is missing or older than the weights; export the run first")
         return path
 
-    def _write(self, record: RunRecord) -> None:
+    def _write(self, record: Record) -> None:
         unfinished = self._record.with_suffix(".part")
         unfinished.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         unfinished.replace(self._record)
@@ -150,6 +151,17 @@ class Run:
     @property
     def _mlflow_run_id(self) -> Path:
         return self.folder / "mlflow_run_id"
+
+
+class Run(AnyRun[RunRecord]):
+    """The folder of one emotion model's training."""
+
+    record_type = RunRecord
+
+    @property
+    def lesson(self) -> Path:
+        """What the teachers say of the training pictures, where the recipe has teachers."""
+        return self.folder / "lesson.npy"
 
 
 def load_keras(path: Path) -> keras.Model:

@@ -1,6 +1,7 @@
 """Runs in a real MLflow store: a SQLite file, made once."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -147,14 +148,14 @@ def test_a_resumed_training_goes_on_in_the_same_run(
     run = Run(tmp_path / "run")
     monkeypatch.setattr(Progress, "step", die_in_the_third)
     with pytest.raises(Killed):
-        Trainer(recipe, dataset, run).run(Tracker().after_epoch)
+        Trainer(recipe, dataset, run).run(partial(Tracker().after_epoch, run))
     killed = client.get_run(id_of(run))
     assert killed.info.status == "RUNNING"
     assert curves(client, run) == whole_curves(2)
 
     monkeypatch.setattr(Progress, "step", lambda *_: None)
     tracker = Tracker()
-    Trainer(recipe, dataset, run).run(tracker.after_epoch)
+    Trainer(recipe, dataset, run).run(partial(tracker.after_epoch, run))
     tracker.finish(run, dataset)
     assert id_of(run) == killed.info.run_id
     assert client.get_run(id_of(run)).info.status == "FINISHED"
