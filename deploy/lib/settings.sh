@@ -9,6 +9,7 @@ stored_password=/etc/credstore/edge-daemon.mqtt-password
 write_settings() {
     if [[ -e $configuration/config.toml ]]; then
         check_settings
+        check_user
         tell_unused_answers
     else
         change "write $configuration/config.toml" write_config
@@ -41,11 +42,19 @@ check_settings() {
     done
 }
 
+# A password without its user is refused by the program, which then would not start.
+check_user() {
+    [[ -n $username && -x $release/bin/edge-daemon ]] || return 0
+    "$release/bin/edge-daemon" config --config "$configuration/config.toml" \
+        | grep --quiet --fixed-strings --line-regexp "username = \"$username\"" \
+        || fail "--credentials: first set mqtt.username to $username in $configuration/config.toml"
+}
+
 # The program's own words, in one line.
 what_it_said() { sed 's/^edge-daemon: //' "$1" | paste --serial --delimiters=';' | sed 's/;/; /g'; }
 
 tell_unused_answers() {
-    if [[ -n $source_spec$device_id$broker_host$username${more_settings[*]} ]]; then
+    if [[ -n $source_spec$device_id$broker_host${more_settings[*]} ]]; then
         say "$configuration/config.toml is there already, and was not changed by what you answered"
     fi
 }

@@ -69,7 +69,6 @@ def test_faces_before_the_camera_are_published(box: Box, broker: Mosquitto) -> N
             *("--device-id", DEVICE, "--set", "capture.fps=10"),
         )
         text = "\n".join(lines)
-        print(text)
         assert code == 0, text
         assert re.search(r"^ok +source: picamera: gives pictures of 1280x720$", text, re.MULTILINE)
         service.wait_for_results()

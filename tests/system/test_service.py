@@ -103,6 +103,18 @@ def test_second_installation_changes_nothing(running: Service) -> None:
     assert [line for line in lines if "is installed and runs" in line] == lines[-1:]
 
 
+def test_password_of_another_user_than_that_in_the_settings_is_not_taken(
+    running: Service,
+) -> None:
+    before = running.process
+    running.box.write("/root/others", "other\nsecret\n")
+    code, lines = running.install("--credentials", "/root/others")
+    said = "--credentials: first set mqtt.username to other in /etc/edge-daemon/config.toml"
+    assert (code, lines[-1]) == (1, f"install.sh: {said}")
+    assert running.box.succeeds("grep", "-q", "sesame", "/etc/credstore/edge-daemon.mqtt-password")
+    assert running.process == before
+
+
 def test_it_is_a_user_of_its_own_who_alone_reads_its_secrets(running: Service) -> None:
     def rights(path: str) -> str:
         return running.box.says("stat", "--format=%a %U:%G", path)
@@ -156,7 +168,9 @@ def test_stage_that_hangs_has_the_process_replaced(running: Service) -> None:
     hung = time.monotonic()
     eventually(lambda: running.process not in {before, "0"})
     print(f"hanging stage: another process after {time.monotonic() - hung:.1f} s")
-    assert "a stage hangs" in running.log()
+    log = running.log()
+    assert "a stage hangs" in log
+    assert "hanging.py" in log.partition("a stage hangs")[2], "the stacks are not there"
     box.run("rm", "/opt/edge-daemon/hang", f"{packages}/hanging.py", f"{packages}/hanging.pth")
     box.run("systemctl", "restart", UNIT)
 
@@ -210,6 +224,7 @@ def test_template_runs_a_second_camera(running: Service) -> None:
     box.run("systemctl", "enable", "--now", f"edge-daemon@{SECOND}")
     running.wait_for_results(SECOND)
     running.wait_for_results(DEVICE)
+    assert running.says("WatchdogUSec", f"edge-daemon@{SECOND}") == "30s"
     assert box.succeeds("test", "-e", f"/var/lib/edge-daemon/{SECOND}/events-{SECOND}.sqlite")
 
 
@@ -217,11 +232,12 @@ def test_both_come_back_after_a_reboot_which_a_missing_camera_does_not_hold_up(
     running: Service,
 ) -> None:
     box = running.box
-    box.write("/etc/edge-daemon/blind.toml", "source = '/dev/video9'\n")
+    settings = f"source = '/dev/video9'\nmqtt.username = '{DEVICE}'\n"
+    box.write("/etc/edge-daemon/blind.toml", settings)
     box.run("systemctl", "enable", "edge-daemon@blind")
     began = time.monotonic()
     box.reboot()
-    assert "0 loaded units" in box.says("systemctl", "--failed", "edge-daemon*")
+    assert "0 loaded units" in box.says("systemctl", "list-units", "--failed", "edge-daemon*")
     running.wait_for_results(SECOND)
     running.wait_for_results(DEVICE)
     print(f"reboot: results again after {time.monotonic() - began:.1f} s")
