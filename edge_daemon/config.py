@@ -109,7 +109,7 @@ class DetectionSettings(Section):
     )
     min_score: Share = Field(
         0.7,
-        description="The least score of a new face, 0 to 1; 0.2 less for a followed one; not Haar's.",
+        description="Least score of a new face, 0 to 1; 0.2 less for a followed one (not Haar).",
     )
     min_size: int = Field(
         24, ge=8, description="Side of the smallest face to look for, in pixels as detected (Haar)."
