@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "--detector-model",
         type=Path,
         metavar="FILE",
-        help="YuNet as ONNX; if absent, what edge-daemon fetched, else OpenCV's Haar cascade",
+        help="YuNet as ONNX, or a detector.json; the daemon's own detector if absent",
     )
     predict.set_defaults(command=_predict)
 

@@ -47,8 +47,8 @@ class FaceReader:
 
         Args:
             models: folder of a bundle; None is the one that comes with the daemon.
-            detector_model: a YuNet or a Haar cascade; None is the YuNet that `edge-daemon models
-                fetch yunet` brought, else OpenCV's cascade.
+            detector_model: a YuNet, a Haar cascade or a `detector.json`; None is the detector that
+                comes with the daemon.
 
         Raises:
             BundleError, DetectorError: one of them is missing or damaged.
