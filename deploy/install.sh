@@ -62,7 +62,6 @@ start_release() {
         untried=$release
     fi
     switch_to "$release"
-    fetch_detector
     refresh_example
     if [[ -z $previous ]]; then
         "$program" check || true # what is missing may come; the service waits for it

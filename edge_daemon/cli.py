@@ -22,6 +22,7 @@ PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
+PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
 WARMUP: Final = 10
 """Frames: enough to have all interpreters built for usual numbers of faces."""
@@ -39,6 +40,7 @@ FLAGS: Final[dict[str, KeyPath]] = {
     "bundle": ("inference", "bundle"),
     "threads": ("inference", "threads"),
     "metrics": ("metrics", "listen"),
+    "preview": ("preview", "listen"),
     "log_level": ("log_level",),
     "host": ("mqtt", "host"),
     "port": ("mqtt", "port"),
@@ -152,8 +154,8 @@ def _parser() -> argparse.ArgumentParser:
 def _common_options() -> _Parser:
     common = _Parser(add_help=False, parents=[_settings_options()])
     common.add_argument("--source", metavar="SPEC", help="camera, stream, video, picture or folder")
-    common.add_argument("--sink", metavar="mqtt|jsonl", help="where results go")
-    common.add_argument("--detector", metavar="auto|haar|yunet", help="what finds faces")
+    common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go")
+    common.add_argument("--detector", metavar="auto|bundled|haar|yunet", help="what finds faces")
     common.add_argument("--detector-model", metavar="FILE", help="the detector's own model file")
     common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
     common.add_argument("--threads", metavar="N", help="threads of the models and the detector")
@@ -163,6 +165,13 @@ def _common_options() -> _Parser:
         const=METRICS_ADDRESS,
         metavar="ADDRESS",
         help=f"serve metrics for Prometheus (at {METRICS_ADDRESS})",
+    )
+    common.add_argument(
+        "--preview",
+        nargs="?",
+        const=PREVIEW_ADDRESS,
+        metavar="ADDRESS",
+        help=f"serve a page to watch in a browser (at {PREVIEW_ADDRESS})",
     )
     common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     return common
@@ -285,21 +294,29 @@ def _models(options: argparse.Namespace) -> int:
 
 def _list_models(settings: Settings) -> int:
     from edge_daemon.detection.download import YUNET
+    from edge_daemon.detection.manifest import read_manifest
     from edge_daemon.inference.bundle import read_bundle
-    from edge_daemon.inference.ensemble import bundled_models
+    from edge_daemon.shipped import bundled_detector, bundled_models
 
     folder = settings.inference.bundle or bundled_models()
     bundle = read_bundle(folder)
     print(f"bundle {bundle.bundle_id} of {bundle.created:%Y-%m-%d} in {folder}")
     for member in bundle.members:
         size = (folder / member.file).stat().st_size
+        mirrored = ", mirrored" if member.mirrored else ""
         print(
-            f"  {member.file}: {member.family}, {member.quantisation}, {size / 1e6:.2f} MB, "
+            f"  {member.file}{mirrored}: {member.family}, {member.quantisation}, "
+            f"{size / 1e6:.2f} MB, "
             f"{member.mmac:.1f} MMAC, {100 * member.metrics.accuracy:.1f} % on "
             f"{member.metrics.split}, weight {member.weight:.2f}, sha256 {member.sha256[:12]}"
         )
     ensemble = bundle.ensemble.metrics
     print(f"  ensemble: {100 * ensemble.accuracy:.1f} % on {ensemble.split}")
+    detector = read_manifest(bundled_detector())
+    print(
+        f"detector bundled: {detector.file}, {detector.parameters} parameters, "
+        f"sha256 {detector.sha256[:12]}"
+    )
     fetched = settings.state_dir / YUNET.file
     print(f"detector yunet: {fetched if fetched.is_file() else 'not fetched'}")
     return 0

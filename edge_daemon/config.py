@@ -5,9 +5,10 @@ Each later layer wins over the earlier. Whatever is wrong, in any layer, is foun
 
 import difflib
 import os
+import re
 import socket
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ KeyPath = tuple[str, ...]
 Layer = Iterator[tuple[KeyPath, object, str]]
 """Settings from one place: path, value, and where it was said."""
 
-DetectorName = Literal["auto", "haar", "yunet"]
+DetectorName = Literal["auto", "bundled", "haar", "yunet"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -53,10 +54,7 @@ def systemd_password() -> Path | None:
 def default_device_id() -> str:
     """The host's name, without what a topic may not hold."""
     name = socket.gethostname().partition(".")[0]
-    return (
-        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
-        or "device"
-    )
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name) or "device"
 
 
 def _host_and_port(text: str) -> str:
@@ -68,6 +66,10 @@ def _host_and_port(text: str) -> str:
     if not complete:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:9469")
     return text
+
+
+Listen = Annotated[str, AfterValidator(_host_and_port)] | None
+"""Where to serve something; None: nowhere."""
 
 
 class Section(BaseModel):
@@ -91,7 +93,7 @@ class CaptureSettings(Section):
     loop: bool = Field(
         default=False,
         description="Whether a file or folder takes a camera's place: played at its own pace, "
-        "again and again.",
+        "again and again; with the preview, true unless said otherwise.",
     )
 
 
@@ -99,10 +101,12 @@ class DetectionSettings(Section):
     """Finding faces."""
 
     detector: DetectorName = Field(
-        "auto", description="haar, yunet, or auto: YuNet where its file is there, else Haar."
+        "auto", description="bundled, yunet, haar, or auto: the bundled one, or what reads `model`."
     )
     model: Path | None = Field(
-        None, description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar."
+        None,
+        description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar, or a "
+        "detector.json by the trainer.",
     )
     max_side: int = Field(
         640,
@@ -112,7 +116,7 @@ class DetectionSettings(Section):
     )
     min_score: Share = Field(
         0.7,
-        description="The least score of a new face, 0 to 1; of a followed one, 0.2 less (YuNet).",
+        description="The least score of a new face, 0 to 1; 0.2 less for a followed one. Not Haar.",
     )
     every: int = Field(
         1,
@@ -279,20 +283,39 @@ class HealthSettings(Section):
     )
 
 
-class MetricsSettings(Section):
-    """The same figures, for Prometheus to fetch over HTTP."""
+class ServerSettings(Section):
+    """What is served at an address."""
 
-    listen: Annotated[str, AfterValidator(_host_and_port)] | None = Field(
-        None,
-        description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
-        "network; unset: nowhere.",
-    )
+    listen: Listen
 
     @property
     def address(self) -> tuple[str, int] | None:
         """Host and port of `listen`."""
         parts = urlsplit(f"//{self.listen or ''}")
         return (parts.hostname, parts.port) if parts.hostname and parts.port else None
+
+
+class MetricsSettings(ServerSettings):
+    """The same figures, for Prometheus to fetch over HTTP."""
+
+    listen: Listen = Field(
+        None,
+        description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
+        "network; unset: nowhere.",
+    )
+
+
+class PreviewSettings(ServerSettings):
+    """A page with the picture and all that is seen in it."""
+
+    listen: Listen = Field(
+        None,
+        description="Where to serve it, such as 127.0.0.1:8469; an address that others can reach, "
+        "such as 0.0.0.0:8469, asks them for a token; unset: nowhere.",
+    )
+    fps: float = Field(
+        12.0, gt=0, le=60, description="Pictures a second at most, and only while someone watches."
+    )
 
 
 class HomeAssistantSettings(Section):
@@ -326,8 +349,10 @@ class Settings(Section):
         min_length=1,
         description="picamera, /dev/videoN, N, rtsp://…, a video, a picture, or a folder of them.",
     )
-    sink: Literal["mqtt", "jsonl"] = Field(
-        "mqtt", description="mqtt, or jsonl: lines of JSON on standard output."
+    sink: Literal["mqtt", "jsonl", "none"] = Field(
+        "mqtt",
+        description="mqtt; jsonl: lines of JSON on standard output; or none. With the preview, "
+        "none unless this or mqtt.host is said.",
     )
     device_id: str = Field(
         default_factory=default_device_id,
@@ -352,6 +377,7 @@ class Settings(Section):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     health: HealthSettings = HealthSettings()
     metrics: MetricsSettings = MetricsSettings()
+    preview: PreviewSettings = PreviewSettings()
     homeassistant: HomeAssistantSettings = HomeAssistantSettings()
 
 
@@ -381,6 +407,7 @@ def load_settings(
     for path, value, origin in layers:
         _plant(tree, path, value)
         origins[path] = origin
+    _settle_preview(tree, origins.keys())
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -429,6 +456,16 @@ def _plant(tree: dict[str, Any], path: KeyPath, value: object) -> None:
             return  # a value in a section's place stays there, to be refused
         tree = branch
     tree[path[-1]] = value
+
+
+def _settle_preview(tree: dict[str, Any], said: Collection[KeyPath]) -> None:
+    """What goes without saying for whoever wants to look: no broker, and a clip that goes on."""
+    if ("preview", "listen") not in said:
+        return
+    if ("sink",) not in said and ("mqtt", "host") not in said:
+        _plant(tree, ("sink",), "none")
+    if ("capture", "loop") not in said:
+        _plant(tree, ("capture", "loop"), value=True)
 
 
 def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:

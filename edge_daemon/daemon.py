@@ -28,7 +28,7 @@ from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.config import HomeAssistantSettings, Settings
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.errors import MetricsError, OutputClosed
+from edge_daemon.errors import MetricsError, OutputClosed, PreviewError
 from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.following import FaceFollower
 from edge_daemon.host.board import Board
@@ -118,12 +118,12 @@ def build_pipeline(
     tracker = Tracker(settings.tracking.memory, detector.start_score)
     live.follow("tracking.memory", lambda new: tracker.adjust(new.tracking.memory))
     follower = FaceFollower(finder, tracker, settings.detection.every)
-    source = source_of(settings)
+    given = source = source_of(settings)
     if stopwatch is not None:
-        source = stopwatch.source(source)
-    elif settings.capture.loop and not source.live:
-        source = Looped(source, clock)
-    pause = pause_of(settings, live=source.live)
+        source = stopwatch.source(given)
+    elif settings.capture.loop and not given.live:
+        source = Looped(given, clock)
+    pause = pause_of(settings, live=given.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     live.follow("tracking.memory", lambda new: capture.adjust(new.tracking.memory))
     health = Health(
@@ -132,6 +132,9 @@ def build_pipeline(
     publishing, services = _publishing(
         settings, health, pause, clock, resources=resources, live=live, patient=not source.live
     )
+    watching, preview = _preview(
+        settings, health, pause, clock, resources=resources, camera=given.live
+    )
     budget, shedders = _shedding(
         settings, ensemble.bundle, follower, health, clock, live=live, of_camera=source.live
     )
@@ -139,12 +142,13 @@ def build_pipeline(
         ("detection", [follower]),
         ("inference", [EmotionRecognizer(ensemble, budget), _smoother(settings, live)]),
         # Events are made where nothing can overtake them any more.
-        ("publishing", [_events(settings, live), health, *publishing]),
+        ("publishing", [_events(settings, live), health, *watching, *publishing]),
     ]
+    timed = [(name, health.stages.timed(name, steps)) for name, steps in stages]
     pipeline = Pipeline(
         capture,
-        stages if stopwatch is None else stopwatch.stages(stages),
-        [*services, *_metrics(settings, health, clock)],
+        timed if stopwatch is None else stopwatch.stages(timed),
+        [*services, *preview, *_metrics(settings, health, clock)],
         [*shedders, *_notifiers(health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=_unhurried(settings, source),
@@ -186,6 +190,8 @@ def _publishing(
     live: LiveSettings,
     patient: bool,
 ) -> tuple[list[Step], list[Service]]:
+    if settings.sink == "none":
+        return [], []
     if settings.sink == "jsonl":
         return [JsonLines(sys.stdout.buffer, clock)], []
     wanted = settings.mqtt
@@ -216,9 +222,11 @@ def _publishing(
         paused=lambda: pause.paused,
     )
     pause.changed.append(state.refresh)
-    health.broker_away = lambda: not publisher.connected
     health.delivery = lambda: Delivery(
-        {"mqtt": publisher.dropped}, publisher.reconnects, outbox.figures()
+        {"mqtt": publisher.dropped},
+        publisher.reconnects,
+        outbox.figures(),
+        publisher.connected,
     )
     interval = min(settings.health.interval, freshness)
     reporter = HealthReporter(health, topics.health, publisher.keep, interval)
@@ -306,6 +314,39 @@ def _metrics_app(health: Health) -> WSGIApplication:
             f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"
         ) from error
     return metrics_app(health)
+
+
+def _preview(
+    settings: Settings,
+    health: Health,
+    pause: Pause,
+    clock: Clock,
+    *,
+    resources: ExitStack,
+    camera: bool,
+) -> tuple[list[Step], list[Service]]:
+    address = settings.preview.address
+    if address is None:
+        return [], []
+    try:
+        from edge_daemon.preview.assembly import preview
+    except ImportError as error:
+        raise PreviewError(
+            f"preview.listen: {error}; pip install 'edge-daemon[preview]'"
+        ) from error
+    steps, server = preview(
+        address,
+        settings.preview.fps,
+        device_id=settings.device_id,
+        source=without_password(settings.source),
+        camera=camera,
+        health=health,
+        pause=pause,
+        clock=clock,
+        resources=resources,
+        announce=lambda url: print(f"edge-daemon: preview at {url}", file=sys.stderr, flush=True),
+    )
+    return steps, [server]
 
 
 def _outbox(settings: Settings, clock: Clock, resources: ExitStack) -> Outbox:

@@ -8,6 +8,7 @@
     ├── BundleError        exit 1: the model bundle is refused
     ├── BrokerError        exit 1: the broker cannot be reached, or refuses
     ├── MetricsError       exit 1: the figures cannot be served
+    ├── PreviewError       exit 1: the preview cannot be served
     ├── PipelineError      exit 1: a stage died or got stuck
     └── OutputClosed       exit 0: whoever read the results has gone
 
@@ -55,6 +56,10 @@ class BrokerError(EdgeDaemonError):
 
 class MetricsError(EdgeDaemonError):
     """Raised when the figures for Prometheus cannot be served."""
+
+
+class PreviewError(EdgeDaemonError):
+    """Raised when the preview cannot be served."""
 
 
 class PipelineError(EdgeDaemonError):

@@ -40,5 +40,10 @@ def detector_of(settings: Settings) -> Detector:
     wanted = settings.detection
     fetched = settings.state_dir / YUNET.file
     return create_detector(
-        wanted.detector, wanted.model, fetched, wanted.min_score, wanted.min_size
+        wanted.detector,
+        wanted.model,
+        fetched,
+        wanted.min_score,
+        wanted.min_size,
+        threads=settings.inference.threads,
     )

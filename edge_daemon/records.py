@@ -6,11 +6,9 @@ Frame -> FoundFaces -> TrackedFaces -> FrameResult
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
 from typing import Final, NamedTuple
 from uuid import UUID
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,11 +81,6 @@ class Frame:
     def height(self) -> int:
         return int(self.bgr.shape[0])
 
-    @cached_property
-    def grey(self) -> Image:
-        """uint8 [H, W], converted once for all that need it."""
-        return cv2.cvtColor(self.bgr, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
-
 
 @dataclass(frozen=True, eq=False)
 class Detection:
@@ -97,6 +90,16 @@ class Detection:
     score: float
     """The detector's own confidence, 0 to 1."""
     landmarks: Landmarks | None = None
+
+    def enlarged(self, scale: float) -> "Detection":
+        """The same face in a picture `scale` times as large."""
+        if scale == 1:
+            return self
+        return Detection(
+            Box(*(scale * value for value in self.box)),
+            self.score,
+            None if self.landmarks is None else self.landmarks * np.float32(scale),
+        )
 
     def moved(self, x: float, y: float) -> "Detection":
         """The same, moved by so many pixels."""

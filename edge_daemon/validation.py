@@ -1,5 +1,6 @@
 """pydantic's findings in the words of this program's errors."""
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 
@@ -10,3 +11,11 @@ def reason(details: ErrorDetails) -> str:
     words = details["msg"].removeprefix("Value error, ")
     _, should, rest = words.partition(" should ")
     return f"must {rest}" if should else words[:1].lower() + words[1:]
+
+
+def problems(error: ValidationError) -> str:
+    """All that is wrong with a file, in one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, details['loc'])) or 'the file'}: {reason(details)}"
+        for details in error.errors()
+    )

@@ -1,6 +1,6 @@
 """Known faces composed into larger frames: what the path through detector and crop costs.
 
-Run as a program, it prints the table for both detectors over all of PublicTest:
+Run as a program, it prints the table for all detectors over all of PublicTest:
 
     python tests/composition.py SHEETS_FOLDER YUNET.onnx
 """
@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 
 from edge_daemon import EmotionEnsemble, Pipeline
 from edge_daemon.detection import Detector
+from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.records import FaceEmotion, Frame, FrameResult
+from edge_daemon.shipped import bundled_detector
 from edge_daemon.tracking import Tracker
 
 CELL_WIDTH, CELL_HEIGHT = 320, 240
@@ -187,7 +189,12 @@ def measure(
 def main(sheets: str, yunet: str) -> None:
     faces, emotions = load_public_test(Path(sheets))
     ensemble = EmotionEnsemble.load()
-    for detector in (YuNetDetector(Path(yunet), 0.7), HaarDetector(24)):
+    detectors = (
+        BundledDetector(bundled_detector(), 0.7),
+        YuNetDetector(Path(yunet), 0.7),
+        HaarDetector(24),
+    )
+    for detector in detectors:
         loss = measure(detector, ensemble, faces, emotions)
         print(
             f"{detector.name}: {loss.detected} of {len(faces)} detected; accuracy on these "

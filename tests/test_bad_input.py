@@ -15,8 +15,8 @@ from conftest import Program
 from drawing import draw_scene, write_clip
 from running import PATIENCE, STOP_LIMIT, camera, free_port, running
 
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.shipped import bundled_models
 
 FRAMES = 60
 SCENE = draw_scene((60, 60, 120))
@@ -185,9 +185,13 @@ def altered_bundle(folder: Path, **changes: object) -> Path:
     return copy
 
 
+def first_member(bundle: Path) -> Path:
+    return bundle / json.loads((bundle / "bundle.json").read_text())["members"][0]["file"]
+
+
 def with_a_flipped_byte(folder: Path) -> tuple[Path, str]:
     bundle = altered_bundle(folder)
-    member = next(bundle.glob("*.tflite"))
+    member = first_member(bundle)
     content = bytearray(member.read_bytes())
     content[len(content) // 2] ^= 1
     member.write_bytes(content)
@@ -196,7 +200,7 @@ def with_a_flipped_byte(folder: Path) -> tuple[Path, str]:
 
 def without_a_member(folder: Path) -> tuple[Path, str]:
     bundle = altered_bundle(folder)
-    member = next(bundle.glob("*.tflite"))
+    member = first_member(bundle)
     member.unlink()
     return bundle, member.name
 

@@ -13,10 +13,11 @@ from drawing import draw_scene
 from running import STOP_LIMIT, Camera, camera, running
 
 from edge_daemon import __version__, cli
+from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.shipped import bundled_detector, bundled_models
 
 Refused = Callable[..., list[str]]
 
@@ -161,16 +162,35 @@ def test_metrics_are_served_to_this_machine_unless_told_otherwise(
     assert f'listen = "{listen}"' in program("config", *words).stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "listen", "sink"),
+    [
+        (["--preview"], "127.0.0.1:8469", "none"),
+        (["--preview", "--sink", "jsonl"], "127.0.0.1:8469", "jsonl"),
+        (["--preview", "0.0.0.0:80", "--set", "mqtt.host=broker"], "0.0.0.0:80", "mqtt"),
+    ],
+)
+def test_preview_is_for_this_machine_and_without_a_broker_unless_told_otherwise(
+    program: Program, words: list[str], listen: str, sink: str
+) -> None:
+    printed = program("config", *words).stdout
+    assert f'[preview]\nlisten = "{listen}"' in printed
+    assert f'sink = "{sink}"' in printed
+
+
 @pytest.mark.parametrize("words", [["models"], ["models", "list"]])
 def test_models_lists_the_bundles_members(program: Program, words: list[str]) -> None:
     done = program(*words)
     assert done.returncode == 0
     bundle = read_bundle(bundled_models())
     assert bundle.bundle_id in done.stdout
-    for member in bundle.members:
-        (line,) = (line for line in done.stdout.splitlines() if member.file in line)
+    told = [line for line in done.stdout.splitlines() if ".tflite" in line]
+    for member, line in zip(bundle.members, told, strict=True):
+        assert member.file in line
+        assert ("mirrored" in line) == member.mirrored
         assert member.sha256[:12] in line
         assert f"{100 * member.metrics.accuracy:.1f} %" in line
+    assert read_manifest(bundled_detector()).sha256[:12] in done.stdout
     assert "detector yunet: not fetched" in done.stdout
 
 

@@ -206,7 +206,7 @@ def test_state_folder_is_the_services_own_then_the_users(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     ("host", "device"),
-    [("pi-4.lan", "pi-4"), ("a b+c#d/e", "a-b-c-d-e"), ("", "device")],
+    [("pi-4.lan", "pi-4"), ("a b+c#d/e", "a-b-c-d-e"), ("türkamera", "t-rkamera"), ("", "device")],
 )
 def test_device_is_named_after_the_host_without_what_topics_may_not_hold(
     monkeypatch: pytest.MonkeyPatch, host: str, device: str
@@ -241,6 +241,46 @@ def test_metrics_address_must_be_host_and_port(listen: str) -> None:
 
 def test_metrics_are_off_unless_wanted() -> None:
     assert load_settings().metrics.address is None
+
+
+LISTEN = ("preview", "listen")
+HERE = "127.0.0.1:8469"
+
+
+def test_preview_is_off_unless_wanted() -> None:
+    settings = load_settings()
+    assert (settings.preview.address, settings.sink) == (None, "mqtt")
+    assert not settings.capture.loop
+
+
+def test_preview_alone_needs_no_broker_and_plays_files_again_and_again() -> None:
+    settings = load_settings(flags={LISTEN: HERE})
+    assert settings.preview.address == ("127.0.0.1", 8469)
+    assert (settings.sink, settings.capture.loop) == ("none", True)
+
+
+def test_preview_leaves_alone_what_any_layer_says(tmp_path: Path) -> None:
+    look = {LISTEN: HERE}
+    file = written(tmp_path, '[mqtt]\nhost = "broker.local"\n')
+    assert load_settings(file, flags=look).sink == "mqtt"
+    assert (
+        load_settings(environment={"EDGE_DAEMON_MQTT__HOST": "broker"}, flags=look).sink == "mqtt"
+    )
+    assert load_settings(environment={"EDGE_DAEMON_SINK": "mqtt"}, flags=look).sink == "mqtt"
+    assert load_settings(flags={**look, ("sink",): "jsonl"}).sink == "jsonl"
+    once = load_settings(flags={**look, ("capture", "loop"): "false"})
+    assert (once.capture.loop, once.sink) == (False, "none")
+
+
+def test_section_of_the_wrong_kind_is_refused_with_the_preview_too() -> None:
+    (problem,) = problems(environment={"EDGE_DAEMON_CAPTURE": "5"}, flags={LISTEN: HERE})
+    assert problem.startswith("capture: '5' is not possible")
+
+
+@pytest.mark.parametrize("listen", ["", "8469", "pi:0"])
+def test_preview_address_must_be_host_and_port(listen: str) -> None:
+    (problem,) = problems(flags={LISTEN: listen})
+    assert problem.startswith("preview.listen: ")
 
 
 def test_every_setting_is_described() -> None:

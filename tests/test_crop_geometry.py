@@ -6,11 +6,21 @@ from composition import load_public_test, measure
 from conftest import material
 
 from edge_daemon import EmotionEnsemble
+from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.shipped import bundled_detector
 
 FACES = 1200
 """Enough for a standard error of about one point."""
+
+
+def test_the_bundled_detector_and_its_crop_cost_at_most_three_points() -> None:
+    faces, emotions = load_public_test(material("data/fer2013"))
+    detector = BundledDetector(bundled_detector(), min_score=0.7)
+    loss = measure(detector, EmotionEnsemble.load(), faces[:FACES], emotions[:FACES])
+    assert loss.detected > 0.7 * FACES
+    assert loss.points <= 3.0
 
 
 def test_yunet_and_its_crop_cost_at_most_three_points(yunet_model: Path) -> None:

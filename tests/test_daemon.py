@@ -1,5 +1,6 @@
 """The whole program: its health over HTTP and MQTT, and a pause that it remembers."""
 
+import json
 import logging
 import signal
 import socket
@@ -10,8 +11,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import Program, clean_environment
@@ -24,8 +27,12 @@ from edge_daemon.clock import SystemClock
 from edge_daemon.config import load_settings
 from edge_daemon.daemon import build_pipeline
 from edge_daemon.host.board import Board
+from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import FacesMessage, HealthMessage
+from edge_daemon.shipped import bundled_models
+
+EVERYBODY = len(read_bundle(bundled_models()).members)
 
 BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
 
@@ -104,10 +111,21 @@ def test_metrics_address_in_use_is_one_line_and_exit_code_1(
     assert done.returncode == 1
 
 
-def test_metrics_without_their_library_name_the_mend(tmp_path: Path, drawn_clip: Path) -> None:
-    (tmp_path / "prometheus_client.py").write_text("raise ImportError('no prometheus_client')")
+@pytest.mark.parametrize(
+    ("extra", "library"),
+    [
+        ("metrics", "prometheus_client"),
+        ("preview", "starlette"),
+        ("preview", "uvicorn"),
+        ("preview", "websockets"),
+    ],
+)
+def test_what_is_served_without_its_library_names_the_mend(
+    tmp_path: Path, drawn_clip: Path, extra: str, library: str
+) -> None:
+    (tmp_path / f"{library}.py").write_text(f"raise ImportError('no {library}')")
     done = subprocess.run(
-        [sys.executable, "-m", "edge_daemon", "--source", drawn_clip, *BY_HAAR, "--metrics"],
+        [sys.executable, "-m", "edge_daemon", "--source", drawn_clip, *BY_HAAR, f"--{extra}"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -115,8 +133,66 @@ def test_metrics_without_their_library_name_the_mend(tmp_path: Path, drawn_clip:
         env=clean_environment(tmp_path) | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"},
     )
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
-    assert "edge-daemon[metrics]" in line
+    assert f"no {library}; pip install 'edge-daemon[{extra}]'" in line
     assert done.returncode == 1
+
+
+def seen_at(address: str) -> list[dict[str, Any]]:
+    """The frames of the last minute, as the preview tells them."""
+    with urllib.request.urlopen(f"http://{address}/minute.json", timeout=PATIENCE) as answer:
+        return list(json.load(answer)["frames"])
+
+
+def test_preview_alone_plays_a_file_at_its_own_pace_and_again_without_a_broker(
+    tmp_path: Path, drawn_clip: Path, address: str
+) -> None:
+    words = ("--source", drawn_clip, "--detector", "haar", "--preview", address)
+    with running(tmp_path, *words) as program:
+        program.wait_for(f"edge-daemon: preview at http://{address}/")
+        eventually(lambda: len(seen_at(address)) >= 20)  # of the clip's 12 frames
+        times = [datetime.fromisoformat(frame["time"]) for frame in seen_at(address)]
+        code, seconds = program.end(signal.SIGTERM)
+    assert len(times) / (times[-1] - times[0]).total_seconds() < 12  # it has 10 a second
+    assert (code, seconds < STOP_LIMIT, program.out) == (0, True, [])
+    said = "\n".join(program.err)
+    assert "sink=none" in said
+    assert "broker" not in said
+    assert "threads still run" not in said
+
+
+def faces_at(address: str) -> list[dict[str, Any]]:
+    return [face for frame in seen_at(address) for face in frame["faces"]]
+
+
+def test_preview_and_lines_go_together(tmp_path: Path, live: Camera, address: str) -> None:
+    with running(tmp_path, "--source", live.url, *BY_HAAR, "--preview", address) as program:
+        program.wait_for("preview at ")
+        program.wait_for('"track_id"', count=3)
+        assert {face["track_id"] for face in faces_at(address)} == {1}
+        code, seconds = program.end(signal.SIGTERM)
+    assert (code, seconds < STOP_LIMIT) == (0, True)
+
+
+def test_preview_address_in_use_is_one_line_and_exit_code_1(
+    program: Program, drawn_clip: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        done = program("--source", drawn_clip, *BY_HAAR, "--preview", address)
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
+    assert f"preview.listen: {address}: cannot listen" in line
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.usefixtures("pause_file")
+def test_remembered_pause_is_no_looped_files_either(
+    tmp_path: Path, drawn_clip: Path, address: str
+) -> None:
+    words = ("--source", drawn_clip, "--detector", "haar", "--preview", address)
+    with running(tmp_path, *words) as program:
+        program.wait_for("preview at ")
+        eventually(lambda: faces_at(address))
+    assert "paused" not in "\n".join(program.err)
 
 
 def test_remembered_pause_keeps_the_camera_closed_until_the_file_is_gone(
@@ -258,9 +334,9 @@ def test_hot_machine_asks_fewer_members_of_a_camera_until_it_has_cooled(
         eventually(lambda: 1 in members_told(output))
         eventually(lambda: any(vars(told)["detection_every"] == 5 for told in caplog.records))
         thermometer.write_text("40000")
-        eventually(lambda: members_told(output)[-1:] == [2])
+        eventually(lambda: members_told(output)[-1:] == [EVERYBODY])
     told = members_told(output)
-    assert {told[0], told[-1]} == {2}
+    assert {told[0], told[-1]} == {EVERYBODY}
 
 
 def test_hot_machine_treats_all_frames_of_a_file_alike(
@@ -270,4 +346,4 @@ def test_hot_machine_treats_all_frames_of_a_file_alike(
     output = Output(seconds_a_line=0.1)
     with built(drawn_clip, output, tmp_path, monkeypatch):
         eventually(lambda: len(output.lines) == 12)
-    assert members_told(output) == [2] * 12
+    assert members_told(output) == [EVERYBODY] * 12

@@ -161,4 +161,4 @@ def test_on_real_clips_nobody_is_lost_and_emotions_stay(
             )
             assert told.keys() == by_track.keys()
             agreed.update(told[track] == by_track[track] for track in told)
-    assert agreed[True] / agreed.total() > 0.98
+    assert agreed[True] / agreed.total() > 0.95

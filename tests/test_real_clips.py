@@ -21,6 +21,19 @@ def clip(request: pytest.FixtureRequest, clips: list[Path]) -> Path:
     return next(path for path in clips if path.name == request.param)
 
 
+def test_the_bundled_detector_follows_everyone_and_sees_nobody_else(
+    clip: Path, program: Program
+) -> None:
+    frames, people = PEOPLE[clip.name]
+    done = program("--source", clip, "--sink", "jsonl")
+    assert done.returncode == 0
+    messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
+    assert len(messages) == frames
+    ids = Counter(face.track_id for message in messages for face in message.faces)
+    assert set(ids) == set(range(1, people + 1))
+    assert ids.total() >= 0.9 * people * frames
+
+
 def test_yunet_finds_everyone_in_every_frame_and_knows_them_throughout(
     clip: Path, yunet_model: Path, program: Program
 ) -> None:

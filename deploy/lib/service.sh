@@ -104,18 +104,3 @@ ailment_of() {
     words=${words:-${now[StatusText]}}
     echo "$1: $seen${words:+; $words}"
 }
-
-fetch_detector() {
-    if [[ ! -e $state/face_detection_yunet_2023mar.onnx ]]; then
-        change "fetch the face detector YuNet" try_to_fetch_detector
-    fi
-}
-
-try_to_fetch_detector() {
-    install --directory --owner="$user" --group="$user" --mode=700 "$state"
-    # Not by the command, whose environment would have no proxy.
-    runuser --user="$user" -- env STATE_DIRECTORY="$state" "$release/bin/edge-daemon" \
-        models fetch yunet > /dev/null 2> "$work/problems" \
-        || say "it could not be fetched ($(what_it_said "$work/problems")); until it is, faces are \
-found by Haar, which is weaker: sudo edge-daemon models fetch yunet; sudo systemctl restart edge-daemon"
-}

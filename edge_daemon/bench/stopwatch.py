@@ -30,26 +30,29 @@ class Seen(NamedTuple):
     """Models that were asked about them."""
 
 
-def now() -> Instant:
-    return Instant(time.perf_counter(), time.process_time())
-
-
 class Stopwatch:
     """What is measured of one run; each list is written by one thread and has an entry a frame.
 
     Args:
         frames: how many to have read, the source being repeated as needed; None for one round.
-        clock: where the time is read.
+        wall: where the time is read, in seconds.
+        processor: where the processor time is read, which costs some itself.
     """
 
-    def __init__(self, frames: int | None, clock: Callable[[], Instant] = now) -> None:
+    def __init__(
+        self,
+        frames: int | None,
+        wall: Callable[[], float] = time.perf_counter,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:
         self.seconds: dict[str, list[float]] = {CAPTURE: []}
         """How long each stage took."""
         self.seen: list[Seen] = []
-        self.finished = [clock()]
+        self.finished = [Instant(wall(), processor())]
         """When frames had gone through all stages, behind the time of the start."""
         self._frames = frames
-        self._clock = clock
+        self._wall = wall
+        self._processor = processor
 
     def source(self, source: Source) -> Source:
         """The source, whose reads are timed.
@@ -70,9 +73,9 @@ class Stopwatch:
         seconds = self.seconds.setdefault(name, [])
 
         def timed(*given: Any) -> Any:  # noqa: ANN401  # whatever the stages hand on
-            began = self._clock().wall
+            began = self._wall()
             outcome = call(*given)
-            seconds.append(self._clock().wall - began)
+            seconds.append(self._wall() - began)
             return outcome
 
         return timed
@@ -84,7 +87,7 @@ class Stopwatch:
         return result
 
     def _finish(self, _outcome: object) -> None:
-        self.finished.append(self._clock())
+        self.finished.append(Instant(self._wall(), self._processor()))
 
 
 def _in_a_row(steps: Sequence[Step]) -> Step:

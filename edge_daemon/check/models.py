@@ -13,10 +13,11 @@ from edge_daemon.config import Settings
 from edge_daemon.detection.download import YUNET
 from edge_daemon.errors import DetectorError
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import EmotionEnsemble, bundled_models
-from edge_daemon.inference.runtime import interpreter_type
+from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.parts import detector_of
 from edge_daemon.records import CROP_SIDE
+from edge_daemon.shipped import bundled_models
+from edge_daemon.tflite import interpreter_type
 
 PICTURE_SHAPE: Final = (240, 320, 3)
 
@@ -50,13 +51,11 @@ def check_runtime(settings: Settings) -> Finding:
 
 def check_detector(settings: Settings) -> Finding:
     """The detector's file is sound, and it looks at a picture."""
-    if settings.detection.model is None and settings.detection.detector != "haar":
+    if settings.detection.model is None and settings.detection.detector == "yunet":
         _check_fetched(settings.state_dir / YUNET.file)
     detector = detector_of(settings)
     detector.detect(np.zeros(PICTURE_SHAPE, np.uint8))
-    better = "; 'edge-daemon models fetch yunet' brings a better one"
-    could_be_better = settings.detection.detector == "auto" and detector.name == "haar"
-    return Finding.ok(detector.name + (better if could_be_better else ""))
+    return Finding.ok(detector.name)
 
 
 def _check_fetched(file: Path) -> None:

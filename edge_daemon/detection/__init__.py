@@ -5,8 +5,10 @@ from pathlib import Path
 
 from edge_daemon.config import DetectorName
 from edge_daemon.detection.base import Detector, Framing
+from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.shipped import bundled_detector
 
 __all__ = ["Detector", "Framing", "create_detector"]
 
@@ -19,34 +21,34 @@ def create_detector(
     fetched_yunet: Path,
     min_score: float,
     min_size: int,
+    *,
+    threads: int = 1,
 ) -> Detector:
     """Build a detector.
 
     Args:
-        name: which one; `auto` is YuNet where its file is there, else Haar, and says so in the log.
-        model: the user's own model file: ONNX for YuNet, a cascade for Haar.
+        name: which one; `auto` is the bundled one, unless `model` is of another kind.
+        model: the user's own model file: ONNX for YuNet, a cascade in XML for Haar, a manifest in
+            JSON for one made by the trainer.
         fetched_yunet: where `edge-daemon models fetch yunet` puts its file.
-        min_score: the least score of a new face, 0 to 1 (YuNet).
+        min_score: the least score of a new face, 0 to 1 (not for Haar).
         min_size: side of the smallest face to look for, in pixels (Haar).
+        threads: of the bundled one; OpenCV has a setting of its own for the others.
 
     Raises:
         DetectorError: the model file is not there or cannot be read.
     """
     if name == "auto":
-        name = _choose(model, fetched_yunet)
+        name = _kind_of(model)
+        logger.info("detector chosen", extra={"detector": name})
+    if name == "bundled":
+        return BundledDetector(model or bundled_detector(), min_score, threads)
     if name == "yunet":
         return YuNetDetector(model or fetched_yunet, min_score)
     return HaarDetector(min_size, model)
 
 
-def _choose(model: Path | None, fetched_yunet: Path) -> DetectorName:
-    if model is not None:
-        return "haar" if model.suffix == ".xml" else "yunet"
-    if fetched_yunet.is_file():
-        logger.info("detector chosen", extra={"detector": "yunet", "model": str(fetched_yunet)})
-        return "yunet"
-    logger.info(
-        "detector chosen; 'edge-daemon models fetch yunet' brings a better one",
-        extra={"detector": "haar"},
-    )
-    return "haar"
+def _kind_of(model: Path | None) -> DetectorName:
+    if model is None or model.suffix == ".json":
+        return "bundled"
+    return "haar" if model.suffix == ".xml" else "yunet"

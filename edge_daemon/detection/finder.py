@@ -6,7 +6,7 @@ import numpy as np
 from edge_daemon.detection.base import Detector
 from edge_daemon.detection.crop import crop_side, crop_transform, cut_crop
 from edge_daemon.detection.quality import QualityLimits, judge
-from edge_daemon.records import Box, Detection, Face, FoundFaces, Frame, Image
+from edge_daemon.records import Detection, Face, FoundFaces, Frame, Image
 
 
 class FaceFinder:
@@ -32,13 +32,13 @@ class FaceFinder:
             return FoundFaces(frame, ())
         picture = self._reduced(frame)
         scale = frame.width / picture.shape[1]
-        found = (enlarged(detection, scale) for detection in self._detector.detect(picture))
+        found = (detection.enlarged(scale) for detection in self._detector.detect(picture))
         return FoundFaces(frame, tuple(self.cut(frame, detection) for detection in found))
 
     def cut(self, frame: Frame, detection: Detection) -> Face:
         """The face at this place in a frame."""
         framing = self._detector.framing
-        crop = cut_crop(frame.grey, crop_transform(detection, framing))
+        crop = cut_crop(frame.bgr, crop_transform(detection, framing))
         side = crop_side(detection, framing)
         return Face(detection, crop, judge(side, crop, detection.landmarks, self._limits))
 
@@ -50,15 +50,3 @@ class FaceFinder:
             return frame.bgr
         size = (round(frame.width * scale), round(frame.height * scale))
         return np.asarray(cv2.resize(frame.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def enlarged(detection: Detection, scale: float) -> Detection:
-    """The detection in a picture `scale` times as large."""
-    if scale == 1:
-        return detection
-    landmarks = detection.landmarks
-    return Detection(
-        Box(*(scale * value for value in detection.box)),
-        detection.score,
-        None if landmarks is None else landmarks * np.float32(scale),
-    )

@@ -10,6 +10,7 @@ from edge_daemon.clock import Clock
 from edge_daemon.host.board import Board
 from edge_daemon.host.pace import Pace
 from edge_daemon.host.shedding import Effort
+from edge_daemon.host.stages import StageTimes
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import HealthMessage, SpoolMessage
@@ -26,6 +27,8 @@ class Delivery:
     """Messages that were never sent, by what dropped them."""
     reconnects: int = 0
     spool: SpoolMessage = NO_EVENTS
+    connected: bool | None = None
+    """Whether there is a connection to the broker now; None where there is none to connect to."""
 
 
 class Health:
@@ -48,11 +51,10 @@ class Health:
         detection_every: int = 1,
     ) -> None:
         self.pace = Pace(clock)
+        self.stages = StageTimes(clock)
         self.source = source
         self.delivery: Callable[[], Delivery] = Delivery
         """Tells how messages leave."""
-        self.broker_away: Callable[[], bool] = lambda: False
-        """Tells whether there is no connection to the broker that should take them."""
         self._clock = clock
         self._started = clock.monotonic()
         self._bundle = bundle
@@ -88,7 +90,7 @@ class Health:
             words += f", models: {self._members_active} of {len(self._bundle.members)}"
         if self._detection_every > 1:
             words += f", detection in 1 of {self._detection_every} frames"
-        return f"{words}, broker away" if self.broker_away() else words
+        return f"{words}, broker away" if self.delivery().connected is False else words
 
     def message(self) -> HealthMessage:
         """Everything as it is now. May be called from any thread."""

@@ -10,6 +10,7 @@ from typing import Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import WSGIApplication
 
+from edge_daemon.address import Address, authority
 from edge_daemon.clock import Clock
 from edge_daemon.errors import MetricsError
 
@@ -23,9 +24,6 @@ LARGEST_REQUEST: Final = 16 * 1024
 
 LOOP_INTERVAL: Final = 0.25
 """Seconds between two looks at whether to stop, while nobody asks."""
-
-Address = tuple[str, int]
-"""Host and port."""
 
 
 class MetricsServer:
@@ -53,7 +51,7 @@ class MetricsServer:
         """
         with self._listening() as server:
             server.set_app(self._app)
-            logger.info("serving metrics", extra={"address": self._address_text})
+            logger.info("serving metrics", extra={"address": authority(self._address)})
             while not self._stopping.is_set():
                 server.handle_request()
 
@@ -65,14 +63,9 @@ class MetricsServer:
             return _Server(self._address, self._clock)
         except (OSError, UnicodeError) as error:
             raise MetricsError(
-                f"metrics.listen: {self._address_text}: cannot listen: {error}; "
+                f"metrics.listen: {authority(self._address)}: cannot listen: {error}; "
                 "does another program use it?"
             ) from error
-
-    @property
-    def _address_text(self) -> str:
-        host, port = self._address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Server(WSGIServer):

@@ -9,11 +9,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon import checksum
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE
-from edge_daemon.validation import reason
+from edge_daemon.validation import problems
 
 MANIFEST_NAME: Final = "bundle.json"
 
@@ -62,12 +62,15 @@ class Provenance(_Entry):
 
 
 class Member(_Entry):
-    """One model of the ensemble."""
+    """One model of the ensemble, or one more look by it: at the mirrored face."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9._-]+\.tflite$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     family: str
     input: InputSpec = InputSpec()
+    mirrored: bool = Field(
+        default=False, description="Whether it is shown each face the other way round."
+    )
     quantisation: Literal["int8", "float32"]
     mmac: float = Field(gt=0.0, description="Million multiply-accumulates for one face.")
     parameters: int = Field(gt=0)
@@ -130,31 +133,13 @@ def read_bundle(folder: Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{manifest}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        raise BundleError(f"{manifest}: {_problems(error)}") from error
+        raise BundleError(f"{manifest}: {problems(error)}") from error
     for member in bundle.members:
-        _check_file(folder / member.file, member.sha256)
+        if fault := checksum.fault(folder / member.file, member.sha256):
+            raise BundleError(f"{fault}; install the bundle again")
     return bundle
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
     """Write the manifest into `folder`, beside its member files."""
     (folder / MANIFEST_NAME).write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def _check_file(path: Path, expected: str) -> None:
-    try:
-        found = sha256_of(path)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    if found != expected:
-        raise BundleError(
-            f"{path}: its sha256 is {found[:12]}…, the manifest says {expected[:12]}…; "
-            "install the bundle again"
-        )
-
-
-def _problems(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, details['loc'])) or 'the file'}: {reason(details)}"
-        for details in error.errors()
-    )

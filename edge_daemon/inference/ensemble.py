@@ -11,6 +11,7 @@ from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Bundle, Member, read_bundle
 from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import CROP_SIDE, Image
+from edge_daemon.shipped import bundled_models
 
 BATCH_SIZES: Final = (1, 2, 4, 8)
 
@@ -65,16 +66,9 @@ class EmotionEnsemble:
                 f"not {faces.dtype} {list(faces.shape)}"
             )
         asked = self._members[:members]
-        logs = np.stack([log_softmax(member.logits(faces)) for member in asked])
+        logs = log_softmax(np.stack([member.logits(faces) for member in asked]))
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))
-
-
-def bundled_models() -> Path:
-    """Where the models that came along lie: in the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "models"
-    return installed if installed.is_dir() else package.parent / "models"
 
 
 def pool(
@@ -111,11 +105,13 @@ class _BatchedMember:
     def __init__(self, member: Member, folder: Path, threads: int) -> None:
         self._path = folder / member.file
         self._threads = threads
+        self._step = -1 if member.mirrored else 1
         self._models = {1: BatchModel(self._path, 1, threads)}
 
     def logits(self, faces: Image) -> NDArray[np.float32]:
         """float32 [N, 7] for uint8 [N, 48, 48]."""
-        parts = [self._model(len(part)).logits(part) for part in _batches(faces)]
+        seen = faces[:, :, :: self._step]
+        parts = [self._model(len(part)).logits(part) for part in _batches(seen)]
         return np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS)), np.float32)
 
     def _model(self, count: int) -> BatchModel:

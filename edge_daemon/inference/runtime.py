@@ -1,7 +1,6 @@
-"""TFLite models by whichever runtime this machine has: LiteRT, or its predecessor on 32-bit Arm."""
+"""One member of the ensemble, run by TFLite."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE, Image
+from edge_daemon.tflite import first_line, open_interpreter
 
 
 class BatchModel:
@@ -27,7 +27,7 @@ class BatchModel:
 
     def __init__(self, path: Path, batch: int, threads: int) -> None:
         try:
-            self._interpreter = _interpreter(path, threads)
+            self._interpreter = open_interpreter(path, threads)
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._output = self._interpreter.get_output_details()[0]["index"]
             shape = [batch, CROP_SIDE, CROP_SIDE, 1]
@@ -35,7 +35,7 @@ class BatchModel:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise BundleError(
-                f"{path}: not a model that can be run: {_first_line(error)}"
+                f"{path}: not a model that can be run: {first_line(error)}"
             ) from error
         self._check_interface(path, batch)
 
@@ -54,29 +54,3 @@ class BatchModel:
             raise BundleError(f"{path}: must take uint8 and give float32")
         if list(given["shape"]) != [batch, len(EMOTIONS)]:
             raise BundleError(f"{path}: must give {len(EMOTIONS)} logits a face")
-
-
-def _interpreter(path: Path, threads: int) -> Any:  # noqa: ANN401  # two libraries, neither typed
-    return interpreter_type()(model_path=str(path), num_threads=threads)
-
-
-def interpreter_type() -> Any:  # noqa: ANN401  # likewise
-    """The class of the runtime that is installed.
-
-    Raises:
-        BundleError: there is none.
-    """
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        try:
-            from tflite_runtime.interpreter import Interpreter
-        except ImportError as error:
-            raise BundleError(
-                f"no TFLite runtime to run models: {error}; pip install ai-edge-litert"
-            ) from error
-    return Interpreter
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

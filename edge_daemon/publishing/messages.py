@@ -1,9 +1,9 @@
 """The public schema: what subscribers and readers of the output get, and nothing else leaves."""
 
+import math
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-import numpy as np
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from edge_daemon.clock import Clock
@@ -169,17 +169,22 @@ class HealthMessage(_Message):
 
 def faces_payload(result: FrameResult, clock: Clock) -> bytes:
     """The result as UTF-8 JSON in one line."""
+    late = clock.monotonic() - result.frame.captured_monotonic
+    return faces_message(result, 1000 * late).model_dump_json(by_alias=True).encode()
+
+
+def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
+    """The result as the topic `faces` tells it."""
     frame = result.frame
-    message = FacesMessage(
+    return FacesMessage(
         time=frame.captured_at,
-        latency_ms=round(1000 * (clock.monotonic() - frame.captured_monotonic), 1),
+        latency_ms=round(latency_ms, 1),
         frame=frame.index,
         width=frame.width,
         height=frame.height,
         faces=tuple(_face_message(face, frame) for face in result.faces),
         events=tuple(map(_event, result.events)),
     )
-    return message.model_dump_json(by_alias=True).encode()
 
 
 def event_message(event: Event, sequence: int, latency_ms: float) -> EventMessage:
@@ -227,8 +232,10 @@ def within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
 def rounded(probabilities: Probabilities) -> dict[str, float]:
     """The probabilities by name, rounded so that they sum to 1 and keep their order."""
     steps = 10**PROBABILITY_DIGITS
-    exact = steps * probabilities.astype(float)
-    values = np.floor(exact)
-    missing = round(steps - values.sum())
-    values[np.argsort(values - exact, kind="stable")[:missing]] += 1  # the largest remainders
-    return {name: float(value) / steps for name, value in zip(EMOTIONS, values, strict=True)}
+    # Without numpy, which takes three times as long for seven numbers.
+    exact = {name: steps * p for name, p in zip(EMOTIONS, probabilities.tolist(), strict=True)}
+    values = {name: math.floor(value) for name, value in exact.items()}
+    by_remainder = sorted(EMOTIONS, key=lambda name: values[name] - exact[name])
+    for name in by_remainder[: steps - sum(values.values())]:
+        values[name] += 1
+    return {name: value / steps for name, value in values.items()}

@@ -5,7 +5,7 @@ import pytest
 from conftest import Program
 
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
+from edge_daemon.shipped import bundled_models
 
 STAGES = ["capture", "detection", "inference", "publishing"]
 

@@ -22,7 +22,7 @@ def test_blank_is_black_of_the_same_size_and_of_a_new_scene(clock: FakeClock) ->
     assert blank is not None
     assert (frame.blank, blank.blank) == (False, True)
     assert (blank.width, blank.height) == (6, 4)
-    assert not blank.grey.any()
+    assert not blank.bgr.any()
     assert blank.scene != frame.scene
     assert blank.index == frame.index + 1
     assert blank.stream_time == blank.captured_monotonic == 1003.0

@@ -7,7 +7,7 @@ from edge_daemon.config import Settings
 from edge_daemon.detection.download import YUNET
 from edge_daemon.errors import BundleError, DetectorError
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
+from edge_daemon.shipped import bundled_models
 
 
 def settings(**given: object) -> Settings:
@@ -33,14 +33,13 @@ def test_runtime_is_named_with_its_version() -> None:
 
 
 def test_detector_is_named(tmp_path: Path, yunet_model: Path) -> None:
-    assert check_detector(settings(state_dir=tmp_path)).message.startswith("haar; ")
-    by_wish = settings(state_dir=tmp_path, detection={"detector": "haar"})
-    assert check_detector(by_wish).message == "haar"
+    assert check_detector(settings(state_dir=tmp_path)).message == "bundled"
+    by_wish = settings(state_dir=tmp_path, detection={"detector": "yunet"})
     (tmp_path / YUNET.file).write_bytes(yunet_model.read_bytes())
-    assert check_detector(settings(state_dir=tmp_path)).message == "yunet"
+    assert check_detector(by_wish).message == "yunet"
 
 
 def test_fetched_detector_that_was_altered(tmp_path: Path, yunet_model: Path) -> None:
     (tmp_path / YUNET.file).write_bytes(yunet_model.read_bytes() + b"more")
     with pytest.raises(DetectorError, match="another file"):
-        check_detector(settings(state_dir=tmp_path))
+        check_detector(settings(state_dir=tmp_path, detection={"detector": "yunet"}))

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 from drawing import Image, draw_face
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_daemon.detection.base import Framing
 from edge_daemon.detection.crop import crop_side, crop_transform, cut_crop
@@ -87,3 +89,25 @@ def test_shrinking_does_not_alias() -> None:
     crop = cut_crop(stripes, crop_transform(detection, Framing(0, 0, 1, 1)))
     assert np.ptp(crop[2:-2, 2:-2]) < 30
     assert math.isclose(crop.mean(), 127.5, abs_tol=3)
+
+
+@given(
+    x=st.floats(-150, 150),
+    y=st.floats(-120, 120),
+    side=st.floats(10, 150),
+    tilt=st.floats(-1, 1),
+)
+def test_crop_is_the_same_as_one_cut_from_the_whole_frame(
+    x: float, y: float, side: float, tilt: float
+) -> None:
+    picture = np.random.default_rng(7).integers(0, 256, (60, 80, 3), np.uint8)
+    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+    landmarks = np.zeros((5, 2), np.float32)
+    landmarks[1] = math.cos(tilt), math.sin(tilt)
+    detection = Detection(Box(x, y, side, side), 1.0, landmarks)
+    transform = crop_transform(detection, YuNetDetector.framing)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("edge_daemon.detection.crop.MARGIN", 1000)
+        whole = cut_crop(grey, transform)
+    # Interpolation rounds to 32nds of a pixel, wherever it counts from.
+    assert difference(cut_crop(picture, transform), whole) < 0.5

@@ -8,9 +8,11 @@ from drawing import draw_scene
 
 from edge_daemon.config import DetectorName
 from edge_daemon.detection import Detector, create_detector
+from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import CONTINUATION, YuNetDetector
 from edge_daemon.errors import DetectorError
+from edge_daemon.shipped import bundled_detector
 
 CASCADE = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
 FACES = [(40, 60, 120), (330, 200, 200)]
@@ -49,7 +51,14 @@ def test_haar_leaves_faces_below_the_least_size() -> None:
 
 
 def test_yunet_finds_the_faces_with_their_landmarks(yunet_model: Path) -> None:
-    detector = create("yunet", yunet_model)
+    assert_finds_faces_and_landmarks(create("yunet", yunet_model))
+
+
+def test_the_bundled_one_finds_the_faces_with_their_landmarks() -> None:
+    assert_finds_faces_and_landmarks(create("bundled"))
+
+
+def assert_finds_faces_and_landmarks(detector: Detector) -> None:
     assert_finds_the_faces(detector)
     for detection in detector.detect(SCENE):
         assert detection.landmarks is not None
@@ -61,7 +70,14 @@ def test_yunet_finds_the_faces_with_their_landmarks(yunet_model: Path) -> None:
 
 
 def test_yunet_takes_pictures_of_changing_size(yunet_model: Path) -> None:
-    detector = YuNetDetector(yunet_model, 0.7)
+    assert_takes_changing_sizes(create("yunet", yunet_model))
+
+
+def test_the_bundled_one_takes_pictures_of_changing_size() -> None:
+    assert_takes_changing_sizes(create("bundled"))
+
+
+def assert_takes_changing_sizes(detector: Detector) -> None:
     small = draw_scene((20, 20, 120), size=(161, 163))
     for picture, faces in ((SCENE, 2), (small, 1), (SCENE, 2)):
         assert len(detector.detect(picture)) == faces
@@ -79,10 +95,11 @@ def test_yunet_leaves_faces_that_could_not_even_continue_a_track(yunet_model: Pa
 def test_nothing_is_found_where_nothing_is(yunet_model: Path, value: int) -> None:
     blank = np.full((240, 320, 3), value, np.uint8)
     assert create("haar").detect(blank) == []
+    assert create("bundled").detect(blank) == []
     assert create("yunet", yunet_model).detect(blank) == []
 
 
-@pytest.mark.parametrize("name", ["haar", "yunet"])
+@pytest.mark.parametrize("name", ["bundled", "haar", "yunet"])
 @pytest.mark.parametrize("content", [b"no model", b"", b"<xml/>", bytes(10_000)])
 def test_file_that_is_no_model_is_refused_by_name(
     tmp_path: Path, name: DetectorName, content: bytes
@@ -93,7 +110,7 @@ def test_file_that_is_no_model_is_refused_by_name(
         create(name, model)
 
 
-@pytest.mark.parametrize("name", ["haar", "yunet"])
+@pytest.mark.parametrize("name", ["bundled", "haar", "yunet"])
 def test_missing_file_is_refused_by_name(tmp_path: Path, name: DetectorName) -> None:
     with pytest.raises(DetectorError, match=r"absent\.bin"):
         create(name, tmp_path / "absent.bin")
@@ -108,25 +125,14 @@ def test_yunet_uses_the_fetched_file(yunet_model: Path) -> None:
     assert isinstance(create("yunet", fetched=yunet_model), YuNetDetector)
 
 
-def test_auto_is_yunet_where_its_file_is_and_says_so_once(
-    yunet_model: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_auto_is_the_bundled_one_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    assert isinstance(create("auto", fetched=yunet_model), YuNetDetector)
+    assert isinstance(create("auto"), BundledDetector)
     (record,) = caplog.records
-    assert (vars(record)["detector"], vars(record)["model"]) == ("yunet", str(yunet_model))
-
-
-def test_auto_is_haar_without_the_file_and_says_so_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    assert isinstance(create("auto", fetched=tmp_path / "absent.onnx"), HaarDetector)
-    (record,) = caplog.records
-    assert vars(record)["detector"] == "haar"
-    assert "models fetch yunet" in record.getMessage()
+    assert vars(record)["detector"] == "bundled"
 
 
 def test_auto_takes_the_kind_of_the_users_own_file(yunet_model: Path) -> None:
     assert isinstance(create("auto", CASCADE, fetched=yunet_model), HaarDetector)
     assert isinstance(create("auto", yunet_model), YuNetDetector)
+    assert isinstance(create("auto", bundled_detector()), BundledDetector)

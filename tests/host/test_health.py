@@ -15,10 +15,10 @@ from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.shedding import Effort
 from edge_daemon.inference.bundle import Bundle, read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import HealthMessage, SpoolMessage
 from edge_daemon.records import FrameResult
+from edge_daemon.shipped import bundled_models
 
 SPOOL = SpoolMessage(depth=3, oldest_age_s=4.5, dropped=1, durable=False)
 
@@ -143,25 +143,26 @@ def test_members_active_are_those_that_the_last_scored_face_was_shown_to(
     assert health.message().members_active == 1
 
 
-def test_effort_is_told_until_a_scored_face_says_more(health: Health) -> None:
+def test_effort_is_told_until_a_scored_face_says_more(health: Health, bundle: Bundle) -> None:
     health.adjust(Effort(members=1, detection_every=3))
     message = health.message()
     assert (message.members_active, message.detection_every) == (1, 3)
-    assert health.summary() == "source starting, models: 1 of 2, detection in 1 of 3 frames"
+    models = f"models: 1 of {len(bundle.members)}"
+    assert health.summary() == f"source starting, {models}, detection in 1 of 3 frames"
 
 
 def test_summary_is_a_line_for_people(
-    health: Health, source: SourceStatus, clock: FakeClock
+    health: Health, bundle: Bundle, source: SourceStatus, clock: FakeClock
 ) -> None:
     summaries = [health.summary()]
     source.running()
     clock.seconds += 2
     for step in range(20):
         health(result(step / 10, {1: probabilities(happy=0.7), 2: None}))
-        health.adjust(Effort(members=2, detection_every=1))
+        health.adjust(Effort(len(bundle.members), detection_every=1))
     summaries.append(health.summary())
     source.lost(SourceLost("gone"))
-    health.broker_away = lambda: True
+    health.delivery = lambda: Delivery(connected=False)
     summaries.append(health.summary())
     assert summaries == [
         "source starting",

@@ -13,9 +13,9 @@ from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.metrics import HealthCollector
 from edge_daemon.inference.bundle import Bundle, read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.publishing.messages import SpoolMessage
 from edge_daemon.records import FrameResult
+from edge_daemon.shipped import bundled_models
 
 Samples = dict[tuple[str, frozenset[str]], float]
 """Values by name and values of labels."""

@@ -28,7 +28,7 @@ from edge_daemon.host.metrics_server import (
     _request_head,
 )
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
+from edge_daemon.shipped import bundled_models
 
 HOST = "127.0.0.1"
 

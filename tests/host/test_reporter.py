@@ -11,9 +11,9 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.host.health import Health
 from edge_daemon.host.reporter import HealthReporter
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.publishing.messages import HealthMessage
 from edge_daemon.publishing.topics import Message
+from edge_daemon.shipped import bundled_models
 
 
 class Kept:

@@ -10,7 +10,7 @@ from edge_daemon.checksum import sha256_of
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import read_bundle, write_bundle
-from edge_daemon.inference.ensemble import bundled_models
+from edge_daemon.shipped import bundled_models
 
 Manifest = dict[str, Any]
 
@@ -23,6 +23,10 @@ def folder(tmp_path: Path) -> Path:
 
 def manifest_of(folder: Path) -> Manifest:
     return json.loads((folder / "bundle.json").read_text())
+
+
+def first_member(folder: Path) -> Path:
+    return folder / manifest_of(folder)["members"][0]["file"]
 
 
 def refusal(folder: Path) -> str:
@@ -53,7 +57,7 @@ def test_written_bundle_reads_back_as_the_same(folder: Path) -> None:
 
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_member_with_a_flipped_byte_is_refused_by_name(folder: Path, place: float) -> None:
-    member = next(folder.glob("*.tflite"))
+    member = first_member(folder)
     content = bytearray(member.read_bytes())
     content[int(place * (len(content) - 1))] ^= 0x10
     member.write_bytes(content)
@@ -63,13 +67,13 @@ def test_member_with_a_flipped_byte_is_refused_by_name(folder: Path, place: floa
 
 
 def test_member_cut_short_is_refused_by_name(folder: Path) -> None:
-    member = next(folder.glob("*.tflite"))
+    member = first_member(folder)
     member.write_bytes(member.read_bytes()[:-1])
     assert member.name in refusal(folder)
 
 
 def test_missing_member_is_refused_by_name(folder: Path) -> None:
-    member = next(folder.glob("*.tflite"))
+    member = first_member(folder)
     member.unlink()
     assert member.name in refusal(folder)
 

@@ -8,9 +8,10 @@ from drawing import draw_face
 from edge_daemon import EmotionEnsemble
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import Bundle, read_bundle, write_bundle
-from edge_daemon.inference.ensemble import bundled_models, log_softmax, pool
+from edge_daemon.inference.ensemble import log_softmax, pool
 from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import Image
+from edge_daemon.shipped import bundled_models
 
 MOST = 20
 
@@ -107,13 +108,17 @@ def bundle_of(
     weights: list[float],
     temperature: float | None = None,
     adjustment: dict[str, float] | None = None,
+    *,
+    mirrored: bool = False,
 ) -> EmotionEnsemble:
     """The first bundled member several times, with these weights."""
     folder.mkdir()
     bundle = read_bundle(bundled_models())
     first = bundle.members[0]
     shutil.copy(bundled_models() / first.file, folder)
-    members = tuple(first.model_copy(update={"weight": weight}) for weight in weights)
+    members = tuple(
+        first.model_copy(update={"weight": weight, "mirrored": mirrored}) for weight in weights
+    )
     changes = {} if temperature is None else {"temperature": temperature}
     mixed = bundle.ensemble.model_copy(update={"adjustment": adjustment or {}} | changes)
     write_bundle(bundle.model_copy(update={"members": members, "ensemble": mixed}), folder)
@@ -127,6 +132,14 @@ def test_weights_are_shares_so_that_equal_members_change_nothing(
     doubled = bundle_of(tmp_path / "doubled", [0.3, 5.0])
     assert (len(alone), len(doubled)) == (1, 2)
     np.testing.assert_allclose(doubled.predict(faces), alone.predict(faces), atol=1e-5)
+
+
+def test_a_mirrored_member_sees_faces_the_other_way_round(tmp_path: Path, faces: Image) -> None:
+    plain = bundle_of(tmp_path / "plain", [1.0])
+    mirrored = bundle_of(tmp_path / "mirrored", [1.0], mirrored=True)
+    answers = mirrored.predict(faces)
+    np.testing.assert_allclose(answers, plain.predict(faces[:, :, ::-1]), atol=1e-6)
+    assert np.abs(answers - plain.predict(faces)).max() > 0.01
 
 
 class Fixed:
@@ -215,10 +228,8 @@ def test_installed_models_come_before_those_of_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "site" / "edge_daemon"
-    (package / "inference").mkdir(parents=True)
-    monkeypatch.setattr(
-        "edge_daemon.inference.ensemble.__file__", str(package / "inference" / "ensemble.py")
-    )
+    package.mkdir(parents=True)
+    monkeypatch.setattr("edge_daemon.shipped.__file__", str(package / "shipped.py"))
     assert bundled_models() == tmp_path / "site" / "models"
     (package / "models").mkdir()
     assert bundled_models() == package / "models"

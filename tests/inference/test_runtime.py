@@ -9,9 +9,9 @@ import pytest
 from edge_daemon.errors import BundleError
 from edge_daemon.inference import runtime
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.ensemble import bundled_models
 from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import Image
+from edge_daemon.shipped import bundled_models
 
 MODEL = bundled_models() / read_bundle(bundled_models()).members[0].file
 
@@ -106,9 +106,9 @@ def test_model_for_another_size_of_crop_is_refused(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("threads", [1, 3])
 def test_number_of_threads_is_always_given(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     asked = []
-    make = runtime._interpreter
+    make = runtime.open_interpreter
     monkeypatch.setattr(
-        runtime, "_interpreter", lambda path, count: asked.append(count) or make(path, count)
+        runtime, "open_interpreter", lambda path, count: asked.append(count) or make(path, count)
     )
     BatchModel(MODEL, 1, threads)
     assert asked == [threads]

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -25,16 +26,19 @@ from edge_daemon.inference.bundle import (
     read_bundle,
     write_bundle,
 )
-from edge_daemon.inference.ensemble import log_softmax
+from emotion_trainer.answers import Answers, answers_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
+from emotion_trainer.export import Agreement, agreement_of
 from emotion_trainer.families import cost
-from emotion_trainer.predictions import tflite_logits
+from emotion_trainer.predictions import Scores
 from emotion_trainer.provenance import RunRecord
+from emotion_trainer.recipe import Recipe, require_distinct_names
 from emotion_trainer.runs import Run
 
+CARD_NAME: Final = "README.md"
 DECIMALS: Final = 4
 
 
@@ -48,27 +52,32 @@ class Bundled:
         unbalanced: the ensemble's figures without the adjustment.
         cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
             and measured on the other; the manifest's are fitted on all.
-        size: bytes of the member files.
+        probabilities: the ensemble's, for the validation split, float32 [N, 7].
+        records: of each member, what its training was made of.
+        agreements: of each member, how it answers beside the float model.
+        sizes: bytes by file; a mirrored member needs none of its own.
     """
 
     bundle: Bundle
     left_out: tuple[str, ...]
     unbalanced: Metrics
     cross_fitted: Metrics
-    size: int
+    probabilities: Scores
+    records: tuple[RunRecord, ...]
+    agreements: tuple[Agreement, ...]
+    sizes: dict[str, int]
 
     def __str__(self) -> str:
         ensemble, members = self.bundle.ensemble, self.bundle.members
         lines = [f"{self.bundle.bundle_id}, in the order in which members run:"]
         lines += [
-            f"  {m.provenance.recipe}: weight {m.weight:.4f}, {_figures(m.metrics)}, "
-            f"{m.mmac:.1f} MMAC"
+            f"  {display_name(m)}: weight {m.weight:.4f}, {_figures(m.metrics)}, {m.mmac:.1f} MMAC"
             for m in members
         ]
         lines += [f"  {name}: left out, it adds nothing to the others" for name in self.left_out]
         lines += [
             f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
-            f"{sum(m.mmac for m in members):.1f} MMAC, {self.size / 1e6:.2f} MB",
+            f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
             *self._balance(),
             f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
         ]
@@ -86,59 +95,94 @@ class Bundled:
         return lines
 
 
-def make_bundle(runs: list[Run], dataset: Dataset, folder: Path) -> Bundled:
-    """Write the runs' int8 files and their manifest into `folder`.
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may become a member, as it sees faces: as they are, or mirrored."""
+
+    run: Run
+    mirrored: bool
+
+    def original(self, dataset: Dataset) -> Answers:
+        """What the float model answers."""
+        return answers_of(self.run.best, dataset, mirrored=self.mirrored)
+
+    def exported(self, dataset: Dataset) -> Answers:
+        """What the int8 file answers."""
+        return answers_of(self.run.require_exported(), dataset, mirrored=self.mirrored)
+
+
+def display_name(member: Member) -> str:
+    """What people call a member."""
+    return member.provenance.recipe + (", mirrored" if member.mirrored else "")
+
+
+def make_bundle(
+    runs: list[Run],
+    dataset: Dataset,
+    folder: Path,
+    describe: Callable[[Bundled, Path], str],
+    *,
+    mirrored: bool = False,
+) -> Bundled:
+    """Write the runs' int8 files, their manifest and their card into `folder`.
 
     Weights, temperature and the members' order are fitted, and all figures are measured, on the
     validation split with the int8 files. What `folder` held of an earlier bundle is replaced.
 
+    Args:
+        runs: exported ones.
+        dataset: whose validation split is fitted and measured on.
+        folder: where the bundle goes.
+        describe: gives the card, Markdown; it is told the folder in which the bundle is for now.
+        mirrored: whether each model may be a second member, that sees faces mirrored.
+
     Raises:
         TrainingError: a run's record or weights cannot be read.
-        ExportError: a run was not exported or is only a teacher, two are of the same name, or
-            none is of any use.
+        RecipeError: two runs are of recipes of the same name.
+        ExportError: a run was not exported or is only a teacher, or none is of any use.
     """
     recipes = [run.record().recipe for run in runs]
     names = [recipe.name for recipe in recipes]
+    _check(recipes)
+    labels = dataset.validation.labels
+    figures = partial(measure, labels=labels, split=dataset.validation_name)
+    looks = (False, True) if mirrored else (False,)
+    candidates = [Candidate(run, look) for run in runs for look in looks]
+    models = {run: run.best_model() for run in runs}
+    exported = [candidate.exported(dataset) for candidate in candidates]
+    answers = np.stack([one.log_probabilities for one in exported])
+    likeliest = fit_ensemble(answers, labels)
+    fit = _rounded(balance(likeliest, answers, labels))
+    order = anytime_order(answers, labels, fit, [cost.mmac(models[c.run]) for c in candidates])
+    chosen = [candidates[i] for i in order]
+    members = tuple(
+        _make_member(candidates[i], models[candidates[i].run], fit.weights[i], exported[i].metrics)
+        for i in order
+    )
+    used = {candidate.run for candidate in chosen}
+    files = [run.require_exported() for run in runs if run in used]
+    probabilities = fit.probabilities(answers)
+    bundled = Bundled(
+        bundle=_make_manifest(members, fit, figures(probabilities)),
+        left_out=tuple(name for run, name in zip(runs, names, strict=True) if run not in used),
+        unbalanced=figures(likeliest.probabilities(answers)),
+        cross_fitted=cross_fit(answers, labels, dataset.validation_name),
+        probabilities=probabilities,
+        records=tuple(one.run.record() for one in chosen),
+        agreements=tuple(_agreement(candidates[i].original(dataset), exported[i]) for i in order),
+        sizes={file.name: file.stat().st_size for file in files},
+    )
+    _write(bundled, files, folder, describe)
+    return bundled
+
+
+def _check(recipes: list[Recipe]) -> None:
     teachers = [recipe.name for recipe in recipes if not recipe.bundled]
     if teachers:
         raise ExportError(
             f"{', '.join(teachers)}: not to be bundled, says the recipe; leave it out"
         )
-    if len(set(names)) < len(names):
-        raise ExportError(f"two runs have the same name: {', '.join(sorted(names))}")
-    split = dataset.validation
-    figures = partial(measure, labels=split.labels, split=dataset.validation_name)
-    files = [run.require_exported() for run in runs]
-    models = [run.best_model() for run in runs]
-    answers = np.stack([log_softmax(tflite_logits(file, split.images)) for file in files])
-    likeliest = fit_ensemble(answers, split.labels)
-    fit = _rounded(balance(likeliest, answers, split.labels))
-    order = anytime_order(answers, split.labels, fit, [cost.mmac(m) for m in models])
-    members = tuple(
-        _make_member(runs[i], models[i], fit.weights[i], figures(np.exp(answers[i]))) for i in order
-    )
-    bundle = Bundle(
-        schema_version=1,
-        bundle_id=_identify(members),
-        created=datetime.now(UTC).replace(microsecond=0),
-        labels=EMOTIONS,
-        members=members,
-        ensemble=Ensemble(
-            adjustment={
-                name: float(by) for name, by in zip(EMOTIONS, fit.adjustment, strict=True) if by
-            },
-            temperature=fit.temperature,
-            metrics=figures(fit.probabilities(answers)),
-        ),
-    )
-    _write(bundle, [files[i] for i in order], folder)
-    return Bundled(
-        bundle=bundle,
-        left_out=tuple(name for i, name in enumerate(names) if i not in order),
-        unbalanced=figures(likeliest.probabilities(answers)),
-        cross_fitted=cross_fit(answers, split.labels, dataset.validation_name),
-        size=sum(files[i].stat().st_size for i in order),
-    )
+    require_distinct_names(recipes)
 
 
 def _rounded(fit: Fit) -> Fit:
@@ -150,23 +194,55 @@ def _rounded(fit: Fit) -> Fit:
     )
 
 
-def _make_member(run: Run, model: keras.Model, weight: float, metrics: Metrics) -> Member:
-    record = run.record()
+def _agreement(original: Answers, exported: Answers) -> Agreement:
+    return agreement_of(
+        original.log_probabilities.argmax(axis=1),
+        exported.log_probabilities.argmax(axis=1),
+        original.labels,
+    )
+
+
+def _make_manifest(members: tuple[Member, ...], fit: Fit, metrics: Metrics) -> Bundle:
+    adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
+    return Bundle(
+        schema_version=1,
+        bundle_id=_identify(members),
+        created=datetime.now(UTC).replace(microsecond=0),
+        labels=EMOTIONS,
+        members=members,
+        ensemble=Ensemble(
+            adjustment={name: float(by) for name, by in adjusted if by},
+            temperature=fit.temperature,
+            metrics=metrics,
+        ),
+    )
+
+
+def _make_member(
+    candidate: Candidate, model: keras.Model, weight: float, metrics: Metrics
+) -> Member:
+    run, record = candidate.run, candidate.run.record()
     exported = run.require_exported()
     return Member(
         file=exported.name,
         sha256=sha256_of(exported),
         family=record.recipe.model.family,
+        mirrored=candidate.mirrored,
         quantisation="int8",
         mmac=round(cost.mmac(model), 2),
         parameters=cost.parameters(model),
         weight=float(weight),
         metrics=metrics,
-        provenance=_provenance(record),
+        provenance=_provenance(record, run.mlflow_run_id),
     )
 
 
-def _write(bundle: Bundle, files: list[Path], folder: Path) -> None:
+def _write(
+    bundled: Bundled,
+    files: list[Path],
+    folder: Path,
+    describe: Callable[[Bundled, Path], str],
+) -> None:
     """Put the bundle in place of the one before, the manifest last.
 
     A kill leaves the old bundle or the new one; in the moment of the last few renames, files
@@ -175,15 +251,18 @@ def _write(bundle: Bundle, files: list[Path], folder: Path) -> None:
     staging = folder / ".unfinished"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    for file in files:
-        shutil.copyfile(file, staging / file.name)
-    write_bundle(bundle, staging)
-    obsolete = _listed_files(folder) - {file.name for file in files}
-    for name in [*(file.name for file in files), MANIFEST_NAME]:
-        (staging / name).replace(folder / name)
-    for name in obsolete:
-        (folder / name).unlink()
-    staging.rmdir()
+    try:
+        for file in files:
+            shutil.copyfile(file, staging / file.name)
+        write_bundle(bundled.bundle, staging)
+        (staging / CARD_NAME).write_text(describe(bundled, staging), encoding="utf-8")
+        obsolete = _listed_files(folder) - {file.name for file in files}
+        for name in [*(file.name for file in files), CARD_NAME, MANIFEST_NAME]:
+            (staging / name).replace(folder / name)
+        for name in obsolete:
+            (folder / name).unlink()
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _listed_files(folder: Path) -> set[str]:
@@ -205,17 +284,19 @@ def _least_recall(metrics: Metrics) -> str:
     return f"{name}, recall {recall:.4f}"
 
 
-def _provenance(record: RunRecord) -> Provenance:
+def _provenance(record: RunRecord, mlflow_run_id: str | None) -> Provenance:
     return Provenance(
         recipe=record.recipe.name,
         seed=record.recipe.seed,
         data_fingerprint=record.data_fingerprint,
         commit=record.commit,
+        mlflow_run_id=mlflow_run_id,
     )
 
 
 def _identify(members: tuple[Member, ...]) -> str:
     """A name that is the bundle's own: the recipes, and a digest of the files."""
-    names = "-".join(member.provenance.recipe for member in members)
-    digest = hashlib.sha256("".join(member.sha256 for member in members).encode())
+    names = "-".join(dict.fromkeys(member.provenance.recipe for member in members))
+    looks = ("".join((member.sha256, "~" * member.mirrored)) for member in members)
+    digest = hashlib.sha256("".join(looks).encode())
     return f"{names}-{digest.hexdigest()[:8]}"

@@ -18,7 +18,11 @@ from emotion_trainer.errors import TrainingError
 
 @dataclass(frozen=True)
 class Epoch:
-    """What came of one epoch; accuracy is that of the averaged weights on the validation split."""
+    """What came of one epoch.
+
+    The accuracy is that of the averaged weights on the validation split; a face detector's is its
+    average precision.
+    """
 
     number: int
     loss: float

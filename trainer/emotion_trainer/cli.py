@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
+from emotion_trainer.detector.commands import add_commands as add_detector_commands
 
 if TYPE_CHECKING:
     from emotion_trainer.data import Dataset
+    from emotion_trainer.runs import Run
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -80,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     ladder.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
     ladder.set_defaults(command=_ladder)
 
+    track = commands.add_parser("track", help="log runs to MLflow: what is not there yet")
+    track.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders that train filled"
+    )
+    track.set_defaults(command=_track)
+
+    report = commands.add_parser("report", help="compare runs on a page")
+    report.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="folders that train filled, as in work/*"
+    )
+    report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
+    report.set_defaults(command=_report)
+
     predict = commands.add_parser(
         "predict", help="mark the faces and emotions in copies of pictures"
     )
@@ -97,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
         help="YuNet as ONNX; if absent, what edge-daemon fetched, else OpenCV's Haar cascade",
     )
     predict.set_defaults(command=_predict)
+
+    add_detector_commands(
+        commands.add_parser("detector", help="train, measure and export a face detector")
+    )
 
     prepare = commands.add_parser("prepare", help="look a data set over, or crop one from photos")
     prepare.add_argument(
@@ -116,52 +135,83 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.set_defaults(command=_prepare)
 
-    for command in (train, export, bundle, evaluate, ladder, prepare):
-        command.add_argument(
-            "--data",
-            type=Path,
-            required=True,
-            metavar="PATH",
-            help="Kaggle's fer2013.csv, a folder of sheets, or folders named after the emotions",
-        )
-        command.add_argument(
-            "--split",
-            choices=["official", "stratified"],
-            default="official",
-            help="validate on the data's own split, or on a stratified 20 %% of Training; official",
-        )
+    for command in (bundle, ladder):
+        _add_bundling(command)
+    for command in (train, export, bundle, evaluate, ladder, track, report, prepare):
+        _add_data(command, required=command not in (track, report))
     return parser
+
+
+def _add_bundling(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--mirrored",
+        action="store_true",
+        help="let each model see the mirrored face, too: more accurate, at twice the cost",
+    )
+    command.add_argument(
+        "--clips",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="CLIP",
+        help="video files; the model card tells how often each emotion is the answer in them",
+    )
+    command.add_argument(
+        "--detector-model", type=Path, metavar="FILE", help="the daemon's, for the clips"
+    )
+
+
+def _add_data(command: argparse.ArgumentParser, *, required: bool) -> None:
+    command.add_argument(
+        "--data",
+        type=Path,
+        required=required,
+        metavar="PATH",
+        help="Kaggle's fer2013.csv, a folder of sheets, or folders named after the emotions",
+    )
+    command.add_argument(
+        "--split",
+        choices=["official", "stratified"],
+        default="official",
+        help="validate on the data's own split, or on a stratified 20 %% of Training; official",
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
     from emotion_trainer.recipe import read_recipe
     from emotion_trainer.runs import Run
+    from emotion_trainer.tracking import Tracker
     from emotion_trainer.training import Trainer
 
     recipe = read_recipe(options.recipe)
+    dataset = _dataset(options)
     run = Run(options.run or Path("work") / recipe.name)
-    trainer = Trainer(recipe, _dataset(options), run)
+    tracker = Tracker()
+    trainer = Trainer(recipe, dataset, run)
     print(trainer.summary(), flush=True)
-    best = trainer.run()
+    best = trainer.run(lambda: tracker.after_epoch(run))
+    tracker.finish(run, dataset)
     print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}: {run.best}")
 
 
 def _export(options: argparse.Namespace) -> None:
     from emotion_trainer.export import export_run
     from emotion_trainer.runs import Run
+    from emotion_trainer.tracking import Tracker
 
     run = Run(options.run)
-    agreement = export_run(run, _dataset(options))
+    dataset = _dataset(options, [options.run])
+    agreement = export_run(run, dataset)
+    Tracker().finish(run, dataset)
     path = run.exported()
     print(f"{path}: {path.stat().st_size} bytes; {agreement}")
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from emotion_trainer.bundling import make_bundle
     from emotion_trainer.runs import Run
 
     runs = [Run(folder) for folder in options.runs]
-    print(make_bundle(runs, _dataset(options), options.out))
+    _make_bundle(runs, _dataset(options, options.runs), options)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -172,7 +222,6 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _ladder(options: argparse.Namespace) -> None:
-    from emotion_trainer.bundling import make_bundle
     from emotion_trainer.errors import TrainingError
     from emotion_trainer.ladder import Ladder
     from emotion_trainer.recipe import read_recipe
@@ -180,38 +229,88 @@ def _ladder(options: argparse.Namespace) -> None:
     recipes = [read_recipe(path) for path in options.recipes]
     dataset = _dataset(options)
     finished, failed = Ladder(recipes, dataset, options.work).climb()
-    print(make_bundle(finished, dataset, options.out), flush=True)
+    _make_bundle(finished, dataset, options)
     if failed:
         raise TrainingError(f"bundled without what failed: {', '.join(failed)}")
+
+
+def _make_bundle(runs: "list[Run]", dataset: "Dataset", options: argparse.Namespace) -> None:
+    from emotion_trainer.bundling import Bundled, make_bundle
+    from emotion_trainer.clips import answers_in
+    from emotion_trainer.model_card import model_card
+
+    def describe(bundled: Bundled, folder: Path) -> str:
+        clips = [answers_in(clip, folder, options.detector_model) for clip in options.clips]
+        return model_card(bundled, dataset, clips)
+
+    bundled = make_bundle(runs, dataset, options.out, describe, mirrored=options.mirrored)
+    print(bundled, flush=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     from emotion_trainer.evaluation import report
     from emotion_trainer.predictions import probabilities_of
 
-    dataset = _dataset(options)
+    dataset = _dataset(options, [options.model])
     print(report(probabilities_of(options.model, dataset.validation.images), dataset))
+
+
+def _track(options: argparse.Namespace) -> None:
+    from emotion_trainer.runs import Run
+    from emotion_trainer.tracking import track
+
+    runs = [Run(folder) for folder in options.runs]
+    _keep_answers(runs, options)
+    for run in runs:
+        print(f"{run.folder}: {track(run) or 'tracking is switched off'}", flush=True)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from emotion_trainer.report import report, runs_among
+
+    runs = runs_among(options.runs)
+    _keep_answers(runs, options)
+    options.out.write_text(report(runs), encoding="utf-8")
+    print(f"{options.out}: runs compared: {len(runs)}")
+
+
+def _keep_answers(runs: "list[Run]", options: argparse.Namespace) -> None:
+    from emotion_trainer.answers import keep_answers
+
+    if options.data is None:
+        return
+    dataset = _dataset(options, [run.folder for run in runs])
+    for run in runs:
+        keep_answers(run, dataset)
 
 
 def _prepare(options: argparse.Namespace) -> None:
     from emotion_trainer.data.description import describe
-    from emotion_trainer.data.duplicates import write_duplicates
+    from emotion_trainer.data.duplicates import find_duplicates, write_duplicates
     from emotion_trainer.data.photos import crop_photos
 
     if options.crop_to:
         print(crop_photos(options.data, options.crop_to, options.detector_model), end="\n\n")
         options.data = options.crop_to
     dataset = _dataset(options)
-    print(describe(dataset))
+    duplicates = find_duplicates(dataset)
+    print(describe(dataset, duplicates))
     if options.duplicates:
-        write_duplicates(dataset, options.duplicates)
+        write_duplicates(duplicates, dataset, options.duplicates)
 
 
-def _dataset(options: argparse.Namespace) -> "Dataset":
-    """The data set of a command; what was left out of it is told on standard error."""
+def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dataset":
+    """The data set of a command; what was left out of it is told on standard error.
+
+    Models that are to be measured on it must not have learnt what it validates on.
+    """
     from emotion_trainer.data import Splitting, open_dataset
+    from emotion_trainer.leakage import require_unlearnt
 
-    dataset = open_dataset(options.data, Splitting(options.split))
+    splitting = Splitting(options.split)
+    dataset = open_dataset(options.data, splitting)
+    if splitting is Splitting.STRATIFIED:
+        require_unlearnt(measured, dataset)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
     return dataset

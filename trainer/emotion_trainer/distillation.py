@@ -17,10 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.inference.bundle import MANIFEST_NAME
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.errors import RecipeError, TrainingError
-from emotion_trainer.predictions import Faces, Scores, probabilities_of
+from emotion_trainer.predictions import Faces, Scores, is_bundle, probabilities_of
 from emotion_trainer.recipe import Distillation, Recipe
 from emotion_trainer.runs import Run
 
@@ -68,16 +67,12 @@ def _mean_log_probabilities(faces: Faces, teachers: tuple[Path, ...]) -> Scores:
 
 
 def _is_finished(teacher: Path) -> bool:
-    return _is_bundle(teacher) or Run(teacher).is_finished
+    return is_bundle(teacher) or Run(teacher).is_finished
 
 
 def _model_of(teacher: Path) -> Path:
     """A bundle's folder, or the best weights in a run's folder."""
-    return teacher if _is_bundle(teacher) else Run(teacher).best
-
-
-def _is_bundle(folder: Path) -> bool:
-    return (folder / MANIFEST_NAME).exists()
+    return teacher if is_bundle(teacher) else Run(teacher).best
 
 
 def _keep(taught: Scores, lesson: Path) -> None:

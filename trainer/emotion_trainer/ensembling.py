@@ -19,7 +19,6 @@ from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Metrics
 from edge_daemon.inference.ensemble import pool
 from emotion_trainer.balancing import least_adjustment
-from emotion_trainer.data.dataset import PUBLIC_TEST
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
 from emotion_trainer.predictions import Scores
@@ -90,7 +89,7 @@ def balance(fit: Fit, answers: Answers, labels: Labels) -> Fit:
     return replace(fit, temperature=temperature, adjustment=fit.adjustment + adjustment)
 
 
-def cross_fit(answers: Answers, labels: Labels, split: str = PUBLIC_TEST) -> Metrics:
+def cross_fit(answers: Answers, labels: Labels, split: str) -> Metrics:
     """Figures that owe nothing to the fit: each half is answered by a fit on the other half."""
     probabilities = np.empty(answers.shape[1:], np.float32)
     halves = StratifiedKFold(2, shuffle=True, random_state=HALVES_SEED)

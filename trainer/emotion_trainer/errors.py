@@ -7,6 +7,7 @@ EdgeDaemonError
     ├── RecipeError    exit 2: the recipe is refused
     ├── TrainingError  exit 1: training cannot start, go on or be resumed
     ├── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
+    ├── TrackingError  exit 1: MLflow's store cannot be reached, or refuses
     └── PictureError   exit 1: a picture cannot be read, or its copy not be written
 """
 
@@ -37,6 +38,10 @@ class TrainingError(TrainerError):
 
 class ExportError(TrainerError):
     """Raised when a model cannot be turned into an int8 file that answers as the original does."""
+
+
+class TrackingError(TrainerError):
+    """Raised when a run cannot be logged to MLflow; a training goes on without."""
 
 
 class PictureError(TrainerError):

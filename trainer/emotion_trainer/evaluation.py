@@ -1,5 +1,7 @@
 """Figures of a model on labelled faces."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
@@ -8,12 +10,25 @@ from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Metrics
 from emotion_trainer.calibration import calibration_error
 from emotion_trainer.data import Dataset
-from emotion_trainer.data.dataset import PUBLIC_TEST, TRAINING
+from emotion_trainer.data.dataset import TRAINING
 from emotion_trainer.data.duplicates import find_duplicates
 from emotion_trainer.predictions import Scores
 
 
-def measure(probabilities: Scores, labels: NDArray[np.int64], split: str = PUBLIC_TEST) -> Metrics:
+@dataclass(frozen=True)
+class Unlearnt:
+    """The validation faces that a model cannot have learnt by heart.
+
+    Attributes:
+        learnt: how many others are, pixel for pixel, in the training split too.
+        accuracy: on those that are not; None if all are.
+    """
+
+    learnt: int
+    accuracy: float | None
+
+
+def measure(probabilities: Scores, labels: NDArray[np.int64], split: str) -> Metrics:
     """The figures that a bundle's manifest holds; `split` names the faces they are measured on.
 
     The recall of an emotion that no face is labelled with is 0.
@@ -35,6 +50,14 @@ def confuse(probabilities: Scores, labels: NDArray[np.int64]) -> NDArray[np.int6
     return matrix
 
 
+def measure_unlearnt(probabilities: Scores, dataset: Dataset) -> Unlearnt:
+    """The accuracy on the faces of the validation split that are not in the training split too."""
+    learnt = find_duplicates(dataset).across.faces
+    right = probabilities.argmax(axis=1) == dataset.validation.labels
+    accuracy = None if learnt.all() else float(right[~learnt].mean())
+    return Unlearnt(int(learnt.sum()), accuracy)
+
+
 def report(probabilities: Scores, dataset: Dataset) -> str:
     """The figures on the validation split as Markdown, for a terminal or a model card."""
     labels = dataset.validation.labels
@@ -42,7 +65,7 @@ def report(probabilities: Scores, dataset: Dataset) -> str:
     lines = [
         f"{metrics.split}, {len(labels)} faces: accuracy {metrics.accuracy:.4f}, "
         f"expected calibration error {metrics.calibration_error:.4f}",
-        *_without_known(probabilities, dataset),
+        *_of_unlearnt(measure_unlearnt(probabilities, dataset)),
         "",
         f"| label | {' | '.join(EMOTIONS)} | recall |",
         f"| --- |{' ---: |' * (len(EMOTIONS) + 1)}",
@@ -52,15 +75,12 @@ def report(probabilities: Scores, dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-def _without_known(probabilities: Scores, dataset: Dataset) -> list[str]:
-    """The accuracy on what the model cannot have learnt by heart, where that makes a difference."""
-    known = find_duplicates(dataset).across.faces
-    right = probabilities.argmax(axis=1) == dataset.validation.labels
-    if not known.any():
+def _of_unlearnt(figures: Unlearnt) -> list[str]:
+    if not figures.learnt:
         return []
-    if known.all():
+    if figures.accuracy is None:
         return [f"all of these faces are also in {TRAINING}: the accuracy tells nothing"]
     return [
-        f"without the {known.sum()} faces that are also in {TRAINING}: "
-        f"accuracy {right[~known].mean():.4f}"
+        f"without the {figures.learnt} faces that are also in {TRAINING}: "
+        f"accuracy {figures.accuracy:.4f}"
     ]

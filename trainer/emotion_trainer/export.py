@@ -84,17 +84,24 @@ def compare(model: keras.Model, path: Path, split: Split) -> Agreement:
     original = keras_logits(model, split.images).argmax(axis=1)
     exported = tflite_logits(path, split.images)
     answers = exported.argmax(axis=1)
-    agreement = Agreement(
-        faces=len(split),
-        float_accuracy=float((original == split.labels).mean()),
-        int8_accuracy=float((answers == split.labels).mean()),
-        same_answer=float((original == answers).mean()),
-    )
+    agreement = agreement_of(original, answers, split.labels)
     lost = int((original == split.labels).sum() - (answers == split.labels).sum())
     if lost > max(LARGEST_LOSS * len(split), FEWEST_LOST):
         raise ExportError(f"{path}: int8 loses too much: {agreement}")
     _check_batching(path, split.images[: len(split) // 10 + 1], exported)
     return agreement
+
+
+def agreement_of(
+    original: NDArray[np.int64], exported: NDArray[np.int64], labels: NDArray[np.int64]
+) -> Agreement:
+    """From both models' answers and the labels, each int64 [N]."""
+    return Agreement(
+        faces=len(labels),
+        float_accuracy=float((original == labels).mean()),
+        int8_accuracy=float((exported == labels).mean()),
+        same_answer=float((original == exported).mean()),
+    )
 
 
 def _check_batching(path: Path, faces: Faces, batched: NDArray[np.float32]) -> None:

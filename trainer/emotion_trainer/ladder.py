@@ -7,6 +7,7 @@ same ladder can be killed and started again at any time.
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from emotion_trainer.errors import RecipeError, TrainerError, TrainingError
 from emotion_trainer.export import export_run
 from emotion_trainer.families import cost
 from emotion_trainer.provenance import record_of
-from emotion_trainer.recipe import Recipe
+from emotion_trainer.recipe import Recipe, require_distinct_names
 from emotion_trainer.runs import Run
+from emotion_trainer.tracking import Tracker
 from emotion_trainer.training import Trainer
 
 
@@ -51,6 +53,7 @@ class Ladder:
         """
         _check(recipes)
         self._dataset = dataset
+        self._tracker = Tracker()
         self._rungs = in_order(
             [
                 Rung(recipe, Run(work / recipe.name), cost.mmac(families.build(recipe.model)))
@@ -89,12 +92,13 @@ class Ladder:
             self._train(rung)
         if rung.recipe.bundled and not rung.run.is_exported:
             print(export_run(rung.run, self._dataset), flush=True)
+        self._tracker.finish(rung.run, self._dataset)
 
     def _train(self, rung: Rung) -> None:
         keras.backend.clear_session()
         trainer = Trainer(rung.recipe, self._dataset, rung.run)
         print(trainer.summary(), flush=True)
-        best = trainer.run()
+        best = trainer.run(partial(self._tracker.after_epoch, rung.run))
         print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}", flush=True)
 
     def _outlook(self) -> str:
@@ -103,10 +107,9 @@ class Ladder:
 
 
 def _check(recipes: list[Recipe]) -> None:
-    names = [recipe.name for recipe in recipes]
-    if len(set(names)) < len(names):
-        raise RecipeError(f"two recipes have the same name: {', '.join(sorted(names))}")
+    require_distinct_names(recipes)
     if not any(recipe.bundled for recipe in recipes):
+        names = [recipe.name for recipe in recipes]
         raise RecipeError(f"{', '.join(names)}: no recipe is to be bundled; use train for teachers")
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_daemon.inference.bundle import MANIFEST_NAME
 from edge_daemon.inference.ensemble import EmotionEnsemble, log_softmax
 from edge_daemon.inference.runtime import BatchModel
 from emotion_trainer.runs import load_keras
@@ -17,6 +18,11 @@ KERAS_BATCH: Final = 256
 TFLITE_BATCH: Final = 8
 
 
+def is_bundle(path: Path) -> bool:
+    """Whether it is a folder with a bundle's manifest."""
+    return (path / MANIFEST_NAME).exists()
+
+
 def probabilities_of(model: Path, faces: Faces) -> Scores:
     """Probabilities by a `.keras` or `.tflite` file, or by a bundle's folder.
 
@@ -25,11 +31,20 @@ def probabilities_of(model: Path, faces: Faces) -> Scores:
     Raises:
         BundleError, TrainingError: what `model` names is missing or damaged.
     """
-    if model.suffix == ".keras":
-        return np.exp(log_softmax(keras_logits(load_keras(model), faces)))
-    if model.suffix == ".tflite":
-        return np.exp(log_softmax(tflite_logits(model, faces)))
+    if model.suffix in (".keras", ".tflite"):
+        return np.exp(log_softmax(logits_of(model, faces)))
     return EmotionEnsemble.load(model).predict(faces)
+
+
+def logits_of(model: Path, faces: Faces) -> Scores:
+    """Logits by a `.keras` or `.tflite` file.
+
+    Raises:
+        BundleError, TrainingError: the file is missing or damaged.
+    """
+    if model.suffix == ".keras":
+        return keras_logits(load_keras(model), faces)
+    return tflite_logits(model, faces)
 
 
 def keras_logits(model: keras.Model, faces: Faces) -> Scores:

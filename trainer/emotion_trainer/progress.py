@@ -13,7 +13,8 @@ REFRESH_SECONDS: Final = 1.0
 class Progress:
     """Prints a line an epoch and, on a terminal, one that moves within it."""
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int, steps: int, measure: str = "accuracy") -> None:
+        self._measure = measure
         self._epochs = epochs
         self._steps = steps
         self._shown = 0.0
@@ -32,7 +33,7 @@ class Progress:
         start = "\r\x1b[K" if sys.stdout.isatty() else ""
         print(
             f"{start}epoch {done.number}/{self._epochs}  loss {done.loss:.4f}  "
-            f"accuracy {done.accuracy:.4f}  best {best.accuracy:.4f} (epoch {best.number})  "
+            f"{self._measure} {done.accuracy:.4f}  best {best.accuracy:.4f} (epoch {best.number})  "
             f"{done.seconds:.0f} s  left {left}",
             flush=True,
         )

@@ -2,30 +2,37 @@
 
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from emotion_trainer.data import Dataset
-from emotion_trainer.recipe import Recipe
+from emotion_trainer.recipe import AnyRecipe, Recipe
 
 UNKNOWN_COMMIT: Final = "unknown"
 
 
-class RunRecord(BaseModel):
-    """The origin of a training."""
+class AnyRecord(BaseModel):
+    """The origin of a training of any kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipe: Recipe
+    recipe: AnyRecipe
     data_fingerprint: str
     commit: str
 
-    def is_same_training(self, other: "RunRecord") -> bool:
-        """Whether both have the same recipe and data.
+    def is_same_training(self, other: Self) -> bool:
+        """Whether both have the same recipe and data; the code may have moved on."""
+        return (self.recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
 
-        The code may have moved on, and whether the network is to be bundled is another matter.
-        """
+
+class RunRecord(AnyRecord):
+    """The origin of an emotion model."""
+
+    recipe: Recipe
+
+    def is_same_training(self, other: Self) -> bool:
+        """Likewise; whether the network is to be bundled is another matter."""
         recipe = self.recipe.model_copy(update={"bundled": other.recipe.bundled})
         return (recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
 

@@ -1,8 +1,10 @@
 """A recipe: all that a training is made of, in one TOML file."""
 
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -10,11 +12,13 @@ from emotion_trainer.errors import RecipeError
 from emotion_trainer.families import ModelSettings
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe: a setting that it does not know is refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Targets(_Section):
+class Targets(Section):
     """What the model is taught."""
 
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -29,7 +33,7 @@ class Targets(_Section):
     )
 
 
-class Distillation(_Section):
+class Distillation(Section):
     """What else the model is taught, by models that were trained before."""
 
     teachers: tuple[Path, ...] = Field(
@@ -41,7 +45,7 @@ class Distillation(_Section):
     )
 
 
-class Augmentation(_Section):
+class Augmentation(Section):
     """How far a face may be from its picture; each picture draws within these bounds."""
 
     rotation: float = Field(default=0.0, ge=0.0, le=180.0, description="Degrees either way.")
@@ -59,9 +63,12 @@ class Augmentation(_Section):
     )
 
 
-class Optimisation(_Section):
-    """How the model learns: SGD with Nesterov momentum, warm-up and cosine decay."""
+class Optimisation(Section):
+    """How the model learns: by steps of a size that warms up and decays along a cosine."""
 
+    method: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="SGD with Nesterov momentum, or AdamW."
+    )
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     learning_rate: float = Field(gt=0.0, description="At its peak, after the warm-up.")
@@ -81,11 +88,17 @@ class Optimisation(_Section):
     )
 
 
-class Recipe(_Section):
-    """A whole recipe; `name` is the file's."""
+class AnyRecipe(Section):
+    """What the recipes of all kinds of networks share; `name` is the file's."""
 
     name: str
     seed: int
+    optimisation: Optimisation
+
+
+class Recipe(AnyRecipe):
+    """A whole recipe of an emotion model."""
+
     bundled: bool = Field(
         default=True,
         description="False: a teacher alone, neither exported by a ladder nor bundled.",
@@ -94,7 +107,6 @@ class Recipe(_Section):
     targets: Targets = Targets()
     distillation: Distillation | None = None
     augmentation: Augmentation = Augmentation()
-    optimisation: Optimisation
 
     @property
     def teachers(self) -> tuple[Path, ...]:
@@ -102,21 +114,40 @@ class Recipe(_Section):
         return self.distillation.teachers if self.distillation else ()
 
 
+R = TypeVar("R", bound=AnyRecipe)
+
+
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe file.
+    """Read a recipe file of an emotion model; see `read_recipe_as`."""
+    return read_recipe_as(Recipe, path)
+
+
+def read_recipe_as(kind: type[R], path: Path) -> R:
+    """Read a recipe file of some kind.
 
     Raises:
         RecipeError: the file cannot be read, is no TOML, or its settings are refused.
     """
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Recipe.model_validate({"name": path.stem, **settings})
+        return kind.model_validate({"name": path.stem, **settings})
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: is no TOML: {error}") from error
     except ValidationError as error:
         raise RecipeError(f"{path}: {_problems(error)}") from error
+
+
+def require_distinct_names(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes that could not be told apart in a ladder or a bundle.
+
+    Raises:
+        RecipeError: two have the same name.
+    """
+    times = Counter(recipe.name for recipe in recipes)
+    if twice := [name for name in sorted(times) if times[name] > 1]:
+        raise RecipeError(f"more than one recipe has the name {', '.join(twice)}")
 
 
 def _problems(error: ValidationError) -> str:

@@ -2,19 +2,24 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Generic, TypeVar, cast
 
 import keras
 from pydantic import ValidationError
 
 from emotion_trainer.checkpoint import Epoch, load_history
 from emotion_trainer.errors import ExportError, TrainingError
-from emotion_trainer.provenance import RunRecord
+from emotion_trainer.provenance import AnyRecord, RunRecord
 from emotion_trainer.stopping import is_over
+
+Record = TypeVar("Record", bound=AnyRecord)
 
 
 @dataclass(frozen=True)
-class Run:
-    """The folder of one training."""
+class AnyRun(Generic[Record]):
+    """The folder of one training, of any kind of network."""
+
+    record_type: ClassVar[type[AnyRecord]]
 
     folder: Path
 
@@ -29,11 +34,6 @@ class Run:
         return self.folder / "best.keras"
 
     @property
-    def lesson(self) -> Path:
-        """What the teachers say of the training pictures, where the recipe has teachers."""
-        return self.folder / "lesson.npy"
-
-    @property
     def history(self) -> tuple[Epoch, ...]:
         """The epochs so far.
 
@@ -43,13 +43,35 @@ class Run:
         return load_history(self.checkpoint)
 
     @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return self._record.exists()
+
+    @property
     def is_finished(self) -> bool:
         """Whether its training is over; that of a folder without a run is not.
 
         Raises:
             TrainingError: the record or the checkpoint is damaged.
         """
-        return self._record.exists() and is_over(self.history, self.record().recipe.optimisation)
+        return self.is_begun and is_over(self.history, self.record().recipe.optimisation)
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """The run's id in MLflow, if it was ever logged there."""
+        path = self._mlflow_run_id
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+    def remember_mlflow_run(self, run_id: str) -> None:
+        """Keep the id, so that what comes later is logged to the same run."""
+        self._mlflow_run_id.write_text(run_id + "\n", encoding="utf-8")
+
+    def models(self) -> dict[str, Path]:
+        """The files of the best weights so far: `float`, and `int8` where they are exported."""
+        if not self.best.exists():
+            return {}
+        exported = {"int8": self.exported()} if self.is_exported else {}
+        return {"float": self.best, **exported}
 
     def exported(self) -> Path:
         """Where the int8 file is, or will be."""
@@ -61,7 +83,7 @@ class Run:
         path = self.exported()
         return path.exists() and path.stat().st_mtime >= self.best.stat().st_mtime
 
-    def begin(self, record: RunRecord) -> None:
+    def begin(self, record: Record) -> None:
         """Create the folder and write the record, unless they are there already.
 
         Of a record that is there, only what the recipe says of bundling is brought up to date.
@@ -70,7 +92,7 @@ class Run:
             TrainingError: the folder holds a run of another recipe or other data.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._record.exists():
+        if not self.is_begun:
             self._write(record)
             return
         begun = self.record()
@@ -82,20 +104,21 @@ class Run:
         if begun.recipe != record.recipe:
             self._write(begun.model_copy(update={"recipe": record.recipe}))
 
-    def record(self) -> RunRecord:
+    def record(self) -> Record:
         """What the training is made of.
 
         Raises:
             TrainingError: the folder holds no run, or its record is damaged.
         """
         try:
-            return RunRecord.model_validate_json(self._record.read_bytes())
+            record = self.record_type.model_validate_json(self._record.read_bytes())
         except OSError as error:
             raise TrainingError(f"{self._record}: cannot be read: {error.strerror}") from error
         except ValidationError as error:
             raise TrainingError(
                 f"{self._record}: is damaged, or of another version of the trainer"
             ) from error
+        return cast("Record", record)
 
     def best_model(self) -> keras.Model:
         """The model of the best epoch.
@@ -116,7 +139,7 @@ class Run:
             raise ExportError(f"{path}: is missing or older than the weights; export the run first")
         return path
 
-    def _write(self, record: RunRecord) -> None:
+    def _write(self, record: Record) -> None:
         unfinished = self._record.with_suffix(".part")
         unfinished.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
         unfinished.replace(self._record)
@@ -124,6 +147,21 @@ class Run:
     @property
     def _record(self) -> Path:
         return self.folder / "run.json"
+
+    @property
+    def _mlflow_run_id(self) -> Path:
+        return self.folder / "mlflow_run_id"
+
+
+class Run(AnyRun[RunRecord]):
+    """The folder of one emotion model's training."""
+
+    record_type = RunRecord
+
+    @property
+    def lesson(self) -> Path:
+        """What the teachers say of the training pictures, where the recipe has teachers."""
+        return self.folder / "lesson.npy"
 
 
 def load_keras(path: Path) -> keras.Model:

@@ -1,6 +1,8 @@
 """A small made-up data set that a network can learn in an epoch, in each form."""
 
 import csv
+import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,9 +12,29 @@ from numpy.typing import NDArray
 
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.records import CROP_SIDE
+from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.dataset import VOTES
 from emotion_trainer.recipe import Recipe
+
+DAEMON_TESTS = Path(__file__).parents[2] / "tests"
+
+RECIPE = """
+seed = 3
+[model]
+family = "resnet"
+stem = 8
+stages = [[8, 1], [16, 1]]
+[targets]
+votes_share = 0.3
+[augmentation]
+shift = 0.02
+[optimisation]
+epochs = 4
+batch = 32
+learning_rate = 0.1
+ema_momentum = 0.8
+"""
 
 # The FER+ column that means the same as each of EMOTIONS.
 VOTE_OF_EMOTION = (4, 5, 6, 1, 3, 2, 0)
@@ -56,6 +78,35 @@ def recipe() -> Recipe:
             },
         }
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _untracked() -> Iterator[None]:
+    """Tests that are not about tracking do without, and so without its seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "")
+        yield
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
+    """A folder with data, a recipe, a finished run and its export."""
+    place = tmp_path_factory.mktemp("place")
+    write_sheets(dataset, place / "sheets")
+    (place / "tiny.toml").write_text(RECIPE)
+    data = ["--data", str(place / "sheets")]
+    assert main(["train", str(place / "tiny.toml"), "--run", str(place / "run"), *data]) == 0
+    assert main(["export", str(place / "run"), *data]) == 0
+    return place
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten frames with one face, drawn as the daemon's tests draw it."""
+    drawing = runpy.run_path(str(DAEMON_TESTS / "drawing.py"))
+    scene = drawing["draw_scene"]((90, 50, 140))
+    path: Path = drawing["write_clip"](tmp_path_factory.mktemp("clip") / "face.mp4", [scene] * 10)
+    return path
 
 
 def write_csv(dataset: Dataset, path: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from emotion_trainer.calibration import calibration_error
+from emotion_trainer.calibration import calibration_error, reliability
 
 
 def test_error_is_the_gap_between_confidence_and_accuracy() -> None:
@@ -12,4 +12,15 @@ def test_error_is_the_gap_between_confidence_and_accuracy() -> None:
 
 
 def test_certainty_has_a_bin() -> None:
-    assert calibration_error(np.eye(7, dtype=np.float32), np.arange(7)) == 0.0
+    probabilities, labels = np.eye(7, dtype=np.float32), np.arange(7)
+    assert calibration_error(probabilities, labels) == 0.0
+    bins = reliability(probabilities, labels)
+    assert (bins.share[-1], bins.confidence[-1], bins.accuracy[-1]) == (1.0, 1.0, 1.0)
+
+
+def test_an_empty_bin_is_zero() -> None:
+    bins = reliability(np.full((2, 7), 1 / 7, np.float32), np.array([0, 1]))
+    assert np.flatnonzero(bins.share).tolist() == [2]
+    assert bins.confidence[2] == pytest.approx(1 / 7)
+    assert bins.accuracy[2] == 0.5
+    assert not bins.confidence[3:].any()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_csv, write_sheets
+from conftest import write_csv
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
@@ -14,35 +14,6 @@ from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation import measure
 from emotion_trainer.predictions import keras_logits, tflite_logits
 from emotion_trainer.runs import Run
-
-RECIPE = """
-seed = 3
-[model]
-family = "resnet"
-stem = 8
-stages = [[8, 1], [16, 1]]
-[targets]
-votes_share = 0.3
-[augmentation]
-shift = 0.02
-[optimisation]
-epochs = 4
-batch = 32
-learning_rate = 0.1
-ema_momentum = 0.8
-"""
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
-    """A folder with data, a recipe, a finished run and its export."""
-    place = tmp_path_factory.mktemp("place")
-    write_sheets(dataset, place / "sheets")
-    (place / "tiny.toml").write_text(RECIPE)
-    data = ["--data", str(place / "sheets")]
-    assert main(["train", str(place / "tiny.toml"), "--run", str(place / "run"), *data]) == 0
-    assert main(["export", str(place / "run"), *data]) == 0
-    return place
 
 
 def test_int8_answers_as_float_does(place: Path, dataset: Dataset) -> None:
@@ -85,6 +56,27 @@ def test_the_daemon_reads_the_bundle(
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
 
 
+def test_a_model_may_see_the_mirrored_face_too(
+    place: Path, tmp_path: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets")]
+    words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
+    assert main(words) == 0
+    bundle = read_bundle(tmp_path)
+    assert [member.file for member in bundle.members] == ["tiny_int8.tflite"] * 2
+    assert {member.mirrored for member in bundle.members} == {False, True}
+    assert "tiny, mirrored: weight 0." in capsys.readouterr().out
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| `tiny_int8.tflite`, mirrored | resnet, int8 |" in card
+    assert f"| together | | {2 * bundle.members[0].mmac:.2f} |" in card
+    assert card.count("| `tiny` | 3 |") == 1
+    assert "--out ../models --mirrored" in card
+
+    probabilities = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
+    accuracy = (probabilities.argmax(axis=1) == dataset.validation.labels).mean()
+    assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
+
+
 def test_the_daemon_applies_the_adjustment_that_bundling_finds(
     place: Path,
     tmp_path: Path,
@@ -102,13 +94,15 @@ def test_the_daemon_applies_the_adjustment_that_bundling_finds(
     assert "without: " in said
 
     answered = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
-    assert measure(answered, dataset.validation.labels) == ensemble.metrics
+    assert measure(answered, dataset.validation.labels, "PublicTest") == ensemble.metrics
 
 
 def test_the_manifest_tells_of_another_split(place: Path, tmp_path: Path) -> None:
     data = ["--data", str(place / "sheets"), "--split", "stratified"]
-    assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
-    bundle = read_bundle(tmp_path)
+    folders = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    assert main(["ladder", str(place / "tiny.toml"), *folders, *data]) == 0
+    assert main(["evaluate", str(tmp_path / "out"), *data]) == 0
+    bundle = read_bundle(tmp_path / "out")
     assert bundle.members[0].metrics.split == "20 % of Training"
     assert bundle.ensemble.metrics.split == "20 % of Training"
 
@@ -135,8 +129,8 @@ def test_two_runs_of_one_name_are_refused(
 ) -> None:
     run = str(place / "run")
     out = str(tmp_path / "out")
-    assert main(["bundle", run, run, "--out", out, "--data", str(place / "sheets")]) == 1
-    assert "two runs have the same name: tiny" in capsys.readouterr().err
+    assert main(["bundle", run, run, "--out", out, "--data", str(place / "sheets")]) == 2
+    assert "more than one recipe has the name tiny" in capsys.readouterr().err
 
 
 def test_votes_are_not_needed(place: Path, tmp_path: Path, dataset: Dataset) -> None:

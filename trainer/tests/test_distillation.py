@@ -53,7 +53,7 @@ def test_heat_softens(teacher: Run, tmp_path: Path, dataset: Dataset) -> None:
 def test_a_bundle_can_teach(teacher: Run, tmp_path: Path, dataset: Dataset) -> None:
     # So small a network may lose more to int8 than `export_run` lets pass; here it does not matter.
     export_int8(teacher.best_model(), dataset.training, seed=0, path=teacher.exported())
-    make_bundle([teacher], dataset, tmp_path / "bundle")
+    make_bundle([teacher], dataset, tmp_path / "bundle", lambda *_: "")
     faces = dataset.training.images[:20]
     taught = teach(faces, taught_by(tmp_path / "bundle"), tmp_path / "lesson.npy")
     answers = [probabilities_of(tmp_path / "bundle", view) for view in (faces, faces[:, :, ::-1])]

@@ -120,7 +120,7 @@ def test_fit_that_finds_every_emotion_is_balanced_already() -> None:
 
 def test_cross_fitted_figures_are_balanced() -> None:
     answers, labels = unsure_of_fear((0.5, 1.0))
-    assert cross_fit(answers, labels).recall["fear"] > 0.45
+    assert cross_fit(answers, labels, "half").recall["fear"] > 0.45
 
 
 def test_the_best_accuracy_a_mmac_runs_first() -> None:
@@ -140,7 +140,7 @@ def test_then_what_gains_most_a_mmac() -> None:
 def test_cross_fitted_figures_are_near_those_of_the_fit() -> None:
     answers, labels = members((0.5, 1.0))
     accuracy = (fit_ensemble(answers, labels).probabilities(answers).argmax(1) == labels).mean()
-    metrics = cross_fit(answers, labels)
+    metrics = cross_fit(answers, labels, "half")
     assert metrics.accuracy == pytest.approx(accuracy, abs=0.01)
     assert metrics.calibration_error is not None
     assert metrics.calibration_error < 0.04

@@ -14,15 +14,15 @@ PROBABILITIES = np.eye(7, dtype=np.float32)[ANSWERS]
 
 
 def test_measures() -> None:
-    metrics = measure(PROBABILITIES, LABELS)
+    metrics = measure(PROBABILITIES, LABELS, "val")
     assert metrics.accuracy == 7 / 8
     assert metrics.recall == {name: 0.0 if name == "fear" else 1.0 for name in EMOTIONS}
     assert metrics.calibration_error == 1 / 8
-    assert metrics.split == "PublicTest"
+    assert metrics.split == "val"
 
 
 def test_an_absent_emotion_has_no_recall() -> None:
-    assert measure(PROBABILITIES[:3], LABELS[:3]).recall["neutral"] == 0.0
+    assert measure(PROBABILITIES[:3], LABELS[:3], "val").recall["neutral"] == 0.0
 
 
 def test_confusion_has_a_row_for_each_label() -> None:

@@ -173,7 +173,7 @@ def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
     ("names", "text", "complaint"),
     [
         (("b", "a"), SEQ1 + '[distillation]\nteachers = ["absent"]\n', "a learns from absent"),
-        (("b", "a", "a"), SEQ1, "two recipes have the same name: a, a, b"),
+        (("b", "a", "a"), SEQ1, "more than one recipe has the name a\n"),
         (("a",), "bundled = false\n" + SEQ1, "a: no recipe is to be bundled"),
     ],
 )

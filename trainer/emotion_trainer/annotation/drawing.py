@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from edge_daemon.detection.finder import enlarged
 from edge_daemon.publishing.messages import within
 from edge_daemon.records import Box, Image
 from emotion_trainer.annotation.layout import Layout, Size, arrange
@@ -42,7 +41,7 @@ def draw(bgr: Image, readings: Sequence[Reading]) -> Pillow.Image:
     beside a face, its panel stands right of the picture.
     """
     picture, scale = _enlarge(Pillow.fromarray(np.ascontiguousarray(bgr[:, :, ::-1])))
-    found = (enlarged(reading.face.detection, scale).box for reading in readings)
+    found = (reading.face.detection.enlarged(scale).box for reading in readings)
     boxes = [Box(*within(box, *picture.size)) for box in found]
     titles = _titles(readings)
     letter, layout = _choose(Size(*picture.size), boxes, titled=any(titles))

@@ -5,16 +5,16 @@ from numpy.typing import NDArray
 
 from edge_daemon.emotions import EMOTIONS
 from emotion_trainer.data.dataset import TRAINING, Dataset, Split
-from emotion_trainer.data.duplicates import Repeats, find_duplicates
+from emotion_trainer.data.duplicates import Duplicates, Repeats
 
 
-def describe(dataset: Dataset) -> str:
+def describe(dataset: Dataset, duplicates: Duplicates) -> str:
     """Faces by emotion and split, duplicates, unreadable pictures and fingerprint, as Markdown."""
     return "\n".join(
         [
             *_counts(dataset),
             "",
-            *_duplicates(dataset),
+            *_repeats(duplicates, dataset.validation_name),
             "",
             str(dataset.unreadable),
             *(f"- {fault}" for fault in dataset.unreadable.faults),
@@ -39,9 +39,7 @@ def _per_emotion(split: Split) -> NDArray[np.int64]:
     return np.asarray(np.bincount(split.labels, minlength=len(EMOTIONS)), np.int64)
 
 
-def _duplicates(dataset: Dataset) -> list[str]:
-    name = dataset.validation_name
-    found = find_duplicates(dataset)
+def _repeats(found: Duplicates, name: str) -> list[str]:
     return [
         "| identical pictures | faces | of them with another label there |",
         "| --- | ---: | ---: |",

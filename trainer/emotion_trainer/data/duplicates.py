@@ -33,8 +33,16 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The repeats within each split, and the validation faces that are in the training split."""
+    """Which faces are there more than once.
 
+    Attributes:
+        pictures: a number for each face, training first, int64 [N]; identical ones have the same.
+        in_training: the repeats within the training split.
+        in_validation: those within the validation split.
+        across: the validation faces that are in the training split too.
+    """
+
+    pictures: Numbers
     in_training: Repeats
     in_validation: Repeats
     across: Repeats
@@ -55,15 +63,16 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
         return Repeats(others > int(of == among), others > agreeing)
 
     return Duplicates(
+        pictures=pictures,
         in_training=repeats(training, training),
         in_validation=repeats(validation, validation),
         across=repeats(validation, training),
     )
 
 
-def write_duplicates(dataset: Dataset, path: Path) -> None:
+def write_duplicates(duplicates: Duplicates, dataset: Dataset, path: Path) -> None:
     """List all faces that are there more than once, as CSV; the same picture has one number."""
-    pictures = _number_pictures(dataset)
+    pictures = duplicates.pictures
     names = [TRAINING] * len(dataset.training) + [dataset.validation_name] * len(dataset.validation)
     places = dataset.training.places + dataset.validation.places
     labels = [*dataset.training.labels, *dataset.validation.labels]
@@ -77,7 +86,6 @@ def write_duplicates(dataset: Dataset, path: Path) -> None:
 
 
 def _number_pictures(dataset: Dataset) -> Numbers:
-    """A number for each face, training first, int64 [N]; identical pictures have the same."""
     images = np.concatenate([dataset.training.images, dataset.validation.images])
     _, numbers = np.unique(images.reshape(len(images), -1), axis=0, return_inverse=True)
     return np.asarray(numbers, np.int64).reshape(-1)

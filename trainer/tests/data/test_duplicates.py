@@ -49,7 +49,7 @@ def test_one_pixel_makes_a_difference(doubled: Dataset) -> None:
 
 
 def test_lists_them(doubled: Dataset, tmp_path: Path) -> None:
-    write_duplicates(doubled, tmp_path / "list.csv")
+    write_duplicates(find_duplicates(doubled), doubled, tmp_path / "list.csv")
     with (tmp_path / "list.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     groups: dict[str, list[str]] = {}

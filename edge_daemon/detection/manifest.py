@@ -1,0 +1,84 @@
+"""The bundled detector's manifest, `detector.json`: what it says, and that the file is as it says.
+
+It lies beside the ensemble's manifest and is apart from it, so that either can be replaced alone.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge_daemon import checksum
+from edge_daemon.errors import DetectorError
+from edge_daemon.validation import problems
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class BoxFraming(_Entry):
+    """Where the box sits in the crop that the emotion models know, in fractions of its side."""
+
+    x: float
+    y: float
+    width: float = Field(gt=0.0)
+    height: float = Field(gt=0.0)
+
+
+class DetectorMetrics(_Entry):
+    """Figures on scenes composed of held-out material, measured on the file itself."""
+
+    scenes: int
+    average_precision: Fraction = Field(description="At an intersection over union of 0.5.")
+    recall: Fraction = Field(description="At a score of 0.7, as the following.")
+    precision: Fraction
+    false_positives: float = Field(ge=0.0, description="In a picture without a face.")
+    landmark_error: float = Field(ge=0.0, description="Mean distance in parts of a face's size.")
+
+
+class DetectorProvenance(_Entry):
+    """Where the detector comes from, so that it can be made again."""
+
+    recipe: str
+    seed: int
+    data_fingerprint: str
+    commit: str
+    mlflow_run_id: str | None = None
+
+
+class DetectorManifest(_Entry):
+    """A whole manifest."""
+
+    schema_version: Literal[1]
+    file: str = Field(pattern=r"^[A-Za-z0-9._-]+\.tflite$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    mmac: float = Field(gt=0.0, description="Million multiply-accumulates at 192x192 pixels.")
+    parameters: int = Field(gt=0)
+    framing: BoxFraming
+    metrics: DetectorMetrics
+    provenance: DetectorProvenance
+
+
+def read_manifest(path: Path) -> DetectorManifest:
+    """Read a manifest and check the model beside it.
+
+    Raises:
+        DetectorError: the manifest is missing or refused, or the model is missing or altered.
+    """
+    try:
+        manifest = DetectorManifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DetectorError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise DetectorError(f"{path}: {problems(error)}") from error
+    if fault := checksum.fault(path.parent / manifest.file, manifest.sha256):
+        raise DetectorError(f"{fault}; install the detector again")
+    return manifest
+
+
+def write_manifest(manifest: DetectorManifest, path: Path) -> None:
+    """Write it to `path`, beside its model."""
+    path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

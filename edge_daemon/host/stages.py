@@ -1,0 +1,40 @@
+"""How long each stage works on a frame: the figures of the last minute."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from edge_daemon.clock import Clock
+from edge_daemon.host.recent import Recent, quantiles
+from edge_daemon.pipeline import Step
+from edge_daemon.publishing.messages import LatencyMessage
+
+
+class StageTimes:
+    """Takes the time of stages, each in its own thread; tells the figures in any."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._recent: dict[str, Recent] = {}
+        self._lock = threading.Lock()
+
+    def timed(self, name: str, steps: Sequence[Step]) -> list[Step]:
+        """The stage's steps as one, which takes the time of each item."""
+        recent = self._recent[name] = Recent(self._clock)
+
+        def run(item: Any) -> Any:  # noqa: ANN401  # as a step does
+            began = self._clock.monotonic()
+            for step in steps:
+                item = step(item)
+            with self._lock:
+                recent.note(self._clock.monotonic() - began)
+            return item
+
+        return [run]
+
+    def figures(self) -> dict[str, LatencyMessage]:
+        """Of each stage that had something to do, in the order in which frames go through."""
+        with self._lock:
+            seconds = {name: recent.rows()[:, 1] for name, recent in self._recent.items()}
+        told = {name: quantiles(each) for name, each in seconds.items()}
+        return {name: latency for name, latency in told.items() if latency is not None}

@@ -1,0 +1,39 @@
+"""TFLite by whichever runtime this machine has: LiteRT, or its predecessor on 32-bit Arm."""
+
+from pathlib import Path
+from typing import Any
+
+from edge_daemon.errors import BundleError
+
+
+def open_interpreter(path: Path, threads: int) -> Any:  # noqa: ANN401  # two libraries, neither typed
+    """An interpreter of a `.tflite` file.
+
+    Raises:
+        ValueError, RuntimeError: the file is not there, or no model.
+        BundleError: there is no runtime.
+    """
+    return interpreter_type()(model_path=str(path), num_threads=threads)
+
+
+def interpreter_type() -> Any:  # noqa: ANN401  # likewise
+    """The class of the runtime that is installed.
+
+    Raises:
+        BundleError: there is none.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError as error:
+            raise BundleError(
+                f"no TFLite runtime to run models: {error}; pip install ai-edge-litert"
+            ) from error
+    return Interpreter
+
+
+def first_line(error: Exception) -> str:
+    """What a runtime's error says, without the rest of its trace."""
+    return str(error).partition("\n")[0]

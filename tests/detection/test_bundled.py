@@ -1,0 +1,173 @@
+"""The bundled detector: what it takes, what it refuses, and how it does on real clips."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawing import Image
+
+from edge_daemon.checksum import sha256_of
+from edge_daemon.detection.bundled import BundledDetector, MapNetwork
+from edge_daemon.detection.decoding import GEOMETRY, STRIDES
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.errors import DetectorError
+from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.records import Detection
+from edge_daemon.shipped import bundled_detector, bundled_models
+
+SAME = 0.5
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """A copy of the manifest and its model."""
+    shipped = bundled_detector()
+    shutil.copy(shipped.parent / read_manifest(shipped).file, tmp_path)
+    return Path(shutil.copy(shipped, tmp_path))
+
+
+def altered(manifest: Path, **changes: object) -> Path:
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | changes))
+    return manifest
+
+
+def test_the_shipped_manifest_is_sound_and_the_network_small() -> None:
+    about = read_manifest(bundled_detector())
+    assert about.parameters <= 150_000
+    assert about.mmac <= 40
+
+
+@pytest.mark.parametrize("size", [(32, 32), (150, 200), (192, 320), (320, 320), (33, 100)])
+def test_any_size_has_its_maps(size: tuple[int, int]) -> None:
+    about = read_manifest(bundled_detector())
+    network = MapNetwork(bundled_models() / about.file, threads=1)
+    rng = np.random.default_rng(0)
+    scores, geometry = network.maps(rng.integers(0, 256, size, dtype=np.uint8))
+    for map_, places, stride in zip(scores, geometry, STRIDES, strict=True):
+        rows, columns = (-(-side // 32) * 32 // stride for side in size)
+        assert map_.shape == (rows, columns)
+        assert places.shape == (rows, columns, GEOMETRY)
+
+
+def test_what_an_earlier_picture_left_does_not_show() -> None:
+    about = read_manifest(bundled_detector())
+    network = MapNetwork(bundled_models() / about.file, threads=1)
+    rng = np.random.default_rng(1)
+    small = rng.integers(0, 256, (100, 150), dtype=np.uint8)
+    before, _ = network.maps(small)
+    network.maps(np.full((128, 160), 255, np.uint8))
+    after, _ = network.maps(small)
+    for first, second in zip(before, after, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"sha256": "0" * 64}, "sha256"),
+        ({"file": "absent.tflite"}, r"absent\.tflite"),
+        ({"file": "../model.tflite"}, "file"),
+        ({"framing": {"x": 0, "y": 0, "width": 0, "height": 1}}, "framing.width"),
+        ({"odd": 1}, "odd"),
+    ],
+)
+def test_a_manifest_that_is_not_right_is_refused(
+    manifest: Path, changes: dict[str, object], word: str
+) -> None:
+    with pytest.raises(DetectorError, match=word):
+        BundledDetector(altered(manifest, **changes), 0.7)
+
+
+def test_a_damaged_model_is_refused_even_if_its_sum_is_right(manifest: Path) -> None:
+    model = manifest.parent / "damaged.tflite"
+    model.write_bytes(b"no model" * 100)
+    altered(manifest, file=model.name, sha256=sha256_of(model))
+    with pytest.raises(DetectorError, match=r"damaged\.tflite"):
+        BundledDetector(manifest, 0.7)
+
+
+def test_a_model_of_another_kind_is_refused(manifest: Path) -> None:
+    member = read_bundle(bundled_models()).members[0]
+    shutil.copy(bundled_models() / member.file, manifest.parent)
+    altered(manifest, file=member.file, sha256=member.sha256)
+    with pytest.raises(DetectorError, match=member.file):
+        BundledDetector(manifest, 0.7)
+
+
+def frames_of(clip: Path) -> Iterator[Image]:
+    capture = cv2.VideoCapture(str(clip))
+    while (read := capture.read())[0]:
+        yield np.asarray(read[1], np.uint8)
+    capture.release()
+
+
+def matches(found: list[Detection], truth: list[Detection]) -> int:
+    """How many of the true faces were found."""
+    return sum(any(_iou(face, known) >= SAME for face in found) for known in truth)
+
+
+def _iou(one: Detection, other: Detection) -> float:
+    (x, y, w, h), (u, v, p, q) = one.box, other.box
+    across = min(x + w, u + p) - max(x, u)
+    down = min(y + h, v + q) - max(y, v)
+    shared = max(0.0, across) * max(0.0, down)
+    return shared / (w * h + p * q - shared)
+
+
+def sure(detector: BundledDetector | YuNetDetector | HaarDetector, frame: Image) -> list[Detection]:
+    return [face for face in detector.detect(frame) if face.score >= detector.start_score]
+
+
+def test_on_real_clips_it_finds_what_yunet_finds_and_nothing_else(
+    clips: list[Path], yunet_model: Path
+) -> None:
+    bundled = BundledDetector(bundled_detector(), 0.7)
+    yunet = YuNetDetector(yunet_model, 0.7)
+    known, met, imagined = 0, 0, 0
+    for clip in clips:
+        for frame in frames_of(clip):
+            truth, found = sure(yunet, frame), sure(bundled, frame)
+            known += len(truth)
+            met += matches(found, truth)
+            imagined += len(found) - matches(truth, found)
+    assert known > 250
+    assert met >= 0.95 * known
+    assert imagined == 0
+
+
+def test_heads_that_turn_are_found_far_more_often_than_by_haar(clips: list[Path]) -> None:
+    turning = next(clip for clip in clips if "female-and-male" in clip.name)
+    bundled, haar = BundledDetector(bundled_detector(), 0.7), HaarDetector(24)
+    frames = list(frames_of(turning))
+    by_bundled = sum(len(sure(bundled, frame)) for frame in frames)
+    by_haar = sum(len(sure(haar, frame)) for frame in frames)
+    assert by_bundled >= 5 * by_haar
+
+
+def test_it_takes_no_more_time_than_yunet(clips: list[Path], yunet_model: Path) -> None:
+    frames = list(frames_of(clips[0]))[:20]
+    bundled, yunet = BundledDetector(bundled_detector(), 0.7), YuNetDetector(yunet_model, 0.7)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        assert _seconds(bundled, frames) <= _seconds(yunet, frames)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _seconds(detector: BundledDetector | YuNetDetector, frames: list[Image]) -> float:
+    """Processor time."""
+    detector.detect(frames[0])
+    before = time.process_time()
+    for frame in frames:
+        detector.detect(frame)
+    return time.process_time() - before

@@ -1,0 +1,388 @@
+"""The page, in a real browser, on a daemon that runs."""
+
+import itertools
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import material
+from preview.browsing import PHONE, Browser, browser
+from preview.portraits import write_people
+from running import STOP_LIMIT, RunningProgram, eventually, free_port, running
+from selenium.webdriver.common.keys import Keys
+
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.preview.app import page_files
+from edge_daemon.shipped import bundled_models
+
+BY_HAAR = ("--detector", "haar")
+
+CLEAR = "document.createElement('canvas')"
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def chromium(downloads: Path) -> Iterator[Browser]:
+    with browser(downloads) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("clips") / "people.mp4", seconds=12, mood_length=2)
+
+
+class Shown:
+    """A daemon, and its page in the browser."""
+
+    def __init__(self, program: RunningProgram, page: Browser, url: str) -> None:
+        self.program = program
+        self.page = page
+        self.url = url
+
+    def open(self) -> None:
+        self.page.open(self.url)
+        self.page.wait_for_state("running")
+        self.page.wait_for("document.querySelectorAll('.box').length === 2")
+
+
+def address_told(program: RunningProgram) -> str:
+    program.wait_for("preview at ")
+    (line,) = (line for line in program.err if "preview at " in line)
+    return line.partition("preview at ")[2]
+
+
+@pytest.fixture(scope="module")
+def shown(chromium: Browser, people: Path, tmp_path_factory: pytest.TempPathFactory):
+    """One daemon for all tests that leave it as it was."""
+    state = tmp_path_factory.mktemp("state")
+    words = ("--preview", f"127.0.0.1:{free_port()}", "--source", people, *BY_HAAR)
+    with running(state, *words, "--set", "device_id=porch") as program:
+        yield Shown(program, chromium, address_told(program))
+
+
+@pytest.fixture
+def page(shown: Shown) -> Iterator[Browser]:
+    """The page, freshly opened; nothing may be wrong with it in the end."""
+    shown.page.wears()
+    shown.open()
+    yield shown.page
+    assert shown.page.complaints() == []
+
+
+def test_pictures_follow_each_other(page: Browser) -> None:
+    assert page.text("#state") == "Live"
+    first = page.pixels("#picture")
+    page.wait_for("document.getElementById('picture').toDataURL() !== arguments[0]", first)
+
+
+def test_boxes_stand_where_the_faces_are_and_say_what_is_read(page: Browser) -> None:
+    page.wait_for(
+        "[...document.querySelectorAll('.box span')].filter("
+        "({textContent}) => /^#\\d+ [a-z]+\\??\\s\\d+ %$/.test(textContent)).length === 2"
+    )
+    picture = page.one("#picture").rect
+    left, right = sorted((box.rect for box in page.all(".box")), key=lambda rect: rect["x"])
+    for rect, centre in ((left, 0.31), (right, 0.71)):
+        middle = (rect["x"] + rect["width"] / 2 - picture["x"]) / picture["width"]
+        assert middle == pytest.approx(centre, abs=0.08)
+        assert picture["y"] < rect["y"] < picture["y"] + picture["height"] / 2
+
+
+def test_each_face_has_a_bar_and_two_numbers_for_each_emotion(page: Browser) -> None:
+    page.wait_for("document.querySelectorAll('.card').length >= 2")
+    rows = [row.text.split() for row in page.one(".card .bars").find_elements("tag name", "li")]
+    assert tuple(name for name, _, _ in rows) == EMOTIONS
+    assert 97 <= sum(int(smoothed) for _, smoothed, _ in rows) <= 103
+    assert 97 <= sum(int(raw) for _, _, raw in rows) <= 103
+    page.wait_for(
+        "document.querySelector('.card .fill').parentElement.style.getPropertyValue('--share') > 0"
+    )
+
+
+SECONDS_DRAWN = """Math.max(...[...document.querySelectorAll(".ribbon")].map((ribbon) => {
+  const {width, height} = ribbon;
+  const {data} = ribbon.getContext("2d").getImageData(0, height >> 1, width, 1);
+  return 60 * data.filter((value, index) => index % 4 === 3 && value === 255).length / width;
+}))"""
+
+
+def test_timeline_goes_back_to_before_the_page_was_opened(page: Browser, shown: Shown) -> None:
+    def goes_back() -> bool:
+        shown.open()
+        drawn = page.wait_for(SECONDS_DRAWN)
+        return drawn > page.run("performance.now()") / 1000 + 2
+
+    eventually(goes_back)
+
+
+def test_pipeline_and_its_figures_are_shown(page: Browser) -> None:
+    names = [head.text for head in page.all("#stages h3")]
+    assert names == ["capture", "detection", "inference", "publishing", "results"]
+    page.wait_for("parseFloat(document.querySelector('#stages b').textContent) > 1")
+    assert re.search(r"p95 \d+\.\d ms\n\d+ dropped", page.text("#stages"))
+    facts = dict(pair.text.split("\n") for pair in page.all("#facts > div"))
+    models = len(read_bundle(bundled_models()).members)
+    assert facts["Models asked"] == f"{models} of {models}"
+    assert facts["Broker"] == "none"
+
+
+def test_pause_closes_the_source_and_shows_no_picture_until_it_is_resumed(
+    page: Browser, shown: Shown
+) -> None:
+    page.one("#pause").click()
+    page.wait_for_state("paused")
+    shown.program.wait_for("pause: paused")
+    assert (page.text("#state"), page.text("#notice-what")) == ("Paused", "Paused")
+    assert page.text("#notice-why") == "The file waits until you resume."
+    assert page.text("#pause").startswith("Resume")
+    assert page.all(".box") == []
+    blank = f"Object.assign({CLEAR}, {{width: 960, height: 600}}).toDataURL()"
+    assert page.pixels("#picture") == page.run(blank)
+    page.wait_for("document.querySelectorAll('.card').length === 0")
+    assert page.one("#nobody").is_displayed()
+    page.press("p")
+    page.wait_for_state("running")
+    page.wait_for("document.querySelectorAll('.box').length === 2")
+    assert not page.one("#notice").is_displayed()
+
+
+def test_values_are_smoothed_or_raw_as_the_button_says(page: Browser) -> None:
+    assert page.text("#key-bar") == "smoothed"
+    page.one("#raw").click()
+    assert page.one("#raw").get_attribute("aria-pressed") == "true"
+    assert (page.text("#key-bar"), page.text("#key-tick")) == ("this frame", "smoothed")
+    page.press("r")
+    assert page.one("#raw").get_attribute("aria-pressed") == "false"
+
+
+def test_crops_are_shown_when_they_are_wanted(page: Browser) -> None:
+    assert [crop for crop in page.all(".crop") if crop.is_displayed()] == []
+    page.press("c")
+    page.wait_for("document.querySelectorAll('.crop:not([hidden])').length >= 2")
+    shades = page.run(
+        "new Set(document.querySelector('.crop').getContext('2d').getImageData(0, 0, 48, 48).data)"
+        ".size"
+    )
+    assert shades > 50
+
+
+def test_last_minute_is_saved(page: Browser, downloads: Path) -> None:
+    page.press("d")
+    eventually(lambda: list(downloads.glob("edge-daemon-porch-*.json")))
+    (file,) = downloads.glob("*.json")
+    assert len(json.loads(file.read_text())["frames"]) > 10
+
+
+def test_shortcuts_can_be_switched_off(page: Browser) -> None:
+    assert page.one("#raw kbd").is_displayed()
+    page.one("#shortcuts").click()
+    assert not page.one("#raw kbd").is_displayed()
+    page.press("r")
+    assert page.one("#raw").get_attribute("aria-pressed") == "false"
+
+
+def test_shortcuts_leave_the_browsers_own_alone(page: Browser) -> None:
+    page.one("body").send_keys(Keys.CONTROL + "c")
+    assert page.one("#crops").get_attribute("aria-pressed") == "false"
+
+
+def test_second_page_joins(page: Browser, shown: Shown) -> None:
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("window")
+    second = page.driver.current_window_handle
+    try:
+        page.open(shown.url)
+        page.wait_for("document.getElementById('facts').textContent.includes('Pages open2')")
+        before = page.pixels("#picture")
+        page.wait_for("document.getElementById('picture').toDataURL() !== arguments[0]", before)
+    finally:
+        page.driver.close()
+        page.driver.switch_to.window(first)
+    assert second != first
+    page.wait_for("document.getElementById('facts').textContent.includes('Pages open1')")
+
+
+def test_page_that_is_out_of_sight_does_not_watch(page: Browser) -> None:
+    def turn(*, hidden: bool) -> None:
+        page.driver.execute_script(
+            "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true});"
+            "document.dispatchEvent(new Event('visibilitychange'));",
+            hidden,
+        )
+
+    turn(hidden=True)
+    still = page.pixels("#picture")
+    page.driver.execute_async_script("setTimeout(arguments[0], 500)")
+    assert page.pixels("#picture") == still
+    turn(hidden=False)
+    page.wait_for("document.getElementById('picture').toDataURL() !== arguments[0]", still)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_phone_shows_all_within_its_width(page: Browser, dark: bool) -> None:  # noqa: FBT001
+    page.wears(PHONE, dark=dark)
+    page.press("c")
+    page.wait_for("document.querySelectorAll('.crop:not([hidden])').length >= 2")
+    assert page.run("document.documentElement.scrollWidth") <= PHONE[0]
+    beyond = page.run(
+        "[...document.querySelectorAll('body *')].filter((element) => {"
+        "const {left, right, width} = element.getBoundingClientRect();"
+        "return width && !element.closest('#boxes, .unseen') "
+        "&& (left < -1 || right > innerWidth + 1);"
+        "}).map(({outerHTML}) => outerHTML.slice(0, 80))"
+    )
+    assert beyond == []
+    for control in page.all(".controls > *"):
+        assert control.size["height"] >= 44
+
+
+CONTRAST = """(() => {
+  const channel = (value) =>
+    value <= 10.31 ? value / 3294.6 : ((value / 255 + 0.055) / 1.055) ** 2.4;
+  const probe = document.body.appendChild(document.createElement("i"));
+  const luminance = (name) => {
+    probe.style.color = `var(${name})`;
+    const [r, g, b] = getComputedStyle(probe).color.match(/[0-9]+/g).map(Number).map(channel);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const [lighter, darker] = [luminance(arguments[0]), luminance(arguments[1])].sort().reverse();
+  return (lighter + 0.05) / (darker + 0.05);
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("ground", ["--paper", "--surface"])
+@pytest.mark.parametrize("text", ["--ink", "--quiet", "--accent", "--alarm"])
+def test_text_can_be_told_from_its_ground(
+    page: Browser,
+    text: str,
+    ground: str,
+    dark: bool,  # noqa: FBT001
+) -> None:
+    page.wears(dark=dark)
+    assert page.run(CONTRAST, text, ground) >= 4.5
+    assert page.run(CONTRAST, "--on-accent", "--accent") >= 4.5
+
+
+def test_all_that_can_be_used_or_seen_has_a_name(page: Browser) -> None:
+    page.press("c")
+    page.wait_for("document.querySelectorAll('.crop:not([hidden])').length >= 2")
+    named = page.all("button, a, input, [role=img], section, [role=group]")
+    assert len(named) > 10
+    assert [one.get_attribute("outerHTML") for one in named if not one.accessible_name] == []
+    assert page.run("document.documentElement.lang") == "en"
+    assert "porch" in page.driver.title
+
+
+def test_headings_go_down_a_step_at_a_time(page: Browser) -> None:
+    levels = [int(head.tag_name[1]) for head in page.all("h1, h2, h3")]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_only_the_state_is_read_out_as_it_changes(page: Browser) -> None:
+    aloud = page.all("[aria-live], [role=status], [role=alert], [role=log], output")
+    assert [element.get_attribute("id") for element in aloud] == ["state"]
+
+
+def test_all_controls_are_reached_by_the_tab_key_and_show_it(page: Browser) -> None:
+    reached = []
+    for _ in range(5):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(page.run("document.activeElement.id"))
+        assert page.run("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    assert reached == ["pause", "raw", "crops", "download", "shortcuts"]
+
+
+def test_page_says_when_the_daemon_is_gone_and_goes_on_when_it_is_back(
+    chromium: Browser, people: Path, tmp_path: Path
+) -> None:
+    chromium.wears()
+    words = ("--preview", f"127.0.0.1:{free_port()}", "--source", people, *BY_HAAR)
+    with running(tmp_path, *words) as program:
+        Shown(program, chromium, address_told(program)).open()
+        code, seconds = program.end(signal.SIGTERM)
+    assert (code, seconds < STOP_LIMIT) == (0, True)
+    assert "threads still run" not in "\n".join(program.err)
+    assert "Traceback" not in "\n".join(program.err)
+    chromium.wait_for_state("away")
+    assert chromium.text("#notice-what") == "The daemon does not answer"
+    assert (chromium.all(".box"), chromium.text("#caption")) == ([], "")
+    chromium.wait_for("document.querySelectorAll('.card').length === 0")
+    with running(tmp_path, *words):
+        chromium.wait_for_state("running")
+        chromium.wait_for("document.querySelectorAll('.box').length === 2")
+        chromium.one("#pause").click()
+        chromium.wait_for_state("paused")
+
+
+def test_others_enter_the_token_and_then_see_all(
+    chromium: Browser, people: Path, tmp_path: Path
+) -> None:
+    chromium.wears()
+    port = free_port()
+    words = ("--preview", f"0.0.0.0:{port}", "--source", people, *BY_HAAR)
+    with running(tmp_path, *words) as program:
+        token = address_told(program).partition("token=")[2]
+        for wrong in ("", "?token=wrong"):
+            chromium.open(f"http://127.0.0.1:{port}/{wrong}")
+            assert chromium.text("h1") == "This preview needs its token"
+            assert chromium.all("canvas") == []
+        chromium.one("#token").send_keys("also wrong" + Keys.ENTER)
+        chromium.wait_for("location.search !== '?token=wrong'")
+        assert chromium.text("h1") == "This preview needs its token"
+        chromium.complaints()  # of the refusals
+        chromium.one("#token").send_keys(token + Keys.ENTER)
+        chromium.wait_for("document.body.dataset.state === 'running'")
+        assert chromium.driver.current_url == f"http://127.0.0.1:{port}/"
+        chromium.wait_for("document.querySelectorAll('.box').length === 2")
+        assert "edge-daemon" not in chromium.run("document.cookie")
+        assert chromium.complaints() == []
+        assert sum(token in line for line in program.out + program.err) == 1
+
+
+def test_real_faces_are_shown(chromium: Browser, tmp_path: Path) -> None:
+    chromium.wears()
+    clip = material("clips/head-pose-face-detection-female-and-male.mp4")
+    words = ("--preview", f"127.0.0.1:{free_port()}", "--source", clip, *BY_HAAR)
+    with running(tmp_path, *words) as program:
+        chromium.open(address_told(program))
+        chromium.wait_for("document.querySelectorAll('.card').length >= 1")
+        assert chromium.complaints() == []
+
+
+FILES = {name: file.content.decode() for name, file in page_files().items()}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_page_asks_nothing_of_other_places(name: str) -> None:
+    text = FILES[name].replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert re.findall(r"(?:https?:)?//[\w.-]+\.\w+|@import|url\(", text) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".html")])
+def test_page_has_no_script_or_style_of_its_own(name: str) -> None:
+    assert re.findall(r"<script>|<style|\sstyle=|\son\w+=|javascript:", FILES[name]) == []
+
+
+def test_scripts_know_the_emotions_in_the_daemons_order() -> None:
+    (listed,) = re.findall(r"EMOTIONS = (\[.*\]);", FILES["emotions.js"])
+    assert tuple(json.loads(listed)) == EMOTIONS
+    for name in EMOTIONS:
+        assert f"--{name}:" in FILES["preview.css"]
+
+
+def test_scripts_find_what_they_look_for() -> None:
+    scripts = "".join(text for name, text in FILES.items() if name.endswith(".js"))
+    wanted = set(re.findall(r'(?:getElementById|\bat|copy)\("([\w-]+)"\)', scripts))
+    assert len(wanted) > 15
+    assert wanted <= set(re.findall(r'\bid="([\w-]+)"', FILES["index.html"]))

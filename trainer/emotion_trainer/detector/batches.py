@@ -1,0 +1,50 @@
+"""Batches of scenes, made ready by other threads while one is learnt from."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+
+from edge_daemon.records import Image
+from emotion_trainer.detector.assignment import targets_of
+from emotion_trainer.detector.faces import Floats
+from emotion_trainer.detector.scenes import SceneMaker
+
+Batch = tuple[Floats, Floats]
+
+AHEAD: Final = 3
+"""Batches that are made while another is learnt from."""
+WORKERS: Final = 2
+
+
+def epoch_batches(
+    maker: SceneMaker, mined: Sequence[Image], seed: tuple[int, int], size: int, steps: int
+) -> Iterator[Batch]:
+    """Batches of scenes float32 [B, S, S, 1] and their targets float32 [B, cells, COLUMNS].
+
+    Args:
+        maker: makes the scenes.
+        mined: backgrounds that the network took for faces.
+        seed: all chance comes from it; the same seed makes the same batches.
+        size: scenes in a batch.
+        steps: batches.
+    """
+
+    def make(step: int) -> Batch:
+        rng = np.random.default_rng([*seed, step])
+        scenes = [maker.scene(rng, mined) for _ in range(size)]
+        pictures = np.stack([scene.image for scene in scenes])[..., np.newaxis]
+        targets = np.stack([targets_of(scene.faces, scene.image.shape[0]) for scene in scenes])
+        return pictures.astype(np.float32), targets
+
+    yield from _ahead(make, steps)
+
+
+def _ahead(make: Callable[[int], Batch], steps: int) -> Iterator[Batch]:
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="scenes") as pool:
+        waiting: list[Future[Batch]] = [pool.submit(make, s) for s in range(min(AHEAD, steps))]
+        for step in range(steps):
+            if (following := step + AHEAD) < steps:
+                waiting.append(pool.submit(make, following))
+            yield waiting.pop(0).result()

@@ -1,0 +1,113 @@
+"""Faces as a detector's training knows them: boxes and landmarks, which move with their picture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon.records import Image
+
+LANDMARKS = 5
+
+Floats = NDArray[np.float32]
+Transform = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of a picture, in its pixels.
+
+    Attributes:
+        boxes: float32 [N, 4]: left, top, width, height.
+        landmarks: float32 [N, 5, 2]: right eye, left eye, nose, right and left corner of the
+            mouth; NaN where nobody said where they are.
+        doubtful: bool [N]: whether a detector may find it or not, as it pleases.
+        covered: float32 [N]: the part of the box that something hides.
+        tilt: float32 [N]: degrees by which the face was turned in the picture's plane.
+    """
+
+    boxes: Floats
+    landmarks: Floats
+    doubtful: NDArray[np.bool_]
+    covered: Floats
+    tilt: Floats
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def sizes(self) -> Floats:
+        """float32 [N]: the square roots of the boxes' areas."""
+        return np.asarray(np.sqrt(self.boxes[:, 2] * self.boxes[:, 3]), np.float32)
+
+    def chosen(self, which: NDArray[np.bool_]) -> "Faces":
+        """Those of a mask, bool [N]."""
+        return Faces(
+            self.boxes[which],
+            self.landmarks[which],
+            self.doubtful[which],
+            self.covered[which],
+            self.tilt[which],
+        )
+
+    def moved(self, transform: Transform, tilt: float = 0.0) -> "Faces":
+        """The faces after their picture's similarity transform, float64 [2, 3].
+
+        A box stays upright: its centre moves, its sides grow by the transform's scale.
+        """
+        matrix = transform[:, :2].astype(np.float32)
+        shift = transform[:, 2].astype(np.float32)
+        scale = float(np.sqrt(abs(np.linalg.det(matrix))))
+        centres = (self.boxes[:, :2] + self.boxes[:, 2:] / 2) @ matrix.T + shift
+        sides = self.boxes[:, 2:] * np.float32(scale)
+        return Faces(
+            np.concatenate([centres - sides / 2, sides], axis=1),
+            self.landmarks @ matrix.T + shift,
+            self.doubtful,
+            self.covered,
+            self.tilt + np.float32(tilt),
+        )
+
+    def mirrored(self, width: int) -> "Faces":
+        """The faces of the picture's mirror image, of the given width."""
+        boxes = self.boxes.copy()
+        boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
+        # What was the right eye stands where a left one does.
+        landmarks = self.landmarks[:, [1, 0, 2, 4, 3]].copy()
+        landmarks[..., 0] = width - landmarks[..., 0]
+        return Faces(boxes, landmarks, self.doubtful, self.covered, -self.tilt)
+
+
+def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
+    """Upright uncovered faces."""
+    count = len(boxes)
+    if landmarks is None:
+        landmarks = np.full((count, LANDMARKS, 2), np.nan, np.float32)
+    return Faces(
+        np.asarray(boxes, np.float32).reshape(-1, 4),
+        np.asarray(landmarks, np.float32).reshape(-1, LANDMARKS, 2),
+        np.zeros(count, np.bool_),
+        np.zeros(count, np.float32),
+        np.zeros(count, np.float32),
+    )
+
+
+def together(parts: list[Faces]) -> Faces:
+    """The faces of several parts of one picture."""
+    if not parts:
+        return faces_from(np.zeros((0, 4), np.float32))
+    return Faces(
+        np.concatenate([part.boxes for part in parts]),
+        np.concatenate([part.landmarks for part in parts]),
+        np.concatenate([part.doubtful for part in parts]),
+        np.concatenate([part.covered for part in parts]),
+        np.concatenate([part.tilt for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grey picture, uint8 [H, W], and its faces."""
+
+    image: Image
+    faces: Faces

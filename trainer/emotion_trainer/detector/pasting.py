@@ -1,0 +1,55 @@
+"""Putting one picture into another so that the seam tells little."""
+
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon.records import Image
+from emotion_trainer.detector.faces import Transform
+
+Mask = NDArray[np.float32]
+
+ELLIPSE, ROUNDED, SQUARE = 2.0, 5.0, 40.0
+"""Exponents of |x|^p + |y|^p < 1 (superellipses)."""
+SHAPES: Final = (ELLIPSE, ROUNDED, SQUARE)
+CHANCES: Final = (0.5, 0.25, 0.25)
+
+
+def placement(
+    source: tuple[float, float], scale: float, degrees: float, target: tuple[float, float]
+) -> Transform:
+    """The similarity transform that brings a point of one picture to one of another.
+
+    Args:
+        source: the point, in pixels of the first.
+        scale: factor on all lengths.
+        degrees: turn about it, counter-clockwise.
+        target: where it goes.
+    """
+    turn = cv2.getRotationMatrix2D(source, degrees, scale)
+    turn[:, 2] += np.subtract(target, source)
+    return np.asarray(turn, np.float64)
+
+
+def soft_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+    """1 inside and 0 at the rim, with a soft or a sharp edge between, float32 [H, W]."""
+    y = np.abs(np.linspace(-1, 1, shape[0], dtype=np.float32))[:, np.newaxis]
+    x = np.abs(np.linspace(-1, 1, shape[1], dtype=np.float32))
+    power = np.float32(rng.choice(SHAPES, p=CHANCES))
+    radius = (x**power + y**power) ** (1 / power)
+    return np.asarray(((1 - radius) / rng.uniform(0.02, 0.35)).clip(0, 1), np.float32)
+
+
+def paste(canvas: Image, piece: Image, mask: Mask, transform: Transform) -> Mask:
+    """Blend a piece into the canvas, in place; returns the mask where it came to lie."""
+    size = (canvas.shape[1], canvas.shape[0])
+    # Sampling a much larger piece would alias.
+    shrinkage = float(np.hypot(transform[0, 0], transform[0, 1]))
+    if shrinkage < 1:
+        piece = np.asarray(cv2.GaussianBlur(piece, (0, 0), 0.5 / shrinkage), np.uint8)
+    moved = cv2.warpAffine(piece, transform, size, flags=cv2.INTER_LINEAR)
+    share = cv2.warpAffine(mask, transform, size, flags=cv2.INTER_LINEAR)
+    canvas[:] = (canvas + share * (moved.astype(np.float32) - canvas)).astype(np.uint8)
+    return np.asarray(share, np.float32)

@@ -1,0 +1,67 @@
+"""WIDER FACE (Yang et al. 2016): its annotation format.
+
+A text file names a picture, says how many faces it has, and gives each face a line: x, y, width,
+height, then blur, expression, illumination, invalid, occlusion and pose. A picture without faces
+has one line of zeros. It gives no landmarks.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from emotion_trainer.detector.faces import Faces, Floats, faces_from
+from emotion_trainer.errors import DataError
+
+ANNOTATIONS: Final = Path("wider_face_split/wider_face_train_bbx_gt.txt")
+PICTURES: Final = Path("WIDER_train/images")
+HEAVY_BLUR: Final = 2
+BLUR, INVALID, OCCLUSION = 4, 7, 8
+COLUMNS: Final = 10
+"""Of a face's line."""
+COVERED: Final = (0.0, 0.2, 0.5)
+"""What `occlusion` 0, 1 and 2 say of a face, roughly, as a part of it."""
+
+
+def is_wider(folder: Path) -> bool:
+    """Whether the folder holds WIDER FACE's training part."""
+    return (folder / ANNOTATIONS).is_file()
+
+
+def read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
+    """Pictures' paths in the folder, and their faces.
+
+    Faces that the annotators call invalid or heavily blurred are doubtful.
+
+    Raises:
+        DataError: the file is not in the format.
+    """
+    path = folder / ANNOTATIONS
+    lines = iter(path.read_text(encoding="utf-8").splitlines())
+    for name in lines:
+        try:
+            count = int(next(lines))
+            rows = [_numbers(next(lines)) for _ in range(max(1, count))]
+        except (StopIteration, ValueError) as error:
+            raise DataError(f"{path}: {name}: what follows is not in WIDER FACE's form") from error
+        yield str(PICTURES / name), _faces(np.stack(rows)[:count])
+
+
+def _numbers(line: str) -> Floats:
+    numbers = np.array(line.split()[:COLUMNS], np.float32)
+    if len(numbers) != COLUMNS:
+        raise ValueError(f"{len(numbers)} numbers in a face's line")
+    return numbers
+
+
+def _faces(rows: Floats) -> Faces:
+    rows = rows[(rows[:, 2] > 0) & (rows[:, 3] > 0)]
+    plain = faces_from(rows[:, :4])
+    return Faces(
+        plain.boxes,
+        plain.landmarks,
+        (rows[:, INVALID] > 0) | (rows[:, BLUR] >= HEAVY_BLUR),
+        np.array(COVERED, np.float32)[rows[:, OCCLUSION].astype(int).clip(0, 2)],
+        plain.tilt,
+    )

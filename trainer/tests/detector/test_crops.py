@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detector.material import crops, landmarks_in
+
+from edge_daemon.detection import Framing
+from edge_daemon.records import Box, Detection, Image
+from emotion_trainer.detector.crops import (
+    ENLARGEMENT,
+    MARGIN,
+    WIDENING,
+    label_crops,
+    load_crops,
+    save_crops,
+)
+from emotion_trainer.errors import DataError
+
+BOX = (8.0, 4.0, 30.0, 40.0)
+
+
+class Teacher:
+    """Is sure of a face in bright crops alone."""
+
+    name = "teacher"
+    framing = Framing(0, 0, 1, 1)
+    start_score = 0.0
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        assert bgr.shape == (48 * ENLARGEMENT + 2 * MARGIN, 48 * ENLARGEMENT + 2 * MARGIN, 3)
+        x, y, w, h = (ENLARGEMENT * value for value in BOX)
+        box = (MARGIN + x, MARGIN + y, w, h)
+        return [Detection(Box(*box), bgr.mean() / 255, landmarks_in(box))]
+
+
+def test_labels_are_the_teachers_in_the_crops_own_pixels() -> None:
+    images = np.full((3, 48, 48), 250, np.uint8)
+    images[1] = 20
+    labelled = label_crops(images, Teacher())
+    assert len(labelled) == 2
+    x, y, w, h = labelled.boxes[0]
+    assert (x + w / 2, y + h / 2) == pytest.approx((23, 24))
+    assert (w, h) == pytest.approx((WIDENING[0] * 30, WIDENING[1] * 40))
+    np.testing.assert_allclose(labelled.landmarks[0], landmarks_in(BOX), atol=1e-4)
+
+
+def test_a_teacher_that_finds_nothing_is_told() -> None:
+    with pytest.raises(DataError, match="no face"):
+        label_crops(np.zeros((3, 48, 48), np.uint8), Teacher())
+
+
+def test_they_are_the_same_when_read_again(tmp_path: Path) -> None:
+    save_crops(crops(), tmp_path / "crops.npz")
+    again = load_crops(tmp_path / "crops.npz")
+    assert again.fingerprint == crops().fingerprint
+    kept, held_out = again.divided()
+    assert (len(kept), len(held_out)) == (36, 4)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK"])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "crops.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"crops\.npz"):
+        load_crops(path)

@@ -1,0 +1,66 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emotion_trainer.cli import main
+
+
+@pytest.fixture(scope="module")
+def bundle(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the run that learnt the official split."""
+    folder = tmp_path_factory.mktemp("official") / "bundle"
+    sheets = str(place / "sheets")
+    assert main(["bundle", str(place / "run"), "--data", sheets, "--out", str(folder)]) == 0
+    return folder
+
+
+def stratified(place: Path) -> list[str]:
+    return ["--data", str(place / "sheets"), "--split", "stratified"]
+
+
+@pytest.mark.parametrize("command", ["export", "bundle", "evaluate", "track", "report"])
+def test_a_run_of_the_official_split_is_not_measured_on_a_stratified_one(
+    command: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "out")] if command in ("bundle", "report") else []
+    assert main([command, str(place / "run"), *out, *stratified(place)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"emotion-trainer: {place / 'run'}: was trained on another split or")
+    assert "learnt faces of 20 % of Training; leave out --split stratified" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["best.keras", "tiny_int8.tflite"])
+def test_nor_is_a_file_of_it(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(place / "run" / name), *stratified(place)]) == 1
+    assert f"{name}: was trained on another split" in capsys.readouterr().err
+
+
+def test_nor_is_a_bundle_of_it(
+    bundle: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for model in (bundle, bundle / "tiny_int8.tflite"):
+        assert main(["evaluate", str(model), *stratified(place)]) == 1
+        assert f"{model}: was trained on another split" in capsys.readouterr().err
+
+
+def test_a_run_of_the_stratified_split_is_measured_on_it_and_on_the_official_one(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text((place / "tiny.toml").read_text().replace("epochs = 4", "epochs = 1"))
+    assert main(["train", str(recipe), "--run", run, *stratified(place)]) == 0
+    capsys.readouterr()
+    model = str(tmp_path / "run" / "best.keras")
+    assert main(["evaluate", model, *stratified(place)]) == 0
+    assert capsys.readouterr().out.startswith("20 % of Training, 90 faces")
+    assert main(["evaluate", model, "--data", str(place / "sheets")]) == 0
+    assert capsys.readouterr().out.startswith("PublicTest, 140 faces")
+
+
+def test_of_a_lone_file_nothing_is_known(place: Path, tmp_path: Path) -> None:
+    lone = shutil.copy(place / "run" / "best.keras", tmp_path)
+    assert main(["evaluate", str(lone), *stratified(place)]) == 0
