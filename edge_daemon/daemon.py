@@ -160,7 +160,7 @@ def build_pipeline(
 
 def _unhurried(settings: Settings, source: Source) -> frozenset[str]:
     """A file's results wait for the broker, and lines for whoever reads them."""
-    hurried = source.live and settings.sink == "mqtt"
+    hurried = source.live and settings.sink != "jsonl"
     return frozenset() if hurried else frozenset({"publishing"})
 
 

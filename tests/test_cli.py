@@ -184,7 +184,7 @@ def test_models_lists_the_bundles_members(program: Program, words: list[str]) ->
     assert done.returncode == 0
     bundle = read_bundle(bundled_models())
     assert bundle.bundle_id in done.stdout
-    told = [line for line in done.stdout.splitlines() if ".tflite" in line]
+    told = [line for line in done.stdout.splitlines() if "MMAC" in line]
     for member, line in zip(bundle.members, told, strict=True):
         assert member.file in line
         assert ("mirrored" in line) == member.mirrored
