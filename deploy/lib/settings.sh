@@ -38,7 +38,7 @@ check_settings() {
     local file
     for file in "$configuration"/*.toml; do
         "$release/bin/edge-daemon" config --config "$file" > /dev/null 2> "$work/problems" \
-            || fail "this version refuses $file, and was not installed: $(what_it_said "$work/problems")"
+            || fail "this version refuses $file; nothing was changed: $(what_it_said "$work/problems")"
     done
 }
 
