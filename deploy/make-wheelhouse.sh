@@ -61,7 +61,7 @@ with open("pyproject.toml", "rb") as file:
 
 python3 -m pip --disable-pip-version-check download --quiet --dest "$folder" \
     --only-binary=:all: --python-version "$python" "${platforms[@]}" "${limits[@]}" \
-    '.[metrics]' "${builders[@]}"
+    '.[metrics,preview]' "${builders[@]}"
 rm --force "$folder"/edge_daemon-*
 printf '%s: packages for %s, %s: ' "$folder" "$suite" "$machine"
 du --summarize --human-readable "$folder" | cut --fields=1

@@ -34,7 +34,7 @@ build_release() {
     (cd "$repository" && cp --recursive "${made_of[@]}" "$work/source")
     quietly "a virtual environment cannot be made" \
         python3 -m venv --system-site-packages "$release"
-    quietly "Python packages cannot be installed" pip_install "$work/source[metrics]"
+    quietly "Python packages cannot be installed" pip_install "$work/source[metrics,preview]"
     cp --recursive "$work/source/deploy" "$release"
     touch "$release/complete"
     unfinished=''

@@ -57,13 +57,13 @@ print(on.machine(), on.python_version())')"
 time {
     inside python3 -m venv --system-site-packages /opt/venv
     inside /opt/venv/bin/pip install --quiet --no-index --find-links /opt/wheelhouse \
-        '/opt/source[metrics]'
+        '/opt/source[metrics,preview]'
 }
 echo '--- what a Pi would run'
 inside /opt/venv/bin/edge-daemon --version
 inside /opt/venv/bin/edge-daemon models list
 echo '--- a clip'
-time inside /opt/venv/bin/edge-daemon run --source /opt/clip.mp4 --sink jsonl --detector haar \
+time inside /opt/venv/bin/edge-daemon run --source /opt/clip.mp4 --sink jsonl \
     > "$root/opt/lines.jsonl"
 inside python3 - << 'END'
 import collections, json
