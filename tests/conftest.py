@@ -12,7 +12,7 @@ from drawing import draw_scene, write_clip
 
 pytest_plugins = ["publishing.fixtures"]
 
-MATERIAL = Path(os.environ.get("EDGE_DAEMON_MATERIAL", Path(__file__).parents[2] / "shared"))
+MATERIAL = Path(os.environ.get("TEST_MATERIAL", Path(__file__).parents[2] / "shared"))
 """Real clips, pictures and detector models, which this repository may not carry."""
 
 
@@ -20,7 +20,7 @@ def material(path: str) -> Path:
     """A piece of the material; the test is skipped where it is absent."""
     found = MATERIAL / path
     if not found.exists():
-        pytest.skip(f"needs {path} in {MATERIAL} (set EDGE_DAEMON_MATERIAL)")
+        pytest.skip(f"needs {path} in {MATERIAL} (set TEST_MATERIAL)")
     return found
 
 

@@ -1,6 +1,6 @@
 """The broker is killed at random, and the daemon too: no event is lost, none out of order.
 
-Six kills by default; EDGE_DAEMON_BROKER_KILLS asks for another number of them.
+Six kills by default; TEST_BROKER_KILLS asks for another number of them.
 """
 
 import json
@@ -19,7 +19,7 @@ from drawing import draw_scene
 from publishing.broker import Mosquitto, Subscriber, subscribed
 from running import Camera, RunningProgram, camera, eventually
 
-KILLS = int(os.environ.get("EDGE_DAEMON_BROKER_KILLS", "6"))
+KILLS = int(os.environ.get("TEST_BROKER_KILLS", "6"))
 
 DAEMONS = KILLS // 3
 """So many of the kills hit the daemon, the others the broker."""

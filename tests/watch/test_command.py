@@ -190,7 +190,6 @@ def test_name_that_no_device_can_have_is_one_line_and_exit_code_2(program: Progr
 def test_no_terminal_and_no_rich_are_one_line_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broker: Mosquitto
 ) -> None:
-    monkeypatch.delenv("EDGE_DAEMON_MATERIAL", raising=False)  # for tests only: no setting
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     words = [str(word) for word in watch_words(broker.port)]
     assert cli.main(words) == 2

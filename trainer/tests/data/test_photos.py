@@ -15,7 +15,7 @@ from emotion_trainer.errors import DataError
 
 Image = NDArray[np.uint8]
 
-MATERIAL = Path(os.environ.get("EDGE_DAEMON_MATERIAL", Path(__file__).parents[4] / "shared"))
+MATERIAL = Path(os.environ.get("TEST_MATERIAL", Path(__file__).parents[4] / "shared"))
 """Real photos and a detector's model, which this repository may not carry."""
 
 HAIR, SKIN, EYE = 50, 185, 25
@@ -24,7 +24,7 @@ HAIR, SKIN, EYE = 50, 185, 25
 def material(path: str) -> Path:
     found = MATERIAL / path
     if not found.exists():
-        pytest.skip(f"needs {path} in {MATERIAL} (set EDGE_DAEMON_MATERIAL)")
+        pytest.skip(f"needs {path} in {MATERIAL} (set TEST_MATERIAL)")
     return found
 
 
