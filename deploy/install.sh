@@ -105,6 +105,7 @@ tell_where_to_look() {
 
 tidy() {
     trap - ERR
+    set +e # as much as can be is to be put right
     if [[ -n $untried ]]; then roll_back; fi
     if [[ -n $unfinished ]]; then rm --recursive --force "$unfinished"; fi
     if [[ -n ${work:-} ]]; then rm --recursive --force "$work"; fi

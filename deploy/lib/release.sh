@@ -54,6 +54,7 @@ has_old_numpy() { python3 -c 'import numpy; raise SystemExit(numpy.__version__ >
 
 # The one that ran before stays: to go back to it is a matter of a symlink.
 remove_old_releases() {
+    [[ $previous != "$release" ]] || return 0
     local folder
     for folder in "$prefix"/releases/*; do
         [[ $folder == "$release" || $folder == "$previous" ]] || rm --recursive --force "$folder"

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,20 @@ def missing() -> str | None:
         return "needs root"
     programs = ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "setpriv")
     lacking = [name for name in programs if shutil.which(name) is None]
-    return f"needs {', '.join(lacking)}" if lacking else None
+    return f"needs {', '.join(lacking)}" if lacking else _trouble_with_mounts()
+
+
+def _trouble_with_mounts() -> str | None:
+    """Why layers cannot be mounted: in most containers they cannot."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("written", "work", "root"):
+            Path(folder, name).mkdir()
+        options = f"lowerdir=/etc,upperdir={folder}/written,workdir={folder}/work"
+        words = ["mount", "-t", "overlay", "overlay", f"{folder}/root", "-o", options]
+        done = subprocess.run(
+            ["unshare", "--mount", *words], capture_output=True, text=True, check=False
+        )
+    return None if done.returncode == 0 else " ".join(done.stderr.split())
 
 
 def debian_root(suite: str) -> Path:
