@@ -12,23 +12,12 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.metrics import HealthCollector
-from edge_daemon.inference.bundle import Bundle, read_bundle
+from edge_daemon.inference.bundle import Bundle
 from edge_daemon.publishing.messages import SpoolMessage
 from edge_daemon.records import FrameResult
-from edge_daemon.shipped import bundled_models
 
 Samples = dict[tuple[str, frozenset[str]], float]
 """Values by name and values of labels."""
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return read_bundle(bundled_models())
-
-
-@pytest.fixture
-def source(clock: FakeClock) -> SourceStatus:
-    return SourceStatus("camera", clock)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,6 @@ DISCOVERY = homeassistant.discovery(
     "porch", Topics("edge-daemon", "porch"), "homeassistant", 90, "1.2.3"
 )
 BELOW_THE_PREFIX = DISCOVERY.topic.removeprefix("homeassistant/")
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    running_broker = Mosquitto(tmp_path)
-    running_broker.start()
-    yield running_broker
-    running_broker.stop()
 
 
 def at(port: int, username: str | None = None, password: str | None = None) -> Broker:

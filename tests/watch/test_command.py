@@ -23,14 +23,6 @@ from edge_daemon import cli
 from edge_daemon.watch import command
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    mosquitto.start()
-    yield mosquitto
-    mosquitto.stop()
-
-
 def publish(port: int, topic: str, *payloads: bytes, retain: bool = False) -> None:
     """Returns when the broker has them all."""
     client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)

@@ -1,6 +1,5 @@
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,14 +16,6 @@ from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.topics import Message
 from edge_daemon.watch import subscription as subscription_module
 from edge_daemon.watch.subscription import Subscription
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    mosquitto.start()
-    yield mosquitto
-    mosquitto.stop()
 
 
 def subscription_to(port: int, told: list[str] | None = None) -> Subscription:
