@@ -1,10 +1,11 @@
 """The privacy switch: a paused camera is closed, and stays so when the program starts again."""
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+from edge_daemon.disk import sync
 
 logger = logging.getLogger(__name__)
 
@@ -62,15 +63,6 @@ def _remember(file: Path, *, paused: bool) -> None:
             file.touch()
         else:
             file.unlink(missing_ok=True)
-        _sync(file.parent)
+        sync(file.parent)
     except OSError as error:
         logger.warning("the next start will not know of this", extra={"error": str(error)})
-
-
-def _sync(folder: Path) -> None:
-    """Have the folder's entries on the disk, where they outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from edge_daemon.clock import Clock
+from edge_daemon.disk import sync
 
 SCHEMA_VERSION: Final = 1
 
@@ -93,7 +94,7 @@ class Spool:
                 self.count = int(self._value("SELECT count(*) FROM events"))
                 self.last = int(self._value("SELECT last FROM counter"))
                 ran = float(self._value("SELECT coalesce(max(ran), 0) FROM events"))
-            _sync(path.parent)
+            sync(path.parent)
         except BaseException:
             self._connection.close()
             raise
@@ -146,7 +147,7 @@ class Spool:
 
     def sync(self) -> None:
         """Have all appends on the disk."""
-        _sync(self._log)
+        sync(self._log)
 
     @property
     def log_size(self) -> int:
@@ -245,11 +246,3 @@ def _make_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
