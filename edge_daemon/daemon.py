@@ -144,10 +144,9 @@ def build_pipeline(
         # Events are made where nothing can overtake them any more.
         ("publishing", [_events(settings, live), health, *watching, *publishing]),
     ]
-    timed = [(name, health.stages.timed(name, steps)) for name, steps in stages]
     pipeline = Pipeline(
         capture,
-        timed if stopwatch is None else stopwatch.stages(timed),
+        (stopwatch or health.stages).stages(stages),
         [*services, *preview, *_metrics(settings, health, clock)],
         [*shedders, *_notifiers(health, clock)],
         read_timeout=settings.capture.read_timeout,
@@ -226,8 +225,8 @@ def _publishing(
         {"mqtt": publisher.dropped},
         publisher.reconnects,
         outbox.figures(),
-        publisher.connected,
     )
+    health.connected = lambda: publisher.connected
     interval = min(settings.health.interval, freshness)
     reporter = HealthReporter(health, topics.health, publisher.keep, interval)
     live.follow("mqtt.rate", lambda new: publisher.adjust(new.mqtt.rate))

@@ -36,6 +36,17 @@ MAX_HUNG_READERS: Final = 2
 """Capture threads that may be lost in a read that never returns, before the process gives up."""
 
 
+def in_a_row(steps: Sequence[Step]) -> Step:
+    """Steps as one."""
+
+    def all_steps(item: Any) -> Any:  # noqa: ANN401  # whatever the stages hand on
+        for step in steps:
+            item = step(item)
+        return item
+
+    return all_steps
+
+
 def in_thread(name: str, call: Callable[[], T]) -> Future[T]:
     """Make a call in a thread of its own, to leave it behind if it hangs for too long."""
     future: Future[T] = Future()
@@ -151,7 +162,7 @@ class Stage(Worker):
         super().__init__(name, clock, stuck_after)
         self.finished = 0
         """Items that went through all steps."""
-        self._steps = steps
+        self._work = in_a_row(steps)
         self._inbox = inbox
         self._outbox = outbox
 
@@ -160,8 +171,7 @@ class Stage(Worker):
             while True:
                 item = self._inbox.get()
                 with self.busy():
-                    for step in self._steps:
-                        item = step(item)
+                    item = self._work(item)
                 self.finished += 1
                 if self._outbox is not None:
                     self._outbox.put(item)

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 from edge_daemon.bench.repeat import Repeated
 from edge_daemon.capture import Picture, Reader, Source
-from edge_daemon.pipeline import Step
+from edge_daemon.pipeline import Step, in_a_row
 from edge_daemon.records import FrameResult
 
 CAPTURE: Final = "capture"
@@ -64,7 +64,7 @@ class Stopwatch:
 
     def stages(self, stages: Sequence[tuple[str, Sequence[Step]]]) -> list[tuple[str, list[Step]]]:
         """The stages, each timed as a whole."""
-        timed = [(name, [self.timed(name, _in_a_row(steps))]) for name, steps in stages]
+        timed = [(name, [self.timed(name, in_a_row(steps))]) for name, steps in stages]
         last, steps = timed[-1]
         return [*timed[:-1], (last, [self._see, *steps, self._finish])]
 
@@ -88,15 +88,6 @@ class Stopwatch:
 
     def _finish(self, _outcome: object) -> None:
         self.finished.append(Instant(self._wall(), self._processor()))
-
-
-def _in_a_row(steps: Sequence[Step]) -> Step:
-    def all_steps(item: Any) -> Any:  # noqa: ANN401  # likewise
-        for step in steps:
-            item = step(item)
-        return item
-
-    return all_steps
 
 
 class _TimedSource:

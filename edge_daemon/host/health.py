@@ -27,8 +27,6 @@ class Delivery:
     """Messages that were never sent, by what dropped them."""
     reconnects: int = 0
     spool: SpoolMessage = NO_EVENTS
-    connected: bool | None = None
-    """Whether there is a connection to the broker now; None where there is none to connect to."""
 
 
 class Health:
@@ -54,7 +52,9 @@ class Health:
         self.stages = StageTimes(clock)
         self.source = source
         self.delivery: Callable[[], Delivery] = Delivery
-        """Tells how messages leave."""
+        """Tells how messages leave; it may read from the disk."""
+        self.connected: Callable[[], bool | None] = lambda: None
+        """Tells whether there is a connection to the broker; None where none is wanted."""
         self._clock = clock
         self._started = clock.monotonic()
         self._bundle = bundle
@@ -82,7 +82,7 @@ class Health:
         return result
 
     def summary(self) -> str:
-        """The most important in a few words, for people. May be called often."""
+        """The most important in a few words, for people. May be called often: no disk is read."""
         words = f"source {self.source.state}"
         if self.source.state is SourceState.RUNNING:
             words += f", {self.pace.figures().fps_out:.0f} fps, faces in sight: {self._faces}"
@@ -90,7 +90,7 @@ class Health:
             words += f", models: {self._members_active} of {len(self._bundle.members)}"
         if self._detection_every > 1:
             words += f", detection in 1 of {self._detection_every} frames"
-        return f"{words}, broker away" if self.delivery().connected is False else words
+        return f"{words}, broker away" if self.connected() is False else words
 
     def message(self) -> HealthMessage:
         """Everything as it is now. May be called from any thread."""

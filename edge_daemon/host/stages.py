@@ -6,7 +6,7 @@ from typing import Any
 
 from edge_daemon.clock import Clock
 from edge_daemon.host.recent import Recent, quantiles
-from edge_daemon.pipeline import Step
+from edge_daemon.pipeline import Step, in_a_row
 from edge_daemon.publishing.messages import LatencyMessage
 
 
@@ -18,14 +18,18 @@ class StageTimes:
         self._recent: dict[str, Recent] = {}
         self._lock = threading.Lock()
 
+    def stages(self, stages: Sequence[tuple[str, Sequence[Step]]]) -> list[tuple[str, list[Step]]]:
+        """The stages, each timed as a whole."""
+        return [(name, self.timed(name, steps)) for name, steps in stages]
+
     def timed(self, name: str, steps: Sequence[Step]) -> list[Step]:
         """The stage's steps as one, which takes the time of each item."""
         recent = self._recent[name] = Recent(self._clock)
+        work = in_a_row(steps)
 
         def run(item: Any) -> Any:  # noqa: ANN401  # as a step does
             began = self._clock.monotonic()
-            for step in steps:
-                item = step(item)
+            item = work(item)
             with self._lock:
                 recent.note(self._clock.monotonic() - began)
             return item

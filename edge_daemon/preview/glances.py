@@ -68,7 +68,7 @@ class GlanceMaker:
 
 
 def condition(health: Health) -> Condition:
-    connected = health.delivery().connected
+    connected = health.connected()
     return Condition(
         health=health.message(),
         stages=health.stages.figures(),

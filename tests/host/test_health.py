@@ -14,11 +14,10 @@ from edge_daemon.errors import SourceLost
 from edge_daemon.host.board import Board
 from edge_daemon.host.health import Delivery, Health
 from edge_daemon.host.shedding import Effort
-from edge_daemon.inference.bundle import Bundle, read_bundle
+from edge_daemon.inference.bundle import Bundle
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.publishing.messages import HealthMessage, SpoolMessage
 from edge_daemon.records import FrameResult
-from edge_daemon.shipped import bundled_models
 
 SPOOL = SpoolMessage(depth=3, oldest_age_s=4.5, dropped=1, durable=False)
 
@@ -48,16 +47,6 @@ class Overtaking:
 
     def abandon(self) -> None:
         """Ends by itself."""
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Bundle:
-    return read_bundle(bundled_models())
-
-
-@pytest.fixture
-def source(clock: FakeClock) -> SourceStatus:
-    return SourceStatus("camera", clock)
 
 
 @pytest.fixture
@@ -162,7 +151,7 @@ def test_summary_is_a_line_for_people(
         health.adjust(Effort(len(bundle.members), detection_every=1))
     summaries.append(health.summary())
     source.lost(SourceLost("gone"))
-    health.delivery = lambda: Delivery(connected=False)
+    health.connected = lambda: False
     summaries.append(health.summary())
     assert summaries == [
         "source starting",

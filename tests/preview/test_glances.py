@@ -13,7 +13,7 @@ from preview.serving import Look, seen, taken_apart
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.host.board import Board
-from edge_daemon.host.health import Delivery, Health
+from edge_daemon.host.health import Health
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.preview.glances import LONGEST_SIDE, GlanceMaker, jpeg
 from edge_daemon.records import FrameResult
@@ -79,7 +79,7 @@ def test_state_of_the_source_is_told_at_once_and_figures_once_a_second(
 ) -> None:
     assert made(maker, None).glance["state"] == "starting"
     health.source.running()
-    health.delivery = lambda: Delivery(connected=True)
+    health.connected = lambda: True
     clock.seconds += 0.5
     look = made(maker, None)
     assert (look.glance["state"], look.glance["condition"]["broker"]) == ("running", "none")
@@ -88,17 +88,17 @@ def test_state_of_the_source_is_told_at_once_and_figures_once_a_second(
 
 
 @pytest.mark.parametrize(
-    ("delivery", "told"),
+    ("connected", "told"),
     [
-        (Delivery(), "none"),
-        (Delivery(connected=True), "connected"),
-        (Delivery(connected=False), "away"),
+        (None, "none"),
+        (True, "connected"),
+        (False, "away"),
     ],
 )
 def test_broker_is_there_away_or_none(
-    health: Health, pause: Pause, clock: FakeClock, delivery: Delivery, told: str
+    health: Health, pause: Pause, clock: FakeClock, *, connected: bool | None, told: str
 ) -> None:
-    health.delivery = lambda: delivery
+    health.connected = lambda: connected
     maker = GlanceMaker(health, pause, clock)
     assert made(maker, None).glance["condition"]["broker"] == told
 
