@@ -117,7 +117,8 @@ class _BatchedMember:
     def _model(self, count: int) -> BatchModel:
         size = next(size for size in BATCH_SIZES if size >= count)
         if size not in self._models:
-            self._models[size] = BatchModel(self._path, size, self._threads)
+            content = self._models[1].content  # the file may have been replaced since
+            self._models[size] = BatchModel(self._path, size, self._threads, content)
         return self._models[size]
 
 
