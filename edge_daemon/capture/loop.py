@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from edge_daemon.backoff import backoff_delays
-from edge_daemon.capture.base import Picture, Reader, Source
+from edge_daemon.capture.base import PACING_SLACK, Picture, Reader, Source
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
@@ -16,9 +16,6 @@ from edge_daemon.records import Frame, SourceState
 
 Busy = Callable[[], AbstractContextManager[None]]
 """Marks a call that may hang, so that the supervisor can watch it."""
-
-PACING_SLACK: Final = 0.9
-"""A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
 LONGEST_WAIT: Final = 60.0
 """Seconds between two looks at a pause that lasts."""
