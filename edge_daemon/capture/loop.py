@@ -7,6 +7,7 @@ from typing import Final
 
 from edge_daemon.backoff import backoff_delays
 from edge_daemon.capture.base import PACING_SLACK, Picture, Reader, Source
+from edge_daemon.capture.darkness import Darkness
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
@@ -46,6 +47,7 @@ class CaptureLoop:
         self._max_fps = max_fps
         self._pause = pause
         self._frames = FrameMaker(clock, memory)
+        self._darkness = Darkness(source.name, clock)
         self._abandoned = threading.Event()
         self._interrupted = threading.Event()
         self._next_due = 0.0
@@ -75,6 +77,7 @@ class CaptureLoop:
         memory = self._frames.memory
         successor = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, memory)
         successor.status, successor._frames = self.status, self._frames
+        successor._darkness = self._darkness
         self.status.lost()  # the hang was told; so will be the return
         return successor
 
@@ -109,6 +112,8 @@ class CaptureLoop:
                 if self._must_close:
                     return
                 self.status.running()
+                if self.live:
+                    self._darkness.look(picture.bgr)
                 yield self._frames.frame(picture)
         finally:
             with busy():  # drivers hang in closing, too
