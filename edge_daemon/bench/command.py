@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_daemon.bench.report import Report
 from edge_daemon.bench.stopwatch import Stopwatch
 from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.config import MetricsSettings, Settings
+from edge_daemon.config import MetricsSettings, PreviewSettings, Settings
 from edge_daemon.parts import detector_of
 from edge_daemon.pipeline import Pipeline
 
@@ -30,7 +30,8 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         SettingsError: the source is live, or too short.
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
     """
-    quiet = settings.model_copy(update={"sink": "jsonl", "metrics": MetricsSettings()})
+    unserved = {"metrics": MetricsSettings(), "preview": PreviewSettings()}
+    quiet = settings.model_copy(update={"sink": "jsonl", **unserved})
     stopwatch = Stopwatch(None if frames is None else frames + warmup)
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,

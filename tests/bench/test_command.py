@@ -55,6 +55,7 @@ def test_nothing_is_sent_anywhere(program: Program, drawn_clip: Path) -> None:
     done = program(
         *("bench", "--source", drawn_clip, "--detector", "haar", "--json"),
         *("--set", "mqtt.host=nowhere.invalid", "--metrics", "256.0.0.1:1"),
+        *("--set", "preview.listen=256.0.0.1:2"),
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1

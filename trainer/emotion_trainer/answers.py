@@ -65,16 +65,25 @@ def answers_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answ
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
     """
-    name, split = dataset.validation_name, dataset.validation
-    digest = _digest(split)
     kept = kept_answers(model, mirrored=mirrored)
-    if kept is not None and (kept.split, kept.split_sha256) == (name, digest):
+    asked = (dataset.validation_name, _digest(dataset.validation))
+    if kept is not None and (kept.split, kept.split_sha256) == asked:
         return kept
-    faces = split.images[:, :, ::-1] if mirrored else split.images
-    logs = log_softmax(logits_of(model, faces))
-    answers = Answers(sha256_of(model), name, digest, split.labels, logs)
+    answers = ask(model, dataset, mirrored=mirrored)
     np.savez(_place(model, mirrored=mirrored), **vars(answers))
     return answers
+
+
+def ask(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
+    """Likewise, but asked for in any case, and not kept.
+
+    Raises:
+        BundleError, TrainingError: the file is missing or damaged.
+    """
+    name, split = dataset.validation_name, dataset.validation
+    faces = split.images[:, :, ::-1] if mirrored else split.images
+    logs = log_softmax(logits_of(model, faces))
+    return Answers(sha256_of(model), name, _digest(split), split.labels, logs)
 
 
 def kept_answers(model: Path, *, mirrored: bool = False) -> Answers | None:

@@ -1,8 +1,8 @@
-"""From exported runs to a bundle: the member files, and the manifest that the daemon checks."""
+"""From models to a bundle: the member files, and the manifest that the daemon checks."""
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -10,10 +10,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-import keras
 import numpy as np
 
-from edge_daemon.checksum import sha256_of
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import (
@@ -22,21 +20,17 @@ from edge_daemon.inference.bundle import (
     Ensemble,
     Member,
     Metrics,
-    Provenance,
     read_bundle,
     write_bundle,
 )
-from emotion_trainer.answers import Answers, answers_of
+from emotion_trainer.applicants import Applicant
 from emotion_trainer.data import Dataset
 from emotion_trainer.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble
-from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure
-from emotion_trainer.export import Agreement, agreement_of
-from emotion_trainer.families import cost
+from emotion_trainer.export import Agreement
 from emotion_trainer.predictions import Scores
 from emotion_trainer.provenance import RunRecord
-from emotion_trainer.recipe import Recipe, require_distinct_names
-from emotion_trainer.runs import Run
+from emotion_trainer.recipe import require_distinct_names
 
 CARD_NAME: Final = "README.md"
 DECIMALS: Final = 4
@@ -48,13 +42,13 @@ class Bundled:
 
     Attributes:
         bundle: the manifest.
-        left_out: recipes whose runs would have had next to no weight.
+        left_out: recipes whose models would have had next to no weight.
         unbalanced: the ensemble's figures without the adjustment.
         cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
             and measured on the other; the manifest's are fitted on all.
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
-        records: of each member, what its training was made of.
-        agreements: of each member, how it answers beside the float model.
+        records: what the members' trainings were made of, as far as that is still known.
+        agreements: of each member, how it answers beside the float model, where there is one.
         sizes: bytes by file; a mirrored member needs none of its own.
     """
 
@@ -64,7 +58,7 @@ class Bundled:
     cross_fitted: Metrics
     probabilities: Scores
     records: tuple[RunRecord, ...]
-    agreements: tuple[Agreement, ...]
+    agreements: tuple[Agreement | None, ...]
     sizes: dict[str, int]
 
     def __str__(self) -> str:
@@ -99,16 +93,8 @@ class Bundled:
 class Candidate:
     """A model that may become a member, as it sees faces: as they are, or mirrored."""
 
-    run: Run
+    applicant: Applicant
     mirrored: bool
-
-    def original(self, dataset: Dataset) -> Answers:
-        """What the float model answers."""
-        return answers_of(self.run.best, dataset, mirrored=self.mirrored)
-
-    def exported(self, dataset: Dataset) -> Answers:
-        """What the int8 file answers."""
-        return answers_of(self.run.require_exported(), dataset, mirrored=self.mirrored)
 
 
 def display_name(member: Member) -> str:
@@ -117,20 +103,20 @@ def display_name(member: Member) -> str:
 
 
 def make_bundle(
-    runs: list[Run],
+    applicants: Sequence[Applicant],
     dataset: Dataset,
     folder: Path,
     describe: Callable[[Bundled, Path], str],
     *,
     mirrored: bool = False,
 ) -> Bundled:
-    """Write the runs' int8 files, their manifest and their card into `folder`.
+    """Write the models' int8 files, their manifest and their card into `folder`.
 
     Weights, temperature and the members' order are fitted, and all figures are measured, on the
     validation split with the int8 files. What `folder` held of an earlier bundle is replaced.
 
     Args:
-        runs: exported ones.
+        applicants: the models.
         dataset: whose validation split is fitted and measured on.
         folder: where the bundle goes.
         describe: gives the card, Markdown; it is told the folder in which the bundle is for now.
@@ -138,51 +124,40 @@ def make_bundle(
 
     Raises:
         TrainingError: a run's record or weights cannot be read.
-        RecipeError: two runs are of recipes of the same name.
-        ExportError: a run was not exported or is only a teacher, or none is of any use.
+        RecipeError: two models are of recipes of the same name.
+        ExportError: a run was not exported, or no model is of any use.
     """
-    recipes = [run.record().recipe for run in runs]
-    names = [recipe.name for recipe in recipes]
-    _check(recipes)
+    require_distinct_names([applicant.name for applicant in applicants])
     labels = dataset.validation.labels
     figures = partial(measure, labels=labels, split=dataset.validation_name)
     looks = (False, True) if mirrored else (False,)
-    candidates = [Candidate(run, look) for run in runs for look in looks]
-    models = {run: run.best_model() for run in runs}
-    exported = [candidate.exported(dataset) for candidate in candidates]
-    answers = np.stack([one.log_probabilities for one in exported])
+    candidates = [Candidate(applicant, look) for applicant in applicants for look in looks]
+    said = [c.applicant.answers(dataset, mirrored=c.mirrored) for c in candidates]
+    answers = np.stack([one.log_probabilities for one in said])
     likeliest = fit_ensemble(answers, labels)
     fit = _rounded(balance(likeliest, answers, labels))
-    order = anytime_order(answers, labels, fit, [cost.mmac(models[c.run]) for c in candidates])
+    order = anytime_order(answers, labels, fit, [c.applicant.mmac for c in candidates])
     chosen = [candidates[i] for i in order]
     members = tuple(
-        _make_member(candidates[i], models[candidates[i].run], fit.weights[i], exported[i].metrics)
+        candidates[i].applicant.as_member(
+            float(fit.weights[i]), said[i].metrics, mirrored=candidates[i].mirrored
+        )
         for i in order
     )
-    used = {candidate.run for candidate in chosen}
-    files = [run.require_exported() for run in runs if run in used]
+    used = [one for one in applicants if any(c.applicant is one for c in chosen)]
     probabilities = fit.probabilities(answers)
     bundled = Bundled(
         bundle=_make_manifest(members, fit, figures(probabilities)),
-        left_out=tuple(name for run, name in zip(runs, names, strict=True) if run not in used),
+        left_out=tuple(sorted({a.name for a in applicants} - {one.name for one in used})),
         unbalanced=figures(likeliest.probabilities(answers)),
         cross_fitted=cross_fit(answers, labels, dataset.validation_name),
         probabilities=probabilities,
-        records=tuple(one.run.record() for one in chosen),
-        agreements=tuple(_agreement(candidates[i].original(dataset), exported[i]) for i in order),
-        sizes={file.name: file.stat().st_size for file in files},
+        records=tuple(one.record for one in used if one.record is not None),
+        agreements=tuple(c.applicant.agreement(dataset, mirrored=c.mirrored) for c in chosen),
+        sizes={one.file.name: one.file.stat().st_size for one in used},
     )
-    _write(bundled, files, folder, describe)
+    _write(bundled, [one.file for one in used], folder, describe)
     return bundled
-
-
-def _check(recipes: list[Recipe]) -> None:
-    teachers = [recipe.name for recipe in recipes if not recipe.bundled]
-    if teachers:
-        raise ExportError(
-            f"{', '.join(teachers)}: not to be bundled, says the recipe; leave it out"
-        )
-    require_distinct_names(recipes)
 
 
 def _rounded(fit: Fit) -> Fit:
@@ -191,14 +166,6 @@ def _rounded(fit: Fit) -> Fit:
         fit.weights.round(DECIMALS),
         round(fit.temperature, DECIMALS),
         fit.adjustment.round(DECIMALS),
-    )
-
-
-def _agreement(original: Answers, exported: Answers) -> Agreement:
-    return agreement_of(
-        original.log_probabilities.argmax(axis=1),
-        exported.log_probabilities.argmax(axis=1),
-        original.labels,
     )
 
 
@@ -215,25 +182,6 @@ def _make_manifest(members: tuple[Member, ...], fit: Fit, metrics: Metrics) -> B
             temperature=fit.temperature,
             metrics=metrics,
         ),
-    )
-
-
-def _make_member(
-    candidate: Candidate, model: keras.Model, weight: float, metrics: Metrics
-) -> Member:
-    run, record = candidate.run, candidate.run.record()
-    exported = run.require_exported()
-    return Member(
-        file=exported.name,
-        sha256=sha256_of(exported),
-        family=record.recipe.model.family,
-        mirrored=candidate.mirrored,
-        quantisation="int8",
-        mmac=round(cost.mmac(model), 2),
-        parameters=cost.parameters(model),
-        weight=float(weight),
-        metrics=metrics,
-        provenance=_provenance(record, run.mlflow_run_id),
     )
 
 
@@ -282,16 +230,6 @@ def _figures(metrics: Metrics) -> str:
 def _least_recall(metrics: Metrics) -> str:
     name, recall = min(metrics.recall.items(), key=itemgetter(1))
     return f"{name}, recall {recall:.4f}"
-
-
-def _provenance(record: RunRecord, mlflow_run_id: str | None) -> Provenance:
-    return Provenance(
-        recipe=record.recipe.name,
-        seed=record.recipe.seed,
-        data_fingerprint=record.data_fingerprint,
-        commit=record.commit,
-        mlflow_run_id=mlflow_run_id,
-    )
 
 
 def _identify(members: tuple[Member, ...]) -> str:

@@ -64,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(command=_export)
 
     bundle = commands.add_parser("bundle", help="bundle exported runs for the daemon")
-    bundle.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="exported runs")
+    bundle.add_argument(
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="an exported run, or a bundle whose models are to join again",
+    )
     bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
     bundle.set_defaults(command=_bundle)
 
@@ -208,10 +214,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    from emotion_trainer.runs import Run
-
-    runs = [Run(folder) for folder in options.runs]
-    _make_bundle(runs, _dataset(options, options.runs), options)
+    _make_bundle(options.models, _dataset(options, options.models), options)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -229,12 +232,13 @@ def _ladder(options: argparse.Namespace) -> None:
     recipes = [read_recipe(path) for path in options.recipes]
     dataset = _dataset(options)
     finished, failed = Ladder(recipes, dataset, options.work).climb()
-    _make_bundle(finished, dataset, options)
+    _make_bundle([run.folder for run in finished], dataset, options)
     if failed:
         raise TrainingError(f"bundled without what failed: {', '.join(failed)}")
 
 
-def _make_bundle(runs: "list[Run]", dataset: "Dataset", options: argparse.Namespace) -> None:
+def _make_bundle(models: list[Path], dataset: "Dataset", options: argparse.Namespace) -> None:
+    from emotion_trainer.applicants import applicants_in
     from emotion_trainer.bundling import Bundled, make_bundle
     from emotion_trainer.clips import answers_in
     from emotion_trainer.model_card import model_card
@@ -243,7 +247,8 @@ def _make_bundle(runs: "list[Run]", dataset: "Dataset", options: argparse.Namesp
         clips = [answers_in(clip, folder, options.detector_model) for clip in options.clips]
         return model_card(bundled, dataset, clips)
 
-    bundled = make_bundle(runs, dataset, options.out, describe, mirrored=options.mirrored)
+    applicants = applicants_in(models)
+    bundled = make_bundle(applicants, dataset, options.out, describe, mirrored=options.mirrored)
     print(bundled, flush=True)
 
 

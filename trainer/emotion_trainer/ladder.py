@@ -107,7 +107,7 @@ class Ladder:
 
 
 def _check(recipes: list[Recipe]) -> None:
-    require_distinct_names(recipes)
+    require_distinct_names(recipe.name for recipe in recipes)
     if not any(recipe.bundled for recipe in recipes):
         names = [recipe.name for recipe in recipes]
         raise RecipeError(f"{', '.join(names)}: no recipe is to be bundled; use train for teachers")

@@ -89,6 +89,7 @@ def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] 
         weakest=weakest(confusion),
         mixed_up=most_mixed_up(confusion),
         rarest=(EMOTIONS[int(faces.argmin())], int(faces.min())),
+        taken_over=_taken_over(bundled),
         recipes=[f"recipes/{name}.toml" for name in _recipe_names(bundled)],
     )
 
@@ -164,5 +165,13 @@ def _teachers(bundled: Bundled) -> list[str]:
     return sorted({path.name for lesson in lessons if lesson for path in lesson.teachers})
 
 
+def _taken_over(bundled: Bundled) -> list[str]:
+    """Recipes of the members that came from an earlier bundle."""
+    trained = {record.recipe.name for record in bundled.records}
+    names = (member.provenance.recipe for member in bundled.bundle.members)
+    return [name for name in dict.fromkeys(names) if name not in trained]
+
+
 def _recipe_names(bundled: Bundled) -> list[str]:
-    return sorted({record.recipe.name for record in bundled.records} | set(bundled.left_out))
+    names = {member.provenance.recipe for member in bundled.bundle.members}
+    return sorted(names | set(bundled.left_out))

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -139,13 +139,13 @@ def read_recipe_as(kind: type[R], path: Path) -> R:
         raise RecipeError(f"{path}: {_problems(error)}") from error
 
 
-def require_distinct_names(recipes: Sequence[Recipe]) -> None:
+def require_distinct_names(names: Iterable[str]) -> None:
     """Refuse recipes that could not be told apart in a ladder or a bundle.
 
     Raises:
         RecipeError: two have the same name.
     """
-    times = Counter(recipe.name for recipe in recipes)
+    times = Counter(names)
     if twice := [name for name in sorted(times) if times[name] > 1]:
         raise RecipeError(f"more than one recipe has the name {', '.join(twice)}")
 

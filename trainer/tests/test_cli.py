@@ -107,16 +107,50 @@ def test_the_manifest_tells_of_another_split(place: Path, tmp_path: Path) -> Non
     assert bundle.ensemble.metrics.split == "20 % of Training"
 
 
+def renamed(run: Path, copy: Path) -> Path:
+    """A copy of the run "tiny", as if its recipe were called "other"."""
+    shutil.copytree(run, copy)
+    record = copy / "run.json"
+    record.write_text(record.read_text().replace('"tiny"', '"other"'))
+    shutil.move(copy / "tiny_int8.tflite", copy / "other_int8.tflite")
+    return copy
+
+
+def test_a_bundles_models_can_join_another_one(place: Path, tmp_path: Path) -> None:
+    data = ["--data", str(place / "sheets")]
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    assert main(["bundle", str(place / "run"), "--out", first, *data]) == 0
+    assert (
+        main(
+            ["bundle", first, str(renamed(place / "run", tmp_path / "run")), "--out", second, *data]
+        )
+        == 0
+    )
+    before, after = read_bundle(tmp_path / "first"), read_bundle(tmp_path / "second")
+    members = {member.provenance.recipe: member for member in after.members}
+    kept = {"weight": 1.0}
+    assert members["tiny"].model_copy(update=kept) == before.members[0].model_copy(update=kept)
+    card = (tmp_path / "second" / "README.md").read_text()
+    assert "Taken from an earlier bundle, as they were: tiny.\n" in card
+    assert "| tiny | - |" in card
+    assert not list((tmp_path / "first").glob("*.npz"))
+
+
+def test_a_bundle_cannot_be_joined_by_a_model_of_the_same_name(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets"), "--out", str(tmp_path)]
+    assert main(["bundle", str(place / "run"), *data]) == 0
+    assert main(["bundle", str(tmp_path), str(place / "run"), *data]) == 2
+    assert "more than one recipe has the name tiny" in capsys.readouterr().err
+
+
 def test_bundling_replaces_the_bundle_before(place: Path, tmp_path: Path) -> None:
     data = ["--data", str(place / "sheets")]
     (tmp_path / "README.md").touch()
     assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
-    renamed = tmp_path / "renamed"
-    shutil.copytree(place / "run", renamed)
-    record = renamed / "run.json"
-    record.write_text(record.read_text().replace('"tiny"', '"other"'))
-    shutil.move(renamed / "tiny_int8.tflite", renamed / "other_int8.tflite")
-    assert main(["bundle", str(renamed), "--out", str(tmp_path), *data]) == 0
+    other = renamed(place / "run", tmp_path / "renamed")
+    assert main(["bundle", str(other), "--out", str(tmp_path), *data]) == 0
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
         "README.md",
         "bundle.json",

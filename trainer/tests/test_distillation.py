@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edge_daemon.inference.ensemble import log_softmax
+from emotion_trainer.applicants import TrainedModel
 from emotion_trainer.bundling import make_bundle
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.distillation import require_teachers, teach
@@ -53,7 +54,7 @@ def test_heat_softens(teacher: Run, tmp_path: Path, dataset: Dataset) -> None:
 def test_a_bundle_can_teach(teacher: Run, tmp_path: Path, dataset: Dataset) -> None:
     # So small a network may lose more to int8 than `export_run` lets pass; here it does not matter.
     export_int8(teacher.best_model(), dataset.training, seed=0, path=teacher.exported())
-    make_bundle([teacher], dataset, tmp_path / "bundle", lambda *_: "")
+    make_bundle([TrainedModel(teacher)], dataset, tmp_path / "bundle", lambda *_: "")
     faces = dataset.training.images[:20]
     taught = teach(faces, taught_by(tmp_path / "bundle"), tmp_path / "lesson.npy")
     answers = [probabilities_of(tmp_path / "bundle", view) for view in (faces, faces[:, :, ::-1])]

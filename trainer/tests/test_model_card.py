@@ -9,6 +9,7 @@ from conftest import write_sheets
 
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import read_bundle
+from emotion_trainer.applicants import TrainedModel
 from emotion_trainer.bundling import Bundled, make_bundle
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset, Split
@@ -49,7 +50,7 @@ def test_a_mix_up_goes_both_ways(confusion: np.ndarray) -> None:
 def bundled(place: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bundled:
     """What the card is made from."""
     folder = tmp_path_factory.mktemp("bundle")
-    return make_bundle([Run(place / "run")], dataset, folder, lambda *_: "")
+    return make_bundle([TrainedModel(Run(place / "run"))], dataset, folder, lambda *_: "")
 
 
 def bundle(place: Path, sheets: Path, out: Path, *more: str) -> str:

@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from emotion_trainer.precision import computing_in, for_capability, resolve
+from emotion_trainer.precision import computing_in, for_capability, for_processor, resolve
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,12 @@ from emotion_trainer.precision import computing_in, for_capability, resolve
 )
 def test_each_gpu_gets_what_its_tensor_cores_take(capability: tuple[int, int], policy: str) -> None:
     assert for_capability(capability) == policy
+
+
+def test_a_processor_gets_what_its_tiles_take() -> None:
+    features = "flags\t\t: fpu avx512f avx512_bf16"
+    assert for_processor(f"{features} amx_bf16 amx_tile\n") == "mixed_bfloat16"
+    assert for_processor(f"{features}\n") == "float32"
 
 
 def test_what_a_recipe_asks_for_is_not_questioned() -> None:
