@@ -40,13 +40,13 @@ def free_port() -> int:
 class RunningProgram:
     """`edge-daemon` as a child process whose lines are collected while it runs."""
 
-    def __init__(self, state: Path, *words: object) -> None:
+    def __init__(self, state: Path, *words: object, **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_daemon", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=clean_environment(state),
+            env=clean_environment(state) | environment,
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -85,8 +85,8 @@ class RunningProgram:
 
 
 @contextmanager
-def running(state: Path, *words: object) -> Iterator[RunningProgram]:
-    program = RunningProgram(state, *words)
+def running(state: Path, *words: object, **environment: str) -> Iterator[RunningProgram]:
+    program = RunningProgram(state, *words, **environment)
     try:
         yield program
     finally:

@@ -134,7 +134,8 @@ class _BatchedNetwork:
 
     def _model(self, size: int) -> BatchModel:
         if size not in self._models:
-            self._models[size] = BatchModel(self._path, size, self._threads)
+            content = self._models[1].content  # the file may have been replaced since
+            self._models[size] = BatchModel(self._path, size, self._threads, content)
         return self._models[size]
 
 

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,9 +92,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     built: list[tuple[str, int]] = []
 
     class Noted(BatchModel):
-        def __init__(self, path: Path, batch: int, threads: int) -> None:
+        def __init__(self, path: Path, batch: int, *more: Any) -> None:
             built.append((path.name, batch))
-            super().__init__(path, batch, threads)
+            super().__init__(path, batch, *more)
 
     monkeypatch.setattr("edge_daemon.inference.ensemble.BatchModel", Noted)
     return built
