@@ -10,14 +10,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from builders import event
 from conftest import FakeClock
+from disks import fill_up, small_disk
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -441,28 +442,6 @@ def test_figures_tell_depth_and_age(tmp_path: Path, clock: FakeClock) -> None:
         deliver(outbox, 1)
         figures = outbox.figures()
         assert (figures.depth, figures.oldest_age_s) == (1, 0.0)
-
-
-@contextmanager
-def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill_up(folder: Path) -> Path:
-    file = folder / "ballast"
-    with file.open("wb", buffering=0) as ballast:
-        try:
-            while True:
-                ballast.write(bytes(4096))
-        except OSError:
-            return file
 
 
 def test_full_disk_holds_up_no_event_and_heals_by_itself(
