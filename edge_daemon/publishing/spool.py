@@ -256,9 +256,10 @@ def rescued(path: Path) -> Iterator[Entry]:
                         last, created, _, payload = values[:4]
                         skipped = 0
                         yield Entry(last, created, payload)
-                return
             except sqlite3.Error:
                 skipped += 1  # some lie on a broken page, others behind it
+            else:
+                return
 
 
 def checksum(sequence: int, created: float, ran: float, payload: bytes) -> int:

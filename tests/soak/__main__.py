@@ -75,7 +75,7 @@ class Soak:
     def run(self, seconds: float) -> None:
         threads = [
             threading.Thread(target=self._lane, args=(name, faults))
-            for name, faults in lanes().items()
+            for name, faults in lanes(self._site).items()
         ]
         for thread in threads:
             thread.start()

@@ -1,6 +1,5 @@
 """The faults, one context manager each: from its beginning to its end, something is amiss."""
 
-import os
 import random
 import signal
 import time
@@ -36,7 +35,7 @@ class Site:
     broker: Mosquitto
     network: Proxy
     disk: Path
-    """Where the state folder is; small, so that it can be filled."""
+    """Where the state folder is; it is filled only if it is a disk of its own."""
     config: Path
     device: Device
     listener: Listener
@@ -174,9 +173,9 @@ def disk_full(site: Site, _chance: random.Random) -> Iterator[None]:
         time.sleep(0.2)
 
 
-def lanes() -> dict[str, list[Chance]]:
+def lanes(site: Site) -> dict[str, list[Chance]]:
     """Lists of faults of which one at a time is inflicted, while those of other lanes go on."""
-    may_mount = os.geteuid() == 0
+    has_own_disk = site.disk.is_mount()
     return {
         "broker": [
             Chance(broker_stopped, 2, 0, 20),
@@ -197,7 +196,7 @@ def lanes() -> dict[str, list[Chance]]:
             Chance(settings_changed, 1),
             Chance(settings_mistaken, 1, 1, 2),
             Chance(camera_paused, 2, 1, 15),
-            *([Chance(disk_full, 2, 2, 20)] if may_mount else []),
+            *([Chance(disk_full, 2, 2, 20)] if has_own_disk else []),
         ],
     }
 
