@@ -1,12 +1,9 @@
 """What a source of frames is."""
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol, runtime_checkable
 
 from edge_daemon.records import Image
-
-PACING_SLACK: Final = 0.9
-"""A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +34,19 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Let go of the device or file. May be called more than once."""
+        ...
+
+
+@runtime_checkable
+class FlowingReader(Reader, Protocol):
+    """A reader whose pictures come also when nobody reads: they wait in buffers, and get old."""
+
+    def skip(self) -> None:
+        """Let the next picture go by.
+
+        Raises:
+            SourceLost: there are no more.
+        """
         ...
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from edge_daemon.backoff import backoff_delays
-from edge_daemon.capture.base import PACING_SLACK, Picture, Reader, Source
+from edge_daemon.capture.base import FlowingReader, Picture, Reader, Source
 from edge_daemon.capture.darkness import Darkness
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.capture.pause import Pause
@@ -17,6 +17,9 @@ from edge_daemon.records import Frame, SourceState
 
 Busy = Callable[[], AbstractContextManager[None]]
 """Marks a call that may hang, so that the supervisor can watch it."""
+
+PACING_SLACK: Final = 0.9
+"""A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
 LONGEST_WAIT: Final = 60.0
 """Seconds between two looks at a pause that lasts."""
@@ -121,12 +124,21 @@ class CaptureLoop:
 
     def _read(self, reader: Reader, busy: Busy) -> Picture | None:
         if self.live:
-            self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
+            self._wait_for_next(reader, busy)
             self._next_due = self._clock.monotonic() + PACING_SLACK / self._max_fps
         if self._must_close:
             return None
         with busy():
             return reader.read()
+
+    def _wait_for_next(self, reader: Reader, busy: Busy) -> None:
+        """Wait until another picture is wanted; what a stream sends before that goes by."""
+        if not isinstance(reader, FlowingReader):
+            self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
+            return
+        while self._clock.monotonic() < self._next_due and not self._must_close:
+            with busy():
+                reader.skip()
 
     @property
     def _must_close(self) -> bool:
