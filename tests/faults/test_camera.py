@@ -76,13 +76,13 @@ def test_unplugged_camera_ends_visits_and_begins_new_ones_when_it_is_back(tmp_pa
             return [json.loads(payload)["source"] for payload in subscriber.payloads("health")]
 
         with camera(SCENE, port):
-            subscriber.wait_until(lambda: kinds() == ["appeared"])
+            subscriber.wait_until(lambda: kinds()[-1:] == ["appeared"])
         # From here on the port is closed: connections are refused.
-        subscriber.wait_until(lambda: kinds() == ["appeared", "left"])
+        subscriber.wait_until(lambda: kinds()[-1] == "left")
         subscriber.wait_until(lambda: sources()[-1] == "lost")
         subscriber.wait_until(lambda: subscriber.payloads("availability")[-1] == b"offline")
         with camera(SCENE, port):
-            subscriber.wait_until(lambda: kinds() == ["appeared", "left", "appeared"])
+            subscriber.wait_until(lambda: kinds()[-1] == "appeared")
             subscriber.wait_until(lambda: subscriber.payloads("availability")[-1] == b"online")
             subscriber.wait_until(lambda: sources()[-1] == "running")
             assert_ends_well(program)

@@ -38,7 +38,7 @@ def strike(event, arguments):
 sys.addaudithook(strike)
 """
 
-IMPORTING, RUNNING = 12, 14
+IMPORTING, RUNNING = 8, 12
 """How many moments are chosen until the modules are there, and from there on."""
 
 LATE = 110
