@@ -5,36 +5,32 @@ comes, and says at the end what went through.
 """
 
 import faulthandler
-import hashlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Final
 from wsgiref.types import WSGIApplication
 
 import cv2
 
-from edge_daemon import __version__
 from edge_daemon.bench.stopwatch import Stopwatch
 from edge_daemon.capture import Source
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.looped import Looped
 from edge_daemon.capture.pause import Pause
 from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.config import HomeAssistantSettings, Settings
+from edge_daemon.config import Settings
 from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.errors import MetricsError, OutputClosed, PreviewError
 from edge_daemon.events import EventLimits, EventMaker
 from edge_daemon.following import FaceFollower
 from edge_daemon.host.board import Board
-from edge_daemon.host.health import Delivery, Health
+from edge_daemon.host.health import Health
 from edge_daemon.host.metrics_server import MetricsServer
-from edge_daemon.host.reporter import HealthReporter
 from edge_daemon.host.shedding import Effort, LoadShedder, Shedding
 from edge_daemon.host.systemd import notifier_from
 from edge_daemon.inference.budget import TimeBudget
@@ -44,22 +40,14 @@ from edge_daemon.inference.recognizer import EmotionRecognizer
 from edge_daemon.logs import set_level
 from edge_daemon.parts import detector_of, pause_of, source_of
 from edge_daemon.pipeline import Pipeline, Service, Step, Watcher
-from edge_daemon.publishing import homeassistant
-from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.commands import switch
+from edge_daemon.publishing.assembly import mqtt
 from edge_daemon.publishing.jsonl import JsonLines, discard
-from edge_daemon.publishing.outbox import Outbox, OutboxLimits
-from edge_daemon.publishing.publisher import MqttPublisher
-from edge_daemon.publishing.state import StateKeeper
-from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.redaction import without_password
 from edge_daemon.reload import LiveSettings
 from edge_daemon.smoothing import Smoother
 from edge_daemon.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-
-MACHINE_ID: Final = Path("/etc/machine-id")
 
 TERMINAL: Final = 0
 """The descriptor that is a terminal's, where the program was started by hand: standard input."""
@@ -193,66 +181,7 @@ def _publishing(
         return [], []
     if settings.sink == "jsonl":
         return [JsonLines(sys.stdout.buffer, clock)], []
-    wanted = settings.mqtt
-    # Seconds: Home Assistant must hear thrice before it takes a value for outdated.
-    freshness = settings.homeassistant.expire_after / 3
-    topics = Topics(wanted.base_topic, settings.device_id)
-    outbox = _outbox(settings, clock, resources)
-    publisher = MqttPublisher(
-        broker_from(wanted),
-        client_id(settings.device_id),
-        topics,
-        wanted.rate,
-        outbox=outbox,
-        patient=patient,
-        clock=clock,
-        stale_after=wanted.stale_after,
-        paused=lambda: pause.paused,
-        discovery=lambda: (_described(settings, topics),),
-        commands={topics.set_paused: switch("paused", pause.set)},
-        birth_topic=_birth_topic(settings.homeassistant),
-    )
-    state = StateKeeper(
-        topics.state,
-        publisher.keep,
-        settings.smoothing.uncertain_below,
-        heartbeat=min(wanted.heartbeat, freshness),
-        clock=clock,
-        paused=lambda: pause.paused,
-    )
-    pause.changed.append(state.refresh)
-    health.delivery = lambda: Delivery(
-        {"mqtt": publisher.dropped},
-        publisher.reconnects,
-        outbox.figures(),
-    )
-    health.connected = lambda: publisher.connected
-    interval = min(settings.health.interval, freshness)
-    reporter = HealthReporter(health, topics.health, publisher.keep, interval)
-    live.follow("mqtt.rate", lambda new: publisher.adjust(new.mqtt.rate))
-    live.follow("smoothing", lambda new: state.adjust(new.smoothing.uncertain_below))
-    live.follow("health.interval", lambda new: reporter.adjust(min(new.health.interval, freshness)))
-    return [state, publisher], [publisher, state, reporter]
-
-
-def _described(settings: Settings, topics: Topics) -> Message:
-    """The device for Home Assistant, or, where it is not wanted there, its removal."""
-    wanted = settings.homeassistant
-    if not wanted.discovery:
-        return homeassistant.removal(settings.device_id, wanted.prefix)
-    return homeassistant.discovery(
-        settings.device_id,
-        topics,
-        wanted.prefix,
-        wanted.expire_after,
-        __version__,
-        name=wanted.name,
-    )
-
-
-def _birth_topic(settings: HomeAssistantSettings) -> str | None:
-    """Where Home Assistant tells that it has started."""
-    return f"{settings.prefix}/status" if settings.discovery else None
+    return mqtt(settings, health, pause, clock, resources=resources, live=live, patient=patient)
 
 
 def _shedding(
@@ -346,24 +275,6 @@ def _preview(
         announce=lambda url: print(f"edge-daemon: preview at {url}", file=sys.stderr, flush=True),
     )
     return steps, [server]
-
-
-def _outbox(settings: Settings, clock: Clock, resources: ExitStack) -> Outbox:
-    limits = OutboxLimits(settings.mqtt.spool_max_events, settings.mqtt.spool_max_age)
-    outbox = Outbox(settings.state_dir, settings.device_id, limits, clock)
-    resources.callback(outbox.close)
-    return outbox
-
-
-def client_id(device_id: str) -> str:
-    """An MQTT client id that stays the same, and that no other machine has."""
-    try:
-        machine = MACHINE_ID.read_bytes()
-    except OSError:
-        machine = b""
-    # Hashed, since a machine's id should not be shown on a network (machine-id(5)).
-    suffix = hashlib.sha256(b"edge-daemon" + machine).hexdigest()[:8]
-    return f"edge-daemon-{device_id}-{suffix}"
 
 
 @contextmanager

@@ -48,15 +48,18 @@ class RunningProgram:
         state: below which its state folder is made.
         words: of its command line.
         inside: a command inside of which it runs, such as of another network.
+        environment: its variables, beside those that tests always set.
     """
 
-    def __init__(self, state: Path, *words: object, inside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, state: Path, *words: object, inside: Sequence[str] = (), **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
             [*inside, sys.executable, "-m", "edge_daemon", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=clean_environment(state),
+            env=clean_environment(state) | environment,
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -95,8 +98,8 @@ class RunningProgram:
 
 
 @contextmanager
-def running(state: Path, *words: object) -> Iterator[RunningProgram]:
-    program = RunningProgram(state, *words)
+def running(state: Path, *words: object, **environment: str) -> Iterator[RunningProgram]:
+    program = RunningProgram(state, *words, **environment)
     try:
         yield program
     finally:

@@ -1,0 +1,128 @@
+"""Joins the parts that publish over MQTT."""
+
+import hashlib
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from edge_daemon import __version__
+from edge_daemon.capture.pause import Pause
+from edge_daemon.clock import Clock
+from edge_daemon.config import HomeAssistantSettings, Settings
+from edge_daemon.host.health import Delivery, Health
+from edge_daemon.host.reporter import HealthReporter
+from edge_daemon.pipeline import Service, Step
+from edge_daemon.publishing import homeassistant
+from edge_daemon.publishing.broker import broker_from
+from edge_daemon.publishing.commands import switch
+from edge_daemon.publishing.outbox import Outbox, OutboxLimits
+from edge_daemon.publishing.publisher import MqttPublisher
+from edge_daemon.publishing.state import StateKeeper
+from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.reload import LiveSettings
+
+MACHINE_ID: Final = Path("/etc/machine-id")
+
+
+def mqtt(
+    settings: Settings,
+    health: Health,
+    pause: Pause,
+    clock: Clock,
+    *,
+    resources: ExitStack,
+    live: LiveSettings,
+    patient: bool,
+) -> tuple[list[Step], list[Service]]:
+    """The steps that hand results to the broker, and the services that speak with it.
+
+    Args:
+        settings: with which to begin.
+        health: how the daemon is; it learns how delivery is.
+        pause: the privacy switch, which the broker may turn.
+        clock: where the time is read.
+        resources: takes what must be closed in the end.
+        live: is told which parts follow which settings.
+        patient: whether results wait for the broker, as a file's do, or are dropped.
+
+    Raises:
+        EdgeDaemonError: the settings of the broker cannot be used.
+    """
+    wanted = settings.mqtt
+    # Seconds: Home Assistant must hear thrice before it takes a value for outdated.
+    freshness = settings.homeassistant.expire_after / 3
+    topics = Topics(wanted.base_topic, settings.device_id)
+    outbox = _outbox(settings, clock, resources)
+    publisher = MqttPublisher(
+        broker_from(wanted),
+        client_id(settings.device_id),
+        topics,
+        wanted.rate,
+        outbox=outbox,
+        patient=patient,
+        clock=clock,
+        stale_after=wanted.stale_after,
+        paused=lambda: pause.paused,
+        discovery=lambda: (_described(settings, topics),),
+        commands={topics.set_paused: switch("paused", pause.set)},
+        birth_topic=_birth_topic(settings.homeassistant),
+    )
+    state = StateKeeper(
+        topics.state,
+        publisher.keep,
+        settings.smoothing.uncertain_below,
+        heartbeat=min(wanted.heartbeat, freshness),
+        clock=clock,
+        paused=lambda: pause.paused,
+    )
+    pause.changed.append(state.refresh)
+    health.delivery = lambda: Delivery(
+        {"mqtt": publisher.dropped},
+        publisher.reconnects,
+        outbox.figures(),
+    )
+    health.connected = lambda: publisher.connected
+    interval = min(settings.health.interval, freshness)
+    reporter = HealthReporter(health, topics.health, publisher.keep, interval)
+    live.follow("mqtt.rate", lambda new: publisher.adjust(new.mqtt.rate))
+    live.follow("smoothing", lambda new: state.adjust(new.smoothing.uncertain_below))
+    live.follow("health.interval", lambda new: reporter.adjust(min(new.health.interval, freshness)))
+    return [state, publisher], [publisher, state, reporter]
+
+
+def _described(settings: Settings, topics: Topics) -> Message:
+    """The device for Home Assistant, or, where it is not wanted there, its removal."""
+    wanted = settings.homeassistant
+    if not wanted.discovery:
+        return homeassistant.removal(settings.device_id, wanted.prefix)
+    return homeassistant.discovery(
+        settings.device_id,
+        topics,
+        wanted.prefix,
+        wanted.expire_after,
+        __version__,
+        name=wanted.name,
+    )
+
+
+def _birth_topic(settings: HomeAssistantSettings) -> str | None:
+    """Where Home Assistant tells that it has started."""
+    return f"{settings.prefix}/status" if settings.discovery else None
+
+
+def _outbox(settings: Settings, clock: Clock, resources: ExitStack) -> Outbox:
+    limits = OutboxLimits(settings.mqtt.spool_max_events, settings.mqtt.spool_max_age)
+    outbox = Outbox(settings.state_dir, settings.device_id, limits, clock)
+    resources.callback(outbox.close)
+    return outbox
+
+
+def client_id(device_id: str) -> str:
+    """An MQTT client id that stays the same, and that no other machine has."""
+    try:
+        machine = MACHINE_ID.read_bytes()
+    except OSError:
+        machine = b""
+    # Hashed, since a machine's id should not be shown on a network (machine-id(5)).
+    suffix = hashlib.sha256(b"edge-daemon" + machine).hexdigest()[:8]
+    return f"edge-daemon-{device_id}-{suffix}"
