@@ -10,16 +10,25 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
-    """A disk of its own; the test is skipped where none may be mounted."""
+def own_disk(folder: Path, size: str) -> Iterator[bool]:
+    """A disk in memory; whether it could be mounted, or the folder is just a folder."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount: needs root")
+    mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
     try:
-        yield folder
+        yield mounted
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        if mounted:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
+def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
+    """A disk of its own; the test is skipped where none may be mounted."""
+    with own_disk(folder, size) as mounted:
+        if not mounted:
+            pytest.skip("may not mount: needs root")
+        yield folder
 
 
 def fill_up(folder: Path) -> Path:

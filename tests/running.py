@@ -1,5 +1,7 @@
 """The program as a process that goes on running, and a live camera for it to watch."""
 
+import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -32,9 +34,11 @@ def eventually(fulfilled: Callable[[], object]) -> None:
 
 
 def free_port() -> int:
-    """A port at which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A port at which nothing listens, and that stays so: the system gives it to no connection."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_768)  # below ip_local_port_range
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class RunningProgram:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from edge_daemon.clock import Clock
 from edge_daemon.disk import sync
+from edge_daemon.publishing.write_ahead_log import ignored_commits
 
 SCHEMA_VERSION: Final = 2
 
@@ -206,7 +207,8 @@ class Spool:
         """Look through the whole file.
 
         Raises:
-            Damaged: SQLite finds it damaged, or an event is not what it was.
+            Damaged: SQLite finds it damaged, cannot read all of its log, or an event is not what
+                it was.
         """
         if (found := self._value("PRAGMA quick_check(1)")) != "ok":
             raise Damaged(str(found))
@@ -214,6 +216,8 @@ class Spool:
         wrong = "checksum IS NOT checksum(sequence, created, ran, payload)"
         if number := self._value(f"SELECT count(*) FROM events WHERE {wrong}"):  # noqa: S608  # ours
             raise Damaged(f"events with a wrong checksum: {number}")
+        if number := ignored_commits(self._path, self._value("PRAGMA page_size")):
+            raise Damaged(f"transactions behind a break in the log: {number}")
 
     def _value(self, query: str) -> Any:  # noqa: ANN401  # whatever the column holds
         (value,) = self._connection.execute(query).fetchone()

@@ -1,6 +1,7 @@
 """A network of its own for one process, at the end of a cable whose packets can get lost."""
 
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ class Cable:
     """Two network cards, one here, one in a namespace.
 
     Args:
+        subnet: the first three bytes of its addresses.
         number: tells cables apart, 0 to 63.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, subnet: str, number: int) -> None:
         self.namespace = f"edge-daemon-{os.getpid()}-{number}"
-        self.here, self.there = f"10.231.7.{4 * number + 1}", f"10.231.7.{4 * number + 2}"
+        self.here, self.there = f"{subnet}.{4 * number + 1}", f"{subnet}.{4 * number + 2}"
         self.inside = ("ip", "netns", "exec", self.namespace)
         self._near, self._far = f"near{os.getpid()}-{number}", f"far{os.getpid()}-{number}"
 
@@ -59,9 +61,10 @@ class Cable:
 @contextmanager
 def cables(number: int) -> Iterator[list[Cable]]:
     """Skips where they cannot be laid."""
+    subnet = f"10.231.{random.SystemRandom().randrange(256)}"
     laid: list[Cable] = []
     try:
-        for cable in map(Cable, range(number)):
+        for cable in (Cable(subnet, one) for one in range(number)):
             try:
                 cable.lay()
             except (OSError, subprocess.CalledProcessError) as error:

@@ -1,5 +1,9 @@
-"""The state folder's disk is full, or read-only: events wait in memory, and none is lost."""
+"""The state folder's disk is full, or read-only: events wait in memory, and none is lost.
 
+Where more wait than may, the oldest are given up.
+"""
+
+import json
 import os
 import signal
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -11,6 +15,7 @@ from publishing.broker import Mosquitto, Subscriber, subscribed
 from running import camera, eventually
 
 NOT_KEPT, KEPT_AGAIN = "cannot keep events on disk", "events are kept on disk again"
+GIVEN_UP = "too many events wait, or for too long: dropping the oldest"
 PAUSE_FORGOTTEN = "the next start will not know of this"
 
 
@@ -78,3 +83,35 @@ def test_read_only_state_folder_at_the_start_holds_up_nothing(tmp_path: Path) ->
             everything_arrives_in_order(watching, subscriber)
             assert len(watching.told(NOT_KEPT)) == 1
             assert watching.end(signal.SIGTERM) == 0
+
+
+def given_up_by_its_word(subscriber: Subscriber) -> int:
+    health = json.loads(subscriber.payloads("health")[-1])
+    return int(health["spool"]["dropped"])
+
+
+def test_of_too_many_waiting_events_the_oldest_are_given_up(tmp_path: Path) -> None:
+    with (
+        camera(EMPTY) as stage,
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+    ):
+        broker.stop()
+        settings = ("mqtt.spool_max_events=10", "health.interval=1")
+        with (
+            device(tmp_path, stage.url, broker.port, settings=settings) as watching,
+            faces_that_come_and_go(stage),
+        ):
+            watching.wait_for_events(20)
+            watching.wait_for(GIVEN_UP)
+            broker.start()
+            eventually(lambda: received(subscriber))
+            watching.wait_for_events(3)
+            given_up = next(iter(received(subscriber).values())) - 1
+            eventually(lambda: given_up_by_its_word(subscriber) == given_up)
+            assert watching.end(signal.SIGTERM) == 0
+        eventually(lambda: list(watching.logged)[-1] in received(subscriber))
+        arrived = list(received(subscriber).values())
+    assert given_up > 0
+    assert arrived == list(range(given_up + 1, len(watching.logged) + 1))
+    assert len(watching.told(GIVEN_UP)) == 1

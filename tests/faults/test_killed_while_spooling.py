@@ -46,3 +46,4 @@ def test_events_spooled_before_each_kill_arrive_in_order(tmp_path: Path) -> None
         print(f"{len(logged)} events told, {len(arrived)} arrived")
     assert logged.items() <= arrived.items()
     assert list(arrived.values()) == list(range(1, len(arrived) + 1))
+    assert not watching.told("damaged")

@@ -637,6 +637,17 @@ def test_events_before_and_behind_a_broken_page_are_taken_over(tmp_path: Path, t
     assert len(told.of(DAMAGED)) == 1
 
 
+@pytest.mark.parametrize("place", [0, 20, 32 + 8, 32 + 24 + 100])
+def test_log_that_is_not_read_to_its_end_is_told(
+    tmp_path: Path, spooled: Path, told: Told, place: int
+) -> None:
+    state = Path(shutil.copytree(spooled, tmp_path / "state"))
+    overwrite(state / f"{FILE}-wal", b"\xff" * 4, at=place)
+    with outbox_in(state) as outbox:
+        assert waiting(outbox) == list(range(1, 101))
+    assert "behind a break in the log" in str(told.of(DAMAGED)[0]["error"])
+
+
 @pytest.mark.parametrize("replacement", [b"sbd", b"glad", b"\xff\xff\xff\xff\xff"])
 def test_event_with_a_flipped_bit_is_given_up(
     tmp_path: Path, told: Told, replacement: bytes

@@ -15,59 +15,34 @@ out of order, if the daemon ended by itself, did not recover, or grew.
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from publishing.broker import Mosquitto
-from publishing.proxy import Proxy
-from soak.camera import Mood, playing
-from soak.device import kept_running
-from soak.faults import Chance, Site, lanes
+from soak.camera import Mood
+from soak.faults import Chance, lanes
 from soak.film import film_of
-from soak.listener import DEVICE_ID, listening
 from soak.report import Incident, Limits, Summary, summary
+from soak.site import Site, built
 
 RECOVERY_LIMIT: Final = 180.0
 """Seconds; other faults may come in between."""
-
-DISK_SIZE: Final = "32m"
-
-SETTINGS: Final = (
-    # Many events.
-    "events.appear_after=0.2",
-    "events.dwell=0.2",
-    "events.margin=0.05",
-    "tracking.memory=0.5",
-    "smoothing.time_constant=0.2",
-    # A connection that is only half there is noticed sooner.
-    "mqtt.keepalive=10",
-    "health.interval=10",
-)
-
-BROKER: Final = (
-    "persistence true",
-    "max_inflight_messages 0",  # what it queued for the subscriber would be lost when it is killed
-    "max_queued_messages 100000",
-    "connection_messages false",
-)
 
 
 class Soak:
     """Inflicts faults on a site, in all lanes at once, for a while."""
 
-    def __init__(self, site: Site, seed: int, pause: float) -> None:
+    def __init__(self, site: Site, seed: int, pause: float, longest: float) -> None:
         self.incidents: list[Incident] = []
         self._site = site
         self._seed = seed
         self._pause = pause
+        self._longest = longest
         self._began = time.monotonic()
         self._ending = threading.Event()
         self._failures: list[BaseException] = []
@@ -90,6 +65,17 @@ class Soak:
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
+    def recovers(self) -> bool:
+        """Wait for new results, and for all events that were told by now."""
+        since, told = datetime.now(UTC), self._site.device.logged.keys()
+        listener = self._site.listener
+        deadline = time.monotonic() + RECOVERY_LIMIT
+        while time.monotonic() < deadline:
+            if listener.connected and listener.newest > since and told <= listener.events.keys():
+                return True
+            time.sleep(0.1)
+        return False
+
     def _lane(self, name: str, faults: list[Chance]) -> None:
         chance = random.Random(f"{self._seed} {name}")
         try:
@@ -103,72 +89,30 @@ class Soak:
     def _inflict(self, one: Chance, chance: random.Random) -> None:
         began = self.seconds
         with one.fault(self._site, chance):
-            self._ending.wait(chance.uniform(one.shortest, one.longest))
+            seconds = chance.uniform(one.shortest, one.longest)
+            self._ending.wait(min(seconds, self._longest))
         ended = self.seconds
-        recovered = self.seconds if self._recovers() else None
+        recovered = self.seconds if self.recovers() else None
         self.incidents.append(Incident(one.name, began, ended, recovered))
         took = "never" if recovered is None else f"{recovered - ended:.1f} s"
         tell(f"{began:7.1f} s: {one.name} for {ended - began:.1f} s, recovery {took}")
-
-    def _recovers(self) -> bool:
-        """Wait for new results, and for all events that were told by now."""
-        since, told = datetime.now(UTC), self._site.device.logged.keys()
-        listener = self._site.listener
-        deadline = time.monotonic() + RECOVERY_LIMIT
-        while time.monotonic() < deadline:
-            if listener.connected and listener.newest > since and told <= listener.events.keys():
-                return True
-            time.sleep(0.1)
-        return False
 
 
 def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of its own, where it may be mounted; else a folder."""
-    folder.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "tmpfs", folder]
-    mounted = subprocess.run(mount, check=False, capture_output=True).returncode == 0
-    try:
-        yield folder
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@contextmanager
-def built(folder: Path, options: argparse.Namespace) -> Iterator[Site]:
-    """All parts, running, and well."""
-    clips = sorted(options.clips.glob("*.mp4")) if options.clips else []
-    config = folder / "config.toml"
-    config.write_text("")
-    settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    persistence = f"persistence_location {folder}/"
-    with ExitStack() as parts:
-        enter = parts.enter_context
-        camera = enter(playing(film_of(clips, random.Random(options.seed))))
-        broker = enter(Mosquitto(folder, lines=(*BROKER, persistence)))
-        network = enter(Proxy(broker.port))
-        disk = enter(small_disk(folder / "disk"))
-        listener = enter(listening(broker.port))
-        words = ["--source", camera.url, "--config", config, *settings]
-        words += ["--set", f"device_id={DEVICE_ID}", "--set", "mqtt.host=127.0.0.1"]
-        words += ["--set", f"mqtt.port={network.port}"]
-        device = enter(kept_running(disk, *words))
-        yield Site(camera, broker, network, disk, config, device, listener)
-
-
 def soaked(folder: Path, options: argparse.Namespace) -> Summary:
     """All of it, once."""
-    with built(folder, options) as site:
-        soak = Soak(site, options.seed, options.pause)
+    clips = sorted(options.clips.glob("*.mp4")) if options.clips else []
+    film = film_of(clips, random.Random(options.seed))
+    with built(folder, film) as site:
+        soak = Soak(site, options.seed, options.pause, options.longest)
+        soak.recovers()  # from not being there
         soak.run(60 * options.minutes)
         site.camera.mood = Mood.EMPTY
         time.sleep(2.0)  # who was there has left
-        soak._recovers()
+        soak.recovers()
         site.device.retire()
         time.sleep(1.0)  # what it said last arrives
         (folder / "daemon.log").write_text("\n".join(site.device.lines))
@@ -180,6 +124,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1, help="of the order and length of faults")
     parser.add_argument("--pause", type=float, default=15.0, help="mean seconds between two faults")
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds of a fault, at most")
     parser.add_argument("--clips", type=Path, help="folder of *.mp4 to play; without, drawn faces")
     parser.add_argument("--folder", type=Path, help="where logs and files are kept; else nowhere")
     parser.add_argument("--memory-growth", type=float, default=25.0, help="percent, at most")

@@ -1,7 +1,6 @@
 """The daemon as a child process, started again as systemd would, and watched from outside."""
 
 import contextlib
-import re
 import signal
 import threading
 import time
@@ -11,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from faults.device import events_in
 from running import RunningProgram
 
 RESTART_PAUSE: Final = 2.0
 """Seconds, as RestartSec in the service's unit."""
 
 SAMPLING_INTERVAL: Final = 1.0
-
-EVENT: Final = re.compile(r" event event_id=(\S+) .*\bsequence=(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,7 @@ class Device:
             for number, life in enumerate(self._lives):
                 lines = life.err[self._lines_read[number] :]
                 self._lines_read[number] += len(lines)
-                found = [match for match in map(EVENT.search, lines) if match]
-                self._logged |= {match[1]: int(match[2]) for match in found}
+                self._logged |= events_in(lines)
             return dict(self._logged)
 
     @property

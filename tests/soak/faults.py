@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from publishing.broker import Mosquitto
-from publishing.proxy import Proxy
+from disks import fill_up
 from running import PATIENCE
-from soak.camera import FilmCamera, Mood
-from soak.device import Device
-from soak.listener import TOPICS, Listener
+from soak.camera import Mood
+from soak.listener import TOPICS
+from soak.site import Site
 
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
@@ -25,20 +23,6 @@ ASKING_INTERVAL: Final = 10.0
 """Seconds after which a command is given again that was not obeyed: the broker may be away."""
 
 NOT_KEPT, KEPT_AGAIN = "cannot keep events on disk", "events are kept on disk again"
-
-
-@dataclass(frozen=True)
-class Site:
-    """All that faults can befall, and who watches."""
-
-    camera: FilmCamera
-    broker: Mosquitto
-    network: Proxy
-    disk: Path
-    """Where the state folder is; it is filled only if it is a disk of its own."""
-    config: Path
-    device: Device
-    listener: Listener
 
 
 Fault = Callable[[Site, random.Random], AbstractContextManager[None]]
@@ -157,13 +141,7 @@ def camera_paused(site: Site, _chance: random.Random) -> Iterator[None]:
 
 @contextmanager
 def disk_full(site: Site, _chance: random.Random) -> Iterator[None]:
-    ballast = site.disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(65536))
-        except OSError:
-            pass  # as it should be
+    ballast = fill_up(site.disk)
     yield
     ballast.unlink()
     # Until then, events are in memory only, and a kill would rightly lose them.
@@ -175,7 +153,6 @@ def disk_full(site: Site, _chance: random.Random) -> Iterator[None]:
 
 def lanes(site: Site) -> dict[str, list[Chance]]:
     """Lists of faults of which one at a time is inflicted, while those of other lanes go on."""
-    has_own_disk = site.disk.is_mount()
     return {
         "broker": [
             Chance(broker_stopped, 2, 0, 20),
@@ -196,7 +173,7 @@ def lanes(site: Site) -> dict[str, list[Chance]]:
             Chance(settings_changed, 1),
             Chance(settings_mistaken, 1, 1, 2),
             Chance(camera_paused, 2, 1, 15),
-            *([Chance(disk_full, 2, 2, 20)] if has_own_disk else []),
+            *([Chance(disk_full, 2, 2, 20)] if site.small else []),
         ],
     }
 

@@ -131,7 +131,7 @@ def summary(
 ) -> Summary:
     """Count what happened, once all has ended."""
     created, delivered = device.logged, listener.events
-    settled = [sample for sample in device.samples if sample.age > SETTLED] or device.samples
+    settled = [sample for sample in device.samples if sample.age > SETTLED] or device.samples[-1:]
     life = _longest_life(settled)
     return Summary(
         minutes=seconds / 60,
