@@ -17,6 +17,7 @@ from edge_daemon import __version__
 from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 from edge_daemon.host.journal import is_standard_error, journal_handler
+from edge_daemon.text import printable, shortened
 
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
@@ -26,6 +27,9 @@ PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
 WARMUP: Final = 10
 """Frames: enough to have all interpreters built for usual numbers of faces."""
+
+LONGEST_LINE: Final = 800
+"""Characters of an error."""
 
 ERROR_MARK: Final = "<3>"
 """Makes a line an error to the journal (sd-daemon(3))."""
@@ -72,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(_with_command(words))
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
+    except SettingsError as error:
+        _tell(*error.problems, debug="--debug" in words)
+        return error.exit_code
     except EdgeDaemonError as error:
         _tell(str(error), debug="--debug" in words)
         return error.exit_code
@@ -82,12 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _tell(problems: str, *, debug: bool) -> None:
+def _tell(*problems: str, debug: bool) -> None:
     """One line a problem, on standard error."""
     if debug:
         traceback.print_exc()
     mark = ERROR_MARK if is_standard_error() else ""
-    for line in problems.splitlines():
+    for problem in problems:
+        # Names of files and the like stand in it as they are.
+        line = shortened(printable(problem), LONGEST_LINE)
         print(f"{mark}{PROGRAM}: {line}", file=sys.stderr)
 
 

@@ -99,6 +99,7 @@ class Subscription:
             ending = _expiry(PacketTypes.DISCONNECT, 0) if is_5 else None
             self._client.disconnect(properties=ending)
             self._client.loop(FAREWELL_TIMEOUT)
+        _let_go(self._client)
 
     def _advance(self, seconds: float) -> None:
         """Take the connection's next packet, or make it anew; in this time at most."""
@@ -116,8 +117,7 @@ class Subscription:
         try:
             client.loop(seconds)
         except Exception as error:  # noqa: BLE001
-            if (link := client.socket()) is not None:
-                link.close()
+            _let_go(client)
             self._client = self._make_client(client.protocol)
             self._note_loss(no_mqtt(error))
 
@@ -207,6 +207,11 @@ class Subscription:
         if self._subscribed and self._away_since is None:
             self._away_since = self._clock.monotonic()
             self._tell(f"broker {self._broker.address}: {reason}, trying again")
+
+
+def _let_go(client: paho.Client) -> None:
+    if (link := client.socket()) is not None:
+        link.close()
 
 
 def _expiry(packet: int, seconds: int) -> Properties:

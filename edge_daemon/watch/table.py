@@ -17,8 +17,8 @@ from rich.text import Text
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.messages import FaceMessage, HealthMessage
 from edge_daemon.records import EventKind, SourceState
+from edge_daemon.text import printable
 from edge_daemon.watch.consumer import Availability, Device, DeviceEvent
-from edge_daemon.watch.text import printable
 
 ROOMY: Final = 100
 """Width of a terminal from which on columns stand further apart."""
