@@ -51,7 +51,7 @@ def run(*words: object, state: Path, **environment: str) -> Done:
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         given = clean_environment(state) | environment
-        process = _forks().Process(target=_main, args=(list(map(str, words)), out, err, given))
+        process = forks().Process(target=_main, args=(list(map(str, words)), out, err, given))
         process.start()
         process.join(LIMIT)
         if process.is_alive():
@@ -62,7 +62,8 @@ def run(*words: object, state: Path, **environment: str) -> Done:
         return Done(process.exitcode, _read(out), _read(err))
 
 
-def _forks() -> ForkServerContext:
+def forks() -> ForkServerContext:
+    """Makes processes that have loaded the program."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
     with patch.dict(os.environ):
