@@ -48,5 +48,5 @@ class FaceFinder:
         scale = self._max_side / max(frame.width, frame.height)
         if scale >= 1:
             return frame.bgr
-        size = (round(frame.width * scale), round(frame.height * scale))
+        size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
         return np.asarray(cv2.resize(frame.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
