@@ -37,10 +37,9 @@ while (($#)); do
 done
 [[ -n $folder ]] || fail "say into which FOLDER; see --help"
 [[ $machine == aarch64 || $machine == x86_64 ]] || fail "--machine $machine: must be aarch64 or x86_64"
-# Which Python and which C library it has; picamera2's parts are compiled for the system's NumPy.
-limits=()
+# Which Python and which C library it has.
 case $suite in
-    bookworm) python=3.11 glibc=36 limits=(--constraint deploy/old-numpy.txt) ;;
+    bookworm) python=3.11 glibc=36 ;;
     trixie) python=3.13 glibc=41 ;;
     *) fail "--suite $suite: must be bookworm or trixie" ;;
 esac
@@ -53,15 +52,9 @@ platforms=(--platform "manylinux2014_$machine")
 for ((minor = 17; minor <= glibc; minor++)); do
     platforms+=(--platform "manylinux_2_${minor}_$machine")
 done
-# On the Pi the project itself is built, too: from its source, by these.
-mapfile -t builders < <(python3 -c '
-import tomllib
-with open("pyproject.toml", "rb") as file:
-    print(*tomllib.load(file)["build-system"]["requires"], sep="\n")')
-
+# On the Pi the project itself is built, too: from its source, by what build.txt names.
 python3 -m pip --disable-pip-version-check download --quiet --dest "$folder" \
-    --only-binary=:all: --python-version "$python" "${platforms[@]}" "${limits[@]}" \
-    '.[metrics,preview]' "${builders[@]}"
-rm --force "$folder"/edge_daemon-*
+    --only-binary=:all: --python-version "$python" "${platforms[@]}" \
+    --require-hashes --requirement "deploy/locks/$suite.txt" --requirement deploy/locks/build.txt
 printf '%s: packages for %s, %s: ' "$folder" "$suite" "$machine"
 du --summarize --human-readable "$folder" | cut --fields=1

@@ -18,6 +18,7 @@ from edge_daemon import __version__
 from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 from edge_daemon.host.journal import is_standard_error, journal_handler
+from edge_daemon.text import printable, shortened
 
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
@@ -27,6 +28,12 @@ PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
 WARMUP: Final = 10
 """Frames: enough to have all interpreters built for usual numbers of faces."""
+
+MOST_PIXELS: Final = 8192 * 8192
+"""Of a picture in a file; it takes 200 MB."""
+
+LONGEST_LINE: Final = 800
+"""Characters of an error."""
 
 ERROR_MARK: Final = "<3>"
 """Makes a line an error to the journal (sd-daemon(3))."""
@@ -75,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command is not _run:
             _be_interruptible()
         return command(options)
+    except SettingsError as error:
+        _tell(*error.problems, debug="--debug" in words)
+        return error.exit_code
     except EdgeDaemonError as error:
         _tell(str(error), debug="--debug" in words)
         return error.exit_code
@@ -91,12 +101,14 @@ def _be_interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _tell(problems: str, *, debug: bool) -> None:
+def _tell(*problems: str, debug: bool) -> None:
     """One line a problem, on standard error."""
     if debug:
         traceback.print_exc()
     mark = ERROR_MARK if is_standard_error() else ""
-    for line in problems.splitlines():
+    for problem in problems:
+        # Names of files and the like stand in it as they are.
+        line = shortened(printable(problem.strip()), LONGEST_LINE)
         print(f"{mark}{PROGRAM}: {line}", file=sys.stderr)
 
 
@@ -231,7 +243,7 @@ def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
 
 def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    _quieten_libraries()
+    _tame_libraries()
     from edge_daemon import daemon, logs  # brings OpenCV, which reads its log levels when it loads
 
     logs.configure_logging(settings.log_level, journal_handler())
@@ -240,7 +252,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    _quieten_libraries()
+    _tame_libraries()
     from edge_daemon import logs
     from edge_daemon.check import command
 
@@ -257,7 +269,7 @@ def _bench(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.warmup < 0 or (options.frames is not None and options.frames < 1):
         raise SettingsError("bench: --frames must be 1 or more, and --warmup 0 or more")
-    _quieten_libraries()
+    _tame_libraries()
     from edge_daemon import daemon, logs
     from edge_daemon.bench.command import measure
 
@@ -269,7 +281,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _watch(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    _quieten_libraries()
+    _tame_libraries()
     from edge_daemon.watch import command
 
     command.run(settings, options.devices, as_json=options.json)
@@ -346,9 +358,14 @@ def _homeassistant(options: argparse.Namespace) -> int:
     return 0
 
 
-def _quieten_libraries() -> None:
-    """Their notes on standard error would stand between our lines; a user's own choice stays."""
+def _tame_libraries() -> None:
+    """What they read from the environment; a user's own choice stays.
+
+    Their notes on standard error would stand between our lines, and a small picture may claim to
+    be one that takes all memory.
+    """
     for variable, value in {
+        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),
         "OPENCV_LOG_LEVEL": "SILENT",
         "OPENCV_FFMPEG_LOGLEVEL": "-8",
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -13,11 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from edge_daemon.errors import SettingsError
-from edge_daemon.validation import reason
+from edge_daemon.text import shown
+from edge_daemon.validation import name_of, plain, reason
 
 ENVIRONMENT_PREFIX: Final = "EDGE_DAEMON_"
 NESTING: Final = "__"
@@ -31,8 +39,14 @@ Layer = Iterator[tuple[KeyPath, object, str]]
 
 DetectorName = Literal["auto", "bundled", "haar", "yunet"]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Duration = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+LARGEST: Final = 1e9
+"""Seconds (30 years), pixels and whatever else is counted: less than any library refuses."""
+
+SELDOM: Final = 0.001
+"""Times a second: the lowest rate of anything."""
+
+Positive = Annotated[float, Field(ge=1e-6, le=LARGEST)]
+Duration = Annotated[float, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -77,6 +91,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @field_validator("*")
+    @classmethod
+    def _is_plain(cls, value: object) -> object:
+        return plain(value)
+
 
 class CaptureSettings(Section):
     """Cameras."""
@@ -84,7 +103,7 @@ class CaptureSettings(Section):
     width: int = Field(1280, ge=16, le=8192, description="Width asked of a camera, in pixels.")
     height: int = Field(720, ge=16, le=8192, description="Height asked of a camera, in pixels.")
     fps: float = Field(
-        15.0, gt=0, le=240, description="Frames a second taken from a camera at most."
+        15.0, ge=SELDOM, le=240, description="Frames a second taken from a camera at most."
     )
     read_timeout: Positive = Field(
         10.0,
@@ -126,7 +145,10 @@ class DetectionSettings(Section):
         "where they were going.",
     )
     min_size: int = Field(
-        24, ge=8, description="Side of the smallest face to look for, in pixels as detected (Haar)."
+        24,
+        ge=8,
+        le=8192,
+        description="Side of the smallest face to look for, in pixels as detected (Haar).",
     )
 
 
@@ -210,11 +232,13 @@ class EventSettings(Section):
 class MqttSettings(Section):
     """The broker."""
 
-    host: str = Field("localhost", min_length=1, description="Name or address of the broker.")
+    host: str = Field(
+        "localhost", min_length=1, max_length=253, description="Name or address of the broker."
+    )
     port: int | None = Field(
         None, ge=1, le=65535, description="Its port; unset: 1883, or 8883 with TLS."
     )
-    username: str | None = Field(None, description="User name; unset: anonymous.")
+    username: str | None = Field(None, max_length=1000, description="User name; unset: anonymous.")
     password_file: Path | None = Field(
         default_factory=systemd_password,
         description="A file with the password in its first line, never the password itself; "
@@ -247,11 +271,14 @@ class MqttSettings(Section):
         description="Seconds for which the broker keeps commands for a device that is away.",
     )
     base_topic: str = Field(
-        "edge-daemon", pattern=r"^[^+#\x00]+$", description="What all topics begin with."
+        "edge-daemon",
+        max_length=1000,
+        pattern=r"^[^+#\x00]+$",
+        description="What all topics begin with.",
     )
     rate: float = Field(
         5.0,
-        gt=0,
+        ge=SELDOM,
         le=1000,
         description="Results a second at most; a result with an event always goes.",
     )
@@ -264,6 +291,7 @@ class MqttSettings(Section):
     spool_max_events: int = Field(
         100_000,
         ge=1,
+        le=1_000_000_000,
         description="Events kept on disk at most while the broker is away; then the oldest go.",
     )
     spool_max_age: Positive = Field(
@@ -314,7 +342,10 @@ class PreviewSettings(ServerSettings):
         "such as 0.0.0.0:8469, asks them for a token; unset: nowhere.",
     )
     fps: float = Field(
-        12.0, gt=0, le=60, description="Pictures a second at most, and only while someone watches."
+        12.0,
+        ge=SELDOM,
+        le=60,
+        description="Pictures a second at most, and only while someone watches.",
     )
 
 
@@ -327,11 +358,15 @@ class HomeAssistantSettings(Section):
     )
     prefix: str = Field(
         "homeassistant",
+        max_length=1000,
         pattern=r"^[^+#\x00]+$",
         description="What its discovery topics begin with: the prefix that is set there.",
     )
     name: str | None = Field(
-        None, min_length=1, description="The device's name there; unset: its device_id."
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The device's name there; unset: its device_id.",
     )
     expire_after: int = Field(
         90,
@@ -356,6 +391,7 @@ class Settings(Section):
     )
     device_id: str = Field(
         default_factory=default_device_id,
+        max_length=100,  # it is a part of files' names
         pattern=r"^[A-Za-z0-9_-]+$",
         description="This device's name in topics; unset: the host's name.",
     )
@@ -424,12 +460,12 @@ def _from_file(file: Path | None) -> Layer:
     if file is None:
         return
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        settings = list(leaves(tomllib.loads(file.read_text(encoding="utf-8"))))
     except OSError as error:
         raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers and levels without end
         raise SettingsError(f"{file}: not valid TOML: {error}") from error
-    for path, value in leaves(content):
+    for path, value in settings:
         yield path, value, str(file)
 
 
@@ -471,11 +507,11 @@ def _settle_preview(tree: dict[str, Any], said: Collection[KeyPath]) -> None:
 def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
     """One line: the key's path, what is wrong with it, and where it was said."""
     path = tuple(map(str, details["loc"]))
-    key = ".".join(path)
+    key = name_of(path)
     if details["type"] == "extra_forbidden":
         said = f"{key}: no such setting{_suggestion(path)}"
     else:
-        said = f"{key}: {details['input']!r} is not possible: it {reason(details)}"
+        said = f"{key}: {shown(details['input'])} is not possible: it {reason(details)}"
     below = (where for known, where in origins.items() if known[: len(path)] == path)
     origin = origins.get(path) or next(below)
     return f"{said} ({origin})"

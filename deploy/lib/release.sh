@@ -34,10 +34,23 @@ build_release() {
     (cd "$repository" && cp --recursive "${made_of[@]}" "$work/source")
     quietly "a virtual environment cannot be made" \
         python3 -m venv --system-site-packages "$release"
-    quietly "Python packages cannot be installed" pip_install "$work/source[metrics,preview]"
+    quietly "Python packages cannot be installed" install_python_packages
     cp --recursive "$work/source/deploy" "$release"
     touch "$release/complete"
     unfinished=''
+}
+
+# The files that the lock names, from wherever pip finds them, and no others. Those of piwheels.org,
+# which Raspberry Pi OS has pip ask as well, are built there and passed over.
+install_python_packages() {
+    local project="$work/source[metrics,preview]" locks=$here/locks
+    if [[ $machine == *armhf ]]; then
+        pip_install "$project" # on 32-bit most come from there, and there are no lasting checksums
+        return
+    fi
+    pip_install --require-hashes --requirement "$locks/${machine% *}.txt" \
+        && pip_install --require-hashes --requirement "$locks/build.txt" --target "$work/builders" \
+        && PYTHONPATH=$work/builders pip_install --no-index --no-build-isolation "$project"
 }
 
 # The big temporary files go to a disk: /tmp may be in memory.
@@ -45,12 +58,8 @@ pip_install() {
     local words=(env TMPDIR="$work" PIP_CACHE_DIR="$cache" "$release/bin/pip")
     words+=(--disable-pip-version-check install "$@")
     if [[ -n $wheelhouse ]]; then words+=(--no-index --find-links "$wheelhouse"); fi
-    if has_old_numpy; then words+=(--constraint "$here/old-numpy.txt"); fi
     "${words[@]}"
 }
-
-# The parts of picamera2 that are compiled are so for the system's NumPy.
-has_old_numpy() { python3 -c 'import numpy; raise SystemExit(numpy.__version__ >= "2")' 2> /dev/null; }
 
 # The one that ran before stays: to go back to it is a matter of a symlink.
 remove_old_releases() {

@@ -13,6 +13,7 @@ from edge_daemon.config import Settings
 from edge_daemon.errors import EdgeDaemonError
 from edge_daemon.pipeline import in_thread
 from edge_daemon.redaction import without_password
+from edge_daemon.text import printable
 
 
 class Outcome(NamedTuple):
@@ -83,4 +84,4 @@ def tell(found: Iterable[Outcome], *, as_json: bool) -> bool:
 def _line(outcome: Outcome) -> str:
     name, finding = outcome
     level = "FAIL" if finding.level is Level.FAIL else finding.level
-    return f"{level:<4} {name}: {finding.message}"
+    return f"{level:<4} {name}: {printable(finding.message)}"

@@ -73,6 +73,7 @@ class MapNetwork:
             self._interpreter = open_interpreter(read_model(path), threads)
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._resize((STRIDES[-1], STRIDES[-1]))
+            self._interpreter.invoke()  # some damage shows no earlier
         except (ValueError, RuntimeError) as error:
             raise DetectorError(
                 f"{path}: not a model that can be run: {first_line(error)}"

@@ -6,11 +6,11 @@ It lies beside the ensemble's manifest and is apart from it, so that either can 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edge_daemon import checksum
 from edge_daemon.errors import DetectorError
-from edge_daemon.validation import problems
+from edge_daemon.validation import plain, problems
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -18,14 +18,19 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*")
+    @classmethod
+    def _is_plain(cls, value: object) -> object:
+        return plain(value)
+
 
 class BoxFraming(_Entry):
     """Where the box sits in the crop that the emotion models know, in fractions of its side."""
 
-    x: float
-    y: float
-    width: float = Field(gt=0.0)
-    height: float = Field(gt=0.0)
+    x: Annotated[float, Field(ge=-10.0, le=10.0)]
+    y: Annotated[float, Field(ge=-10.0, le=10.0)]
+    width: Annotated[float, Field(ge=0.01, le=10.0)]
+    height: Annotated[float, Field(ge=0.01, le=10.0)]
 
 
 class DetectorMetrics(_Entry):

@@ -13,7 +13,7 @@ from edge_daemon import checksum
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE
-from edge_daemon.validation import problems
+from edge_daemon.validation import plain, problems
 
 MANIFEST_NAME: Final = "bundle.json"
 
@@ -21,7 +21,12 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_plain(cls, value: object) -> object:
+        return plain(value)
 
 
 class InputSpec(_Entry):
@@ -74,7 +79,9 @@ class Member(_Entry):
     quantisation: Literal["int8", "float32"]
     mmac: float = Field(gt=0.0, description="Million multiply-accumulates for one face.")
     parameters: int = Field(gt=0)
-    weight: float = Field(gt=0.0, description="Share in the ensemble's mean of log-probabilities.")
+    weight: float = Field(
+        ge=1e-6, le=1e6, description="Share in the ensemble's mean of log-probabilities."
+    )
     metrics: Metrics
     provenance: Provenance
 
@@ -82,10 +89,12 @@ class Member(_Entry):
 class Ensemble(_Entry):
     """How the members' answers become one."""
 
-    adjustment: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+    adjustment: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] = Field(
         default={}, description="Added to an emotion's mean log-probability; absent: nothing."
     )
-    temperature: float = Field(gt=0.0, description="Divides the adjusted mean log-probabilities.")
+    temperature: float = Field(
+        ge=0.01, le=100.0, description="Divides the adjusted mean log-probabilities."
+    )
     metrics: Metrics
 
     @field_validator("adjustment")

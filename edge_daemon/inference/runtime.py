@@ -35,6 +35,7 @@ class BatchModel:
             shape = [batch, CROP_SIDE, CROP_SIDE, 1]
             self._interpreter.resize_tensor_input(self._input, shape, strict=True)
             self._interpreter.allocate_tensors()
+            self._interpreter.invoke()  # some damage shows no earlier
         except (ValueError, RuntimeError) as error:
             raise BundleError(
                 f"{path}: not a model that can be run: {first_line(error)}"

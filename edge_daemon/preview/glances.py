@@ -81,7 +81,7 @@ def jpeg(frame: Frame) -> bytes:
     scale = LONGEST_SIDE / max(frame.width, frame.height)
     picture = frame.bgr
     if scale < 1:
-        size = (round(frame.width * scale), round(frame.height * scale))
+        size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
         picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
     _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()

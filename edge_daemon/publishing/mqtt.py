@@ -96,6 +96,11 @@ class Received:
 Happening = Accepted | Acknowledged | Received
 
 
+def no_mqtt(error: Exception) -> str:
+    """What is said of an end on which paho failed."""
+    return f"what came is no MQTT: {type(error).__name__}: {error}"
+
+
 class Connection:
     """A connection, from the look-up of the broker's name to its end.
 
@@ -150,9 +155,7 @@ class Connection:
         """
         if self._ended is None:
             self._wait(timeout)
-            self._client.loop_read()
-            self._client.loop_write()
-            self._client.loop_misc()
+            self._exchange()
         happenings, self._happenings = self._happenings, []
         if happenings:
             return happenings
@@ -255,6 +258,15 @@ class Connection:
         select.select([link, self._ear], writing, [], 0 if pending else timeout)
         with contextlib.suppress(BlockingIOError):
             self._ear.recv(4096)
+
+    def _exchange(self) -> None:
+        """Read and write; what comes need not be MQTT, and paho fails on that in many ways."""
+        try:
+            self._client.loop_read()
+            self._client.loop_write()
+            self._client.loop_misc()
+        except Exception as error:  # noqa: BLE001
+            self._end(no_mqtt(error))
 
     def _on_connect(
         self,

@@ -19,9 +19,9 @@ from edge_daemon.config import Settings
 from edge_daemon.errors import OutputClosed, SettingsError
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.jsonl import discard, write_line
+from edge_daemon.text import printable
 from edge_daemon.watch.consumer import DEVICE_ID, Accepted, Consumer, filters
 from edge_daemon.watch.subscription import Subscription
-from edge_daemon.watch.text import printable
 
 REFRESH_INTERVAL: Final = 0.25
 """Seconds between two pictures of the table."""

@@ -21,6 +21,7 @@ from edge_daemon.backoff import backoff_delays
 from edge_daemon.clock import Clock
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.mqtt import no_mqtt
 from edge_daemon.publishing.topics import Message
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -98,16 +99,27 @@ class Subscription:
             ending = _expiry(PacketTypes.DISCONNECT, 0) if is_5 else None
             self._client.disconnect(properties=ending)
             self._client.loop(FAREWELL_TIMEOUT)
+        _let_go(self._client)
 
     def _advance(self, seconds: float) -> None:
         """Take the connection's next packet, or make it anew; in this time at most."""
         if self._client.socket() is not None:
-            self._client.loop(seconds)
+            self._exchange(seconds)
         elif (wait := self._next_attempt - self._clock.monotonic()) > 0:
             time.sleep(min(wait, seconds))
         else:
             self._next_attempt = self._clock.monotonic() + next(self._delays)
             self._connect()
+
+    def _exchange(self, seconds: float) -> None:
+        """Read and write; what comes need not be MQTT, and paho fails on that in many ways."""
+        client = self._client
+        try:
+            client.loop(seconds)
+        except Exception as error:  # noqa: BLE001
+            _let_go(client)
+            self._client = self._make_client(client.protocol)
+            self._note_loss(no_mqtt(error))
 
     def _connect(self) -> None:
         try:
@@ -195,6 +207,11 @@ class Subscription:
         if self._subscribed and self._away_since is None:
             self._away_since = self._clock.monotonic()
             self._tell(f"broker {self._broker.address}: {reason}, trying again")
+
+
+def _let_go(client: paho.Client) -> None:
+    if (link := client.socket()) is not None:
+        link.close()
 
 
 def _expiry(packet: int, seconds: int) -> Properties:

@@ -17,8 +17,8 @@ from rich.text import Text
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.messages import FaceMessage, HealthMessage
 from edge_daemon.records import EventKind, SourceState
+from edge_daemon.text import printable
 from edge_daemon.watch.consumer import Availability, Device, DeviceEvent
-from edge_daemon.watch.text import printable
 
 ROOMY: Final = 100
 """Width of a terminal from which on columns stand further apart."""
@@ -202,8 +202,8 @@ def _nobody(device: Device, at: datetime) -> tuple[RenderableType, ...]:
     heard = device.last_heard
     if device.availability is not Availability.OFFLINE or heard is None:
         return "", Text(NOTHING, style="dim"), "", ""
-    today = heard.astimezone().date() == at.astimezone().date()
-    when = _clock_time(heard) if today else f"{heard.astimezone():%Y-%m-%d}"
+    today = _here(heard).date() == _here(at).date()
+    when = _clock_time(heard) if today else f"{_here(heard):%Y-%m-%d}"
     return "", Text("last heard", style="dim"), Text(when, style="dim"), ""
 
 
@@ -288,4 +288,12 @@ def _notice_line(notice: Notice) -> Text:
 
 
 def _clock_time(time: datetime) -> str:
-    return f"{time.astimezone():%H:%M:%S}"
+    return f"{_here(time):%H:%M:%S}"
+
+
+def _here(time: datetime) -> datetime:
+    """The time of this place; at the ends of the calendar, that of the message."""
+    try:
+        return time.astimezone()
+    except OverflowError:
+        return time

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SCRIPTS = [DEPLOY / "install.sh", DEPLOY / "make-wheelhouse.sh", DEPLOY / "edge-daemon"]
-SCRIPTS += [ROOT / "scripts" / "check", ROOT / ".ci" / "run"]
+SCRIPTS += sorted(path for path in (ROOT / "scripts").iterdir() if path.suffix != ".txt")
+SCRIPTS += [ROOT / ".ci" / "run"]
 SCRIPTS += sorted((ROOT / "tests").rglob("*.sh"))
 
 

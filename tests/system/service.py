@@ -40,7 +40,8 @@ def wheelhouse(suite: str) -> Path:
     folder = CACHE / f"{suite}-wheelhouse"
     made_of = CACHE / f"{suite}-wheelhouse.made-of"
     script = ROOT / "deploy" / "make-wheelhouse.sh"
-    wanted = (ROOT / "pyproject.toml").read_text() + script.read_text()
+    locks = [ROOT / "deploy" / "locks" / f"{name}.txt" for name in (suite, "build")]
+    wanted = "".join(file.read_text() for file in (script, *locks))
     if not (made_of.exists() and made_of.read_text() == wanted):
         shutil.rmtree(folder, ignore_errors=True)
         machine = subprocess.check_output(["uname", "-m"], text=True).strip()

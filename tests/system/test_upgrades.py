@@ -128,6 +128,18 @@ def test_packages_that_are_missing_leave_the_old_version_at_work(old: Service) -
     assert old.process == process
 
 
+def test_package_that_is_not_the_locked_one_leaves_the_old_version_at_work(old: Service) -> None:
+    process = old.process
+    old.box.run("cp", "--recursive", "/opt/wheelhouse", "/root/altered")
+    old.box.run("sh", "-c", 'echo >> "$(ls /root/altered/h11-*.whl)"')
+    words = ("--upgrade", "--wheelhouse", "/root/altered")
+    code, lines = old.install(*words, source="/opt/0.1.2")
+    assert code == 1
+    assert "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES" in lines[-1]
+    assert releases(old) == ["0.1.0"]
+    assert old.process == process
+
+
 def test_version_that_dies_after_a_while_is_rolled_back(old: Service) -> None:
     code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.1")
     assert code == 1

@@ -1,0 +1,28 @@
+"""Words of others, made fit for a line on a terminal."""
+
+from typing import Final
+
+UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
+
+LONGEST_SHOWN: Final = 120
+"""Characters of a value that is shown as somebody wrote it."""
+
+
+def printable(text: str) -> str:
+    """The text without what could end the line, move the cursor or change colours."""
+    return "".join(letter if letter.isprintable() else UNPRINTABLE for letter in text)
+
+
+def shown(value: object) -> str:
+    """A value as it is written in Python, without its middle if that is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits, or more levels, than Python writes
+        return "what is too long to be shown"
+    return shortened(text)
+
+
+def shortened(text: str, most: int = LONGEST_SHOWN) -> str:
+    """The text, without its middle if it is long."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

@@ -1,0 +1,85 @@
+"""The whole program, often and soon: each run in a process of its own, forked off a ready one.
+
+Starting Python and loading OpenCV and LiteRT takes most of a short run's time. A fork server has
+done that already, and every run is a fork of it, which may crash or hang as it likes.
+"""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from unittest.mock import patch
+
+from conftest import clean_environment
+
+from edge_daemon import cli
+
+LIMIT = 60.0
+"""Seconds; a run takes a fraction of one, however busy the machine."""
+
+LOADED = ["edge_daemon.daemon", "edge_daemon.check", "ai_edge_litert.interpreter"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a run ended."""
+
+    code: int
+    """The exit code; negative: the signal that killed it."""
+    out: str
+    err: str
+
+    @property
+    def refusals(self) -> list[str]:
+        """What the program says of its own failure."""
+        return [line for line in self.err.splitlines() if line.startswith("edge-daemon: ")]
+
+    def assert_orderly(self) -> None:
+        """It ended by itself and knew what happened."""
+        assert self.code in {0, 1, 2}, self.err
+        assert "Traceback" not in self.err
+        assert "--debug shows where" not in self.err, self.err
+        assert (self.code == 0) == (not self.refusals), self.err
+
+
+def run(*words: object, state: Path, **environment: str) -> Done:
+    """`edge-daemon` with these words; it must end in time."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        given = clean_environment(state) | environment
+        process = forks().Process(target=_main, args=(list(map(str, words)), out, err, given))
+        process.start()
+        process.join(LIMIT)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise AssertionError(f"{words}: hangs: {err.read_text()}")
+        assert process.exitcode is not None
+        return Done(process.exitcode, _read(out), _read(err))
+
+
+def forks() -> ForkServerContext:
+    """Makes processes that have loaded the program."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LOADED)
+    with patch.dict(os.environ):
+        cli._tame_libraries()  # OpenCV reads its log levels when it loads
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def _main(words: list[str], out: Path, err: Path, environment: Mapping[str, str]) -> None:
+    for stream, file in ((sys.stdout, out), (sys.stderr, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), stream.fileno())
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[1:] = words
+    cli.entry_point()
+
+
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")
