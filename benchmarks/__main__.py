@@ -35,9 +35,9 @@ def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         measured = _measure(options)
-    except EdgeDaemonError as error:
+    except (EdgeDaemonError, OSError) as error:
         print(f"\nbenchmarks: {error}", file=sys.stderr)
-        return error.exit_code
+        return 1
     tell("")
     if options.docs is not None:
         _update(options.docs, measured)
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", type=Path, help="FER2013 as sheets, for the accuracy", metavar="FOLDER")
     add("--minutes", type=float, default=10.0, help="of the steadiness (%(default)s)")
     add("--rounds", type=int, default=5, help="turns of each contestant (%(default)s)")
-    add("--frames", type=int, default=100, help="in each turn (%(default)s)")
+    add("--frames", type=int, default=60, help="in each turn (%(default)s)")
     add("--warmup", type=int, default=10, help="frames before those (%(default)s)")
     add("--threads", type=int, nargs="+", default=[1, 2], help="of all kernels (1 2)")
     add("--faces", type=int, nargs="+", default=[1, 4, 8], help="a composed frame (1 4 8)")

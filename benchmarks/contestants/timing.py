@@ -9,23 +9,34 @@ import cv2
 from benchmarks.cases import Case, Round
 
 
-def played(clip: str) -> Iterator[Any]:
-    """The pictures of a clip, BGR uint8 [H, W, 3], from its start again and again."""
-    while True:
-        capture = cv2.VideoCapture(clip)
+def pictures(clip: str) -> Iterator[Any]:
+    """The pictures of a clip, BGR uint8 [H, W, 3].
+
+    Raises:
+        OSError: there are none.
+    """
+    capture = cv2.VideoCapture(clip)
+    given, picture = capture.read()
+    if not given:
+        raise OSError(f"{clip}: not a video that can be read")
+    while given:
+        yield picture
         given, picture = capture.read()
-        while given:
-            yield picture
-            given, picture = capture.read()
+
+
+def played(clip: str) -> Iterator[Any]:
+    """Its pictures from the start again and again."""
+    while True:
+        yield from pictures(clip)
 
 
 def timed(case: Case, work: Callable[[Any], int]) -> Round:
     """Decode the case's frames and do the work with each, which tells how many faces there were."""
-    pictures = played(case.clip)
+    given = played(case.clip)
     for _ in range(case.warmup):
-        work(next(pictures))
+        work(next(given))
     wall, processor = time.perf_counter(), time.process_time()
-    faces = sum(work(next(pictures)) for _ in range(case.frames))
+    faces = sum(work(next(given)) for _ in range(case.frames))
     return Round(
         frames=case.frames,
         faces=faces,
