@@ -11,7 +11,7 @@ from typing import Any, Final
 from benchmarks import anytime, comparison, document, linearity, models, steadiness
 from benchmarks.bundles import first_members
 from benchmarks.comparison import Group, Plan
-from benchmarks.plot import write_anytime
+from benchmarks.plot import can_plot, write_anytime
 from benchmarks.progress import tell
 from benchmarks.results import Results
 from benchmarks.scenes import MOST_FACES, write_scenes
@@ -75,6 +75,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         wanted.discard("anytime")
     if not wanted:
         raise SettingsError("nothing to measure: name --clips, or --data")
+    if options.docs is not None and "anytime" in wanted and not can_plot():
+        raise SettingsError("no matplotlib for the curve: see benchmarks/requirements.txt")
     measured: dict[str, Any] = {}
     if wanted & {"comparisons", "linearity"}:
         measured |= _run_contest(options, wanted)

@@ -1,16 +1,18 @@
 """The curve of the anytime ensemble, as a picture."""
 
+import importlib.util
 from pathlib import Path
 
 from benchmarks.results import Anytime
 
 
-def write_anytime(anytime: Anytime, path: Path) -> None:
-    """Write the curve as SVG.
+def can_plot() -> bool:
+    """Whether matplotlib is there."""
+    return importlib.util.find_spec("matplotlib") is not None
 
-    Raises:
-        ImportError: matplotlib is missing.
-    """
+
+def write_anytime(anytime: Anytime, path: Path) -> None:
+    """Write the curve as SVG. It needs matplotlib."""
     import matplotlib as mpl
 
     mpl.use("svg")
