@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,15 +38,24 @@ def free_port() -> int:
 
 
 class RunningProgram:
-    """`edge-daemon` as a child process whose lines are collected while it runs."""
+    """`edge-daemon` as a child process whose lines are collected while it runs.
 
-    def __init__(self, state: Path, *words: object) -> None:
+    Args:
+        state: below which its state folder is made.
+        words: of its command line.
+        inside: a command inside of which it runs, such as of another network.
+        environment: its variables, beside those that tests always set.
+    """
+
+    def __init__(
+        self, state: Path, *words: object, inside: Sequence[str] = (), **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_daemon", *map(str, words)],
+            [*inside, sys.executable, "-m", "edge_daemon", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=clean_environment(state),
+            env=clean_environment(state) | environment,
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -85,8 +94,8 @@ class RunningProgram:
 
 
 @contextmanager
-def running(state: Path, *words: object) -> Iterator[RunningProgram]:
-    program = RunningProgram(state, *words)
+def running(state: Path, *words: object, **environment: str) -> Iterator[RunningProgram]:
+    program = RunningProgram(state, *words, **environment)
     try:
         yield program
     finally:

@@ -14,7 +14,7 @@ from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Detection, Image
-from edge_daemon.tflite import first_line, open_interpreter
+from edge_daemon.tflite import first_line, open_interpreter, read_model
 
 CONTINUATION: Final = 0.2
 """How much less a score may be where a face is followed already: heads turn, and come back."""
@@ -67,7 +67,7 @@ class MapNetwork:
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
         try:
-            self._interpreter = open_interpreter(path, threads)
+            self._interpreter = open_interpreter(read_model(path), threads)
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._resize((STRIDES[-1], STRIDES[-1]))
         except (ValueError, RuntimeError) as error:
