@@ -13,7 +13,7 @@ from benchmarks.arithmetic import median_ratio
 from benchmarks.progress import tell
 from benchmarks.results import ModelFigures, Models, Stamp
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.tflite import open_interpreter
+from edge_daemon.tflite import interpreter_type
 
 CALLS: Final = 100
 """Faces a round."""
@@ -46,7 +46,7 @@ def fer_model_of(python: str) -> Path:
 
 
 def _call(path: Path) -> Callable[[], None]:
-    interpreter = open_interpreter(path, 1)
+    interpreter = interpreter_type()(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
     taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     face: Any = np.random.default_rng(0).integers(0, 255, taken["shape"]).astype(taken["dtype"])

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import IO, Final, cast
@@ -38,7 +39,6 @@ def measure(clip: Path, minutes: float) -> Steadiness:
         for number in range(parts):
             tell(f"steadiness: part {number + 1} of {parts}, of {seconds:.0f} s")
             measured.append(_part(process.pid, lines, seconds))
-        process.terminate()
     second, last = measured[1], measured[-1]
     return Steadiness(
         stamp=stamp,
@@ -50,8 +50,9 @@ def measure(clip: Path, minutes: float) -> Steadiness:
     )
 
 
-def _running(clip: Path, state: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603  # the interpreter that runs this
+@contextmanager
+def _running(clip: Path, state: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(  # noqa: S603  # the interpreter that runs this
         [
             *(sys.executable, "-m", "edge_daemon", "run", "--source", str(clip.resolve())),
             *("--sink", "jsonl", "--set", "capture.loop=true", "--log-level", "error"),
@@ -61,7 +62,11 @@ def _running(clip: Path, state: Path) -> subprocess.Popen[str]:
         text=True,
         cwd=ROOT,
         env=os.environ | QUIET | {"XDG_STATE_HOME": str(state), "EDGE_DAEMON_CONFIG": os.devnull},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:

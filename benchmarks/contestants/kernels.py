@@ -2,12 +2,12 @@
 
 For each frame the decoder, the detector's network or cascade with the picture that it needs, and
 the models' networks. Written with OpenCV and the TFLite runtime alone: nothing is made of what they
-give. The models see the very crops that the daemon's pipeline cuts from the same frames, which
-were cut before the time is taken.
+give. The models see the very crops that the daemon's pipeline cuts from the same frames; those were
+cut and stacked before the time is taken, all faces and their mirror images as one batch a network.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,32 +30,57 @@ from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.parts import detector_of, source_of
 from edge_daemon.records import CROP_SIDE, Image
 from edge_daemon.shipped import bundled_detector
-from edge_daemon.tflite import open_interpreter
+from edge_daemon.tflite import interpreter_type
 from edge_daemon.tracking import Tracker
 
 Kernel = Callable[[Image], object]
 
+Batches = dict[str, Image]
+"""What each network is asked about, by its file."""
+
 
 def measure(case: Case) -> Round:
     cv2.setNumThreads(case.threads)
-    detect, ask, crops = _prepared(case)
-    upcoming = itertools.cycle(crops)
+    detect, ask, frames = _prepared(case)
+    upcoming = itertools.cycle(frames)
 
     def kernels(picture: Image) -> int:
         detect(picture)
-        faces = next(upcoming)
-        ask(faces)
-        return len(faces)
+        faces, batches = next(upcoming)
+        ask(batches)
+        return faces
 
     return timed(case, kernels)
 
 
 @lru_cache(maxsize=8)
-def _prepared(case: Case) -> tuple[Kernel, Kernel, list[Image]]:
-    """The detector's kernel, the models', and the crops of each frame of the clip."""
+def _prepared(
+    case: Case,
+) -> tuple[Kernel, Callable[[Batches], None], list[tuple[int, Batches]]]:
+    """The detector's kernel, the models', and how many faces and what batches each frame has."""
     settings = settings_of(case)
-    crops = list(_crops(settings))
-    return _detector(settings), _models(case, {len(faces) for faces in crops}), crops
+    views = _views(Path(case.bundle))
+    frames = [(len(crops), _batches(crops, views)) for crops in _crops(settings)]
+    return _detector(settings), _models(case, [batches for _, batches in frames]), frames
+
+
+def _views(bundle: Path) -> dict[str, list[bool]]:
+    """Whether each network is shown faces as they are, mirrored, or both."""
+    views: dict[str, list[bool]] = {}
+    for member in read_bundle(bundle).members:
+        views.setdefault(member.file, []).append(member.mirrored)
+    return views
+
+
+def _batches(crops: Image, views: Mapping[str, list[bool]]) -> Batches:
+    """What each network is asked about, uint8 [N, 48, 48, 1]; nothing where there is no face."""
+    if not len(crops):
+        return {}
+    steps = {file: [-1 if mirrored else 1 for mirrored in seen] for file, seen in views.items()}
+    return {
+        file: np.concatenate([crops[:, :, ::step] for step in seen])[..., np.newaxis]
+        for file, seen in steps.items()
+    }
 
 
 def _crops(settings: Settings) -> Iterator[Image]:
@@ -72,28 +97,24 @@ def _crops(settings: Settings) -> Iterator[Image]:
         yield np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
 
 
-def _models(case: Case, counts: set[int]) -> Kernel:
-    """All members in a row, with the memory for each of these numbers of faces."""
-    folder = Path(case.bundle)
-    members = [(member.file, member.mirrored) for member in read_bundle(folder).members]
+def _models(case: Case, frames: Sequence[Batches]) -> Callable[[Batches], None]:
+    """All networks in a row, with the memory for each size of batch."""
+    shapes = {(file, batch.shape) for batches in frames for file, batch in batches.items()}
     networks = {
-        (file, count): _network(folder / file, case.threads, (count, CROP_SIDE, CROP_SIDE, 1))
-        for file, _ in members
-        for count in counts - {0}
+        (file, shape): _network(Path(case.bundle) / file, case.threads, shape)
+        for file, shape in shapes
     }
 
-    def ask(faces: Image) -> None:
-        if not len(faces):
-            return
-        for file, mirrored in members:
-            networks[file, len(faces)]((faces[:, :, ::-1] if mirrored else faces)[..., np.newaxis])
+    def ask(batches: Batches) -> None:
+        for file, batch in batches.items():
+            networks[file, batch.shape](batch)
 
     return ask
 
 
 def _network(path: Path, threads: int, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
     """A TFLite model that takes an array of this shape and gives what comes out of it."""
-    interpreter = open_interpreter(path, threads)
+    interpreter = interpreter_type()(model_path=str(path), num_threads=threads)
     taken = interpreter.get_input_details()[0]["index"]
     interpreter.resize_tensor_input(taken, shape)
     interpreter.allocate_tensors()
@@ -167,8 +188,9 @@ def _bundled(longest: int, threads: int) -> Kernel:
 
 
 def _reduced(picture: Any, longest: int) -> Any:  # noqa: ANN401  # OpenCV's arrays
+    """The picture with this longer side, in the way that costs least."""
     scale = longest / max(picture.shape[:2])
     if scale >= 1:
         return picture
     size = (round(scale * picture.shape[1]), round(scale * picture.shape[0]))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
