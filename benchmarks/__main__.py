@@ -11,6 +11,7 @@ from typing import Any, Final
 from benchmarks import anytime, comparison, document, linearity, models, steadiness
 from benchmarks.bundles import first_members
 from benchmarks.comparison import Group, Plan
+from benchmarks.expectation import expectation
 from benchmarks.plot import can_plot, write_anytime
 from benchmarks.progress import tell
 from benchmarks.results import Results
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=5, help="turns of each contestant (%(default)s)")
     add("--frames", type=int, default=60, help="in each turn (%(default)s)")
     add("--warmup", type=int, default=10, help="frames before those (%(default)s)")
+    add("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS, help="which (all)")
     add("--threads", type=int, nargs="+", default=[1, 2], help="of all kernels (1 2)")
     add("--faces", type=int, nargs="+", default=[1, 4, 8], help="a composed frame (1 4 8)")
     add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
@@ -113,7 +115,8 @@ def _run_contest(options: argparse.Namespace, wanted: set[str]) -> dict[str, Any
 
 
 def _names(options: argparse.Namespace) -> list[DetectorName]:
-    return [name for name in DETECTORS if name != "yunet" or options.yunet is not None]
+    wanted: Sequence[DetectorName] = options.detectors
+    return [name for name in wanted if name != "yunet" or options.yunet is not None]
 
 
 def _detectors(options: argparse.Namespace) -> list[Detector]:
@@ -159,8 +162,8 @@ def _update(folder: Path, measured: dict[str, Any]) -> None:
     kept, page = folder / "performance.json", folder / "PERFORMANCE.md"
     results = Results.read(kept).model_copy(update=measured)
     results.write(kept)
-    text = document.updated(page.read_text(encoding="utf-8"), results)
-    page.write_text(text, encoding="utf-8")
+    parts = document.sections(results) | {"expectation": expectation()}
+    page.write_text(document.updated(page.read_text(encoding="utf-8"), parts), encoding="utf-8")
     if "anytime" in measured:
         write_anytime(measured["anytime"], folder / "anytime.svg")
 

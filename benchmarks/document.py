@@ -1,6 +1,6 @@
 """Results as Markdown: on the terminal, and between the marks of a document."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from benchmarks.results import (
     Anytime,
@@ -29,12 +29,12 @@ def sections(results: Results) -> dict[str, str]:
     return {name: text for name, text in parts.items() if text}
 
 
-def updated(document: str, results: Results) -> str:
-    """The document, with the parts that were measured between their marks.
+def updated(document: str, parts: Mapping[str, str]) -> str:
+    """The document, with these parts between their marks.
 
     A part begins at `<!-- NAME -->` and ends at `<!-- /NAME -->`; what has no marks is left out.
     """
-    for name, text in sections(results).items():
+    for name, text in parts.items():
         before, begin, rest = document.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         if end:

@@ -51,15 +51,15 @@ def linearity(r_squared: float) -> Results:
 
 def test_part_is_written_between_its_marks() -> None:
     page = "a\n<!-- linearity -->\nold\n<!-- /linearity -->\nb\n<!-- models -->\nkept\n"
-    text = updated(page, linearity(1.0))
+    text = updated(page, sections(linearity(1.0)))
     assert text.startswith("a\n<!-- linearity -->\n| faces | 1 | 2 |\n")
     assert text.endswith("\n<!-- /linearity -->\nb\n<!-- models -->\nkept\n")
     assert "old" not in text
-    assert updated(text, linearity(1.0)) == text
+    assert updated(text, sections(linearity(1.0))) == text
 
 
 def test_page_without_marks_stays_as_it_is() -> None:
-    assert updated("no marks\n", linearity(1.0)) == "no marks\n"
+    assert updated("no marks\n", sections(linearity(1.0))) == "no marks\n"
 
 
 def test_only_what_was_measured_is_told() -> None:
