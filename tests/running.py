@@ -108,10 +108,12 @@ class Camera(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, picture: Image) -> None:
-        super().__init__(("127.0.0.1", 0), _Stream)
+    def __init__(self, picture: Image, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Stream)
         self.show(picture)
         self.gone = threading.Event()
+        self.hung = threading.Event()
+        """While it is set, connections stay, and nothing comes."""
         self.url = f"http://127.0.0.1:{self.server_address[1]}/stream"
 
     def show(self, picture: Image) -> None:
@@ -130,6 +132,8 @@ class _Stream(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
         while not self.server.gone.wait(0.02):
+            if self.server.hung.is_set():
+                continue
             jpeg = self.server.jpeg
             head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}"
             self.wfile.write(head.encode() + b"\r\n\r\n" + jpeg + b"\r\n")
@@ -139,8 +143,8 @@ class _Stream(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def camera(picture: Image) -> Iterator[Camera]:
-    server = Camera(picture)
+def camera(picture: Image, port: int = 0) -> Iterator[Camera]:
+    server = Camera(picture, port)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
