@@ -1,6 +1,7 @@
 """Results as Markdown: on the terminal, and between the marks of a document."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from benchmarks.results import (
     Anytime,
@@ -14,6 +15,10 @@ from benchmarks.results import (
     Steadiness,
 )
 from benchmarks.targets import targets
+
+CHOICE: Final = ("clip", "detector", "members:", "threads:")
+KERNELS: Final = ("faces:", "fps:", "CPU ms:", "a face:", "kernels' CPU ms:", "pipeline / kernels:")
+FER: Final = ("fps:", "fer's faces:", "fer's fps:", "fer's CPU ms:", "a face:", "fps / fer's:")
 
 
 def sections(results: Results) -> dict[str, str]:
@@ -59,39 +64,35 @@ def _targets(results: Results) -> str:
 
 
 def _comparisons(comparisons: Comparisons) -> str:
-    head = (
-        *("clip", "detector", "members:", "threads:", "faces:"),
-        *("fps:", "CPU ms:", "CPU ms a face:", "kernels' CPU ms:", "pipeline / kernels:"),
-        *("fer's faces:", "fer's fps:", "fer's CPU ms:", "fps / fer's:"),
-    )
-    return _stamped(
-        comparisons.stamp,
-        f"{comparisons.rounds} rounds of {comparisons.frames} frames, medians",
-        table(head, map(_comparison, comparisons.lines)),
-    )
+    beside_fer = [line for line in comparisons.lines if line.fer is not None]
+    tables = [table((*CHOICE, *KERNELS), map(_beside_kernels, comparisons.lines))]
+    if beside_fer:
+        tables.append(table((*CHOICE, *FER), map(_beside_fer, beside_fer)))
+    how = f"{comparisons.rounds} rounds of {comparisons.frames} frames, medians"
+    return _stamped(comparisons.stamp, how, "\n\n".join(tables))
 
 
-def _comparison(line: Comparison) -> Sequence[object]:
-    ours, bare = line.pipeline, line.kernels
+def _choice(line: Comparison) -> Sequence[object]:
+    return line.clip, line.detector, line.members, line.threads
+
+
+def _beside_kernels(line: Comparison) -> Sequence[object]:
     return (
-        *(line.clip, line.detector, line.members, line.threads, f"{ours.faces:.1f}"),
-        *(f"{ours.fps:.0f}", f"{ours.cpu_ms:.2f}", _a_face(ours), f"{bare.cpu_ms:.2f}"),
+        *_choice(line),
+        *_figures(line.pipeline),
+        f"{line.kernels.cpu_ms:.2f}",
         f"{line.over_kernels:.2f}",
-        *_peer(line),
     )
 
 
-def _a_face(figures: Figures) -> str:
-    return f"{figures.cpu_ms / figures.faces:.2f}" if figures.faces else ""
+def _beside_fer(line: Comparison) -> Sequence[object]:
+    figures = () if line.fer is None else _figures(line.fer)
+    return (*_choice(line), f"{line.pipeline.fps:.0f}", *figures, f"{line.over_fer:.2f}")
 
 
-def _peer(line: Comparison) -> Iterator[str]:
-    if line.fer is None or line.over_fer is None:
-        return iter(("", "", "", ""))
-    peer = line.fer
-    return iter(
-        (f"{peer.faces:.1f}", f"{peer.fps:.0f}", f"{peer.cpu_ms:.2f}", f"{line.over_fer:.2f}")
-    )
+def _figures(figures: Figures) -> Sequence[str]:
+    a_face = f"{figures.cpu_ms / figures.faces:.2f}" if figures.faces else ""
+    return f"{figures.faces:.1f}", f"{figures.fps:.0f}", f"{figures.cpu_ms:.2f}", a_face
 
 
 def _models(models: Models) -> str:

@@ -71,13 +71,15 @@ def test_columns_of_figures_stand_to_the_right() -> None:
     assert table(("a", "b:"), [("x", 1)]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
 
 
-def test_cost_a_face_and_missing_peer() -> None:
-    (line,) = (
-        line
-        for line in sections(comparisons(comparison(1.1, None)))["comparisons"].splitlines()
-        if line.startswith("| clip | haar")
-    )
-    assert line == "| clip | haar | 3 | 1 | 2.0 | 250 | 4.00 | 2.00 | 4.00 | 1.10 |  |  |  |  |"
+def test_line_beside_the_kernels() -> None:
+    text = sections(comparisons(comparison(1.1, None)))["comparisons"]
+    assert "| clip | haar | 3 | 1 | 2.0 | 250 | 4.00 | 2.00 | 4.00 | 1.10 |\n" in text
+    assert "fer" not in text
+
+
+def test_line_beside_fer() -> None:
+    text = sections(comparisons(comparison(1.1, 3.5)))["comparisons"]
+    assert "| clip | haar | 3 | 1 | 250 | 2.0 | 250 | 4.00 | 2.00 | 3.50 |\n" in text
 
 
 def test_worst_line_decides_a_target() -> None:
