@@ -1,0 +1,122 @@
+"""The pipeline beside its bare kernels and beside fer, on the same frames, round by round."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.arithmetic import median_ratio
+from benchmarks.cases import Case, Round
+from benchmarks.progress import tell
+from benchmarks.results import Comparison, Comparisons, Figures, Stamp
+from benchmarks.workers import Contestant
+
+
+@dataclass(frozen=True)
+class Group:
+    """Choices that run side by side on one clip."""
+
+    clip: Path
+    faces: int | None
+    threads: int
+    choices: tuple[tuple[str, int], ...]
+    """Detectors, and how many members are asked."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is run.
+
+    Args:
+        bundles: the bundle of the first members, by their number.
+        yunet: the file of that detector.
+        rounds: of each contestant; they take turns.
+        frames: measured in each round.
+        warmup: frames before those.
+    """
+
+    bundles: Mapping[int, Path]
+    yunet: Path | None
+    rounds: int
+    frames: int
+    warmup: int
+
+    def case(self, clip: Path, detector: str, members: int, threads: int) -> Case:
+        return Case(
+            clip=str(clip.resolve()),
+            detector=detector,
+            bundle=str(self.bundles[members]),
+            threads=threads,
+            frames=self.frames,
+            warmup=self.warmup,
+            yunet=None if self.yunet is None else str(self.yunet.resolve()),
+        )
+
+
+def compare(
+    groups: Sequence[Group],
+    plan: Plan,
+    pipeline: Contestant,
+    kernels: Contestant,
+    fer: Contestant | None,
+) -> Comparisons:
+    stamp = Stamp.of_now()
+    return Comparisons(
+        stamp=stamp,
+        rounds=plan.rounds,
+        frames=plan.frames,
+        all_members=max(plan.bundles),
+        lines=tuple(
+            line for group in groups for line in _compare(group, plan, pipeline, kernels, fer)
+        ),
+    )
+
+
+def _compare(
+    group: Group, plan: Plan, pipeline: Contestant, kernels: Contestant, fer: Contestant | None
+) -> Iterator[Comparison]:
+    """One group's lines; everybody has a turn in each round."""
+    cases = {choice: plan.case(group.clip, *choice, group.threads) for choice in group.choices}
+    ours: dict[tuple[str, int], list[Round]] = {choice: [] for choice in cases}
+    bare: dict[tuple[str, int], list[Round]] = {choice: [] for choice in cases}
+    theirs: list[Round] = []
+    for number in range(plan.rounds):
+        tell(f"{group.clip.name}, threads {group.threads}: round {number + 1} of {plan.rounds}")
+        if fer is not None:
+            theirs.append(fer(next(iter(cases.values()))))
+        for choice, case in cases.items():
+            ours[choice].append(pipeline(case))
+            bare[choice].append(kernels(case))
+    for choice, rounds in ours.items():
+        yield _line(group, choice, rounds, bare[choice], theirs)
+
+
+def _line(
+    group: Group,
+    choice: tuple[str, int],
+    ours: Sequence[Round],
+    bare: Sequence[Round],
+    theirs: Sequence[Round],
+) -> Comparison:
+    detector, members = choice
+    fps = [it.fps for it in ours]
+    return Comparison(
+        clip=group.clip.stem,
+        faces=group.faces,
+        detector=detector,
+        members=members,
+        threads=group.threads,
+        pipeline=figures(ours),
+        kernels=figures(bare),
+        fer=figures(theirs) if theirs else None,
+        over_kernels=round(median_ratio([it.cpu_ms for it in ours], [it.cpu_ms for it in bare]), 3),
+        over_fer=round(median_ratio(fps, [it.fps for it in theirs]), 2) if theirs else None,
+    )
+
+
+def figures(rounds: Sequence[Round]) -> Figures:
+    return Figures(
+        fps=round(median(it.fps for it in rounds), 1),
+        cpu_ms=round(median(it.cpu_ms for it in rounds), 3),
+        faces=round(median(it.faces_a_frame for it in rounds), 2),
+    )

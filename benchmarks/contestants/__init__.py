@@ -1,0 +1,5 @@
+"""Who is compared. Each is a process of its own that runs a round whenever it is told to.
+
+A module of this package has one function, `measure(case) -> Round`. `fer` runs in an environment
+without the daemon, so what it imports is the standard library, OpenCV and fer.
+"""

@@ -1,0 +1,196 @@
+"""The bare kernels: what no pipeline of these parts can do without, in one loop.
+
+For each frame the decoder, the detector's network or cascade with the picture that it needs, and
+the models' networks. Written with OpenCV and the TFLite runtime alone: nothing is made of what they
+give. The models see the very crops that the daemon's pipeline cuts from the same frames; those were
+cut and stacked before the time is taken, all faces and their mirror images as one batch a network.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.cases import Case, Round
+from benchmarks.contestants.timing import timed
+from benchmarks.settings import settings_of
+from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.clock import SystemClock
+from edge_daemon.config import Settings
+from edge_daemon.detection import bundled, haar, yunet
+from edge_daemon.detection.finder import FaceFinder
+from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.following import FaceFollower
+from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.parts import detector_of, source_of
+from edge_daemon.records import CROP_SIDE, Image
+from edge_daemon.shipped import bundled_detector
+from edge_daemon.tflite import interpreter_type
+from edge_daemon.tracking import Tracker
+
+Kernel = Callable[[Image], object]
+
+Batches = dict[str, Image]
+"""What each network is asked about, by its file."""
+
+
+def measure(case: Case) -> Round:
+    cv2.setNumThreads(case.threads)
+    detect, ask, frames = _prepared(case)
+    upcoming = itertools.cycle(frames)
+
+    def kernels(picture: Image) -> int:
+        detect(picture)
+        faces, batches = next(upcoming)
+        ask(batches)
+        return faces
+
+    return timed(case, kernels)
+
+
+@lru_cache(maxsize=8)
+def _prepared(
+    case: Case,
+) -> tuple[Kernel, Callable[[Batches], None], list[tuple[int, Batches]]]:
+    """The detector's kernel, the models', and how many faces and what batches each frame has."""
+    settings = settings_of(case)
+    views = _views(Path(case.bundle))
+    frames = [(len(crops), _batches(crops, views)) for crops in _crops(settings)]
+    return _detector(settings), _models(case, [batches for _, batches in frames]), frames
+
+
+def _views(bundle: Path) -> dict[str, list[bool]]:
+    """Whether each network is shown faces as they are, mirrored, or both."""
+    views: dict[str, list[bool]] = {}
+    for member in read_bundle(bundle).members:
+        views.setdefault(member.file, []).append(member.mirrored)
+    return views
+
+
+def _batches(crops: Image, views: Mapping[str, list[bool]]) -> Batches:
+    """What each network is asked about, uint8 [N, 48, 48, 1]; nothing where there is no face."""
+    if not len(crops):
+        return {}
+    steps = {file: [-1 if mirrored else 1 for mirrored in seen] for file, seen in views.items()}
+    return {
+        file: np.concatenate([crops[:, :, ::step] for step in seen])[..., np.newaxis]
+        for file, seen in steps.items()
+    }
+
+
+def _crops(settings: Settings) -> Iterator[Image]:
+    """Of each frame of one round of the clip, grey uint8 [N, 48, 48]; N may be 0."""
+    detector = detector_of(settings)
+    limits = QualityLimits(**settings.quality.model_dump())
+    finder = FaceFinder(detector, settings.detection.max_side, limits)
+    follower = FaceFollower(finder, Tracker(settings.tracking.memory, detector.start_score))
+    frames = FrameMaker(SystemClock(), settings.tracking.memory)
+    reader = source_of(settings).open()
+    while (picture := reader.read()) is not None:
+        faces = [item.face for item in follower(frames.frame(picture)).faces]
+        crops = [face.crop for face in faces if face.unscored is None]
+        yield np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
+
+
+def _models(case: Case, frames: Sequence[Batches]) -> Callable[[Batches], None]:
+    """All networks in a row, with the memory for each size of batch."""
+    shapes = {(file, batch.shape) for batches in frames for file, batch in batches.items()}
+    networks = {
+        (file, shape): _network(Path(case.bundle) / file, case.threads, shape)
+        for file, shape in shapes
+    }
+
+    def ask(batches: Batches) -> None:
+        for file, batch in batches.items():
+            networks[file, batch.shape](batch)
+
+    return ask
+
+
+def _network(path: Path, threads: int, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
+    """A TFLite model that takes an array of this shape and gives what comes out of it."""
+    interpreter = interpreter_type()(model_path=str(path), num_threads=threads)
+    taken = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(taken, shape)
+    interpreter.allocate_tensors()
+    given = [details["index"] for details in interpreter.get_output_details()]
+
+    def run(array: Any) -> list[Any]:  # noqa: ANN401  # of the model's own dtype
+        interpreter.tensor(taken)()[:] = array
+        interpreter.invoke()
+        return [interpreter.get_tensor(index) for index in given]
+
+    return run
+
+
+def _detector(settings: Settings) -> Kernel:
+    """The detector's kernel, fed by what reduces a picture to the size that it is meant to see."""
+    wanted = settings.detection
+    if wanted.detector == "haar":
+        return _haar(wanted.max_side, wanted.min_size)
+    if wanted.detector == "yunet":
+        return _yunet(wanted.max_side, wanted.model or Path(), wanted.min_score)
+    return _bundled(min(wanted.max_side, bundled.LONGEST_SIDE), settings.inference.threads)
+
+
+def _haar(longest: int, least: int) -> Kernel:
+    cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / haar.CASCADE))
+
+    def detect(picture: Image) -> object:
+        grey = cv2.equalizeHist(_reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest))
+        return cascade.detectMultiScale3(
+            grey,
+            scaleFactor=haar.SCALE_STEP,
+            minNeighbors=haar.MIN_NEIGHBOURS,
+            minSize=(least, least),
+            outputRejectLevels=True,
+        )
+
+    return detect
+
+
+def _yunet(longest: int, model: Path, least_score: float) -> Kernel:
+    score = max(0.0, least_score - yunet.CONTINUATION)
+    network = cv2.FaceDetectorYN.create(
+        str(model), "", (0, 0), score, yunet.NMS_THRESHOLD, yunet.MOST_FACES
+    )
+
+    def detect(picture: Image) -> object:
+        reduced = _reduced(picture, longest)
+        network.setInputSize((reduced.shape[1], reduced.shape[0]))
+        return network.detect(reduced)
+
+    return detect
+
+
+def _bundled(longest: int, threads: int) -> Kernel:
+    manifest = bundled_detector()
+    path = manifest.parent / read_manifest(manifest).file
+    networks: dict[tuple[int, ...], Callable[[Any], list[Any]]] = {}
+
+    def detect(picture: Image) -> object:
+        grey = _reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest)
+        height, width = (bundled._whole_cells(side) for side in grey.shape)  # noqa: SLF001
+        if grey.shape != (height, width):
+            below, beside = height - grey.shape[0], width - grey.shape[1]
+            grey = cv2.copyMakeBorder(grey, 0, below, 0, beside, cv2.BORDER_CONSTANT)
+        shape = (1, height, width, 1)
+        if shape not in networks:
+            networks[shape] = _network(path, threads, shape)
+        return networks[shape](grey[np.newaxis, ..., np.newaxis])
+
+    return detect
+
+
+def _reduced(picture: Any, longest: int) -> Any:  # noqa: ANN401  # OpenCV's arrays
+    """The picture with this longer side, in the way that costs least."""
+    scale = longest / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = (round(scale * picture.shape[1]), round(scale * picture.shape[0]))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,35 @@
+"""The daemon's own pipeline, all of it, as `edge-daemon bench` runs it."""
+
+import contextlib
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from benchmarks.cases import Case, Round
+from benchmarks.settings import settings_of
+from edge_daemon.bench.stopwatch import Stopwatch
+from edge_daemon.clock import SystemClock
+from edge_daemon.daemon import build_pipeline
+
+FOLLOWING: Final = 8
+"""Frames behind those that are measured. Stages work at the same time, so at either end of the
+measurement the same share of later frames' work must be done already."""
+
+
+def measure(case: Case) -> Round:
+    stopwatch = Stopwatch(case.warmup + case.frames + FOLLOWING)
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        ExitStack() as resources,
+    ):
+        build_pipeline(settings_of(case), SystemClock(), resources, stopwatch).run()
+    first, last = case.warmup, case.warmup + case.frames
+    began, ended = stopwatch.finished[first], stopwatch.finished[last]
+    return Round(
+        frames=case.frames,
+        faces=sum(frame.faces for frame in stopwatch.seen[first:last]),
+        seconds=ended.wall - began.wall,
+        cpu_seconds=ended.processor - began.processor,
+    )

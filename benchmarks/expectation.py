@@ -1,0 +1,54 @@
+"""What a Raspberry Pi 4 can be expected to take, inferred from what others published."""
+
+from typing import Final, NamedTuple
+
+from benchmarks.document import table
+from edge_daemon.detection.bundled import LONGEST_SIDE
+from edge_daemon.detection.decoding import STRIDES
+from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.shipped import bundled_detector, bundled_models
+
+CORES: Final = 4
+
+
+class Published(NamedTuple):
+    """An int8 network on all cores of a Raspberry Pi 4 (64 bits), by XNNPACK's own figures."""
+
+    mmac: float
+    milliseconds: float
+
+
+PUBLISHED: Final = (
+    Published(mmac=569, milliseconds=24),  # MobileNet v1 at 224x224
+    Published(mmac=300, milliseconds=17),  # MobileNet v2 at 224x224
+)
+
+DETECTOR_SIDE: Final = 192
+"""Of the picture for which the detector's manifest tells the multiply-accumulates."""
+
+
+def expectation() -> str:
+    """What each network that came along costs there, as a table."""
+    members = [member.mmac for member in read_bundle(bundled_models()).members]
+    works = (
+        ("the detector, a frame of 640x480", _detector_mmac()),
+        ("the first member, a face", members[0]),
+        (f"all {len(members)} members, a face", sum(members)),
+    )
+    head = ("", "million multiply-accumulates:", "four cores:", "one core, at most:")
+    return table(
+        head, ((what, f"{mmac:.0f}", _range(mmac, 1), _range(mmac, CORES)) for what, mmac in works)
+    )
+
+
+def _detector_mmac() -> float:
+    """For a picture of 4:3, reduced as the detector does it and padded to whole cells."""
+    height = -(-LONGEST_SIDE * 3 // 4 // STRIDES[-1]) * STRIDES[-1]
+    return read_manifest(bundled_detector()).mmac * LONGEST_SIDE * height / DETECTOR_SIDE**2
+
+
+def _range(mmac: float, times: int) -> str:
+    """Milliseconds at the published rates; on fewer cores, at most so many times as long."""
+    taken = sorted(times * mmac * known.milliseconds / known.mmac for known in PUBLISHED)
+    return " to ".join(f"{milliseconds:.1f}" for milliseconds in taken) + " ms"

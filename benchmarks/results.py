@@ -1,0 +1,185 @@
+"""What was measured, as it is kept in a file of JSON. Each part may be missing."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+ROOT: Final = Path(__file__).parents[1]
+
+
+class Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stamp(Entry):
+    """When and where something was measured."""
+
+    time: AwareDatetime
+    commit: str
+    """Ends in `+` where files differed from it."""
+    processor: str
+    cores: int
+    load: float
+    """What else the machine did before: processes that could run, in the last minute's mean."""
+
+    @classmethod
+    def of_now(cls) -> Self:
+        return cls(
+            time=datetime.now(UTC).replace(microsecond=0),
+            commit=_commit(),
+            processor=_processor(),
+            cores=len(os.sched_getaffinity(0)),
+            load=round(os.getloadavg()[0], 2),
+        )
+
+
+def _commit() -> str:
+    words = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    asked = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+    return asked.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+class Figures(Entry):
+    """Medians over the rounds of one contestant."""
+
+    fps: float
+    cpu_ms: float
+    """Milliseconds of processor time a frame."""
+    faces: float
+    """Faces a frame."""
+
+
+class Comparison(Entry):
+    """One line of the comparison: one clip, one choice of parts."""
+
+    clip: str
+    faces: int | None
+    """Those composed into each frame; None for a clip as it is."""
+    detector: str
+    members: int
+    threads: int
+    pipeline: Figures
+    kernels: Figures
+    fer: Figures | None
+    over_kernels: float
+    """The pipeline's processor time a frame, in those of the kernels."""
+    over_fer: float | None
+    """The pipeline's frames a second, in those of fer."""
+
+
+class Comparisons(Entry):
+    stamp: Stamp
+    rounds: int
+    frames: int
+    all_members: int
+    lines: tuple[Comparison, ...]
+
+
+class ModelFigures(Entry):
+    """One network alone, one face after another."""
+
+    name: str
+    ms: float
+    """Milliseconds of processor time a face."""
+    over_fer: float | None
+    """In those of fer's model."""
+
+
+class Models(Entry):
+    stamp: Stamp
+    rounds: int
+    models: tuple[ModelFigures, ...]
+
+
+class Linearity(Entry):
+    """What a frame costs, against the number of faces in it."""
+
+    stamp: Stamp
+    rounds: int
+    detector: str
+    members: int
+    cpu_ms: dict[int, float]
+    """Milliseconds of processor time a frame, by faces a frame."""
+    slope: float
+    """Milliseconds a face."""
+    intercept: float
+    r_squared: float
+
+
+class Minute(Entry):
+    """One minute (or less, at the end) of a run."""
+
+    frames: int
+    rss_mb: float
+    latency_ms: float
+    """Median."""
+    cpu_ms: float
+    """A frame."""
+
+
+class Steadiness(Entry):
+    stamp: Stamp
+    seconds: float
+    """Of each of the parts below."""
+    minutes: tuple[Minute, ...]
+    rss_growth: float
+    """From the second to the last."""
+    latency_growth: float
+    cpu_growth: float
+
+
+class MembersPoint(Entry):
+    """The first members of the ensemble."""
+
+    members: int
+    mmac: float
+    ms: float
+    """Milliseconds of processor time a face, of a batch of eight."""
+    accuracy: float
+
+
+class BudgetPoint(Entry):
+    """What the daemon makes of a time budget."""
+
+    budget_ms: float
+    """A face."""
+    members: float
+    """Asked, on average."""
+    ms: float
+    """Milliseconds a face that it took by the wall clock."""
+    accuracy: float
+
+
+class Anytime(Entry):
+    stamp: Stamp
+    faces: int
+    members: tuple[MembersPoint, ...]
+    budgets: tuple[BudgetPoint, ...]
+
+
+class Results(Entry):
+    comparisons: Comparisons | None = None
+    models: Models | None = None
+    linearity: Linearity | None = None
+    steadiness: Steadiness | None = None
+    anytime: Anytime | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What a file holds; nothing, if it is not there yet."""
+        return cls.model_validate_json(path.read_bytes()) if path.is_file() else cls()
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

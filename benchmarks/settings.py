@@ -1,0 +1,20 @@
+"""The daemon's settings for a case: its defaults, but for what the case names."""
+
+import os
+from pathlib import Path
+
+from benchmarks.cases import Case
+from edge_daemon.config import Settings, load_settings
+
+
+def settings_of(case: Case) -> Settings:
+    flags: dict[tuple[str, ...], object] = {
+        ("source",): case.clip,
+        ("sink",): "jsonl",
+        ("detection", "detector"): case.detector,
+        ("inference", "bundle"): case.bundle,
+        ("inference", "threads"): case.threads,
+    }
+    if case.detector == "yunet":
+        flags["detection", "model"] = case.yunet
+    return load_settings(Path(os.devnull), {}, flags)
