@@ -18,6 +18,7 @@ from edge_daemon import __version__
 from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 from edge_daemon.host.journal import is_standard_error, journal_handler
+from edge_daemon.redaction import masked
 from edge_daemon.text import printable, shortened
 
 PROGRAM: Final = "edge-daemon"
@@ -60,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as every other error here."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; see '{self.prog} --help'")
+        raise SettingsError(f"{masked(message)}; see '{self.prog} --help'")
 
 
 def entry_point() -> NoReturn:
@@ -236,7 +237,9 @@ def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise SettingsError(f"--set {word}: must be KEY=VALUE, such as mqtt.host=broker.local")
+            raise SettingsError(
+                f"--set {masked(word)}: must be KEY=VALUE, such as mqtt.host=broker.local"
+            )
         assignments[tuple(key.split("."))] = value
     return assignments
 

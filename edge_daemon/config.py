@@ -89,7 +89,8 @@ Listen = Annotated[str, AfterValidator(_host_and_port)] | None
 class Section(BaseModel):
     """Settings that belong together; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Tracebacks show errors, and an input may be an address with a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     @field_validator("*")
     @classmethod

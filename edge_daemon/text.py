@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from edge_daemon.redaction import masked, without_password
+
 UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 LONGEST_SHOWN: Final = 120
@@ -14,12 +16,12 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it is written in Python, without its middle if that is long."""
+    """A value as it is written in Python, without passwords, nor its middle if it is long."""
     try:
-        text = repr(value)
+        text = repr(without_password(value) if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # more digits, or more levels, than Python writes
         return "what is too long to be shown"
-    return shortened(text)
+    return shortened(masked(text))
 
 
 def shortened(text: str, most: int = LONGEST_SHOWN) -> str:

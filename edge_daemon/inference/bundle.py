@@ -80,7 +80,7 @@ class Member(_Entry):
     mmac: float = Field(gt=0.0, description="Million multiply-accumulates for one face.")
     parameters: int = Field(gt=0)
     weight: float = Field(
-        ge=1e-6, le=1e6, description="Share in the ensemble's mean of log-probabilities."
+        ge=1e-9, le=1e6, description="Share in the ensemble's mean of log-probabilities."
     )
     metrics: Metrics
     provenance: Provenance

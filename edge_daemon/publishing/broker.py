@@ -11,6 +11,9 @@ from edge_daemon.errors import SettingsError
 PORT: Final = 1883
 PORT_WITH_TLS: Final = 8883
 
+LONGEST_PASSWORD: Final = 65535
+"""Bytes that MQTT has room for."""
+
 
 @dataclass(frozen=True)
 class Broker:
@@ -59,9 +62,13 @@ def _password(file: Path | None) -> str | None:
     if file is None:
         return None
     try:
-        return file.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        with file.open(encoding="utf-8") as lines:
+            password = lines.readline(LONGEST_PASSWORD + 1).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"mqtt.password_file: {file}: cannot be read: {error}") from error
+    if len(password.encode()) > LONGEST_PASSWORD:
+        raise SettingsError(f"mqtt.password_file: {file}: its first line is too long for MQTT")
+    return password
 
 
 def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
