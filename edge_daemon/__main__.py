@@ -1,5 +1,27 @@
-"""`python -m edge_daemon`."""
+"""The program: `edge-daemon`, or `python -m edge_daemon`.
 
-from edge_daemon.cli import entry_point
+To load all of it takes seconds on a small machine. Whoever ends it meanwhile, by SIGTERM or Ctrl-C,
+need not wait: nothing has begun that would have to be ended in good order.
+"""
 
-entry_point()
+import os
+import signal
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line's command and end the process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    from edge_daemon import cli
+
+    cli.entry_point()
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    # An exception might be caught: OpenCV and LiteRT have an `except:` around some imports.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ error; `--debug` adds the traceback.
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(_with_command(words))
         command: Callable[[argparse.Namespace], int] = options.command
+        if command is not _run:
+            _be_interruptible()
         return command(options)
     except SettingsError as error:
         _tell(*error.problems, debug="--debug" in words)
@@ -91,6 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  # a bug of ours, told as shortly as any other error
         _tell(f"{type(error).__name__}: {error}; --debug shows where", debug="--debug" in words)
         return 1
+
+
+def _be_interruptible() -> None:
+    """Signals do what they usually do: a command that is not a daemon may have things to undo."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _tell(*problems: str, debug: bool) -> None:

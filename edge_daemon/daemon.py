@@ -53,6 +53,10 @@ TERMINAL: Final = 0
 """The descriptor that is a terminal's, where the program was started by hand: standard input."""
 
 
+FORGIVING: Final = frozenset({"detection", "inference"})
+"""Stages that may fail with a camera's frame now and then: they run code that is not ours."""
+
+
 def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
     """Run the pipeline to its end: the source's, or SIGTERM or Ctrl-C.
 
@@ -139,6 +143,7 @@ def build_pipeline(
         [*shedders, *_notifiers(health, clock)],
         read_timeout=settings.capture.read_timeout,
         unhurried=_unhurried(settings, source),
+        forgiving=FORGIVING,
         clock=clock,
     )
     health.watch(pipeline)

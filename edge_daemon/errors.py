@@ -9,13 +9,18 @@
     ├── BrokerError        exit 1: the broker cannot be reached, or refuses
     ├── MetricsError       exit 1: the figures cannot be served
     ├── PreviewError       exit 1: the preview cannot be served
-    ├── PipelineError      exit 1: a stage died or got stuck
+    ├── PipelineError      exit 1: a stage failed or got stuck
     └── OutputClosed       exit 0: whoever read the results has gone
 
 Each message is one line that names the thing, the cause and, where there is one, the mend.
 """
 
 from typing import ClassVar
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of another's making says, and its type: OpenCV's have several lines."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class EdgeDaemonError(Exception):

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol, TypeVar
 
 from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.errors import EdgeDaemonError, PipelineError
+from edge_daemon.errors import EdgeDaemonError, PipelineError, in_one_line
 from edge_daemon.mailbox import Closed, Mailbox
+from edge_daemon.mishaps import Mishaps
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ class Worker:
             raise self.failure
         if self.failure is not None:
             raise PipelineError(
-                f"{self.name} failed: {type(self.failure).__name__}: {self.failure}"
+                f"{self.name} failed: {in_one_line(self.failure)}"
             ) from self.failure
 
     @property
@@ -147,7 +148,10 @@ class Worker:
 
 
 class Stage(Worker):
-    """Takes items from one mailbox, sends each through its steps, and passes the outcome on."""
+    """Takes items from one mailbox, sends each through its steps, and passes the outcome on.
+
+    With `mishaps`, it leaves out an item with which a step fails, unless that was on purpose.
+    """
 
     def __init__(
         self,
@@ -158,10 +162,12 @@ class Stage(Worker):
         outbox: Mailbox[Any] | None,
         clock: Clock,
         stuck_after: float | None,
+        mishaps: Mishaps | None,
     ) -> None:
         super().__init__(name, clock, stuck_after)
         self.finished = 0
         """Items that went through all steps."""
+        self.mishaps = mishaps
         self._work = in_a_row(steps)
         self._inbox = inbox
         self._outbox = outbox
@@ -170,14 +176,30 @@ class Stage(Worker):
         try:
             while True:
                 item = self._inbox.get()
-                with self.busy():
-                    item = self._work(item)
-                self.finished += 1
-                if self._outbox is not None:
-                    self._outbox.put(item)
+                if self.mishaps is None:
+                    self._pass_on(item)
+                else:
+                    self._try_to_pass_on(item, self.mishaps)
         except Closed:
             if self._outbox is not None:
                 self._outbox.close()
+
+    def _pass_on(self, item: Any) -> None:  # noqa: ANN401  # whatever the stages hand on
+        with self.busy():
+            item = self._work(item)
+        self.finished += 1
+        if self._outbox is not None:
+            self._outbox.put(item)
+
+    def _try_to_pass_on(self, item: Any, mishaps: Mishaps) -> None:  # noqa: ANN401  # likewise
+        try:
+            self._pass_on(item)
+        except EdgeDaemonError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a library comes up with
+            mishaps.note(error)
+        else:
+            mishaps.overcome()
 
 
 class Capture(Protocol):
@@ -271,6 +293,8 @@ class Pipeline:
         read_timeout: seconds in one read or opening of the source, after which it is hung.
         step_timeout: seconds that one item may take in a stage, after which it is stuck.
         unhurried: names of stages that may wait for others without being stuck.
+        forgiving: names of stages that leave out a live item with which they fail; of a source
+            that is not live each item counts, and one that fails ends the run.
         clock: where the time is read.
     """
 
@@ -284,6 +308,7 @@ class Pipeline:
         read_timeout: float = 10.0,
         step_timeout: float = 30.0,
         unhurried: frozenset[str] = frozenset(),
+        forgiving: frozenset[str] = frozenset(),
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
@@ -300,6 +325,7 @@ class Pipeline:
                 outbox=outbox,
                 clock=self._clock,
                 stuck_after=None if name in unhurried else step_timeout,
+                mishaps=Mishaps(name, self._clock) if capture.live and name in forgiving else None,
             )
             for (name, steps), inbox, outbox in itertools.zip_longest(stages, boxes, boxes[1:])
         ]
@@ -335,8 +361,9 @@ class Pipeline:
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many items each stage never saw, because a newer one overtook them."""
-        return {name: mailbox.dropped for name, mailbox in self.mailboxes.items()}
+        """How many items each stage left out: a newer one overtook them, or the stage failed."""
+        failed = {stage.name: stage.mishaps.count for stage in self._stages if stage.mishaps}
+        return {name: box.dropped + failed.get(name, 0) for name, box in self.mailboxes.items()}
 
     @property
     def finished(self) -> int:

@@ -6,14 +6,29 @@ from typing import Any
 from edge_daemon.errors import BundleError
 
 
-def open_interpreter(path: Path, threads: int) -> Any:  # noqa: ANN401  # two libraries, neither typed
-    """An interpreter of a `.tflite` file.
+def read_model(path: Path) -> bytes:
+    """A `.tflite` file's content.
+
+    The runtime, given a path, would map the file into memory: one that is replaced or cut short
+    while the program runs would then change its answers, or end it with SIGBUS.
 
     Raises:
-        ValueError, RuntimeError: the file is not there, or no model.
+        ValueError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from error
+
+
+def open_interpreter(model: bytes, threads: int) -> Any:  # noqa: ANN401  # two libraries, neither typed
+    """An interpreter of a `.tflite` file's content.
+
+    Raises:
+        ValueError, RuntimeError: it is no model.
         BundleError: there is no runtime.
     """
-    return interpreter_type()(model_path=str(path), num_threads=threads)
+    return interpreter_type()(model_content=model, num_threads=threads)
 
 
 def interpreter_type() -> Any:  # noqa: ANN401  # likewise

@@ -27,7 +27,7 @@ SIZE_RATIO: Final = 1.8
 APPEARANCE_WEIGHT: Final = 0.5
 """What unlikeness costs, beside distance and change of size, which cost as they are."""
 
-VELOCITY_GAIN: Final = np.float32(0.4)
+VELOCITY_GAIN: Final = 0.4
 APPEARANCE_GAIN: Final = np.float32(0.2)
 """How fast a track takes over what it sees: 1 is at once."""
 LONGEST_PREDICTION: Final = 0.5
@@ -36,20 +36,22 @@ LONGEST_PREDICTION: Final = 0.5
 THUMBNAIL_SIDE: Final = 16
 
 Vector = NDArray[np.float32]
+Point = tuple[float, float]
+"""x and y, as plain numbers: numpy takes several times as long for two of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Sight:
     """What is compared: where a face is, how large, and what it looks like."""
 
-    centre: Vector
+    centre: Point
     size: float
     thumbnail: Vector
 
     @classmethod
     def of(cls, face: Face) -> Self:
         box = face.detection.box
-        return cls(np.array(box.centre, np.float32), _size(box), _thumbnail(face.crop))
+        return cls(box.centre, _size(box), _thumbnail(face.crop))
 
 
 @dataclass(eq=False)
@@ -59,20 +61,28 @@ class _Track:
     """The last one, with a thumbnail that changes more slowly."""
     detection: Detection
     """The last one."""
-    velocity: Vector
+    velocity: Point
     """Pixels a second."""
     seen: float
     shown: float
     """When it was last seen, or taken to be where it should be."""
 
-    def moved(self, now: float) -> Vector:
+    def moved(self, now: float) -> Point:
         """By how much it should have moved since it was seen."""
-        return np.float32(min(now - self.seen, LONGEST_PREDICTION)) * self.velocity
+        seconds = min(now - self.seen, LONGEST_PREDICTION)
+        return seconds * self.velocity[0], seconds * self.velocity[1]
+
+    def expected(self, now: float) -> Point:
+        """Where its centre should be."""
+        (x, y), (right, down) = self.sight.centre, self.moved(now)
+        return x + right, y + down
 
     def update(self, sight: _Sight, detection: Detection, now: float) -> None:
         if now > self.seen:
-            measured = (sight.centre - self.sight.centre) / np.float32(now - self.seen)
-            self.velocity = self.velocity + VELOCITY_GAIN * (measured - self.velocity)
+            (x, y), (last_x, last_y), (right, down) = sight.centre, self.sight.centre, self.velocity
+            right += VELOCITY_GAIN * ((x - last_x) / (now - self.seen) - right)
+            down += VELOCITY_GAIN * ((y - last_y) / (now - self.seen) - down)
+            self.velocity = right, down
         known = self.sight.thumbnail
         mixed = known + APPEARANCE_GAIN * (sight.thumbnail - known)
         self.sight = dataclasses.replace(sight, thumbnail=_normalised(mixed))
@@ -116,8 +126,7 @@ class Tracker:
         """Where the faces of the last frame that was looked at should be now, by track."""
         for track in self._in_sight:
             track.shown = now
-            x, y = track.moved(now)
-            yield track.id, track.detection.moved(float(x), float(y))
+            yield track.id, track.detection.moved(*track.moved(now))
 
     def _forget(self, found: FoundFaces) -> None:
         """Drop what is too long gone, and everything at a change of scene."""
@@ -143,7 +152,7 @@ class Tracker:
             yield TrackedFace(track.id, face)
 
     def _begun(self, sight: _Sight, detection: Detection, now: float) -> _Track:
-        still = np.zeros(2, np.float32)
+        still = (0.0, 0.0)
         track = _Track(next(self._ids), sight, detection, still, seen=now, shown=now)
         self._tracks.append(track)
         return track
@@ -168,8 +177,7 @@ def _cost(track: _Track, sight: _Sight, now: float) -> float:
     """How badly a sight fits a track; infinite where it cannot be the same face."""
     last = track.sight
     larger = max(sight.size, last.size)
-    predicted = last.centre + track.moved(now)
-    distance = float(np.linalg.norm(predicted - sight.centre)) / larger
+    distance = math.dist(track.expected(now), sight.centre) / larger
     growth = abs(math.log(sight.size / last.size))
     reach = REACH + REACH_GROWTH * (now - track.seen)
     if distance > reach or growth > math.log(SIZE_RATIO):
@@ -190,4 +198,5 @@ def _thumbnail(crop: Image) -> Vector:
 
 
 def _normalised(vector: Vector) -> Vector:
-    return vector / np.float32(max(float(np.linalg.norm(vector)), 1e-6))
+    length = math.sqrt(vector @ vector)
+    return vector / np.float32(max(length, 1e-6))

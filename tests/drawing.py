@@ -57,10 +57,10 @@ def draw_scene(*faces: tuple[int, int, int], size: tuple[int, int] = (320, 240))
     return np.asarray(cv2.cvtColor(scene, cv2.COLOR_GRAY2BGR), np.uint8)
 
 
-def write_clip(path: Path, scenes: list[Image], fps: float = 10.0) -> Path:
+def write_clip(path: Path, scenes: list[Image], fps: float = 10.0, codec: str = "mp4v") -> Path:
     """The scenes as a video file."""
     height, width = scenes[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (width, height))
     assert writer.isOpened()
     for scene in scenes:
         writer.write(scene)

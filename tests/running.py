@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,15 +38,24 @@ def free_port() -> int:
 
 
 class RunningProgram:
-    """`edge-daemon` as a child process whose lines are collected while it runs."""
+    """`edge-daemon` as a child process whose lines are collected while it runs.
 
-    def __init__(self, state: Path, *words: object) -> None:
+    Args:
+        state: below which its state folder is made.
+        words: of its command line.
+        inside: a command inside of which it runs, such as of another network.
+        environment: its variables, beside those that tests always set.
+    """
+
+    def __init__(
+        self, state: Path, *words: object, inside: Sequence[str] = (), **environment: str
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_daemon", *map(str, words)],
+            [*inside, sys.executable, "-m", "edge_daemon", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=clean_environment(state),
+            env=clean_environment(state) | environment,
         )
         self.out: list[str] = []
         self.err: list[str] = []
@@ -85,8 +94,8 @@ class RunningProgram:
 
 
 @contextmanager
-def running(state: Path, *words: object) -> Iterator[RunningProgram]:
-    program = RunningProgram(state, *words)
+def running(state: Path, *words: object, **environment: str) -> Iterator[RunningProgram]:
+    program = RunningProgram(state, *words, **environment)
     try:
         yield program
     finally:
@@ -99,10 +108,12 @@ class Camera(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, picture: Image) -> None:
-        super().__init__(("127.0.0.1", 0), _Stream)
+    def __init__(self, picture: Image, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Stream)
         self.show(picture)
         self.gone = threading.Event()
+        self.hung = threading.Event()
+        """While it is set, connections stay, and nothing comes."""
         self.url = f"http://127.0.0.1:{self.server_address[1]}/stream"
 
     def show(self, picture: Image) -> None:
@@ -121,6 +132,8 @@ class _Stream(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
         while not self.server.gone.wait(0.02):
+            if self.server.hung.is_set():
+                continue
             jpeg = self.server.jpeg
             head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}"
             self.wfile.write(head.encode() + b"\r\n\r\n" + jpeg + b"\r\n")
@@ -130,8 +143,8 @@ class _Stream(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def camera(picture: Image) -> Iterator[Camera]:
-    server = Camera(picture)
+def camera(picture: Image, port: int = 0) -> Iterator[Camera]:
+    server = Camera(picture, port)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:

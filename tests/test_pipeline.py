@@ -310,3 +310,65 @@ def test_call_that_hangs_can_be_left_behind(released: threading.Event) -> None:
     hanging = in_thread("errand", released.wait)
     with pytest.raises(TimeoutError):
         hanging.result(0.05)
+
+
+class Unlucky:
+    """A step that fails with some items."""
+
+    def __init__(self, *fatal: int) -> None:
+        self.seen: list[int] = []
+        self._fatal = fatal
+
+    def __call__(self, number: int) -> int:
+        if number in self._fatal:
+            raise ZeroDivisionError(f"{number}\nof many")
+        self.seen.append(number)
+        return number
+
+
+def forgiving(step: Unlucky, capture: Counting) -> Pipeline:
+    return Pipeline(capture, [("try", [step])], forgiving=frozenset({"try"}))
+
+
+class Unhurried(Counting):
+    """A live capture whose every item is seen."""
+
+    def run(self, put: Callable[[int], None], busy: Busy) -> None:
+        super().run(lambda number: (put(number), time.sleep(0.005)), busy)
+
+
+def test_live_items_with_which_a_stage_fails_are_left_out_counted_and_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    step = Unlucky(2, 3, 5)
+    pipeline = forgiving(step, Unhurried(8, live=True))
+    pipeline.run()
+    assert step.seen == [0, 1, 4, 6, 7]
+    assert pipeline.dropped == {"try": 3}
+    (told,) = caplog.records
+    assert (told.levelname, told.stage, told.error, told.count) == (
+        "ERROR",
+        "try",
+        "ZeroDivisionError: 2 of many",
+        1,
+    )
+
+
+def test_stage_that_fails_with_item_after_item_ends_the_pipeline() -> None:
+    step = Unlucky(*range(5, 1000))
+    with pytest.raises(PipelineError, match=r"^try failed with 10 frames in a row: Zero"):
+        forgiving(step, Unhurried(live=True)).run()
+    assert step.seen == [0, 1, 2, 3, 4]
+
+
+def test_item_of_a_file_with_which_a_stage_fails_ends_the_pipeline() -> None:
+    with pytest.raises(PipelineError, match=r"^try failed: ZeroDivisionError: 3 of many$"):
+        forgiving(Unlucky(3), Counting(8)).run()
+
+
+def test_what_a_stage_raises_on_purpose_ends_the_pipeline_at_once() -> None:
+    pipeline = Pipeline(
+        Counting(live=True), [("fail", [lambda _: fail()])], forgiving=frozenset({"fail"})
+    )
+    with pytest.raises(SourceError, match=r"^gone$"):
+        pipeline.run()

@@ -25,7 +25,7 @@ def source_from(
         spec: `picamera` or `picamera:N`, `/dev/videoN` or `N`, `rtsp://…` or `http(s)://…`,
             a video file, a picture, or a folder of pictures.
         size: width and height asked of a camera, in pixels.
-        fps: frames a second asked of a camera.
+        fps: frames a second wanted of a camera.
         reduced_width: width of the smaller picture that a Pi camera gives beside the full one.
 
     Raises:
@@ -36,7 +36,7 @@ def source_from(
     if spec.isdecimal() or spec.startswith("/dev/"):
         return VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)
     if spec.startswith(("rtsp://", "rtsps://", "http://", "https://")):
-        return NetworkStream(spec)
+        return NetworkStream(spec, fps)
     if "://" in spec:
         raise SourceError(f"{without_password(spec)}: only rtsp, rtsps, http and https are known")
     return _file_source(Path(spec))

@@ -1,9 +1,12 @@
 """What a source of frames is."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge_daemon.records import Image
+
+PACING_SLACK: Final = 0.9
+"""A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
 
 @dataclass(frozen=True, eq=False)

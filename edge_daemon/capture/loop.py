@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from edge_daemon.backoff import backoff_delays
-from edge_daemon.capture.base import Picture, Reader, Source
+from edge_daemon.capture.base import PACING_SLACK, Picture, Reader, Source
+from edge_daemon.capture.darkness import Darkness
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
@@ -16,9 +17,6 @@ from edge_daemon.records import Frame, SourceState
 
 Busy = Callable[[], AbstractContextManager[None]]
 """Marks a call that may hang, so that the supervisor can watch it."""
-
-PACING_SLACK: Final = 0.9
-"""A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
 LONGEST_WAIT: Final = 60.0
 """Seconds between two looks at a pause that lasts."""
@@ -49,6 +47,7 @@ class CaptureLoop:
         self._max_fps = max_fps
         self._pause = pause
         self._frames = FrameMaker(clock, memory)
+        self._darkness = Darkness(source.name, clock)
         self._abandoned = threading.Event()
         self._interrupted = threading.Event()
         self._next_due = 0.0
@@ -78,6 +77,7 @@ class CaptureLoop:
         memory = self._frames.memory
         successor = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, memory)
         successor.status, successor._frames = self.status, self._frames
+        successor._darkness = self._darkness
         self.status.lost()  # the hang was told; so will be the return
         return successor
 
@@ -112,6 +112,8 @@ class CaptureLoop:
                 if self._must_close:
                     return
                 self.status.running()
+                if self.live:
+                    self._darkness.look(picture.bgr)
                 yield self._frames.frame(picture)
         finally:
             with busy():  # drivers hang in closing, too

@@ -7,7 +7,8 @@ from typing import Final
 import cv2
 import numpy as np
 
-from edge_daemon.capture.base import Picture
+from edge_daemon.capture.base import PACING_SLACK, Picture
+from edge_daemon.clock import Clock, SystemClock
 from edge_daemon.errors import SourceLost
 from edge_daemon.redaction import without_password
 
@@ -46,22 +47,31 @@ class VideoDevice:
 
 
 class NetworkStream:
-    """A camera at an `rtsp://` or `http://` address."""
+    """A camera at an `rtsp://` or `http://` address.
+
+    Args:
+        url: the address.
+        fps: pictures a second that are wanted of it; it sends as many as it likes.
+        clock: where the time is read.
+    """
 
     live = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, fps: float, clock: Clock | None = None) -> None:
         self.name = without_password(url)
         self._url = url
+        self._fps = fps
+        self._clock = clock or SystemClock()
 
-    def open(self) -> "LiveReader":
+    def open(self) -> "StreamReader":
         limits = [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
             NETWORK_TIMEOUT_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             NETWORK_TIMEOUT_MS,
         ]
-        return LiveReader(self.name, cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits))
+        capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
+        return StreamReader(self.name, capture, self._fps, self._clock)
 
 
 class LiveReader:
@@ -75,10 +85,40 @@ class LiveReader:
         self._capture = capture
 
     def read(self) -> Picture:
-        ok, image = self._capture.read()
+        self._grab()
+        ok, image = self._capture.retrieve()
         if not ok:
-            raise SourceLost(f"{self._name}: gives no more pictures")
+            raise self._lost
         return Picture(np.asarray(image, np.uint8))
 
     def close(self) -> None:
         self._capture.release()
+
+    def _grab(self) -> None:
+        """Take the next picture, not yet converted."""
+        if not self._capture.grab():
+            raise self._lost
+
+    @property
+    def _lost(self) -> SourceLost:
+        return SourceLost(f"{self._name}: gives no more pictures")
+
+
+class StreamReader(LiveReader):
+    """Reads a stream at its own pace: pictures that nobody takes wait in buffers, and get old.
+
+    Of those that come faster than they are wanted, the others are not converted.
+    """
+
+    def __init__(self, name: str, capture: cv2.VideoCapture, fps: float, clock: Clock) -> None:
+        super().__init__(name, capture)
+        self._interval = PACING_SLACK / fps
+        self._clock = clock
+        self._due = clock.monotonic()
+
+    def read(self) -> Picture:
+        while self._clock.monotonic() < self._due:
+            self._grab()
+        picture = super().read()
+        self._due = self._clock.monotonic() + self._interval
+        return picture

@@ -12,14 +12,18 @@ import numpy as np
 from edge_daemon.detection.base import Framing
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode
 from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.reduction import reduced
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Detection, Image
-from edge_daemon.tflite import first_line, open_interpreter
+from edge_daemon.tflite import first_line, open_interpreter, read_model
 
 CONTINUATION: Final = 0.2
 """How much less a score may be where a face is followed already: heads turn, and come back."""
 LONGEST_SIDE: Final = 480
 """Larger pictures are reduced to it, in pixels: a face that can be read is still well found."""
+SOFTNESS: Final = 0.5
+"""By how much they are blurred before, as a standard deviation in pixels: what is finer than the
+smaller picture can show would be noise there."""
 
 
 class BundledDetector:
@@ -44,13 +48,12 @@ class BundledDetector:
 
     def detect(self, bgr: Image) -> list[Detection]:
         grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
-        scale = min(1.0, LONGEST_SIDE / max(grey.shape))
-        if scale < 1:
-            size = (max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale)))
-            grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-        scores, geometry = self._network.maps(grey)
+        if max(grey.shape) > LONGEST_SIDE:
+            grey = np.asarray(cv2.GaussianBlur(grey, (3, 3), SOFTNESS), np.uint8)
+        small = reduced(grey, LONGEST_SIDE)
+        scores, geometry = self._network.maps(small)
         found = decode(scores, geometry, max(0.0, self.start_score - CONTINUATION))
-        return [detection.enlarged(1 / scale) for detection in found]
+        return [detection.enlarged(grey.shape[1] / small.shape[1]) for detection in found]
 
 
 class MapNetwork:
@@ -67,7 +70,7 @@ class MapNetwork:
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
         try:
-            self._interpreter = open_interpreter(path, threads)
+            self._interpreter = open_interpreter(read_model(path), threads)
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._resize((STRIDES[-1], STRIDES[-1]))
             self._interpreter.invoke()  # some damage shows no earlier

@@ -1,11 +1,9 @@
 """The detection step: from a frame to its faces, each with its crop."""
 
-import cv2
-import numpy as np
-
 from edge_daemon.detection.base import Detector
 from edge_daemon.detection.crop import crop_side, crop_transform, cut_crop
 from edge_daemon.detection.quality import QualityLimits, judge
+from edge_daemon.detection.reduction import reduced
 from edge_daemon.records import Detection, Face, FoundFaces, Frame, Image
 
 
@@ -45,8 +43,4 @@ class FaceFinder:
     def _reduced(self, frame: Frame) -> Image:
         if frame.reduced is not None:
             return frame.reduced
-        scale = self._max_side / max(frame.width, frame.height)
-        if scale >= 1:
-            return frame.bgr
-        size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-        return np.asarray(cv2.resize(frame.bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return reduced(frame.bgr, self._max_side)

@@ -85,7 +85,7 @@ def _spool(spool: SpoolMessage) -> Iterator[Metric]:
 
 
 def _dropped(counts: Mapping[str, int]) -> Metric:
-    help_text = "Frames that a stage never saw, and messages that were never sent."
+    help_text = "Frames that a stage left out, and messages that were never sent."
     metric = CounterMetricFamily(f"{PREFIX}dropped", help_text, labels=["stage"])
     for stage, count in counts.items():
         metric.add_metric([stage], count)

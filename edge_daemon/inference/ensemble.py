@@ -1,6 +1,6 @@
 """The ensemble: several models' answers as one calibrated distribution."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -13,7 +13,9 @@ from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import CROP_SIDE, Image
 from edge_daemon.shipped import bundled_models
 
-BATCH_SIZES: Final = (1, 2, 4, 8)
+BATCH_SIZES: Final = (8, 4, 2, 1)
+"""The largest first. An unused place in a batch costs as much as a face, so none is left: three
+faces are two batches."""
 
 
 class EmotionEnsemble:
@@ -24,7 +26,8 @@ class EmotionEnsemble:
 
     def __init__(self, bundle: Bundle, folder: Path, threads: int) -> None:
         self.bundle = bundle
-        self._members = [_BatchedMember(member, folder, threads) for member in bundle.members]
+        files = dict.fromkeys(member.file for member in bundle.members)
+        self._networks = {file: _BatchedNetwork(folder / file, threads) for file in files}
         self._weights = np.array([member.weight for member in bundle.members], np.float32)
         adjusted = bundle.ensemble.adjustment
         self._adjustment = np.array([adjusted.get(name, 0.0) for name in EMOTIONS], np.float32)
@@ -44,7 +47,7 @@ class EmotionEnsemble:
         return cls(read_bundle(place), place, threads)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.bundle.members)
 
     def predict(self, faces: Image, members: int | None = None) -> NDArray[np.float32]:
         """The probabilities of the emotions in each face.
@@ -65,10 +68,25 @@ class EmotionEnsemble:
                 f"faces must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}], "
                 f"not {faces.dtype} {list(faces.shape)}"
             )
-        asked = self._members[:members]
-        logs = log_softmax(np.stack([member.logits(faces) for member in asked]))
+        logs = log_softmax(self._logits(faces, self.bundle.members[:members]))
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))
+
+    def _logits(self, faces: Image, asked: Sequence[Member]) -> NDArray[np.float32]:
+        """What each of these members says, float32 [M, N, 7].
+
+        Members that differ in the mirroring alone are one network, asked once about both views.
+        """
+        views = {False: faces, True: faces[:, :, ::-1]}
+        answers: dict[tuple[str, bool], NDArray[np.float32]] = {}
+        for file, network in self._networks.items():
+            seen = sorted({member.mirrored for member in asked if member.file == file})
+            if not seen:
+                continue
+            logits = network.logits(np.concatenate([views[mirrored] for mirrored in seen]))
+            for mirrored, part in zip(seen, np.split(logits, len(seen)), strict=True):
+                answers[file, mirrored] = part
+        return np.stack([answers[member.file, member.mirrored] for member in asked])
 
 
 def pool(
@@ -99,29 +117,32 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-class _BatchedMember:
-    """One member, with an interpreter for each batch size, built when it is first needed."""
+class _BatchedNetwork:
+    """One network, with an interpreter for each batch size, built when it is first needed."""
 
-    def __init__(self, member: Member, folder: Path, threads: int) -> None:
-        self._path = folder / member.file
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path = path
         self._threads = threads
-        self._step = -1 if member.mirrored else 1
-        self._models = {1: BatchModel(self._path, 1, threads)}
+        self._models = {1: BatchModel(path, 1, threads)}
 
     def logits(self, faces: Image) -> NDArray[np.float32]:
         """float32 [N, 7] for uint8 [N, 48, 48]."""
-        seen = faces[:, :, :: self._step]
-        parts = [self._model(len(part)).logits(part) for part in _batches(seen)]
-        return np.concatenate(parts) if parts else np.zeros((0, len(EMOTIONS)), np.float32)
+        logits = np.empty((len(faces), len(EMOTIONS)), np.float32)
+        for batch in _batches(len(faces)):
+            logits[batch] = self._model(batch.stop - batch.start).logits(faces[batch])
+        return logits
 
-    def _model(self, count: int) -> BatchModel:
-        size = next(size for size in BATCH_SIZES if size >= count)
+    def _model(self, size: int) -> BatchModel:
         if size not in self._models:
-            self._models[size] = BatchModel(self._path, size, self._threads)
+            content = self._models[1].content  # the file may have been replaced since
+            self._models[size] = BatchModel(self._path, size, self._threads, content)
         return self._models[size]
 
 
-def _batches(faces: Image) -> Iterator[Image]:
-    largest = BATCH_SIZES[-1]
-    for start in range(0, len(faces), largest):
-        yield faces[start : start + largest]
+def _batches(count: int) -> Iterator[slice]:
+    """So many faces in as few batches as fill them."""
+    start = 0
+    for size in BATCH_SIZES:
+        while start + size <= count:
+            yield slice(start, start + size)
+            start += size

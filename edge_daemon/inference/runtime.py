@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE, Image
-from edge_daemon.tflite import first_line, open_interpreter
+from edge_daemon.tflite import first_line, open_interpreter, read_model
 
 
 class BatchModel:
@@ -20,14 +20,16 @@ class BatchModel:
         path: the `.tflite` file.
         batch: how many faces it takes at once.
         threads: how many threads its kernels use.
+        content: the file's, if it was read before.
 
     Raises:
         BundleError: the file cannot be run, or does not take crops and give seven logits.
     """
 
-    def __init__(self, path: Path, batch: int, threads: int) -> None:
+    def __init__(self, path: Path, batch: int, threads: int, content: bytes | None = None) -> None:
         try:
-            self._interpreter = open_interpreter(path, threads)
+            self.content = content or read_model(path)
+            self._interpreter = open_interpreter(self.content, threads)
             self._input = self._interpreter.get_input_details()[0]["index"]
             self._output = self._interpreter.get_output_details()[0]["index"]
             shape = [batch, CROP_SIDE, CROP_SIDE, 1]

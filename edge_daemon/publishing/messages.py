@@ -148,8 +148,8 @@ class HealthMessage(_Message):
     fps_in: float = Field(description="Frames a second from the source, over the last minute.")
     fps_out: float = Field(description="Frames a second published or offered to the rate limit.")
     dropped: dict[str, int] = Field(
-        description="Since the start: frames that each stage never saw, and messages that `mqtt` "
-        "never sent."
+        description="Since the start: frames that each stage left out, as it was busy or failed, "
+        "and messages that `mqtt` never sent."
     )
     latency_ms: LatencyMessage | None = Field(description="null before the first frame.")
     cpu_temperature_c: float | None = Field(description="null where it cannot be read.")

@@ -9,6 +9,8 @@ copied into the database proper (a checkpoint); both are left to whoever calls `
 import contextlib
 import os
 import sqlite3
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from edge_daemon.clock import Clock
 from edge_daemon.disk import sync
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 SCHEMA: Final = """
     BEGIN IMMEDIATE;
@@ -25,11 +27,12 @@ SCHEMA: Final = """
         sequence INTEGER PRIMARY KEY,
         created REAL NOT NULL,  -- seconds since 1970 by the wall clock
         ran REAL NOT NULL,      -- seconds by the spool's own clock
-        payload BLOB NOT NULL
+        payload BLOB NOT NULL,
+        checksum INTEGER NOT NULL  -- of all these, since SQLite does not notice a flipped bit
     );
     CREATE TABLE counter (last INTEGER NOT NULL);
     INSERT INTO counter VALUES (0);
-    PRAGMA user_version = 1;
+    PRAGMA user_version = 2;
     COMMIT;
 """
 
@@ -44,6 +47,9 @@ LONGEST_LOG: Final = 8 * LONG_LOG
 
 LASTING: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
 """Codes of errors that will not go away: of a broken file, or of one with other tables."""
+
+WIDEST_DAMAGE: Final = 10_000
+"""Unreadable sequence numbers in a row, behind which no event is looked for any more."""
 
 UNREADABLE: Final = (sqlite3.Error, OSError, TypeError, ValueError)
 """What reading a damaged file may raise."""
@@ -107,8 +113,9 @@ class Spool:
 
     def advance(self, last: int, rows: Iterable[tuple[int, float, float, bytes]] = ()) -> None:
         """Remember that sequence numbers up to `last` are taken, also by events not stored."""
+        checked = [(*row, checksum(*row)) for row in rows]
         with telling_damage(), self._connection as transaction:
-            added = transaction.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+            added = transaction.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", checked)
             transaction.execute("UPDATE counter SET last = ?", [last])
         self._commits += 1
         self.count += max(0, added.rowcount)
@@ -192,8 +199,21 @@ class Spool:
             self._connection.executescript(SCHEMA)
         elif version != SCHEMA_VERSION:
             raise Damaged(f"its version is {version}, this program knows {SCHEMA_VERSION}")
-        elif check and (found := self._value("PRAGMA quick_check(1)")) != "ok":
+        elif check:
+            self._check()
+
+    def _check(self) -> None:
+        """Look through the whole file.
+
+        Raises:
+            Damaged: SQLite finds it damaged, or an event is not what it was.
+        """
+        if (found := self._value("PRAGMA quick_check(1)")) != "ok":
             raise Damaged(str(found))
+        self._connection.create_function("checksum", 4, checksum, deterministic=True)
+        wrong = "checksum IS NOT checksum(sequence, created, ran, payload)"
+        if number := self._value(f"SELECT count(*) FROM events WHERE {wrong}"):  # noqa: S608  # ours
+            raise Damaged(f"events with a wrong checksum: {number}")
 
     def _value(self, query: str) -> Any:  # noqa: ANN401  # whatever the column holds
         (value,) = self._connection.execute(query).fetchone()
@@ -224,14 +244,37 @@ def telling_damage() -> Iterator[None]:
 
 
 def rescued(path: Path) -> Iterator[Entry]:
-    """What can still be read of a damaged spool, in order."""
-    query = "SELECT sequence, created, payload FROM events ORDER BY sequence"
-    last = 0
-    with contextlib.suppress(*UNREADABLE), contextlib.closing(sqlite3.connect(path)) as connection:
-        for entry in map(Entry._make, connection.execute(query)):
-            if entry.sequence > last and isinstance(entry.payload, bytes):
-                last = entry.sequence
-                yield entry
+    """What can still be read of a damaged spool, in order, as it was written."""
+    query = "SELECT * FROM events WHERE sequence > ? ORDER BY sequence"
+    last = skipped = 0
+    with contextlib.suppress(*UNREADABLE), contextlib.closing(sqlite3.connect(path, 0)) as damaged:
+        damaged.text_factory = bytes  # a flipped bit can make a payload a text that is none
+        while skipped < WIDEST_DAMAGE:
+            try:
+                for values in damaged.execute(query, [last + skipped]):
+                    if values[0] > last and _is_whole(*values):
+                        last, created, _, payload = values[:4]
+                        skipped = 0
+                        yield Entry(last, created, payload)
+            except sqlite3.Error:
+                skipped += 1  # some lie on a broken page, others behind it
+            else:
+                return
+
+
+def checksum(sequence: int, created: float, ran: float, payload: bytes) -> int:
+    """CRC-32 of an event's values."""
+    return zlib.crc32(payload, zlib.crc32(struct.pack("<qdd", sequence, created, ran)))
+
+
+def _is_whole(
+    sequence: int, created: float, ran: float, payload: bytes, known: int | None = None
+) -> bool:
+    """Whether an event's values are those that were written; version 1 had no checksums."""
+    try:
+        return known in {None, checksum(sequence, created, ran, payload)}
+    except (TypeError, struct.error):
+        return False
 
 
 def last_known(path: Path) -> int:

@@ -41,6 +41,18 @@ def test_network_stream_is_read_until_it_goes_away_and_again_when_it_is_back() -
         reader.close()
 
 
+def test_stream_that_is_faster_than_wanted_is_shown_as_it_is_now() -> None:
+    with camera(SCENE) as server:  # 50 pictures a second
+        reader = NetworkStream(server.url, fps=10).open()
+        begun = time.monotonic()
+        for _ in range(15):
+            reader.read()
+        assert time.monotonic() - begun > 1.0
+        server.show(np.zeros_like(SCENE))
+        assert min(reader.read().bgr.mean() for _ in range(3)) < 5
+        reader.close()
+
+
 def test_stream_that_is_not_there_is_lost_and_named_without_its_password() -> None:
     with pytest.raises(SourceLost) as loss:
         source_from("rtsp://me:secret@127.0.0.1:9/1").open()

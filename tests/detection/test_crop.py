@@ -39,10 +39,10 @@ def difference(crop: Image, expected: Image) -> float:
 
 
 @pytest.mark.parametrize("framing", [HaarDetector.framing, YuNetDetector.framing])
-@pytest.mark.parametrize("side", [30, 48, 96, 201])
+@pytest.mark.parametrize("side", [30, 48, 96, 201, 390])
 def test_the_crop_is_the_square_that_the_box_was_drawn_around(framing: Framing, side: int) -> None:
     detection = Detection(framed(framing, 20, 10, side), 1.0)
-    crop = cut_crop(scene(side, 20, 10), crop_transform(detection, framing))
+    crop = cut_crop(scene(side, 20, 10, (440, 440)), crop_transform(detection, framing))
     assert crop.shape == (48, 48)
     assert crop.dtype == np.uint8
     assert crop_side(detection, framing) == pytest.approx(side)
@@ -83,6 +83,16 @@ def test_a_face_cut_by_the_frame_is_padded_with_its_edge() -> None:
     assert np.ptp(crop[:, :22], axis=1).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (500, 2)])
+@pytest.mark.parametrize("place", [-900, 0, 900])
+def test_a_face_far_larger_than_the_picture_has_a_crop(size: tuple[int, int], place: int) -> None:
+    picture = np.full(size, 77, np.uint8)
+    detection = Detection(Box(place, place, 1000, 1000), 1.0)
+    crop = cut_crop(picture, crop_transform(detection, HaarDetector.framing))
+    assert crop.shape == (48, 48)
+    assert (crop == 77).all()
+
+
 def test_shrinking_does_not_alias() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (480, 240))
     detection = Detection(Box(0, 0, 480, 480), 1.0)
@@ -94,7 +104,7 @@ def test_shrinking_does_not_alias() -> None:
 @given(
     x=st.floats(-150, 150),
     y=st.floats(-120, 120),
-    side=st.floats(10, 150),
+    side=st.floats(10, 400),
     tilt=st.floats(-1, 1),
 )
 def test_crop_is_the_same_as_one_cut_from_the_whole_frame(

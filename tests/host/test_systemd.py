@@ -1,10 +1,8 @@
 """What systemd is told, read from a real socket like its own."""
 
-import contextlib
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import FakeClock, Program, clean_environment
 from drawing import draw_scene
+from host.notify_listener import Systemd
 from running import PATIENCE, camera, eventually, running
 
 from edge_daemon.capture.status import SourceStatus
@@ -23,43 +22,6 @@ from edge_daemon.host.systemd import START_EXTENSION, SystemdNotifier, notifier_
 from edge_daemon.pipeline import Pipeline
 
 BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
-
-
-class Systemd:
-    """Hears what a service says."""
-
-    def __init__(self, folder: Path) -> None:
-        self.address = str(folder / "notify")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.address)
-
-    def heard(self) -> list[str]:
-        """The lines that were sent since the last call."""
-        self._socket.settimeout(0)
-        lines: list[str] = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                lines += self._socket.recv(4096).decode().splitlines()
-        return lines
-
-    def wait_for(self, line: str) -> list[str]:
-        """All lines until this one came."""
-        self._socket.settimeout(PATIENCE)
-        lines: list[str] = []
-        while line not in lines:
-            lines += self._socket.recv(4096).decode().splitlines()
-        return lines
-
-    def is_silent_for(self, seconds: float) -> bool:
-        self._socket.settimeout(seconds)
-        try:
-            self._socket.recv(4096)
-        except TimeoutError:
-            return True
-        return False
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class Stages:

@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,22 +86,18 @@ def test_other_types_and_shapes_are_refused(ensemble: EmotionEnsemble, wrong: np
     assert str(wrong.dtype) in str(refused.value)
 
 
-def test_interpreters_are_built_when_first_needed_and_then_kept(
-    faces: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    built: list[int] = []
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The file and the batch size of each interpreter that is built."""
+    built: list[tuple[str, int]] = []
 
-    class Counted(BatchModel):
-        def __init__(self, path: Path, batch: int, threads: int) -> None:
-            built.append(batch)
-            super().__init__(path, batch, threads)
+    class Noted(BatchModel):
+        def __init__(self, path: Path, batch: int, *more: Any) -> None:
+            built.append((path.name, batch))
+            super().__init__(path, batch, *more)
 
-    monkeypatch.setattr("edge_daemon.inference.ensemble.BatchModel", Counted)
-    ensemble = EmotionEnsemble.load()
-    members = len(ensemble)
-    for count in (1, 3, 4, 9, 3, 1):
-        ensemble.predict(faces[:count])
-    assert sorted(built) == sorted([1, 4, 8] * members)
+    monkeypatch.setattr("edge_daemon.inference.ensemble.BatchModel", Noted)
+    return built
 
 
 def bundle_of(
@@ -109,20 +106,60 @@ def bundle_of(
     temperature: float | None = None,
     adjustment: dict[str, float] | None = None,
     *,
-    mirrored: bool = False,
+    mirrored: tuple[bool, ...] | None = None,
+    shared: bool = False,
 ) -> EmotionEnsemble:
-    """The first bundled member several times, with these weights."""
+    """The first bundled member several times, with these weights, each in a file of its own."""
     folder.mkdir()
     bundle = read_bundle(bundled_models())
     first = bundle.members[0]
-    shutil.copy(bundled_models() / first.file, folder)
     members = tuple(
-        first.model_copy(update={"weight": weight, "mirrored": mirrored}) for weight in weights
+        first.model_copy(
+            update={
+                "file": first.file if shared else f"{number}_{first.file}",
+                "weight": weight,
+                "mirrored": mirrored is not None and mirrored[number],
+            }
+        )
+        for number, weight in enumerate(weights)
     )
+    for member in members:
+        shutil.copy(bundled_models() / first.file, folder / member.file)
     changes = {} if temperature is None else {"temperature": temperature}
     mixed = bundle.ensemble.model_copy(update={"adjustment": adjustment or {}} | changes)
     write_bundle(bundle.model_copy(update={"members": members, "ensemble": mixed}), folder)
     return EmotionEnsemble.load(folder)
+
+
+def test_interpreters_are_built_when_first_needed_and_then_kept(
+    tmp_path: Path, faces: Image, built: list[tuple[str, int]]
+) -> None:
+    ensemble = bundle_of(tmp_path / "one", [1.0])
+    sizes = []
+    for count in (1, 3, 4, 9, 12, 3, 1):
+        ensemble.predict(faces[:count])
+        sizes.append([size for _, size in built])
+    one, two, four, eight = [1], [1, 2], [1, 2, 4], [1, 2, 4, 8]
+    assert sizes == [one, two, four, eight, eight, eight, eight]
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_members_that_share_a_file_share_its_interpreters_and_answer_as_ever(
+    tmp_path: Path, faces: Image, built: list[tuple[str, int]], count: int
+) -> None:
+    views = (False, True, False)
+    weights = [0.2, 0.5, 0.3]
+    apart = bundle_of(tmp_path / "apart", weights, mirrored=views)
+    built.clear()
+    together = bundle_of(tmp_path / "together", weights, mirrored=views, shared=True)
+    for members in (1, 2, None):
+        np.testing.assert_allclose(
+            together.predict(faces[:count], members),
+            apart.predict(faces[:count], members),
+            atol=1e-6,
+        )
+    of_shared = [size for file, size in built if not file[0].isdigit()]
+    assert len(of_shared) == len(set(of_shared))
 
 
 def test_weights_are_shares_so_that_equal_members_change_nothing(
@@ -134,12 +171,18 @@ def test_weights_are_shares_so_that_equal_members_change_nothing(
     np.testing.assert_allclose(doubled.predict(faces), alone.predict(faces), atol=1e-5)
 
 
-def test_a_mirrored_member_sees_faces_the_other_way_round(tmp_path: Path, faces: Image) -> None:
-    plain = bundle_of(tmp_path / "plain", [1.0])
-    mirrored = bundle_of(tmp_path / "mirrored", [1.0], mirrored=True)
-    answers = mirrored.predict(faces)
-    np.testing.assert_allclose(answers, plain.predict(faces[:, :, ::-1]), atol=1e-6)
-    assert np.abs(answers - plain.predict(faces)).max() > 0.01
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_only_a_mirrored_member_sees_faces_the_other_way_round(
+    tmp_path: Path, faces: Image, *, mirrored: bool
+) -> None:
+    ensemble = bundle_of(tmp_path / "one", [1.0], temperature=1.0, mirrored=(mirrored,))
+    network = BatchModel(tmp_path / "one" / ensemble.bundle.members[0].file, MOST, 1)
+    as_is, turned = (
+        np.exp(log_softmax(network.logits(seen))) for seen in (faces, faces[..., ::-1])
+    )
+    expected, other = (turned, as_is) if mirrored else (as_is, turned)
+    np.testing.assert_allclose(ensemble.predict(faces), expected, atol=1e-5)
+    assert np.abs(expected - other).max() > 0.01
 
 
 class Fixed:

@@ -108,7 +108,7 @@ def test_number_of_threads_is_always_given(monkeypatch: pytest.MonkeyPatch, thre
     asked = []
     make = runtime.open_interpreter
     monkeypatch.setattr(
-        runtime, "open_interpreter", lambda path, count: asked.append(count) or make(path, count)
+        runtime, "open_interpreter", lambda model, count: asked.append(count) or make(model, count)
     )
     BatchModel(MODEL, 1, threads)
     assert asked == [threads]

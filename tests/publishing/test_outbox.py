@@ -10,14 +10,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from builders import event
 from conftest import FakeClock
+from disks import fill_up, small_disk
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -443,28 +444,6 @@ def test_figures_tell_depth_and_age(tmp_path: Path, clock: FakeClock) -> None:
         assert (figures.depth, figures.oldest_age_s) == (1, 0.0)
 
 
-@contextmanager
-def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill_up(folder: Path) -> Path:
-    file = folder / "ballast"
-    with file.open("wb", buffering=0) as ballast:
-        try:
-            while True:
-                ballast.write(bytes(4096))
-        except OSError:
-            return file
-
-
 def test_full_disk_holds_up_no_event_and_heals_by_itself(
     tmp_path: Path, clock: FakeClock, told: Told
 ) -> None:
@@ -570,6 +549,9 @@ def test_file_held_by_another_program_holds_up_nothing(
         assert waiting(outbox) == [1, 2]
 
 
+PAGE = 4096
+
+
 def overwrite(file: Path, content: bytes, at: int = 0) -> None:
     with file.open("r+b") as opened:
         opened.seek(at)
@@ -640,6 +622,46 @@ def test_what_can_be_read_of_a_half_damaged_file_is_taken_over(tmp_path: Path, t
         assert held == sorted(held)
         assert fill(outbox, 400)[0] > max(held)
     assert len(told.of(DAMAGED)) == 1
+
+
+def test_events_before_and_behind_a_broken_page_are_taken_over(tmp_path: Path, told: Told) -> None:
+    with outbox_in(tmp_path) as outbox:
+        fill(outbox, *range(1, 301))
+    size = (tmp_path / FILE).stat().st_size
+    overwrite(tmp_path / FILE, b"\xff" * PAGE, at=size // PAGE // 2 * PAGE)
+    with outbox_in(tmp_path) as outbox:
+        lost = set(range(1, 301)) - set(waiting(outbox))
+        assert 0 < len(lost) < 30
+        assert lost == set(range(min(lost), max(lost) + 1))
+        assert fill(outbox, 400) == [301]
+    assert len(told.of(DAMAGED)) == 1
+
+
+@pytest.mark.parametrize("replacement", [b"sbd", b"glad", b"\xff\xff\xff\xff\xff"])
+def test_event_with_a_flipped_bit_is_given_up(
+    tmp_path: Path, told: Told, replacement: bytes
+) -> None:
+    with outbox_in(tmp_path) as outbox:
+        fill(outbox, *range(1, 11))
+    file = tmp_path / FILE
+    overwrite(file, replacement, at=file.read_bytes().index(b'"happy"') + 1)
+    with outbox_in(tmp_path) as outbox:
+        assert len(waiting(outbox)) == 9
+        assert fill(outbox, 11) == [11]
+    assert told.of(DAMAGED)[0]["rescued"] == 9
+
+
+def test_spool_of_the_version_before_is_taken_over(tmp_path: Path, told: Told) -> None:
+    with outbox_in(tmp_path) as outbox:
+        fill(outbox, 1, 2, 3)
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("ALTER TABLE events DROP COLUMN checksum")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    with outbox_in(tmp_path) as outbox:
+        assert waiting(outbox) == [1, 2, 3]
+        assert fill(outbox, 4) == [4]
+    assert told.of(DAMAGED)[0]["error"] == "its version is 1, this program knows 2"
 
 
 def test_file_damaged_in_use_is_replaced_and_numbers_go_on(

@@ -1,0 +1,70 @@
+"""Runs the daemon again and again in one process, and tells after each run what it still holds.
+
+    python cycles.py COUNT STATE_DIR CLIP STREAM BROKER_PORT
+
+Most runs are of the clip, and end with it. Every fifth watches the stream, publishes to the broker,
+serves metrics and the preview, and ends by SIGTERM at its first event.
+"""
+
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from edge_daemon.config import Settings, load_settings
+from edge_daemon.daemon import run
+from edge_daemon.logs import configure_logging
+
+
+class EndAtEvent(logging.Handler):
+    """Ends the run by a signal when it tells of an event."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == "event":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def holdings() -> dict[str, int]:
+    """What of the system this process holds."""
+    gc.collect()
+    return {
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+        "threads": threading.active_count(),
+        "tasks": len(list(Path("/proc/self/task").iterdir())),
+        "resident": int(Path("/proc/self/statm").read_text().split()[1])
+        * os.sysconf("SC_PAGESIZE"),
+    }
+
+
+def main(count: str, state: str, clip: str, stream: str, broker: str) -> None:
+    configure_logging("info", EndAtEvent())
+    common = {"state_dir": state, "events.appear_after": "0"}
+    film = settings_of(common | {"source": clip, "sink": "jsonl"})
+    live = settings_of(
+        common
+        | {"source": stream, "sink": "mqtt", "mqtt.host": "127.0.0.1", "mqtt.port": broker}
+        | {"metrics.listen": f"127.0.0.1:{free_port()}"}
+        | {"preview.listen": f"127.0.0.1:{free_port()}"}
+    )
+    for number in range(int(count)):
+        settings = live if number % 5 == 4 else film
+        run(settings, read_again=Settings)
+        print(json.dumps(holdings()), file=sys.stderr, flush=True)
+
+
+def settings_of(values: dict[str, str]) -> Settings:
+    return load_settings(flags={tuple(key.split(".")): values[key] for key in values})
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

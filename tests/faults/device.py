@@ -1,0 +1,139 @@
+"""A daemon with many events, that can be killed and started again, and all that it ever logged."""
+
+import json
+import random
+import re
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from drawing import draw_scene
+from publishing.broker import Subscriber
+from running import Camera, RunningProgram, eventually
+
+EMPTY = draw_scene()
+SCENES = [draw_scene((x, 60, 120)) for x in (20, 100, 180)]
+
+MANY_EVENTS = (
+    "events.appear_after=0",
+    "events.dwell=0",
+    "events.margin=0",
+    "tracking.memory=0",
+    "smoothing.time_constant=0",
+)
+
+EVENT = re.compile(r" event event_id=(\S+) kind=\S+ track_id=\d+ emotion=\S+ sequence=(\d+)$")
+
+
+def events_in(lines: Iterable[str]) -> dict[str, int]:
+    """Sequence numbers by the events' ids, of the events that a daemon's lines tell of."""
+    found = [match for match in map(EVENT.search, lines) if match]
+    return {match[1]: int(match[2]) for match in found}
+
+
+class Device:
+    """The daemon `porch`, in one life after another.
+
+    Args:
+        state: below which its state folder is made.
+        source: what it watches.
+        port: of the broker.
+        host: of the broker.
+        settings: more of them, each as KEY=VALUE.
+        inside: a command inside of which it runs.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        source: str,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        settings: Sequence[str] = (),
+        inside: Sequence[str] = (),
+        name: str = "porch",
+    ) -> None:
+        broker = (f"mqtt.host={host}", f"mqtt.port={port}", f"device_id={name}")
+        self._words = ["--source", source, "--detector", "haar"]
+        for setting in (*MANY_EVENTS, *broker, *settings):
+            self._words += ["--set", setting]
+        self._state = state
+        self._inside = inside
+        self._lives: list[RunningProgram] = []
+        self.start()
+
+    def start(self) -> None:
+        self._lives.append(RunningProgram(self._state, *self._words, inside=self._inside))
+
+    def wait_for_events(self, count: int) -> None:
+        """Wait until it has told of so many more."""
+        wanted = len(self.logged) + count
+        eventually(lambda: len(self.logged) >= wanted)
+
+    def wait_for(self, words: str) -> None:
+        """Wait until it has said this in its present life."""
+        self._lives[-1].wait_for(words)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal that ends it; the exit code."""
+        code, _ = self._lives[-1].end(number)
+        return code
+
+    @property
+    def lines(self) -> list[str]:
+        """All that it has said on standard error."""
+        return [line for life in self._lives for line in list(life.err)]
+
+    def told(self, words: str) -> list[str]:
+        """Its lines with these words."""
+        return [line for line in self.lines if words in line]
+
+    @property
+    def logged(self) -> dict[str, int]:
+        """Sequence numbers by the events' ids."""
+        return events_in(self.lines)
+
+    @property
+    def running(self) -> bool:
+        return self._lives[-1].process.poll() is None
+
+
+@contextmanager
+def device(state: Path, source: str, port: int, **more: object) -> Iterator[Device]:
+    started = Device(state, source, port, **more)  # type: ignore[arg-type]
+    try:
+        yield started
+    finally:
+        if started.running:
+            started.end(signal.SIGKILL)
+
+
+@contextmanager
+def faces_that_come_and_go(stage: Camera, interval: float = 0.2) -> Iterator[None]:
+    """A face, nobody, a face elsewhere, nobody …; in the end, nobody."""
+    leaving = threading.Event()
+
+    def play() -> None:
+        while not leaving.wait(interval):
+            stage.show(random.choice([*SCENES, EMPTY]))
+        stage.show(EMPTY)
+
+    player = threading.Thread(target=play)
+    player.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        player.join()
+
+
+def received(subscriber: Subscriber) -> dict[str, int]:
+    """Sequence numbers by the events' ids, in the order in which they first came."""
+    events: dict[str, int] = {}
+    for payload in subscriber.payloads("event"):
+        event = json.loads(payload)
+        assert events.setdefault(event["event_id"], event["sequence"]) == event["sequence"]
+    return events

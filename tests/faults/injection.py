@@ -1,0 +1,93 @@
+"""Faults inside the running program: a method of it fails or hangs when a file says so."""
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+PROGRAM: Final = Path(__file__).parents[2]
+"""Where the program's package lies."""
+
+HOOK: Final = """
+import functools, importlib, os, time
+from pathlib import Path
+from edge_daemon.pipeline import Pipeline
+
+Pipeline.__init__.__kwdefaults__["step_timeout"] = float(os.environ["FAULT_PATIENCE"])
+
+module, _, names = os.environ["FAULT_PLACE"].partition(":")
+owner, method = names.split(".")
+owner, order = getattr(importlib.import_module(module), owner), Path(os.environ["FAULT_ORDER"])
+real = getattr(owner, method)
+
+@functools.wraps(real)
+def faulty(*arguments):
+    kind = order.read_text() if order.exists() else ""
+    if kind == "hang":
+        time.sleep(3600)
+    if kind == "raise once":
+        order.unlink()
+    if kind:
+        raise RuntimeError("injected,\\nin two lines")
+    return real(*arguments)
+
+setattr(owner, method, faulty)
+"""
+"""What Python runs in the program before anything else (see the module `site`)."""
+
+
+class Fault(StrEnum):
+    """What can happen in the method."""
+
+    RAISE_ONCE = "raise once"
+    RAISE = "raise"
+    HANG = "hang"
+
+
+PLACES: Final = {
+    "detection": "edge_daemon.detection.haar:HaarDetector.detect",
+    "inference": "edge_daemon.inference.runtime:BatchModel.logits",
+}
+"""Where the stages call what is not ours."""
+
+
+@dataclass(frozen=True)
+class Injection:
+    """A method of the program that can be made to fail.
+
+    Args:
+        folder: for the files by which that is done.
+        place: the method, as `module:Class.method`.
+        patience: seconds after which a stage is taken to be stuck; the program's own are 30.
+    """
+
+    folder: Path
+    place: str
+    patience: float = 30.0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With it, a program that is started has the fault in it."""
+        (self.folder / "sitecustomize.py").write_text(HOOK)
+        return {
+            "PYTHONPATH": f"{self.folder}:{PROGRAM}:{os.environ.get('PYTHONPATH', '')}",
+            "FAULT_PLACE": self.place,
+            "FAULT_ORDER": str(self._order),
+            "FAULT_PATIENCE": str(self.patience),
+        }
+
+    def order(self, fault: Fault) -> None:
+        """Have it happen from now on; `RAISE_ONCE` in the next call only."""
+        draft = self._order.with_suffix(".draft")
+        draft.write_text(fault)
+        draft.rename(self._order)
+
+    @property
+    def happened(self) -> bool:
+        """Whether what should happen once has."""
+        return not self._order.exists()
+
+    @property
+    def _order(self) -> Path:
+        return self.folder / "fault"

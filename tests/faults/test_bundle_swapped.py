@@ -1,0 +1,106 @@
+"""The model files change under the running program: it goes on with what it has loaded."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Program
+from drawing import draw_scene
+from running import Camera, camera, running
+
+from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.shipped import bundled_models
+
+ONE_FACE = draw_scene((100, 60, 120))
+TWO_FACES = draw_scene((20, 60, 110), (180, 60, 110))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A copy of the models that come along, the face detector among them."""
+    return Path(shutil.copytree(bundled_models(), tmp_path / "bundle"))
+
+
+@pytest.fixture
+def live() -> Iterator[Camera]:
+    with camera(ONE_FACE) as server:
+        yield server
+
+
+def words(live: Camera, bundle: Path) -> tuple[object, ...]:
+    detector = ("--detector-model", bundle / "detector.json")
+    at_once = ("--set", "events.appear_after=0")
+    return ("--source", live.url, "--sink", "jsonl", "--bundle", bundle, *detector, *at_once)
+
+
+def cut_short(bundle: Path) -> None:
+    """As a full disk or a bad copy leaves them: the same files, emptied from the middle on."""
+    for file in bundle.iterdir():
+        with file.open("r+b") as written:
+            written.truncate(file.stat().st_size // 2)
+
+
+def overwrite(bundle: Path) -> None:
+    """The same files, with other bytes in them."""
+    for file in bundle.iterdir():
+        file.write_bytes(b"\xff" * file.stat().st_size)
+
+
+def delete(bundle: Path) -> None:
+    shutil.rmtree(bundle)
+
+
+def faces_told(lines: list[str]) -> list[FacesMessage]:
+    return [FacesMessage.model_validate_json(line) for line in lines]
+
+
+@pytest.mark.parametrize("change", [cut_short, overwrite, delete])
+def test_program_goes_on_with_the_models_that_it_has_loaded(
+    tmp_path: Path,
+    program: Program,
+    bundle: Path,
+    live: Camera,
+    change: Callable[[Path], None],
+) -> None:
+    asked = len(json.loads((bundle / "bundle.json").read_text())["members"])
+    with running(tmp_path, *words(live, bundle)) as device:
+        device.wait_for('"kind":"appeared"')
+        change(bundle)
+        live.show(TWO_FACES)  # now an interpreter for two faces is built
+        device.wait_for('"kind":"appeared"', count=2)
+        device.process.send_signal(signal.SIGHUP)
+        device.wait_for("settings read again applied=nothing need_restart=nothing")
+        code, _ = device.end(signal.SIGTERM)
+    both = [face for told in faces_told(device.out) if len(told.faces) == 2 for face in told.faces]
+    assert {face.members for face in both} == {asked}
+    assert (code, [line for line in device.err if "ERROR" in line]) == (0, [])
+    assert_is_refused(program, live, bundle)
+
+
+def assert_is_refused(program: Program, live: Camera, bundle: Path) -> None:
+    """What the next start finds is told in one line."""
+    done = program(*words(live, bundle))
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
+    assert str(bundle) in line
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_another_bundle_in_the_settings_waits_for_a_restart(
+    tmp_path: Path, bundle: Path, live: Camera
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[inference]\nbundle = "{bundle}"\n')
+    with running(
+        tmp_path, "--source", live.url, "--sink", "jsonl", "--detector", "haar", "--config", file
+    ) as device:
+        device.wait_for('"track_id"')
+        file.write_text(f'[inference]\nbundle = "{tmp_path / "absent"}"\n')
+        device.process.send_signal(signal.SIGHUP)
+        device.wait_for("need_restart=inference.bundle")
+        device.wait_for('"track_id"', count=len(device.out) + 3)
+        code, _ = device.end(signal.SIGTERM)
+    assert code == 0

@@ -1,0 +1,196 @@
+"""What a network camera can do to the program: go, hang, change, send rubbish, or show nothing.
+
+A V4L2 camera would need a kernel module (v4l2loopback); what differs there, such as a device file
+that is gone, is tested in `capture/test_video_device.py`.
+"""
+
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawing import Image, draw_scene, write_clip
+from faults.injection import PROGRAM
+from publishing.broker import Mosquitto, subscribed
+from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, camera, free_port, running
+
+from edge_daemon.publishing.messages import FacesMessage
+
+SCENE = draw_scene((60, 60, 120))
+
+BY_HAAR = ("--detector", "haar", "--set", "events.appear_after=0")
+
+LINES = ("--sink", "jsonl", *BY_HAAR)
+
+
+@pytest.fixture
+def live() -> Iterator[Camera]:
+    with camera(SCENE) as server:
+        yield server
+
+
+def jpeg(picture: Image) -> bytes:
+    return bytes(cv2.imencode(".jpg", picture)[1])
+
+
+def wait_for_faces(program: RunningProgram, more: int = 3) -> None:
+    seen = sum('"track_id"' in line for line in program.out)
+    program.wait_for('"track_id"', count=seen + more)
+
+
+def told(program: RunningProgram, words: str) -> int:
+    return sum(words in line for line in program.err)
+
+
+def assert_ends_well(program: RunningProgram) -> None:
+    code, seconds = program.end(signal.SIGTERM)
+    said = "\n".join(program.err)
+    assert (code, seconds < STOP_LIMIT) == (0, True), said
+    assert "Traceback" not in said
+    assert "ERROR" not in said
+
+
+def test_unplugged_camera_ends_visits_and_begins_new_ones_when_it_is_back(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/stream"
+    with (
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        running(
+            tmp_path,
+            *("--source", url, *BY_HAAR, "--set", "device_id=porch"),
+            *("--set", "tracking.memory=0.5", "--set", "mqtt.stale_after=2"),
+            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+        ) as program,
+    ):
+
+        def kinds() -> list[str]:
+            return [json.loads(payload)["kind"] for payload in subscriber.payloads("event")]
+
+        def sources() -> list[str]:
+            return [json.loads(payload)["source"] for payload in subscriber.payloads("health")]
+
+        with camera(SCENE, port):
+            subscriber.wait_until(lambda: kinds() == ["appeared"])
+        # From here on the port is closed: connections are refused.
+        subscriber.wait_until(lambda: kinds() == ["appeared", "left"])
+        subscriber.wait_until(lambda: sources()[-1] == "lost")
+        subscriber.wait_until(lambda: subscriber.payloads("availability")[-1] == b"offline")
+        with camera(SCENE, port):
+            subscriber.wait_until(lambda: kinds() == ["appeared", "left", "appeared"])
+            subscriber.wait_until(lambda: subscriber.payloads("availability")[-1] == b"online")
+            subscriber.wait_until(lambda: sources()[-1] == "running")
+            assert_ends_well(program)
+    assert told(program, "source is back") == told(program, "source lost") <= 2
+
+
+def test_camera_that_hangs_is_left_behind_and_read_anew(tmp_path: Path, live: Camera) -> None:
+    words = ("--source", live.url, *LINES, "--set", "capture.read_timeout=1")
+    with running(tmp_path, *words) as program:
+        wait_for_faces(program)
+        live.hung.set()
+        program.wait_for("read hangs, opening the source again")
+        live.hung.clear()
+        program.wait_for("source is back")
+        wait_for_faces(program)
+        assert_ends_well(program)
+    frames = [json.loads(line)["frame"] for line in program.out]
+    assert frames == sorted(set(frames))
+
+
+def test_camera_that_hangs_for_good_ends_the_program_with_one_line(
+    tmp_path: Path, live: Camera
+) -> None:
+    words = ("--source", live.url, *LINES, "--set", "capture.read_timeout=0.5")
+    with running(tmp_path, *words) as program:
+        wait_for_faces(program)
+        live.hung.set()
+        code = program.process.wait(PATIENCE)
+        program.wait_for("edge-daemon: ")
+    (end,) = (line for line in program.err if line.startswith("edge-daemon: "))
+    assert f"{live.url}: no answer" in end
+    assert "3 reads hang" in end
+    assert (code, "Traceback" in "\n".join(program.err)) == (1, False)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (176, 144), (240, 320)], ids=str)
+def test_pictures_of_another_size_in_mid_stream_are_read_on(
+    tmp_path: Path, live: Camera, size: tuple[int, int]
+) -> None:
+    with running(tmp_path, "--source", live.url, *LINES) as program:
+        wait_for_faces(program)
+        before = len(program.out)
+        live.show(draw_scene((10, 10, 120), size=size))
+        program.wait_for('"track_id"', count=before + 20)
+        live.show(SCENE)
+        wait_for_faces(program)
+        assert_ends_well(program)
+    for message in map(FacesMessage.model_validate_json, program.out):
+        for x, y, width, height in (face.box for face in message.faces):
+            assert 0 <= x <= x + width <= message.width
+            assert 0 <= y <= y + height <= message.height
+
+
+def damaged() -> Iterator[bytes]:
+    """What a bad network or a dying camera makes of a picture."""
+    whole = jpeg(SCENE)
+    dice = random.Random(7)
+    for flips in (1, 100, 1000):
+        data = bytearray(whole)
+        for _ in range(flips):
+            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        yield bytes(data)
+    yield from (whole[: len(whole) * part // 8] for part in (1, 4, 6))
+    yield whole[len(whole) // 2 :]
+    yield from (b"", b"no picture at all", bytes(5000), whole[:2] * 1000)
+
+
+def test_damaged_pictures_are_survived_and_told_no_more_than_once_each(
+    tmp_path: Path, live: Camera
+) -> None:
+    with running(tmp_path, "--source", live.url, *LINES) as program:
+        wait_for_faces(program)
+        for number, data in enumerate(damaged(), start=1):
+            live.jpeg = data
+            live.gone.wait(0.3)
+            live.show(SCENE)
+            wait_for_faces(program)
+            assert told(program, "source lost") <= number
+        assert_ends_well(program)
+    assert told(program, "source lost") == told(program, "source is back")
+
+
+def test_black_pictures_end_the_visit_and_are_told_once(tmp_path: Path, live: Camera) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import edge_daemon.capture.darkness as darkness; darkness.PATIENCE = 2"
+    )
+    path = f"{tmp_path}:{PROGRAM}:{os.environ.get('PYTHONPATH', '')}"
+    with running(tmp_path, "--source", live.url, *LINES, PYTHONPATH=path) as program:
+        program.wait_for('"kind":"appeared"')
+        live.show(np.zeros_like(SCENE))
+        program.wait_for("the picture is dark")
+        program.wait_for('"kind":"left"')
+        program.wait_for('"faces":[]', count=40)
+        live.show(SCENE)
+        program.wait_for("the picture is bright again")
+        wait_for_faces(program)
+        assert_ends_well(program)
+    assert told(program, "the picture is dark") == 1
+    assert told(program, "source lost") == 0
+
+
+def test_file_that_is_cut_while_it_is_read_is_told_with_how_far_it_went(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.avi", [SCENE] * 150, codec="MJPG")
+    with running(tmp_path, "--source", clip, *LINES) as program:
+        program.wait_for('"frame"', count=5)
+        os.truncate(clip, clip.stat().st_size // 2)
+        code = program.process.wait(PATIENCE)
+        program.wait_for("edge-daemon: ")
+    (end,) = (line for line in program.err if line.startswith("edge-daemon: "))
+    assert f"{clip}: ends after {len(program.out)} of 150 frames" in end
+    assert (code, len(program.out) > 5) == (1, True)

@@ -1,0 +1,134 @@
+"""The wall clock is set by hours while the program runs: a Pi's is, once it finds a time server."""
+
+import json
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawing import draw_scene
+from publishing.broker import Mosquitto, Subscriber, subscribed
+from running import camera, running
+
+EMPTY = draw_scene()
+SCENES = [draw_scene((x, 60, 120)) for x in (20, 180)]
+
+LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+
+JUMPS = [timedelta(hours=-5), timedelta(hours=7), timedelta(days=-40)]
+
+SLACK = timedelta(minutes=5)
+"""By which a time may be off and is still of the right jump."""
+
+
+class WallClock:
+    """The time of day that a program sees; time that only goes forward is left to the system."""
+
+    def __init__(self, folder: Path) -> None:
+        if not LIBRARIES:
+            pytest.skip("needs libfaketime")
+        self._file = folder / "time"
+        self.set(timedelta())
+        self.environment = {
+            "LD_PRELOAD": str(LIBRARIES[0]),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, offset: timedelta) -> None:
+        """Have it show so much more than the true time."""
+        self.offset = offset
+        draft = self._file.with_suffix(".draft")
+        draft.write_text(f"{offset.total_seconds():+.0f}\n")
+        draft.rename(self._file)
+
+    def shows(self, time: str) -> bool:
+        """Whether this is about what it shows now."""
+        return abs(datetime.fromisoformat(time) - (datetime.now(UTC) + self.offset)) < SLACK
+
+
+def told(subscriber: Subscriber, topic: str) -> list[dict[str, Any]]:
+    return [json.loads(payload) for payload in subscriber.payloads(topic)]
+
+
+def wait_for_events(subscriber: Subscriber, count: int) -> None:
+    subscriber.wait_until(lambda: len(subscriber.on("event")) == count)
+
+
+def wait_for_time(subscriber: Subscriber, topic: str, wall: WallClock) -> None:
+    """Wait until a topic tells of the time that the wall clock shows now."""
+    subscriber.wait_until(lambda: wall.shows(told(subscriber, topic)[-1]["time"]))
+
+
+def test_durations_order_and_presence_do_not_hang_on_the_wall_clock(tmp_path: Path) -> None:
+    wall = WallClock(tmp_path)
+    with (
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        camera(EMPTY) as live,
+        running(
+            tmp_path,
+            *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
+            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *("--set", "events.appear_after=0.2", "--set", "tracking.memory=0.5"),
+            *("--set", "mqtt.stale_after=5", "--set", "mqtt.keepalive=5"),
+            *("--set", "health.interval=1", "--set", "mqtt.heartbeat=1"),
+            **wall.environment,
+        ) as program,
+    ):
+        for number, jump in enumerate(JUMPS):
+            live.show(SCENES[number % 2])
+            wait_for_events(subscriber, 2 * number + 1)
+            wait_for_time(subscriber, "event", wall)
+            wall.set(wall.offset + jump)
+            for topic in ("faces", "health", "state"):
+                wait_for_time(subscriber, topic, wall)
+            live.show(EMPTY)
+            wait_for_events(subscriber, 2 * number + 2)
+        code, _ = program.end(signal.SIGTERM)
+        subscriber.flush()
+    happened = told(subscriber, "event")
+    assert code == 0
+    assert [event["kind"] for event in happened] == ["appeared", "left"] * len(JUMPS)
+    assert [event["sequence"] for event in happened] == list(range(1, 2 * len(JUMPS) + 1))
+    assert all(0.0 < event["duration"] < 60.0 for event in happened)
+    results, healths = told(subscriber, "faces"), told(subscriber, "health")
+    assert all(0.0 <= message["latency_ms"] < 10_000 for message in [*results, *happened])
+    uptimes = [health["uptime_s"] for health in healths]
+    assert uptimes == sorted(uptimes)
+    assert uptimes[-1] < 120
+    assert {health["spool"]["dropped"] for health in healths} == {0}
+    assert max(health["reconnects"] for health in healths) == 0
+    assert subscriber.payloads("availability") == [b"online", b"offline"]
+
+
+def test_events_that_waited_through_jumps_come_in_order_and_none_is_too_old(tmp_path: Path) -> None:
+    wall = WallClock(tmp_path)
+    broker = Mosquitto(tmp_path)
+    with (
+        camera(EMPTY) as live,
+        running(
+            tmp_path,
+            *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
+            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *("--set", "events.appear_after=0", "--set", "tracking.memory=0.2"),
+            *("--set", "mqtt.spool_max_age=600"),
+            **wall.environment,
+        ) as program,
+    ):
+        for number, jump in enumerate(JUMPS):
+            live.show(SCENES[number % 2])
+            program.wait_for(" kind=appeared", count=number + 1)
+            wall.set(wall.offset + jump)
+            live.show(EMPTY)
+            program.wait_for(" kind=left", count=number + 1)
+        with broker, subscribed(broker.port, "edge-daemon/porch") as subscriber:
+            wait_for_events(subscriber, 2 * len(JUMPS))
+            code, _ = program.end(signal.SIGTERM)
+    assert code == 0
+    assert [event["sequence"] for event in told(subscriber, "event")] == list(
+        range(1, 2 * len(JUMPS) + 1)
+    )
+    assert not [line for line in program.err if "dropping" in line]

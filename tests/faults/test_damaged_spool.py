@@ -1,0 +1,125 @@
+"""The file of waiting events is damaged at random while no daemon runs: what happens at the start.
+
+Eight damages by default; TEST_DAMAGES asks for another number of them.
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from builders import event
+from conftest import Program
+from drawing import draw_scene, write_clip
+from faults.device import MANY_EVENTS, events_in
+from publishing.broker import Mosquitto, Subscriber, subscribed
+from publishing.fixtures import outbox_in
+
+from edge_daemon.publishing.messages import EventMessage, event_message
+
+DAMAGES = int(os.environ.get("TEST_DAMAGES", "8"))
+
+WAITING = 200
+"""Events that wait, half of them in the database, half in its log."""
+
+FILE = "events-porch.sqlite"
+
+TOLD = "the file of waiting events is damaged"
+
+
+@pytest.fixture(scope="module")
+def spooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder of a daemon that was killed while events waited."""
+    folder = tmp_path_factory.mktemp("spooled")
+    with outbox_in(folder / "live") as outbox:
+        for number in range(1, WAITING + 1):
+            outbox.append(event(number=number), 1.0)
+            if number == WAITING // 2:
+                assert outbox._spool is not None
+                outbox._spool.checkpoint(outbox._lock)
+        return Path(shutil.copytree(folder / "live", folder / "killed"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody comes and goes."""
+    scenes = [draw_scene((100, 60, 120))] * 3 + [draw_scene()] * 3
+    return write_clip(tmp_path_factory.mktemp("clip") / "visit.mp4", scenes)
+
+
+def flip_bits(content: bytearray, chance: random.Random) -> None:
+    for _ in range(chance.randint(1, 50)):
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+
+
+def cut_off(content: bytearray, chance: random.Random) -> None:
+    del content[chance.randrange(len(content)) :]
+
+
+def overwrite(content: bytearray, chance: random.Random) -> None:
+    begin, length = _piece(content, chance)
+    content[begin : begin + length] = chance.randbytes(length)
+
+
+def fill_with_zeros(content: bytearray, chance: random.Random) -> None:
+    begin, length = _piece(content, chance)
+    content[begin : begin + length] = bytes(length)
+
+
+def _piece(content: bytearray, chance: random.Random) -> tuple[int, int]:
+    begin = chance.randrange(len(content))
+    return begin, min(len(content) - begin, chance.randint(1, 20_000))
+
+
+WAYS: list[Callable[[bytearray, random.Random], None]] = [
+    flip_bits,
+    cut_off,
+    overwrite,
+    fill_with_zeros,
+]
+
+
+def damage(folder: Path, seed: int) -> None:
+    """Damage one of the files, in one of the ways."""
+    chance = random.Random(seed)
+    file = folder / f"{FILE}{chance.choice(['', '', '-wal'])}"
+    content = bytearray(file.read_bytes())
+    WAYS[seed % len(WAYS)](content, chance)
+    file.write_bytes(content)
+
+
+def events_heard(subscriber: Subscriber) -> list[EventMessage]:
+    """Each is of the schema."""
+    return [EventMessage.model_validate(json.loads(one)) for one in subscriber.payloads("event")]
+
+
+@pytest.mark.parametrize("seed", range(DAMAGES))
+def test_damaged_spool_is_told_once_and_what_is_left_comes_in_order(
+    tmp_path: Path, program: Program, spooled: Path, clip: Path, seed: int
+) -> None:
+    state = tmp_path / "state" / "edge-daemon"
+    shutil.copytree(spooled, state)
+    damage(state, seed)
+    settings = (*MANY_EVENTS, "mqtt.host=127.0.0.1", "device_id=porch")
+    words = [word for setting in settings for word in ("--set", setting)]
+    with (
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+    ):
+        done = program("--source", clip, *words, "--set", f"mqtt.port={broker.port}")
+        subscriber.flush()
+        heard = events_heard(subscriber)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count(TOLD) == len(list(state.glob(f"{FILE}.damaged-*Z"))) <= 1
+    sequences = [one.sequence for one in heard]
+    assert sequences == sorted(set(sequences))
+    logged = events_in(done.stderr.splitlines())
+    old, new = heard[: -len(logged)], heard[-len(logged) :]
+    assert {str(one.event_id): one.sequence for one in new} == logged
+    assert all(one == event_message(event(number=one.sequence), one.sequence, 1.0) for one in old)
+    assert len(old) >= WAITING // 2  # as only one of the files is damaged
+    print(f"{WAYS[seed % len(WAYS)].__name__}: {len(old)} of {WAITING} came")

@@ -1,0 +1,57 @@
+"""A stage that never comes back: silence for systemd, `offline` on a live socket, then the end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from drawing import draw_scene
+from faults.injection import PLACES, Fault, Injection
+from host.notify_listener import Systemd
+from publishing.broker import Mosquitto, subscribed
+from running import PATIENCE, camera, running
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    pytest.importorskip("systemd.daemon")
+    listener = Systemd(tmp_path)
+    yield listener
+    listener.close()
+
+
+@pytest.mark.parametrize("stage", PLACES)
+def test_stage_that_hangs_is_seen_by_systemd_and_by_subscribers_and_ends_the_program(
+    tmp_path: Path, systemd: Systemd, stage: str
+) -> None:
+    injection = Injection(tmp_path, PLACES[stage], patience=6.0)
+    watched = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1500000"}
+    with (
+        camera(draw_scene((60, 60, 120))) as live,
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        running(
+            tmp_path,
+            *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
+            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *("--set", "mqtt.stale_after=1", "--set", "health.interval=1"),
+            **injection.environment,
+            **watched,
+        ) as program,
+    ):
+        systemd.wait_for("READY=1")
+        systemd.wait_for("WATCHDOG=1")
+        subscriber.wait_for("availability", b"online")
+        injection.order(Fault.HANG)
+        program.wait_for("a stage hangs, giving systemd no sign of life")
+        systemd.heard()
+        subscriber.wait_for("availability", b"online", b"offline")
+        told = len(subscriber.on("health"))
+        subscriber.wait_until(lambda: len(subscriber.on("health")) > told)  # the socket lives
+        code = program.process.wait(PATIENCE)
+        program.wait_for("edge-daemon: ")
+        subscriber.flush()
+    assert (code, "WATCHDOG=1" in systemd.heard()) == (1, False)
+    (end,) = (line for line in program.err if line.startswith("edge-daemon: "))
+    assert end.startswith(f"edge-daemon: stage {stage}: stuck with one frame for ")
+    assert sum("a stage hangs" in line for line in program.err) == 1
+    assert set(subscriber.payloads("availability")[1:]) == {b"offline"}

@@ -1,0 +1,98 @@
+"""The detector or the models raise: once is a frame less, again and again is the end, told once."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Program
+from drawing import draw_scene
+from faults.injection import PLACES, Fault, Injection
+from publishing.broker import Mosquitto, subscribed
+from running import PATIENCE, Camera, RunningProgram, camera, running
+
+SCENE = draw_scene((60, 60, 120))
+
+LEFT_OUT = "a frame is left out, its stage failed"
+
+BY_HAAR = ("--detector", "haar", "--set", "events.appear_after=0")
+
+
+@pytest.fixture
+def live() -> Iterator[Camera]:
+    with camera(SCENE) as server:
+        yield server
+
+
+@pytest.fixture(params=PLACES)
+def stage(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def injection(stage: str, tmp_path: Path) -> Injection:
+    return Injection(tmp_path, PLACES[stage])
+
+
+def errors(program: RunningProgram) -> list[str]:
+    return [line for line in program.err if " ERROR " in line or line.startswith("edge-daemon: ")]
+
+
+def test_stage_that_raises_once_costs_a_frame_that_is_told_and_counted(
+    tmp_path: Path, live: Camera, stage: str, injection: Injection
+) -> None:
+    with (
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        running(
+            tmp_path,
+            *("--source", live.url, *BY_HAAR, "--set", "device_id=porch"),
+            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *("--set", "health.interval=1"),
+            **injection.environment,
+        ) as program,
+    ):
+        program.wait_for(" kind=appeared")
+        injection.order(Fault.RAISE_ONCE)
+        program.wait_for(LEFT_OUT)
+        seen = len(subscriber.on("faces"))
+        subscriber.wait_until(lambda: len(subscriber.on("faces")) > seen + 3)
+        subscriber.wait_until(
+            lambda: json.loads(subscriber.payloads("health")[-1])["dropped"][stage] > 0
+        )
+        code, _ = program.end(signal.SIGTERM)
+        subscriber.flush()
+        kinds = [json.loads(payload)["kind"] for payload in subscriber.payloads("event")]
+    (told,) = errors(program)
+    assert f'stage={stage} error="RuntimeError: injected, in two lines" count=1' in told
+    assert code == 0
+    assert "left" not in kinds  # whoever is in sight stays so
+
+
+def test_stage_that_always_raises_ends_the_program_which_says_so_once(
+    tmp_path: Path, live: Camera, stage: str, injection: Injection
+) -> None:
+    words = ("--source", live.url, "--sink", "jsonl", *BY_HAAR)
+    with running(tmp_path, *words, **injection.environment) as program:
+        program.wait_for('"track_id"')
+        injection.order(Fault.RAISE)
+        code = program.process.wait(PATIENCE)
+        program.wait_for("in a row")
+    first, end = errors(program)
+    assert LEFT_OUT in first
+    assert end == (
+        f"edge-daemon: {stage} failed with 10 frames in a row: RuntimeError: injected, in two lines"
+    )
+    assert (code, "Traceback" in "\n".join(program.err)) == (1, False)
+
+
+def test_file_of_which_a_frame_fails_is_no_success(
+    program: Program, drawn_clip: Path, stage: str, injection: Injection
+) -> None:
+    injection.order(Fault.RAISE_ONCE)
+    words = ("--source", drawn_clip, "--sink", "jsonl", "--detector", "haar")
+    done = program(*words, **injection.environment)
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
+    assert line == f"edge-daemon: {stage} failed: RuntimeError: injected, in two lines"
+    assert (done.returncode, injection.happened) == (1, True)

@@ -1,0 +1,75 @@
+"""Packets vanish, in one direction or in both, and no end of the connection is told."""
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+
+from drawing import draw_scene, write_clip
+from faults.cable import Cable, cables
+from faults.device import SCENES, Device, device, received
+from publishing.broker import Mosquitto, Subscriber, subscribed
+from running import eventually, free_port
+
+DIRECTIONS = {
+    "deaf": {"outwards": False, "inwards": True},
+    "dumb": {"outwards": True, "inwards": False},
+    "both": {"outwards": True, "inwards": True},
+}
+"""By the device of which packets vanish; whether those out of its network do, and those in."""
+
+CONNECTED, LOST = "connected to the broker", "no connection to the broker"
+
+
+def clip_of_visits(path: Path) -> Path:
+    """A face, nobody, a face elsewhere, nobody …"""
+    scenes = [scene for face in SCENES for scene in ([face] * 2 + [draw_scene()] * 2)]
+    return write_clip(path, scenes)
+
+
+def everything_arrived(watching: Device, subscriber: Subscriber) -> bool:
+    return watching.logged.keys() <= received(subscriber).keys()
+
+
+def test_connection_that_is_only_half_there_is_noticed_and_no_event_is_lost(
+    tmp_path: Path,
+) -> None:
+    clip, port = clip_of_visits(tmp_path / "visits.mp4"), free_port()
+    with ExitStack() as parts:
+        laid = dict(zip(DIRECTIONS, parts.enter_context(cables(len(DIRECTIONS))), strict=True))
+        ends = tuple(f"listener {port} {cable.here}" for cable in laid.values())
+        broker = parts.enter_context(Mosquitto(tmp_path, lines=ends))
+        listening = {
+            name: parts.enter_context(subscribed(broker.port, f"edge-daemon/{name}"))
+            for name in laid
+        }
+        devices = {
+            name: parts.enter_context(connected(tmp_path / name, clip, name, cable, port))
+            for name, cable in laid.items()
+        }
+        for watching in devices.values():
+            watching.wait_for_events(3)
+        for name, cable in laid.items():
+            cable.lose(**DIRECTIONS[name])
+        for name, watching in devices.items():
+            watching.wait_for(LOST)
+            watching.wait_for_events(5)
+            assert not everything_arrived(watching, listening[name])
+            eventually(lambda name=name: listening[name].payloads("availability")[-1] == b"offline")
+        for name, cable in laid.items():
+            cable.mend(**DIRECTIONS[name])
+        for name, watching in devices.items():
+            eventually(lambda watching=watching: len(watching.told(CONNECTED)) == 2)
+            watching.wait_for_events(3)
+            assert watching.end(signal.SIGTERM) == 0
+            eventually(lambda n=name, w=watching: everything_arrived(w, listening[n]))
+            arrived = received(listening[name])
+            assert watching.logged.items() <= arrived.items()
+            assert list(arrived.values()) == list(range(1, len(arrived) + 1))
+            assert len(watching.told(LOST)) == 1
+
+
+def connected(state: Path, clip: Path, name: str, cable: Cable, port: int):
+    settings = ("capture.loop=true", "mqtt.keepalive=5", "mqtt.will_delay=0")
+    return device(
+        state, str(clip), port, host=cable.here, settings=settings, inside=cable.inside, name=name
+    )

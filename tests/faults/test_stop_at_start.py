@@ -1,0 +1,124 @@
+"""SIGTERM and Ctrl-C while the program starts: it ends soon and in good order, whatever it is at.
+
+A hook in the program sends the signal. It counts audit events (PEP 578: modules imported, files
+opened, threads started, sockets connected) from the first module of the program to its first
+event on MQTT, and strikes at one of them; so the moments are the same on a slow machine.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from drawing import draw_scene
+from publishing.broker import Mosquitto, subscribed
+from publishing.fixtures import NO_LIMITS
+from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, camera
+
+from edge_daemon.clock import SystemClock
+from edge_daemon.publishing.outbox import Outbox
+
+HOOK = """
+import os, signal, sys
+
+at, number, seen = int(os.environ["FAULT_AT"]), int(os.environ["FAULT_SIGNAL"]), 0
+count = open(os.environ["FAULT_COUNT"], "wb", buffering=0)
+
+def strike(event, arguments):
+    global seen
+    if seen or (event == "import" and arguments[0] == "edge_daemon.cli"):
+        seen += 1
+        os.pwrite(count.fileno(), b"%d" % seen, 0)
+        if seen == at:
+            os.write(2, b"signal\\n")
+            os.kill(os.getpid(), number)
+
+sys.addaudithook(strike)
+"""
+
+IMPORTING, RUNNING = 12, 14
+"""How many moments are chosen until the modules are there, and from there on."""
+
+LATE = 110
+"""Events from the reading of the models to the first event on MQTT, of 6,000 in all."""
+
+NEVER = 0
+
+
+@pytest.fixture
+def live() -> Iterator[Camera]:
+    with camera(draw_scene((60, 60, 120))) as server:
+        yield server
+
+
+class Starts:
+    """Starts the program, each time as another device with a state folder of its own."""
+
+    def __init__(self, folder: Path, source: str, port: int) -> None:
+        (folder / "sitecustomize.py").write_text(HOOK)
+        self._folder = folder
+        self._settings = (
+            *("--source", source, "--detector", "haar"),
+            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}"),
+            *("--set", "events.appear_after=0"),
+        )
+
+    def struck(self, device: str, at: int, number: signal.Signals) -> RunningProgram:
+        """One that gets a signal at that moment."""
+        path = f"{self._folder}:{Path(__file__).parents[2]}"
+        return RunningProgram(
+            self._folder / device,
+            *self._settings,
+            *("--set", f"device_id={device}", "--set", f"state_dir={self._folder / device}"),
+            PYTHONPATH=path,
+            FAULT_AT=str(at),
+            FAULT_SIGNAL=str(int(number)),
+            FAULT_COUNT=str(self._folder / f"count-{device}"),
+        )
+
+    def events(self) -> int:
+        """How many audit events there are until the first event is out."""
+        whole = self.struck("whole", NEVER, signal.SIGTERM)
+        whole.wait_for(" kind=appeared")
+        count = int((self._folder / "count-whole").read_text())
+        code, _ = whole.end(signal.SIGTERM)
+        assert code == 0
+        return count
+
+    def assert_ends_well(self, device: str, at: int, number: signal.Signals) -> None:
+        program = self.struck(device, at, number)
+        program.wait_for("signal")
+        struck = time.monotonic()
+        code = program.process.wait(PATIENCE)
+        seconds = time.monotonic() - struck
+        said = program.err
+        assert code == 0, said
+        assert seconds < STOP_LIMIT, said
+        assert not [line for line in said if "Traceback" in line or "ERROR" in line], said
+        outbox = Outbox(self._folder / device, device, NO_LIMITS, SystemClock())
+        assert outbox.figures().durable
+        outbox.close()
+
+
+def moments(first: int, last: int, count: int) -> list[int]:
+    return [first + place * (last - first) // count for place in range(count)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
+    tmp_path: Path, live: Camera, number: signal.Signals
+) -> None:
+    with (
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon") as listening,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        starts = Starts(tmp_path, live.url, broker.port)
+        last = starts.events()
+        chosen = moments(1, last - LATE, IMPORTING) + moments(last - LATE, last, RUNNING)
+        list(pool.map(lambda at: starts.assert_ends_well(f"at-{at}", at, number), chosen))
+        listening.flush()
+        told = {message.topic: message.payload for message in listening.messages}
+    assert {payload for topic, payload in told.items() if "availability" in topic} == {b"offline"}

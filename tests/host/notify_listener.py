@@ -1,0 +1,44 @@
+"""The socket at which systemd listens to its services (sd_notify(3))."""
+
+import contextlib
+import socket
+from pathlib import Path
+
+from running import PATIENCE
+
+
+class Systemd:
+    """Hears what a service says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = str(folder / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+
+    def heard(self) -> list[str]:
+        """The lines that were sent since the last call."""
+        self._socket.settimeout(0)
+        lines: list[str] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                lines += self._socket.recv(4096).decode().splitlines()
+        return lines
+
+    def wait_for(self, line: str) -> list[str]:
+        """All lines until this one came."""
+        self._socket.settimeout(PATIENCE)
+        lines: list[str] = []
+        while line not in lines:
+            lines += self._socket.recv(4096).decode().splitlines()
+        return lines
+
+    def is_silent_for(self, seconds: float) -> bool:
+        self._socket.settimeout(seconds)
+        try:
+            self._socket.recv(4096)
+        except TimeoutError:
+            return True
+        return False
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,158 @@
+"""The daemon as a child process, started again as systemd would, and watched from outside."""
+
+import contextlib
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from running import RunningProgram
+
+RESTART_PAUSE: Final = 2.0
+"""Seconds, as RestartSec in the service's unit."""
+
+SAMPLING_INTERVAL: Final = 1.0
+
+EVENT: Final = re.compile(r" event event_id=(\S+) .*\bsequence=(\d+)$")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one process uses."""
+
+    life: int
+    """Counts the processes from 1."""
+    age: float
+    """Seconds since its start."""
+    rss_mb: float
+    files: int
+    threads: int
+
+
+class Device:
+    """The daemon through all its lives.
+
+    Args:
+        state: below which its state folder is made.
+        words: of its command line.
+    """
+
+    def __init__(self, state: Path, *words: object) -> None:
+        self.samples: list[Sample] = []
+        self.own_ends: list[str] = []
+        """How it ended when nobody had ended it."""
+        self.restarts = 0
+        self.seconds_up = 0.0
+        self._state = state
+        self._words = words
+        self._lives: list[RunningProgram] = []
+        self._lines_read: list[int] = []
+        self._logged: dict[str, int] = {}
+        self._reading = threading.Lock()
+        self._began = 0.0
+        self._expected = threading.Event()
+        self._retired = threading.Event()
+        self._start()
+        self._keeper = threading.Thread(target=self._keep)
+        self._keeper.start()
+
+    def kill(self) -> None:
+        """As the kernel ends it when memory is short."""
+        self._expected.set()
+        self.send(signal.SIGKILL)
+
+    def send(self, number: signal.Signals) -> None:
+        self._life.process.send_signal(number)
+
+    def retire(self) -> None:
+        """End it for good, as `systemctl stop` does."""
+        self._retired.set()
+        self._keeper.join()
+        self._read_samples()
+        code, seconds = self._life.end(signal.SIGTERM)
+        if code != 0 or seconds > 10:
+            self.own_ends.append(f"at SIGTERM with code {code} after {seconds:.1f} s")
+
+    def abandon(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        self._retired.set()
+        self._keeper.join()
+        if self._life.process.poll() is None:
+            self._life.end(signal.SIGKILL)
+
+    @property
+    def logged(self) -> dict[str, int]:
+        """Sequence numbers by the ids of all events that it has told of, in order."""
+        with self._reading:
+            for number, life in enumerate(self._lives):
+                lines = life.err[self._lines_read[number] :]
+                self._lines_read[number] += len(lines)
+                found = [match for match in map(EVENT.search, lines) if match]
+                self._logged |= {match[1]: int(match[2]) for match in found}
+            return dict(self._logged)
+
+    @property
+    def lines(self) -> list[str]:
+        """All that it has said, by life."""
+        return [
+            f"[{number}] {line}"
+            for number, life in enumerate(self._lives, 1)
+            for line in (*life.out, *life.err)
+        ]
+
+    def told(self, words: str) -> int:
+        """How many of its lines in this life have these words."""
+        return sum(words in line for line in list(self._life.err))
+
+    @property
+    def _life(self) -> RunningProgram:
+        return self._lives[-1]
+
+    def _start(self) -> None:
+        self._began = time.monotonic()
+        self._lines_read.append(0)
+        self._lives.append(RunningProgram(self._state, *self._words))
+        self._expected.clear()
+
+    def _keep(self) -> None:
+        """Look after the process: take samples, and start it again when it has ended."""
+        while not self._retired.wait(SAMPLING_INTERVAL):
+            self._read_samples()
+            code = self._life.process.poll()
+            if code is None:
+                continue
+            if not self._expected.is_set():
+                self.own_ends.append(f"code {code}: {' / '.join(self._life.err[-3:])}")
+            self.restarts += 1
+            if not self._retired.wait(RESTART_PAUSE):
+                self._start()
+
+    def _read_samples(self) -> None:
+        folder = Path("/proc", str(self._life.process.pid))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError, KeyError):  # it has ended
+            lines = (folder / "status").read_text().splitlines()
+            status = dict(line.split(":\t", 1) for line in lines)
+            self.samples.append(
+                Sample(
+                    life=len(self._lives),
+                    age=time.monotonic() - self._began,
+                    rss_mb=int(status["VmRSS"].split()[0]) / 1024,
+                    files=len(list((folder / "fd").iterdir())),
+                    threads=int(status["Threads"]),
+                )
+            )
+            self.seconds_up += SAMPLING_INTERVAL
+
+
+@contextmanager
+def kept_running(state: Path, *words: object) -> Iterator[Device]:
+    device = Device(state, *words)
+    try:
+        yield device
+    finally:
+        device.abandon()

@@ -1,0 +1,216 @@
+"""The faults, one context manager each: from its beginning to its end, something is amiss."""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from publishing.broker import Mosquitto
+from publishing.proxy import Proxy
+from running import PATIENCE
+from soak.camera import FilmCamera, Mood
+from soak.device import Device
+from soak.listener import TOPICS, Listener
+
+from edge_daemon.errors import BrokerError
+from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.once import publish_once
+from edge_daemon.publishing.topics import Message
+
+ASKING_INTERVAL: Final = 10.0
+"""Seconds after which a command is given again that was not obeyed: the broker may be away."""
+
+NOT_KEPT, KEPT_AGAIN = "cannot keep events on disk", "events are kept on disk again"
+
+
+@dataclass(frozen=True)
+class Site:
+    """All that faults can befall, and who watches."""
+
+    camera: FilmCamera
+    broker: Mosquitto
+    network: Proxy
+    disk: Path
+    """Where the state folder is; it is filled only if it is a disk of its own."""
+    config: Path
+    device: Device
+    listener: Listener
+
+
+Fault = Callable[[Site, random.Random], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Chance:
+    """A fault of a lane's list."""
+
+    fault: Fault
+    weight: float
+    shortest: float = 0.0
+    longest: float = 0.0
+    """Seconds that it lasts."""
+
+    @property
+    def name(self) -> str:
+        return getattr(self.fault, "__name__", "").replace("_", " ")
+
+
+@contextmanager
+def broker_stopped(site: Site, _chance: random.Random) -> Iterator[None]:
+    site.broker.stop()
+    yield
+    site.broker.start()
+
+
+@contextmanager
+def broker_killed(site: Site, _chance: random.Random) -> Iterator[None]:
+    site.broker.kill()
+    yield
+    site.broker.start()
+
+
+@contextmanager
+def connection_cut(site: Site, _chance: random.Random) -> Iterator[None]:
+    site.network.drop_all()
+    yield
+
+
+@contextmanager
+def network_stalled(site: Site, _chance: random.Random) -> Iterator[None]:
+    """What was sent arrives in the end."""
+    site.network.flowing.clear()
+    yield
+    site.network.flowing.set()
+
+
+@contextmanager
+def network_dropped(site: Site, _chance: random.Random) -> Iterator[None]:
+    """Nothing passes in either direction, and what was under way is lost."""
+    site.network.flowing.clear()
+    yield
+    site.network.drop_all()
+    site.network.flowing.set()
+
+
+@contextmanager
+def _camera_is(site: Site, mood: Mood) -> Iterator[None]:
+    site.camera.mood = mood
+    yield
+    site.camera.mood = Mood.WELL
+
+
+def camera_lost(site: Site, _chance: random.Random) -> AbstractContextManager[None]:
+    return _camera_is(site, Mood.LOST)
+
+
+def camera_hanging(site: Site, _chance: random.Random) -> AbstractContextManager[None]:
+    return _camera_is(site, Mood.HANGING)
+
+
+def camera_garbled(site: Site, _chance: random.Random) -> AbstractContextManager[None]:
+    return _camera_is(site, Mood.GARBLED)
+
+
+def camera_of_other_size(site: Site, _chance: random.Random) -> AbstractContextManager[None]:
+    return _camera_is(site, Mood.OTHER_SIZE)
+
+
+@contextmanager
+def daemon_killed(site: Site, _chance: random.Random) -> Iterator[None]:
+    site.device.kill()
+    yield
+
+
+@contextmanager
+def daemon_frozen(site: Site, _chance: random.Random) -> Iterator[None]:
+    site.device.send(signal.SIGSTOP)
+    yield
+    site.device.send(signal.SIGCONT)
+
+
+@contextmanager
+def settings_changed(site: Site, chance: random.Random) -> Iterator[None]:
+    site.config.write_text(f"[mqtt]\nrate = {chance.uniform(4, 8):.1f}\n")
+    site.device.send(signal.SIGHUP)
+    yield
+
+
+@contextmanager
+def settings_mistaken(site: Site, _chance: random.Random) -> Iterator[None]:
+    good = site.config.read_text()
+    site.config.write_text("[mqtt]\nrate = 'often'\n")
+    site.device.send(signal.SIGHUP)
+    yield
+    site.config.write_text(good)
+
+
+@contextmanager
+def camera_paused(site: Site, _chance: random.Random) -> Iterator[None]:
+    _switch(site, b"ON", "pause: paused")
+    yield
+    _switch(site, b"OFF", "pause: resumed")
+
+
+@contextmanager
+def disk_full(site: Site, _chance: random.Random) -> Iterator[None]:
+    ballast = site.disk / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+        except OSError:
+            pass  # as it should be
+    yield
+    ballast.unlink()
+    # Until then, events are in memory only, and a kill would rightly lose them.
+    deadline = time.monotonic() + PATIENCE
+    while site.device.told(NOT_KEPT) > site.device.told(KEPT_AGAIN):
+        assert time.monotonic() < deadline, "events stay in memory though the disk has room"
+        time.sleep(0.2)
+
+
+def lanes(site: Site) -> dict[str, list[Chance]]:
+    """Lists of faults of which one at a time is inflicted, while those of other lanes go on."""
+    has_own_disk = site.disk.is_mount()
+    return {
+        "broker": [
+            Chance(broker_stopped, 2, 0, 20),
+            Chance(broker_killed, 3, 0, 20),
+            Chance(connection_cut, 2),
+            Chance(network_stalled, 2, 1, 20),
+            Chance(network_dropped, 2, 1, 40),
+        ],
+        "camera": [
+            Chance(camera_lost, 3, 0, 20),
+            Chance(camera_hanging, 2, 1, 20),
+            Chance(camera_garbled, 2, 1, 10),
+            Chance(camera_of_other_size, 2, 1, 10),
+        ],
+        "process": [
+            Chance(daemon_killed, 1),
+            Chance(daemon_frozen, 2, 1, 8),
+            Chance(settings_changed, 1),
+            Chance(settings_mistaken, 1, 1, 2),
+            Chance(camera_paused, 2, 1, 15),
+            *([Chance(disk_full, 2, 2, 20)] if has_own_disk else []),
+        ],
+    }
+
+
+def _switch(site: Site, payload: bytes, answer: str) -> None:
+    """Command the daemon by MQTT until it says that it has obeyed."""
+    before = site.device.told(answer)
+    broker = Broker("127.0.0.1", site.broker.port)
+    while site.device.told(answer) == before:
+        try:
+            publish_once(broker, Message(TOPICS.set_paused, payload, qos=1))
+        except BrokerError:
+            time.sleep(1.0)
+            continue
+        deadline = time.monotonic() + ASKING_INTERVAL
+        while site.device.told(answer) == before and time.monotonic() < deadline:
+            time.sleep(0.1)

@@ -1,0 +1,95 @@
+"""The subscriber that must hear of every event, and that tells when results come again."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+from edge_daemon.clock import SystemClock
+from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.messages import EventMessage
+from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.watch.consumer import Consumer
+from edge_daemon.watch.subscription import Subscription
+
+BASE: Final = "edge-daemon"
+DEVICE_ID: Final = "porch"
+TOPICS: Final = Topics(BASE, DEVICE_ID)
+
+
+class Listener:
+    """Keeps the events in the order in which each first came.
+
+    The subscription is that of `edge-daemon watch`; the broker keeps its session while it is away.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.events: dict[str, int] = {}
+        """Sequence numbers by the events' ids."""
+        self.repeated = 0
+        """Events that came once more."""
+        self.told: list[str] = []
+        """What a subscriber is told: gaps, refused messages, lost connections."""
+        self.newest = datetime.min.replace(tzinfo=UTC)
+        """When the newest frame was captured of which a result came."""
+        self._consumer = Consumer(BASE, self.told.append)
+        topics = [TOPICS.faces, TOPICS.event, TOPICS.state, TOPICS.health]
+        self._subscription = Subscription(
+            Broker("127.0.0.1", port, keepalive=30), topics, self.told.append, SystemClock()
+        )
+        self._leaving = threading.Event()
+        self._subscription.open()
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    @property
+    def connected(self) -> bool:
+        return self._subscription.problem is None
+
+    @property
+    def refused(self) -> int:
+        """Messages that were not of the schema."""
+        return sum(device.refused for device in self._consumer.devices.values())
+
+    @property
+    def dropped(self) -> int:
+        """Events that the daemon has given up, by its own word."""
+        healths = [device.health for device in self._consumer.devices.values()]
+        return sum(health.spool.dropped for health in healths if health is not None)
+
+    def leave(self) -> None:
+        self._leaving.set()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        clock = SystemClock()
+        with closing(self._subscription):
+            while not self._leaving.is_set():
+                for message in self._subscription.receive(0.2):
+                    self._take(message, clock.monotonic())
+
+    def _take(self, message: Message, now: float) -> None:
+        accepted = self._consumer.take(message, now)
+        if message.topic == TOPICS.event:
+            self._note_event(message)
+        elif accepted is not None and message.topic == TOPICS.faces:
+            (device,) = self._consumer.devices.values()
+            assert device.faces is not None
+            self.newest = max(self.newest, device.faces.time)
+
+    def _note_event(self, message: Message) -> None:
+        event = EventMessage.model_validate_json(message.payload, extra="ignore")
+        if str(event.event_id) in self.events:
+            self.repeated += 1
+        else:
+            self.events[str(event.event_id)] = event.sequence
+
+
+@contextmanager
+def listening(port: int) -> Iterator[Listener]:
+    listener = Listener(port)
+    try:
+        yield listener
+    finally:
+        listener.leave()
