@@ -173,6 +173,9 @@ def damaged(content: bytes, seed: int) -> bytes:
     return bytes(spoilt)
 
 
+DAMAGED = 40
+"""Models of each kind that are damaged, each in another way."""
+
 REFUSED, WORKS = 10, 11
 """Exit codes."""
 
@@ -181,7 +184,7 @@ def try_damaged(folder: Path, name: str, use: Callable[[Path], None], outcomes: 
     """In a process of its own: have a model damaged and used in many ways, each in a fork."""
     content = (folder / name).read_bytes()
     codes = []
-    for seed in range(60):
+    for seed in range(DAMAGED):
         (folder / name).write_bytes(damaged(content, seed))
         child = os.fork()
         if child == 0:
@@ -232,5 +235,5 @@ def test_damaged_model_with_a_right_checksum_is_refused_or_works(
     codes = json.loads(outcomes.read_text())
     print({code: codes.count(code) for code in set(codes)})
     assert set(codes) <= {REFUSED, WORKS, -signal.SIGABRT, -signal.SIGSEGV}
-    assert codes.count(REFUSED) >= 20
-    assert codes.count(REFUSED) + codes.count(WORKS) >= 57
+    assert codes.count(REFUSED) >= DAMAGED / 3
+    assert codes.count(REFUSED) + codes.count(WORKS) >= 0.95 * DAMAGED

@@ -33,7 +33,7 @@ MUXERS = {
 }
 
 
-VIDEOS = 6
+VIDEOS = 5
 """Damaged ones of each kind."""
 
 
