@@ -44,6 +44,9 @@ IMPORTING, RUNNING = 8, 12
 LATE = 110
 """Events from the reading of the models to the first event on MQTT, of 6,000 in all."""
 
+SPARE = 20
+"""Of these, so many may be missing at another start: how often threads meet differs."""
+
 NEVER = 0
 
 
@@ -117,7 +120,8 @@ def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
     ):
         starts = Starts(tmp_path, live.url, broker.port)
         last = starts.events()
-        chosen = moments(1, last - LATE, IMPORTING) + moments(last - LATE, last, RUNNING)
+        chosen = moments(1, last - LATE, IMPORTING)
+        chosen += moments(last - LATE, last - SPARE, RUNNING)
         list(pool.map(lambda at: starts.assert_ends_well(f"at-{at}", at, number), chosen))
         listening.flush()
         told = {message.topic: message.payload for message in listening.messages}
