@@ -79,6 +79,11 @@ class RunningProgram:
             )
         assert found, f"{words!r} never came, but: {self.err}"
 
+    def told(self, words: str) -> bool:
+        """Whether a line, of output or errors, has had these words."""
+        with self._arrived:
+            return any(words in line for line in self.out + self.err)
+
     def end(self, number: signal.Signals) -> tuple[int, float]:
         """Send a signal that ends it; the exit code, and the seconds that it took."""
         sent = time.monotonic()

@@ -15,7 +15,7 @@ import pytest
 from drawing import draw_scene
 from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import NO_LIMITS
-from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, camera
+from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, camera, eventually
 
 from edge_daemon.clock import SystemClock
 from edge_daemon.publishing.outbox import Outbox
@@ -44,8 +44,8 @@ IMPORTING, RUNNING = 8, 12
 LATE = 110
 """Events from the reading of the models to the first event on MQTT, of 6,000 in all."""
 
-SPARE = 20
-"""Of these, so many may be missing at another start: how often threads meet differs."""
+FEWEST_HIT = 0.75
+"""Of the moments: how often threads meet differs, so that some may not come at another start."""
 
 NEVER = 0
 
@@ -90,9 +90,13 @@ class Starts:
         assert code == 0
         return count
 
-    def assert_ends_well(self, device: str, at: int, number: signal.Signals) -> None:
+    def ends_well(self, device: str, at: int, number: signal.Signals) -> bool:
+        """False if the start is over before that moment comes."""
         program = self.struck(device, at, number)
-        program.wait_for("signal")
+        eventually(lambda: program.told("signal") or program.told("kind=appeared"))
+        if not program.told("signal"):
+            program.end(signal.SIGKILL)
+            return False
         struck = time.monotonic()
         code = program.process.wait(PATIENCE)
         seconds = time.monotonic() - struck
@@ -103,6 +107,11 @@ class Starts:
         outbox = Outbox(self._folder / device, device, NO_LIMITS, SystemClock())
         assert outbox.figures().durable
         outbox.close()
+        return True
+
+
+def device_of(topic: str) -> str:
+    return topic.split("/")[1]
 
 
 def moments(first: int, last: int, count: int) -> list[int]:
@@ -121,8 +130,14 @@ def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
         starts = Starts(tmp_path, live.url, broker.port)
         last = starts.events()
         chosen = moments(1, last - LATE, IMPORTING)
-        chosen += moments(last - LATE, last - SPARE, RUNNING)
-        list(pool.map(lambda at: starts.assert_ends_well(f"at-{at}", at, number), chosen))
+        chosen += moments(last - LATE, last, RUNNING)
+        ended = pool.map(lambda at: starts.ends_well(f"at-{at}", at, number), chosen)
+        hit = {f"at-{at}" for at, well in zip(chosen, ended, strict=True) if well}
         listening.flush()
-        told = {message.topic: message.payload for message in listening.messages}
-    assert {payload for topic, payload in told.items() if "availability" in topic} == {b"offline"}
+        told = {
+            message.topic: message.payload
+            for message in listening.messages
+            if "availability" in message.topic and device_of(message.topic) in hit
+        }
+    assert len(hit) >= FEWEST_HIT * len(chosen)
+    assert set(told.values()) == {b"offline"}
