@@ -1,7 +1,7 @@
 """The benchmarks' own arithmetic."""
 
 from collections.abc import Sequence
-from statistics import fmean, median
+from statistics import correlation, linear_regression, median
 from typing import NamedTuple
 
 
@@ -24,14 +24,13 @@ class Line(NamedTuple):
 
 
 def line_through(x: Sequence[float], y: Sequence[float]) -> Line:
-    """The line of least squares."""
-    mean_x, mean_y = fmean(x), fmean(y)
-    spread = sum((value - mean_x) ** 2 for value in x)
-    slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
-    intercept = mean_y - slope * mean_x
-    total = sum((value - mean_y) ** 2 for value in y)
-    left = sum((b - intercept - slope * a) ** 2 for a, b in zip(x, y, strict=True))
-    return Line(slope, intercept, 1 - left / total if total else 1.0)
+    """The line of least squares.
+
+    Raises:
+        StatisticsError: all points have the same x, or the same y.
+    """
+    slope, intercept = linear_regression(x, y)
+    return Line(slope, intercept, correlation(x, y) ** 2)
 
 
 def growth(before: float, after: float) -> float:

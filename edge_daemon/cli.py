@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from edge_daemon import __version__
 from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
-from edge_daemon.errors import EdgeDaemonError, SettingsError
+from edge_daemon.errors import EdgeDaemonError, SettingsError, in_one_line
 from edge_daemon.host.journal import is_standard_error, journal_handler
 from edge_daemon.redaction import masked
 from edge_daemon.text import printable, shortened
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0
     except Exception as error:  # noqa: BLE001  # a bug of ours, told as shortly as any other error
-        _tell(f"{type(error).__name__}: {error}; --debug shows where", debug="--debug" in words)
+        _tell(f"{in_one_line(error)}; --debug shows where", debug="--debug" in words)
         return 1
 
 

@@ -15,17 +15,14 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
-    field_validator,
 )
 from pydantic_core import ErrorDetails
 
 from edge_daemon.errors import SettingsError
 from edge_daemon.text import shown
-from edge_daemon.validation import name_of, plain, reason
+from edge_daemon.validation import PlainModel, Share, name_of, reason
 
 ENVIRONMENT_PREFIX: Final = "EDGE_DAEMON_"
 NESTING: Final = "__"
@@ -47,7 +44,6 @@ SELDOM: Final = 0.001
 
 Positive = Annotated[float, Field(ge=1e-6, le=LARGEST)]
 Duration = Annotated[float, Field(ge=0, le=LARGEST)]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def default_state_dir() -> Path:
@@ -86,16 +82,8 @@ Listen = Annotated[str, AfterValidator(_host_and_port)] | None
 """Where to serve something; None: nowhere."""
 
 
-class Section(BaseModel):
-    """Settings that belong together; unknown keys are refused."""
-
-    # Tracebacks show errors, and an input may be an address with a password.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @field_validator("*")
-    @classmethod
-    def _is_plain(cls, value: object) -> object:
-        return plain(value)
+class Section(PlainModel):
+    """Settings that belong together."""
 
 
 class CaptureSettings(Section):

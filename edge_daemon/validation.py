@@ -1,11 +1,11 @@
-"""pydantic's findings in the words of this program's errors, and what no text may hold."""
+"""What is asked of anything that is read, and pydantic's findings in this program's words."""
 
 import re
 from collections.abc import Iterable
 from pathlib import PurePath
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from edge_daemon.text import printable, shortened
@@ -17,6 +17,8 @@ LONGEST_TEXT: Final = 4000
 """Characters: a path may have as many (PATH_MAX)."""
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 Value = TypeVar("Value")
 
@@ -38,6 +40,20 @@ def plain(value: Value) -> Value:
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"must have at most {LONGEST_TEXT} characters")
     return value
+
+
+class PlainModel(BaseModel):
+    """Base of what is read from files: unknown keys and texts of several lines are refused."""
+
+    # Tracebacks show errors, and an input may be an address with a password.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _is_plain(cls, value: object) -> object:
+        return plain(value)
 
 
 def reason(details: ErrorDetails) -> str:

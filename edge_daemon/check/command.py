@@ -10,7 +10,7 @@ from typing import NamedTuple
 from edge_daemon.check import Check, checks_for
 from edge_daemon.check.finding import Finding, Level
 from edge_daemon.config import Settings
-from edge_daemon.errors import EdgeDaemonError
+from edge_daemon.errors import EdgeDaemonError, in_one_line
 from edge_daemon.pipeline import in_thread
 from edge_daemon.redaction import without_password
 from edge_daemon.text import printable
@@ -61,7 +61,7 @@ def finding_of(check: Check, settings: Settings) -> Finding:
     except EdgeDaemonError as error:
         return Finding.fail("; ".join(str(error).splitlines()))
     except Exception as error:  # noqa: BLE001  # a bug of ours must not hide the other findings
-        return Finding.fail(f"{type(error).__name__}: {error}")
+        return Finding.fail(in_one_line(error))
 
 
 def tell(found: Iterable[Outcome], *, as_json: bool) -> bool:

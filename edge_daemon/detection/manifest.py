@@ -6,25 +6,14 @@ It lies beside the ensemble's manifest and is apart from it, so that either can 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 
 from edge_daemon import checksum
 from edge_daemon.errors import DetectorError
-from edge_daemon.validation import plain, problems
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+from edge_daemon.validation import PlainModel, Share, problems
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*")
-    @classmethod
-    def _is_plain(cls, value: object) -> object:
-        return plain(value)
-
-
-class BoxFraming(_Entry):
+class BoxFraming(PlainModel):
     """Where the box sits in the crop that the emotion models know, in fractions of its side."""
 
     x: Annotated[float, Field(ge=-10.0, le=10.0)]
@@ -33,18 +22,18 @@ class BoxFraming(_Entry):
     height: Annotated[float, Field(ge=0.01, le=10.0)]
 
 
-class DetectorMetrics(_Entry):
+class DetectorMetrics(PlainModel):
     """Figures on scenes composed of held-out material, measured on the file itself."""
 
     scenes: int
-    average_precision: Fraction = Field(description="At an intersection over union of 0.5.")
-    recall: Fraction = Field(description="At a score of 0.7, as the following.")
-    precision: Fraction
+    average_precision: Share = Field(description="At an intersection over union of 0.5.")
+    recall: Share = Field(description="At a score of 0.7, as the following.")
+    precision: Share
     false_positives: float = Field(ge=0.0, description="In a picture without a face.")
     landmark_error: float = Field(ge=0.0, description="Mean distance in parts of a face's size.")
 
 
-class DetectorProvenance(_Entry):
+class DetectorProvenance(PlainModel):
     """Where the detector comes from, so that it can be made again."""
 
     recipe: str
@@ -54,7 +43,7 @@ class DetectorProvenance(_Entry):
     mlflow_run_id: str | None = None
 
 
-class DetectorManifest(_Entry):
+class DetectorManifest(PlainModel):
     """A whole manifest."""
 
     schema_version: Literal[1]

@@ -7,29 +7,18 @@ so the two cannot drift apart.
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from edge_daemon import checksum
 from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE
-from edge_daemon.validation import plain, problems
+from edge_daemon.validation import PlainModel, Share, problems
 
 MANIFEST_NAME: Final = "bundle.json"
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*")
-    @classmethod
-    def _is_plain(cls, value: object) -> object:
-        return plain(value)
-
-
-class InputSpec(_Entry):
+class InputSpec(PlainModel):
     """What a member is fed: grey pixels as they are; any normalisation is part of its graph."""
 
     shape: tuple[int, int, int] = (CROP_SIDE, CROP_SIDE, 1)
@@ -45,18 +34,18 @@ class InputSpec(_Entry):
         return shape
 
 
-class Metrics(_Entry):
+class Metrics(PlainModel):
     """Figures on one split of a data set, measured on the file as bundled."""
 
     split: str
-    accuracy: Fraction
-    recall: dict[str, Fraction] = Field(description="Recall of each emotion.")
-    calibration_error: Fraction | None = Field(
+    accuracy: Share
+    recall: dict[str, Share] = Field(description="Recall of each emotion.")
+    calibration_error: Share | None = Field(
         default=None, description="Expected calibration error over 15 bins."
     )
 
 
-class Provenance(_Entry):
+class Provenance(PlainModel):
     """Where a member comes from, so that it can be made again."""
 
     recipe: str
@@ -66,7 +55,7 @@ class Provenance(_Entry):
     mlflow_run_id: str | None = None
 
 
-class Member(_Entry):
+class Member(PlainModel):
     """One model of the ensemble, or one more look by it: at the mirrored face."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9._-]+\.tflite$")
@@ -86,7 +75,7 @@ class Member(_Entry):
     provenance: Provenance
 
 
-class Ensemble(_Entry):
+class Ensemble(PlainModel):
     """How the members' answers become one."""
 
     adjustment: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] = Field(
@@ -105,7 +94,7 @@ class Ensemble(_Entry):
         return adjustment
 
 
-class Bundle(_Entry):
+class Bundle(PlainModel):
     """A whole manifest. Members stand in the order in which an anytime ensemble runs them."""
 
     schema_version: Literal[1]

@@ -21,6 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_daemon.errors import in_one_line
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.topics import Message
 
@@ -98,7 +99,7 @@ Happening = Accepted | Acknowledged | Received
 
 def no_mqtt(error: Exception) -> str:
     """What is said of an end on which paho failed."""
-    return f"what came is no MQTT: {type(error).__name__}: {error}"
+    return f"what came is no MQTT: {in_one_line(error)}"
 
 
 class Connection:

@@ -25,9 +25,5 @@ def test_line_through_points_beside_it() -> None:
     assert r_squared == pytest.approx(1 - (2 / 3) / (8 + 2 / 3))
 
 
-def test_level_points_are_on_a_line() -> None:
-    assert line_through([1, 2], [3.0, 3.0]) == (0.0, 3.0, 1.0)
-
-
 def test_growth_is_a_part_of_what_was() -> None:
     assert growth(200.0, 203.0) == pytest.approx(0.015)
