@@ -127,11 +127,11 @@ class DetectionSettings(Section):
         description="The least score of a new face, 0 to 1; 0.2 less for a followed one. Not Haar.",
     )
     every: int = Field(
-        1,
+        3,
         ge=1,
         le=30,
-        description="Frames from one detection to the next; in between, faces are taken to be "
-        "where they were going.",
+        description="Frames from one detection to the next at most; in between, faces are taken "
+        "to be where they were going, as long as they look like themselves there.",
     )
     min_size: int = Field(
         24,

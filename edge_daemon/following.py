@@ -1,11 +1,14 @@
 """The detection step: faces are looked for in some frames, and expected in those between.
 
 Finding faces costs most of a frame's time, and a face moves little from one frame to the next. In
-between, each face is cut out where its track should be by now, tilted as it was found.
+between, each face is cut out where its track should be by now, tilted as it was found; if one of
+them does not look like itself there, faces are looked for at once.
 """
 
+from functools import partial
+
 from edge_daemon.detection.finder import FaceFinder
-from edge_daemon.records import Frame, TrackedFace, TrackedFaces
+from edge_daemon.records import Frame, TrackedFaces
 from edge_daemon.tracking import Tracker
 
 
@@ -15,7 +18,7 @@ class FaceFollower:
     Args:
         finder: what looks for them.
         tracker: what knows them again.
-        every: frames from one detection to the next; 1 is in each.
+        every: frames from one detection to the next at most; 1 is in each.
     """
 
     def __init__(self, finder: FaceFinder, tracker: Tracker, every: int = 1) -> None:
@@ -32,13 +35,8 @@ class FaceFollower:
     def __call__(self, frame: Frame) -> TrackedFaces:
         self._frames_since += 1
         if self._frames_since < self._every and frame.scene == self._scene:
-            return self._expected(frame)
+            expected = self._tracker.expected(frame, partial(self._finder.cut, frame))
+            if expected is not None:
+                return expected
         self._frames_since, self._scene = 0, frame.scene
         return self._tracker(self._finder(frame))
-
-    def _expected(self, frame: Frame) -> TrackedFaces:
-        faces = (
-            TrackedFace(track_id, self._finder.cut(frame, detection))
-            for track_id, detection in self._tracker.expect(frame.stream_time)
-        )
-        return TrackedFaces(frame, tuple(faces), self._tracker.remembered)

@@ -8,7 +8,7 @@ so that a face survives missed detections, and two people who cross keep their o
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -16,7 +16,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.records import Box, Detection, Face, FoundFaces, Image, TrackedFace, TrackedFaces
+from edge_daemon.records import (
+    Box,
+    Detection,
+    Face,
+    FoundFaces,
+    Frame,
+    Image,
+    TrackedFace,
+    TrackedFaces,
+)
 
 REACH: Final = 0.8
 """How far from its prediction a face may be found, in face sizes …"""
@@ -26,6 +35,9 @@ SIZE_RATIO: Final = 1.8
 """By which factor a face may grow or shrink between two sights."""
 APPEARANCE_WEIGHT: Final = 0.5
 """What unlikeness costs, beside distance and change of size, which cost as they are."""
+
+LEAST_LIKENESS: Final = 0.8
+"""Of a face to its track where it is expected, to be taken for it without being looked for."""
 
 VELOCITY_GAIN: Final = 0.4
 APPEARANCE_GAIN: Final = np.float32(0.2)
@@ -122,11 +134,27 @@ class Tracker:
         """All live tracks."""
         return frozenset(track.id for track in self._tracks)
 
-    def expect(self, now: float) -> Iterator[tuple[int, Detection]]:
-        """Where the faces of the last frame that was looked at should be now, by track."""
+    def expected(self, frame: Frame, cut: Callable[[Detection], Face]) -> TrackedFaces | None:
+        """The faces of the last frame that was looked at, where they should be in this one.
+
+        Args:
+            frame: a later one of the same scene.
+            cut: gives the face at a place in it.
+
+        Returns:
+            None if one of the faces does not look like itself there: it has moved otherwise,
+            turned, or left.
+        """
+        now = frame.stream_time
+        faces = []
+        for track in self._in_sight:
+            face = cut(track.detection.moved(*track.moved(now)))
+            if _likeness(track.sight.thumbnail, _thumbnail(face.crop)) < LEAST_LIKENESS:
+                return None
+            faces.append(TrackedFace(track.id, face))
         for track in self._in_sight:
             track.shown = now
-            yield track.id, track.detection.moved(*track.moved(now))
+        return TrackedFaces(frame, tuple(faces), self.remembered)
 
     def _forget(self, found: FoundFaces) -> None:
         """Drop what is too long gone, and everything at a change of scene."""
@@ -182,7 +210,7 @@ def _cost(track: _Track, sight: _Sight, now: float) -> float:
     reach = REACH + REACH_GROWTH * (now - track.seen)
     if distance > reach or growth > math.log(SIZE_RATIO):
         return math.inf
-    unlikeness = 1.0 - float(last.thumbnail @ sight.thumbnail)
+    unlikeness = 1.0 - _likeness(last.thumbnail, sight.thumbnail)
     return distance + growth + APPEARANCE_WEIGHT * unlikeness
 
 
@@ -195,6 +223,11 @@ def _thumbnail(crop: Image) -> Vector:
     small = cv2.resize(crop, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
     vector = np.asarray(small, np.float32).ravel()
     return _normalised(vector - vector.mean())
+
+
+def _likeness(one: Vector, other: Vector) -> float:
+    """How much two thumbnails are alike: their correlation, -1 to 1."""
+    return float(one @ other)
 
 
 def _normalised(vector: Vector) -> Vector:

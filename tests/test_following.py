@@ -66,7 +66,7 @@ def lefts(found: list[TrackedFaces]) -> list[float]:
 def test_faces_are_looked_for_in_every_so_many_frames_and_known_in_all(
     follow: Callable[[int], FaceFollower], detector: Counted, every: int, pictures: int
 ) -> None:
-    found = list(map(follow(every), moving(12)))
+    found = list(map(follow(every), moving(12, pixels=1)))
     assert detector.pictures == pictures
     assert [[item.track_id for item in tracked.faces] for tracked in found] == [[1]] * 12
     assert {tracked.remembered for tracked in found} == {frozenset({1})}
@@ -82,23 +82,36 @@ def test_face_that_moves_is_expected_where_it_was_going(
 
 
 def test_crop_of_an_expected_face_is_of_its_own_frame(
-    follow: Callable[[int], FaceFollower],
+    follow: Callable[[int], FaceFollower], detector: Counted
 ) -> None:
-    follower = follow(9)
-    seen = follower(frame(0.0, bgr=draw_scene((60, 60, 120))))
-    dark = follower(frame(0.1, bgr=np.zeros((240, 320, 3), np.uint8)))
-    assert seen.faces[0].face.crop.any()
-    assert not dark.faces[0].face.crop.any()
-    assert dark.faces[0].face.detection.score == seen.faces[0].face.detection.score
+    follower, picture = follow(9), draw_scene((60, 60, 120))
+    bright = follower(frame(0.0, bgr=picture)).faces[0].face
+    dim = follower(frame(0.1, bgr=picture // 2)).faces[0].face
+    assert detector.pictures == 1
+    assert dim.crop.mean() == pytest.approx(bright.crop.mean() / 2, rel=0.02)
+    assert dim.detection.score == bright.detection.score
 
 
-def test_face_that_is_gone_is_expected_until_the_next_look(
-    follow: Callable[[int], FaceFollower],
+def test_face_that_is_not_where_it_should_be_is_looked_for_at_once(
+    follow: Callable[[int], FaceFollower], detector: Counted
 ) -> None:
-    follower, empty = follow(3), np.zeros((240, 320, 3), np.uint8)
-    pictures = [draw_scene((60, 60, 120)), *[empty] * 5]
+    follower, empty = follow(9), np.zeros((240, 320, 3), np.uint8)
+    pictures = [draw_scene((60, 60, 120)), draw_scene((90, 60, 120)), empty, empty]
     found = [follower(frame(step / 10, bgr=bgr)) for step, bgr in enumerate(pictures)]
-    assert [len(tracked.faces) for tracked in found] == [1, 1, 1, 0, 0, 0]
+    assert [[item.track_id for item in tracked.faces] for tracked in found] == [[1], [1], [], []]
+    first, jumped = lefts(found[:2])
+    assert jumped - first == pytest.approx(30, abs=3)
+    # Nobody is missed any more in the last.
+    assert detector.pictures == 3
+
+
+def test_new_face_beside_an_expected_one_is_found_at_the_next_look(
+    follow: Callable[[int], FaceFollower],
+) -> None:
+    follower, one, two = follow(3), (10, 60, 100), (190, 60, 100)
+    pictures = [draw_scene(one), *[draw_scene(one, two)] * 3]
+    found = [follower(frame(step / 10, bgr=bgr)) for step, bgr in enumerate(pictures)]
+    assert [len(tracked.faces) for tracked in found] == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("change", [{"scene": 1}, {"scene": 1, "blank": True}])

@@ -37,7 +37,7 @@ class Health:
         bundle: the models in use.
         source: how the source is.
         board: what is read of the machine.
-        detection_every: frames from one detection to the next.
+        detection_every: frames from one detection to the next, where nothing is shed.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Health:
         self._started = clock.monotonic()
         self._bundle = bundle
         self._members_active = len(bundle.members)
-        self._detection_every = detection_every
+        self._detection_every = self._usual_detection_every = detection_every
         self._faces = 0
         self._board = board or Board()
         self._pipeline: Pipeline | None = None
@@ -88,7 +88,7 @@ class Health:
             words += f", {self.pace.figures().fps_out:.0f} fps, faces in sight: {self._faces}"
         if self._members_active < len(self._bundle.members):
             words += f", models: {self._members_active} of {len(self._bundle.members)}"
-        if self._detection_every > 1:
+        if self._detection_every > self._usual_detection_every:
             words += f", detection in 1 of {self._detection_every} frames"
         return f"{words}, broker away" if self.connected() is False else words
 
