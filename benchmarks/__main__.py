@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import anytime, comparison, document, linearity, models, steadiness
+from benchmarks import anytime, comparison, document, following, linearity, models, steadiness
 from benchmarks.bundles import first_members
 from benchmarks.comparison import Group, Plan
 from benchmarks.expectation import expectation
@@ -23,7 +23,7 @@ from edge_daemon.errors import EdgeDaemonError, SettingsError
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.shipped import bundled_models
 
-PARTS: Final = ("comparisons", "models", "linearity", "steadiness", "anytime")
+PARTS: Final = ("comparisons", "models", "following", "linearity", "steadiness", "anytime")
 DETECTORS: Final[tuple[DetectorName, ...]] = ("bundled", "yunet", "haar")
 DEFAULT: Final = DETECTORS[0]
 
@@ -72,7 +72,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """The wanted parts for which there are means, by name."""
     wanted = set(options.parts)
     if not options.clips:
-        wanted -= {"comparisons", "linearity", "steadiness"}
+        wanted -= {"comparisons", "following", "linearity", "steadiness"}
     if options.data is None:
         wanted.discard("anytime")
     if not wanted:
@@ -82,6 +82,8 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     if wanted & {"comparisons", "linearity"}:
         measured |= _run_contest(options, wanted)
+    if "following" in wanted:
+        measured["following"] = following.measure(options.clips, bundled_models(), DEFAULT)
     if "models" in wanted:
         peer = None if options.fer is None else models.fer_model_of(options.fer)
         measured["models"] = models.measure(bundled_models(), peer, options.rounds)

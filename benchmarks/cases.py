@@ -22,6 +22,8 @@ class Case:
     """… after so many more."""
     yunet: str | None = None
     """The file of that detector."""
+    every: int | None = None
+    """Frames from one detection to the next at most; None: as many as the daemon's default."""
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))

@@ -1,7 +1,7 @@
 """The pipeline beside its bare kernels and beside fer, on the same frames, round by round."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -77,40 +77,54 @@ def _compare(
 ) -> Iterator[Comparison]:
     """One group's lines; everybody has a turn in each round."""
     cases = {choice: plan.case(group.clip, *choice, group.threads) for choice in group.choices}
-    ours: dict[tuple[str, int], list[Round]] = {choice: [] for choice in cases}
-    bare: dict[tuple[str, int], list[Round]] = {choice: [] for choice in cases}
+    turns = {choice: _Turns() for choice in cases}
     theirs: list[Round] = []
     for number in range(plan.rounds):
         tell(f"{group.clip.name}, threads {group.threads}: round {number + 1} of {plan.rounds}")
         if fer is not None:
             theirs.append(fer(next(iter(cases.values()))))
         for choice, case in cases.items():
-            ours[choice].append(pipeline(case))
-            bare[choice].append(kernels(case))
-    for choice, rounds in ours.items():
-        yield _line(group, choice, rounds, bare[choice], theirs)
+            turns[choice].pipeline.append(pipeline(case))
+            turns[choice].every_frame.append(pipeline(replace(case, every=1)))
+            turns[choice].kernels.append(kernels(case))
+    for choice, rounds in turns.items():
+        yield _line(group, choice, rounds, theirs)
+
+
+@dataclass(frozen=True)
+class _Turns:
+    """Rounds of one choice, side by side."""
+
+    pipeline: list[Round] = field(default_factory=list)
+    every_frame: list[Round] = field(default_factory=list)
+    """Of the pipeline, too, with faces looked for in every frame, as the kernels do."""
+    kernels: list[Round] = field(default_factory=list)
 
 
 def _line(
-    group: Group,
-    choice: tuple[str, int],
-    ours: Sequence[Round],
-    bare: Sequence[Round],
-    theirs: Sequence[Round],
+    group: Group, choice: tuple[str, int], ours: _Turns, theirs: Sequence[Round]
 ) -> Comparison:
     detector, members = choice
-    fps = [it.fps for it in ours]
+    over_kernels = median_ratio(
+        [it.cpu_ms for it in ours.every_frame], [it.cpu_ms for it in ours.kernels]
+    )
+    over_fer = (
+        median_ratio([it.fps for it in ours.pipeline], [it.fps for it in theirs])
+        if theirs
+        else None
+    )
     return Comparison(
         clip=group.clip.stem,
         faces=group.faces,
         detector=detector,
         members=members,
         threads=group.threads,
-        pipeline=figures(ours),
-        kernels=figures(bare),
+        pipeline=figures(ours.pipeline),
+        every_frame=figures(ours.every_frame),
+        kernels=figures(ours.kernels),
         fer=figures(theirs) if theirs else None,
-        over_kernels=round(median_ratio([it.cpu_ms for it in ours], [it.cpu_ms for it in bare]), 3),
-        over_fer=round(median_ratio(fps, [it.fps for it in theirs]), 2) if theirs else None,
+        over_kernels=round(over_kernels, 3),
+        over_fer=None if over_fer is None else round(over_fer, 2),
     )
 
 

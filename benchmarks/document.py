@@ -8,6 +8,7 @@ from benchmarks.results import (
     Comparison,
     Comparisons,
     Figures,
+    Following,
     Linearity,
     Models,
     Results,
@@ -17,8 +18,9 @@ from benchmarks.results import (
 from benchmarks.targets import targets
 
 CHOICE: Final = ("clip", "detector", "members:", "threads:")
-KERNELS: Final = ("faces:", "fps:", "CPU ms:", "a face:", "kernels' CPU ms:", "pipeline / kernels:")
-FER: Final = ("fps:", "fer's faces:", "fer's fps:", "fer's CPU ms:", "a face:", "fps / fer's:")
+FIGURES: Final = ("faces:", "fps:", "CPU ms:", "a face:")
+KERNELS: Final = (*FIGURES, "kernels' CPU ms:", "pipeline / kernels:")
+FER: Final = (*FIGURES, *(f"fer's {name}" for name in FIGURES[:-1]), "a face:", "fps / fer's:")
 
 
 def sections(results: Results) -> dict[str, str]:
@@ -27,6 +29,7 @@ def sections(results: Results) -> dict[str, str]:
         "targets": _targets(results),
         "comparisons": results.comparisons and _comparisons(results.comparisons),
         "models": results.models and _models(results.models),
+        "following": results.following and _following(results.following),
         "linearity": results.linearity and _linearity(results.linearity),
         "steadiness": results.steadiness and _steadiness(results.steadiness),
         "anytime": results.anytime and _anytime(results.anytime),
@@ -79,7 +82,7 @@ def _choice(line: Comparison) -> Sequence[object]:
 def _beside_kernels(line: Comparison) -> Sequence[object]:
     return (
         *_choice(line),
-        *_figures(line.pipeline),
+        *_figures(line.every_frame),
         f"{line.kernels.cpu_ms:.2f}",
         f"{line.over_kernels:.2f}",
     )
@@ -87,7 +90,7 @@ def _beside_kernels(line: Comparison) -> Sequence[object]:
 
 def _beside_fer(line: Comparison) -> Sequence[object]:
     figures = () if line.fer is None else _figures(line.fer)
-    return (*_choice(line), f"{line.pipeline.fps:.0f}", *figures, f"{line.over_fer:.2f}")
+    return (*_choice(line), *_figures(line.pipeline), *figures, f"{line.over_fer:.2f}")
 
 
 def _figures(figures: Figures) -> Sequence[str]:
@@ -109,6 +112,23 @@ def _models(models: Models) -> str:
         f"{models.rounds} rounds, one thread, one face at a time",
         table(("model", "CPU ms a face:", "/ fer's:"), rows),
     )
+
+
+def _following(following: Following) -> str:
+    head = ("every", "looked:", "CPU ms a frame:", "faces:", "displaced:", "same emotion:")
+    rows = [
+        (
+            point.every,
+            f"{100 * point.looks:.0f} %",
+            f"{point.cpu_ms:.2f}",
+            point.faces,
+            f"{100 * point.displacement:.1f} %",
+            f"{100 * point.agreement:.1f} %",
+        )
+        for point in following.points
+    ]
+    how = f"{following.frames} frames, {following.detector} detector, one thread"
+    return _stamped(following.stamp, how, table(head, rows))
 
 
 def _linearity(linearity: Linearity) -> str:

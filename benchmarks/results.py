@@ -71,10 +71,14 @@ class Comparison(Entry):
     members: int
     threads: int
     pipeline: Figures
+    """With default settings."""
+    every_frame: Figures
+    """The pipeline, if it looks for faces in every frame."""
     kernels: Figures
     fer: Figures | None
     over_kernels: float
-    """The pipeline's processor time a frame, in those of the kernels."""
+    """Processor time a frame of the pipeline that looks for faces in every frame, in that of the
+    kernels, which do so, too."""
     over_fer: float | None
     """The pipeline's frames a second, in those of fer."""
 
@@ -101,6 +105,32 @@ class Models(Entry):
     stamp: Stamp
     rounds: int
     models: tuple[ModelFigures, ...]
+
+
+class FollowingPoint(Entry):
+    """The pipeline with one setting of `detection.every`."""
+
+    every: int
+    looks: float
+    """The part of the frames in which faces were looked for."""
+    cpu_ms: float
+    """Milliseconds of processor time a frame until the crops are cut."""
+    faces: int
+    """In all frames together."""
+    displacement: float
+    """How far boxes are from where they are with 1: mean of the centres', in face sizes."""
+    agreement: float
+    """The part of the published emotions that are the same as with 1."""
+
+
+class Following(Entry):
+    """What it does to faces to be looked for in some frames only."""
+
+    stamp: Stamp
+    detector: str
+    frames: int
+    """Of all clips together."""
+    points: tuple[FollowingPoint, ...]
 
 
 class Linearity(Entry):
@@ -173,6 +203,7 @@ class Results(Entry):
     comparisons: Comparisons | None = None
     models: Models | None = None
     linearity: Linearity | None = None
+    following: Following | None = None
     steadiness: Steadiness | None = None
     anytime: Anytime | None = None
 

@@ -17,4 +17,6 @@ def settings_of(case: Case) -> Settings:
     }
     if case.detector == "yunet":
         flags["detection", "model"] = case.yunet
+    if case.every is not None:
+        flags["detection", "every"] = case.every
     return load_settings(Path(os.devnull), {}, flags)

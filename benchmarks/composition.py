@@ -2,24 +2,23 @@
 
 Run as a program, it prints the table for all detectors over all of PublicTest:
 
-    python tests/composition.py SHEETS_FOLDER YUNET.onnx
+    python -m benchmarks.composition FER2013 YUNET.onnx
 """
 
-import csv
 import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import cv2
 import numpy as np
-from builders import EPOCH
-from drawing import Image
 from numpy.typing import NDArray
 
+from benchmarks import public_test
 from edge_daemon import EmotionEnsemble, Pipeline
 from edge_daemon.detection import Detector
 from edge_daemon.detection.bundled import BundledDetector
@@ -28,7 +27,7 @@ from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.recognizer import EmotionRecognizer
-from edge_daemon.records import FaceEmotion, Frame, FrameResult
+from edge_daemon.records import FaceEmotion, Frame, FrameResult, Image
 from edge_daemon.shipped import bundled_detector
 from edge_daemon.tracking import Tracker
 
@@ -48,27 +47,6 @@ class Placed:
     side: int
 
 
-def load_public_test(folder: Path) -> tuple[Image, NDArray[np.int64]]:
-    """FER2013's PublicTest from its sheets: uint8 [N, 48, 48] and the emotions' numbers [N]."""
-    sheets: dict[str, Image] = {}
-    faces, emotions = [], []
-    with (folder / "labels.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            name = row["sheet"]
-            if not name.startswith("publictest"):
-                continue
-            if name not in sheets:
-                sheets[name] = _cells(folder / name)
-            faces.append(sheets[name][int(row["cell"])])
-            emotions.append(int(row["emotion"]))
-    return np.stack(faces), np.array(emotions)
-
-
-def _cells(path: Path) -> Image:
-    sheet = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), np.uint8)
-    return sheet.reshape(48, 48, 48, 48).transpose(0, 2, 1, 3).reshape(-1, 48, 48)
-
-
 def compose(faces: Image, rng: np.random.Generator) -> Iterator[tuple[Frame, list[Placed]]]:
     """Frames with up to four of the faces each, at random sizes, tilts and places."""
     for index, first in enumerate(range(0, len(faces), len(CELLS))):
@@ -79,7 +57,7 @@ def compose(faces: Image, rng: np.random.Generator) -> Iterator[tuple[Frame, lis
             for number, cell in zip(numbers, CELLS, strict=False)
         ]
         bgr = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_GRAY2BGR), np.uint8)
-        yield Frame(index, index, bgr, EPOCH, 0.0, float(index)), placed
+        yield Frame(index, index, bgr, datetime.now(UTC), 0.0, float(index)), placed
 
 
 def _background(rng: np.random.Generator) -> Image:
@@ -96,7 +74,8 @@ def _place(
     reach = 0.62 * side  # half a tilted square
     x = cell[1] * CELL_WIDTH + rng.uniform(reach, CELL_WIDTH - reach)
     y = cell[0] * CELL_HEIGHT + rng.uniform(reach, CELL_HEIGHT - reach)
-    turn = cv2.getRotationMatrix2D((23.5, 23.5), rng.uniform(-MOST_TILT, MOST_TILT), side / 48)
+    tilt = rng.uniform(-MOST_TILT, MOST_TILT)
+    turn = np.asarray(cv2.getRotationMatrix2D((23.5, 23.5), tilt, side / 48), np.float64)
     turn[:, 2] += (x - 24, y - 24)
     size = (canvas.shape[1], canvas.shape[0])
     mask = cv2.warpAffine(np.full((48, 48), 255, np.uint8), turn, size)
@@ -186,8 +165,8 @@ def measure(
     return Loss(len(found), float((original == truth).mean()), float((read == truth).mean()))
 
 
-def main(sheets: str, yunet: str) -> None:
-    faces, emotions = load_public_test(Path(sheets))
+def main(data: str, yunet: str) -> None:
+    faces, emotions = public_test.load(Path(data))
     ensemble = EmotionEnsemble.load()
     detectors = (
         BundledDetector(bundled_detector(), 0.7),

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from composition import load_public_test, measure
 from conftest import material
 
+from benchmarks import public_test
+from benchmarks.composition import measure
 from edge_daemon import EmotionEnsemble
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
@@ -16,7 +17,7 @@ FACES = 1200
 
 
 def test_the_bundled_detector_and_its_crop_cost_at_most_three_points() -> None:
-    faces, emotions = load_public_test(material("data/fer2013"))
+    faces, emotions = public_test.load(material("data/fer2013"))
     detector = BundledDetector(bundled_detector(), min_score=0.7)
     loss = measure(detector, EmotionEnsemble.load(), faces[:FACES], emotions[:FACES])
     assert loss.detected > 0.7 * FACES
@@ -24,7 +25,7 @@ def test_the_bundled_detector_and_its_crop_cost_at_most_three_points() -> None:
 
 
 def test_yunet_and_its_crop_cost_at_most_three_points(yunet_model: Path) -> None:
-    faces, emotions = load_public_test(material("data/fer2013"))
+    faces, emotions = public_test.load(material("data/fer2013"))
     detector = YuNetDetector(yunet_model, min_score=0.7)
     loss = measure(detector, EmotionEnsemble.load(), faces[:FACES], emotions[:FACES])
     assert loss.detected > 0.7 * FACES
@@ -32,7 +33,7 @@ def test_yunet_and_its_crop_cost_at_most_three_points(yunet_model: Path) -> None
 
 
 def test_haar_and_its_crop_cost_at_most_five_points() -> None:
-    faces, emotions = load_public_test(material("data/fer2013"))
+    faces, emotions = public_test.load(material("data/fer2013"))
     few = FACES // 2
     loss = measure(HaarDetector(24), EmotionEnsemble.load(), faces[:few], emotions[:few])
     assert loss.detected > 0.4 * few

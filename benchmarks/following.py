@@ -1,0 +1,122 @@
+"""What it saves, and what it changes, to look for faces in some frames only."""
+
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+import cv2
+
+from benchmarks.cases import Case
+from benchmarks.progress import tell
+from benchmarks.results import Following, FollowingPoint, Stamp
+from benchmarks.settings import settings_of
+from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.clock import SystemClock
+from edge_daemon.config import Settings
+from edge_daemon.detection import Detector
+from edge_daemon.detection.finder import FaceFinder
+from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.following import FaceFollower
+from edge_daemon.inference.ensemble import EmotionEnsemble
+from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.parts import detector_of, source_of
+from edge_daemon.records import Detection, FaceEmotion, Frame, Image
+from edge_daemon.smoothing import Smoother
+from edge_daemon.tracking import Tracker
+
+EVERY: Final = (1, 2, 3, 5, 8)
+"""Settings of `detection.every` that are measured; the first is what the others are held against.
+"""
+
+
+def measure(clips: Sequence[Path], bundle: Path, detector: str) -> Following:
+    """Whole clips, one after another, with one thread."""
+    stamp = Stamp.of_now()
+    cv2.setNumThreads(1)
+    runs = {every: _Run() for every in EVERY}
+    for clip, (every, run) in itertools.product(clips, runs.items()):
+        tell(f"following: {clip.name}, faces looked for in 1 of {every} frames")
+        case = Case(str(clip), detector, str(bundle), threads=1, frames=0, warmup=0, every=every)
+        run.play(settings_of(case))
+    reference = runs[EVERY[0]]
+    return Following(
+        stamp=stamp,
+        detector=detector,
+        frames=len(reference.results),
+        points=tuple(_point(every, run, reference) for every, run in runs.items()),
+    )
+
+
+@dataclass
+class _Run:
+    """All clips with one setting."""
+
+    results: list[dict[int, FaceEmotion]] = field(default_factory=list)
+    """Of each frame, the faces by their tracks."""
+    looks: int = 0
+    seconds: float = 0.0
+    """Of processor time, until the crops are cut."""
+
+    def play(self, settings: Settings) -> None:
+        counted = _Counted(detector_of(settings))
+        finder = FaceFinder(
+            counted, settings.detection.max_side, QualityLimits(**settings.quality.model_dump())
+        )
+        tracker = Tracker(settings.tracking.memory, counted.start_score)
+        follower = FaceFollower(finder, tracker, settings.detection.every)
+        recognizer = EmotionRecognizer(EmotionEnsemble.load(settings.inference.bundle))
+        smoother = Smoother(**settings.smoothing.model_dump())
+        for frame in _frames(settings):
+            began = time.process_time()
+            tracked = follower(frame)
+            self.seconds += time.process_time() - began
+            faces = smoother(recognizer(tracked)).faces
+            self.results.append({face.track_id: face for face in faces})
+        self.looks += counted.looks
+
+
+class _Counted:
+    """A detector that counts the pictures which it is shown."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.name, self.framing = detector.name, detector.framing
+        self.start_score = detector.start_score
+        self.looks = 0
+        self._detector = detector
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        self.looks += 1
+        return self._detector.detect(bgr)
+
+
+def _frames(settings: Settings) -> Iterator[Frame]:
+    maker, reader = FrameMaker(SystemClock(), settings.tracking.memory), source_of(settings).open()
+    while (picture := reader.read()) is not None:
+        yield maker.frame(picture)
+    reader.close()
+
+
+def _point(every: int, run: _Run, reference: _Run) -> FollowingPoint:
+    both = [
+        (found[track], looked[track])
+        for found, looked in zip(run.results, reference.results, strict=True)
+        for track in found.keys() & looked.keys()
+    ]
+    return FollowingPoint(
+        every=every,
+        looks=round(run.looks / len(run.results), 3),
+        cpu_ms=round(1000 * run.seconds / len(run.results), 3),
+        faces=sum(map(len, run.results)),
+        displacement=round(fmean(_displacement(*pair) for pair in both), 4),
+        agreement=round(fmean(one.emotion == other.emotion for one, other in both), 4),
+    )
+
+
+def _displacement(one: FaceEmotion, other: FaceEmotion) -> float:
+    here, there = one.face.detection.box, other.face.detection.box
+    return math.dist(here.centre, there.centre) / math.sqrt(there.width * there.height)
