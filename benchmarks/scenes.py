@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.contestants.timing import pictures
 from edge_daemon.detection import Detector
-from edge_daemon.detection.crop import crop_side
+from edge_daemon.detection.crop import crop_square
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Detection, Image
 
@@ -62,7 +62,7 @@ def _cells(clip: Path, detectors: Sequence[Detector]) -> Iterator[Image]:
         if not found:
             continue
         leftmost = min(found, key=lambda face: face.box.x)
-        cell = _cell(picture, leftmost, crop_side(leftmost, finder.framing))
+        cell = _cell(picture, leftmost, crop_square(leftmost, finder.framing).side)
         if all(len(_faces(cell, detector)) == 1 for detector in detectors):
             yield cell
 

@@ -31,8 +31,8 @@ REACH: Final = 0.8
 """How far from its prediction a face may be found, in face sizes …"""
 REACH_GROWTH: Final = 1.5
 """… and how much farther for each second without a sight of it."""
-SIZE_RATIO: Final = 1.8
-"""By which factor a face may grow or shrink between two sights."""
+MOST_GROWTH: Final = math.log(1.8)
+"""Logarithm of the factor by which a face may grow or shrink between two sights."""
 APPEARANCE_WEIGHT: Final = 0.5
 """What unlikeness costs, beside distance and change of size, which cost as they are."""
 
@@ -188,30 +188,31 @@ class Tracker:
     def _matches(self, sights: list[_Sight], now: float) -> dict[int, _Track]:
         """Pairs of a sight's number and its track: the cheapest first, each at most once."""
         pairs = sorted(
-            (_cost(track, sight, now), number, index)
+            (cost, number, index)
             for index, track in enumerate(self._tracks)
-            for number, sight in enumerate(sights)
+            for number, cost in _costs(track, sights, now)
         )
         matches: dict[int, _Track] = {}
         taken: set[int] = set()
-        for cost, number, index in pairs:
-            if math.isfinite(cost) and number not in matches and index not in taken:
+        for _, number, index in pairs:
+            if number not in matches and index not in taken:
                 matches[number] = self._tracks[index]
                 taken.add(index)
         return matches
 
 
-def _cost(track: _Track, sight: _Sight, now: float) -> float:
-    """How badly a sight fits a track; infinite where it cannot be the same face."""
-    last = track.sight
-    larger = max(sight.size, last.size)
-    distance = math.dist(track.expected(now), sight.centre) / larger
-    growth = abs(math.log(sight.size / last.size))
+def _costs(track: _Track, sights: list[_Sight], now: float) -> Iterator[tuple[int, float]]:
+    """How badly sights fit a track, by number; only of those that can be the same face."""
+    last, expected = track.sight, track.expected(now)
     reach = REACH + REACH_GROWTH * (now - track.seen)
-    if distance > reach or growth > math.log(SIZE_RATIO):
-        return math.inf
-    unlikeness = 1.0 - _likeness(last.thumbnail, sight.thumbnail)
-    return distance + growth + APPEARANCE_WEIGHT * unlikeness
+    for number, sight in enumerate(sights):
+        distance = math.dist(expected, sight.centre) / max(sight.size, last.size)
+        if distance > reach:  # most are: this comes first
+            continue
+        growth = abs(math.log(sight.size / last.size))
+        if growth <= MOST_GROWTH:
+            unlikeness = 1.0 - _likeness(last.thumbnail, sight.thumbnail)
+            yield number, distance + growth + APPEARANCE_WEIGHT * unlikeness
 
 
 def _size(box: Box) -> float:

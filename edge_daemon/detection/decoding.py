@@ -25,6 +25,9 @@ MOST_FACES: Final = 100
 
 Maps = Sequence[NDArray[np.float32]]
 
+Cells = NDArray[np.intp]
+"""Which of a map's, counted row by row."""
+
 
 def cell_centres(rows: int, columns: int, stride: int) -> NDArray[np.float32]:
     """The middles (x, y) of a map's cells in pixels, float32 [rows, columns, 2]."""
@@ -41,38 +44,44 @@ def decode(scores: Maps, geometry: Maps, least_score: float) -> list[Detection]:
         least_score: of a face, 0 to 1.
     """
     least_logit = _logit(least_score)
-    found = [
-        _candidates(logits, places, stride, chosen)
-        for logits, places, stride in zip(scores, geometry, STRIDES, strict=True)
-        if (chosen := logits >= least_logit).any()
-    ]
-    if not found:
+    cells = [np.flatnonzero(logits >= least_logit) for logits in scores]
+    if not any(map(len, cells)):
         return []
-    logits, boxes, landmarks = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    certainty = 1 / (1 + np.exp(-logits))
+    certainty = 1 / (1 + np.exp(-_taken(scores, cells, ())))
+    told = _taken(geometry, cells, (GEOMETRY // 2, 2))
+    boxes, landmarks = _places(told, *_middles(scores, cells))
     kept = cv2.dnn.NMSBoxes(
         boxes.tolist(), certainty.tolist(), 0.0, NMS_THRESHOLD, top_k=MOST_FACES
     )
     return [
-        Detection(Box(*map(float, boxes[index])), float(certainty[index]), landmarks[index])
+        Detection(Box(*boxes[index].tolist()), float(certainty[index]), landmarks[index])
         for index in np.ravel(np.asarray(kept, int))
     ]
 
 
-def _candidates(
-    logits: NDArray[np.float32],
-    places: NDArray[np.float32],
-    stride: int,
-    chosen: NDArray[np.bool_],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Logits [n], boxes [n, 4] and landmarks [n, 5, 2] of the n cells that are chosen."""
-    # Their middles, as of `cell_centres`, which would take as long as all the rest.
-    centres = (np.argwhere(chosen)[:, ::-1].astype(np.float32) + 0.5) * stride
-    told = places[chosen]
-    middles = centres + stride * told[:, :2]
-    sides = stride * np.exp(told[:, 2:4])
-    landmarks = centres[:, np.newaxis] + stride * told[:, 4:].reshape(-1, 5, 2)
-    return logits[chosen], np.concatenate([middles - sides / 2, sides], axis=1), landmarks
+def _taken(maps: Maps, cells: Sequence[Cells], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """What the maps tell in all of these cells together, float32 [n, *shape]."""
+    return np.concatenate(
+        [map_.reshape(-1, *shape)[chosen] for map_, chosen in zip(maps, cells, strict=True)]
+    )
+
+
+def _middles(maps: Maps, cells: Sequence[Cells]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Middles of all of these cells, as of `cell_centres` (x, y), [n, 2], and strides, [n, 1]."""
+    counts = list(map(len, cells))
+    strides = np.repeat(np.array(STRIDES, np.float32), counts)[:, np.newaxis]
+    columns = np.repeat([map_.shape[1] for map_ in maps], counts)
+    rows_and_columns = np.divmod(np.concatenate(cells), columns)
+    return (np.stack(rows_and_columns[::-1], axis=1, dtype=np.float32) + 0.5) * strides, strides
+
+
+def _places(
+    told: NDArray[np.float32], middles: NDArray[np.float32], strides: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes [n, 4] and landmarks [n, 5, 2] by what cells tell, [n, 7, 2]."""
+    sides = strides * np.exp(told[:, 1])
+    points = middles[:, np.newaxis] + strides[:, np.newaxis] * told
+    return np.concatenate([points[:, 0] - sides / 2, sides], axis=1), points[:, 2:]
 
 
 def _logit(score: float) -> float:

@@ -1,7 +1,7 @@
 """The detection step: from a frame to its faces, each with its crop."""
 
 from edge_daemon.detection.base import Detector
-from edge_daemon.detection.crop import crop_side, crop_transform, cut_crop
+from edge_daemon.detection.crop import crop_square, cut_crop
 from edge_daemon.detection.quality import QualityLimits, judge
 from edge_daemon.detection.reduction import reduced
 from edge_daemon.records import Detection, Face, FoundFaces, Frame, Image
@@ -35,10 +35,9 @@ class FaceFinder:
 
     def cut(self, frame: Frame, detection: Detection) -> Face:
         """The face at this place in a frame."""
-        framing = self._detector.framing
-        crop = cut_crop(frame.bgr, crop_transform(detection, framing))
-        side = crop_side(detection, framing)
-        return Face(detection, crop, judge(side, crop, detection.landmarks, self._limits))
+        square = crop_square(detection, self._detector.framing)
+        crop = cut_crop(frame.bgr, square)
+        return Face(detection, crop, judge(square.side, crop, detection.landmarks, self._limits))
 
     def _reduced(self, frame: Frame) -> Image:
         if frame.reduced is not None:

@@ -1,5 +1,6 @@
 """Whether a face shows enough to be read: large enough, sharp enough, turned to the camera."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,9 +66,10 @@ def turn(landmarks: Landmarks) -> float:
 
     0 is straight at the camera; near 0.5 the nose stands below one eye; a profile is above.
     """
-    right_eye, left_eye, nose = landmarks[0], landmarks[1], landmarks[2]
-    axis = left_eye - right_eye
-    squared = float(axis @ axis)
+    (right_x, right_y), (left_x, left_y), (nose_x, nose_y) = landmarks[:3].tolist()
+    across, down = left_x - right_x, left_y - right_y
+    squared = across**2 + down**2
     if squared == 0.0:
-        return float("inf")
-    return abs(float((nose - (right_eye + left_eye) / 2) @ axis)) / squared
+        return math.inf
+    aside_x, aside_y = nose_x - (right_x + left_x) / 2, nose_y - (right_y + left_y) / 2
+    return abs(aside_x * across + aside_y * down) / squared

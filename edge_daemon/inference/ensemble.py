@@ -77,16 +77,19 @@ class EmotionEnsemble:
 
         Members that differ in the mirroring alone are one network, asked once about both views.
         """
-        views = {False: faces, True: faces[:, :, ::-1]}
-        answers: dict[tuple[str, bool], NDArray[np.float32]] = {}
+        logits = np.empty((len(asked), len(faces), len(EMOTIONS)), np.float32)
         for file, network in self._networks.items():
-            seen = sorted({member.mirrored for member in asked if member.file == file})
-            if not seen:
-                continue
-            logits = network.logits(np.concatenate([views[mirrored] for mirrored in seen]))
-            for mirrored, part in zip(seen, np.split(logits, len(seen)), strict=True):
-                answers[file, mirrored] = part
-        return np.stack([answers[member.file, member.mirrored] for member in asked])
+            numbers = [number for number, member in enumerate(asked) if member.file == file]
+            if numbers:
+                views = [_seen(faces, asked[number]) for number in numbers]
+                answers = network.logits(np.concatenate(views))
+                logits[numbers] = answers.reshape(len(views), *logits.shape[1:])
+        return logits
+
+
+def _seen(faces: Image, member: Member) -> Image:
+    """The faces as a member is shown them."""
+    return faces[:, :, ::-1] if member.mirrored else faces
 
 
 def pool(
@@ -106,7 +109,7 @@ def pool(
     Returns:
         Log-probabilities, float32 [N, 7].
     """
-    adjusted = np.tensordot(weights / weights.sum(), logs, axes=1) + adjustment
+    adjusted = np.einsum("m,mne->ne", weights / weights.sum(), logs) + adjustment
     return log_softmax((adjusted / temperature).astype(np.float32))
 
 

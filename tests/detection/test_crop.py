@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_daemon.detection.base import Framing
-from edge_daemon.detection.crop import crop_side, crop_transform, cut_crop
+from edge_daemon.detection.crop import crop_square, cut_crop
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.records import Box, Detection
@@ -42,18 +42,18 @@ def difference(crop: Image, expected: Image) -> float:
 @pytest.mark.parametrize("side", [30, 48, 96, 201, 390])
 def test_the_crop_is_the_square_that_the_box_was_drawn_around(framing: Framing, side: int) -> None:
     detection = Detection(framed(framing, 20, 10, side), 1.0)
-    crop = cut_crop(scene(side, 20, 10, (440, 440)), crop_transform(detection, framing))
+    crop = cut_crop(scene(side, 20, 10, (440, 440)), crop_square(detection, framing))
     assert crop.shape == (48, 48)
     assert crop.dtype == np.uint8
-    assert crop_side(detection, framing) == pytest.approx(side)
+    assert crop_square(detection, framing).side == pytest.approx(side)
     assert difference(crop, shrunk(draw_face(side))) < 2.5
 
 
 def test_the_wrong_framing_would_show() -> None:
     detection = Detection(framed(YuNetDetector.framing, 20, 10, 96), 1.0)
     grey, expected = scene(96, 20, 10), shrunk(draw_face(96))
-    right = cut_crop(grey, crop_transform(detection, YuNetDetector.framing))
-    wrong = cut_crop(grey, crop_transform(detection, HaarDetector.framing))
+    right = cut_crop(grey, crop_square(detection, YuNetDetector.framing))
+    wrong = cut_crop(grey, crop_square(detection, HaarDetector.framing))
     assert difference(wrong, expected) > 3 * difference(right, expected)
 
 
@@ -67,9 +67,9 @@ def test_a_tilted_face_is_set_upright_by_its_eyes(degrees: float) -> None:
     landmarks = np.zeros((5, 2), np.float32)
     landmarks[:2] = cv2.transform(eyes[None], turned)[0]
     upright = cut_crop(
-        np.asarray(grey, np.uint8), crop_transform(Detection(box, 1.0, landmarks), framing)
+        np.asarray(grey, np.uint8), crop_square(Detection(box, 1.0, landmarks), framing)
     )
-    tilted = cut_crop(np.asarray(grey, np.uint8), crop_transform(Detection(box, 1.0), framing))
+    tilted = cut_crop(np.asarray(grey, np.uint8), crop_square(Detection(box, 1.0), framing))
     expected = shrunk(draw_face(side))
     assert difference(upright, expected) < 2.5
     assert difference(upright, expected) < difference(tilted, expected)
@@ -78,7 +78,7 @@ def test_a_tilted_face_is_set_upright_by_its_eyes(degrees: float) -> None:
 def test_a_face_cut_by_the_frame_is_padded_with_its_edge() -> None:
     framing = HaarDetector.framing
     grey = scene(96, -48, 40)
-    crop = cut_crop(grey, crop_transform(Detection(framed(framing, -48, 40, 96), 1.0), framing))
+    crop = cut_crop(grey, crop_square(Detection(framed(framing, -48, 40, 96), 1.0), framing))
     assert difference(crop[:, 25:], shrunk(draw_face(96))[:, 25:]) < 2.5
     assert np.ptp(crop[:, :22], axis=1).max() <= 1
 
@@ -88,7 +88,7 @@ def test_a_face_cut_by_the_frame_is_padded_with_its_edge() -> None:
 def test_a_face_far_larger_than_the_picture_has_a_crop(size: tuple[int, int], place: int) -> None:
     picture = np.full(size, 77, np.uint8)
     detection = Detection(Box(place, place, 1000, 1000), 1.0)
-    crop = cut_crop(picture, crop_transform(detection, HaarDetector.framing))
+    crop = cut_crop(picture, crop_square(detection, HaarDetector.framing))
     assert crop.shape == (48, 48)
     assert (crop == 77).all()
 
@@ -96,7 +96,7 @@ def test_a_face_far_larger_than_the_picture_has_a_crop(size: tuple[int, int], pl
 def test_shrinking_does_not_alias() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (480, 240))
     detection = Detection(Box(0, 0, 480, 480), 1.0)
-    crop = cut_crop(stripes, crop_transform(detection, Framing(0, 0, 1, 1)))
+    crop = cut_crop(stripes, crop_square(detection, Framing(0, 0, 1, 1)))
     assert np.ptp(crop[2:-2, 2:-2]) < 30
     assert math.isclose(crop.mean(), 127.5, abs_tol=3)
 
@@ -115,9 +115,9 @@ def test_crop_is_the_same_as_one_cut_from_the_whole_frame(
     landmarks = np.zeros((5, 2), np.float32)
     landmarks[1] = math.cos(tilt), math.sin(tilt)
     detection = Detection(Box(x, y, side, side), 1.0, landmarks)
-    transform = crop_transform(detection, YuNetDetector.framing)
+    square = crop_square(detection, YuNetDetector.framing)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("edge_daemon.detection.crop.MARGIN", 1000)
-        whole = cut_crop(grey, transform)
+        whole = cut_crop(grey, square)
     # Interpolation rounds to 32nds of a pixel, wherever it counts from.
-    assert difference(cut_crop(picture, transform), whole) < 0.5
+    assert difference(cut_crop(picture, square), whole) < 0.5

@@ -7,7 +7,7 @@ from drawing import draw_scene
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.detection import Framing
-from edge_daemon.detection.crop import crop_transform, cut_crop
+from edge_daemon.detection.crop import crop_square, cut_crop
 from edge_daemon.records import Box, Detection, Image, Unscored
 from emotion_trainer.annotation import FaceReader, annotate
 
@@ -40,7 +40,7 @@ def test_faces_are_read_from_left_to_right_in_the_daemons_crops(ensemble: Emotio
     readings = FaceReader(detector, ensemble).read(SCENE)
     assert [reading.face.detection.box for reading in readings] == boxes[::-1]
     grey = SCENE[:, :, 0]
-    crops = [cut_crop(grey, crop_transform(r.face.detection, detector.framing)) for r in readings]
+    crops = [cut_crop(grey, crop_square(r.face.detection, detector.framing)) for r in readings]
     expected = ensemble.predict(np.stack(crops))
     np.testing.assert_allclose([r.probabilities for r in readings], expected, atol=1e-5)
     assert readings[0].confidence == readings[0].probabilities.max()
