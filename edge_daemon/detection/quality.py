@@ -66,7 +66,8 @@ def turn(landmarks: Landmarks) -> float:
 
     0 is straight at the camera; near 0.5 the nose stands below one eye; a profile is above.
     """
-    (right_x, right_y), (left_x, left_y), (nose_x, nose_y) = landmarks[:3].tolist()
+    eyes_and_nose: list[list[float]] = landmarks[:3].tolist()
+    (right_x, right_y), (left_x, left_y), (nose_x, nose_y) = eyes_and_nose
     across, down = left_x - right_x, left_y - right_y
     squared = across**2 + down**2
     if squared == 0.0:
