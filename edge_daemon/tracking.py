@@ -222,8 +222,7 @@ def _size(box: Box) -> float:
 def _thumbnail(crop: Image) -> Vector:
     """A crop as a vector of length 1 whose dot product with another is their correlation."""
     small = cv2.resize(crop, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
-    vector = np.asarray(small, np.float32).ravel()
-    return _normalised(vector - vector.mean())
+    return _normalised(np.asarray(small, np.float32).ravel() - np.float32(cv2.mean(small)[0]))
 
 
 def _likeness(one: Vector, other: Vector) -> float:

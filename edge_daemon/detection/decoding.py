@@ -6,6 +6,7 @@ has its middle here, and where its box and landmarks are, in strides from the ce
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -25,9 +26,6 @@ MOST_FACES: Final = 100
 
 Maps = Sequence[NDArray[np.float32]]
 
-Cells = NDArray[np.intp]
-"""Which of a map's, counted row by row."""
-
 
 def cell_centres(rows: int, columns: int, stride: int) -> NDArray[np.float32]:
     """The middles (x, y) of a map's cells in pixels, float32 [rows, columns, 2]."""
@@ -43,36 +41,29 @@ def decode(scores: Maps, geometry: Maps, least_score: float) -> list[Detection]:
         geometry: float32 [h, w, GEOMETRY], likewise.
         least_score: of a face, 0 to 1.
     """
-    least_logit = _logit(least_score)
-    cells = [np.flatnonzero(logits >= least_logit) for logits in scores]
-    if not any(map(len, cells)):
+    logits = np.concatenate([map_.ravel() for map_ in scores])
+    chosen = np.flatnonzero(logits >= _logit(least_score))
+    if not len(chosen):
         return []
-    certainty = 1 / (1 + np.exp(-_taken(scores, cells, ())))
-    told = _taken(geometry, cells, (GEOMETRY // 2, 2))
-    boxes, landmarks = _places(told, *_middles(scores, cells))
+    certainty = 1 / (1 + np.exp(-logits[chosen]))
+    told = np.concatenate([map_.reshape(-1, GEOMETRY // 2, 2) for map_ in geometry])[chosen]
+    boxes, landmarks = _places(told, *(of[chosen] for of in _cells(tuple(m.shape for m in scores))))
     kept = cv2.dnn.NMSBoxes(
         boxes.tolist(), certainty.tolist(), 0.0, NMS_THRESHOLD, top_k=MOST_FACES
     )
     return [
         Detection(Box(*boxes[index].tolist()), float(certainty[index]), landmarks[index])
-        for index in np.ravel(np.asarray(kept, int))
+        for index in np.ravel(np.asarray(kept, int)).tolist()
     ]
 
 
-def _taken(maps: Maps, cells: Sequence[Cells], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """What the maps tell in all of these cells together, float32 [n, *shape]."""
-    return np.concatenate(
-        [map_.reshape(-1, *shape)[chosen] for map_, chosen in zip(maps, cells, strict=True)]
-    )
-
-
-def _middles(maps: Maps, cells: Sequence[Cells]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Middles of all of these cells, as of `cell_centres` (x, y), [n, 2], and strides, [n, 1]."""
-    counts = list(map(len, cells))
-    strides = np.repeat(np.array(STRIDES, np.float32), counts)[:, np.newaxis]
-    columns = np.repeat([map_.shape[1] for map_ in maps], counts)
-    rows_and_columns = np.divmod(np.concatenate(cells), columns)
-    return (np.stack(rows_and_columns[::-1], axis=1, dtype=np.float32) + 0.5) * strides, strides
+@lru_cache(maxsize=4)
+def _cells(sizes: Sequence[tuple[int, int]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Middles [n, 2] and strides [n, 1] of all cells of maps of these sizes, one after another."""
+    levels = list(zip(sizes, STRIDES, strict=True))
+    middles = [cell_centres(*size, stride).reshape(-1, 2) for size, stride in levels]
+    strides = [np.full((rows * columns, 1), stride) for (rows, columns), stride in levels]
+    return np.concatenate(middles), np.concatenate(strides, dtype=np.float32)
 
 
 def _places(

@@ -30,7 +30,7 @@ class EmotionRecognizer:
 
     def _answers(self, scored: list[TrackedFace]) -> tuple[list[Probabilities], int]:
         """A row for each face, and how many members were asked."""
-        crops = np.stack([item.face.crop for item in scored])
+        crops = np.array([item.face.crop for item in scored])
         if self._budget is None:
             return list(self._ensemble.predict(crops)), len(self._ensemble)
         members = self._budget.members(len(crops))
