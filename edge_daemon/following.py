@@ -38,5 +38,7 @@ class FaceFollower:
             expected = self._tracker.expected(frame, partial(self._finder.cut, frame))
             if expected is not None:
                 return expected
+        found = self._tracker(self._finder(frame))
+        # Not before: a detector that failed is asked again about the next frame.
         self._frames_since, self._scene = 0, frame.scene
-        return self._tracker(self._finder(frame))
+        return found

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from builders import frame
@@ -122,6 +123,18 @@ def test_new_scene_is_looked_at_at_once(
     follower(seen)
     other = follower(dataclasses.replace(seen, **change))
     assert [item.track_id for item in other.faces] == ([] if change.get("blank") else [2])
+
+
+def test_detector_that_failed_is_asked_again_about_the_next_frame(
+    follow: Callable[[int], FaceFollower], detector: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, frames = follow(2), moving(4, pixels=1)
+    follower(next(frames)), follower(next(frames))
+    with monkeypatch.context() as broken, pytest.raises(cv2.error):
+        broken.setattr(detector, "detect", lambda _: cv2.resize(np.empty((0, 0)), (1, 1)))
+        follower(next(frames))
+    follower(next(frames))
+    assert detector.pictures == 2
 
 
 def test_another_number_of_frames_counts_from_the_last_look(

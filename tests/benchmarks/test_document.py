@@ -20,7 +20,8 @@ def comparison(over_kernels: float, over_fer: float | None, faces: int | None = 
         detector="haar",
         members=3,
         threads=1,
-        pipeline=figures(),
+        pipeline=figures(fps=200.0),
+        every_frame=figures(fps=150.0),
         kernels=figures(),
         fer=None if over_fer is None else figures(),
         over_kernels=over_kernels,
@@ -73,13 +74,16 @@ def test_columns_of_figures_stand_to_the_right() -> None:
 
 def test_line_beside_the_kernels() -> None:
     text = sections(comparisons(comparison(1.1, None)))["comparisons"]
-    assert "| clip | haar | 3 | 1 | 2.0 | 250 | 4.00 | 2.00 | 4.00 | 1.10 |\n" in text
+    assert "| clip | haar | 3 | 1 | 2.0 | 150 | 4.00 | 2.00 | 4.00 | 1.10 |\n" in text
     assert "fer" not in text
 
 
 def test_line_beside_fer() -> None:
     text = sections(comparisons(comparison(1.1, 3.5)))["comparisons"]
-    assert "| clip | haar | 3 | 1 | 250 | 2.0 | 250 | 4.00 | 2.00 | 3.50 |\n" in text
+    assert (
+        "| clip | haar | 3 | 1 | 2.0 | 200 | 4.00 | 2.00 | 2.0 | 250 | 4.00 | 2.00 | 3.50 |\n"
+        in text
+    )
 
 
 def test_worst_line_decides_a_target() -> None:
