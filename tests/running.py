@@ -33,6 +33,11 @@ def eventually(fulfilled: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def broker_at(port: int) -> tuple[str, ...]:
+    """Words that tell the program of a broker on this machine."""
+    return ("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}")
+
+
 def free_port() -> int:
     """A port at which nothing listens, and that stays so: the system gives it to no connection."""
     while True:

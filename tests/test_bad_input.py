@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import Program
 from drawing import draw_scene, write_clip
-from running import PATIENCE, STOP_LIMIT, camera, free_port, running
+from running import PATIENCE, STOP_LIMIT, broker_at, camera, free_port, running
 
 from edge_daemon.publishing.messages import FacesMessage
 from edge_daemon.shipped import bundled_models
@@ -283,7 +283,7 @@ def test_unreachable_broker_is_told_once_and_tried_again(tmp_path: Path) -> None
         running(
             tmp_path,
             *("--source", live.url, "--detector", "haar"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}"),
+            *broker_at(port),
         ) as program,
     ):
         program.wait_for("no connection to the broker")
@@ -304,7 +304,7 @@ def test_file_waits_for_an_unreachable_broker_until_it_is_told_to_stop(
     with running(
         tmp_path,
         *("--source", drawn_clip, "--detector", "haar"),
-        *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}"),
+        *broker_at(port),
     ) as program:
         program.wait_for("no connection to the broker")
         wait_for_attempts(port, 2)

@@ -47,7 +47,8 @@ def decode(scores: Maps, geometry: Maps, least_score: float) -> list[Detection]:
         return []
     certainty = 1 / (1 + np.exp(-logits[chosen]))
     told = np.concatenate([map_.reshape(-1, GEOMETRY // 2, 2) for map_ in geometry])[chosen]
-    boxes, landmarks = _places(told, *(of[chosen] for of in _cells(tuple(m.shape for m in scores))))
+    middles, strides = _cells(tuple(map_.shape for map_ in scores))
+    boxes, landmarks = _places(told, middles[chosen], strides[chosen])
     kept = cv2.dnn.NMSBoxes(
         boxes.tolist(), certainty.tolist(), 0.0, NMS_THRESHOLD, top_k=MOST_FACES
     )

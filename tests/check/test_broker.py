@@ -7,7 +7,7 @@ from conftest import Program
 from deploy.brokers import make_certificates
 from publishing.broker import Mosquitto, subscribed
 from publishing.test_mqtt import FAILED_HANDSHAKE
-from running import free_port, running
+from running import broker_at, free_port, running
 
 from edge_daemon.check.broker import check_broker
 from edge_daemon.check.finding import Finding, Level
@@ -104,7 +104,7 @@ def test_running_daemon_stays_connected_and_nothing_but_the_check_is_said(
 ) -> None:
     with Mosquitto(tmp_path) as broker:
         words = (
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *broker_at(broker.port),
             *("--set", "device_id=porch", "--detector", "haar"),
         )
         with (

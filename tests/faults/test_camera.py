@@ -17,7 +17,16 @@ import pytest
 from drawing import Image, draw_scene, write_clip
 from faults.injection import PROGRAM
 from publishing.broker import Mosquitto, subscribed
-from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, camera, free_port, running
+from running import (
+    PATIENCE,
+    STOP_LIMIT,
+    Camera,
+    RunningProgram,
+    broker_at,
+    camera,
+    free_port,
+    running,
+)
 
 from edge_daemon.publishing.messages import FacesMessage
 
@@ -65,7 +74,7 @@ def test_unplugged_camera_ends_visits_and_begins_new_ones_when_it_is_back(tmp_pa
             tmp_path,
             *("--source", url, *BY_HAAR, "--set", "device_id=porch"),
             *("--set", "tracking.memory=0.5", "--set", "mqtt.stale_after=2"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *broker_at(broker.port),
         ) as program,
     ):
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from drawing import draw_scene
 from publishing.broker import Mosquitto, Subscriber, subscribed
-from running import camera, running
+from running import broker_at, camera, running
 
 EMPTY = draw_scene()
 SCENES = [draw_scene((x, 60, 120)) for x in (20, 180)]
@@ -78,7 +78,7 @@ def test_durations_order_and_presence_do_not_hang_on_the_wall_clock(tmp_path: Pa
         running(
             tmp_path,
             *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *broker_at(broker.port),
             *("--set", "events.appear_after=0.2", "--set", "tracking.memory=1"),
             *("--set", "health.interval=1", "--set", "mqtt.heartbeat=1"),
             **wall.environment,
@@ -118,7 +118,7 @@ def test_events_that_waited_through_jumps_come_in_order_and_none_is_too_old(tmp_
         running(
             tmp_path,
             *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *broker_at(broker.port),
             *("--set", "events.appear_after=0", "--set", "tracking.memory=0.5"),
             *("--set", "mqtt.spool_max_age=600"),
             **wall.environment,

@@ -8,7 +8,7 @@ from drawing import draw_scene
 from faults.injection import PLACES, Fault, Injection
 from host.notify_listener import Systemd
 from publishing.broker import Mosquitto, subscribed
-from running import PATIENCE, camera, running
+from running import PATIENCE, broker_at, camera, running
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_stage_that_hangs_is_seen_by_systemd_and_by_subscribers_and_ends_the_pro
         running(
             tmp_path,
             *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *broker_at(broker.port),
             *("--set", "mqtt.stale_after=1", "--set", "health.interval=1"),
             **injection.environment,
             **watched,

@@ -10,7 +10,7 @@ from conftest import Program
 from drawing import draw_scene
 from faults.injection import PLACES, Fault, Injection
 from publishing.broker import Mosquitto, subscribed
-from running import PATIENCE, Camera, RunningProgram, camera, running
+from running import PATIENCE, Camera, RunningProgram, broker_at, camera, running
 
 SCENE = draw_scene((60, 60, 120))
 
@@ -48,7 +48,7 @@ def test_stage_that_raises_once_costs_a_frame_that_is_told_and_counted(
         running(
             tmp_path,
             *("--source", live.url, *BY_HAAR, "--set", "device_id=porch"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *broker_at(broker.port),
             *("--set", "health.interval=1"),
             **injection.environment,
         ) as program,

@@ -15,7 +15,7 @@ import pytest
 from drawing import draw_scene
 from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import NO_LIMITS
-from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, camera, eventually
+from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, broker_at, camera, eventually
 
 from edge_daemon.clock import SystemClock
 from edge_daemon.publishing.outbox import Outbox
@@ -64,7 +64,7 @@ class Starts:
         self._folder = folder
         self._settings = (
             *("--source", source, "--detector", "haar"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}"),
+            *broker_at(port),
             *("--set", "events.appear_after=0"),
         )
 

@@ -11,7 +11,7 @@ from drawing import draw_scene
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from publishing import homeassistant_rules as rules
 from publishing.broker import Mosquitto, subscribed
-from running import camera, running
+from running import broker_at, camera, running
 
 from edge_daemon import __version__
 from edge_daemon.config import HomeAssistantSettings, load_settings
@@ -371,7 +371,8 @@ def daemon(tmp_path: Path, port: int, source: str, *words: str) -> AbstractConte
     return running(
         tmp_path,
         *("--source", source, "--detector", "haar", "--set", "device_id=porch"),
-        *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}", *words),
+        *broker_at(port),
+        *words,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Program
 from publishing.broker import Mosquitto, subscribed
-from running import PATIENCE, free_port
+from running import PATIENCE, broker_at, free_port
 
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing import homeassistant
@@ -83,7 +83,7 @@ def test_one_that_hangs_up_is_given_up_at_once() -> None:
 
 
 def remove(program: Program, port: int, *words: object) -> subprocess.CompletedProcess[str]:
-    broker = ("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}")
+    broker = broker_at(port)
     return program("homeassistant", "remove", "--set", "device_id=porch", *broker, *words)
 
 

@@ -25,7 +25,7 @@ from publishing.fixtures import (
     serving,
 )
 from publishing.proxy import Proxy
-from running import PATIENCE, STOP_LIMIT, camera, eventually, free_port, running
+from running import PATIENCE, STOP_LIMIT, broker_at, camera, eventually, free_port, running
 
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.jsonl import JsonLines
@@ -111,7 +111,7 @@ def test_killed_program_leaves_its_state_behind_and_offline_by_its_will(
         running(
             tmp_path,
             *("--source", live.url, "--detector", "haar"),
-            *("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={broker.port}"),
+            *broker_at(broker.port),
             *("--set", f"mqtt.base_topic={topic.rpartition('/')[0]}"),
             *("--set", f"device_id={topic.rpartition('/')[2]}"),
             *("--set", "mqtt.will_delay=1"),
