@@ -27,6 +27,9 @@ PARTS: Final = ("comparisons", "models", "following", "linearity", "steadiness",
 DETECTORS: Final[tuple[DetectorName, ...]] = ("bundled", "yunet", "haar")
 DEFAULT: Final = DETECTORS[0]
 
+KEPT: Final = "performance.json"
+"""Where the results lie beside the document."""
+
 LEAST_SCORE: Final = 0.7
 LEAST_SIZE: Final = 24
 """Of a face, where faces for scenes are looked for; as the daemon's defaults."""
@@ -35,13 +38,15 @@ LEAST_SIZE: Final = 24
 def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
+        # Before what takes long: what is kept may be of another form.
+        before = Results() if options.docs is None else Results.read(options.docs / KEPT)
         measured = _measure(options)
     except (EdgeDaemonError, OSError) as error:
         print(f"\nbenchmarks: {error}", file=sys.stderr)
         return 1
     tell("")
     if options.docs is not None:
-        _update(options.docs, measured)
+        _update(options.docs, before, measured)
     results = Results(**measured)
     texts = document.sections(results).values()
     print(results.model_dump_json() if options.json else "\n\n".join(texts))
@@ -159,11 +164,11 @@ def _groups(options: argparse.Namespace, scenes: dict[int, Path], all_members: i
     ]
 
 
-def _update(folder: Path, measured: dict[str, Any]) -> None:
+def _update(folder: Path, before: Results, measured: dict[str, Any]) -> None:
     """Bring the document up to date; parts that were not measured now stay as they were."""
-    kept, page = folder / "performance.json", folder / "PERFORMANCE.md"
-    results = Results.read(kept).model_copy(update=measured)
-    results.write(kept)
+    page = folder / "PERFORMANCE.md"
+    results = before.model_copy(update=measured)
+    results.write(folder / KEPT)
     parts = document.sections(results) | {"expectation": expectation()}
     page.write_text(document.updated(page.read_text(encoding="utf-8"), parts), encoding="utf-8")
     if "anytime" in measured:

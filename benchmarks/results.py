@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from edge_daemon.errors import SettingsError
+from edge_daemon.validation import problems
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -209,8 +212,17 @@ class Results(Entry):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """What a file holds; nothing, if it is not there yet."""
-        return cls.model_validate_json(path.read_bytes()) if path.is_file() else cls()
+        """What a file holds; nothing, if it is not there yet.
+
+        Raises:
+            SettingsError: it is not of the form of this version.
+        """
+        if not path.is_file():
+            return cls()
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise SettingsError(f"{path}: {problems(error)}; remove it to measure anew") from error
 
     def write(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -75,6 +75,18 @@ def test_nothing_to_measure_is_one_line(words: list[str]) -> None:
     assert done.stderr.strip() == "benchmarks: nothing to measure: name --clips, or --data"
 
 
+def test_results_of_another_form_are_refused_before_anything_is_measured(
+    drawn_clip: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "performance.json"
+    kept.write_text('{"models": {"rounds": 1}}')
+    done = benchmarks("--clips", drawn_clip, "--docs", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"benchmarks: {kept}: models.stamp: ")
+    assert line.endswith("; remove it to measure anew")
+
+
 def test_missing_clip_is_one_line(tmp_path: Path) -> None:
     done = benchmarks("--clips", tmp_path / "none.mp4", "--parts", "comparisons")
     assert done.returncode == 1
