@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -12,22 +12,17 @@ from typing import Final
 import cv2
 
 from benchmarks.cases import Case
+from benchmarks.frames import follower_of, frames_of
 from benchmarks.progress import tell
 from benchmarks.results import Following, FollowingPoint, Stamp
 from benchmarks.settings import settings_of
-from edge_daemon.capture.frames import FrameMaker
-from edge_daemon.clock import SystemClock
 from edge_daemon.config import Settings
 from edge_daemon.detection import Detector
-from edge_daemon.detection.finder import FaceFinder
-from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.following import FaceFollower
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.recognizer import EmotionRecognizer
-from edge_daemon.parts import detector_of, source_of
-from edge_daemon.records import Detection, FaceEmotion, Frame, Image
+from edge_daemon.parts import detector_of
+from edge_daemon.records import Detection, FaceEmotion, Image
 from edge_daemon.smoothing import Smoother
-from edge_daemon.tracking import Tracker
 
 EVERY: Final = (1, 2, 3, 5, 8)
 """Settings of `detection.every` that are measured; the first is what the others are held against.
@@ -64,14 +59,10 @@ class _Run:
 
     def play(self, settings: Settings) -> None:
         counted = _Counted(detector_of(settings))
-        finder = FaceFinder(
-            counted, settings.detection.max_side, QualityLimits(**settings.quality.model_dump())
-        )
-        tracker = Tracker(settings.tracking.memory, counted.start_score)
-        follower = FaceFollower(finder, tracker, settings.detection.every)
+        follower = follower_of(settings, counted)
         recognizer = EmotionRecognizer(EmotionEnsemble.load(settings.inference.bundle))
         smoother = Smoother(**settings.smoothing.model_dump())
-        for frame in _frames(settings):
+        for frame in frames_of(settings):
             began = time.process_time()
             tracked = follower(frame)
             self.seconds += time.process_time() - began
@@ -92,13 +83,6 @@ class _Counted:
     def detect(self, bgr: Image) -> list[Detection]:
         self.looks += 1
         return self._detector.detect(bgr)
-
-
-def _frames(settings: Settings) -> Iterator[Frame]:
-    maker, reader = FrameMaker(SystemClock(), settings.tracking.memory), source_of(settings).open()
-    while (picture := reader.read()) is not None:
-        yield maker.frame(picture)
-    reader.close()
 
 
 def _point(every: int, run: _Run, reference: _Run) -> FollowingPoint:

@@ -8,6 +8,7 @@ cut and stacked before the time is taken, all faces and their mirror images as o
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,16 @@ import numpy as np
 
 from benchmarks.cases import Case, Round
 from benchmarks.contestants.timing import timed
+from benchmarks.frames import follower_of, frames_of
 from benchmarks.settings import settings_of
-from edge_daemon.capture.frames import FrameMaker
-from edge_daemon.clock import SystemClock
 from edge_daemon.config import Settings
 from edge_daemon.detection import bundled, haar, yunet
-from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.manifest import read_manifest
-from edge_daemon.detection.quality import QualityLimits
-from edge_daemon.following import FaceFollower
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.parts import detector_of, source_of
+from edge_daemon.parts import detector_of
 from edge_daemon.records import CROP_SIDE, Image
 from edge_daemon.shipped import bundled_detector
 from edge_daemon.tflite import interpreter_type
-from edge_daemon.tracking import Tracker
 
 Kernel = Callable[[Image], object]
 
@@ -58,7 +54,7 @@ def _prepared(
     case: Case,
 ) -> tuple[Kernel, Callable[[Batches], None], list[tuple[int, Batches]]]:
     """The detector's kernel, the models', and how many faces and what batches each frame has."""
-    settings = settings_of(case)
+    settings = settings_of(replace(case, every=1))
     views = _views(Path(case.bundle))
     frames = [(len(crops), _batches(crops, views)) for crops in _crops(settings)]
     return _detector(settings), _models(case, [batches for _, batches in frames]), frames
@@ -85,14 +81,9 @@ def _batches(crops: Image, views: Mapping[str, list[bool]]) -> Batches:
 
 def _crops(settings: Settings) -> Iterator[Image]:
     """Of each frame of one round of the clip, grey uint8 [N, 48, 48]; N may be 0."""
-    detector = detector_of(settings)
-    limits = QualityLimits(**settings.quality.model_dump())
-    finder = FaceFinder(detector, settings.detection.max_side, limits)
-    follower = FaceFollower(finder, Tracker(settings.tracking.memory, detector.start_score))
-    frames = FrameMaker(SystemClock(), settings.tracking.memory)
-    reader = source_of(settings).open()
-    while (picture := reader.read()) is not None:
-        faces = [item.face for item in follower(frames.frame(picture)).faces]
+    follower = follower_of(settings, detector_of(settings))
+    for frame in frames_of(settings):
+        faces = [item.face for item in follower(frame).faces]
         crops = [face.crop for face in faces if face.unscored is None]
         yield np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
 

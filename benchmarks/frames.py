@@ -1,0 +1,31 @@
+"""A clip's frames, and what follows the faces in them, as the daemon's settings want it."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.clock import SystemClock
+from edge_daemon.config import Settings
+from edge_daemon.detection import Detector
+from edge_daemon.detection.finder import FaceFinder
+from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.following import FaceFollower
+from edge_daemon.parts import source_of
+from edge_daemon.records import Frame
+from edge_daemon.tracking import Tracker
+
+
+def frames_of(settings: Settings) -> Iterator[Frame]:
+    """The frames of one round of the clip."""
+    maker = FrameMaker(SystemClock(), settings.tracking.memory)
+    with closing(source_of(settings).open()) as reader:
+        while (picture := reader.read()) is not None:
+            yield maker.frame(picture)
+
+
+def follower_of(settings: Settings, detector: Detector) -> FaceFollower:
+    """The daemon's detection step with this detector."""
+    limits = QualityLimits(**settings.quality.model_dump())
+    finder = FaceFinder(detector, settings.detection.max_side, limits)
+    tracker = Tracker(settings.tracking.memory, detector.start_score)
+    return FaceFollower(finder, tracker, settings.detection.every)
