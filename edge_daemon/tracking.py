@@ -207,10 +207,8 @@ def _costs(track: _Track, sights: list[_Sight], now: float) -> Iterator[tuple[in
     reach = REACH + REACH_GROWTH * (now - track.seen)
     for number, sight in enumerate(sights):
         distance = math.dist(expected, sight.centre) / max(sight.size, last.size)
-        if distance > reach:  # most are: this comes first
-            continue
         growth = abs(math.log(sight.size / last.size))
-        if growth <= MOST_GROWTH:
+        if distance <= reach and growth <= MOST_GROWTH:  # false of NaN, too
             unlikeness = 1.0 - _likeness(last.thumbnail, sight.thumbnail)
             yield number, distance + growth + APPEARANCE_WEIGHT * unlikeness
 
