@@ -53,6 +53,8 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def open(self, url: str) -> None:
+        """Go to a page; what stands on the console is then its own."""
+        self.driver.get("about:blank")  # else the last page goes on asking a program that has ended
         self.complaints()
         self.driver.get(url)
 
