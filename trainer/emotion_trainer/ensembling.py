@@ -27,6 +27,8 @@ Answers = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 NEGLIGIBLE: Final = 0.01
+COLDEST: Final = 0.05
+"""Where all answers are right, each lower temperature would be likelier still."""
 HOTTEST: Final = 20.0
 HALVES_SEED: Final = 0
 
@@ -56,6 +58,7 @@ def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
     Weights over temperature are one vector, in which the loss is convex: a multinomial logistic
     regression with a coefficient a member, which is a logarithmic opinion pool (Heskes 1998) and
     temperature scaling (Guo et al. 2017) in one. So the minimum that is found is the only one.
+    Where every face is told right there is none: the temperature is then the least allowed.
     A member with less than 1 % of the weight gets none, and the others are fitted again.
 
     Raises:
@@ -71,7 +74,7 @@ def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
         if enough.all():
             weights = np.zeros(len(answers))
             weights[kept] = coefficients / total
-            return Fit(weights, 1.0 / total)
+            return Fit(weights, max(COLDEST, 1.0 / total))
         kept = kept[enough]
 
 

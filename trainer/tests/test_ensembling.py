@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_daemon.inference.bundle import Ensemble
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.calibration import calibration_error
-from emotion_trainer.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble
+from emotion_trainer.ensembling import (
+    COLDEST,
+    Fit,
+    anytime_order,
+    balance,
+    cross_fit,
+    fit_ensemble,
+)
 from emotion_trainer.errors import ExportError
+from emotion_trainer.evaluation import measure
 
 FACES = 4000
 Answers = NDArray[np.float32]
@@ -35,6 +44,15 @@ def test_finds_the_temperature_that_logits_were_divided_by() -> None:
     fit = fit_ensemble(overconfident[np.newaxis], draw_labels(honest, rng))
     assert fit.weights.tolist() == [1.0]
     assert fit.temperature == pytest.approx(2.5, rel=0.1)
+
+
+def test_is_no_colder_than_a_bundle_may_be_where_all_answers_are_right() -> None:
+    answers, _ = members((0.5,))
+    labels = answers[0].argmax(axis=1)
+    fit = fit_ensemble(answers, labels)
+    assert fit.temperature == COLDEST
+    assert balance(fit, answers, labels) is fit
+    Ensemble(temperature=fit.temperature, metrics=measure(fit.probabilities(answers), labels, ""))
 
 
 def test_finds_the_weights_that_labels_were_drawn_by() -> None:
