@@ -1,18 +1,24 @@
 """The program: `edge-daemon`, or `python -m edge_daemon`.
 
 To load all of it takes seconds on a small machine. Whoever ends it meanwhile, by SIGTERM or Ctrl-C,
-need not wait: nothing has begun that would have to be ended in good order.
+need not wait: nothing has begun that would have to be ended in good order. SIGHUP, by which a
+service is told to read its settings anew, waits until that can be done.
 """
 
 import os
 import signal
-from typing import NoReturn
+from typing import Final, NoReturn
+
+STANDARD_INPUT: Final = 0
+"""The descriptor."""
 
 
 def main() -> NoReturn:
     """Run the command line's command and end the process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    if not os.isatty(STANDARD_INPUT):  # else a terminal may be closed, which ends what runs in it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from edge_daemon import cli
 
     cli.entry_point()

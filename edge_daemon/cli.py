@@ -100,6 +100,7 @@ def _be_interruptible() -> None:
     """Signals do what they usually do: a command that is not a daemon may have things to undo."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 def _tell(*problems: str, debug: bool) -> None:

@@ -298,6 +298,7 @@ def _signals_heeded(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[
 
     heeded = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
     before = {number: signal.signal(number, handler) for number, handler in heeded.items()}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)  # what has waited comes now
     try:
         yield
     finally:

@@ -61,6 +61,7 @@ class RunningProgram:
     ) -> None:
         self.process = subprocess.Popen(
             [*inside, sys.executable, "-m", "edge_daemon", *map(str, words)],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

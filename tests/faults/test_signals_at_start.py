@@ -1,4 +1,5 @@
-"""SIGTERM and Ctrl-C while the program starts: it ends soon and in good order, whatever it is at.
+"""Signals while the program starts, whatever it is at: SIGTERM and Ctrl-C end it soon and in good
+order, SIGHUP has its settings read again.
 
 A hook in the program sends the signal. It counts audit events (PEP 578: modules imported, files
 opened, threads started, sockets connected) from the first module of the program to its first
@@ -109,6 +110,16 @@ class Starts:
         outbox.close()
         return True
 
+    def reads_again(self, device: str, at: int) -> bool:
+        """After a SIGHUP; false if the start is over before that moment comes."""
+        program = self.struck(device, at, signal.SIGHUP)
+        program.wait_for("kind=appeared")
+        if struck := program.told("signal"):
+            program.wait_for("settings read again")
+        code, _ = program.end(signal.SIGTERM)
+        assert code == 0, program.err
+        return struck
+
 
 def device_of(topic: str) -> str:
     return topic.split("/")[1]
@@ -129,8 +140,7 @@ def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
     ):
         starts = Starts(tmp_path, live.url, broker.port)
         last = starts.events()
-        chosen = moments(1, last - LATE, IMPORTING)
-        chosen += moments(last - LATE, last, RUNNING)
+        chosen = moments(1, last - LATE, IMPORTING) + moments(last - LATE, last, RUNNING)
         ended = pool.map(lambda at: starts.ends_well(f"at-{at}", at, number), chosen)
         hit = {f"at-{at}" for at, well in zip(chosen, ended, strict=True) if well}
         listening.flush()
@@ -141,3 +151,12 @@ def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
         }
     assert len(hit) >= FEWEST_HIT * len(chosen)
     assert set(told.values()) == {b"offline"}
+
+
+def test_settings_are_read_again_whenever_that_was_asked_for(tmp_path: Path, live: Camera) -> None:
+    with Mosquitto(tmp_path) as broker, ThreadPoolExecutor(2) as pool:
+        starts = Starts(tmp_path, live.url, broker.port)
+        last = starts.events()
+        chosen = moments(1, last - LATE, IMPORTING) + moments(last - LATE, last, RUNNING)
+        hit = list(pool.map(lambda at: starts.reads_again(f"at-{at}", at), chosen))
+    assert hit.count(True) >= FEWEST_HIT * len(chosen)
