@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -79,6 +80,14 @@ class Browser:
 
     def wait_for_state(self, state: str) -> None:
         self.wait_for("document.body.dataset.state === arguments[0]", state)
+
+    def wait_until_named(self, selector: str) -> None:
+        """Wait until all of these have a name: what was hidden gets its own a moment later."""
+        replaced = [StaleElementReferenceException]
+        WebDriverWait(self.driver, PATIENCE, ignored_exceptions=replaced).until(
+            lambda _: all(one.accessible_name for one in self.all(selector)),
+            message=f"one of these has no name: {selector}",
+        )
 
     def press(self, key: str) -> None:
         self.one("body").send_keys(key)

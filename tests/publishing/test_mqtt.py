@@ -68,6 +68,13 @@ def accepted_by(port: int, version: str = "5", **more: object) -> Iterator[Conne
         yield connection
 
 
+def hear(connection: Connection, topic: str) -> None:
+    """Subscribe, and see it done: the broker takes what one client sends in turn."""
+    connection.subscribe([topic])
+    connection.publish(Message("test/b", b"", qos=1))
+    next(happenings(connection, Acknowledged))
+
+
 def end_of(connection: Connection) -> str:
     with pytest.raises(ConnectionEnded) as end:
         next(happenings(connection, Accepted))
@@ -112,10 +119,10 @@ def test_message_without_the_right_to_publish_is_refused(tmp_path: Path) -> None
 @VERSIONS
 def test_what_others_send_is_received(broker: Mosquitto, version: str) -> None:
     with subscribed(broker.port, "test") as other, accepted_by(broker.port, version) as connection:
-        connection.subscribe(["test/set/a"])
-        received = happenings(connection, Received)
-        threading.Timer(0.2, lambda: other.publish("set/a", b"ON")).start()
-        assert next(received) == Received("test/set/a", b"ON", retained=False)
+        hear(connection, "test/set/a")
+        other.publish("set/a", b"ON")
+        received = next(happenings(connection, Received))
+        assert received == Received("test/set/a", b"ON", retained=False)
 
 
 def test_what_the_broker_retains_is_known_as_such_by_the_old_version_and_not_sent_to_the_new(
@@ -125,13 +132,13 @@ def test_what_the_broker_retains_is_known_as_such_by_the_old_version_and_not_sen
         other.publish("set/a", b"old", retain=True)
         with accepted_by(broker.port, "3.1.1") as connection:
             connection.subscribe(["test/set/a"])
-            received = happenings(connection, Received)
-            assert next(received) == Received("test/set/a", b"old", retained=True)
+            received = next(happenings(connection, Received))
+            assert received == Received("test/set/a", b"old", retained=True)
         with accepted_by(broker.port, "5") as connection:
-            connection.subscribe(["test/set/a"])
-            threading.Timer(0.2, lambda: other.publish("set/a", b"new", retain=True)).start()
-            received = happenings(connection, Received)
-            assert next(received) == Received("test/set/a", b"new", retained=False)
+            hear(connection, "test/set/a")
+            other.publish("set/a", b"new", retain=True)
+            received = next(happenings(connection, Received))
+            assert received == Received("test/set/a", b"new", retained=False)
 
 
 @VERSIONS
@@ -139,9 +146,7 @@ def test_commands_sent_while_we_were_away_come_if_the_session_is_kept(
     broker: Mosquitto, version: str
 ) -> None:
     with accepted_by(broker.port, version, session_expiry=60) as connection:
-        connection.subscribe(["test/set/a"])
-        connection.publish(Message("test/b", b"", qos=1))
-        next(happenings(connection, Acknowledged))
+        hear(connection, "test/set/a")
         connection.disconnect()
     with subscribed(broker.port, "test") as other:
         other.publish("set/a", b"ON")
