@@ -72,6 +72,11 @@ class Browser:
         """The value of a JavaScript expression."""
         return self.driver.execute_script(f"return {script}", *arguments)
 
+    def each(self, selector: str, script: str) -> list[Any]:
+        """The value of an expression of each `element`, all of one moment."""
+        every = "[...document.querySelectorAll(arguments[0])]"
+        return list(self.run(f"{every}.map((element) => {script})", selector))
+
     def wait_for(self, script: str, *arguments: object) -> Any:
         """Wait until an expression is true."""
         return WebDriverWait(self.driver, PATIENCE, 0.05).until(
