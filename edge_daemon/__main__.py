@@ -7,17 +7,16 @@ service is told to read its settings anew, waits until that can be done.
 
 import os
 import signal
-from typing import Final, NoReturn
+from typing import NoReturn
 
-STANDARD_INPUT: Final = 0
-"""The descriptor."""
+from edge_daemon.terminal import in_terminal
 
 
 def main() -> NoReturn:
     """Run the command line's command and end the process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
-    if not os.isatty(STANDARD_INPUT):  # else a terminal may be closed, which ends what runs in it
+    if not in_terminal():  # else a terminal may be closed, which ends what runs in it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from edge_daemon import cli
 

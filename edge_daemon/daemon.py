@@ -45,13 +45,10 @@ from edge_daemon.publishing.jsonl import JsonLines, discard
 from edge_daemon.redaction import without_password
 from edge_daemon.reload import LiveSettings
 from edge_daemon.smoothing import Smoother
+from edge_daemon.terminal import in_terminal
 from edge_daemon.tracking import Tracker
 
 logger = logging.getLogger(__name__)
-
-TERMINAL: Final = 0
-"""The descriptor that is a terminal's, where the program was started by hand: standard input."""
-
 
 FORGIVING: Final = frozenset({"detection", "inference"})
 """Stages that may fail with a camera's frame now and then: they run code that is not ours."""
@@ -284,14 +281,14 @@ def _preview(
 
 @contextmanager
 def _signals_heeded(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
-    in_terminal = os.isatty(TERMINAL)
+    by_hand = in_terminal()
 
     def stop(_number: int, _frame: object) -> None:
         pipeline.stop()
 
     def hang_up(_number: int, _frame: object) -> None:
         """A terminal that is closed ends what runs in it, as it always did."""
-        if in_terminal and not os.isatty(TERMINAL):
+        if by_hand and not in_terminal():
             pipeline.stop()
         else:
             pipeline.call(reload)
