@@ -10,13 +10,23 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from drawing import draw_scene
 from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import NO_LIMITS
-from running import PATIENCE, STOP_LIMIT, Camera, RunningProgram, broker_at, camera, eventually
+from running import (
+    PATIENCE,
+    STOP_LIMIT,
+    Camera,
+    RunningProgram,
+    broker_at,
+    camera,
+    eventually,
+    running,
+)
 
 from edge_daemon.clock import SystemClock
 from edge_daemon.publishing.outbox import Outbox
@@ -69,10 +79,12 @@ class Starts:
             *("--set", "events.appear_after=0"),
         )
 
-    def struck(self, device: str, at: int, number: signal.Signals) -> RunningProgram:
+    def struck(
+        self, device: str, at: int, number: signal.Signals
+    ) -> AbstractContextManager[RunningProgram]:
         """One that gets a signal at that moment."""
         path = f"{self._folder}:{Path(__file__).parents[2]}"
-        return RunningProgram(
+        return running(
             self._folder / device,
             *self._settings,
             *("--set", f"device_id={device}", "--set", f"state_dir={self._folder / device}"),
@@ -82,25 +94,24 @@ class Starts:
             FAULT_COUNT=str(self._folder / f"count-{device}"),
         )
 
-    def events(self) -> int:
-        """How many audit events there are until the first event is out."""
-        whole = self.struck("whole", NEVER, signal.SIGTERM)
-        whole.wait_for(" kind=appeared")
-        count = int((self._folder / "count-whole").read_text())
-        code, _ = whole.end(signal.SIGTERM)
+    def moments(self) -> list[int]:
+        """Audit events that are spread over a start, until its first event is out."""
+        with self.struck("whole", NEVER, signal.SIGTERM) as whole:
+            whole.wait_for(" kind=appeared")
+            last = int((self._folder / "count-whole").read_text())
+            code, _ = whole.end(signal.SIGTERM)
         assert code == 0
-        return count
+        return spread(1, last - LATE, IMPORTING) + spread(last - LATE, last, RUNNING)
 
     def ends_well(self, device: str, at: int, number: signal.Signals) -> bool:
         """False if the start is over before that moment comes."""
-        program = self.struck(device, at, number)
-        eventually(lambda: program.told("signal") or program.told("kind=appeared"))
-        if not program.told("signal"):
-            program.end(signal.SIGKILL)
-            return False
-        struck = time.monotonic()
-        code = program.process.wait(PATIENCE)
-        seconds = time.monotonic() - struck
+        with self.struck(device, at, number) as program:
+            eventually(lambda: program.told("signal") or program.told("kind=appeared"))
+            if not program.told("signal"):
+                return False
+            struck = time.monotonic()
+            code = program.process.wait(PATIENCE)
+            seconds = time.monotonic() - struck
         said = program.err
         assert code == 0, said
         assert seconds < STOP_LIMIT, said
@@ -112,11 +123,11 @@ class Starts:
 
     def reads_again(self, device: str, at: int) -> bool:
         """After a SIGHUP; false if the start is over before that moment comes."""
-        program = self.struck(device, at, signal.SIGHUP)
-        program.wait_for("kind=appeared")
-        if struck := program.told("signal"):
-            program.wait_for("settings read again")
-        code, _ = program.end(signal.SIGTERM)
+        with self.struck(device, at, signal.SIGHUP) as program:
+            program.wait_for("kind=appeared")
+            if struck := program.told("signal"):
+                program.wait_for("settings read again")
+            code, _ = program.end(signal.SIGTERM)
         assert code == 0, program.err
         return struck
 
@@ -125,7 +136,7 @@ def device_of(topic: str) -> str:
     return topic.split("/")[1]
 
 
-def moments(first: int, last: int, count: int) -> list[int]:
+def spread(first: int, last: int, count: int) -> list[int]:
     return [first + place * (last - first) // count for place in range(count)]
 
 
@@ -139,8 +150,7 @@ def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
         ThreadPoolExecutor(2) as pool,
     ):
         starts = Starts(tmp_path, live.url, broker.port)
-        last = starts.events()
-        chosen = moments(1, last - LATE, IMPORTING) + moments(last - LATE, last, RUNNING)
+        chosen = starts.moments()
         ended = pool.map(lambda at: starts.ends_well(f"at-{at}", at, number), chosen)
         hit = {f"at-{at}" for at, well in zip(chosen, ended, strict=True) if well}
         listening.flush()
@@ -156,7 +166,6 @@ def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
 def test_settings_are_read_again_whenever_that_was_asked_for(tmp_path: Path, live: Camera) -> None:
     with Mosquitto(tmp_path) as broker, ThreadPoolExecutor(2) as pool:
         starts = Starts(tmp_path, live.url, broker.port)
-        last = starts.events()
-        chosen = moments(1, last - LATE, IMPORTING) + moments(last - LATE, last, RUNNING)
+        chosen = starts.moments()
         hit = list(pool.map(lambda at: starts.reads_again(f"at-{at}", at), chosen))
     assert hit.count(True) >= FEWEST_HIT * len(chosen)

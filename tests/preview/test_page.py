@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,10 +85,10 @@ def test_pictures_follow_each_other(page: Browser) -> None:
 
 
 TWO_BOXES_READ = r"""(() => {
-  const boxes = [...document.querySelectorAll(".box")].filter(
-    (box) => /^#\d+ [a-z]+\??\s\d+ %$/.test(box.textContent));
+  const boxes = [...document.querySelectorAll(".box")];
+  const read = boxes.every((box) => /^#\d+ [a-z]+\??\s\d+ %$/.test(box.textContent));
   const places = boxes.map((box) => box.getBoundingClientRect().toJSON());
-  return places.length === 2 && places.sort((one, other) => one.x - other.x);
+  return read && places.length === 2 && places.sort((one, other) => one.x - other.x);
 })()"""
 
 
@@ -223,9 +222,8 @@ def test_page_that_is_out_of_sight_does_not_watch(page: Browser) -> None:
         )
 
     turn(hidden=True)
-    time.sleep(0.5)  # for what is under way
     still = page.pixels("#picture")
-    time.sleep(0.5)
+    page.driver.execute_async_script("setTimeout(arguments[0], 500)")
     assert page.pixels("#picture") == still
     turn(hidden=False)
     page.wait_for("document.getElementById('picture').toDataURL() !== arguments[0]", still)
@@ -245,7 +243,7 @@ def test_phone_shows_all_within_its_width(page: Browser, dark: bool) -> None:  #
         "}).map(({outerHTML}) => outerHTML.slice(0, 80))"
     )
     assert beyond == []
-    assert min(page.each(".controls > *", "element.offsetHeight")) >= 44
+    assert min(page.each(".controls > *", "element.getBoundingClientRect().height")) >= 44
 
 
 CONTRAST = """(() => {

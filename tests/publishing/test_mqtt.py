@@ -50,15 +50,15 @@ def connection_to(
 
 
 def happenings(
-    connection: Connection, wanted: type[Happening], wait: float = 0.1
+    connection: Connection, *wanted: type[Happening], wait: float = 0.1
 ) -> Iterator[Happening]:
-    """What happens of a kind, as it comes."""
+    """What happens of these kinds, as it comes."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for happening in connection.turn(wait):
             if isinstance(happening, wanted):
                 yield happening
-    pytest.fail(f"no {wanted.__name__} came")
+    pytest.fail(f"no {' or '.join(kind.__name__ for kind in wanted)} came")
 
 
 @contextmanager
@@ -69,10 +69,13 @@ def accepted_by(port: int, version: str = "5", **more: object) -> Iterator[Conne
 
 
 def hear(connection: Connection, topic: str) -> None:
-    """Subscribe, and see it done: the broker takes what one client sends in turn."""
+    """Subscribe, and see it done: the broker takes what one client sends in turn.
+
+    What is retained there would come first, and is none of our business.
+    """
     connection.subscribe([topic])
     connection.publish(Message("test/b", b"", qos=1))
-    next(happenings(connection, Acknowledged))
+    assert isinstance(next(happenings(connection, Acknowledged, Received)), Acknowledged)
 
 
 def end_of(connection: Connection) -> str:
