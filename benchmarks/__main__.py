@@ -17,11 +17,11 @@ from benchmarks.progress import tell
 from benchmarks.results import Results
 from benchmarks.scenes import MOST_FACES, write_scenes
 from benchmarks.workers import contestant
-from edge_daemon.config import DetectorName
+from edge_daemon._lib.resources import bundled_models
+from edge_daemon.config.settings import DetectorName
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.shipped import bundled_models
 
 PARTS: Final = ("comparisons", "models", "following", "linearity", "steadiness", "anytime")
 DETECTORS: Final[tuple[DetectorName, ...]] = ("bundled", "yunet", "haar")

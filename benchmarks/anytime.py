@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from benchmarks import public_test
 from benchmarks.progress import tell
 from benchmarks.results import Anytime, BudgetPoint, MembersPoint, Stamp
-from edge_daemon.clock import SystemClock
+from edge_daemon._lib.clock import SystemClock
 from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.records import (
     Box,
     Detection,

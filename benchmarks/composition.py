@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from benchmarks import public_test
 from edge_daemon import EmotionEnsemble, Pipeline
+from edge_daemon._lib.resources import bundled_detector
 from edge_daemon.detection import Detector
 from edge_daemon.detection.bundled import BundledDetector
-from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
-from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.records import FaceEmotion, Frame, FrameResult, Image
-from edge_daemon.shipped import bundled_detector
-from edge_daemon.tracking import Tracker
+from edge_daemon.tracking.tracker import Tracker
 
 CELL_WIDTH, CELL_HEIGHT = 320, 240
 CELLS = list(itertools.product(range(2), range(2)))

@@ -3,11 +3,11 @@
 from typing import Final, NamedTuple
 
 from benchmarks.document import table
+from edge_daemon._lib.resources import bundled_detector, bundled_models
 from edge_daemon.detection.bundled import LONGEST_SIDE
 from edge_daemon.detection.decoding import STRIDES
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.shipped import bundled_detector, bundled_models
 
 CORES: Final = 4
 

@@ -16,13 +16,12 @@ from benchmarks.frames import follower_of, frames_of
 from benchmarks.progress import tell
 from benchmarks.results import Following, FollowingPoint, Stamp
 from benchmarks.settings import settings_of
-from edge_daemon.config import Settings
-from edge_daemon.detection import Detector
+from edge_daemon.config.settings import Settings
+from edge_daemon.detection import Detector, detector_of
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.recognizer import EmotionRecognizer
-from edge_daemon.parts import detector_of
+from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.records import Detection, FaceEmotion, Image
-from edge_daemon.smoothing import Smoother
+from edge_daemon.tracking.smoothing import Smoother
 
 EVERY: Final = (1, 2, 3, 5, 8)
 """Settings of `detection.every` that are measured; the first is what the others are held against.

@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.arithmetic import median_ratio
 from benchmarks.progress import tell
 from benchmarks.results import ModelFigures, Models, Stamp
+from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.tflite import interpreter_type
 
 CALLS: Final = 100
 """Faces a round."""

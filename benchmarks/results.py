@@ -9,8 +9,8 @@ from typing import Final, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from edge_daemon._lib.validation import problems
 from edge_daemon.errors import SettingsError
-from edge_daemon.validation import problems
 
 ROOT: Final = Path(__file__).parents[1]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.contestants.timing import pictures
 from edge_daemon.detection import Detector
-from edge_daemon.detection.crop import crop_square
+from edge_daemon.detection.alignment import crop_square
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Detection, Image
 

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from benchmarks.cases import Case
-from edge_daemon.config import Settings, load_settings
+from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import Settings
 
 
 def settings_of(case: Case) -> Settings:

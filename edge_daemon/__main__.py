@@ -9,7 +9,7 @@ import os
 import signal
 from typing import NoReturn
 
-from edge_daemon.terminal import in_terminal
+from edge_daemon._lib.terminal import in_terminal
 
 
 def main() -> NoReturn:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from edge_daemon import __version__
-from edge_daemon.config import KeyPath, Settings, load_settings, settings_file
+from edge_daemon._lib.text import masked, printable, shortened
+from edge_daemon.config.loading import load_settings, settings_file
+from edge_daemon.config.settings import KeyPath, Settings
 from edge_daemon.errors import EdgeDaemonError, SettingsError, in_one_line
-from edge_daemon.host.journal import is_standard_error, journal_handler
-from edge_daemon.redaction import masked
-from edge_daemon.text import printable, shortened
+from edge_daemon.monitoring.journal import is_standard_error, journal_handler
 
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
@@ -248,19 +248,20 @@ def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
 def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _tame_libraries()
-    from edge_daemon import daemon, logs  # brings OpenCV, which reads its log levels when it loads
+    from edge_daemon import daemon  # imports OpenCV, which reads its log level at import
+    from edge_daemon._lib.logging import configure_logging
 
-    logs.configure_logging(settings.log_level, journal_handler())
+    configure_logging(settings.log_level, journal_handler())
     daemon.run(settings, lambda: _settings(options))
     return 0
 
 
 def _check(options: argparse.Namespace) -> int:
     _tame_libraries()
-    from edge_daemon import logs
-    from edge_daemon.check import command
+    from edge_daemon._lib.logging import configure_logging
+    from edge_daemon.commands.check import command
 
-    logs.configure_logging("error")
+    configure_logging("error")
     try:
         settings, file = _settings(options), settings_file(_named_file(options))
         fine = command.run(settings, file, as_json=options.json)
@@ -274,10 +275,11 @@ def _bench(options: argparse.Namespace) -> int:
     if options.warmup < 0 or (options.frames is not None and options.frames < 1):
         raise SettingsError("bench: --frames must be 1 or more, and --warmup 0 or more")
     _tame_libraries()
-    from edge_daemon import daemon, logs
-    from edge_daemon.bench.command import measure
+    from edge_daemon import daemon
+    from edge_daemon._lib.logging import configure_logging
+    from edge_daemon.commands.bench.command import measure
 
-    logs.configure_logging("warning")
+    configure_logging("warning")
     report = measure(settings, daemon.build_pipeline, options.frames, options.warmup)
     print(report.as_json() if options.json else report.as_text())
     return 0
@@ -286,22 +288,22 @@ def _bench(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _tame_libraries()
-    from edge_daemon.watch import command
+    from edge_daemon.commands.watch import command
 
     command.run(settings, options.devices, as_json=options.json)
     return 0
 
 
 def _config(options: argparse.Namespace) -> int:
-    from edge_daemon import config_text
+    from edge_daemon.config import text
 
     if options.example:
         said = _said(options)
         # Of this command line only: the file is to be the same wherever it is printed.
         settings = load_settings(Path(os.devnull), {}, said)
-        print(config_text.example(settings, said), end="")
+        print(text.example(settings, said), end="")
     else:
-        print(config_text.effective(_settings(options)), end="")
+        print(text.effective(_settings(options)), end="")
     return 0
 
 
@@ -318,10 +320,10 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _list_models(settings: Settings) -> int:
+    from edge_daemon._lib.resources import bundled_detector, bundled_models
     from edge_daemon.detection.download import YUNET
     from edge_daemon.detection.manifest import read_manifest
     from edge_daemon.inference.bundle import read_bundle
-    from edge_daemon.shipped import bundled_detector, bundled_models
 
     folder = settings.inference.bundle or bundled_models()
     bundle = read_bundle(folder)
@@ -351,7 +353,7 @@ def _homeassistant(options: argparse.Namespace) -> int:
     settings = _settings(options)
     from edge_daemon.publishing.broker import broker_from
     from edge_daemon.publishing.homeassistant import removal
-    from edge_daemon.publishing.once import publish_once
+    from edge_daemon.publishing.single import publish_once
 
     prefix = settings.homeassistant.prefix
     publish_once(broker_from(settings.mqtt), removal(settings.device_id, prefix))

@@ -16,37 +16,37 @@ from wsgiref.types import WSGIApplication
 
 import cv2
 
-from edge_daemon.bench.stopwatch import Stopwatch
-from edge_daemon.capture import Source
+from edge_daemon._lib.clock import Clock, SystemClock
+from edge_daemon._lib.logging import set_level
+from edge_daemon._lib.terminal import in_terminal
+from edge_daemon._lib.text import without_password
+from edge_daemon.capture import Source, pause_of, source_of
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.looped import Looped
 from edge_daemon.capture.pause import Pause
-from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.config import Settings
-from edge_daemon.detection.finder import FaceFinder
+from edge_daemon.capture.playback import Looped
+from edge_daemon.commands.bench.stopwatch import Stopwatch
+from edge_daemon.config.reload import LiveSettings
+from edge_daemon.config.settings import Settings
+from edge_daemon.detection import detector_of
 from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import MetricsError, OutputClosed, PreviewError
-from edge_daemon.events import EventLimits, EventMaker
-from edge_daemon.following import FaceFollower
-from edge_daemon.host.board import Board
-from edge_daemon.host.health import Health
-from edge_daemon.host.metrics_server import MetricsServer
-from edge_daemon.host.shedding import Effort, LoadShedder, Shedding
-from edge_daemon.host.systemd import notifier_from
 from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.recognizer import EmotionRecognizer
-from edge_daemon.logs import set_level
-from edge_daemon.parts import detector_of, pause_of, source_of
+from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.monitoring.hardware import Board
+from edge_daemon.monitoring.health import Health
+from edge_daemon.monitoring.load_shedding import Effort, LoadShedder, Shedding
+from edge_daemon.monitoring.prometheus_server import MetricsServer
+from edge_daemon.monitoring.systemd import notifier_from
 from edge_daemon.pipeline import Pipeline, Service, Step, Watcher
 from edge_daemon.publishing.assembly import mqtt
 from edge_daemon.publishing.jsonl import JsonLines, discard
-from edge_daemon.redaction import without_password
-from edge_daemon.reload import LiveSettings
-from edge_daemon.smoothing import Smoother
-from edge_daemon.terminal import in_terminal
-from edge_daemon.tracking import Tracker
+from edge_daemon.tracking.events import EventLimits, EventMaker
+from edge_daemon.tracking.follower import FaceFollower
+from edge_daemon.tracking.smoothing import Smoother
+from edge_daemon.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ def _metrics(settings: Settings, health: Health, clock: Clock) -> list[Service]:
 
 def _metrics_app(health: Health) -> WSGIApplication:
     try:
-        from edge_daemon.host.metrics import metrics_app
+        from edge_daemon.monitoring.prometheus import metrics_app
     except ImportError as error:
         raise MetricsError(
             f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"

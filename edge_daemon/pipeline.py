@@ -13,12 +13,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from edge_daemon.clock import Clock, SystemClock
+from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import EdgeDaemonError, PipelineError, in_one_line
-from edge_daemon.mailbox import Closed, Mailbox
-from edge_daemon.mishaps import Mishaps
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +33,13 @@ STOP_TIMEOUT: Final = 1.5
 
 MAX_HUNG_READERS: Final = 2
 """Capture threads that may be lost in a read that never returns, before the process gives up."""
+
+
+MOST_IN_A_ROW: Final = 10
+"""Frames that may fail one after the other."""
+
+TELLING_INTERVAL: Final = 60.0
+"""Seconds between two lines in the log at least."""
 
 
 def in_a_row(steps: Sequence[Step]) -> Step:
@@ -62,6 +67,93 @@ def in_thread(name: str, call: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=fulfil, name=name, daemon=True).start()
     return future
+
+
+class Closed(Exception):
+    """Raised when a mailbox has no more items and never will."""
+
+
+class Mailbox(Generic[T]):
+    """Hands the newest item from one thread to another.
+
+    Either the latest wins (a full slot is overwritten, and the loss counted), or, when
+    `lossless`, the sender waits until the slot is free.
+    """
+
+    def __init__(self, *, lossless: bool) -> None:
+        self.dropped = 0
+        self._lossless = lossless
+        self._slot: list[T] = []
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, item: T) -> None:
+        """Leave an item. Does nothing once the mailbox is closed."""
+        with self._changed:
+            if self._lossless:
+                self._changed.wait_for(lambda: not self._slot or self._closed)
+            if self._closed:
+                return
+            self.dropped += len(self._slot)
+            self._slot[:] = [item]
+            self._changed.notify_all()
+
+    def get(self) -> T:
+        """Wait for an item and take it.
+
+        Raises:
+            Closed: the mailbox is closed, and the last item is taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._slot or self._closed)
+            if not self._slot:
+                raise Closed
+            self._changed.notify_all()
+            return self._slot.pop()
+
+    def close(self, *, discard: bool = False) -> None:
+        """Let no more items in; with `discard`, forget the one that waits."""
+        with self._changed:
+            self._closed = True
+            if discard:
+                self._slot.clear()
+            self._changed.notify_all()
+
+
+class Mishaps:
+    """How often a stage failed. Written by its thread; `count` is for any to read."""
+
+    def __init__(self, stage: str, clock: Clock) -> None:
+        self.count = 0
+        self._stage = stage
+        self._clock = clock
+        self._in_a_row = 0
+        self._told_at = float("-inf")
+
+    def note(self, error: Exception) -> None:
+        """A frame failed.
+
+        Raises:
+            PipelineError: too many did, one after the other.
+        """
+        self.count += 1
+        self._in_a_row += 1
+        if self._in_a_row >= MOST_IN_A_ROW:
+            raise PipelineError(
+                f"{self._stage} failed with {self._in_a_row} frames in a row: {in_one_line(error)}"
+            ) from error
+        now = self._clock.monotonic()
+        if now - self._told_at >= TELLING_INTERVAL:
+            self._told_at = now
+            logger.error(  # where it was raised is for whoever looks for a bug
+                "a frame is left out, its stage failed",
+                extra={"stage": self._stage, "error": in_one_line(error), "count": self.count},
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+            )
+
+    def overcome(self) -> None:
+        """A frame went through."""
+        self._in_a_row = 0
 
 
 class Worker:

@@ -12,7 +12,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""In FER2013's order, which is the column order of every model."""
 
 CROP_SIDE: Final = 48
 """Side of the crop that the models read, in pixels."""

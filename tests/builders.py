@@ -6,8 +6,8 @@ from uuid import UUID
 import numpy as np
 from drawing import Image, draw_face
 
-from edge_daemon.emotions import EMOTIONS
 from edge_daemon.records import (
+    EMOTIONS,
     Box,
     Detection,
     Event,

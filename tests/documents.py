@@ -20,10 +20,10 @@ from payloads import BASE, NOON, event, faces, health, message, scored, unscored
 from pydantic.json_schema import GenerateJsonSchema
 from rich.console import Console
 
-from edge_daemon.publishing.messages import SCHEMA_VERSION, SourceState
+from edge_daemon.commands.watch.consumer import MODELS, Consumer, Kind
+from edge_daemon.commands.watch.table import Notice, View
 from edge_daemon.records import EventKind
-from edge_daemon.watch.consumer import MODELS, Consumer, Kind
-from edge_daemon.watch.table import Notice, View
+from edge_daemon.schema import SCHEMA_VERSION, SourceState
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGE: Final = DOCS / "MQTT.md"

@@ -6,7 +6,9 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from builders import probabilities
 from pydantic import BaseModel
 
-from edge_daemon.publishing.messages import (
+from edge_daemon.publishing.topics import Message
+from edge_daemon.records import EventKind, Unscored
+from edge_daemon.schema import (
     EventMessage,
     FaceMessage,
     FacesMessage,
@@ -17,8 +19,6 @@ from edge_daemon.publishing.messages import (
     StateMessage,
     rounded,
 )
-from edge_daemon.publishing.topics import Message
-from edge_daemon.records import EventKind, Unscored
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 

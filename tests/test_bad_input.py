@@ -15,8 +15,8 @@ from conftest import Program
 from drawing import draw_scene, write_clip
 from running import PATIENCE, STOP_LIMIT, broker_at, camera, free_port, running
 
-from edge_daemon.publishing.messages import FacesMessage
-from edge_daemon.shipped import bundled_models
+from edge_daemon._lib.resources import bundled_models
+from edge_daemon.schema import FacesMessage
 
 FRAMES = 60
 SCENE = draw_scene((60, 60, 120))

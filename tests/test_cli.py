@@ -13,11 +13,11 @@ from drawing import draw_scene
 from running import STOP_LIMIT, Camera, camera, running
 
 from edge_daemon import __version__, cli
+from edge_daemon._lib.resources import bundled_detector, bundled_models
 from edge_daemon.detection.manifest import read_manifest
-from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.publishing.messages import FacesMessage
-from edge_daemon.shipped import bundled_detector, bundled_models
+from edge_daemon.records import EMOTIONS
+from edge_daemon.schema import FacesMessage
 
 Refused = Callable[..., list[str]]
 

@@ -23,14 +23,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from publishing.broker import Mosquitto, subscribed
 from running import PATIENCE, STOP_LIMIT, Camera, camera, eventually, free_port, running
 
-from edge_daemon.clock import SystemClock
-from edge_daemon.config import load_settings
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon._lib.resources import bundled_models
+from edge_daemon.config.loading import load_settings
 from edge_daemon.daemon import build_pipeline
-from edge_daemon.host.board import Board
 from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.monitoring.hardware import Board
 from edge_daemon.pipeline import Pipeline
-from edge_daemon.publishing.messages import FacesMessage, HealthMessage
-from edge_daemon.shipped import bundled_models
+from edge_daemon.schema import FacesMessage, HealthMessage
 
 EVERYBODY = len(read_bundle(bundled_models()).members)
 
@@ -311,7 +311,7 @@ def thermometer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file.parent.mkdir(parents=True)
     monkeypatch.setattr("edge_daemon.daemon.Board", lambda: Board(sys=tmp_path))
     for name, seconds in {"LOOK_INTERVAL": 0.1, "HEAT_DELAY": 0.2, "CALM": 0.5}.items():
-        monkeypatch.setattr(f"edge_daemon.host.shedding.{name}", seconds)
+        monkeypatch.setattr(f"edge_daemon.monitoring.load_shedding.{name}", seconds)
     return file
 
 
@@ -327,7 +327,7 @@ def test_hot_machine_asks_fewer_members_of_a_camera_until_it_has_cooled(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "edge_daemon.host.shedding")
+    caplog.set_level(logging.INFO, "edge_daemon.monitoring.load_shedding")
     thermometer.write_text("90000")
     output = Output(seconds_a_line=0.0)
     with built(live.url, output, tmp_path, monkeypatch):

@@ -11,16 +11,16 @@ import jsonschema
 import pytest
 from builders import event as event_record
 from builders import probabilities, result
+from commands.watch.test_command import publish
 from conftest import FakeClock
 from documents import DOCS, PAGE, PICTURE, schema_file, schema_of, schema_text, with_tables
 from payloads import encoded, event, faces, health, scored, state, unscored
 from publishing.broker import Mosquitto
 from running import PATIENCE
-from watch.test_command import publish
 
-from edge_daemon.publishing.messages import SourceState, faces_payload
+from edge_daemon.commands.watch.consumer import MODELS, Kind
 from edge_daemon.records import FrameResult
-from edge_daemon.watch.consumer import MODELS, Kind
+from edge_daemon.schema import SourceState, faces_payload
 
 MEND = "the documents are older than the code: run 'python tests/documents.py'"
 

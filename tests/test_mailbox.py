@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from edge_daemon.mailbox import Closed, Mailbox
+from edge_daemon.pipeline import Closed, Mailbox
 
 
 def test_mailbox_hands_over_the_latest_and_counts_what_it_overwrote() -> None:

@@ -13,19 +13,19 @@ from drawing import draw_scene
 from running import PATIENCE
 
 from edge_daemon import EmotionEnsemble, Pipeline
+from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
-from edge_daemon.clock import Clock, SystemClock
-from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import SourceLost
-from edge_daemon.events import EventLimits, EventMaker
-from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.pipeline import SUPERVISION_INTERVAL
 from edge_daemon.records import EventKind, FrameResult, SourceState
-from edge_daemon.tracking import Tracker
+from edge_daemon.tracking.events import EventLimits, EventMaker
+from edge_daemon.tracking.tracker import Tracker
 
 PICTURE = Picture(draw_scene((60, 60, 120)))
 SMALLER = Picture(draw_scene(size=(160, 120)))

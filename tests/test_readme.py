@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Program, clean_environment
 
-from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.schema import FacesMessage
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

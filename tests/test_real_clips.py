@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import Program
 
-from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.schema import FacesMessage
 
 PEOPLE = {
     "face-demographics-walking-and-pause.mp4": (41, 3),

@@ -20,14 +20,13 @@ from benchmarks.cases import Case, Round
 from benchmarks.contestants.timing import timed
 from benchmarks.frames import follower_of, frames_of
 from benchmarks.settings import settings_of
-from edge_daemon.config import Settings
-from edge_daemon.detection import bundled, haar, yunet
+from edge_daemon._lib.resources import bundled_detector
+from edge_daemon._lib.tflite import interpreter_type
+from edge_daemon.config.settings import Settings
+from edge_daemon.detection import bundled, detector_of, haar, yunet
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.parts import detector_of
 from edge_daemon.records import CROP_SIDE, Image
-from edge_daemon.shipped import bundled_detector
-from edge_daemon.tflite import interpreter_type
 
 Kernel = Callable[[Image], object]
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from benchmarks.cases import Case, Round
 from benchmarks.settings import settings_of
-from edge_daemon.bench.stopwatch import Stopwatch
-from edge_daemon.clock import SystemClock
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.commands.bench.stopwatch import Stopwatch
 from edge_daemon.daemon import build_pipeline
 
 FOLLOWING: Final = 8

@@ -1,16 +1,21 @@
 """Sources of frames. `source_from` is their registry: it knows which one a user's words mean."""
 
 from pathlib import Path
+from typing import Final
 
+from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture, Reader, Source
+from edge_daemon.capture.images import SUFFIXES, PictureFile, PictureFolder
+from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import PiCamera
-from edge_daemon.capture.pictures import SUFFIXES, PictureFile, PictureFolder
 from edge_daemon.capture.video_device import NetworkStream, VideoDevice
 from edge_daemon.capture.video_file import VideoFile
+from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
-from edge_daemon.redaction import without_password
 
-__all__ = ["Picture", "Reader", "Source", "source_from"]
+__all__ = ["Picture", "Reader", "Source", "pause_of", "source_from", "source_of"]
+
+PAUSE_FILE: Final = "paused"
 
 
 def source_from(
@@ -55,3 +60,23 @@ def _file_source(path: Path) -> Source:
     if not path.exists():
         raise SourceError(f"{path}: no such file, folder or camera")
     return PictureFile(path) if path.suffix.lower() in SUFFIXES else VideoFile(path)
+
+
+def source_of(settings: Settings) -> Source:
+    """The source, not yet open.
+
+    Raises:
+        SourceError: there is no such file or folder.
+    """
+    wanted = settings.capture
+    return source_from(
+        settings.source,
+        (wanted.width, wanted.height),
+        wanted.fps,
+        settings.detection.max_side,
+    )
+
+
+def pause_of(settings: Settings, *, live: bool) -> Pause:
+    """The privacy switch; it is remembered for cameras, as a file has no privacy to keep."""
+    return Pause(settings.state_dir / PAUSE_FILE if live else None)

@@ -6,8 +6,8 @@ None of these is a fault that the program could mend, so one line tells of it, a
 import logging
 from typing import Final
 
-from edge_daemon.clock import Clock
-from edge_daemon.episode import Episode
+from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.outage import Episode
 from edge_daemon.records import Image
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ import itertools
 
 import numpy as np
 
+from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.base import Picture
-from edge_daemon.clock import Clock
 from edge_daemon.records import Frame
 
 

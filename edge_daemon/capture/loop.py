@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Final
 
-from edge_daemon.backoff import backoff_delays
+from edge_daemon._lib.backoff import backoff_delays
+from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.base import FlowingReader, Picture, Reader, Source
 from edge_daemon.capture.darkness import Darkness
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
-from edge_daemon.clock import Clock
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import Frame, SourceState
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_daemon.disk import sync
+from edge_daemon._lib.files import sync
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from edge_daemon.clock import Clock
+from edge_daemon._lib.clock import Clock
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import SourceState
 

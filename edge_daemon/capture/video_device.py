@@ -7,9 +7,9 @@ from typing import Final
 import cv2
 import numpy as np
 
+from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture
 from edge_daemon.errors import SourceLost
-from edge_daemon.redaction import without_password
 
 NETWORK_TIMEOUT_MS: Final = 5000
 """FFmpeg's own limit for opening and reading; its default of 30 s is past our watch's patience."""

@@ -3,14 +3,15 @@
 import logging
 from pathlib import Path
 
-from edge_daemon.config import DetectorName
+from edge_daemon._lib.resources import bundled_detector
+from edge_daemon.config.settings import DetectorName, Settings
 from edge_daemon.detection.base import Detector, Framing
 from edge_daemon.detection.bundled import BundledDetector
+from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
-from edge_daemon.shipped import bundled_detector
 
-__all__ = ["Detector", "Framing", "create_detector"]
+__all__ = ["Detector", "Framing", "create_detector", "detector_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,3 +53,21 @@ def _kind_of(model: Path | None) -> DetectorName:
     if model is None or model.suffix == ".json":
         return "bundled"
     return "haar" if model.suffix == ".xml" else "yunet"
+
+
+def detector_of(settings: Settings) -> Detector:
+    """The face detector.
+
+    Raises:
+        DetectorError: its model file is not there or cannot be read.
+    """
+    wanted = settings.detection
+    fetched = settings.state_dir / YUNET.file
+    return create_detector(
+        wanted.detector,
+        wanted.model,
+        fetched,
+        wanted.min_score,
+        wanted.min_size,
+        threads=settings.inference.threads,
+    )

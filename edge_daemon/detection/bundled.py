@@ -9,13 +9,13 @@ from typing import Final
 import cv2
 import numpy as np
 
+from edge_daemon._lib.tflite import first_line, open_interpreter, read_model
 from edge_daemon.detection.base import Framing
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.detection.reduction import reduced
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Detection, Image
-from edge_daemon.tflite import first_line, open_interpreter, read_model
 
 CONTINUATION: Final = 0.2
 """How much less a score may be where a face is followed already: heads turn, and come back."""

@@ -7,7 +7,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.errors import DetectorError
 
 TIMEOUT: Final = 20.0

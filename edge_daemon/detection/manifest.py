@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from edge_daemon import checksum
+from edge_daemon._lib import files
+from edge_daemon._lib.validation import PlainModel, Share, problems
 from edge_daemon.errors import DetectorError
-from edge_daemon.validation import PlainModel, Share, problems
 
 
 class BoxFraming(PlainModel):
@@ -68,7 +68,7 @@ def read_manifest(path: Path) -> DetectorManifest:
         raise DetectorError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise DetectorError(f"{path}: {problems(error)}") from error
-    if fault := checksum.fault(path.parent / manifest.file, manifest.sha256):
+    if fault := files.fault(path.parent / manifest.file, manifest.sha256):
         raise DetectorError(f"{fault}; install the detector again")
     return manifest
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from edge_daemon.clock import Clock
+from edge_daemon._lib.clock import Clock
 
 GAIN: Final = 0.1
 """How much one frame changes what a member is taken to cost."""

@@ -9,11 +9,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
-from edge_daemon import checksum
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon._lib import files
+from edge_daemon._lib.validation import PlainModel, Share, problems
 from edge_daemon.errors import BundleError
-from edge_daemon.records import CROP_SIDE
-from edge_daemon.validation import PlainModel, Share, problems
+from edge_daemon.records import CROP_SIDE, EMOTIONS
 
 MANIFEST_NAME: Final = "bundle.json"
 
@@ -133,7 +132,7 @@ def read_bundle(folder: Path) -> Bundle:
     except ValidationError as error:
         raise BundleError(f"{manifest}: {problems(error)}") from error
     for member in bundle.members:
-        if fault := checksum.fault(folder / member.file, member.sha256):
+        if fault := files.fault(folder / member.file, member.sha256):
             raise BundleError(f"{fault}; install the bundle again")
     return bundle
 

@@ -7,11 +7,10 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.inference.bundle import Bundle, Member, read_bundle
 from edge_daemon.inference.runtime import BatchModel
-from edge_daemon.records import CROP_SIDE, Image
-from edge_daemon.shipped import bundled_models
+from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
 
 BATCH_SIZES: Final = (8, 4, 2, 1)
 """The largest first. An unused place in a batch costs as much as a face, so none is left: three

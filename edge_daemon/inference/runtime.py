@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon._lib.tflite import first_line, open_interpreter, read_model
 from edge_daemon.errors import BundleError
-from edge_daemon.records import CROP_SIDE, Image
-from edge_daemon.tflite import first_line, open_interpreter, read_model
+from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
 
 
 class BatchModel:

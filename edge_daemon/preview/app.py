@@ -12,7 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from edge_daemon.capture.pause import Pause
-from edge_daemon.preview.facts import Facts
+from edge_daemon.preview.responses import Facts
 from edge_daemon.preview.stream import Stream
 
 MEDIA_TYPES: Final = {

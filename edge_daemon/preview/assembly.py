@@ -6,16 +6,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from edge_daemon.address import Address, authority
+from edge_daemon._lib.address import Address, authority
+from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
-from edge_daemon.clock import Clock
-from edge_daemon.host.health import Health
+from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import Service, Step
 from edge_daemon.preview.app import Preview, page_files
-from edge_daemon.preview.facts import Facts
-from edge_daemon.preview.glances import GlanceMaker
-from edge_daemon.preview.guard import Entrance, Guard, local_names, new_token
-from edge_daemon.preview.minute import Minute
+from edge_daemon.preview.auth import Entrance, Guard, local_names, new_token
+from edge_daemon.preview.frame_encoder import GlanceMaker
+from edge_daemon.preview.history import Minute
+from edge_daemon.preview.responses import Facts
 from edge_daemon.preview.server import PreviewServer, listening
 from edge_daemon.preview.stream import Stream
 

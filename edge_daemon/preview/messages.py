@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from edge_daemon.publishing.messages import (
+from edge_daemon.records import FrameResult, SourceState
+from edge_daemon.schema import (
     FaceMessage,
     FacesMessage,
     HealthMessage,
@@ -13,7 +14,6 @@ from edge_daemon.publishing.messages import (
     faces_message,
     rounded,
 )
-from edge_daemon.records import FrameResult, SourceState
 
 
 class SeenFace(FaceMessage):

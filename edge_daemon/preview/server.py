@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from edge_daemon.address import Address, authority
+from edge_daemon._lib.address import Address, authority
 from edge_daemon.errors import PreviewError
 from edge_daemon.preview.stream import Stream
 

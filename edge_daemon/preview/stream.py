@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
-from edge_daemon.clock import Clock
+from edge_daemon._lib.clock import Clock
 from edge_daemon.records import FrameResult
 
 HEARTBEAT: Final = 1.0

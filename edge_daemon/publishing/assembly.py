@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Final
 
 from edge_daemon import __version__
+from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
-from edge_daemon.clock import Clock
-from edge_daemon.config import HomeAssistantSettings, Settings
-from edge_daemon.host.health import Delivery, Health
-from edge_daemon.host.reporter import HealthReporter
+from edge_daemon.config.reload import LiveSettings
+from edge_daemon.config.settings import HomeAssistantSettings, Settings
+from edge_daemon.monitoring.health import Delivery, Health
 from edge_daemon.pipeline import Service, Step
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.commands import switch
-from edge_daemon.publishing.outbox import Outbox, OutboxLimits
+from edge_daemon.publishing.event_queue import Outbox, OutboxLimits
+from edge_daemon.publishing.health_reporter import HealthReporter
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import StateKeeper
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.reload import LiveSettings
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from edge_daemon.config import MqttSettings
+from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 
 PORT: Final = 1883

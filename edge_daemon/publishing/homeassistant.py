@@ -7,9 +7,9 @@ https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery. Nothing is sent
 import json
 from typing import Final, get_args
 
-from edge_daemon.publishing.messages import Mood
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import EventKind
+from edge_daemon.schema import Mood
 
 Json = dict[str, object]
 

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_daemon.clock import Clock
+from edge_daemon._lib.clock import Clock
 from edge_daemon.errors import OutputClosed
-from edge_daemon.publishing.messages import faces_payload
 from edge_daemon.records import FrameResult
+from edge_daemon.schema import faces_payload
 
 
 class JsonLines:

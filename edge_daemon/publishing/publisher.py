@@ -15,17 +15,17 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from edge_daemon.clock import Clock
+from edge_daemon._lib.clock import Clock
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.commands import Commands, Handler
-from edge_daemon.publishing.drain import Drain
-from edge_daemon.publishing.link import Link
-from edge_daemon.publishing.liveness import Liveness
-from edge_daemon.publishing.messages import faces_payload
+from edge_daemon.publishing.connection import Link
+from edge_daemon.publishing.event_queue import Outbox
+from edge_daemon.publishing.keep_alive import Liveness
 from edge_daemon.publishing.mqtt import Accepted, Acknowledged, Connection, Received, Reception
-from edge_daemon.publishing.outbox import Outbox
+from edge_daemon.publishing.sender import Drain
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import Event, FrameResult
+from edge_daemon.schema import faces_payload
 
 logger = logging.getLogger(__name__)
 

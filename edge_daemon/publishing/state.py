@@ -8,11 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from edge_daemon.clock import Clock
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.publishing.messages import Mood, StateMessage
+from edge_daemon._lib.clock import Clock
 from edge_daemon.publishing.topics import Message
-from edge_daemon.records import FaceEmotion, FrameResult
+from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult
+from edge_daemon.schema import Mood, StateMessage
 
 SHORTEST_INTERVAL: Final = 1.0
 """Seconds between two states that are told."""

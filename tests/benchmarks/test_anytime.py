@@ -8,8 +8,8 @@ from drawing import draw_face
 
 from benchmarks import anytime, public_test
 from edge_daemon import EmotionEnsemble
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.errors import SourceError
-from edge_daemon.shipped import bundled_models
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from conftest import material
 from benchmarks import public_test
 from benchmarks.composition import measure
 from edge_daemon import EmotionEnsemble
+from edge_daemon._lib.resources import bundled_detector
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
-from edge_daemon.shipped import bundled_detector
 
 FACES = 1200
 """Enough for a standard error of about one point."""

@@ -7,8 +7,8 @@ from conftest import material
 from benchmarks.cases import Case
 from benchmarks.contestants import kernels, pipeline
 from benchmarks.workers import contestant
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.errors import PipelineError
-from edge_daemon.shipped import bundled_models
 
 
 def case(clip: Path, detector: str, yunet: Path | None = None) -> Case:

@@ -1,6 +1,6 @@
 from benchmarks.expectation import expectation
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.shipped import bundled_models
 
 
 def test_all_members_cost_what_the_published_networks_would() -> None:

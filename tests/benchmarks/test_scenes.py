@@ -4,10 +4,10 @@ import pytest
 
 from benchmarks.contestants.timing import pictures, played
 from benchmarks.scenes import LENGTH, write_scenes
+from edge_daemon._lib.resources import bundled_detector
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.errors import SourceError
-from edge_daemon.shipped import bundled_detector
 
 
 def test_scene_has_as_many_faces_as_are_wanted(drawn_clip: Path, tmp_path: Path) -> None:

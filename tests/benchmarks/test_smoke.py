@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.shipped import bundled_models
 
 ROOT = Path(__file__).parents[2]
 PAGE = "<!-- comparisons -->\n<!-- /comparisons -->\n<!-- targets -->\n<!-- /targets -->\n"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from conftest import FakeClock
 
+from edge_daemon._lib.clock import Clock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
-from edge_daemon.clock import Clock
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame, SourceState
 

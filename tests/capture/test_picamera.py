@@ -23,12 +23,12 @@ from capture.fake_picamera2 import (
     signature,
 )
 
+from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import loop as capture_loop
 from edge_daemon.capture import picamera
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import BGR_CONVERSIONS, FRAME_TIMEOUT, PiCamera
-from edge_daemon.clock import SystemClock
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import Frame, Image

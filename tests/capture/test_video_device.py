@@ -8,12 +8,12 @@ import pytest
 from drawing import draw_scene
 from running import camera
 
+from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import PictureFile, Reader, source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.video_device import NetworkStream, VideoDevice
-from edge_daemon.clock import SystemClock
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from drawing import Image
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon._lib.files import sha256_of
+from edge_daemon._lib.resources import bundled_detector, bundled_models
 from edge_daemon.detection.bundled import BundledDetector, MapNetwork
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from edge_daemon.detection.haar import HaarDetector
@@ -20,7 +21,6 @@ from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.errors import DetectorError
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import Detection
-from edge_daemon.shipped import bundled_detector, bundled_models
 
 SAME = 0.5
 

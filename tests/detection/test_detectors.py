@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from drawing import draw_scene
 
-from edge_daemon.config import DetectorName
+from edge_daemon._lib.resources import bundled_detector
+from edge_daemon.config.settings import DetectorName
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import CONTINUATION, YuNetDetector
 from edge_daemon.errors import DetectorError
-from edge_daemon.shipped import bundled_detector
 
 CASCADE = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
 FACES = [(40, 60, 120), (330, 200, 200)]

@@ -12,11 +12,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from running import PATIENCE
 
-from edge_daemon.clock import SystemClock
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.commands.watch.subscription import Subscription
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.mqtt import Connection, ConnectionEnded
-from edge_daemon.watch.subscription import Subscription
 
 WELCOME = b"\x20\x03\x00\x00\x00"
 """MQTT 5's CONNACK: accepted, no properties."""

@@ -20,14 +20,14 @@ from drawing import draw_face, draw_scene
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_daemon.checksum import sha256_of
-from edge_daemon.config import Settings
+from edge_daemon._lib.files import sha256_of
+from edge_daemon._lib.resources import bundled_detector, bundled_models
+from edge_daemon.config.settings import Settings
 from edge_daemon.detection.bundled import BundledDetector
-from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import BundleError, DetectorError
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.shipped import bundled_detector, bundled_models
 
 Manifest = dict[str, Any]
 Place = tuple[str | int, ...]

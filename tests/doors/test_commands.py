@@ -18,7 +18,7 @@ from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import Told
 from running import PATIENCE, RunningProgram, camera, running
 
-from edge_daemon.config import MqttSettings
+from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.commands import Commands, switch

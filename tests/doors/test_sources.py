@@ -17,8 +17,8 @@ from drawing import draw_scene, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_daemon.capture.pictures import decode
-from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.capture.images import decode
+from edge_daemon.schema import FacesMessage
 
 SCENE = draw_scene((60, 60, 120))
 SUFFIXES = (".bmp", ".jpg", ".png", ".tiff", ".webp")

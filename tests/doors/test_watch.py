@@ -17,10 +17,10 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.screen import Screen
 
+from edge_daemon.commands.watch.command import _line
+from edge_daemon.commands.watch.consumer import Consumer
+from edge_daemon.commands.watch.table import Notice, View
 from edge_daemon.publishing.topics import Message
-from edge_daemon.watch.command import _line
-from edge_daemon.watch.consumer import Consumer
-from edge_daemon.watch.table import Notice, View
 
 GOOD: dict[str, dict[str, Any]] = {
     kind: json.loads(content.model_dump_json(by_alias=True))

@@ -16,9 +16,10 @@ import sys
 import threading
 from pathlib import Path
 
-from edge_daemon.config import Settings, load_settings
+from edge_daemon._lib.logging import configure_logging
+from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import Settings
 from edge_daemon.daemon import run
-from edge_daemon.logs import configure_logging
 
 
 class EndAtEvent(logging.Handler):

@@ -11,8 +11,8 @@ from conftest import Program
 from drawing import draw_scene
 from running import Camera, camera, running
 
-from edge_daemon.publishing.messages import FacesMessage
-from edge_daemon.shipped import bundled_models
+from edge_daemon._lib.resources import bundled_models
+from edge_daemon.schema import FacesMessage
 
 ONE_FACE = draw_scene((100, 60, 120))
 TWO_FACES = draw_scene((20, 60, 110), (180, 60, 110))

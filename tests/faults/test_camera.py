@@ -28,7 +28,7 @@ from running import (
     running,
 )
 
-from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.schema import FacesMessage
 
 SCENE = draw_scene((60, 60, 120))
 

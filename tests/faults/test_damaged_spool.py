@@ -18,7 +18,7 @@ from faults.device import MANY_EVENTS, events_in
 from publishing.broker import Mosquitto, Subscriber, subscribed
 from publishing.fixtures import outbox_in
 
-from edge_daemon.publishing.messages import EventMessage, event_message
+from edge_daemon.schema import EventMessage, event_message
 
 DAMAGES = int(os.environ.get("TEST_DAMAGES", "8"))
 

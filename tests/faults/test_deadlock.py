@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from drawing import draw_scene
 from faults.injection import PLACES, Fault, Injection
-from host.notify_listener import Systemd
+from monitoring.notify_listener import Systemd
 from publishing.broker import Mosquitto, subscribed
 from running import PATIENCE, broker_at, camera, running
 

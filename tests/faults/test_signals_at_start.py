@@ -28,8 +28,8 @@ from running import (
     running,
 )
 
-from edge_daemon.clock import SystemClock
-from edge_daemon.publishing.outbox import Outbox
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.publishing.event_queue import Outbox
 
 HOOK = """
 import os, signal, sys

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from edge_daemon.checksum import sha256_of
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon._lib.files import sha256_of
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import read_bundle, write_bundle
-from edge_daemon.shipped import bundled_models
+from edge_daemon.records import EMOTIONS
 
 Manifest = dict[str, Any]
 

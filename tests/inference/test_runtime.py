@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.errors import BundleError
 from edge_daemon.inference import runtime
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.inference.runtime import BatchModel
 from edge_daemon.records import Image
-from edge_daemon.shipped import bundled_models
 
 MODEL = bundled_models() / read_bundle(bundled_models()).members[0].file
 

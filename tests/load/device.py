@@ -16,13 +16,12 @@ import numpy as np
 from builders import face, probabilities
 from payloads import encoded, health
 
-from edge_daemon.clock import SystemClock
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.events import EventLimits, EventMaker
-from edge_daemon.publishing import messages
-from edge_daemon.publishing.messages import EventMessage, StateMessage, faces_payload
+from edge_daemon import schema as messages
+from edge_daemon._lib.clock import SystemClock
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.records import Event, FaceEmotion, Frame, FrameResult
+from edge_daemon.records import EMOTIONS, Event, FaceEmotion, Frame, FrameResult
+from edge_daemon.schema import EventMessage, StateMessage, faces_payload
+from edge_daemon.tracking.events import EventLimits, EventMaker
 
 RATE: Final = 5.0
 """Results a second, as the daemon's own default."""

@@ -32,10 +32,10 @@ import numpy as np
 from load.device import RATE, Account, simulate
 from publishing.broker import Mosquitto
 
-from edge_daemon.clock import SystemClock
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.commands.watch.consumer import Accepted, Consumer, Kind, filters
+from edge_daemon.commands.watch.subscription import Subscription
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.watch.consumer import Accepted, Consumer, Kind, filters
-from edge_daemon.watch.subscription import Subscription
 
 BASE = "edge-daemon"
 SETTLING = 3.0

@@ -19,15 +19,15 @@ from builders import face, frame, probabilities
 from drawing import Image, draw_scene
 from running import PATIENCE, free_port
 
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon._lib.resources import bundled_models
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
-from edge_daemon.clock import SystemClock
-from edge_daemon.host.board import Board
-from edge_daemon.host.health import Health
 from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.monitoring.hardware import Board
+from edge_daemon.monitoring.health import Health
 from edge_daemon.preview.assembly import preview
 from edge_daemon.records import FaceEmotion, FrameResult
-from edge_daemon.shipped import bundled_models
 
 FPS = 50.0
 CLOSE = 8

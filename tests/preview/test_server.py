@@ -13,7 +13,7 @@ from preview.serving import EVERYWHERE, Served, Watcher, errors, noise, serving
 from running import PATIENCE, eventually, free_port
 
 from edge_daemon.errors import PreviewError
-from edge_daemon.host.board import Board
+from edge_daemon.monitoring.hardware import Board
 from edge_daemon.preview.server import MOST_CONNECTIONS, listening
 
 STOP_LIMIT = 1.5

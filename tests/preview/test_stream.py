@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from preview.serving import seen
 
-from edge_daemon.clock import SystemClock
+from edge_daemon._lib.clock import SystemClock
 from edge_daemon.preview import stream as stream_module
 from edge_daemon.preview.stream import Message, Stream
 from edge_daemon.records import FrameResult

@@ -10,9 +10,9 @@ import pytest
 from publishing.broker import Mosquitto, Subscriber, subscribed
 from running import PATIENCE
 
-from edge_daemon.clock import Clock, SystemClock
+from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.outbox import Outbox, OutboxLimits
+from edge_daemon.publishing.event_queue import Outbox, OutboxLimits
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.topics import Topics
 
@@ -88,7 +88,7 @@ class Attempts:
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
     counted = Attempts()
-    monkeypatch.setattr("edge_daemon.publishing.link.backoff_delays", counted.delays)
+    monkeypatch.setattr("edge_daemon.publishing.connection.backoff_delays", counted.delays)
     return counted
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from edge_daemon.config import MqttSettings
+from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.broker import broker_from
 

@@ -14,10 +14,15 @@ from publishing.broker import Mosquitto, subscribed
 from running import broker_at, camera, running
 
 from edge_daemon import __version__
-from edge_daemon.config import HomeAssistantSettings, load_settings
+from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.messages import (
+from edge_daemon.publishing.publisher import OFFLINE, ONLINE
+from edge_daemon.publishing.single import publish_once
+from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.records import EventKind
+from edge_daemon.schema import (
     EventMessage,
     HealthMessage,
     Mood,
@@ -25,10 +30,6 @@ from edge_daemon.publishing.messages import (
     SpoolMessage,
     StateMessage,
 )
-from edge_daemon.publishing.once import publish_once
-from edge_daemon.publishing.publisher import OFFLINE, ONLINE
-from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.records import EventKind
 
 Json = dict[str, Any]
 

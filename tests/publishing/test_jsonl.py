@@ -6,7 +6,7 @@ from conftest import FakeClock
 
 from edge_daemon.errors import OutputClosed
 from edge_daemon.publishing.jsonl import JsonLines
-from edge_daemon.publishing.messages import FacesMessage, faces_payload
+from edge_daemon.schema import FacesMessage, faces_payload
 
 
 class Recorded(io.BytesIO):

@@ -16,9 +16,10 @@ from publishing.fixtures import CONNECTED, LOST, Attempts, MakePublisher, Told, 
 from publishing.proxy import CONNACK_WRONG_VERSION, OldBroker
 from running import PATIENCE, eventually
 
-from edge_daemon.config import MqttSettings
+from edge_daemon.config.settings import MqttSettings
 from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker, broker_from
+from edge_daemon.publishing.duplicate_client import SUSPICIOUS
 from edge_daemon.publishing.mqtt import (
     Accepted,
     Acknowledged,
@@ -29,7 +30,6 @@ from edge_daemon.publishing.mqtt import (
     Reception,
 )
 from edge_daemon.publishing.topics import Message
-from edge_daemon.publishing.twins import SUSPICIOUS
 
 CONNACK, SESSION_TAKEN_OVER = b"\x20\x03\x00\x00\x00", b"\xe0\x02\x8e\x00"
 

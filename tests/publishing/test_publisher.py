@@ -29,10 +29,10 @@ from running import PATIENCE, STOP_LIMIT, broker_at, camera, eventually, free_po
 
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.jsonl import JsonLines
-from edge_daemon.publishing.messages import EventMessage, StateMessage
 from edge_daemon.publishing.publisher import MOST_UNSENT, MqttPublisher
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FrameResult
+from edge_daemon.schema import EventMessage, StateMessage
 
 pytestmark = pytest.mark.usefixtures("attempts")
 

@@ -9,10 +9,10 @@ from builders import EPOCH, face, probabilities, result
 from conftest import FakeClock
 from running import PATIENCE
 
-from edge_daemon.publishing.messages import StateMessage
 from edge_daemon.publishing.state import StateKeeper, dominant_emotion
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FaceEmotion, Probabilities
+from edge_daemon.schema import StateMessage
 
 HAPPY, SAD = probabilities(happy=0.9), probabilities(sad=0.9)
 

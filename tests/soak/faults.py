@@ -16,7 +16,7 @@ from soak.site import Site
 
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.once import publish_once
+from edge_daemon.publishing.single import publish_once
 from edge_daemon.publishing.topics import Message
 
 ASKING_INTERVAL: Final = 10.0

@@ -6,12 +6,12 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
-from edge_daemon.clock import SystemClock
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.commands.watch.consumer import Consumer
+from edge_daemon.commands.watch.subscription import Subscription
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.messages import EventMessage
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.watch.consumer import Consumer
-from edge_daemon.watch.subscription import Subscription
+from edge_daemon.schema import EventMessage
 
 BASE: Final = "edge-daemon"
 DEVICE_ID: Final = "porch"

@@ -20,7 +20,7 @@ from system.service import (
     watched,
 )
 
-from edge_daemon.publishing.messages import FacesMessage
+from edge_daemon.schema import FacesMessage
 
 pytestmark = pytest.mark.timeout(3 * INSTALLATION_LIMIT)
 

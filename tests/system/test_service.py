@@ -28,7 +28,7 @@ SECOND = "second"
 HANGING = """
 import time
 from pathlib import Path
-from edge_daemon.inference.recognizer import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer
 
 recognize = EmotionRecognizer.__call__
 

@@ -66,7 +66,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     versions |= {number: version(folder / number, number) for number in ("0.1.1", "0.1.2")}
     daemon = versions["0.1.1"] / "edge_daemon/daemon.py"
     daemon.write_text(daemon.read_text() + DIES_LATER)
-    edit(versions["0.1.2"] / "edge_daemon/config.py", "\n    loop: bool", NEW_SETTING)
+    edit(versions["0.1.2"] / "edge_daemon/config/settings.py", "\n    loop: bool", NEW_SETTING)
     return versions
 
 

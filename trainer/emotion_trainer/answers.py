@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.inference.bundle import Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.data import Dataset, Split

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.inference.bundle import Member, Metrics, Provenance, read_bundle
 from emotion_trainer.answers import Answers, answers_of, ask
 from emotion_trainer.data import Dataset

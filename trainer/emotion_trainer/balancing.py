@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.evaluation import confuse
 from emotion_trainer.predictions import Scores
 

@@ -12,7 +12,6 @@ from typing import Final
 
 import numpy as np
 
-from edge_daemon.emotions import EMOTIONS
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import (
     MANIFEST_NAME,
@@ -23,6 +22,7 @@ from edge_daemon.inference.bundle import (
     read_bundle,
     write_bundle,
 )
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.applicants import Applicant
 from emotion_trainer.data import Dataset
 from emotion_trainer.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble

@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax as exact_log_softmax
 from sklearn.model_selection import StratifiedKFold
 
-from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Metrics
 from edge_daemon.inference.ensemble import pool
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.balancing import least_adjustment
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation import measure

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import Metrics
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.calibration import calibration_error
 from emotion_trainer.data import Dataset
 from emotion_trainer.data.dataset import TRAINING

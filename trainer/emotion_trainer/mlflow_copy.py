@@ -25,7 +25,7 @@ from mlflow.entities import Run as TrackedRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.records import CROP_SIDE
 from emotion_trainer import plots
 from emotion_trainer.answers import Answers

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.balancing import LEAST_RECALL
 from emotion_trainer.bundling import Bundled, display_name
 from emotion_trainer.clips import ClipAnswers

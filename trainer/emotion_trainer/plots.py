@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.answers import Answers
 from emotion_trainer.calibration import BINS, Reliability, reliability
 from emotion_trainer.checkpoint import Epoch

@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from edge_daemon.config import DetectionSettings, QualitySettings
+from edge_daemon.config.settings import DetectionSettings, QualitySettings
 from edge_daemon.detection import Detector
-from edge_daemon.detection.finder import FaceFinder
 from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.detection.step import FaceFinder
 from edge_daemon.records import Face, Frame, Image
 
 

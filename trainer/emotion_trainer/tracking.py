@@ -10,7 +10,7 @@ import sys
 import textwrap
 from typing import Final
 
-from edge_daemon.redaction import without_password
+from edge_daemon._lib.text import without_password
 from emotion_trainer.answers import keep_answers
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import TrackingError, TrainerError

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import CROP_SIDE
+from edge_daemon.records import CROP_SIDE, EMOTIONS
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.dataset import VOTES

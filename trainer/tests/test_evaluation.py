@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.evaluation import confuse, measure, report
 

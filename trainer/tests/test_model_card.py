@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import write_sheets
 
-from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.applicants import TrainedModel
 from emotion_trainer.bundling import Bundled, make_bundle
 from emotion_trainer.cli import main

@@ -10,10 +10,10 @@ from typing import Final
 
 from PIL import Image as Pillow
 
-from edge_daemon.capture.pictures import SUFFIXES, decode, pictures_in
+from edge_daemon.capture.images import SUFFIXES, decode, pictures_in
 from edge_daemon.errors import SourceError
-from edge_daemon.publishing.messages import within
 from edge_daemon.records import Image
+from edge_daemon.schema import within
 from emotion_trainer.annotation.drawing import draw
 from emotion_trainer.annotation.reading import FaceReader, Reading
 from emotion_trainer.errors import PictureError

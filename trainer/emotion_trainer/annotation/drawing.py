@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from edge_daemon.publishing.messages import within
 from edge_daemon.records import Box, Image
+from edge_daemon.schema import within
 from emotion_trainer.annotation.layout import Layout, Size, arrange
 from emotion_trainer.annotation.panel import GROUND, Colour, draw_panel, panel_size
 from emotion_trainer.annotation.reading import Reading

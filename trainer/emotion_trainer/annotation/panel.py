@@ -8,8 +8,7 @@ from typing import Final
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import Probabilities
+from edge_daemon.records import EMOTIONS, Probabilities
 from emotion_trainer.annotation.layout import Size
 
 Colour = tuple[int, int, int]

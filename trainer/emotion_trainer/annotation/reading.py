@@ -7,11 +7,10 @@ from typing import Self
 import numpy as np
 
 from edge_daemon import EmotionEnsemble
-from edge_daemon.config import DetectionSettings, default_state_dir
+from edge_daemon.config.settings import DetectionSettings, default_state_dir
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import Face, Image, Probabilities
+from edge_daemon.records import EMOTIONS, Face, Image, Probabilities
 from emotion_trainer.stills import StillFaces
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.data.dataset import TRAINING, Dataset, Split
 from emotion_trainer.data.duplicates import Duplicates, Repeats
 

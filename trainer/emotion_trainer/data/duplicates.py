@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.data.dataset import TRAINING, Dataset
 
 Mask = NDArray[np.bool_]

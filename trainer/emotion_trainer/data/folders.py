@@ -16,9 +16,8 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder
 from tqdm import tqdm
 
-from edge_daemon.capture.pictures import decode
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import CROP_SIDE, Image
+from edge_daemon.capture.images import decode
+from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
 from emotion_trainer.data.dataset import Dataset
 from emotion_trainer.data.gathering import Gatherer
 from emotion_trainer.data.splitting import Splitting

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from edge_daemon.config import DetectionSettings
+from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.records import Face, Image

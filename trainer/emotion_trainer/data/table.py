@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.errors import DataError, RowError
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.config import DetectionSettings
+from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.decoding import STRIDES
 
 USUAL: Final = DetectionSettings().min_score

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.detection.manifest import (
     DetectorManifest,
     DetectorMetrics,

@@ -5,8 +5,7 @@ from typing import Final
 import keras
 from keras import layers
 
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import CROP_SIDE
+from edge_daemon.records import CROP_SIDE, EMOTIONS
 
 # Keras' own default, 0.99, lags behind the weights while the learning rate is high.
 NORM_MOMENTUM: Final = 0.9

@@ -8,8 +8,7 @@ import pytest
 from drawing import draw_scene
 from PIL import Image as Pillow
 
-from edge_daemon.emotions import EMOTIONS
-from edge_daemon.records import Image
+from edge_daemon.records import EMOTIONS, Image
 from emotion_trainer.annotation.annotator import copies
 from emotion_trainer.cli import main
 

@@ -7,7 +7,7 @@ from drawing import draw_scene
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.detection import Framing
-from edge_daemon.detection.crop import crop_square, cut_crop
+from edge_daemon.detection.alignment import crop_square, cut_crop
 from edge_daemon.records import Box, Detection, Image, Unscored
 from emotion_trainer.annotation import FaceReader, annotate
 

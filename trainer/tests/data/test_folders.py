@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import write_folders
 
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import Dataset, Split, Splitting, open_dataset
 from emotion_trainer.errors import DataError
 

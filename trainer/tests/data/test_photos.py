@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_daemon.config import QualitySettings
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon.config.settings import QualitySettings
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import open_dataset
 from emotion_trainer.data.photos import crop_photos
 from emotion_trainer.errors import DataError

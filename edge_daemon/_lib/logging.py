@@ -1,0 +1,56 @@
+"""Logs: one line an event, `level logger: message key=value …`, on standard error.
+
+Fields go in by `extra=`; they stay apart from the message, so that the journal can index them
+(see `edge_daemon.monitoring.journal`).
+"""
+
+import json
+import logging
+import sys
+from typing import Final
+
+STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+class KeyValueFormatter(logging.Formatter):
+    """Writes a record's extra fields behind its message."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the base class's name
+        fields = (
+            f"{key}={_quoted(value)}"
+            for key, value in vars(record).items()
+            if key not in STANDARD_FIELDS
+        )
+        return " ".join([super().formatMessage(record), *fields])
+
+
+def configure_logging(level: str, handler: logging.Handler | None = None) -> None:
+    """Have this program's records written; other libraries only speak up to warn.
+
+    Args:
+        level: the least important to be written.
+        handler: writes them; None for lines on standard error.
+    """
+    root = logging.getLogger()
+    root.handlers[:] = [handler or _standard_error()]
+    root.setLevel(logging.WARNING)
+    set_level(level)
+    # It tells of a busy camera at every attempt; the capture loop does so once.
+    logging.getLogger("picamera2").setLevel(logging.CRITICAL)
+
+
+def set_level(level: str) -> None:
+    """Write records of this program from this level on."""
+    logging.getLogger("edge_daemon").setLevel(level.upper())
+
+
+def _standard_error() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValueFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    return handler
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = text.isprintable() and not any(letter in text for letter in ' "=\\')
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())

@@ -1,0 +1,95 @@
+"""The figures of a measured run."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import numpy as np
+
+from edge_daemon.commands.bench.stopwatch import Stopwatch
+from edge_daemon.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """Milliseconds by the wall clock that frames took in one stage."""
+
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one run measured, without the frames that warmed it up."""
+
+    source: str
+    width: int
+    height: int
+    detector: str
+    members: int
+    """Models that were asked about a face, at most."""
+    threads: int
+    frames: int
+    fps: float
+    """Frames a second, all stages at work at the same time."""
+    cpu_ms: float
+    """Milliseconds of processor time a frame, of all threads together."""
+    faces: float
+    """Faces a frame, on average."""
+    stages: dict[str, StageReport]
+
+    @classmethod
+    def of(
+        cls, stopwatch: Stopwatch, warmup: int, *, source: str, detector: str, threads: int
+    ) -> Self:
+        """The report of a run.
+
+        Raises:
+            SettingsError: no frame is left behind those that warm up.
+        """
+        seen = stopwatch.seen[warmup:]
+        if not seen:
+            given = len(stopwatch.seen)
+            raise SettingsError(f"bench: {source} has {given} frames; all are --warmup: set less")
+        began, ended = stopwatch.finished[warmup], stopwatch.finished[-1]
+        return cls(
+            source=source,
+            width=seen[0].width,
+            height=seen[0].height,
+            detector=detector,
+            members=max(it.members for it in seen),
+            threads=threads,
+            frames=len(seen),
+            fps=round(len(seen) / (ended.wall - began.wall), 2),
+            cpu_ms=round(1000 * (ended.processor - began.processor) / len(seen), 3),
+            faces=round(sum(it.faces for it in seen) / len(seen), 3),
+            stages={
+                name: _stage(seconds[warmup : warmup + len(seen)])
+                for name, seconds in stopwatch.seconds.items()
+            },
+        )
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def as_text(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.source}: {self.frames} frames of {self.width}x{self.height}"
+        yield f"{self.detector}, members {self.members}, threads {self.threads}"
+        yield ""
+        yield f"{'stage':<12} {'p50 ms':>8} {'p95 ms':>8}"
+        for name, stage in self.stages.items():
+            yield f"{name:<12} {stage.p50_ms:>8.2f} {stage.p95_ms:>8.2f}"
+        yield ""
+        yield (
+            f"{self.fps:.1f} frames a second, {self.cpu_ms:.2f} ms of processor time a frame, "
+            f"{self.faces:.2f} faces a frame"
+        )
+
+
+def _stage(seconds: list[float]) -> StageReport:
+    p50, p95 = 1000 * np.percentile(seconds, (50, 95))
+    return StageReport(round(float(p50), 3), round(float(p95), 3))

@@ -1,0 +1,92 @@
+"""The source: whether it opens and gives a picture, and if not, why."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from edge_daemon.capture import Picture, Source, pause_of, source_of
+from edge_daemon.capture.picamera import PiCamera
+from edge_daemon.capture.video_device import VideoDevice
+from edge_daemon.commands.check.finding import Finding
+from edge_daemon.commands.check.holders import Process, ProcessTable
+from edge_daemon.config.settings import Settings
+from edge_daemon.errors import SourceError
+
+SYSTEM_PACKAGES: Final = Path("/usr/lib/python3/dist-packages")
+"""Where apt puts Python packages."""
+
+
+def check_source(settings: Settings) -> Finding:
+    """It gives a picture; or our own daemon has it; or it is paused and must stay closed."""
+    source = source_of(settings)
+    if pause_of(settings, live=source.live).paused:
+        return Finding.ok(f"{source.name}: paused, so the camera stays closed")
+    holders = _holders(source)
+    if ours := next((process for process in holders if process.ours), None):
+        return Finding.ok(f"{source.name}: used by the running {ours}")
+    try:
+        picture = _one_picture(source)
+    except SourceError as error:
+        return _trouble(source, error, holders)
+    height, width, _ = picture.bgr.shape
+    return Finding.ok(f"{source.name}: gives pictures of {width}x{height}")
+
+
+def _one_picture(source: Source) -> Picture:
+    reader = source.open()
+    try:
+        picture = reader.read()
+    finally:
+        reader.close()
+    if picture is None:
+        raise SourceError(f"{source.name}: holds no picture")
+    return picture
+
+
+def _holders(source: Source) -> list[Process]:
+    """Other programs that use the camera; libcamera locks the media device of the one it uses."""
+    table = ProcessTable()
+    if isinstance(source, PiCamera):
+        return table.lockers(list(Path("/dev").glob("media*")))
+    return table.holders([Path(source.name)]) if isinstance(source, VideoDevice) else []
+
+
+def _trouble(source: Source, error: SourceError, holders: list[Process]) -> Finding:
+    if holders:
+        return Finding.fail(f"{error}; it is used by {', '.join(map(str, holders))}")
+    if isinstance(source, PiCamera) and (mend := _mend_of_pi_camera()):
+        return Finding.fail(f"{source.name}: {mend}")
+    # Another user's open files are not shown.
+    if _could_be_opened(source) and os.geteuid() != 0 and (daemons := ProcessTable().daemons()):
+        return Finding.warn(f"{error}; maybe used by the running {daemons[0]}: sudo tells")
+    return Finding.fail(str(error))
+
+
+def _could_be_opened(source: Source) -> bool:
+    """Whether this is a camera that would open if nobody else had it."""
+    if isinstance(source, VideoDevice):
+        return os.access(source.name, os.R_OK | os.W_OK)
+    return isinstance(source, PiCamera)
+
+
+def _mend_of_pi_camera() -> str | None:
+    """What stands between this process and the Pi's camera, if that can be told."""
+    if importlib.util.find_spec("picamera2") is None:
+        return _mend_of_picamera2()
+    media = list(Path("/dev").glob("media*"))
+    if media and not any(os.access(device, os.R_OK | os.W_OK) for device in media):
+        return "its devices may not be opened; join the group 'video', and log in again"
+    return None
+
+
+def _mend_of_picamera2() -> str:
+    if not (SYSTEM_PACKAGES / "picamera2").is_dir():
+        return "picamera2 is not installed; on a Raspberry Pi: apt install python3-picamera2"
+    if str(SYSTEM_PACKAGES) not in sys.path:
+        return (
+            "picamera2 is installed, but not seen from here; make the virtual environment "
+            "with /usr/bin/python3 and --system-site-packages"
+        )
+    return "picamera2 is installed, but incomplete; apt install --reinstall python3-picamera2"

@@ -1,0 +1,299 @@
+"""The fleet as a table on a terminal, through rich: the only file that knows it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from rich import box
+from rich.bar import Bar
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.live import Live
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from edge_daemon._lib.text import printable
+from edge_daemon.commands.watch.consumer import Availability, Device, DeviceEvent
+from edge_daemon.errors import SettingsError
+from edge_daemon.records import EventKind, SourceState
+from edge_daemon.schema import FaceMessage, HealthMessage
+
+ROOMY: Final = 100
+"""Width of a terminal from which on columns stand further apart."""
+
+BAR_WIDTH: Final = 10
+
+MOST_EVENTS: Final = 8
+MOST_NOTICES: Final = 4
+"""Lines for what happened and for what is amiss."""
+
+LEAST_ROWS: Final = 3
+"""Of devices, however low the terminal."""
+
+NOTHING: Final = "\N{EN DASH}"
+
+COLOURS: Final = {
+    "angry": "red",
+    "disgust": "green",
+    "fear": "magenta",
+    "happy": "yellow",
+    "sad": "blue",
+    "surprise": "cyan",
+    "neutral": "white",
+}
+
+SOURCES: Final = {
+    SourceState.STARTING: ("starting", "yellow"),
+    SourceState.RUNNING: ("online", "green"),
+    SourceState.LOST: ("no camera", "red"),
+    SourceState.PAUSED: ("paused", "yellow"),
+}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that the reader should know, and when it was noticed."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A column of a device's figures, which stand beside its first face."""
+
+    header: str
+    read: Callable[[Device], RenderableType]
+    width: int
+    from_width: int = 0
+    """Of the terminal; on a narrower one it is left out."""
+
+
+@dataclass(frozen=True)
+class View:
+    """All that the screen shows, at one moment."""
+
+    title: str
+    problem: str | None
+    """Why nothing comes at present."""
+    devices: Sequence[Device]
+    events: Sequence[DeviceEvent]
+    """Oldest first, as are the notices."""
+    notices: Sequence[Notice]
+    at: datetime
+    now: float
+    """The same moment, on the clock of the devices' `faces_arrived`."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        events, notices = self.events[-MOST_EVENTS:], self.notices[-MOST_NOTICES:]
+        below = sum(2 + len(lines) for lines in (events, notices) if lines)
+        yield self._heading()
+        yield Text()
+        yield self._device_table(options.max_width, options.max_height - 4 - below)
+        if events:
+            yield from (Text(), Rule("events", style="dim", align="left"), _event_table(events))
+        if notices:
+            yield from (Text(), Rule("notices", style="dim", align="left"))
+            yield from map(_notice_line, notices)
+
+    def _heading(self) -> Table:
+        online = sum(device.availability is Availability.ONLINE for device in self.devices)
+        devices = "1 device" if len(self.devices) == 1 else f"{len(self.devices)} devices"
+        heading = Text(no_wrap=True, overflow="ellipsis").append(self.title, style="bold")
+        if self.problem is None:
+            heading.append(f"  {devices}, {online} online", style="dim")
+        else:
+            heading.append(f"  no connection: {printable(self.problem)}", style="bold red")
+        line = Table.grid(expand=True)
+        line.add_column(ratio=1)
+        line.add_row(heading, Text(_clock_time(self.at), style="dim"))
+        return line
+
+    def _device_table(self, width: int, height: int) -> Table:
+        """A row for each face and for each device without one, as many as there is room for."""
+        columns = [column for column in FIGURES if width >= column.from_width]
+        table = _empty_table(columns, roomy=width >= ROOMY)
+        for number, device in enumerate(self.devices):
+            rows = list(self._rows(device, columns))
+            if number and table.row_count + len(rows) >= max(LEAST_ROWS, height):
+                table.add_row("…", Text(f"{len(self.devices) - number} more", style="dim"))
+                break
+            for row in rows:
+                table.add_row(*row)
+        return table
+
+    def _rows(
+        self, device: Device, columns: Sequence[_Figure]
+    ) -> Iterator[Sequence[RenderableType]]:
+        faces = device.faces_now(self.now)
+        nobody = _nobody(device, self.at)
+        first, *others = [_face_cells(face) for face in faces] or [nobody]
+        figures = [column.read(device) for column in columns]
+        yield (device.name, _state(device), *first, *figures)
+        for cells in others:
+            yield ("", "", *cells)
+
+
+@contextmanager
+def full_screen() -> Iterator[Callable[[View], None]]:
+    """Take the terminal over; the function given shows one view after another.
+
+    Raises:
+        SettingsError: standard output is no terminal.
+    """
+    console = Console()
+    if not console.is_terminal or console.is_dumb_terminal:
+        raise SettingsError(
+            "watch: standard output is no terminal for a table; --json prints lines"
+        )
+    # Refreshing by itself, rich would start a thread.
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        yield lambda view: live.update(view, refresh=True)
+
+
+def _empty_table(figures: Sequence[_Figure], *, roomy: bool) -> Table:
+    """Columns of fixed widths, so that they stay where they are; the device takes what is left."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, int(roomy), 0, 0))
+    table.header_style = "dim"
+    table.add_column("device", no_wrap=True, overflow="ellipsis", min_width=9, style="bold")
+    table.add_column("state", no_wrap=True, width=9)
+    table.add_column("face", justify="right", no_wrap=True, min_width=4)
+    table.add_column("emotion", no_wrap=True, width=10)
+    table.add_column("confidence", no_wrap=True, width=BAR_WIDTH)
+    table.add_column("%", justify="right", no_wrap=True, width=3)
+    for figure in figures:
+        table.add_column(figure.header, justify="right", no_wrap=True, min_width=figure.width)
+    return table
+
+
+def _state(device: Device) -> Text:
+    if device.availability is Availability.OFFLINE:
+        word, colour = "offline", "bright_black"
+    elif device.paused:
+        word, colour = SOURCES[SourceState.PAUSED]
+    elif device.health is not None:
+        word, colour = SOURCES[device.health.source]
+    elif device.availability is Availability.ONLINE:
+        word, colour = SOURCES[SourceState.RUNNING]
+    else:
+        word, colour = "unknown", "bright_black"
+    return Text(word, style=colour)
+
+
+def _face_cells(face: FaceMessage) -> tuple[RenderableType, ...]:
+    track = f"#{face.track_id}"
+    if face.emotion is None or face.confidence is None:
+        why = "unscored" if face.unscored is None else face.unscored.replace("_", " ")
+        return track, Text(why, style="dim italic"), "", ""
+    colour = COLOURS.get(face.emotion, "default")
+    emotion = printable(face.emotion) + (" ?" if face.uncertain else "")
+    return (
+        track,
+        Text(emotion, style=f"dim {colour}" if face.uncertain else colour),
+        Bar(1.0, 0.0, face.confidence, width=BAR_WIDTH, color=colour),
+        f"{100 * face.confidence:.0f}",
+    )
+
+
+def _nobody(device: Device, at: datetime) -> tuple[RenderableType, ...]:
+    """What stands in the place of a face where there is none."""
+    heard = device.last_heard
+    if device.availability is not Availability.OFFLINE or heard is None:
+        return "", Text(NOTHING, style="dim"), "", ""
+    today = _here(heard).date() == _here(at).date()
+    when = _clock_time(heard) if today else f"{_here(heard):%Y-%m-%d}"
+    return "", Text("last heard", style="dim"), Text(when, style="dim"), ""
+
+
+def _latency(device: Device) -> str:
+    here = device.faces is not None and device.availability is not Availability.OFFLINE
+    return f"{device.faces.latency_ms:.0f} ms" if here and device.faces is not None else ""
+
+
+def _of_health(
+    read: Callable[[HealthMessage], RenderableType],
+) -> Callable[[Device], RenderableType]:
+    """A figure from the health of a device that is there."""
+
+    def figure(device: Device) -> RenderableType:
+        health = None if device.availability is Availability.OFFLINE else device.health
+        return "" if health is None else read(health)
+
+    return figure
+
+
+def _p95(health: HealthMessage) -> str:
+    return "" if health.latency_ms is None else f"{health.latency_ms.p95:.0f} ms"
+
+
+def _temperature(health: HealthMessage) -> Text:
+    degrees = health.cpu_temperature_c
+    shown = "" if degrees is None else f"{degrees:.0f}"
+    return Text(shown, style="bold red" if health.throttled else "")
+
+
+def _spool(health: HealthMessage) -> Text:
+    alarming = health.spool.dropped or not health.spool.durable
+    return Text(str(health.spool.depth), style="bold red" if alarming else "")
+
+
+def _uptime(health: HealthMessage) -> str:
+    minutes = int(health.uptime_s) // 60
+    hours, days = minutes // 60, minutes // 1440
+    return f"{days} d" if days else f"{hours} h" if hours else f"{minutes} min"
+
+
+FIGURES: Final = (
+    _Figure("latency", _latency, 7),
+    _Figure("p95", _of_health(_p95), 7, from_width=100),
+    _Figure("fps", _of_health(lambda health: f"{health.fps_out:.1f}"), 4),
+    _Figure("°C", _of_health(_temperature), 2),
+    _Figure("spool", _of_health(_spool), 5),
+    _Figure("missing", lambda device: str(device.missing or ""), 7, from_width=110),
+    _Figure("refused", lambda device: str(device.refused or ""), 7, from_width=120),
+    _Figure("up", _of_health(_uptime), 6, from_width=130),
+    _Figure("version", _of_health(lambda health: printable(health.version)), 7, from_width=140),
+)
+
+
+def _event_table(events: Sequence[DeviceEvent]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for style in ("dim", "bold", "", "", ""):
+        table.add_column(style=style, no_wrap=True)
+    for happened in events:
+        event = happened.event
+        table.add_row(
+            _clock_time(event.time), happened.device, f"#{event.track_id}", *_words(happened)
+        )
+    return table
+
+
+def _words(happened: DeviceEvent) -> tuple[str, Text]:
+    event = happened.event
+    emotion = Text(event.emotion or NOTHING, style=COLOURS.get(event.emotion or "", "default"))
+    match event.kind:
+        case EventKind.APPEARED:
+            return "appeared", emotion
+        case EventKind.EMOTION_CHANGED:
+            return "changed", Text(f"{event.previous or NOTHING} → ").append(emotion)
+        case EventKind.LEFT:
+            return "left", Text(f"after {event.duration:.0f} s, last ").append(emotion)
+
+
+def _notice_line(notice: Notice) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis").append(_clock_time(notice.at), style="dim")
+    return line.append(f"  {printable(notice.text)}", style="yellow")
+
+
+def _clock_time(time: datetime) -> str:
+    return f"{_here(time):%H:%M:%S}"
+
+
+def _here(time: datetime) -> datetime:
+    """The time of this place; at the ends of the calendar, that of the message."""
+    try:
+        return time.astimezone()
+    except OverflowError:
+        return time

@@ -1,0 +1,45 @@
+"""The journal of systemd: records go there with their fields, by which they can be found again.
+
+Needs systemd-python, the extra `systemd`; without it the journal gets plain lines.
+"""
+
+import logging
+import os
+import sys
+from typing import Final
+
+from edge_daemon._lib.logging import STANDARD_FIELDS, KeyValueFormatter
+
+IDENTIFIER: Final = "edge-daemon"
+
+
+def is_standard_error() -> bool:
+    """Whether standard error ends in the journal, as JOURNAL_STREAM tells (systemd.exec(5))."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if stream is None:
+        return False
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def journal_handler() -> logging.Handler | None:
+    """What sends records to the journal; None where standard error leads elsewhere."""
+    if not is_standard_error():
+        return None
+    try:
+        from systemd.journal import JournalHandler, send
+    except ImportError:
+        return None  # told where systemd is to be notified
+
+    def send_fields(text: str, /, **fields: object) -> None:
+        """Fields of ours are made such by upper case; the library's own are so already."""
+        send(text, **{key.upper(): fields[key] for key in fields.keys() - STANDARD_FIELDS})
+
+    handler: logging.Handler = JournalHandler(
+        sender_function=send_fields, SYSLOG_IDENTIFIER=IDENTIFIER
+    )
+    handler.setFormatter(KeyValueFormatter("%(message)s"))
+    return handler

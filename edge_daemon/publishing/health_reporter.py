@@ -1,0 +1,50 @@
+"""Publishes how the daemon is: now and then, and at once when the source's state changes."""
+
+import threading
+from collections.abc import Callable
+
+from edge_daemon.monitoring.health import Health
+from edge_daemon.publishing.topics import Message
+
+
+class HealthReporter:
+    """The service that sends the health message.
+
+    Args:
+        health: what to tell.
+        topic: where.
+        keep: publishes a message that is so until the next one.
+        interval: seconds between two messages.
+    """
+
+    name = "health"
+
+    def __init__(
+        self, health: Health, topic: str, keep: Callable[[Message], None], interval: float
+    ) -> None:
+        self._health = health
+        self._topic = topic
+        self._keep = keep
+        self._interval = interval
+        self._due = threading.Event()
+        self._stopping = threading.Event()
+        health.source.changed.append(self._due.set)
+
+    def run(self) -> None:
+        """Report until `stop` is called."""
+        while True:
+            self._due.clear()
+            if self._stopping.is_set():
+                return
+            payload = self._health.message().model_dump_json(by_alias=True).encode()
+            self._keep(Message(self._topic, payload, retain=True, qos=1))
+            self._due.wait(self._interval)
+
+    def adjust(self, interval: float) -> None:
+        """Take over another interval, which begins with a message."""
+        self._interval = interval
+        self._due.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._due.set()

@@ -1,0 +1,123 @@
+"""What is worth telling once: a face appeared, its emotion changed, it left.
+
+An emotion counts as changed when another one leads by a margin (hysteresis) for a while (dwell),
+so that two emotions of equal strength do not make a storm of events.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon.records import EMOTIONS, Event, EventKind, FaceEmotion, FrameResult, Probabilities
+
+
+@dataclass(frozen=True)
+class EventLimits:
+    """When something is an event."""
+
+    appear_after: float
+    """Seconds for which a face must be followed before it has appeared."""
+    margin: float
+    """By how much, in probability, a new emotion must lead …"""
+    dwell: float
+    """… and for how many seconds without a break."""
+
+
+@dataclass
+class _Visit:
+    began: float
+    began_at: datetime
+    seen: float
+    seen_at: datetime
+    emotion: str | None = None
+    rival: str | None = None
+    rival_since: float = 0.0
+    announced: bool = False
+    scored: int = 0
+    total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
+    """Sum of the smoothed probabilities of the `scored` frames."""
+
+    def see(self, now: float, at: datetime, probabilities: Probabilities | None) -> None:
+        self.seen, self.seen_at = now, at
+        if probabilities is not None:
+            self.scored += 1
+            self.total += probabilities
+
+    @property
+    def mean(self) -> Probabilities | None:
+        """Mean probabilities over the visit so far."""
+        return (self.total / self.scored).astype(np.float32) if self.scored else None
+
+
+class EventMaker:
+    """The step that adds events to a result."""
+
+    def __init__(self, limits: EventLimits) -> None:
+        self._limits = limits
+        self._visits: dict[int, _Visit] = {}
+
+    def adjust(self, limits: EventLimits) -> None:
+        """Take over other limits."""
+        self._limits = limits
+
+    def __call__(self, result: FrameResult) -> FrameResult:
+        return dataclasses.replace(result, events=(*self._departures(result), *self._news(result)))
+
+    def _departures(self, result: FrameResult) -> Iterator[Event]:
+        for track_id in sorted(self._visits.keys() - result.remembered):
+            visit = self._visits.pop(track_id)
+            if visit.announced:
+                yield _event(EventKind.LEFT, track_id, visit)
+
+    def _news(self, result: FrameResult) -> Iterator[Event]:
+        now, at = result.frame.stream_time, result.frame.captured_at
+        for face in result.faces:
+            visit = self._visits.setdefault(face.track_id, _Visit(now, at, now, at))
+            visit.see(now, at, face.probabilities)
+            previous = visit.emotion
+            self._follow(visit, face)
+            if not visit.announced:
+                if now - visit.began >= self._limits.appear_after:
+                    visit.announced = True
+                    yield _event(EventKind.APPEARED, face.track_id, visit)
+            elif visit.emotion != previous:
+                yield _event(EventKind.EMOTION_CHANGED, face.track_id, visit, previous)
+
+    def _follow(self, visit: _Visit, face: FaceEmotion) -> None:
+        """Move the visit's emotion on, once its rival has led for long enough."""
+        rival = self._rival(visit, face)
+        if rival != visit.rival:
+            visit.rival, visit.rival_since = rival, visit.seen
+        if rival is None:
+            return
+        if visit.emotion is None or visit.seen - visit.rival_since >= self._limits.dwell:
+            visit.emotion, visit.rival = rival, None
+
+    def _rival(self, visit: _Visit, face: FaceEmotion) -> str | None:
+        """The emotion that leads the visit's own by the margin."""
+        if face.probabilities is None or face.emotion == visit.emotion:
+            return None
+        if visit.emotion is None:
+            return face.emotion
+        held = float(face.probabilities[EMOTIONS.index(visit.emotion)])
+        leads = float(face.probabilities.max()) - held >= self._limits.margin
+        return face.emotion if leads else None
+
+
+def _event(kind: EventKind, track_id: int, visit: _Visit, previous: str | None = None) -> Event:
+    return Event(
+        event_id=uuid4(),
+        kind=kind,
+        track_id=track_id,
+        at=visit.seen_at,
+        emotion=visit.emotion,
+        previous=previous,
+        started=visit.began_at,
+        duration=visit.seen - visit.began,
+        probabilities=visit.mean,
+    )

@@ -1,0 +1,14 @@
+from conftest import FakeClock
+
+from edge_daemon._lib.outage import Episode
+
+
+def test_trouble_is_news_once_and_its_end_too(clock: FakeClock) -> None:
+    episode = Episode(clock)
+    for _ in range(2):
+        assert episode.end() is None
+        assert [episode.begin(), episode.begin()] == [True, False]
+        assert episode.going_on
+        clock.seconds += 1.25
+        assert episode.end() == 1.2
+        assert not episode.going_on

@@ -1,0 +1,124 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FakeClock
+from drawing import draw_scene, write_clip
+
+from edge_daemon.capture import Picture, source_from
+from edge_daemon.capture.playback import Looped, LoopedReader
+from edge_daemon.errors import SourceError
+
+LENGTH = 4
+INTERVAL = 0.1
+
+
+class Film:
+    """A source of which each picture's value is its number, and its time that of the film."""
+
+    name = "film"
+    live = False
+
+    def __init__(self, times: Sequence[float]) -> None:
+        self.readers: list[FilmReader] = []
+        self._times = times
+
+    def open(self) -> "FilmReader":
+        assert all(reader.closed for reader in self.readers)
+        self.readers.append(FilmReader(self._times))
+        return self.readers[-1]
+
+
+class FilmReader:
+    def __init__(self, times: Sequence[float]) -> None:
+        self.closed = False
+        self._pictures = (
+            Picture(np.full((2, 2, 3), number, np.uint8), time, scene=number)
+            for number, time in enumerate(times)
+        )
+
+    def read(self) -> Picture | None:
+        return next(self._pictures, None)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def opened(film: Film, clock: FakeClock) -> LoopedReader:
+    def sleep(seconds: float) -> None:
+        clock.seconds += seconds
+
+    return Looped(film, clock, sleep).open()
+
+
+def film_of(length: int) -> Film:
+    return Film([number * INTERVAL for number in range(length)])
+
+
+def number_of(picture: Picture) -> int:
+    return int(picture.bgr[0, 0, 0])
+
+
+def test_pictures_come_at_the_films_pace_and_begin_anew(clock: FakeClock) -> None:
+    film = film_of(LENGTH)
+    reader = opened(film, clock)
+    begun = clock.monotonic()
+    shown = [(number_of(reader.read()), clock.monotonic() - begun) for _ in range(10)]
+    assert [number for number, _ in shown] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert [at for _, at in shown] == pytest.approx([INTERVAL * step for step in range(10)])
+    reader.close()
+    assert [one.closed for one in film.readers] == [True, True, True]
+
+
+def test_pictures_whose_time_went_by_are_left_out(clock: FakeClock) -> None:
+    reader = opened(film_of(LENGTH), clock)
+    assert number_of(reader.read()) == 0
+    clock.seconds += 2.5 * INTERVAL
+    assert number_of(reader.read()) == 3
+
+
+def test_long_arrears_are_given_up(clock: FakeClock) -> None:
+    reader = opened(film_of(LENGTH), clock)
+    reader.read()
+    clock.seconds += 3600
+    started = clock.monotonic()
+    assert number_of(reader.read()) == 1
+    assert number_of(reader.read()) == 2
+    assert clock.monotonic() - started == pytest.approx(INTERVAL)
+
+
+def test_single_picture_is_shown_as_often_as_it_is_asked_for(clock: FakeClock) -> None:
+    reader = opened(Film([0.0]), clock)
+    started = clock.monotonic()
+    for _ in range(3):
+        clock.seconds += 0.01
+        assert number_of(reader.read()) == 0
+    assert clock.monotonic() - started == pytest.approx(0.03)
+
+
+def test_pictures_are_of_now_and_keep_their_scenes(clock: FakeClock) -> None:
+    reader = opened(film_of(2), clock)
+    shown = [reader.read() for _ in range(3)]
+    assert [picture.stream_time for picture in shown] == [None] * 3
+    assert [picture.scene for picture in shown] == [0, 1, 0]
+
+
+def test_what_has_no_pictures_at_the_second_time_is_an_error(clock: FakeClock) -> None:
+    film = film_of(1)
+    reader = opened(film, clock)
+    reader.read()
+    film._times = []
+    with pytest.raises(SourceError, match="film: has no pictures"):
+        reader.read()
+
+
+def test_clip_goes_on_after_its_end(tmp_path: Path, clock: FakeClock) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", [draw_scene((step, 60, 120)) for step in range(3)])
+    source = Looped(source_from(str(clip)), clock, lambda _: None)
+    assert source.live
+    assert source.name == str(clip)
+    reader = source.open()
+    first, *_, again = [reader.read() for _ in range(4)]
+    reader.close()
+    assert np.array_equal(first.bgr, again.bgr)

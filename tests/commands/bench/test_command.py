@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Program
+
+from edge_daemon._lib.resources import bundled_models
+from edge_daemon.inference.bundle import read_bundle
+
+STAGES = ["capture", "detection", "inference", "publishing"]
+
+
+def test_clip_is_measured_through_all_stages(program: Program, drawn_clip: Path) -> None:
+    words = ("bench", "--source", drawn_clip, "--detector", "haar", "--warmup", "2")
+    done = program(*words, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert list(report["stages"]) == STAGES
+    assert all(0 < stage["p50_ms"] <= stage["p95_ms"] for stage in report["stages"].values())
+    assert (report["frames"], report["width"], report["height"]) == (10, 320, 240)
+    assert (report["detector"], report["faces"]) == ("haar", 1.0)
+    assert report["members"] == len(read_bundle(bundled_models()).members)
+    assert report["fps"] > 0
+    assert report["cpu_ms"] > 0
+
+
+def test_table_has_the_same_figures(program: Program, drawn_clip: Path) -> None:
+    words = ("bench", "--source", drawn_clip, "--detector", "haar", "--frames", 30)
+    lines = program(*words).stdout.splitlines()
+    assert lines[0] == f"{drawn_clip}: 30 frames of 320x240"
+    assert [line.split()[0] for line in lines[4:8]] == STAGES
+    assert lines[-1].endswith("1.00 faces a frame")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--source", "/dev/video0"], "is live"),
+        (["--frames", "0"], "--frames must be 1 or more"),
+        (["--warmup", "-1"], "--warmup 0 or more"),
+        (["--frames", "many"], "--frames"),
+        (["--warmup", "12"], "12 frames"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    program: Program, drawn_clip: Path, words: list[str], told: str
+) -> None:
+    done = program("bench", "--source", drawn_clip, "--detector", "haar", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
+    assert told in line
+
+
+def test_nothing_is_sent_anywhere(program: Program, drawn_clip: Path) -> None:
+    done = program(
+        *("bench", "--source", drawn_clip, "--detector", "haar", "--json"),
+        *("--set", "mqtt.host=nowhere.invalid", "--metrics", "256.0.0.1:1"),
+        *("--set", "preview.listen=256.0.0.1:2"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1

@@ -1,0 +1,126 @@
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from conftest import Program
+from deploy.brokers import make_certificates
+from publishing.broker import Mosquitto, subscribed
+from publishing.test_mqtt import FAILED_HANDSHAKE
+from running import broker_at, free_port, running
+
+from edge_daemon.commands.check.broker import check_broker
+from edge_daemon.commands.check.finding import Finding, Level
+from edge_daemon.config.settings import Settings
+
+
+def found_at(port: int, **mqtt: object) -> Finding:
+    given = {"host": "127.0.0.1", "port": port, **mqtt}
+    return check_broker(Settings.model_validate({"device_id": "porch", "mqtt": given}))
+
+
+def failure_at(port: int, **mqtt: object) -> str:
+    found = found_at(port, **mqtt)
+    assert found.level is Level.FAIL
+    assert found.message.startswith(f"127.0.0.1:{port}: ")
+    return found.message
+
+
+def password_file(folder: Path, password: str) -> Path:
+    file = folder / password
+    file.write_text(password)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("auto", "takes what we publish, MQTT 5, without TLS"),
+        ("3.1.1", "lets us in, MQTT 3.1.1, without TLS"),
+    ],
+)
+def test_broker_that_takes_messages(tmp_path: Path, protocol: str, said: str) -> None:
+    with Mosquitto(tmp_path) as broker:
+        assert found_at(broker.port, protocol=protocol).message.endswith(said)
+
+
+def test_broker_that_is_not_there() -> None:
+    assert "does it run" in failure_at(free_port())
+
+
+def test_name_that_no_host_has() -> None:
+    found = check_broker(Settings.model_validate({"mqtt": {"host": "nowhere.invalid"}}))
+    assert found.level is Level.FAIL
+    assert found.message.endswith("mqtt.host right?")
+
+
+def test_wrong_password(tmp_path: Path) -> None:
+    files = {name: password_file(tmp_path, name) for name in ("right", "wrong")}
+    with Mosquitto(tmp_path, passwords={"porch": "right"}) as broker:
+        right = found_at(broker.port, username="porch", password_file=files["right"])
+        assert right.level is Level.OK
+        said = failure_at(broker.port, username="porch", password_file=files["wrong"])
+    assert said.endswith("are mqtt.username and mqtt.password_file right?")
+
+
+def test_user_who_may_not_publish(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, rights=("topic read edge-daemon/#",)) as broker:
+        said = failure_at(broker.port)
+    assert "edge-daemon/porch/check: refused" in said
+    assert "let this user publish" in said
+
+
+def with_tls(folder: Path) -> Mosquitto:
+    make_certificates(folder / "certs")
+    keys = (f"certfile {folder}/certs/server.crt", f"keyfile {folder}/certs/server.key")
+    return Mosquitto(folder, lines=keys)
+
+
+@FAILED_HANDSHAKE
+def test_certificates(tmp_path: Path) -> None:
+    make_certificates(tmp_path / "others")
+    with with_tls(tmp_path) as broker:
+        trusted = found_at(broker.port, tls=True, ca_file=tmp_path / "certs" / "ca.crt")
+        assert trusted.message.endswith("with TLS")
+        said = failure_at(broker.port, tls=True, ca_file=tmp_path / "others" / "ca.crt")
+        assert "mqtt.ca_file must hold" in said
+
+
+@FAILED_HANDSHAKE
+@pytest.mark.parametrize("tls", [True, False])
+def test_tls_at_the_wrong_port(tmp_path: Path, tls: bool) -> None:  # noqa: FBT001
+    with Mosquitto(tmp_path) if tls else with_tls(tmp_path) as broker:
+        assert failure_at(broker.port, tls=tls).endswith("does mqtt.tls suit this port?")
+
+
+def test_program_that_is_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.publishing.single.publish_once.__defaults__", (0.2,))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert "is that an MQTT broker" in failure_at(silent.getsockname()[1])
+
+
+def test_running_daemon_stays_connected_and_nothing_but_the_check_is_said(
+    tmp_path: Path, program: Program, drawn_clip: Path
+) -> None:
+    with Mosquitto(tmp_path) as broker:
+        words = (
+            *broker_at(broker.port),
+            *("--set", "device_id=porch", "--detector", "haar"),
+        )
+        with (
+            subscribed(broker.port, "edge-daemon/porch") as listening,
+            running(tmp_path, "--source", "http://127.0.0.1:9/", *words) as daemon,
+        ):
+            listening.wait_for("availability", b"online")
+            before = len(listening.messages)
+            done = program("check", "--source", drawn_clip, *words, "--json")
+            listening.wait_for("check", b"")
+            listening.flush()
+            since = [message.topic for message in listening.messages[before:]]
+            assert daemon.process.poll() is None
+            assert sum("connect" in line for line in daemon.err) == 1
+    levels = {check["check"]: check["level"] for check in json.loads(done.stdout)["checks"]}
+    assert levels["broker"] == "ok"
+    told = {topic.rpartition("/")[2] for topic in since}
+    assert "check" in told
+    assert not {"availability", "event", "faces"} & told

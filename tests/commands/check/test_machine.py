@@ -1,0 +1,100 @@
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from monitoring.test_hardware import written, zone
+
+from edge_daemon.commands.check import machine
+from edge_daemon.commands.check.finding import Finding, Level
+from edge_daemon.commands.check.machine import (
+    check_board,
+    check_clock,
+    check_state_folder,
+    check_systemd,
+)
+from edge_daemon.config.settings import Settings
+
+
+class Usage(NamedTuple):
+    """As `shutil.disk_usage` gives it."""
+
+    total: int
+    used: int
+    free: int
+
+
+SETTINGS = Settings()
+
+
+def state_folder(folder: Path) -> Finding:
+    return check_state_folder(Settings(state_dir=folder))
+
+
+def test_state_folder_need_not_be_there_and_is_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "yet"
+    assert state_folder(folder).level is Level.OK
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_state_folder_below_what_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = state_folder(tmp_path / "file" / "state")
+    assert said.level is Level.FAIL
+    assert "state_dir" in said.message
+
+
+def test_little_space_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(10**9, 99 * 10**7, 10**7))
+    said = state_folder(tmp_path)
+    assert said.level is Level.WARN
+    assert "10 MB free" in said.message
+
+
+def test_clock_is_synchronised_by_timesyncd_or_as_the_kernel_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "synchronized"
+    monkeypatch.setattr(machine, "TIMESYNCD", mark)
+    monkeypatch.setattr(machine, "_synchronised_by_kernel", lambda: False)
+    assert check_clock(SETTINGS).level is Level.WARN
+    mark.touch()
+    assert check_clock(SETTINGS) == Finding.ok("synchronised by systemd-timesyncd")
+    mark.unlink()
+    monkeypatch.setattr(machine, "_synchronised_by_kernel", lambda: True)
+    assert check_clock(SETTINGS) == Finding.ok("synchronised, says the kernel")
+
+
+def test_kernel_is_asked_without_being_changed() -> None:
+    assert machine._synchronised_by_kernel() in {True, False}
+
+
+@pytest.mark.parametrize(
+    ("said", "level", "words"),
+    [
+        ("0", Level.OK, "not throttled, 61 degrees Celsius"),
+        ("1", Level.WARN, "under_voltage, 61 degrees Celsius; use a stronger power supply"),
+        ("c", Level.WARN, "throttled, soft_temperature_limit, 61 degrees Celsius; cool the board"),
+        ("?", Level.OK, "does not tell"),
+    ],
+)
+def test_throttling_now_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, level: Level, words: str
+) -> None:
+    firmware = {"devices/platform/soc/soc:firmware/get_throttled": said}
+    board = written(tmp_path, firmware | zone(0, "cpu-thermal", "61000"))
+    monkeypatch.setattr(machine, "Board", lambda: board)
+    found = check_board(SETTINGS)
+    assert found.level is level
+    assert found.message.startswith(words)
+
+
+def test_systemds_package_is_wanted_only_where_systemd_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "SYSTEMD", tmp_path / "absent")
+    assert check_systemd(SETTINGS) == Finding.ok("does not run here")
+    monkeypatch.setattr(machine, "SYSTEMD", tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert check_systemd(SETTINGS).level is Level.WARN
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    assert check_systemd(SETTINGS).level is Level.OK

@@ -1,0 +1,217 @@
+import json
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from payloads import BASE, encoded, event, faces, health, message, scored, state
+
+from edge_daemon.commands.watch.consumer import (
+    FACES_FRESH,
+    Accepted,
+    Availability,
+    Consumer,
+    Device,
+    Kind,
+    RecentIds,
+    filters,
+)
+from edge_daemon.publishing.topics import Message
+from edge_daemon.schema import SourceState
+
+
+class Reading:
+    """A consumer, the clock it is given, and what it tells."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.consumer = Consumer(BASE, self.told.append)
+        self.now = 1000.0
+
+    def take(self, *messages: Message) -> list[Accepted | None]:
+        return [self.consumer.take(one, self.now) for one in messages]
+
+    def events(self, *sequences: int, device: str = "hall") -> list[bool]:
+        """Whether each of these events was news."""
+        taken = self.take(*(message(device, "event", event(number)) for number in sequences))
+        return [accepted is not None for accepted in taken]
+
+    def device(self, name: str = "hall") -> Device:
+        return self.consumer.devices[name]
+
+
+@pytest.fixture
+def reading() -> Reading:
+    return Reading()
+
+
+def changed(content: bytes, **fields: object) -> bytes:
+    return json.dumps(json.loads(content) | fields).encode()
+
+
+def test_each_kind_is_kept_for_its_device(reading: Reading) -> None:
+    taken = reading.take(
+        message("hall", "availability", b"online", retain=True),
+        message("hall", "faces", faces(scored(1, "happy", 0.8))),
+        message("hall", "event", event(1)),
+        message("hall", "state", state(), retain=True),
+        message("hall", "health", health(), retain=True),
+        message("porch", "availability", b"offline", retain=True),
+    )
+    assert [one.kind for one in taken if one] == [*Kind, Kind.AVAILABILITY]
+    hall = reading.device()
+    assert hall.availability is Availability.ONLINE
+    assert hall.faces is not None
+    assert hall.faces.faces[0].emotion == "happy"
+    assert hall.state == state()
+    assert hall.health == health()
+    assert [(one.device, one.event) for one in reading.consumer.events] == [("hall", event(1))]
+    assert reading.device("porch").availability is Availability.OFFLINE
+    assert reading.told == []
+
+
+def test_what_is_accepted_tells_where_it_came_from_and_all_that_it_says(reading: Reading) -> None:
+    payload = encoded(state())
+    (taken,) = reading.take(Message(f"{BASE}/hall/state", payload, retain=True))
+    assert taken == Accepted(
+        f"{BASE}/hall/state", "hall", Kind.STATE, retained=True, content=json.loads(payload)
+    )
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "hall/set/paused",
+        "hall/unknown",
+        "hall",
+        "",
+        "hall/sub/faces",
+        "ha ll/faces",
+        "\x1b[2J/faces",
+    ],
+)
+def test_other_topics_are_no_concern(reading: Reading, topic: str) -> None:
+    content = encoded(faces())
+    assert reading.take(Message(f"{BASE}/{topic}", content)) == [None]
+    assert reading.take(Message(f"elsewhere/{BASE}/hall/faces", content)) == [None]
+    assert reading.consumer.devices == {}
+    assert reading.told == []
+
+
+def test_removed_retained_message_is_no_fault(reading: Reading) -> None:
+    assert reading.take(message("hall", "state", b"")) == [None]
+    assert reading.told == []
+
+
+def test_event_that_comes_twice_is_told_once(reading: Reading) -> None:
+    assert reading.events(1, 2, 3, 2, 3, 4) == [True, True, True, False, False, True]
+    assert reading.device().duplicates == 2
+    assert reading.told == []
+
+
+def test_same_numbers_of_two_devices_are_two_counts(reading: Reading) -> None:
+    assert reading.events(7, 8) == [True, True]
+    assert reading.events(1, 2, device="porch") == [True, True]
+    assert reading.told == []
+
+
+def test_gap_is_told_with_what_is_missing(reading: Reading) -> None:
+    reading.events(5, 6, 9, 11)
+    assert reading.told == ["hall: events 7 to 8 never came", "hall: event 10 never came"]
+    assert reading.device().missing == 3
+
+
+def test_first_event_may_have_any_number(reading: Reading) -> None:
+    reading.events(4711)
+    assert reading.told == []
+
+
+def test_count_that_starts_anew_is_told_and_followed(reading: Reading) -> None:
+    reading.events(40, 41)
+    again = event(1, event_id=UUID(int=1))
+    assert reading.take(message("hall", "event", again)) != [None]
+    reading.events(2)
+    assert reading.told == ["hall: counts its events anew, from 1"]
+    assert reading.device().missing == 0
+
+
+@given(st.lists(st.integers(0, 30), max_size=200), st.integers(1, 10))
+def test_ids_are_known_again_as_long_as_they_are_remembered(numbers: list[int], most: int) -> None:
+    ids, order = RecentIds(most), list[int]()
+    for number in numbers:
+        assert ids.add(UUID(int=number)) == (number not in order[-most:])
+        if number not in order[-most:]:
+            order.append(number)
+        assert len(ids._known) == len(ids._order) <= most
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "why"),
+    [
+        ("availability", b"on", "must be online or offline"),
+        ("availability", b"\xff", "must be online or offline"),
+        ("faces", b"\xff\xfe", "not JSON"),
+        ("faces", b"{", "not JSON"),
+        ("faces", b"[" * 100_000, "not JSON"),
+        ("faces", changed(encoded(faces()), latency_ms=float("nan")), "not JSON"),
+        ("faces", b"[1]", "not an object with a schema number"),
+        ("state", b"{}", "not an object with a schema number"),
+        ("state", b'{"schema": 1}', "time: field required"),
+        ("event", changed(encoded(event(1)), sequence=0), "sequence: must be greater"),
+        ("health", changed(encoded(health()), spool=None), "spool: must be a section"),
+        ("state", changed(encoded(state()), schema=2), "schema 2 is unknown"),
+        ("state", b'{"schema": 2}', "schema 2 is unknown"),
+    ],
+)
+def test_what_is_not_of_the_schema_is_refused_counted_and_told_once(
+    reading: Reading, kind: str, payload: bytes, why: str
+) -> None:
+    assert reading.take(*[message("hall", kind, payload)] * 3) == [None] * 3
+    (line,) = reading.told
+    assert line.startswith(f"hall: {kind} refused: {why}")
+    assert "\n" not in line
+    assert reading.device().refused == 3
+    assert reading.events(1) == [True]
+
+
+def test_fields_that_are_added_later_are_no_fault(reading: Reading) -> None:
+    content = json.loads(encoded(faces(scored(1, "happy", 0.8))))
+    content["novelty"] = content["faces"][0]["novelty"] = 1
+    (taken,) = reading.take(message("hall", "faces", json.dumps(content).encode()))
+    assert taken is not None
+    assert taken.content == content
+    assert reading.told == []
+
+
+def test_faces_are_in_sight_while_the_device_is_there_and_talks(reading: Reading) -> None:
+    seen = scored(1, "happy", 0.8)
+    reading.take(message("hall", "availability", b"online"), message("hall", "faces", faces(seen)))
+    hall, now = reading.device(), reading.now
+    assert hall.faces_now(now + FACES_FRESH) == (seen,)
+    assert hall.faces_now(now + FACES_FRESH + 0.1) == ()
+    reading.take(message("hall", "state", state(paused=True)))
+    assert hall.faces_now(now) == ()
+    reading.take(message("hall", "state", state()), message("hall", "availability", b"offline"))
+    assert hall.faces_now(now) == ()
+
+
+def test_pause_is_known_from_health_where_there_is_no_state(reading: Reading) -> None:
+    reading.take(message("hall", "health", health(SourceState.PAUSED)))
+    assert reading.device().paused
+
+
+def test_summary_counts_what_was_amiss(reading: Reading) -> None:
+    reading.events(1, 2)
+    assert reading.consumer.summary() == ""
+    reading.events(2, 5)
+    reading.take(message("porch", "faces", b"{"))
+    assert reading.consumer.summary() == (
+        "messages refused: 1, events that came again: 1, events that never came: 2"
+    )
+
+
+def test_filters_are_for_all_devices_or_for_those_named() -> None:
+    assert filters("a/b", []) == [f"a/b/+/{kind}" for kind in Kind]
+    assert filters("base", ["hall", "porch"]) == [
+        f"base/{name}/{kind}" for name in ("hall", "porch") for kind in Kind
+    ]

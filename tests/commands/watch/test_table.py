@@ -1,0 +1,167 @@
+import io
+import re
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from payloads import BASE, NOON, event, faces, health, message, scored, unscored
+from rich.console import Console
+from rich.screen import Screen
+
+from edge_daemon.commands.watch.consumer import Consumer
+from edge_daemon.commands.watch.table import MOST_EVENTS, Notice, View, full_screen
+from edge_daemon.errors import SettingsError
+from edge_daemon.records import EventKind, SourceState
+
+Draw = Callable[..., list[str]]
+
+
+@pytest.fixture
+def fleet() -> Consumer:
+    return Consumer(BASE, lambda _: None)
+
+
+@pytest.fixture
+def draw(fleet: Consumer) -> Draw:
+    """The lines of the screen, as wide and as high as is said."""
+
+    def lines(
+        width: int = 80,
+        height: int = 40,
+        problem: str | None = None,
+        notices: tuple[Notice, ...] = (),
+    ) -> list[str]:
+        view = View(
+            title="edge-daemon at broker.local",
+            problem=problem,
+            devices=list(fleet.devices.values()),
+            events=list(fleet.events),
+            notices=notices,
+            at=NOON,
+            now=0.0,
+        )
+        console = Console(width=width, height=height, record=True, file=io.StringIO())
+        console.print(Screen(view))
+        shown = console.export_text().splitlines()
+        assert all(len(line) <= width for line in shown)
+        return [line.rstrip() for line in shown]
+
+    return lines
+
+
+def put(fleet: Consumer, device: str, **contents: object) -> None:
+    fleet.take(message(device, "availability", b"online"), 0.0)
+    for kind, content in contents.items():
+        fleet.take(message(device, kind, content), 0.0)
+
+
+def row(lines: list[str], device: str) -> str:
+    (found,) = (line for line in lines if line.startswith(device))
+    return " ".join(found.split())
+
+
+def test_row_tells_state_face_emotion_and_figures(fleet: Consumer, draw: Draw) -> None:
+    put(fleet, "hall", health=health(waiting=4), faces=faces(scored(12, "happy", 0.87)))
+    assert row(draw(), "hall") == "hall online #12 happy ████████▋ 87 43 ms 14.8 61 4"
+
+
+def test_each_face_has_a_line_and_the_doubtful_ones_a_mark(fleet: Consumer, draw: Draw) -> None:
+    shy = scored(13, "neutral", 0.38, uncertain=True)
+    put(fleet, "hall", faces=faces(scored(12, "happy", 0.87), shy, unscored(14)))
+    lines = draw()
+    first = lines.index(next(line for line in lines if "#12" in line))
+    assert re.search(r"#13 neutral \?\s+█+.\s+38", lines[first + 1])
+    assert re.search(r"#14 too small$", lines[first + 2])
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (SourceState.RUNNING, "online"),
+        (SourceState.LOST, "no camera"),
+        (SourceState.PAUSED, "paused"),
+        (SourceState.STARTING, "starting"),
+    ],
+)
+def test_state_is_that_of_the_source(
+    fleet: Consumer, draw: Draw, source: SourceState, shown: str
+) -> None:
+    put(fleet, "hall", health=health(source))
+    assert row(draw(), "hall").startswith(f"hall {shown} ")
+
+
+@pytest.mark.parametrize(
+    ("age", "shown"),
+    [(timedelta(minutes=3), r"\d\d:57:00"), (timedelta(days=3), "2026-11-21")],
+)
+def test_device_that_is_away_is_told_with_when_it_was_heard_last(
+    fleet: Consumer, draw: Draw, age: timedelta, shown: str
+) -> None:
+    put(fleet, "hall", health=health(at=NOON - age), faces=faces(at=NOON - age))
+    fleet.take(message("hall", "availability", b"offline"), 0.0)
+    assert re.fullmatch(f"hall offline last heard {shown}", row(draw(), "hall"))
+
+
+def test_events_say_what_happened(fleet: Consumer, draw: Draw) -> None:
+    for one in (
+        event(1, track_id=12),
+        event(2, EventKind.EMOTION_CHANGED, track_id=12, emotion="sad", previous="happy"),
+        event(3, EventKind.LEFT, track_id=12, emotion="sad", duration=73.4),
+    ):
+        fleet.take(message("hall", "event", one), 0.0)
+    lines = [" ".join(line.split()[1:]) for line in draw()]
+    assert lines[lines.index("hall #12 appeared happy") :][:3] == [
+        "hall #12 appeared happy",
+        "hall #12 changed happy → sad",
+        "hall #12 left after 73 s, last sad",
+    ]
+
+
+def test_latest_events_are_shown_when_there_are_many(fleet: Consumer, draw: Draw) -> None:
+    for number in range(1, 30):
+        fleet.take(message("hall", "event", event(number, track_id=number)), 0.0)
+    shown = [int(number) for number in re.findall(r"#(\d+)", "\n".join(draw()))]
+    assert shown == list(range(30 - MOST_EVENTS, 30))
+
+
+def test_lost_connection_and_notices_are_shown(draw: Draw) -> None:
+    lines = draw(problem="Connection refused", notices=(Notice(NOON, "hall: \x1b[2Jgone"),))
+    assert "no connection: Connection refused" in lines[0]
+    assert any("hall: �[2Jgone" in line for line in lines)
+
+
+def test_screen_is_never_left_and_says_how_many_devices_it_leaves_out(
+    fleet: Consumer, draw: Draw
+) -> None:
+    for number in range(200):
+        put(fleet, f"device-{number:03}", faces=faces(scored(1, "happy", 0.5)))
+    put(fleet, "device-000", event=event(1))
+    lines = draw(height=24)
+    shown = sum(line.startswith("device-") for line in lines)
+    assert shown >= 10
+    (rest,) = (line for line in lines if line.startswith("…"))
+    assert rest.split()[1:] == [str(200 - shown), "more"]
+    assert any("appeared" in line for line in lines)
+    assert len(lines) <= 24
+
+
+def test_words_of_a_device_cannot_draw_on_the_terminal(fleet: Consumer, draw: Draw) -> None:
+    put(fleet, "hall", health=health(version="\x1b[2J"))
+    assert "�[2J" in row(draw(width=160), "hall")
+
+
+def test_wide_terminal_shows_more(fleet: Consumer, draw: Draw) -> None:
+    put(fleet, "hall", health=health(), event=event(1))
+    put(fleet, "hall", event=event(4), faces=b"{")
+    assert "version" not in "".join(draw())
+    lines = draw(width=160)
+    assert row(lines, "device").split()[6:] == [
+        *("latency", "p95", "fps", "°C", "spool", "missing", "refused", "up", "version")
+    ]
+    assert row(lines, "hall").endswith("71 ms 14.8 61 0 2 1 1 d 0.1.0")
+
+
+def test_without_a_terminal_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SettingsError, match="--json"), full_screen():
+        pass
+    assert capsys.readouterr().out == ""

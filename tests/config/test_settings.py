@@ -1,0 +1,341 @@
+import string
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import (
+    Section,
+    Settings,
+    default_device_id,
+    default_state_dir,
+    subsections,
+)
+from edge_daemon.errors import SettingsError
+
+unhurried = hypothesis_settings(deadline=None)
+
+EVERY_PATH = [
+    *((key,) for key in Settings.model_fields),
+    *(
+        (section, key)
+        for section, model in subsections(Settings).items()
+        for key in model.model_fields
+    ),
+]
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "config.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def problems(
+    file: Path | None = None,
+    environment: dict[str, str] | None = None,
+    flags: dict[tuple[str, ...], object] | None = None,
+) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(file, environment, flags)
+    assert refusal.value.exit_code == 2
+    assert all("\n" not in line for line in refusal.value.problems)
+    return refusal.value.problems
+
+
+def test_without_any_layer_all_settings_are_at_their_defaults() -> None:
+    assert load_settings() == Settings()
+
+
+def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
+    file = written(tmp_path, '[mqtt]\nhost = "file"\nport = 1\nkeepalive = 11')
+    environment = {"EDGE_DAEMON_MQTT__HOST": "environment", "EDGE_DAEMON_MQTT__PORT": "2"}
+    settings = load_settings(file, environment, {("mqtt", "host"): "flag"})
+    assert (settings.mqtt.host, settings.mqtt.port, settings.mqtt.keepalive) == ("flag", 2, 11)
+
+
+def test_environment_names_top_level_and_nested_settings_and_nothing_else() -> None:
+    settings = load_settings(
+        environment={
+            "EDGE_DAEMON_LOG_LEVEL": "debug",
+            "EDGE_DAEMON_CAPTURE__READ_TIMEOUT": "2.5",
+            "EDGE_DAEMON_DETECTION__MODEL": "/x.onnx",
+            "OTHER_MQTT__HOST": "ignored",
+            "MQTT__HOST": "ignored",
+        }
+    )
+    assert settings.log_level == "debug"
+    assert settings.capture.read_timeout == 2.5
+    assert settings.detection.model == Path("/x.onnx")
+    assert settings.mqtt == Settings().mqtt
+
+
+def test_settings_cannot_be_changed_after_they_are_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().mqtt.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("mqtt_host", "mqtt.host"),
+        ("mqtt.prot", "mqtt.port"),
+        ("capture.read_timout", "capture.read_timeout"),
+        ("sorce", "source"),
+        ("mqt.host", "mqtt"),
+        ("host", "mqtt.host"),
+        ("capture.rate", "mqtt.rate"),
+        ("mqtt.fps", "capture.fps"),
+    ],
+)
+def test_unknown_key_is_refused_with_what_was_meant(key: str, suggestion: str) -> None:
+    (problem,) = problems(flags={tuple(key.split(".")): "1"})
+    name = key if suggestion != "mqtt" else "mqt"
+    assert problem == f"{name}: no such setting; did you mean {suggestion}? (command line)"
+
+
+@pytest.mark.parametrize("key", ["zzz", "detection.qqq"])
+def test_unknown_key_that_is_like_no_other_gets_no_suggestion(key: str) -> None:
+    (problem,) = problems(flags={tuple(key.split(".")): "1"})
+    assert problem == f"{key}: no such setting (command line)"
+
+
+def test_unknown_section_is_told_once_however_many_keys_it_has(tmp_path: Path) -> None:
+    file = written(tmp_path, "[capturing]\nwidth = 1\nheight = 2")
+    (problem,) = problems(file)
+    assert problem == f"capturing: no such setting; did you mean capture? ({file})"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mqtt.port", "many"),
+        ("mqtt.port", "70000"),
+        ("mqtt.host", ""),
+        ("mqtt.base_topic", "a/#"),
+        ("capture.fps", "0"),
+        ("capture.fps", "nan"),
+        ("capture.read_timeout", "-1"),
+        ("capture.read_timeout", "inf"),
+        ("tracking.memory", "inf"),
+        ("detection.min_score", "1.1"),
+        ("detection.detector", "eyes"),
+        ("sink", "paper"),
+        ("device_id", "a b"),
+        ("log_level", "loud"),
+        ("inference.threads", "0"),
+        ("mqtt", "localhost"),
+    ],
+)
+def test_wrong_type_or_impossible_value_is_named_with_its_key_and_value(
+    key: str, value: str
+) -> None:
+    (problem,) = problems(flags={tuple(key.split(".")): value})
+    assert problem.startswith(f"{key}: {value!r} ")
+    assert "it must " in problem
+
+
+def test_all_problems_are_told_at_once_each_with_where_it_was_said(tmp_path: Path) -> None:
+    file = written(tmp_path, 'sink = "paper"\n[mqtt]\nprot = 1\nport = "many"\n')
+    found = problems(file, {"EDGE_DAEMON_MQTT__RATE": "0"}, {("capture", "fps"): "-1"})
+    origins = {line.split(":")[0]: line for line in found}
+    assert set(origins) == {"sink", "mqtt.prot", "mqtt.port", "mqtt.rate", "capture.fps"}
+    assert len(found) == 5
+    for key in ("sink", "mqtt.prot", "mqtt.port"):
+        assert origins[key].endswith(f"({file})")
+    assert origins["mqtt.rate"].endswith("(EDGE_DAEMON_MQTT__RATE)")
+    assert origins["capture.fps"].endswith("(command line)")
+
+
+def test_problem_names_the_layer_that_won(tmp_path: Path) -> None:
+    file = written(tmp_path, '[mqtt]\nport = 5\nhost = "x"\n')
+    (problem,) = problems(file, {"EDGE_DAEMON_MQTT__PORT": "0"})
+    assert problem.endswith("(EDGE_DAEMON_MQTT__PORT)")
+    (problem,) = problems(file, {"EDGE_DAEMON_MQTT": "x"})
+    assert problem.startswith("mqtt: ")
+    assert problem.endswith("(EDGE_DAEMON_MQTT)")
+
+
+@pytest.mark.parametrize("later", [("mqtt", "host"), ("mqtt", "port")])
+def test_value_in_a_sections_place_is_refused_though_a_later_layer_has_the_section(
+    tmp_path: Path, later: tuple[str, ...]
+) -> None:
+    (problem,) = problems(None, {"EDGE_DAEMON_MQTT": "5"}, {later: "1"})
+    assert problem.startswith("mqtt: '5' is not possible")
+    assert problem.endswith("(EDGE_DAEMON_MQTT)")
+    (problem,) = problems(written(tmp_path, "mqtt = 5"), {"EDGE_DAEMON_MQTT__HOST": "broker"})
+    assert problem.startswith("mqtt: 5 is not possible")
+
+
+def test_password_may_be_a_credential_that_systemd_hands_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert load_settings().mqtt.password_file is None
+    (tmp_path / "mqtt-password").write_text("secret")
+    assert load_settings().mqtt.password_file == tmp_path / "mqtt-password"
+    mine = load_settings(flags={("mqtt", "password_file"): "mine"})
+    assert mine.mqtt.password_file == Path("mine")
+
+
+@pytest.mark.parametrize("content", [b"mqtt = [", b"a = 1\na = 2", b"\xff\xfe", b"just words"])
+def test_file_that_is_not_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(content)
+    (problem,) = problems(file)
+    assert problem.startswith(f"{file}: not valid TOML")
+
+
+def test_missing_file_and_folder_in_its_place_are_refused_by_name(tmp_path: Path) -> None:
+    for file in (tmp_path / "absent.toml", tmp_path):
+        (problem,) = problems(file)
+        assert problem.startswith(f"{file}: cannot be read")
+
+
+def test_state_folder_is_the_services_own_then_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/home/me/state")
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    assert default_state_dir() == Path("/home/me/state/edge-daemon")
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/edge-daemon:/var/lib/other")
+    assert default_state_dir() == Path("/var/lib/edge-daemon")
+
+
+@pytest.mark.parametrize(
+    ("host", "device"),
+    [("pi-4.lan", "pi-4"), ("a b+c#d/e", "a-b-c-d-e"), ("türkamera", "t-rkamera"), ("", "device")],
+)
+def test_device_is_named_after_the_host_without_what_topics_may_not_hold(
+    monkeypatch: pytest.MonkeyPatch, host: str, device: str
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    assert default_device_id() == device
+    assert Settings().device_id == device
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        ("127.0.0.1:9469", ("127.0.0.1", 9469)),
+        ("[::1]:80", ("::1", 80)),
+        ("porch.local:65535", ("porch.local", 65535)),
+    ],
+)
+def test_metrics_address_is_host_and_port(listen: str, address: tuple[str, int]) -> None:
+    settings = load_settings(flags={("metrics", "listen"): listen})
+    assert settings.metrics.address == address
+
+
+@pytest.mark.parametrize(
+    "listen",
+    ["", "9469", ":9469", "pi", "pi:", "pi:0", "pi:65536", "pi:x", "me@pi:1", "pi:1/x", "[::1:1"],
+)
+def test_metrics_address_must_be_host_and_port(listen: str) -> None:
+    (problem,) = problems(flags={("metrics", "listen"): listen})
+    assert problem.startswith("metrics.listen: ")
+    assert "it must be HOST:PORT, such as 127.0.0.1:9469" in problem
+
+
+def test_metrics_are_off_unless_wanted() -> None:
+    assert load_settings().metrics.address is None
+
+
+LISTEN = ("preview", "listen")
+HERE = "127.0.0.1:8469"
+
+
+def test_preview_is_off_unless_wanted() -> None:
+    settings = load_settings()
+    assert (settings.preview.address, settings.sink) == (None, "mqtt")
+    assert not settings.capture.loop
+
+
+def test_preview_alone_needs_no_broker_and_plays_files_again_and_again() -> None:
+    settings = load_settings(flags={LISTEN: HERE})
+    assert settings.preview.address == ("127.0.0.1", 8469)
+    assert (settings.sink, settings.capture.loop) == ("none", True)
+
+
+def test_preview_leaves_alone_what_any_layer_says(tmp_path: Path) -> None:
+    look = {LISTEN: HERE}
+    file = written(tmp_path, '[mqtt]\nhost = "broker.local"\n')
+    assert load_settings(file, flags=look).sink == "mqtt"
+    assert (
+        load_settings(environment={"EDGE_DAEMON_MQTT__HOST": "broker"}, flags=look).sink == "mqtt"
+    )
+    assert load_settings(environment={"EDGE_DAEMON_SINK": "mqtt"}, flags=look).sink == "mqtt"
+    assert load_settings(flags={**look, ("sink",): "jsonl"}).sink == "jsonl"
+    once = load_settings(flags={**look, ("capture", "loop"): "false"})
+    assert (once.capture.loop, once.sink) == (False, "none")
+
+
+def test_section_of_the_wrong_kind_is_refused_with_the_preview_too() -> None:
+    (problem,) = problems(environment={"EDGE_DAEMON_CAPTURE": "5"}, flags={LISTEN: HERE})
+    assert problem.startswith("capture: '5' is not possible")
+
+
+@pytest.mark.parametrize("listen", ["", "8469", "pi:0"])
+def test_preview_address_must_be_host_and_port(listen: str) -> None:
+    (problem,) = problems(flags={LISTEN: listen})
+    assert problem.startswith("preview.listen: ")
+
+
+def test_every_setting_is_described() -> None:
+    def undescribed(model: type[Section]) -> list[str]:
+        inner = subsections(model)
+        bare = [key for key, field in model.model_fields.items() if not field.description]
+        nested = [key for section in inner.values() for key in undescribed(section)]
+        return [key for key in bare if key not in inner] + nested
+
+    assert undescribed(Settings) == []
+
+
+texts = st.text(string.printable, max_size=8) | st.text(max_size=8)
+names = st.text(string.ascii_lowercase + "_.", max_size=8)
+keys = st.sampled_from(sorted({key for path in EVERY_PATH for key in path})) | names
+scalars = st.booleans() | st.integers() | st.floats() | texts | st.datetimes()
+values = scalars | st.lists(scalars | st.dictionaries(keys, scalars, max_size=2), max_size=3)
+sections = st.dictionaries(keys, values | st.dictionaries(keys, values, max_size=2), max_size=4)
+trees = st.dictionaries(keys, values | sections, max_size=6)
+numbers = st.one_of(st.integers(), st.floats()).map(str)
+
+
+def load_or_refuse(
+    file: Path | None = None,
+    environment: dict[str, str] | None = None,
+    flags: dict[tuple[str, ...], object] | None = None,
+) -> None:
+    """Whatever is wrong must be told as a refusal, a line each; nothing else may be raised."""
+    try:
+        settings = load_settings(file, environment, flags)
+    except SettingsError as refusal:
+        told = refusal.problems
+    else:
+        assert isinstance(settings, Settings)
+        return
+    assert told
+    assert all(len(line.splitlines()) == 1 for line in told)
+
+
+@unhurried
+@given(trees)
+def test_any_file_gives_settings_or_a_refusal(tree: dict[str, object]) -> None:
+    with patch("edge_daemon.config.loading.tomllib.loads", return_value=tree):
+        load_or_refuse(Path(__file__))
+
+
+@unhurried
+@given(st.dictionaries(st.sampled_from(EVERY_PATH), texts | numbers, min_size=1, max_size=3))
+def test_any_text_for_known_settings_gives_settings_or_a_refusal(
+    flags: dict[tuple[str, ...], object],
+) -> None:
+    load_or_refuse(flags=flags)
+
+
+@unhurried
+@given(st.dictionaries(names.map("EDGE_DAEMON_".__add__), texts, max_size=4))
+def test_any_environment_gives_settings_or_a_refusal(environment: dict[str, str]) -> None:
+    load_or_refuse(environment=environment)

@@ -1,0 +1,106 @@
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from edge_daemon.config import text as config_text
+from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import MqttSettings, Settings, TrackingSettings, subsections
+
+unhurried = hypothesis_settings(deadline=None)
+
+UNCOMMENTED_SETTING = re.compile(r"^#(?=\w+ = )", re.MULTILINE)
+UNSET = re.compile(r'^#(?=\w+ = ""$)', re.MULTILINE)
+
+
+def keys_in(text: str) -> dict[str, set[str]]:
+    """The keys of a TOML text by section; the top level's stand under an empty name."""
+    found = tomllib.loads(text)
+    sections = {name: set(value) for name, value in found.items() if isinstance(value, dict)}
+    return sections | {"": set(found) - set(sections)}
+
+
+def all_keys() -> dict[str, set[str]]:
+    inner = subsections(Settings)
+    sections = {name: set(model.model_fields) for name, model in inner.items()}
+    return sections | {"": set(Settings.model_fields) - set(inner)}
+
+
+def settings_from(folder: Path, text: str) -> Settings:
+    file = folder / "config.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_settings(file)
+
+
+def test_example_as_it_is_changes_nothing(tmp_path: Path) -> None:
+    assert settings_from(tmp_path, config_text.example()) == Settings()
+
+
+def test_example_names_every_setting_once() -> None:
+    text = config_text.example()
+    assert keys_in(UNCOMMENTED_SETTING.sub("", text)) == all_keys()
+
+
+def test_example_explains_every_setting() -> None:
+    text = re.sub(r"\n# ", " ", config_text.example())
+    models = [Settings, *subsections(Settings).values()]
+    fields = [field for model in models for field in model.model_fields.values()]
+    descriptions = [field.description for field in fields if field.description]
+    assert len(descriptions) > 30
+    assert [words for words in descriptions if words not in text] == []
+
+
+def test_example_with_all_defaults_uncommented_gives_the_defaults(tmp_path: Path) -> None:
+    text = config_text.example()
+    uncommented = UNCOMMENTED_SETTING.sub("", UNSET.sub("# ", text))
+    assert settings_from(tmp_path, uncommented) == Settings()
+    assert keys_in(uncommented) != keys_in(text)
+
+
+def test_example_holds_what_was_said_in_its_place(tmp_path: Path) -> None:
+    settings = Settings(source="0", mqtt=MqttSettings(host="broker", port=1884))
+    text = config_text.example(settings, [("source",), ("mqtt", "port")])
+    assert settings_from(tmp_path, text) == Settings(source="0", mqtt=MqttSettings(port=1884))
+    assert keys_in(UNCOMMENTED_SETTING.sub("", text)) == all_keys()
+
+
+def test_settings_in_force_read_back_as_the_same_settings(tmp_path: Path) -> None:
+    settings = Settings(
+        source='clips/ä "b" \\c.mp4',
+        state_dir=tmp_path,
+        mqtt=MqttSettings(host="broker", username="me", password_file=tmp_path / "p", rate=2.5),
+    )
+    assert settings_from(tmp_path, config_text.effective(settings)) == settings
+
+
+@unhurried
+@given(name=st.text(st.characters(exclude_categories=["Cs"])), memory=st.floats(0))
+def test_settings_in_force_are_toml_whatever_they_hold(name: str, memory: float) -> None:
+    try:
+        settings = Settings(
+            mqtt=MqttSettings(username=name), tracking=TrackingSettings(memory=memory)
+        )
+    except ValueError:
+        return  # refused, so never in force
+    found = tomllib.loads(config_text.effective(settings))
+    assert found["mqtt"]["username"] == name
+    assert found["tracking"]["memory"] == memory
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://me:secret@camera/stream", "rtsp://me:***@camera/stream"),
+        ("rtsp://me:se@cret@camera:554/1", "rtsp://me:***@camera:554/1"),
+        ("rtsp://camera/stream", "rtsp://camera/stream"),
+        ("clips/a@b.mp4", "clips/a@b.mp4"),
+    ],
+)
+def test_settings_in_force_mask_a_streams_password(source: str, shown: str) -> None:
+    text = config_text.effective(Settings(source=source))
+    assert tomllib.loads(text)["source"] == shown
+    assert "cret" not in text

@@ -1,0 +1,21 @@
+import dataclasses
+
+import pytest
+from builders import frame
+from drawing import draw_scene
+
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.detection.step import FaceFinder
+
+ALL_GOOD = QualityLimits(min_face=0, min_sharpness=0, max_turn=10)
+SEEN = frame(bgr=draw_scene((60, 60, 120)))
+
+
+@pytest.mark.parametrize(("blank", "count"), [(False, 1), (True, 0)])
+def test_faces_are_looked_for_unless_the_frame_is_blank(*, blank: bool, count: int) -> None:
+    finder = FaceFinder(HaarDetector(24), 640, ALL_GOOD)
+    given = dataclasses.replace(SEEN, blank=blank)
+    found = finder(given)
+    assert found.frame is given
+    assert len(found.faces) == count

@@ -1,0 +1,128 @@
+"""Records as the journal gets them, by its own protocol, over its own socket."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from conftest import clean_environment
+
+from edge_daemon.monitoring import journal
+
+LISTENER = Path(__file__).with_name("journal_listener.py")
+
+NAMESPACE = ["unshare", "--map-root-user", "--mount"]
+
+
+def sent(code: str) -> tuple[list[dict[str, str]], str]:
+    """The entries that reach the journal when this code runs, and its standard error."""
+    pytest.importorskip("systemd.journal")
+    try:
+        subprocess.run([*NAMESPACE, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs a mount namespace of its own")
+    setting = """
+        import logging
+        from edge_daemon.monitoring.journal import journal_handler
+        from edge_daemon._lib.logging import configure_logging
+        configure_logging("debug", journal_handler())
+        logger = logging.getLogger("edge_daemon.part")
+    """
+    done = subprocess.run(
+        [*NAMESPACE, sys.executable, LISTENER, dedent(setting) + dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=clean_environment(Path("/nonexistent")),
+    )
+    first, *entries = map(json.loads, done.stdout.splitlines())
+    return entries, first["stderr"]
+
+
+def test_fields_of_a_record_are_the_journals() -> None:
+    (entry,), stderr = sent("""
+        fields = {"event_id": "1bb8", "kind": "appeared", "track_id": 5, "emotion": "happy"}
+        logger.info("event", extra=fields | {"sequence": 17, "stage": "publishing"})
+    """)
+    assert stderr == ""
+    own = {
+        "EVENT_ID": "1bb8",
+        "KIND": "appeared",
+        "TRACK_ID": "5",
+        "EMOTION": "happy",
+        "SEQUENCE": "17",
+        "STAGE": "publishing",
+    }
+    assert entry.items() >= own.items()
+    assert entry["MESSAGE"] == (
+        "event event_id=1bb8 kind=appeared track_id=5 emotion=happy sequence=17 stage=publishing"
+    )
+    assert entry["LOGGER"] == "edge_daemon.part"
+    assert entry["SYSLOG_IDENTIFIER"] == "edge-daemon"
+    assert entry["THREAD_NAME"] == "MainThread"
+    assert not [name for name in entry if name != name.upper()]
+
+
+def test_levels_are_the_journals_priorities() -> None:
+    entries, _ = sent("""
+        for level in ("debug", "info", "warning", "error", "critical"):
+            getattr(logger, level)(level)
+    """)
+    priorities = {entry["MESSAGE"]: entry["PRIORITY"] for entry in entries}
+    assert priorities == {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
+
+
+def test_record_of_several_lines_is_one_entry() -> None:
+    (entry,), _ = sent("""
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            logger.exception("it broke", extra={"error": "two\\nlines"})
+    """)
+    assert entry["MESSAGE"].startswith("it broke error=")
+    assert entry["MESSAGE"].endswith("ZeroDivisionError: division by zero")
+    assert entry["ERROR"] == "two\nlines"
+
+
+def test_error_that_ends_the_program_is_an_error_to_the_journal() -> None:
+    _, stderr = sent("""
+        from edge_daemon import cli
+        cli.main(["--sink", "paper"])
+    """)
+    assert stderr.startswith("<3>edge-daemon: sink: 'paper' is not possible")
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("stream", [None, "1:1", "nonsense"])
+def test_no_journal_where_standard_error_leads_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, stream: str | None
+) -> None:
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    if stream is not None:
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+    assert not journal.is_standard_error()
+    assert journal.journal_handler() is None
+
+
+def test_without_the_package_lines_go_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryFile("w") as stderr:
+        status = os.fstat(stderr.fileno())
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        assert journal.is_standard_error()
+        monkeypatch.setitem(sys.modules, "systemd.journal", None)
+        assert journal.journal_handler() is None
+
+
+def test_standard_error_without_a_descriptor_is_no_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert not journal.is_standard_error()

@@ -1,0 +1,351 @@
+"""What systemd is told, read from a real socket like its own."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import FakeClock, Program, clean_environment
+from drawing import draw_scene
+from monitoring.notify_listener import Systemd
+from running import PATIENCE, camera, eventually, running
+
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.capture.status import SourceStatus
+from edge_daemon.errors import PipelineError, SourceLost
+from edge_daemon.monitoring.systemd import START_EXTENSION, SystemdNotifier, notifier_from
+from edge_daemon.pipeline import Pipeline
+
+BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
+
+
+class Stages:
+    """As much of a pipeline as is looked at."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+        self.busy_for = {"detection": 0.0, "inference": 0.0}
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[Systemd]:
+    pytest.importorskip("systemd.daemon")
+    listener = Systemd(tmp_path)
+    yield listener
+    listener.close()
+
+
+@pytest.fixture
+def source(clock: FakeClock) -> SourceStatus:
+    return SourceStatus("camera", clock)
+
+
+@pytest.fixture
+def summary() -> list[str]:
+    return ["all is well"]
+
+
+@pytest.fixture
+def notifier(
+    systemd: Systemd, source: SourceStatus, summary: list[str], clock: FakeClock
+) -> SystemdNotifier:
+    """One whose watchdog waits 30 s."""
+    environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "30000000"}
+    made = notifier_from(environment, source, lambda: summary[-1], clock)
+    assert made is not None
+    return made
+
+
+def look(notifier: SystemdNotifier, stages: object) -> None:
+    notifier.look(stages)  # type: ignore[arg-type]
+
+
+def signs(lines: list[str]) -> list[str]:
+    return [line for line in lines if not line.startswith("STATUS=")]
+
+
+def test_nothing_is_told_where_nobody_asks(source: SourceStatus, clock: FakeClock) -> None:
+    assert notifier_from({}, source, str, clock) is None
+
+
+def test_what_systemd_asks_is_left_to_no_child(
+    systemd: Systemd, source: SourceStatus, clock: FakeClock
+) -> None:
+    environment = {
+        "NOTIFY_SOCKET": systemd.address,
+        "WATCHDOG_USEC": "30000000",
+        "WATCHDOG_PID": str(os.getpid()),
+        "PATH": "/bin",
+    }
+    notifier = notifier_from(environment, source, str, clock)
+    assert environment == {"PATH": "/bin"}
+    assert notifier is not None
+    notifier.stopping()
+    assert systemd.heard() == ["STOPPING=1", "STATUS=stopping"]
+    child = "import os; print(os.environ.get('NOTIFY_SOCKET'))"
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+
+
+def test_ready_once_a_frame_is_through_all_stages(
+    notifier: SystemdNotifier, systemd: Systemd, source: SourceStatus
+) -> None:
+    stages = Stages()
+    source.running()
+    look(notifier, stages)
+    assert "READY=1" not in systemd.heard()
+    stages.finished = 1
+    look(notifier, stages)
+    assert signs(systemd.heard()) == ["READY=1", "WATCHDOG=1"]
+    stages.finished = 2
+    look(notifier, stages)
+    assert systemd.heard() == []
+
+
+def test_ready_when_the_source_is_paused_at_the_start(
+    notifier: SystemdNotifier, systemd: Systemd, source: SourceStatus
+) -> None:
+    source.paused()
+    look(notifier, Stages())
+    assert "READY=1" in systemd.heard()
+
+
+def test_start_takes_as_long_as_a_camera_is_away(
+    notifier: SystemdNotifier, systemd: Systemd, source: SourceStatus, clock: FakeClock
+) -> None:
+    source.lost(SourceLost("not there"))
+    for _ in range(40):
+        look(notifier, Stages())
+        clock.seconds += START_EXTENSION / 10
+    assert signs(systemd.heard()) == [f"EXTEND_TIMEOUT_USEC={START_EXTENSION * 1e6:.0f}"] * 10
+
+
+def test_signs_of_life_come_thrice_in_the_time_that_systemd_waits(
+    notifier: SystemdNotifier, systemd: Systemd, clock: FakeClock
+) -> None:
+    stages = Stages()
+    stages.finished = 1
+    for _ in range(120):
+        look(notifier, stages)
+        clock.seconds += 0.25
+    assert systemd.heard().count("WATCHDOG=1") == 3
+
+
+@pytest.mark.parametrize("change", ["lost", "paused"])
+def test_a_source_that_heals_by_itself_is_no_reason_for_silence(
+    notifier: SystemdNotifier,
+    systemd: Systemd,
+    source: SourceStatus,
+    clock: FakeClock,
+    change: str,
+) -> None:
+    stages = Stages()
+    stages.finished = 1
+    look(notifier, stages)
+    systemd.heard()
+    getattr(source, change)()
+    clock.seconds += 10
+    look(notifier, stages)
+    assert signs(systemd.heard()) == ["WATCHDOG=1"]
+
+
+def test_a_stage_that_hangs_silences_the_signs_until_it_goes_on(
+    notifier: SystemdNotifier,
+    systemd: Systemd,
+    clock: FakeClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    stages = Stages()
+    stages.finished = 1
+    look(notifier, stages)
+    systemd.heard()
+    for _ in range(8):
+        clock.seconds += 5
+        stages.busy_for["inference"] += 5
+        look(notifier, stages)
+    # One more in the time that may pass for a slow frame, and no other.
+    assert signs(systemd.heard()) == ["WATCHDOG=1"]
+    stages.busy_for["inference"] = 0.0
+    look(notifier, stages)
+    assert signs(systemd.heard()) == ["WATCHDOG=1"]
+    hangs, goes_on = caplog.records
+    assert (hangs.message, hangs.stage, hangs.seconds) == (  # type: ignore[attr-defined]
+        "a stage hangs, giving systemd no sign of life",
+        "inference",
+        20.0,
+    )
+    assert goes_on.message == "the stage goes on"
+
+
+def test_status_is_told_when_it_changes_but_once_a_second_at_most(
+    notifier: SystemdNotifier, systemd: Systemd, summary: list[str], clock: FakeClock
+) -> None:
+    stages = Stages()
+    for words in ("running", "running", "lost", "running", "paused", "paused", "paused"):
+        summary.append(words)
+        look(notifier, stages)
+        clock.seconds += 0.5
+    told = [line for line in systemd.heard() if line.startswith("STATUS=")]
+    assert told == ["STATUS=running", "STATUS=lost", "STATUS=paused"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}],
+)
+def test_no_signs_of_life_where_systemd_does_not_watch_this_process(
+    systemd: Systemd, source: SourceStatus, clock: FakeClock, environment: dict[str, str]
+) -> None:
+    environment["NOTIFY_SOCKET"] = systemd.address
+    notifier = notifier_from(environment, source, str, clock)
+    assert notifier is not None
+    stages = Stages()
+    stages.finished = 1
+    for _ in range(100):
+        look(notifier, stages)
+        clock.seconds += 5
+    assert signs(systemd.heard()) == ["READY=1"]
+
+
+def test_systemd_that_does_not_hear_is_told_once_in_the_log(
+    notifier: SystemdNotifier,
+    systemd: Systemd,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    systemd.close()
+    notifier.stopping()
+    notifier.stopping()
+    Path(systemd.address).unlink()
+    again = Systemd(tmp_path)
+    notifier.stopping()
+    again.close()
+    assert caplog.messages == ["systemd does not hear us", "systemd hears us again"]
+
+
+class Endless:
+    """A live capture whose frames never end, and its only step, which hangs in the second."""
+
+    live = True
+    name = "endless"
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self._seen = 0
+
+    def run(self, put, _busy) -> None:
+        while not self.over.wait(0.01):
+            put(0)
+
+    def hang(self, _number: int) -> None:
+        self._seen += 1
+        if self._seen > 1:
+            self.over.wait(PATIENCE)
+
+    def successor(self) -> "Endless":
+        return self
+
+    def abandon(self) -> None:
+        self.over.set()
+
+
+def test_a_real_stage_that_hangs_is_heard_as_silence_and_then_as_the_end(
+    systemd: Systemd, source: SourceStatus
+) -> None:
+    environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "3000000"}
+    notifier = notifier_from(environment, source, str, SystemClock())
+    assert notifier is not None
+    capture = Endless()
+    pipeline = Pipeline(capture, [("stuck", [capture.hang])], watchers=[notifier], step_timeout=3.0)
+    with pytest.raises(PipelineError, match="stuck"):
+        pipeline.run()
+    assert signs(systemd.heard()) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
+
+
+@pytest.fixture
+def service(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs are started as systemd starts them."""
+    monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
+    monkeypatch.setenv("WATCHDOG_USEC", "1500000")
+
+
+@pytest.mark.usefixtures("service")
+def test_program_is_ready_alive_without_its_camera_and_stops(
+    tmp_path: Path, systemd: Systemd
+) -> None:
+    with (
+        camera(draw_scene((60, 60, 120))) as server,
+        running(tmp_path, "--source", server.url, *BY_HAAR) as program,
+    ):
+        systemd.wait_for("READY=1")
+        assert program.out
+        systemd.wait_for("WATCHDOG=1")
+        eventually(lambda: any("faces in sight: 1" in line for line in systemd.heard()))
+        server.gone.set()
+        systemd.wait_for("STATUS=source lost")
+        for _ in range(3):
+            systemd.wait_for("WATCHDOG=1")
+        code, _ = program.end(signal.SIGTERM)
+        assert systemd.heard()[-2:] == ["STOPPING=1", "STATUS=stopping"]
+    assert code == 0
+
+
+@pytest.mark.usefixtures("service")
+def test_program_without_its_broker_is_alive(tmp_path: Path, systemd: Systemd) -> None:
+    with (
+        camera(draw_scene((60, 60, 120))) as server,
+        running(tmp_path, "--source", server.url, "--detector", "haar", "--set", "mqtt.port=1"),
+    ):
+        systemd.wait_for("READY=1")
+        eventually(lambda: any("broker away" in line for line in systemd.heard()))
+        for _ in range(3):
+            systemd.wait_for("WATCHDOG=1")
+
+
+@pytest.mark.usefixtures("service")
+def test_program_that_stands_still_gives_no_sign_of_life(tmp_path: Path, systemd: Systemd) -> None:
+    with (
+        camera(draw_scene((60, 60, 120))) as server,
+        running(tmp_path, "--source", server.url, *BY_HAAR) as program,
+    ):
+        systemd.wait_for("WATCHDOG=1")
+        program.process.send_signal(signal.SIGSTOP)
+        systemd.heard()
+        assert systemd.is_silent_for(1.5)
+
+
+def test_without_the_package_one_line_says_so_and_the_program_goes_on(
+    program: Program, tmp_path: Path, drawn_clip: Path
+) -> None:
+    (tmp_path / "systemd.py").write_text("raise ImportError('no systemd')")
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    done = program(
+        "--source", drawn_clip, *BY_HAAR, PYTHONPATH=path, NOTIFY_SOCKET=str(tmp_path / "notify")
+    )
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 12)
+    (line,) = (line for line in done.stderr.splitlines() if "python3-systemd" in line)
+    assert "WARNING" in line
+
+
+def test_the_package_is_imported_only_where_systemd_asks() -> None:
+    code = (
+        "import os, sys; from edge_daemon.monitoring import journal, systemd; "
+        "journal.journal_handler(); systemd.notifier_from(os.environ, None, str, None); "
+        "print([name for name in sys.modules if name.split('.')[0] == 'systemd'])"
+    )
+    environment = {
+        key: value
+        for key, value in clean_environment(Path("/nonexistent")).items()
+        if key not in {"NOTIFY_SOCKET", "JOURNAL_STREAM"}
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,111 @@
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from conftest import FakeClock
+from running import PATIENCE
+
+from edge_daemon._lib.resources import bundled_models
+from edge_daemon.capture.status import SourceStatus
+from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.monitoring.health import Health
+from edge_daemon.publishing.health_reporter import HealthReporter
+from edge_daemon.publishing.topics import Message
+from edge_daemon.schema import HealthMessage
+
+
+class Kept:
+    """What was published, to be waited for."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self._arrived = threading.Condition()
+
+    def __call__(self, message: Message) -> None:
+        with self._arrived:
+            self.messages.append(message)
+            self._arrived.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.messages) >= count, PATIENCE)
+
+    @property
+    def sources(self) -> list[str]:
+        return [
+            HealthMessage.model_validate_json(message.payload).source for message in self.messages
+        ]
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def source(clock: FakeClock) -> SourceStatus:
+    return SourceStatus("camera", clock)
+
+
+@pytest.fixture
+def health(clock: FakeClock, source: SourceStatus) -> Health:
+    return Health(clock, read_bundle(bundled_models()), source)
+
+
+@contextmanager
+def running(reporter: HealthReporter) -> Iterator[None]:
+    with ThreadPoolExecutor(1) as executor:
+        ended = executor.submit(reporter.run)
+        try:
+            yield
+        finally:
+            reporter.stop()
+        ended.result(PATIENCE)
+
+
+def test_health_is_told_at_the_start_retained_and_surely(health: Health, kept: Kept) -> None:
+    with running(HealthReporter(health, "base/porch/health", kept, PATIENCE)):
+        kept.wait_for(1)
+    (message,) = kept.messages
+    assert (message.topic, message.retain, message.qos) == ("base/porch/health", True, 1)
+    assert kept.sources == ["starting"]
+
+
+def test_health_is_told_again_and_again(health: Health, kept: Kept) -> None:
+    with running(HealthReporter(health, "health", kept, 0.02)):
+        kept.wait_for(5)
+
+
+def test_change_of_the_source_is_told_at_once(
+    health: Health, kept: Kept, source: SourceStatus
+) -> None:
+    with running(HealthReporter(health, "health", kept, PATIENCE)):
+        kept.wait_for(1)
+        source.running()
+        kept.wait_for(2)
+        source.running()
+        source.paused()
+        kept.wait_for(3)
+    assert kept.sources == ["starting", "running", "paused"]
+
+
+def test_stop_before_the_start_ends_it(health: Health, kept: Kept) -> None:
+    reporter = HealthReporter(health, "health", kept, PATIENCE)
+    reporter.stop()
+    reporter.run()
+    assert kept.messages == []
+
+
+def test_stop_at_any_moment_ends_it(health: Health, kept: Kept) -> None:
+    reporter = HealthReporter(health, "health", kept, PATIENCE)
+
+    class StoppedMeanwhile(threading.Event):
+        def clear(self) -> None:
+            reporter.stop()
+            super().clear()
+
+    reporter._due = StoppedMeanwhile()
+    reporter.run()
+    assert kept.messages == []

@@ -1,0 +1,202 @@
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import numpy as np
+import pytest
+from builders import EPOCH, event, face, probabilities
+from conftest import FakeClock
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from edge_daemon.records import (
+    EMOTIONS,
+    Box,
+    Event,
+    EventKind,
+    FaceEmotion,
+    Frame,
+    FrameResult,
+    Probabilities,
+    Unscored,
+)
+from edge_daemon.schema import (
+    FacesMessage,
+    event_message,
+    faces_payload,
+    rounded,
+    within,
+)
+
+unhurried = hypothesis_settings(deadline=None)
+
+HAPPY = probabilities(happy=0.7, neutral=0.2)
+
+
+def frame(at: datetime = EPOCH) -> Frame:
+    return Frame(17, 0, np.zeros((240, 320, 3), np.uint8), at, 1000.0, 0.0)
+
+
+def seen(answer: Probabilities | None = HAPPY, unscored: Unscored | None = None) -> FaceEmotion:
+    members = 0 if answer is None else 3
+    return FaceEmotion(5, face(unscored=unscored), answer, answer, uncertain=False, members=members)
+
+
+def message_of(result: FrameResult, clock: FakeClock) -> dict[str, object]:
+    payload = faces_payload(result, clock)
+    FacesMessage.model_validate_json(payload)
+    return json.loads(payload)
+
+
+def result(
+    *faces: FaceEmotion, at: datetime = EPOCH, events: tuple[Event, ...] = ()
+) -> FrameResult:
+    return FrameResult(frame(at), faces, frozenset(), events)
+
+
+distributions = (
+    st.lists(st.floats(0, 1), min_size=7, max_size=7)
+    .filter(any)
+    .map(lambda parts: (np.array(parts) / sum(parts)).astype(np.float32))
+)
+
+
+@unhurried
+@given(distributions)
+def test_rounded_probabilities_sum_to_exactly_1_and_stay_near(values: Probabilities) -> None:
+    shown = rounded(values)
+    assert tuple(shown) == EMOTIONS
+    assert sum(Decimal(str(value)) for value in shown.values()) == 1
+    assert all(0 <= value <= 1 for value in shown.values())
+    np.testing.assert_allclose(list(shown.values()), values, atol=1.01e-4)
+
+
+@unhurried
+@given(distributions)
+def test_emotion_is_the_one_shown_as_most_probable(values: Probabilities) -> None:
+    message = FacesMessage.model_validate_json(faces_payload(result(seen(values)), FakeClock()))
+    (shown,) = message.faces
+    assert shown.probabilities is not None
+    assert shown.probabilities[str(shown.emotion)] == max(shown.probabilities.values())
+    assert shown.confidence == max(shown.probabilities.values())
+
+
+numbers = st.floats(-2000, 2000)
+
+
+@unhurried
+@given(numbers, numbers, st.floats(0, 2000), st.floats(0, 2000))
+def test_box_is_whole_pixels_within_the_picture(
+    x: float, y: float, width: float, height: float
+) -> None:
+    left, top, across, down = within(Box(x, y, width, height), 320, 240)
+    assert 0 <= left <= left + across <= 320
+    assert 0 <= top <= top + down <= 240
+    assert all(isinstance(value, int) for value in (left, top, across, down))
+
+
+@pytest.mark.parametrize(
+    ("box", "shown"),
+    [
+        (Box(10.4, 20.6, 30.0, 40.0), (10, 21, 30, 40)),
+        (Box(-10, -20, 30, 40), (0, 0, 20, 20)),
+        (Box(300, 230, 50, 50), (300, 230, 20, 10)),
+        (Box(-5, -5, 1000, 1000), (0, 0, 320, 240)),
+        (Box(-50, -60, 20, 30), (0, 0, 0, 0)),
+        (Box(400, 300, 20, 30), (320, 240, 0, 0)),
+    ],
+)
+def test_box_keeps_what_is_inside_the_picture(box: Box, shown: tuple[int, ...]) -> None:
+    assert within(box, 320, 240) == shown
+
+
+@pytest.mark.parametrize(
+    ("at", "shown"),
+    [
+        (datetime(2026, 1, 2, 3, 4, 5, 678_900, UTC), "2026-01-02T03:04:05.678Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, 0, UTC), "2026-01-02T03:04:05.000Z"),
+    ],
+)
+def test_time_is_utc_to_the_millisecond(clock: FakeClock, at: datetime, shown: str) -> None:
+    assert message_of(result(at=at), clock)["time"] == shown
+    left = event(EventKind.LEFT, at)
+    (told,) = message_of(result(events=(left,)), clock)["events"]
+    assert told["time"] == shown
+
+
+def test_latency_is_the_time_since_the_capture(clock: FakeClock) -> None:
+    clock.seconds = 1000.0 + 0.04321
+    assert message_of(result(), clock)["latency_ms"] == 43.2
+
+
+def test_frame_is_told_with_its_number_size_and_schema(clock: FakeClock) -> None:
+    message = message_of(result(), clock)
+    assert (message["schema"], message["frame"]) == (1, 17)
+    assert (message["width"], message["height"]) == (320, 240)
+    assert (message["faces"], message["events"]) == ([], [])
+
+
+def test_face_is_told_with_all_its_figures(clock: FakeClock) -> None:
+    (shown,) = message_of(result(seen()), clock)["faces"]
+    assert shown == {
+        "track_id": 5,
+        "box": [100, 100, 50, 50],
+        "score": 0.9,
+        "emotion": "happy",
+        "confidence": 0.7,
+        "uncertain": False,
+        "probabilities": shown["probabilities"],
+        "members": 3,
+        "unscored": None,
+    }
+    assert list(shown["probabilities"]) == list(EMOTIONS)
+    assert shown["probabilities"]["neutral"] == 0.2
+
+
+@pytest.mark.parametrize("why", list(Unscored))
+def test_face_that_is_not_scored_is_told_with_the_reason_and_no_emotion(
+    clock: FakeClock, why: Unscored
+) -> None:
+    (shown,) = message_of(result(seen(None, why)), clock)["faces"]
+    assert shown["unscored"] == why.value
+    assert [shown[key] for key in ("emotion", "confidence", "probabilities")] == [None] * 3
+    assert (shown["members"], shown["uncertain"]) == (0, False)
+    assert shown["box"] == [100, 100, 50, 50]
+
+
+def test_event_is_told_with_its_face_and_duration(clock: FakeClock) -> None:
+    changed = event(EventKind.EMOTION_CHANGED, EPOCH + timedelta(seconds=3), "sad", "happy")
+    (told,) = message_of(result(seen(), events=(changed,)), clock)["events"]
+    assert told == {
+        "event_id": "00000000-0000-0000-0000-000000000001",
+        "kind": "emotion_changed",
+        "track_id": 5,
+        "time": "2026-01-01T00:00:03.000Z",
+        "emotion": "sad",
+        "previous": "happy",
+        "started": "2026-01-01T00:00:01.000Z",
+        "duration": 2.0,
+        "probabilities": rounded(probabilities(sad=0.7)),
+    }
+
+
+def test_event_is_told_alone_as_in_its_frame_and_with_its_number(clock: FakeClock) -> None:
+    changed = event(EventKind.EMOTION_CHANGED, EPOCH + timedelta(seconds=3), "sad", "happy")
+    (told,) = message_of(result(seen(), events=(changed,)), clock)["events"]
+    alone = json.loads(event_message(changed, 17, 12.345).model_dump_json(by_alias=True))
+    assert alone == told | {"schema": 1, "sequence": 17, "latency_ms": 12.3}
+
+
+def test_message_of_one_face_is_one_line_below_1000_bytes(clock: FakeClock) -> None:
+    payload = faces_payload(result(seen()), clock)
+    assert len(payload) < 1000
+    assert b"\n" not in payload
+
+
+def test_nothing_but_the_schema_can_be_told() -> None:
+    with pytest.raises(ValueError, match="name"):
+        FacesMessage.model_validate_json(
+            b'{"time": "2026-01-01T00:00:00Z", "latency_ms": 0, "frame": 0, "width": 1, '
+            b'"height": 1, "faces": [], "events": [], "name": "Ada"}'
+        )

@@ -1,0 +1,191 @@
+"""Faces that are looked for in some frames only."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from builders import frame
+from drawing import draw_scene
+
+from edge_daemon import EmotionEnsemble
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.capture import source_from
+from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.detection.haar import HaarDetector
+from edge_daemon.detection.quality import QualityLimits
+from edge_daemon.detection.step import FaceFinder
+from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.records import Detection, Frame, FrameResult, Image, TrackedFaces
+from edge_daemon.tracking.follower import FaceFollower
+from edge_daemon.tracking.smoothing import Smoother
+from edge_daemon.tracking.tracker import Tracker
+
+ALL_GOOD = QualityLimits(min_face=0, min_sharpness=0, max_turn=10)
+
+
+class Counted(HaarDetector):
+    """Counts the pictures that it looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(24)
+        self.pictures = 0
+
+    def detect(self, bgr: Image) -> list[Detection]:
+        self.pictures += 1
+        return super().detect(bgr)
+
+
+@pytest.fixture
+def detector() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def follow(detector: Counted) -> Callable[[int], FaceFollower]:
+    def make(every: int) -> FaceFollower:
+        return FaceFollower(FaceFinder(detector, 640, ALL_GOOD), Tracker(2.0), every)
+
+    return make
+
+
+def moving(steps: int, pixels: int = 3) -> Iterator[Frame]:
+    """A face that goes to the right, ten frames a second."""
+    for step in range(steps):
+        yield frame(step / 10, bgr=draw_scene((40 + pixels * step, 60, 120)), index=step)
+
+
+def lefts(found: list[TrackedFaces]) -> list[float]:
+    return [tracked.faces[0].face.detection.box.x for tracked in found]
+
+
+@pytest.mark.parametrize(("every", "pictures"), [(1, 12), (2, 6), (3, 4), (5, 3)])
+def test_faces_are_looked_for_in_every_so_many_frames_and_known_in_all(
+    follow: Callable[[int], FaceFollower], detector: Counted, every: int, pictures: int
+) -> None:
+    found = list(map(follow(every), moving(12, pixels=1)))
+    assert detector.pictures == pictures
+    assert [[item.track_id for item in tracked.faces] for tracked in found] == [[1]] * 12
+    assert {tracked.remembered for tracked in found} == {frozenset({1})}
+
+
+def test_face_that_moves_is_expected_where_it_was_going(
+    follow: Callable[[int], FaceFollower],
+) -> None:
+    looked, expected = (lefts(list(map(follow(every), moving(20)))) for every in (1, 3))
+    # Once its velocity is known.
+    assert np.abs(np.subtract(looked, expected)[9:]).max() < 6
+    assert len(set(expected)) > 15
+
+
+def test_crop_of_an_expected_face_is_of_its_own_frame(
+    follow: Callable[[int], FaceFollower], detector: Counted
+) -> None:
+    follower, picture = follow(9), draw_scene((60, 60, 120))
+    bright = follower(frame(0.0, bgr=picture)).faces[0].face
+    dim = follower(frame(0.1, bgr=picture // 2)).faces[0].face
+    assert detector.pictures == 1
+    assert dim.crop.mean() == pytest.approx(bright.crop.mean() / 2, rel=0.02)
+    assert dim.detection.score == bright.detection.score
+
+
+def test_face_that_is_not_where_it_should_be_is_looked_for_at_once(
+    follow: Callable[[int], FaceFollower], detector: Counted
+) -> None:
+    follower, empty = follow(9), np.zeros((240, 320, 3), np.uint8)
+    pictures = [draw_scene((60, 60, 120)), draw_scene((90, 60, 120)), empty, empty]
+    found = [follower(frame(step / 10, bgr=bgr)) for step, bgr in enumerate(pictures)]
+    assert [[item.track_id for item in tracked.faces] for tracked in found] == [[1], [1], [], []]
+    first, jumped = lefts(found[:2])
+    assert jumped - first == pytest.approx(30, abs=3)
+    # Nobody is missed any more in the last.
+    assert detector.pictures == 3
+
+
+def test_new_face_beside_an_expected_one_is_found_at_the_next_look(
+    follow: Callable[[int], FaceFollower],
+) -> None:
+    follower, one, two = follow(3), (10, 60, 100), (190, 60, 100)
+    pictures = [draw_scene(one), *[draw_scene(one, two)] * 3]
+    found = [follower(frame(step / 10, bgr=bgr)) for step, bgr in enumerate(pictures)]
+    assert [len(tracked.faces) for tracked in found] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("change", [{"scene": 1}, {"scene": 1, "blank": True}])
+def test_new_scene_is_looked_at_at_once(
+    follow: Callable[[int], FaceFollower], change: dict[str, object]
+) -> None:
+    follower, seen = follow(9), frame(bgr=draw_scene((60, 60, 120)))
+    follower(seen)
+    other = follower(dataclasses.replace(seen, **change))
+    assert [item.track_id for item in other.faces] == ([] if change.get("blank") else [2])
+
+
+def test_detector_that_failed_is_asked_again_about_the_next_frame(
+    follow: Callable[[int], FaceFollower], detector: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, frames = follow(2), moving(4, pixels=1)
+    follower(next(frames)), follower(next(frames))
+    with monkeypatch.context() as broken:
+        broken.setattr(detector, "detect", lambda _: cv2.resize(np.empty((0, 0)), (1, 1)))
+        with pytest.raises(cv2.error):
+            follower(next(frames))
+    follower(next(frames))
+    assert detector.pictures == 2
+
+
+def test_another_number_of_frames_counts_from_the_last_look(
+    follow: Callable[[int], FaceFollower], detector: Counted
+) -> None:
+    follower = follow(9)
+    frames = moving(9)
+    for _ in range(3):
+        follower(next(frames))
+    follower.adjust(2)
+    follower(next(frames))
+    assert detector.pictures == 2
+    follower.adjust(1)
+    for seen in frames:
+        follower(seen)
+    assert detector.pictures == 7
+
+
+def test_expected_face_is_not_forgotten_for_want_of_a_look(detector: Counted) -> None:
+    follower = FaceFollower(FaceFinder(detector, 640, ALL_GOOD), Tracker(memory=0.15), every=4)
+    found = list(map(follower, moving(12)))
+    assert {item.track_id for tracked in found for item in tracked.faces} == {1}
+
+
+def read(clip: Path) -> Iterator[Frame]:
+    maker, reader = FrameMaker(SystemClock(), 2.0), source_from(str(clip)).open()
+    while (picture := reader.read()) is not None:
+        yield maker.frame(picture)
+    reader.close()
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_on_real_clips_nobody_is_lost_and_emotions_stay(
+    clips: list[Path], yunet_model: Path, every: int
+) -> None:
+    ensemble = EmotionEnsemble.load()
+
+    def results(clip: Path, every: int) -> list[FrameResult]:
+        detector = YuNetDetector(yunet_model, 0.7)
+        finder = FaceFinder(detector, 640, ALL_GOOD)
+        follower = FaceFollower(finder, Tracker(2.0, detector.start_score), every)
+        recognizer, smoother = EmotionRecognizer(ensemble), Smoother(0.5, 0.0)
+        return [smoother(recognizer(follower(frame))) for frame in read(clip)]
+
+    agreed: Counter[bool] = Counter()
+    for clip in clips:
+        for looked, expected in zip(results(clip, 1), results(clip, every), strict=True):
+            told, by_track = (
+                {face.track_id: face.emotion for face in it.faces} for it in (looked, expected)
+            )
+            assert told.keys() == by_track.keys()
+            agreed.update(told[track] == by_track[track] for track in told)
+    assert agreed[True] / agreed.total() > 0.95

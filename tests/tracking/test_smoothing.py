@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+from builders import probabilities, result
+
+from edge_daemon.tracking.smoothing import Smoother
+
+HAPPY = probabilities(happy=0.94)
+SAD = probabilities(sad=0.94)
+
+
+def happiness(smoother: Smoother, at: float) -> float:
+    """What is left of happiness once a sad frame came."""
+    answer = smoother(result(at, {1: SAD})).faces[0].probabilities
+    assert answer is not None
+    return float(answer[3])
+
+
+def test_the_first_sight_counts_as_it_is() -> None:
+    smoothed = Smoother(1.0, 0.0)(result(0.0, {1: HAPPY})).faces[0]
+    assert np.array_equal(smoothed.probabilities, HAPPY)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 50])
+def test_a_change_is_through_to_63_percent_after_the_time_constant(frames: int) -> None:
+    smoother = Smoother(time_constant=2.0, uncertain_below=0.0)
+    smoother(result(0.0, {1: HAPPY}))
+    for step in range(1, frames + 1):
+        left = happiness(smoother, 2.0 * step / frames)
+    expected = 0.01 + math.exp(-1) * 0.93
+    assert left == pytest.approx(expected, abs=1e-4)
+
+
+def test_probabilities_still_sum_to_one_and_raw_ones_are_kept() -> None:
+    smoother = Smoother(1.0, 0.0)
+    smoother(result(0.0, {1: HAPPY}))
+    face = smoother(result(0.3, {1: SAD})).faces[0]
+    assert face.probabilities is not None
+    assert face.probabilities.sum() == pytest.approx(1.0, abs=1e-6)
+    assert np.array_equal(face.raw, SAD)
+
+
+def test_no_time_constant_means_no_smoothing() -> None:
+    smoother = Smoother(0.0, 0.0)
+    smoother(result(0.0, {1: HAPPY}))
+    assert happiness(smoother, 0.1) == pytest.approx(0.01)
+
+
+def test_tracks_are_smoothed_apart() -> None:
+    smoother = Smoother(1.0, 0.0)
+    smoother(result(0.0, {1: HAPPY, 2: SAD}))
+    faces = smoother(result(0.1, {2: SAD, 1: HAPPY})).faces
+    assert [face.emotion for face in faces] == ["sad", "happy"]
+    assert np.allclose(faces[0].probabilities, SAD)
+
+
+def test_an_unscored_face_has_no_emotion_but_is_not_forgotten() -> None:
+    smoother = Smoother(10.0, 0.0)
+    smoother(result(0.0, {1: HAPPY}))
+    assert smoother(result(0.1, {1: None})).faces[0].emotion is None
+    assert happiness(smoother, 0.2) > 0.8
+
+
+def test_a_track_that_is_gone_is_forgotten() -> None:
+    smoother = Smoother(10.0, 0.0)
+    smoother(result(0.0, {1: HAPPY}))
+    smoother(result(0.1, {}))
+    assert happiness(smoother, 0.2) == pytest.approx(0.01)
+
+
+def test_low_confidence_is_flagged_not_hidden() -> None:
+    smoother = Smoother(0.0, uncertain_below=0.5)
+    unsure, sure = smoother(
+        result(0.0, {1: probabilities(fear=0.49), 2: probabilities(fear=0.51)})
+    ).faces
+    assert (unsure.uncertain, unsure.emotion) == (True, "fear")
+    assert not sure.uncertain
