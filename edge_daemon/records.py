@@ -73,6 +73,10 @@ class Frame:
     """The same picture, made smaller by the camera itself, where it does that: BGR uint8."""
     blank: bool = False
     """Black, because no picture comes: whoever was in sight has left it."""
+    position_s: float | None = None
+    """Seconds from the start of the video that is read, also while it repeats; None otherwise."""
+    file: str | None = None
+    """Name of the image file, without its folder; None for videos and cameras."""
 
     @property
     def width(self) -> int:

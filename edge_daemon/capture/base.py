@@ -18,6 +18,10 @@ class Picture:
     """Changes when the picture has nothing to do with the one before it."""
     reduced: Image | None = None
     """The same picture made smaller by the camera, where it does that: BGR uint8."""
+    position_s: float | None = None
+    """Seconds from the start of the video; None for images and cameras."""
+    file: str | None = None
+    """Name of the image file, without its folder; None for videos and cameras."""
 
 
 class Reader(Protocol):

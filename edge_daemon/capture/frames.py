@@ -44,6 +44,8 @@ class FrameMaker:
             captured_monotonic=monotonic,
             stream_time=monotonic if picture.stream_time is None else picture.stream_time,
             reduced=picture.reduced,
+            position_s=picture.position_s,
+            file=picture.file,
         )
 
     def blank(self) -> Frame | None:

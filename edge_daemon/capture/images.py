@@ -65,7 +65,8 @@ class PictureReader:
             self._next += 1
             image = decode(path)
             if image is not None:
-                return Picture(image, stream_time=number * PICTURE_INTERVAL, scene=number)
+                time = number * PICTURE_INTERVAL
+                return Picture(image, time, number, file=path.name)
             self._damaged += 1
             logger.warning("picture skipped: it is damaged", extra={"file": str(path)})
         self._tell_damaged()

@@ -1,5 +1,6 @@
 """A file in a camera's place: played at its own pace, again and again."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Final
@@ -56,7 +57,7 @@ class LoopedReader:
         if self._late >= MOST_LATE:
             self._began += self._late
         self._sleep(max(0.0, -self._late))
-        return Picture(picture.bgr, scene=picture.scene)
+        return dataclasses.replace(picture, stream_time=None)
 
     def close(self) -> None:
         self._reader.close()

@@ -46,8 +46,8 @@ class VideoFileReader:
             self._check_complete()
             return None
         self._read += 1
-        stream_time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # of the frame just read
-        return Picture(np.asarray(image, np.uint8), stream_time)
+        position_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # of the frame just read
+        return Picture(np.asarray(image, np.uint8), position_s, position_s=position_s)
 
     def close(self) -> None:
         self._capture.release()

@@ -64,3 +64,12 @@ def test_no_pixels_are_kept(clock: FakeClock) -> None:
     gc.collect()
     assert pixels() is None
     assert maker.blank() is not None
+
+
+def test_frame_carries_position_and_file(clock: FakeClock) -> None:
+    maker = FrameMaker(clock, MEMORY)
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    video = maker.frame(Picture(pixels, 0.5, position_s=0.5))
+    image = maker.frame(Picture(pixels, 1.0, file="face.jpg"))
+    assert (video.position_s, video.file) == (0.5, None)
+    assert (image.position_s, image.file) == (None, "face.jpg")

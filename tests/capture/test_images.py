@@ -124,6 +124,11 @@ def test_folder_gives_its_pictures_by_name_each_a_scene_of_its_own(tmp_path: Pat
     times = [one.stream_time for one in found]
     assert times == sorted(times)
     assert len(set(times)) == 3
+    assert [(one.file, one.position_s) for one in found] == [
+        ("a.png", None),
+        ("b.PNG", None),
+        ("c.png", None),
+    ]
 
 
 def test_damaged_pictures_of_a_folder_are_skipped_named_and_counted(

@@ -34,7 +34,7 @@ class FilmReader:
     def __init__(self, times: Sequence[float]) -> None:
         self.closed = False
         self._pictures = (
-            Picture(np.full((2, 2, 3), number, np.uint8), time, scene=number)
+            Picture(np.full((2, 2, 3), number, np.uint8), time, scene=number, position_s=time)
             for number, time in enumerate(times)
         )
 
@@ -102,6 +102,12 @@ def test_pictures_are_of_now_and_keep_their_scenes(clock: FakeClock) -> None:
     shown = [reader.read() for _ in range(3)]
     assert [picture.stream_time for picture in shown] == [None] * 3
     assert [picture.scene for picture in shown] == [0, 1, 0]
+
+
+def test_looped_video_keeps_positions(clock: FakeClock) -> None:
+    reader = opened(film_of(2), clock)
+    shown = [reader.read() for _ in range(3)]
+    assert [picture.position_s for picture in shown] == [0.0, INTERVAL, 0.0]
 
 
 def test_what_has_no_pictures_at_the_second_time_is_an_error(clock: FakeClock) -> None:

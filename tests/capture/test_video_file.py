@@ -45,6 +45,7 @@ def test_every_frame_comes_once_with_its_time(drawn_clip: Path) -> None:
     pictures = read_all(reader)
     reader.close()
     assert [one.stream_time for one in pictures] == pytest.approx(np.arange(12) / 10)
+    assert [one.position_s for one in pictures] == pytest.approx(np.arange(12) / 10)
     assert {one.bgr.shape for one in pictures} == {(240, 320, 3)}
     assert {one.bgr.dtype for one in pictures} == {np.dtype(np.uint8)}
     assert {one.scene for one in pictures} == {0}
