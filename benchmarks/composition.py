@@ -28,6 +28,7 @@ from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.pipeline import Chain, Stage, compose
 from edge_daemon.records import FaceEmotion, Frame, FrameResult, Image
 from edge_daemon.tracking.tracker import Tracker
 
@@ -47,7 +48,7 @@ class Placed:
     side: int
 
 
-def compose(faces: Image, rng: np.random.Generator) -> Iterator[tuple[Frame, list[Placed]]]:
+def compose_frames(faces: Image, rng: np.random.Generator) -> Iterator[tuple[Frame, list[Placed]]]:
     """Frames with up to four of the faces each, at random sizes, tilts and places."""
     for index, first in enumerate(range(0, len(faces), len(CELLS))):
         numbers = range(first, min(first + len(CELLS), len(faces)))
@@ -99,7 +100,7 @@ class Composed:
         for frame in self._frames:
             put(frame)
 
-    def successor(self) -> "Composed":
+    def restarted(self) -> "Composed":
         return self
 
     def abandon(self) -> None:
@@ -113,14 +114,14 @@ def answers(
     results: list[FrameResult] = []
     Pipeline(
         Composed([frame for frame, _ in scenes]),
-        [
-            (
+        Chain.of(
+            Stage(
                 "detection",
-                [FaceFinder(detector, 640, ALL_GOOD), Tracker(1.0, detector.start_score)],
-            ),
-            ("inference", [EmotionRecognizer(ensemble)]),
-            ("keeping", [results.append]),
-        ],
+                compose(FaceFinder(detector, 640, ALL_GOOD), Tracker(1.0, detector.start_score)),
+            )
+        )
+        .then(Stage("inference", EmotionRecognizer(ensemble)))
+        .then(Stage("collecting", results.append)),
     ).run()
     found: dict[int, int] = {}
     for result, (_, placed) in zip(results, scenes, strict=True):
@@ -156,7 +157,7 @@ def measure(
     seed: int = 0,
 ) -> Loss:
     """Compose the faces, run the pipeline, and compare with the model fed the originals."""
-    scenes = list(compose(faces, np.random.default_rng(seed)))
+    scenes = list(compose_frames(faces, np.random.default_rng(seed)))
     found = answers(detector, ensemble, scenes)
     numbers = np.array(sorted(found))
     truth = emotions[numbers]

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 from wsgiref.types import WSGIApplication
@@ -24,7 +24,6 @@ from edge_daemon.capture import Source, pause_of, source_of
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.playback import Looped
-from edge_daemon.commands.bench.stopwatch import Stopwatch
 from edge_daemon.config.reload import LiveSettings
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import detector_of
@@ -40,9 +39,21 @@ from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import Effort, LoadShedder, Shedding
 from edge_daemon.monitoring.prometheus_server import MetricsServer
 from edge_daemon.monitoring.systemd import notifier_from
-from edge_daemon.pipeline import Pipeline, Service, Step, Watcher
+from edge_daemon.pipeline import (
+    DEFAULT_TIMEOUT_S,
+    Chain,
+    Pipeline,
+    Service,
+    Sink,
+    Stage,
+    StageObserver,
+    Watcher,
+    compose,
+    fan_out,
+)
 from edge_daemon.publishing.assembly import mqtt
 from edge_daemon.publishing.jsonl import JsonLines, discard
+from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventLimits, EventMaker
 from edge_daemon.tracking.follower import FaceFollower
 from edge_daemon.tracking.smoothing import Smoother
@@ -50,8 +61,8 @@ from edge_daemon.tracking.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
-FORGIVING: Final = frozenset({"detection", "inference"})
-"""Stages that may fail with a camera's frame now and then: they run code that is not ours."""
+MAX_FAILURES: Final = 10
+"""Consecutive frames on which the stages that run third-party code fail, until the end."""
 
 
 def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
@@ -90,13 +101,25 @@ def build_pipeline(
     settings: Settings,
     clock: Clock,
     resources: ExitStack,
-    stopwatch: Stopwatch | None = None,
+    *,
     live: LiveSettings | None = None,
+    source: Source | None = None,
+    sinks: Sequence[Sink[FrameResult]] = (),
+    observers: Sequence[StageObserver] = (),
 ) -> Pipeline:
-    """All parts, as the settings want them, joined and not yet started.
+    """Build all parts from the settings and join them, without starting them.
 
-    What must be closed once all threads have ended goes into `resources`; which parts follow
-    which settings, into `live`. A stopwatch is put to the source and the stages.
+    Args:
+        settings: what to build.
+        clock: the clock that all parts use.
+        resources: receives what must be closed once all threads have ended.
+        live: receives the parts that follow changes of the settings.
+        source: the source to read; None: the one in the settings.
+        sinks: receive each result after all other sinks.
+        observers: receive the duration of each frame in each stage.
+
+    Raises:
+        EdgeDaemonError: a part cannot be built.
     """
     live = live or LiveSettings(settings)
     cv2.setNumThreads(settings.inference.threads)
@@ -107,10 +130,8 @@ def build_pipeline(
     tracker = Tracker(settings.tracking.memory, detector.start_score)
     live.follow("tracking.memory", lambda new: tracker.adjust(new.tracking.memory))
     follower = FaceFollower(finder, tracker, settings.detection.every)
-    given = source = source_of(settings)
-    if stopwatch is not None:
-        source = stopwatch.source(given)
-    elif settings.capture.loop and not given.live:
+    given = source = source or source_of(settings)
+    if settings.capture.loop and not source.live:
         source = Looped(given, clock)
     pause = pause_of(settings, live=given.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
@@ -127,30 +148,27 @@ def build_pipeline(
     budget, shedders = _shedding(
         settings, ensemble.bundle, follower, health, clock, live=live, of_camera=source.live
     )
-    stages: list[tuple[str, list[Step]]] = [
-        ("detection", [follower]),
-        ("inference", [EmotionRecognizer(ensemble, budget), _smoother(settings, live)]),
-        # Events are made where nothing can overtake them any more.
-        ("publishing", [_events(settings, live), health, *watching, *publishing]),
-    ]
+    recognize = compose(EmotionRecognizer(ensemble, budget), _smoother(settings, live))
+    # Events are made in the last stage, since frames can be dropped before it.
+    publish = compose(_events(settings, live), fan_out([health, *watching, *publishing, *sinks]))
     pipeline = Pipeline(
         capture,
-        (stopwatch or health.stages).stages(stages),
+        Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
+        .then(Stage("inference", recognize, max_failures=MAX_FAILURES))
+        .then(Stage("publishing", publish, _publishing_timeout_s(settings, source))),
         [*services, *preview, *_metrics(settings, health, clock)],
         [*shedders, *_notifiers(health, clock)],
-        read_timeout=settings.capture.read_timeout,
-        unhurried=_unhurried(settings, source),
-        forgiving=FORGIVING,
+        read_timeout_s=settings.capture.read_timeout,
+        observers=[health.stages.record, *observers],
         clock=clock,
     )
     health.watch(pipeline)
     return pipeline
 
 
-def _unhurried(settings: Settings, source: Source) -> frozenset[str]:
-    """A file's results wait for the broker, and lines for whoever reads them."""
-    hurried = source.live and settings.sink != "jsonl"
-    return frozenset() if hurried else frozenset({"publishing"})
+def _publishing_timeout_s(settings: Settings, source: Source) -> float | None:
+    """None where publishing blocks: a file's results on the broker, lines on their reader."""
+    return DEFAULT_TIMEOUT_S if source.live and settings.sink != "jsonl" else None
 
 
 def _limits(settings: Settings) -> QualityLimits:
@@ -178,7 +196,7 @@ def _publishing(
     resources: ExitStack,
     live: LiveSettings,
     patient: bool,
-) -> tuple[list[Step], list[Service]]:
+) -> tuple[list[Sink[FrameResult]], list[Service]]:
     if settings.sink == "none":
         return [], []
     if settings.sink == "jsonl":
@@ -254,7 +272,7 @@ def _preview(
     *,
     resources: ExitStack,
     camera: bool,
-) -> tuple[list[Step], list[Service]]:
+) -> tuple[list[Sink[FrameResult]], list[Service]]:
     address = settings.preview.address
     if address is None:
         return [], []
@@ -291,7 +309,7 @@ def _signals_heeded(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[
         if by_hand and not in_terminal():
             pipeline.stop()
         else:
-            pipeline.call(reload)
+            pipeline.call_soon(reload)
 
     heeded = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
     before = {number: signal.signal(number, handler) for number, handler in heeded.items()}

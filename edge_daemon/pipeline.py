@@ -1,19 +1,20 @@
-"""Threads, and how work goes from one to the next. No other file of this package starts a thread.
+"""Threads, the mailboxes between them, and their supervision.
 
-A `Pipeline` is a capture worker, a chain of stages, and services beside them, each in one named
-thread. A `Mailbox` of one slot stands between two neighbours. The thread that calls `run`
-supervises: it ends everything when a worker fails, when one is stuck, or when it is told to stop.
-Watchers look at the pipeline from there.
+No other module of this package starts a thread. A `Pipeline` runs a capture, a chain of stages and
+services, each in one named daemon thread, with a `Mailbox` in front of each stage. The thread that
+calls `Pipeline.run` supervises them: it ends the pipeline when a worker fails or hangs, or when
+`stop` is called. Watchers are polled from there.
 """
 
 import itertools
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any, Final, Generic, Protocol, TypeVar
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import EdgeDaemonError, PipelineError, in_one_line
@@ -21,77 +22,99 @@ from edge_daemon.errors import EdgeDaemonError, PipelineError, in_one_line
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+In = TypeVar("In")
+Out = TypeVar("Out")
+Next = TypeVar("Next")
 
-Step = Callable[[Any], Any]
-"""Takes one item, returns the next stage's item."""
+SUPERVISION_INTERVAL_S: Final = 0.25
 
-SUPERVISION_INTERVAL: Final = 0.25
-"""Seconds between two looks for stuck workers."""
+STOP_TIMEOUT_S: Final = 1.5
+"""Limit on joining all threads; the process must exit within 2 s of SIGTERM."""
 
-STOP_TIMEOUT: Final = 1.5
-"""Seconds in which all threads are to end; a process is to be gone 2 s after SIGTERM."""
+FINISH_TIMEOUT_S: Final = 0.4
+"""Share of it in which the last stage can publish its last item, before services stop."""
 
-MAX_HUNG_READERS: Final = 2
-"""Capture threads that may be lost in a read that never returns, before the process gives up."""
+MAX_STALLED_CAPTURES: Final = 2
+"""Capture threads that can hang in the driver before the pipeline ends."""
+
+FAILURE_LOG_INTERVAL_S: Final = 60.0
+"""Minimum time between two log lines about failures of one stage."""
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+
+BackPressure = Literal["block", "drop"]
+"""What a full mailbox does: block the sender, or drop the older item."""
+
+Busy = Callable[[], AbstractContextManager[None]]
+"""Returns a context manager that marks a call that can hang, so that its duration is limited."""
+
+StageObserver = Callable[[str, float], None]
+"""Receives a stage's name and the seconds that an item took, in the stage's thread."""
+
+Sink = Callable[[T], object]
+"""Takes the last items of a pipeline; what it returns is ignored."""
 
 
-MOST_IN_A_ROW: Final = 10
-"""Frames that may fail one after the other."""
+def compose(first: Callable[[In], T], second: Callable[[T], Out]) -> Callable[[In], Out]:
+    """Join two steps to one that applies `first`, then `second`."""
 
-TELLING_INTERVAL: Final = 60.0
-"""Seconds between two lines in the log at least."""
+    def composed(item: In) -> Out:
+        return second(first(item))
+
+    return composed
 
 
-def in_a_row(steps: Sequence[Step]) -> Step:
-    """Steps as one."""
+def fan_out(sinks: Sequence[Sink[T]]) -> Callable[[T], None]:
+    """Join sinks to one step that passes each item to all of them, in order."""
 
-    def all_steps(item: Any) -> Any:  # noqa: ANN401  # whatever the stages hand on
-        for step in steps:
-            item = step(item)
-        return item
+    def pass_on(item: T) -> None:
+        for sink in sinks:
+            sink(item)
 
-    return all_steps
+    return pass_on
 
 
 def in_thread(name: str, call: Callable[[], T]) -> Future[T]:
-    """Make a call in a thread of its own, to leave it behind if it hangs for too long."""
+    """Run a call in its own daemon thread, which the caller can abandon if it hangs."""
     future: Future[T] = Future()
 
-    def fulfil() -> None:
+    def run() -> None:
         try:
             outcome = call()
-        except Exception as error:  # noqa: BLE001  # it is for whoever asks for the outcome
+        except Exception as error:  # noqa: BLE001  # the future passes it on
             future.set_exception(error)
         else:
             future.set_result(outcome)
 
-    threading.Thread(target=fulfil, name=name, daemon=True).start()
+    threading.Thread(target=run, name=name, daemon=True).start()
     return future
 
 
 class Closed(Exception):
-    """Raised when a mailbox has no more items and never will."""
+    """Raised when a mailbox is closed and empty."""
 
 
 class Mailbox(Generic[T]):
-    """Hands the newest item from one thread to another.
+    """Passes items from one thread to another, through one slot.
 
-    Either the latest wins (a full slot is overwritten, and the loss counted), or, when
-    `lossless`, the sender waits until the slot is free.
+    Args:
+        back_pressure: what `put` does while the slot is full: `block` until it is free, or `drop`
+            the item in it.
     """
 
-    def __init__(self, *, lossless: bool) -> None:
+    def __init__(self, back_pressure: BackPressure) -> None:
         self.dropped = 0
-        self._lossless = lossless
+        self._blocks = back_pressure == "block"
         self._slot: list[T] = []
         self._closed = False
         self._changed = threading.Condition()
 
     def put(self, item: T) -> None:
-        """Leave an item. Does nothing once the mailbox is closed."""
+        """Add an item. Does nothing once the mailbox is closed."""
         with self._changed:
-            if self._lossless:
-                self._changed.wait_for(lambda: not self._slot or self._closed)
+            while self._blocks and self._slot and not self._closed:
+                self._changed.wait()
             if self._closed:
                 return
             self.dropped += len(self._slot)
@@ -99,20 +122,21 @@ class Mailbox(Generic[T]):
             self._changed.notify_all()
 
     def get(self) -> T:
-        """Wait for an item and take it.
+        """Wait for an item and remove it.
 
         Raises:
-            Closed: the mailbox is closed, and the last item is taken.
+            Closed: the mailbox is closed and empty.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._slot or self._closed)
-            if not self._slot:
-                raise Closed
+            while not self._slot:
+                if self._closed:
+                    raise Closed
+                self._changed.wait()
             self._changed.notify_all()
             return self._slot.pop()
 
     def close(self, *, discard: bool = False) -> None:
-        """Let no more items in; with `discard`, forget the one that waits."""
+        """Accept no more items; with `discard`, also drop the waiting one."""
         with self._changed:
             self._closed = True
             if discard:
@@ -120,104 +144,171 @@ class Mailbox(Generic[T]):
             self._changed.notify_all()
 
 
-class Mishaps:
-    """How often a stage failed. Written by its thread; `count` is for any to read."""
+@dataclass(frozen=True)
+class Stage(Generic[In, Out]):
+    """One step of the pipeline, which runs in its own thread."""
 
-    def __init__(self, stage: str, clock: Clock) -> None:
-        self.count = 0
-        self._stage = stage
-        self._clock = clock
-        self._in_a_row = 0
-        self._told_at = float("-inf")
+    name: str
+    step: Callable[[In], Out]
+    """Processes one item and returns the next stage's item."""
+    timeout_s: float | None = DEFAULT_TIMEOUT_S
+    """Limit on the time for one item, after which the stage is stuck; None: unlimited."""
+    max_failures: int = 1
+    """Consecutive items of a live capture that fail, until the pipeline ends. Those before are
+    dropped. Of a capture that is not live, the first failure ends the pipeline."""
+    finish: Callable[[], None] | None = None
+    """Called in the stage's thread after its last item, whatever ends the pipeline."""
 
-    def note(self, error: Exception) -> None:
-        """A frame failed.
 
-        Raises:
-            PipelineError: too many did, one after the other.
+@dataclass(frozen=True)
+class Chain(Generic[In, Out]):
+    """Stages in order, whose types fit: `Chain.of(first).then(second).then(third)`."""
+
+    stages: tuple[Stage[Any, Any], ...]
+
+    @classmethod
+    def of(cls, stage: Stage[T, Next]) -> "Chain[T, Next]":
+        """A chain of one stage."""
+        return Chain((stage,))
+
+    def then(self, stage: Stage[Out, Next]) -> "Chain[In, Next]":
+        """This chain, and one more stage that takes its output."""
+        return Chain((*self.stages, stage))
+
+
+class Capture(Protocol[T_co]):
+    """The source of items (see `edge_daemon.capture.loop`)."""
+
+    live: bool
+    """Whether items come in real time. Full mailboxes then drop items; else they block."""
+    name: str
+
+    def run(self, put: Callable[[T_co], None], busy: Busy) -> None:
+        """Put items until the source ends or `abandon` is called; mark hanging calls `busy`."""
+        ...
+
+    def restarted(self) -> "Capture[T_co]":
+        """A new capture of the same source, to continue in place of this one, which is stalled."""
+        ...
+
+    def abandon(self) -> None:
+        """Stop soon, and put nothing more. Called from another thread."""
+        ...
+
+
+class Service(Protocol):
+    """Something that runs next to the stages, such as a connection. Inherit for the defaults."""
+
+    name: str
+    timeout_s: float | None = DEFAULT_TIMEOUT_S
+    """Limit on one busy call, after which the service is stuck; None: unlimited."""
+    is_essential: bool = True
+    """Whether the pipeline ends when the service is stuck; else it only reports that."""
+
+    def run(self, busy: Busy) -> None:
+        """Serve until `stop` is called. Mark each call that can hang: `with busy(): ...`.
+
+        Such calls do not nest. Waiting for work is not busy.
         """
-        self.count += 1
-        self._in_a_row += 1
-        if self._in_a_row >= MOST_IN_A_ROW:
-            raise PipelineError(
-                f"{self._stage} failed with {self._in_a_row} frames in a row: {in_one_line(error)}"
-            ) from error
-        now = self._clock.monotonic()
-        if now - self._told_at >= TELLING_INTERVAL:
-            self._told_at = now
-            logger.error(  # where it was raised is for whoever looks for a bug
-                "a frame is left out, its stage failed",
-                extra={"stage": self._stage, "error": in_one_line(error), "count": self.count},
-                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
-            )
+        ...
 
-    def overcome(self) -> None:
-        """A frame went through."""
-        self._in_a_row = 0
+    def stop(self) -> None:
+        """Make `run` return soon. Called from another thread."""
+        ...
+
+
+class Watcher(Protocol):
+    """Observes a pipeline from the supervisor's thread. It must be quick and never raise."""
+
+    def poll(self, pipeline: "Pipeline") -> None:
+        """Called about four times a second while no worker has failed."""
+        ...
+
+    def stopping(self) -> None:
+        """Called once, before the pipeline ends."""
+        ...
+
+
+class BusyTimer:
+    """Measures calls that can hang. Used by one thread, read by any; calls do not nest."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.last_s = 0.0
+        """Duration of the last finished call, in seconds."""
+        self._clock = clock
+        self._total_s = 0.0
+        self._since: float | None = None
+
+    def __call__(self) -> "BusyTimer":
+        return self
+
+    def __enter__(self) -> None:
+        self._since = self._clock.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        since, self._since = self._since, None
+        if since is not None:
+            self.last_s = self._clock.monotonic() - since
+            self._total_s += self.last_s
+
+    @property
+    def current_s(self) -> float:
+        """Seconds in the call in progress; 0 without one."""
+        since = self._since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
+    @property
+    def total_s(self) -> float:
+        """Seconds in all calls, including the one in progress."""
+        return self._total_s + self.current_s
 
 
 class Worker:
-    """One supervised thread. `failure` holds what ended it, if not its work's end."""
+    """One supervised thread; `failure` is the exception that ended it, if any."""
 
-    def __init__(self, name: str, clock: Clock, stuck_after: float | None = None) -> None:
+    def __init__(self, name: str, clock: Clock, timeout_s: float | None) -> None:
         self.name = name
         self.failure: BaseException | None = None
-        self._clock = clock
-        self._stuck_after = stuck_after
-        self._busy_since: float | None = None
-        self._busy_seconds = 0.0
+        self.busy = BusyTimer(clock)
+        self._timeout_s = timeout_s
         self._thread: threading.Thread | None = None
 
     def start(self, ended: Callable[["Worker"], None]) -> None:
-        """Start the thread; its last act is to call `ended`."""
-        # A thread hung in a driver's call must not keep the process from ending: hence daemon.
+        """Start the thread, which calls `ended` last."""
+        # A daemon thread, since one that hangs in a driver must not keep the process alive.
         self._thread = threading.Thread(
             target=self._main, args=(ended,), name=self.name, daemon=True
         )
         self._thread.start()
 
     def work(self) -> None:
-        """What the thread does, until it returns."""
+        """Run in the thread until there is no more work."""
         raise NotImplementedError
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Marks a call that must come back within the limit; waiting for others is not busy."""
-        self._busy_since = since = self._clock.monotonic()
-        try:
-            yield
-        finally:
-            self._busy_since = None
-            self._busy_seconds += self._clock.monotonic() - since
+    @property
+    def limited_busy_s(self) -> float:
+        """Seconds in the busy call in progress, if such calls have a time limit; else 0."""
+        return 0.0 if self._timeout_s is None else self.busy.current_s
 
-    def busy_seconds(self) -> float:
-        """Seconds in such calls in all, the one under way included."""
-        since = self._busy_since
-        under_way = 0.0 if since is None else self._clock.monotonic() - since
-        return self._busy_seconds + under_way
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a busy call exceeds its time limit."""
+        return self._timeout_s is not None and self.busy.current_s > self._timeout_s
 
-    def busy_for(self) -> float:
-        """Seconds in one call that has a limit; 0 outside of those."""
-        since = self._busy_since
-        if since is None or self._stuck_after is None:
-            return 0.0
-        return self._clock.monotonic() - since
+    @property
+    def is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
-    def stuck_for(self) -> float | None:
-        """Seconds in one call, once that is longer than the limit; else None."""
-        age = self.busy_for()
-        return age if self._stuck_after is not None and age > self._stuck_after else None
-
-    def join(self, timeout: float) -> None:
-        """Wait for the thread's end, at most `timeout` seconds."""
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread's end, for a limited time."""
         if self._thread is not None:
-            self._thread.join(max(0.0, timeout))
+            self._thread.join(timeout_s)
 
     def raise_failure(self) -> None:
-        """Raise what ended the work, if it was not its end.
+        """Raise the exception that ended the thread, if any.
 
         Raises:
-            EdgeDaemonError: as it was raised, or a PipelineError that names any other exception.
+            EdgeDaemonError: as the thread raised it, or a PipelineError for any other exception.
         """
         if isinstance(self.failure, EdgeDaemonError):
             raise self.failure
@@ -226,102 +317,115 @@ class Worker:
                 f"{self.name} failed: {in_one_line(self.failure)}"
             ) from self.failure
 
-    @property
-    def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
     def _main(self, ended: Callable[["Worker"], None]) -> None:
         try:
             self.work()
-        except BaseException as error:  # noqa: BLE001  # the supervisor must hear of it
+        except BaseException as error:  # noqa: BLE001  # the supervisor raises it
             self.failure = error
         finally:
             ended(self)
 
 
-class Stage(Worker):
-    """Takes items from one mailbox, sends each through its steps, and passes the outcome on.
+class StageFailures:
+    """Counts a stage's failed items, and ends the stage after too many consecutive ones."""
 
-    With `mishaps`, it leaves out an item with which a step fails, unless that was on purpose.
-    """
+    def __init__(self, stage: str, max_consecutive: int, clock: Clock) -> None:
+        self.count = 0
+        """Dropped items. Written by the stage's thread, read by any."""
+        self._stage = stage
+        self._max_consecutive = max_consecutive
+        self._clock = clock
+        self._consecutive = 0
+        self._logged_at = float("-inf")
+
+    def record(self, error: Exception) -> None:
+        """Count a failed item.
+
+        Raises:
+            PipelineError: too many consecutive items failed.
+            Exception: the error itself, if no item may fail.
+        """
+        if self._max_consecutive <= 1:
+            raise error
+        self.count += 1
+        self._consecutive += 1
+        if self._consecutive >= self._max_consecutive:
+            raise PipelineError(
+                f"{self._stage} failed on {self._consecutive} consecutive frames: "
+                f"{in_one_line(error)}"
+            ) from error
+        now = self._clock.monotonic()
+        if now - self._logged_at >= FAILURE_LOG_INTERVAL_S:
+            self._logged_at = now
+            logger.error(
+                "stage failed, frame dropped",
+                extra={"stage": self._stage, "error": in_one_line(error), "count": self.count},
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+            )
+
+    def reset(self) -> None:
+        """Note an item that did not fail."""
+        self._consecutive = 0
+
+
+class StageWorker(Worker):
+    """Takes items from a mailbox, applies a stage's step, and puts the results into the next."""
 
     def __init__(
         self,
-        name: str,
-        steps: Sequence[Step],
-        *,
+        stage: Stage[Any, Any],
         inbox: Mailbox[Any],
         outbox: Mailbox[Any] | None,
+        *,
+        failures: StageFailures,
+        observers: Sequence[StageObserver],
         clock: Clock,
-        stuck_after: float | None,
-        mishaps: Mishaps | None,
     ) -> None:
-        super().__init__(name, clock, stuck_after)
+        super().__init__(stage.name, clock, stage.timeout_s)
         self.finished = 0
-        """Items that went through all steps."""
-        self.mishaps = mishaps
-        self._work = in_a_row(steps)
+        """Items that the step has processed."""
+        self.failures = failures
+        self._stage = stage
         self._inbox = inbox
         self._outbox = outbox
+        self._observers = observers
 
     def work(self) -> None:
         try:
             while True:
-                item = self._inbox.get()
-                if self.mishaps is None:
-                    self._pass_on(item)
-                else:
-                    self._try_to_pass_on(item, self.mishaps)
+                self._process(self._inbox.get())
         except Closed:
+            if self._stage.finish is not None:
+                with self.busy():
+                    self._stage.finish()
             if self._outbox is not None:
                 self._outbox.close()
 
-    def _pass_on(self, item: Any) -> None:  # noqa: ANN401  # whatever the stages hand on
-        with self.busy():
-            item = self._work(item)
-        self.finished += 1
-        if self._outbox is not None:
-            self._outbox.put(item)
-
-    def _try_to_pass_on(self, item: Any, mishaps: Mishaps) -> None:  # noqa: ANN401  # likewise
+    def _process(self, item: Any) -> None:  # noqa: ANN401  # the chain's types fit
         try:
-            self._pass_on(item)
+            with self.busy:
+                result = self._stage.step(item)
         except EdgeDaemonError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever a library comes up with
-            mishaps.note(error)
-        else:
-            mishaps.overcome()
-
-
-class Capture(Protocol):
-    """Fills the first mailbox (see `edge_daemon.capture.loop`)."""
-
-    live: bool
-    """Whether frames come at the world's pace, so that late ones are dropped."""
-    name: str
-
-    def run(self, put: Callable[[Any], None], busy: Callable[[], Any]) -> None:
-        """Put frames until the end or `abandon`; each call that may hang goes in `busy()`."""
-        ...
-
-    def successor(self) -> "Capture":
-        """A fresh one that goes on where this one is stuck."""
-        ...
-
-    def abandon(self) -> None:
-        """End soon, put nothing more; called from another thread."""
-        ...
+        except Exception as error:  # noqa: BLE001  # libraries raise all kinds
+            self.failures.record(error)
+            return
+        self.failures.reset()
+        self.finished += 1
+        for observe in self._observers:
+            observe(self.name, self.busy.last_s)
+        if self._outbox is not None:
+            self._outbox.put(result)
 
 
 class CaptureWorker(Worker):
-    """Runs a capture in its thread."""
+    """Runs a capture."""
 
     def __init__(
-        self, name: str, capture: Capture, outbox: Mailbox[Any], clock: Clock, stuck_after: float
+        self, name: str, capture: Capture[T], outbox: Mailbox[T], clock: Clock, timeout_s: float
     ) -> None:
-        super().__init__(name, clock, stuck_after)
-        self.capture = capture
+        super().__init__(name, clock, timeout_s)
+        self.capture: Capture[Any] = capture
         self._outbox = outbox
         self._abandoned = False
 
@@ -337,100 +441,72 @@ class CaptureWorker(Worker):
         self.capture.abandon()
 
 
-class Service(Protocol):
-    """Something that runs beside the stages, such as a connection."""
-
-    name: str
-
-    def run(self) -> None:
-        """Serve until `stop` is called."""
-        ...
-
-    def stop(self) -> None:
-        """Finish what is under way and return from `run`; called from another thread."""
-        ...
-
-
 class ServiceWorker(Worker):
-    """Runs a service in its thread."""
+    """Runs a service."""
 
     def __init__(self, service: Service, clock: Clock) -> None:
-        super().__init__(service.name, clock)
+        super().__init__(service.name, clock, service.timeout_s)
         self.service = service
 
     def work(self) -> None:
-        self.service.run()
-
-
-class Watcher(Protocol):
-    """Looks at a pipeline in its supervisor's thread, where it must be quick and never raise."""
-
-    def look(self, pipeline: "Pipeline") -> None:
-        """Called several times a second, as long as no worker has failed."""
-        ...
-
-    def stopping(self) -> None:
-        """Called once, when the pipeline is about to end."""
-        ...
+        self.service.run(self.busy)
 
 
 class Pipeline:
-    """A capture, stages in a row, and services, run and supervised together.
+    """A capture, a chain of stages and services, run and supervised together.
 
     Args:
-        capture: where the items come from; when it is not live, no mailbox drops anything.
-        stages: for each stage, in order, its name and its steps; the last outcome is discarded.
-        services: what runs beside the stages.
-        watchers: what looks at it from time to time.
-        read_timeout: seconds in one read or opening of the source, after which it is hung.
-        step_timeout: seconds that one item may take in a stage, after which it is stuck.
-        unhurried: names of stages that may wait for others without being stuck.
-        forgiving: names of stages that leave out a live item with which they fail; of a source
-            that is not live each item counts, and one that fails ends the run.
-        clock: where the time is read.
+        capture: the source of items.
+        chain: what processes them; the last stage's results are discarded.
+        services: what runs next to the stages.
+        watchers: what observes the pipeline.
+        read_timeout_s: limit on one read or opening of the source, after which it is stalled.
+        observers: what receives the duration of each item in each stage.
+        clock: the clock to use; None: the system's.
     """
 
     def __init__(
         self,
-        capture: Capture,
-        stages: Sequence[tuple[str, Sequence[Step]]],
+        capture: Capture[In],
+        chain: Chain[In, Any],
         services: Sequence[Service] = (),
         watchers: Sequence[Watcher] = (),
         *,
-        read_timeout: float = 10.0,
-        step_timeout: float = 30.0,
-        unhurried: frozenset[str] = frozenset(),
-        forgiving: frozenset[str] = frozenset(),
+        read_timeout_s: float = 10.0,
+        observers: Sequence[StageObserver] = (),
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
-        self._read_timeout = read_timeout
+        self._read_timeout_s = read_timeout_s
         self._watchers = watchers
         self._notices: queue.SimpleQueue[Worker | Callable[[], None] | None] = queue.SimpleQueue()
-        self.mailboxes = {name: Mailbox[Any](lossless=not capture.live) for name, _ in stages}
+        back_pressure: BackPressure = "drop" if capture.live else "block"
+        self.mailboxes = {stage.name: Mailbox[Any](back_pressure) for stage in chain.stages}
         boxes = list(self.mailboxes.values())
         self._stages = [
-            Stage(
-                name,
-                steps,
-                inbox=inbox,
-                outbox=outbox,
+            StageWorker(
+                stage,
+                inbox,
+                outbox,
+                failures=StageFailures(
+                    stage.name, stage.max_failures if capture.live else 1, self._clock
+                ),
+                observers=observers,
                 clock=self._clock,
-                stuck_after=None if name in unhurried else step_timeout,
-                mishaps=Mishaps(name, self._clock) if capture.live and name in forgiving else None,
             )
-            for (name, steps), inbox, outbox in itertools.zip_longest(stages, boxes, boxes[1:])
+            for stage, inbox, outbox in itertools.zip_longest(chain.stages, boxes, boxes[1:])
         ]
         self._services = [ServiceWorker(service, self._clock) for service in services]
+        self._stuck_services: set[str] = set()
         self._capture = self._capture_worker("capture", capture)
-        self._hung: list[CaptureWorker] = []
+        self._stalled: list[CaptureWorker] = []
 
     def run(self) -> None:
         """Run until the source ends or `stop` is called, then end every thread.
 
         Raises:
-            PipelineError: a worker died or got stuck, or reads hang again and again.
-            EdgeDaemonError: what a worker raised on purpose, as it was raised.
+            PipelineError: a worker failed or is stuck, or reads hang repeatedly.
+            EdgeDaemonError: as a worker raised it.
         """
         try:
             for worker in [*self._services, *self._stages, self._capture]:
@@ -440,115 +516,154 @@ class Pipeline:
             self._stop_all()
 
     def stop(self) -> None:
-        """Ask `run` to end. May be called from a signal handler (SimpleQueue.put is re-entrant)."""
+        """Make `run` return. Safe in a signal handler, as SimpleQueue.put is re-entrant."""
         self._notices.put(None)
 
-    def call(self, errand: Callable[[], None]) -> None:
-        """Have the supervisor make a quick call. May be called from a signal handler, too."""
-        self._notices.put(errand)
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back from the supervisor's thread. Safe in a signal handler, too."""
+        self._notices.put(callback)
 
-    def survivors(self) -> list[str]:
-        """Names of the threads that are still running."""
-        return [worker.name for worker in self._workers() if worker.alive]
+    def running_threads(self) -> list[str]:
+        """Names of the threads that are alive."""
+        return [worker.name for worker in self._workers() if worker.is_alive]
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many items each stage left out: a newer one overtook them, or the stage failed."""
-        failed = {stage.name: stage.mishaps.count for stage in self._stages if stage.mishaps}
-        return {name: box.dropped + failed.get(name, 0) for name, box in self.mailboxes.items()}
+        """Items that did not pass each stage: a newer one replaced them, or the stage failed."""
+        return {
+            stage.name: self.mailboxes[stage.name].dropped + stage.failures.count
+            for stage in self._stages
+        }
 
     @property
     def finished(self) -> int:
-        """How many items went through all stages."""
+        """Items that passed all stages."""
         return self._stages[-1].finished
 
     @property
+    def stuck_services(self) -> tuple[str, ...]:
+        """Names of the services that are stuck and not essential."""
+        return tuple(sorted(self._stuck_services))
+
+    @property
     def busy_for(self) -> dict[str, float]:
-        """Seconds that each stage has spent on the item it has in hand; 0 where it may wait."""
-        return {stage.name: stage.busy_for() for stage in self._stages}
+        """Seconds that each stage has spent on its current item; 0 without a time limit."""
+        return {stage.name: stage.limited_busy_s for stage in self._stages}
 
     @property
     def busy_seconds(self) -> dict[str, float]:
-        """Seconds that each stage has worked in all."""
-        return {stage.name: stage.busy_seconds() for stage in self._stages}
+        """Seconds that each stage has been busy in total."""
+        return {stage.name: stage.busy.total_s for stage in self._stages}
 
     def _workers(self) -> list[Worker]:
-        return [*self._hung, self._capture, *self._stages, *self._services]
+        return [*self._stalled, self._capture, *self._stages, *self._services]
 
-    def _capture_worker(self, name: str, capture: Capture) -> CaptureWorker:
+    def _capture_worker(self, name: str, capture: Capture[Any]) -> CaptureWorker:
         first = next(iter(self.mailboxes.values()))
-        return CaptureWorker(name, capture, first, self._clock, self._read_timeout)
+        return CaptureWorker(name, capture, first, self._clock, self._read_timeout_s)
 
     def _supervise(self) -> None:
         while True:
             try:
-                notice = self._notices.get(timeout=SUPERVISION_INTERVAL)
+                notice = self._notices.get(timeout=SUPERVISION_INTERVAL_S)
             except queue.Empty:
-                self._look_for_stuck_workers()
+                self._check_workers()
                 for watcher in self._watchers:
-                    watcher.look(self)
+                    watcher.poll(self)
                 continue
             if notice is None:
                 return
             if not isinstance(notice, Worker):
                 notice()
-            elif self._ends_with(notice):
+            elif self._is_end(notice):
                 return
 
-    def _ends_with(self, worker: Worker) -> bool:
-        """Whether all is over now that this worker has ended.
+    def _is_end(self, worker: Worker) -> bool:
+        """Whether the pipeline has ended, now that this worker has.
 
         Raises:
-            EdgeDaemonError: it should not have ended, or not like this.
+            EdgeDaemonError: the worker failed.
         """
-        if isinstance(worker, Stage | ServiceWorker):
+        if isinstance(worker, StageWorker | ServiceWorker):
             worker.raise_failure()
         if isinstance(worker, ServiceWorker):
-            raise PipelineError(f"{worker.name} ended by itself, this is a bug")
+            raise PipelineError(f"{worker.name} ended unexpectedly, this is a bug")
         if worker is not self._stages[-1]:
             return False
-        # All that the source gave is through; now its own failure, if any, may be told.
-        # It is known once the thread has ended, a moment after its mailbox closed.
-        self._capture.join(STOP_TIMEOUT)
+        # All items have passed; now report the capture's own failure, if any.
+        # It is set when the thread ends, shortly after its mailbox closes.
+        self._capture.join(STOP_TIMEOUT_S)
         self._capture.raise_failure()
         return True
 
-    def _look_for_stuck_workers(self) -> None:
+    def _check_workers(self) -> None:
         for stage in self._stages:
-            if age := stage.stuck_for():
-                raise PipelineError(f"stage {stage.name}: stuck with one frame for {age:.0f} s")
-        if age := self._capture.stuck_for():
-            self._replace_capture(age)
+            if stage.is_stuck:
+                raise PipelineError(
+                    f"stage {stage.name}: stuck on one frame for {stage.busy.current_s:.0f} s"
+                )
+        for worker in self._services:
+            self._check_service(worker)
+        if self._capture.is_stuck:
+            self._restart_capture()
 
-    def _replace_capture(self, age: float) -> None:
-        """Leave a hung reader behind, and read the source with a fresh one."""
+    def _check_service(self, worker: ServiceWorker) -> None:
+        seconds = round(worker.busy.current_s, 1)
+        if worker.is_stuck:
+            if worker.service.is_essential:
+                raise PipelineError(f"service {worker.name}: stuck for {seconds:.0f} s")
+            if worker.name not in self._stuck_services:
+                self._stuck_services.add(worker.name)
+                logger.error("service stuck", extra={"service": worker.name, "seconds": seconds})
+        elif worker.name in self._stuck_services:
+            self._stuck_services.remove(worker.name)
+            logger.info("service resumed", extra={"service": worker.name})
+
+    def _restart_capture(self) -> None:
+        """Abandon the stalled capture, and read the source with a new one."""
         stuck = self._capture
-        hung = [worker for worker in self._hung if worker.alive]
-        if not stuck.capture.live or len(hung) >= MAX_HUNG_READERS:
+        seconds = stuck.busy.current_s
+        stalled = [worker for worker in self._stalled if worker.is_alive]
+        if not stuck.capture.live or len(stalled) >= MAX_STALLED_CAPTURES:
             raise PipelineError(
-                f"{stuck.capture.name}: no answer for {age:.0f} s, {len(hung) + 1} reads hang; "
-                "check the device and its cable"
+                f"{stuck.capture.name}: no response for {seconds:.0f} s, "
+                f"{len(stalled) + 1} stalled reads; check the device and its cable"
             )
         stuck.abandon()
-        self._hung = [*hung, stuck]
+        self._stalled = [*stalled, stuck]
         logger.warning(
-            "read hangs, opening the source again",
-            extra={"source": stuck.capture.name, "seconds": round(age, 1)},
+            "capture stalled, restarting",
+            extra={"source": stuck.capture.name, "seconds": round(seconds, 1)},
         )
-        name = f"capture-{len(self._hung) + 1}"
-        self._capture = self._capture_worker(name, stuck.capture.successor())
+        name = f"capture-{len(self._stalled) + 1}"
+        self._capture = self._capture_worker(name, stuck.capture.restarted())
         self._capture.start(self._notices.put)
 
     def _stop_all(self) -> None:
-        deadline = self._clock.monotonic() + STOP_TIMEOUT
+        began = self._clock.monotonic()
         for watcher in self._watchers:
             watcher.stopping()
         self._capture.abandon()
         for mailbox in self.mailboxes.values():
             mailbox.close(discard=True)
-        for service in self._services:
-            service.service.stop()
-        for worker in self._workers():
-            worker.join(deadline - self._clock.monotonic())
-        if survivors := self.survivors():
-            logger.error("threads still run at exit, this is a bug", extra={"threads": survivors})
+        self._stages[-1].join(FINISH_TIMEOUT_S)
+        # Each in its own thread, since a hung service can hold a lock that `stop` waits for.
+        stops = [
+            threading.Thread(target=worker.service.stop, name=f"stop-{worker.name}", daemon=True)
+            for worker in self._services
+        ]
+        for thread in stops:
+            thread.start()
+        joins: list[Callable[[float], None]] = [worker.join for worker in self._workers()]
+        joins += [thread.join for thread in stops]
+        for join in joins:
+            join(max(0.0, began + STOP_TIMEOUT_S - self._clock.monotonic()))
+        self._log_running_threads()
+
+    def _log_running_threads(self) -> None:
+        """Log the threads that did not end: those that hang in a call, and others, by mistake."""
+        running = [worker for worker in self._workers() if worker.is_alive]
+        if hung := [worker.name for worker in running if worker.busy.current_s > 0]:
+            logger.warning("hung threads abandoned at exit", extra={"threads": hung})
+        if others := [worker.name for worker in running if worker.name not in hung]:
+            logger.error("threads did not stop", extra={"threads": others})

@@ -294,7 +294,7 @@ def test_unreachable_broker_is_told_once_and_tried_again(tmp_path: Path) -> None
     assert seconds < STOP_LIMIT
     (told,) = (line for line in program.err if "to the broker" in line)
     assert f"127.0.0.1:{port}" in told
-    assert not any("threads still run" in line for line in program.err)
+    assert not any("threads did not stop" in line for line in program.err)
 
 
 def test_file_waits_for_an_unreachable_broker_until_it_is_told_to_stop(
@@ -312,7 +312,7 @@ def test_file_waits_for_an_unreachable_broker_until_it_is_told_to_stop(
         code, seconds = program.end(signal.SIGTERM)
     assert code == 0
     assert seconds < STOP_LIMIT
-    assert not any("threads still run" in line for line in program.err)
+    assert not any("threads did not stop" in line for line in program.err)
 
 
 def test_password_file_that_cannot_be_read(program: Program, tmp_path: Path) -> None:

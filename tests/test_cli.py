@@ -341,7 +341,7 @@ def test_signal_ends_a_live_run_soon_and_in_good_order(
     said = "\n".join(program.err)
     assert code == 0
     assert seconds < STOP_LIMIT
-    assert "threads still run" not in said
+    assert "threads did not stop" not in said
     assert "Traceback" not in said
     assert "stopped" in program.err[-1]
     for line in program.out:
@@ -359,7 +359,7 @@ def test_signal_ends_a_run_whose_camera_is_not_there(
     said = "\n".join(program.err)
     assert code == 0
     assert seconds < STOP_LIMIT
-    assert "threads still run" not in said
+    assert "threads did not stop" not in said
     assert "rtsp://me:***@127.0.0.1:9/stream" in said
     assert "secret" not in said
 

@@ -5,16 +5,16 @@ import pytest
 from edge_daemon.pipeline import Closed, Mailbox
 
 
-def test_mailbox_hands_over_the_latest_and_counts_what_it_overwrote() -> None:
-    mailbox = Mailbox[int](lossless=False)
+def test_mailbox_drop_keeps_the_newest_and_counts() -> None:
+    mailbox = Mailbox[int]("drop")
     for number in range(5):
         mailbox.put(number)
     assert mailbox.get() == 4
     assert mailbox.dropped == 4
 
 
-def test_lossless_mailbox_makes_the_sender_wait() -> None:
-    mailbox = Mailbox[int](lossless=True)
+def test_mailbox_block_makes_the_sender_wait() -> None:
+    mailbox = Mailbox[int]("block")
     sender = threading.Thread(target=lambda: [mailbox.put(number) for number in range(3)])
     sender.start()
     sender.join(0.05)
@@ -24,8 +24,8 @@ def test_lossless_mailbox_makes_the_sender_wait() -> None:
     assert mailbox.dropped == 0
 
 
-def test_closed_mailbox_gives_what_it_holds_and_then_says_so() -> None:
-    mailbox = Mailbox[int](lossless=False)
+def test_mailbox_closed_returns_its_item_then_raises() -> None:
+    mailbox = Mailbox[int]("drop")
     mailbox.put(1)
     mailbox.close()
     mailbox.put(2)
@@ -34,8 +34,8 @@ def test_closed_mailbox_gives_what_it_holds_and_then_says_so() -> None:
         mailbox.get()
 
 
-def test_closing_wakes_a_waiting_sender() -> None:
-    mailbox = Mailbox[int](lossless=True)
+def test_mailbox_close_wakes_a_blocked_sender() -> None:
+    mailbox = Mailbox[int]("block")
     mailbox.put(1)
     sender = threading.Thread(target=mailbox.put, args=(2,))
     sender.start()

@@ -12,7 +12,7 @@ from conftest import FakeClock
 from drawing import draw_scene
 from running import PATIENCE
 
-from edge_daemon import EmotionEnsemble, Pipeline
+from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
@@ -22,7 +22,7 @@ from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import SourceLost
 from edge_daemon.inference.step import EmotionRecognizer
-from edge_daemon.pipeline import SUPERVISION_INTERVAL
+from edge_daemon.pipeline import SUPERVISION_INTERVAL_S, Chain, Pipeline, Stage, compose
 from edge_daemon.records import EventKind, FrameResult, SourceState
 from edge_daemon.tracking.events import EventLimits, EventMaker
 from edge_daemon.tracking.tracker import Tracker
@@ -96,14 +96,13 @@ class Running:
         self.status = loop.status
         self.states = [loop.status.state]
         loop.status.changed.append(self._note_state)
+        finder = FaceFinder(HaarDetector(24), 640, ALL_GOOD)
         self.pipeline = Pipeline(
             loop,
-            [
-                ("detection", [FaceFinder(HaarDetector(24), 640, ALL_GOOD), Tracker(memory)]),
-                ("inference", [EmotionRecognizer(ensemble)]),
-                ("keeping", [EventMaker(EventLimits(0.0, 0.1, 0)), self._keep]),
-            ],
-            read_timeout=read_timeout,
+            Chain.of(Stage("detection", compose(finder, Tracker(memory))))
+            .then(Stage("inference", EmotionRecognizer(ensemble)))
+            .then(Stage("keeping", compose(EventMaker(EventLimits(0.0, 0.1, 0)), self._keep))),
+            read_timeout_s=read_timeout,
             clock=clock,
         )
         self.ended: Future[None] = Future()
@@ -246,9 +245,9 @@ def test_long_pause_is_no_hang(camera: FakeCamera, ensemble: EmotionEnsemble) ->
         running.pause.set(True)
         running.wait_for_event(LEFT)
         clock.seconds += 1e6
-        assert running.pipeline._capture.stuck_for() is None
-        wait([running.ended], 2 * SUPERVISION_INTERVAL)
-        assert running.pipeline._hung == []
+        assert not running.pipeline._capture.is_stuck
+        wait([running.ended], 2 * SUPERVISION_INTERVAL_S)
+        assert running.pipeline._stalled == []
         running.pause.set(False)
         running.wait_for_event(APPEARED, 2)
 
@@ -275,7 +274,7 @@ def test_stop_ends_a_pause_soon(camera: FakeCamera, ensemble: EmotionEnsemble) -
         running.pause.set(True)
         running.wait_for_state(PAUSED)
         assert running.stop() < 2
-        assert running.pipeline.survivors() == []
+        assert running.pipeline.running_threads() == []
 
 
 def test_pause_of_a_lost_camera_ends_the_attempts(
@@ -335,7 +334,7 @@ def test_face_stays_when_the_camera_is_lost_for_a_moment(
     assert running.events() == [(APPEARED, 1)]
 
 
-def test_hung_camera_is_lost_until_its_successor_has_a_frame(
+def test_hung_camera_is_lost_until_its_restart_has_a_frame(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     with started(Running(camera, ensemble, read_timeout=0.3)) as running:

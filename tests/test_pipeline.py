@@ -1,14 +1,20 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import pytest
 
 from edge_daemon.errors import PipelineError, SourceError
-from edge_daemon.pipeline import Pipeline, in_thread
-
-Busy = Callable[[], AbstractContextManager[None]]
+from edge_daemon.pipeline import (
+    Busy,
+    Chain,
+    Pipeline,
+    Service,
+    Stage,
+    compose,
+    fan_out,
+    in_thread,
+)
 
 
 class Counting:
@@ -33,7 +39,7 @@ class Counting:
         if self._failure is not None:
             raise self._failure
 
-    def successor(self) -> "Counting":
+    def restarted(self) -> "Counting":
         return self
 
     def abandon(self) -> None:
@@ -41,7 +47,7 @@ class Counting:
 
 
 class Hanging(Counting):
-    """Hangs in the first `hangs` of a row of successors; the next one gives a frame."""
+    """Hangs until it has been restarted `hangs` times; then gives one item."""
 
     def __init__(self, released: threading.Event, hangs: int, *, live: bool = True) -> None:
         super().__init__(live=live)
@@ -54,125 +60,166 @@ class Hanging(Counting):
                 self._released.wait()
         put(self._hangs)
 
-    def successor(self) -> "Hanging":
+    def restarted(self) -> "Hanging":
         return Hanging(self._released, self._hangs - 1)
+
+
+def ignore(_: int) -> None:
+    """A step without effect."""
+
+
+def keep(step: Callable[[int], object] = ignore, **options: object) -> Chain[int, object]:
+    return Chain.of(Stage("keep", step, **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def released() -> Iterator[threading.Event]:
-    """Lets hanging reads go, at the latest when the test is over."""
+    """Ends hanging calls, at the latest when the test is over."""
     event = threading.Event()
     yield event
     event.set()
 
 
-def test_every_item_of_a_file_goes_through_all_steps_in_order() -> None:
+def test_pipeline_file_passes_every_item_through_all_steps() -> None:
     seen: list[int] = []
+    double = compose(lambda n: n + 1, lambda n: 2 * n)
     pipeline = Pipeline(
-        Counting(50), [("double", [lambda n: n + 1, lambda n: 2 * n]), ("keep", [seen.append])]
+        Counting(50), Chain.of(Stage("double", double)).then(Stage("keep", seen.append))
     )
     pipeline.run()
     assert seen == [2 * (number + 1) for number in range(50)]
     assert pipeline.dropped == {"double": 0, "keep": 0}
-    assert pipeline.survivors() == []
+    assert pipeline.running_threads() == []
 
 
-def test_a_slow_stage_sees_the_newest_of_a_live_source() -> None:
+def test_pipeline_live_source_drops_items_of_a_slow_stage() -> None:
     seen: list[int] = []
 
-    def keep(number: int) -> None:
+    def keep_slowly(number: int) -> None:
         time.sleep(0.03)
         seen.append(number)
 
-    pipeline = Pipeline(Counting(100, live=True), [("keep", [keep])])
+    pipeline = Pipeline(Counting(100, live=True), keep(keep_slowly))
     pipeline.run()
     assert seen == sorted(seen)
     assert seen[-1] == 99
     assert pipeline.dropped["keep"] == 100 - len(seen) > 50
 
 
-def test_a_stage_that_dies_ends_the_pipeline_with_its_error() -> None:
+def test_fan_out_passes_each_item_to_all_sinks_in_order() -> None:
+    seen: list[tuple[str, int]] = []
+    step = fan_out([lambda n: seen.append(("first", n)), lambda n: seen.append(("second", n))])
+    step(7)
+    assert seen == [("first", 7), ("second", 7)]
+
+
+def test_stage_failure_of_a_file_ends_the_pipeline() -> None:
     def fail(number: int) -> int:
         if number == 3:
             raise ZeroDivisionError("nought")
         return number
 
-    pipeline = Pipeline(Counting(), [("fail", [fail]), ("keep", [lambda _: None])])
+    pipeline = Pipeline(Counting(), Chain.of(Stage("fail", fail)).then(Stage("keep", ignore)))
     with pytest.raises(PipelineError, match=r"^fail failed: ZeroDivisionError: nought") as caught:
         pipeline.run()
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
-    assert pipeline.survivors() == []
+    assert pipeline.running_threads() == []
 
 
-def test_a_source_that_fails_still_gets_its_items_through() -> None:
+def test_capture_failure_lets_earlier_items_pass() -> None:
     seen: list[int] = []
-    pipeline = Pipeline(Counting(20, failure=SourceError("cut")), [("keep", [seen.append])])
+    pipeline = Pipeline(Counting(20, failure=SourceError("cut")), keep(seen.append))
     with pytest.raises(SourceError, match=r"^cut$"):
         pipeline.run()
     assert seen == list(range(20))
 
 
-def test_stop_ends_everything_soon() -> None:
-    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])])
+def test_stop_ends_all_threads_soon() -> None:
+    pipeline = Pipeline(Counting(live=True), keep())
     threading.Timer(0.1, pipeline.stop).start()
     began = time.monotonic()
     pipeline.run()
     assert time.monotonic() - began < 2.0
-    assert pipeline.survivors() == []
+    assert pipeline.running_threads() == []
 
 
-def test_a_stuck_stage_is_an_error(released: threading.Event) -> None:
-    pipeline = Pipeline(
-        Counting(live=True), [("stuck", [lambda _: released.wait()])], step_timeout=0.1
-    )
+@pytest.mark.parametrize("failure", [None, SourceError("cut")])
+def test_finish_runs_after_the_last_item(failure: Exception | None) -> None:
+    seen: list[object] = []
+    chain = keep(seen.append, finish=lambda: seen.append(threading.current_thread().name))
+    pipeline = Pipeline(Counting(3, failure=failure), chain)
+    if failure is None:
+        pipeline.run()
+    else:
+        with pytest.raises(SourceError):
+            pipeline.run()
+    assert seen == [0, 1, 2, "keep"]
+
+
+def test_finish_runs_before_services_stop() -> None:
+    service = Waiting()
+    states: list[bool] = []
+    chain = keep(finish=lambda: (time.sleep(0.05), states.append(service.stopped.is_set())))
+    pipeline = Pipeline(Counting(live=True), chain, [service])
+    threading.Timer(0.1, pipeline.stop).start()
+    pipeline.run()
+    assert states == [False]
+    assert service.stopped.is_set()
+
+
+def test_stuck_stage_ends_the_pipeline(
+    released: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = Chain.of(Stage("stuck", lambda _: released.wait(), timeout_s=0.1))
+    pipeline = Pipeline(Counting(live=True), chain)
     with pytest.raises(PipelineError, match="stuck"):
         pipeline.run()
-    assert pipeline.survivors() == ["stuck"]
+    assert pipeline.running_threads() == ["stuck"]
+    (record,) = caplog.records
+    assert (record.msg, record.threads) == ("hung threads abandoned at exit", ["stuck"])
 
 
-def test_an_unhurried_stage_may_wait_as_long_as_it_likes() -> None:
-    pipeline = Pipeline(
-        Counting(2),
-        [("wait", [lambda _: time.sleep(0.4)])],
-        step_timeout=0.1,
-        unhurried=frozenset({"wait"}),
-    )
-    pipeline.run()
+def test_stage_without_timeout_is_never_stuck() -> None:
+    Pipeline(Counting(2), keep(lambda _: time.sleep(0.4), timeout_s=None)).run()
 
 
-def test_a_hung_read_is_left_behind_and_the_source_opened_anew(released: threading.Event) -> None:
+def test_stalled_read_restarts_the_capture(released: threading.Event) -> None:
     seen: list[int] = []
-    pipeline = Pipeline(Hanging(released, hangs=2), [("keep", [seen.append])], read_timeout=0.1)
+    pipeline = Pipeline(Hanging(released, hangs=2), keep(seen.append), read_timeout_s=0.1)
     threading.Timer(2.0, released.set).start()
     pipeline.run()
     assert seen == [0]
 
 
-def test_hung_reads_do_not_pile_up(released: threading.Event) -> None:
-    pipeline = Pipeline(Hanging(released, hangs=9), [("keep", [lambda _: 0])], read_timeout=0.1)
-    with pytest.raises(PipelineError, match="3 reads hang"):
+def test_stalled_reads_are_limited(
+    released: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    pipeline = Pipeline(Hanging(released, hangs=9), keep(), read_timeout_s=0.1)
+    with pytest.raises(PipelineError, match="3 stalled reads"):
         pipeline.run()
-    assert sorted(pipeline.survivors()) == ["capture", "capture-2", "capture-3"]
+    captures = ["capture", "capture-2", "capture-3"]
+    assert sorted(pipeline.running_threads()) == captures
+    end = caplog.records[-1]
+    assert (end.levelname, end.msg) == ("WARNING", "hung threads abandoned at exit")
+    assert sorted(end.threads) == captures
 
 
-def test_a_file_that_hangs_is_an_error_at_once(released: threading.Event) -> None:
-    pipeline = Pipeline(
-        Hanging(released, hangs=1, live=False), [("keep", [lambda _: 0])], read_timeout=0.1
-    )
-    with pytest.raises(PipelineError, match="1 reads hang"):
+def test_stalled_read_of_a_file_ends_the_pipeline(released: threading.Event) -> None:
+    pipeline = Pipeline(Hanging(released, hangs=1, live=False), keep(), read_timeout_s=0.1)
+    with pytest.raises(PipelineError, match="1 stalled reads"):
         pipeline.run()
 
 
-class Beside:
-    """A service that notes when it was stopped."""
+class Waiting(Service):
+    """A service that waits until it is stopped."""
 
-    name = "beside"
+    name = "waiting"
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.stopped = threading.Event()
         self._failure = failure
 
-    def run(self) -> None:
+    def run(self, busy: Busy) -> None:
         if self._failure is not None:
             raise self._failure
         self.stopped.wait()
@@ -181,67 +228,137 @@ class Beside:
         self.stopped.set()
 
 
-def test_services_run_beside_the_stages_and_are_stopped() -> None:
-    service = Beside()
-    pipeline = Pipeline(Counting(3), [("keep", [lambda _: None])], [service])
+class Stuck(Service):
+    """A service that hangs until it is released, in `run` and in `stop`."""
+
+    name = "stuck"
+    timeout_s = 0.1
+
+    def __init__(self, released: threading.Event, *, is_essential: bool) -> None:
+        self.is_essential = is_essential
+        self._released = released
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+
+    def run(self, busy: Busy) -> None:
+        with busy(), self._lock:
+            self._released.wait()
+        self._stopping.wait()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopping.set()
+
+
+def test_services_run_and_are_stopped() -> None:
+    service = Waiting()
+    pipeline = Pipeline(Counting(3), keep(), [service])
     pipeline.run()
     assert service.stopped.is_set()
-    assert pipeline.survivors() == []
+    assert pipeline.running_threads() == []
 
 
-def test_a_service_that_dies_ends_the_pipeline() -> None:
-    service = Beside(failure=RuntimeError("gone"))
-    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])], [service])
-    with pytest.raises(PipelineError, match=r"^beside failed: RuntimeError: gone$"):
+def test_service_failure_ends_the_pipeline() -> None:
+    service = Waiting(failure=RuntimeError("gone"))
+    pipeline = Pipeline(Counting(live=True), keep(), [service])
+    with pytest.raises(PipelineError, match=r"^waiting failed: RuntimeError: gone$"):
         pipeline.run()
 
 
-def test_a_service_that_ends_by_itself_ends_the_pipeline() -> None:
-    service = Beside()
+def test_service_that_returns_early_ends_the_pipeline() -> None:
+    service = Waiting()
     service.stop()
-    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])], [service])
-    with pytest.raises(PipelineError, match=r"^beside ended by itself"):
+    pipeline = Pipeline(Counting(live=True), keep(), [service])
+    with pytest.raises(PipelineError, match=r"^waiting ended unexpectedly"):
         pipeline.run()
+
+
+def test_stuck_essential_service_ends_the_pipeline(released: threading.Event) -> None:
+    service = Stuck(released, is_essential=True)
+    pipeline = Pipeline(Counting(live=True), keep(), [service])
+    with pytest.raises(PipelineError, match=r"^service stuck: stuck for"):
+        pipeline.run()
+    assert pipeline.running_threads() == ["stuck"]
+
+
+def test_stuck_optional_service_is_reported_once(
+    released: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watcher = Polling(polls=3)
+    pipeline = Pipeline(
+        Counting(live=True), keep(), [Stuck(released, is_essential=False)], [watcher]
+    )
+    pipeline.run()
+    assert watcher.stuck == [("stuck",)] * 3
+    logged = [(record.msg, getattr(record, "service", "")) for record in caplog.records]
+    assert logged == [("service stuck", "stuck"), ("hung threads abandoned at exit", "")]
+
+
+def test_stuck_optional_service_resumes(
+    released: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watcher = Polling(polls=4)
+    threading.Timer(0.6, released.set).start()
+    pipeline = Pipeline(
+        Counting(live=True), keep(), [Stuck(released, is_essential=False)], [watcher]
+    )
+    pipeline.run()
+    assert watcher.stuck[0] == ("stuck",)
+    assert watcher.stuck[-1] == pipeline.stuck_services == ()
+    assert [record.msg for record in caplog.records] == ["service stuck", "service resumed"]
+    assert pipeline.running_threads() == []
+
+
+def test_stop_with_a_hung_service_ends_soon(released: threading.Event) -> None:
+    pipeline = Pipeline(Counting(live=True), keep(), [Stuck(released, is_essential=False)])
+    threading.Timer(0.1, pipeline.stop).start()
+    began = time.monotonic()
+    pipeline.run()
+    assert time.monotonic() - began < 2.0
+    assert pipeline.running_threads() == ["stuck"]
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_a_stage_that_is_ended_from_within_ends_the_pipeline(end: type[BaseException]) -> None:
-    def leave(_: int) -> None:
+def test_stage_exit_exception_ends_the_pipeline(end: type[BaseException]) -> None:
+    def leave(_: int) -> int:
         raise end
 
-    pipeline = Pipeline(Counting(live=True), [("leave", [leave]), ("keep", [lambda _: None])])
+    pipeline = Pipeline(
+        Counting(live=True), Chain.of(Stage("leave", leave)).then(Stage("keep", ignore))
+    )
     with pytest.raises(PipelineError, match=rf"^leave failed: {end.__name__}"):
         pipeline.run()
 
 
-class Looking:
-    """A watcher that notes what it sees, and ends the pipeline after some looks."""
+class Polling:
+    """A watcher that records what it sees, and ends the pipeline after some polls."""
 
-    def __init__(self, looks: int) -> None:
+    def __init__(self, polls: int) -> None:
         self.threads: set[str] = set()
         self.finished: list[int] = []
         self.busy: list[dict[str, float]] = []
+        self.stuck: list[tuple[str, ...]] = []
         self.stops = 0
-        self._looks = looks
+        self._polls = polls
 
-    def look(self, pipeline: Pipeline) -> None:
+    def poll(self, pipeline: Pipeline) -> None:
         self.threads.add(threading.current_thread().name)
         self.finished.append(pipeline.finished)
         self.busy.append(pipeline.busy_for)
-        if len(self.finished) == self._looks:
+        self.stuck.append(pipeline.stuck_services)
+        if len(self.finished) == self._polls:
             pipeline.stop()
 
     def stopping(self) -> None:
         self.stops += 1
 
 
-def test_watchers_see_how_far_the_stages_are_from_the_supervisors_thread() -> None:
-    watcher = Looking(3)
-    pipeline = Pipeline(
-        Counting(live=True),
-        [("rest", [lambda _: None]), ("keep", [lambda _: None])],
-        watchers=[watcher],
-    )
+def test_watchers_poll_progress_in_the_supervisors_thread() -> None:
+    watcher = Polling(3)
+    chain = Chain.of(Stage("rest", ignore)).then(Stage("keep", lambda _: None))
+    pipeline = Pipeline(Counting(live=True), chain, watchers=[watcher])
     pipeline.run()
     assert watcher.threads == {threading.current_thread().name}
     assert 0 < watcher.finished[0] < watcher.finished[-1] <= pipeline.finished
@@ -249,53 +366,57 @@ def test_watchers_see_how_far_the_stages_are_from_the_supervisors_thread() -> No
     assert watcher.stops == 1
 
 
-def test_watchers_see_a_stage_in_one_item_unless_it_may_wait(released: threading.Event) -> None:
-    watcher = Looking(4)
+def test_watchers_see_seconds_of_a_stage_with_a_timeout(released: threading.Event) -> None:
+    watcher = Polling(4)
     threading.Timer(2.0, released.set).start()
-    pipeline = Pipeline(
-        Counting(live=True),
-        [("stuck", [lambda number: (released.wait(), number)[1]])],
-        watchers=[watcher],
-    )
+    pipeline = Pipeline(Counting(live=True), keep(lambda _: released.wait()), watchers=[watcher])
     pipeline.run()
-    ages = [busy["stuck"] for busy in watcher.busy]
+    ages = [busy["keep"] for busy in watcher.busy]
     assert ages == sorted(ages)
     assert 0.5 < ages[-1] < 2.0
-    waiting = Looking(2)
-    Pipeline(
-        Counting(live=True),
-        [("wait", [lambda _: time.sleep(0.1)])],
-        watchers=[waiting],
-        unhurried=frozenset({"wait"}),
-    ).run()
-    assert {busy["wait"] for busy in waiting.busy} == {0.0}
+    waiting = Polling(2)
+    chain = keep(lambda _: time.sleep(0.1), timeout_s=None)
+    Pipeline(Counting(live=True), chain, watchers=[waiting]).run()
+    assert {busy["keep"] for busy in waiting.busy} == {0.0}
 
 
-def test_watchers_are_told_of_the_end_when_a_worker_fails() -> None:
-    watcher = Looking(99)
+def test_watchers_learn_of_the_end_when_a_worker_fails() -> None:
+    watcher = Polling(99)
     capture = Counting(3, failure=SourceError("cut"))
     with pytest.raises(SourceError):
-        Pipeline(capture, [("keep", [lambda _: None])], watchers=[watcher]).run()
+        Pipeline(capture, keep(), watchers=[watcher]).run()
     assert watcher.stops == 1
 
 
-def test_the_supervisor_makes_calls_for_others() -> None:
+def test_observers_receive_the_duration_of_each_item() -> None:
+    seen: list[tuple[str, float]] = []
+    pipeline = Pipeline(
+        Counting(3),
+        keep(lambda _: time.sleep(0.01)),
+        observers=[lambda stage, seconds: seen.append((stage, seconds))],
+    )
+    pipeline.run()
+    assert [stage for stage, _ in seen] == ["keep"] * 3
+    assert all(seconds >= 0.01 for _, seconds in seen)
+
+
+def test_call_soon_runs_in_the_supervisors_thread() -> None:
     threads: list[str] = []
-    pipeline = Pipeline(Counting(live=True), [("keep", [lambda _: None])])
-    pipeline.call(lambda: threads.append(threading.current_thread().name))
-    pipeline.call(pipeline.stop)
+    pipeline = Pipeline(Counting(live=True), keep())
+    pipeline.call_soon(lambda: threads.append(threading.current_thread().name))
+    pipeline.call_soon(pipeline.stop)
     pipeline.run()
     assert threads == [threading.current_thread().name]
 
 
-def test_a_hundred_runs_leave_no_thread_behind() -> None:
+def test_hundred_runs_leave_no_thread() -> None:
     before = threading.active_count()
     for _ in range(100):
-        Pipeline(Counting(2), [("keep", [lambda _: None])], [Beside()]).run()
+        Pipeline(Counting(2), keep(), [Waiting()]).run()
     assert threading.active_count() == before
 
 
-def test_call_in_a_thread_of_its_own_gives_what_it_returns_or_raises() -> None:
+def test_in_thread_returns_or_raises_as_the_call() -> None:
     name = in_thread("errand", lambda: threading.current_thread().name)
     assert name.result(5) == "errand"
     with pytest.raises(SourceError, match="gone"):
@@ -306,14 +427,14 @@ def fail() -> None:
     raise SourceError("gone")
 
 
-def test_call_that_hangs_can_be_left_behind(released: threading.Event) -> None:
+def test_in_thread_hanging_call_can_be_abandoned(released: threading.Event) -> None:
     hanging = in_thread("errand", released.wait)
     with pytest.raises(TimeoutError):
         hanging.result(0.05)
 
 
 class Unlucky:
-    """A step that fails with some items."""
+    """A step that fails on some items."""
 
     def __init__(self, *fatal: int) -> None:
         self.seen: list[int] = []
@@ -326,49 +447,41 @@ class Unlucky:
         return number
 
 
-def forgiving(step: Unlucky, capture: Counting) -> Pipeline:
-    return Pipeline(capture, [("try", [step])], forgiving=frozenset({"try"}))
-
-
-class Unhurried(Counting):
-    """A live capture whose every item is seen."""
+class Slow(Counting):
+    """A live capture that drops nothing."""
 
     def run(self, put: Callable[[int], None], busy: Busy) -> None:
         super().run(lambda number: (put(number), time.sleep(0.005)), busy)
 
 
-def test_live_items_with_which_a_stage_fails_are_left_out_counted_and_told_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_stage_failures_drop_count_and_log_once(caplog: pytest.LogCaptureFixture) -> None:
     step = Unlucky(2, 3, 5)
-    pipeline = forgiving(step, Unhurried(8, live=True))
+    pipeline = Pipeline(Slow(8, live=True), keep(step, max_failures=10))
     pipeline.run()
     assert step.seen == [0, 1, 4, 6, 7]
-    assert pipeline.dropped == {"try": 3}
-    (told,) = caplog.records
-    assert (told.levelname, told.stage, told.error, told.count) == (
+    assert pipeline.dropped == {"keep": 3}
+    (record,) = caplog.records
+    assert (record.levelname, record.stage, record.error, record.count) == (
         "ERROR",
-        "try",
+        "keep",
         "ZeroDivisionError: 2 of many",
         1,
     )
 
 
-def test_stage_that_fails_with_item_after_item_ends_the_pipeline() -> None:
+def test_stage_consecutive_failures_end_the_pipeline() -> None:
     step = Unlucky(*range(5, 1000))
-    with pytest.raises(PipelineError, match=r"^try failed with 10 frames in a row: Zero"):
-        forgiving(step, Unhurried(live=True)).run()
+    with pytest.raises(PipelineError, match=r"^keep failed on 10 consecutive frames: Zero"):
+        Pipeline(Slow(live=True), keep(step, max_failures=10)).run()
     assert step.seen == [0, 1, 2, 3, 4]
 
 
-def test_item_of_a_file_with_which_a_stage_fails_ends_the_pipeline() -> None:
-    with pytest.raises(PipelineError, match=r"^try failed: ZeroDivisionError: 3 of many$"):
-        forgiving(Unlucky(3), Counting(8)).run()
+def test_stage_failure_of_a_file_ends_the_pipeline_whatever_the_limit() -> None:
+    with pytest.raises(PipelineError, match=r"^keep failed: ZeroDivisionError: 3 of many$"):
+        Pipeline(Counting(8), keep(Unlucky(3), max_failures=10)).run()
 
 
-def test_what_a_stage_raises_on_purpose_ends_the_pipeline_at_once() -> None:
-    pipeline = Pipeline(
-        Counting(live=True), [("fail", [lambda _: fail()])], forgiving=frozenset({"fail"})
-    )
+def test_stage_own_error_ends_the_pipeline_at_once() -> None:
+    chain = keep(lambda _: fail(), max_failures=10)
     with pytest.raises(SourceError, match=r"^gone$"):
-        pipeline.run()
+        Pipeline(Counting(live=True), chain).run()

@@ -9,6 +9,8 @@ from typing import Final
 from benchmarks.cases import Case, Round
 from benchmarks.settings import settings_of
 from edge_daemon._lib.clock import SystemClock
+from edge_daemon.capture import source_of
+from edge_daemon.commands.bench.repeat import Repeated
 from edge_daemon.commands.bench.stopwatch import Stopwatch
 from edge_daemon.daemon import build_pipeline
 
@@ -18,18 +20,26 @@ measurement the same share of later frames' work must be done already."""
 
 
 def measure(case: Case) -> Round:
-    stopwatch = Stopwatch(case.warmup + case.frames + FOLLOWING)
+    settings = settings_of(case)
+    stopwatch = Stopwatch()
+    source = Repeated(source_of(settings), case.warmup + case.frames + FOLLOWING)
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         ExitStack() as resources,
     ):
-        build_pipeline(settings_of(case), SystemClock(), resources, stopwatch).run()
+        build_pipeline(
+            settings,
+            SystemClock(),
+            resources,
+            source=source,
+            sinks=[stopwatch.finish],
+        ).run()
     first, last = case.warmup, case.warmup + case.frames
     began, ended = stopwatch.finished[first], stopwatch.finished[last]
     return Round(
         frames=case.frames,
-        faces=sum(frame.faces for frame in stopwatch.seen[first:last]),
+        faces=sum(frame.faces for frame in stopwatch.frames[first:last]),
         seconds=ended.wall - began.wall,
         cpu_seconds=ended.processor - began.processor,
     )

@@ -73,16 +73,16 @@ class CaptureLoop:
         self._interrupted.set()
 
     def adjust(self, memory: float) -> None:
-        """Take over another memory; so do all successors."""
+        """Apply another memory, also to restarted captures."""
         self._frames.memory = memory
 
-    def successor(self) -> "CaptureLoop":
+    def restarted(self) -> "CaptureLoop":
         memory = self._frames.memory
-        successor = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, memory)
-        successor.status, successor._frames = self.status, self._frames
-        successor._darkness = self._darkness
+        restarted = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, memory)
+        restarted.status, restarted._frames = self.status, self._frames
+        restarted._darkness = self._darkness
         self.status.lost()  # the hang was told; so will be the return
-        return successor
+        return restarted
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening after another."""

@@ -10,7 +10,7 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.monitoring.hardware import Board
 from edge_daemon.monitoring.load_shedding import Effort
-from edge_daemon.monitoring.stage_timings import StageTimes
+from edge_daemon.monitoring.stage_timings import StageTimings
 from edge_daemon.monitoring.throughput import Pace
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import FrameResult, SourceState
@@ -49,7 +49,7 @@ class Health:
         detection_every: int = 1,
     ) -> None:
         self.pace = Pace(clock)
-        self.stages = StageTimes(clock)
+        self.stages = StageTimings(clock)
         self.source = source
         self.delivery: Callable[[], Delivery] = Delivery
         """Tells how messages leave; it may read from the disk."""

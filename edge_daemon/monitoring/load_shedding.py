@@ -141,7 +141,7 @@ class LoadShedder:
         self._shedding = shedding
         self._apply(shedding.effort)
 
-    def look(self, pipeline: Pipeline) -> None:
+    def poll(self, pipeline: Pipeline) -> None:
         """Take the load of the last seconds, and act on it."""
         now = self._clock.monotonic()
         if now - self._looked < LOOK_INTERVAL:

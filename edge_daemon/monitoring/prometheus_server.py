@@ -13,6 +13,7 @@ from wsgiref.types import WSGIApplication
 from edge_daemon._lib.address import Address, authority
 from edge_daemon._lib.clock import Clock
 from edge_daemon.errors import MetricsError
+from edge_daemon.pipeline import Busy, Service
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ LOOP_INTERVAL: Final = 0.25
 """Seconds between two looks at whether to stop, while nobody asks."""
 
 
-class MetricsServer:
+class MetricsServer(Service):
     """The service that answers scrapes.
 
     Args:
@@ -36,6 +37,7 @@ class MetricsServer:
     """
 
     name = "metrics"
+    is_essential = False
 
     def __init__(self, app: WSGIApplication, address: Address, clock: Clock) -> None:
         self._app = app
@@ -43,7 +45,7 @@ class MetricsServer:
         self._clock = clock
         self._stopping = threading.Event()
 
-    def run(self) -> None:
+    def run(self, busy: Busy) -> None:
         """Serve until `stop` is called.
 
         Raises:
@@ -53,7 +55,8 @@ class MetricsServer:
             server.set_app(self._app)
             logger.info("serving metrics", extra={"address": authority(self._address)})
             while not self._stopping.is_set():
-                server.handle_request()
+                with busy():
+                    server.handle_request()
 
     def stop(self) -> None:
         self._stopping.set()

@@ -115,7 +115,7 @@ class SystemdNotifier:
         self._hanging = Episode(clock)
         self._unheard = Episode(clock)
 
-    def look(self, pipeline: Pipeline) -> None:
+    def poll(self, pipeline: Pipeline) -> None:
         """Send what is new."""
         lines = [*self._readiness(pipeline), *self._status(), *self._sign_of_life(pipeline)]
         if lines:

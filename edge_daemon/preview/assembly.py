@@ -10,7 +10,7 @@ from edge_daemon._lib.address import Address, authority
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
 from edge_daemon.monitoring.health import Health
-from edge_daemon.pipeline import Service, Step
+from edge_daemon.pipeline import Service, Sink
 from edge_daemon.preview.app import Preview, page_files
 from edge_daemon.preview.auth import Entrance, Guard, local_names, new_token
 from edge_daemon.preview.frame_encoder import GlanceMaker
@@ -18,6 +18,7 @@ from edge_daemon.preview.history import Minute
 from edge_daemon.preview.responses import Facts
 from edge_daemon.preview.server import PreviewServer, listening
 from edge_daemon.preview.stream import Stream
+from edge_daemon.records import FrameResult
 
 ENTRANCE_PAGE: Final = "token.html"
 
@@ -40,7 +41,7 @@ def preview(
     clock: Clock,
     resources: ExitStack,
     announce: Callable[[str], None],
-) -> tuple[list[Step], Service]:
+) -> tuple[list[Sink[FrameResult]], Service]:
     """The steps that show results, and the service that serves them.
 
     Args:

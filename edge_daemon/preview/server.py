@@ -12,6 +12,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from edge_daemon._lib.address import Address, authority
 from edge_daemon.errors import PreviewError
+from edge_daemon.pipeline import Busy, Service
 from edge_daemon.preview.stream import Stream
 
 MOST_CONNECTIONS: Final = 64
@@ -22,11 +23,13 @@ LONGEST_HEAD: Final = 16 * 1024
 LONGEST_WORD: Final = 1024
 """Bytes of what a watcher may say at once."""
 
+HEARTBEAT_INTERVAL_S: Final = 1.0
+
 LAST_WORDS: Final = 0.5
 """Seconds in which clients may take leave, before they are cut off."""
 
 
-class PreviewServer:
+class PreviewServer(Service):
     """The service that serves the preview.
 
     Args:
@@ -37,6 +40,7 @@ class PreviewServer:
     """
 
     name = "preview"
+    is_essential = False
 
     def __init__(
         self, app: ASGIApp, listener: socket.socket, stream: Stream, ready: Callable[[], None]
@@ -62,19 +66,28 @@ class PreviewServer:
             )
         )
 
-    def run(self) -> None:
+    def run(self, busy: Busy) -> None:
         """Serve until `stop` is called."""
-        asyncio.run(self._serve())
+        asyncio.run(self._serve(busy))
 
     def stop(self) -> None:
         self._stream.close()
         self._server.should_exit = True
 
-    async def _serve(self) -> None:
+    async def _serve(self, busy: Busy) -> None:
+        heartbeat = asyncio.create_task(_heartbeat(busy))
         with self._stream.bound():
             self._ready()
             # Not in the main thread, uvicorn leaves signals alone.
             await self._server.serve(sockets=[self._listener])
+        heartbeat.cancel()
+
+
+async def _heartbeat(busy: Busy) -> None:
+    """Let the supervisor detect a blocked event loop: each sleep then exceeds its limit."""
+    while True:
+        with busy():
+            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
 
 
 def listening(address: Address) -> socket.socket:

@@ -11,7 +11,7 @@ from edge_daemon.capture.pause import Pause
 from edge_daemon.config.reload import LiveSettings
 from edge_daemon.config.settings import HomeAssistantSettings, Settings
 from edge_daemon.monitoring.health import Delivery, Health
-from edge_daemon.pipeline import Service, Step
+from edge_daemon.pipeline import Service, Sink
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.commands import switch
@@ -20,6 +20,7 @@ from edge_daemon.publishing.health_reporter import HealthReporter
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import StateKeeper
 from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.records import FrameResult
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
@@ -33,7 +34,7 @@ def mqtt(
     resources: ExitStack,
     live: LiveSettings,
     patient: bool,
-) -> tuple[list[Step], list[Service]]:
+) -> tuple[list[Sink[FrameResult]], list[Service]]:
     """The steps that hand results to the broker, and the services that speak with it.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Final
 from edge_daemon._lib.backoff import backoff_delays
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.outage import Episode
-from edge_daemon.pipeline import in_thread
+from edge_daemon.pipeline import Busy, in_thread
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.duplicate_client import Twins
 from edge_daemon.publishing.mqtt import Connection, ConnectionEnded, TakenOver, VersionRefused
@@ -57,22 +57,23 @@ class Link:
         self._twins = Twins()
         self._twin_told = False
 
-    def run(self, serve: Callable[[Connection], None]) -> None:
+    def run(self, serve: Callable[[Connection], None], busy: Busy) -> None:
         """Have each connection served, until `stopping` is set.
 
         Args:
             serve: uses an open connection until it ends, or until `stopping` is set.
+            busy: marks calls that can hang.
         """
         delays = backoff_delays()
         while not self.stopping.is_set():
             self._accepted_at = None
             try:
-                self._connect(serve)
+                self._connect(serve, busy)
             except ConnectionEnded as end:
                 self._twins.note(end, self._lasted())
                 if self._accepted_at is not None and not self._twins.suspected:
                     delays = backoff_delays()
-                self._rest(self._pause_after(end, delays))
+                self._rest(self._pause_after(end, delays), busy)
 
     def note_acceptance(self, **figures: object) -> None:
         """The broker has let us in; the figures are told if we were away."""
@@ -84,7 +85,7 @@ class Link:
         level = logging.DEBUG if self._twins.suspected else logging.INFO
         logger.log(level, "connected to the broker", extra=fields)
 
-    def _connect(self, serve: Callable[[Connection], None]) -> None:
+    def _connect(self, serve: Callable[[Connection], None], busy: Busy) -> None:
         """Open a connection and have it served.
 
         Raises:
@@ -96,7 +97,8 @@ class Link:
         try:
             while not (opening.done() or self.stopping.is_set()):
                 wait([opening], WAITING_INTERVAL)
-                self._meanwhile()
+                with busy():
+                    self._meanwhile()
             if opening.done():
                 opening.result()
                 serve(connection)
@@ -135,7 +137,8 @@ class Link:
         logger.info("the broker does not know MQTT 5, using 3.1.1")
         return True
 
-    def _rest(self, seconds: float) -> None:
+    def _rest(self, seconds: float, busy: Busy) -> None:
         while seconds > 0 and not self.stopping.wait(min(seconds, WAITING_INTERVAL)):
             seconds -= WAITING_INTERVAL
-            self._meanwhile()
+            with busy():
+                self._meanwhile()

@@ -4,10 +4,11 @@ import threading
 from collections.abc import Callable
 
 from edge_daemon.monitoring.health import Health
+from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.topics import Message
 
 
-class HealthReporter:
+class HealthReporter(Service):
     """The service that sends the health message.
 
     Args:
@@ -18,6 +19,7 @@ class HealthReporter:
     """
 
     name = "health"
+    is_essential = False
 
     def __init__(
         self, health: Health, topic: str, keep: Callable[[Message], None], interval: float
@@ -30,14 +32,15 @@ class HealthReporter:
         self._stopping = threading.Event()
         health.source.changed.append(self._due.set)
 
-    def run(self) -> None:
+    def run(self, busy: Busy) -> None:
         """Report until `stop` is called."""
         while True:
             self._due.clear()
             if self._stopping.is_set():
                 return
-            payload = self._health.message().model_dump_json(by_alias=True).encode()
-            self._keep(Message(self._topic, payload, retain=True, qos=1))
+            with busy():
+                payload = self._health.message().model_dump_json(by_alias=True).encode()
+                self._keep(Message(self._topic, payload, retain=True, qos=1))
             self._due.wait(self._interval)
 
     def adjust(self, interval: float) -> None:

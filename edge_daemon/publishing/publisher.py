@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.commands import Commands, Handler
 from edge_daemon.publishing.connection import Link
@@ -52,7 +53,7 @@ def _never() -> bool:
     return False
 
 
-class MqttPublisher:
+class MqttPublisher(Service):
     """Publishes a device's results, and whether it is there.
 
     Args:
@@ -134,9 +135,9 @@ class MqttPublisher:
             self._kept[message.topic] = message
             self._send(message)
 
-    def run(self) -> None:
+    def run(self, busy: Busy) -> None:
         """Keep a connection until `stop` is called."""
-        self._link.run(self._serve)
+        self._link.run(lambda connection: self._serve(connection, busy), busy)
 
     def stop(self) -> None:
         self._link.stopping.set()
@@ -213,14 +214,16 @@ class MqttPublisher:
         if connection is not None:
             connection.wake()
 
-    def _serve(self, connection: Connection) -> None:
+    def _serve(self, connection: Connection, busy: Busy) -> None:
         """Use a connection until it ends, or until `stop` is called."""
         drain = Drain(self._outbox, self._topics.event, connection, self._clock)
         try:
             while not self._link.stopping.is_set():
-                self._turn(connection, drain)
+                with busy():
+                    self._turn(connection, drain)
             if connection.accepted:
-                self._say_goodbye(connection, drain)
+                with busy():
+                    self._say_goodbye(connection, drain)
         finally:
             self._forget_connection()
 

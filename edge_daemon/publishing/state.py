@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult
 from edge_daemon.schema import Mood, StateMessage
@@ -41,7 +42,7 @@ class _State:
     at: datetime
 
 
-class StateKeeper:
+class StateKeeper(Service):
     """The step that notes what is so, and the service that tells it.
 
     It is told when it changes, but not more often than once a second; and now and then though
@@ -99,12 +100,13 @@ class StateKeeper:
         """Tell the state anew, as when the source was paused. May be called in any thread."""
         self._due.set()
 
-    def run(self) -> None:
+    def run(self, busy: Busy) -> None:
         """Tell the state whenever it is time, until `stop` is called."""
         while not self._stopping.is_set():
             changed = self._due.wait(self._heartbeat)
             if not self._stopping.is_set() and (changed or self._seen_since_told or self._paused()):
-                self._tell()
+                with busy():
+                    self._tell()
             self._stopping.wait(SHORTEST_INTERVAL)
 
     def stop(self) -> None:

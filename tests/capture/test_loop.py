@@ -291,25 +291,25 @@ def test_hung_read_that_comes_back_late_is_not_put(clock: FakeClock) -> None:
     assert reader.closed
 
 
-def test_successor_reads_the_same_source_and_counts_on(clock: FakeClock) -> None:
+def test_restarted_reads_the_same_source_and_counts_on(clock: FakeClock) -> None:
     source = FakeSource([PICTURE, PICTURE, None], [PICTURE, None])
     loop = loop_of(source, clock)
     frames: list[Frame] = []
     loop.run(frames.append, Watch())
     loop.abandon()
-    successor = loop.successor()
-    assert (successor.name, successor.live) == (loop.name, loop.live)
-    successor.run(frames.append, Watch())
+    restarted = loop.restarted()
+    assert (restarted.name, restarted.live) == (loop.name, loop.live)
+    restarted.run(frames.append, Watch())
     assert [frame.index for frame in frames] == [0, 1, 2]
 
 
-def test_return_of_a_hung_source_is_told_by_the_successor(
+def test_return_of_a_hung_source_is_told_by_the_restarted(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    successor = loop_of(FakeSource([PICTURE, None]), clock).successor()
+    restarted = loop_of(FakeSource([PICTURE, None]), clock).restarted()
     clock.seconds += 7.0
-    successor.run([].append, Watch())
+    restarted.run([].append, Watch())
     (record,) = caplog.records
     assert (record.message, vars(record)["seconds"]) == ("source is back", 7.0)
 
@@ -419,7 +419,7 @@ def test_abandoned_loop_no_longer_says_how_the_source_is(
         yield PICTURE
         clock.seconds += 100
         loop.abandon()
-        loop.successor().run(frames.append, Watch())
+        loop.restarted().run(frames.append, Watch())
         yield LOST
 
     source = FakeSource(hanging(), [PICTURE, None])

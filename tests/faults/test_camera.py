@@ -103,7 +103,7 @@ def test_camera_that_hangs_is_left_behind_and_read_anew(tmp_path: Path, live: Ca
     with running(tmp_path, *words) as program:
         wait_for_faces(program)
         live.hung.set()
-        program.wait_for("read hangs, opening the source again")
+        program.wait_for("capture stalled, restarting")
         live.hung.clear()
         program.wait_for("source is back")
         wait_for_faces(program)
@@ -122,7 +122,7 @@ def test_camera_that_hangs_for_good_ends_the_program_with_one_line(
         code = program.process.wait(PATIENCE)
         program.wait_for("edge-daemon: ")
     (end,) = (line for line in program.err if line.startswith("edge-daemon: "))
-    assert f"{live.url}: no answer" in end
+    assert f"{live.url}: no response" in end
     assert "3 reads hang" in end
     assert (code, "Traceback" in "\n".join(program.err)) == (1, False)
 

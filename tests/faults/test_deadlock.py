@@ -52,6 +52,6 @@ def test_stage_that_hangs_is_seen_by_systemd_and_by_subscribers_and_ends_the_pro
         subscriber.flush()
     assert (code, "WATCHDOG=1" in systemd.heard()) == (1, False)
     (end,) = (line for line in program.err if line.startswith("edge-daemon: "))
-    assert end.startswith(f"edge-daemon: stage {stage}: stuck with one frame for ")
+    assert end.startswith(f"edge-daemon: stage {stage}: stuck on one frame for ")
     assert sum("a stage hangs" in line for line in program.err) == 1
     assert set(subscriber.payloads("availability")[1:]) == {b"offline"}

@@ -14,7 +14,7 @@ from running import PATIENCE, Camera, RunningProgram, broker_at, camera, running
 
 SCENE = draw_scene((60, 60, 120))
 
-LEFT_OUT = "a frame is left out, its stage failed"
+LEFT_OUT = "stage failed, frame dropped"
 
 BY_HAAR = ("--detector", "haar", "--set", "events.appear_after=0")
 
@@ -78,11 +78,12 @@ def test_stage_that_always_raises_ends_the_program_which_says_so_once(
         program.wait_for('"track_id"')
         injection.order(Fault.RAISE)
         code = program.process.wait(PATIENCE)
-        program.wait_for("in a row")
+        program.wait_for("consecutive frames")
     first, end = errors(program)
     assert LEFT_OUT in first
     assert end == (
-        f"edge-daemon: {stage} failed with 10 frames in a row: RuntimeError: injected, in two lines"
+        f"edge-daemon: {stage} failed on 10 consecutive frames: "
+        "RuntimeError: injected, in two lines"
     )
     assert (code, "Traceback" in "\n".join(program.err)) == (1, False)
 

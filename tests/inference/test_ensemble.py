@@ -272,7 +272,9 @@ def test_installed_models_come_before_those_of_a_checkout(
 ) -> None:
     package = tmp_path / "site" / "edge_daemon"
     package.mkdir(parents=True)
-    monkeypatch.setattr("edge_daemon._lib.resources.__file__", str(package / "_lib" / "resources.py"))
+    monkeypatch.setattr(
+        "edge_daemon._lib.resources.__file__", str(package / "_lib" / "resources.py")
+    )
     assert bundled_models() == tmp_path / "site" / "models"
     (package / "models").mkdir()
     assert bundled_models() == package / "models"

@@ -15,7 +15,7 @@ from edge_daemon.inference.bundle import Bundle
 from edge_daemon.monitoring.hardware import Board
 from edge_daemon.monitoring.health import Delivery, Health
 from edge_daemon.monitoring.load_shedding import Effort
-from edge_daemon.pipeline import Pipeline
+from edge_daemon.pipeline import Chain, Pipeline, Stage
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import HealthMessage, SpoolMessage
 
@@ -42,7 +42,7 @@ class Overtaking:
         self._first_seen.set()
         assert self._all_put.wait(PATIENCE)
 
-    def successor(self) -> "Overtaking":
+    def restarted(self) -> "Overtaking":
         return self
 
     def abandon(self) -> None:
@@ -109,7 +109,7 @@ def test_step_passes_on_what_it_gets(health: Health) -> None:
 
 def test_drops_of_the_pipelines_stages_are_told(health: Health) -> None:
     capture = Overtaking()
-    pipeline = Pipeline(capture, [("see", [capture.see])])
+    pipeline = Pipeline(capture, Chain.of(Stage("see", capture.see)))
     health.watch(pipeline)
     assert health.message().dropped == {"see": 0}
     pipeline.run()

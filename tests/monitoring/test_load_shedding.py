@@ -155,7 +155,7 @@ def look(
     for seconds in work:
         clock.seconds += LOOK_INTERVAL
         stages.work(**seconds)
-        shedder.look(stages)  # type: ignore[arg-type]
+        shedder.poll(stages)  # type: ignore[arg-type]
 
 
 def test_load_is_what_the_stages_did_since_the_last_look(
@@ -198,7 +198,7 @@ def test_between_two_looks_nothing_is_read(
 ) -> None:
     zone.write_text("80000")
     for _ in range(10):
-        shedder.look(None)  # type: ignore[arg-type]
+        shedder.poll(None)  # type: ignore[arg-type]
         clock.seconds += LOOK_INTERVAL / 11
     assert efforts == []
 

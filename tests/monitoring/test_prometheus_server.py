@@ -7,7 +7,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from prometheus_client.openmetrics.parser import (
@@ -76,7 +76,7 @@ def serving(served: Served, caplog: pytest.LogCaptureFixture) -> Iterator[Served
     caplog.set_level(logging.INFO)
     logger.addHandler(listening)
     with ThreadPoolExecutor(1) as executor:
-        ended = executor.submit(served.server.run)
+        ended = executor.submit(served.server.run, nullcontext)
         try:
             assert listening.event.wait(PATIENCE)
             yield served
@@ -189,7 +189,7 @@ def test_port_is_free_after_the_stop(caplog: pytest.LogCaptureFixture) -> None:
 def test_port_in_use_is_one_line_that_names_it(served: Served) -> None:
     second = MetricsServer(lambda *_: [], (HOST, served.port), SystemClock())
     with pytest.raises(MetricsError, match=f"{HOST}:{served.port}: .*in use") as refusal:
-        second.run()
+        second.run(nullcontext)
     assert "\n" not in str(refusal.value)
 
 
@@ -197,7 +197,7 @@ def test_port_in_use_is_one_line_that_names_it(served: Served) -> None:
 def test_address_that_is_not_this_machines_is_refused_by_name(host: str) -> None:
     server = MetricsServer(lambda *_: [], (host, free_port()), SystemClock())
     with pytest.raises(MetricsError, match=host):
-        server.run()
+        server.run(nullcontext)
 
 
 def test_ipv6_address_is_served(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.errors import PipelineError, SourceLost
 from edge_daemon.monitoring.systemd import START_EXTENSION, SystemdNotifier, notifier_from
-from edge_daemon.pipeline import Pipeline
+from edge_daemon.pipeline import Chain, Pipeline, Stage
 
 BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
 
@@ -62,7 +62,7 @@ def notifier(
 
 
 def look(notifier: SystemdNotifier, stages: object) -> None:
-    notifier.look(stages)  # type: ignore[arg-type]
+    notifier.poll(stages)  # type: ignore[arg-type]
 
 
 def signs(lines: list[str]) -> list[str]:
@@ -249,7 +249,7 @@ class Endless:
         if self._seen > 1:
             self.over.wait(PATIENCE)
 
-    def successor(self) -> "Endless":
+    def restarted(self) -> "Endless":
         return self
 
     def abandon(self) -> None:
@@ -263,7 +263,9 @@ def test_a_real_stage_that_hangs_is_heard_as_silence_and_then_as_the_end(
     notifier = notifier_from(environment, source, str, SystemClock())
     assert notifier is not None
     capture = Endless()
-    pipeline = Pipeline(capture, [("stuck", [capture.hang])], watchers=[notifier], step_timeout=3.0)
+    pipeline = Pipeline(
+        capture, Chain.of(Stage("stuck", capture.hang, timeout_s=3.0)), watchers=[notifier]
+    )
     with pytest.raises(PipelineError, match="stuck"):
         pipeline.run()
     assert signs(systemd.heard()) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]

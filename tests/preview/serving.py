@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -173,7 +173,7 @@ def handshake(headers: Mapping[str, str]) -> bytes:
 @contextmanager
 def serving(served: Served) -> Iterator[Served]:
     """Serve for as long as a test needs it, and end in the time that a service has."""
-    thread = threading.Thread(target=served.service.run)
+    thread = threading.Thread(target=served.service.run, args=(nullcontext,))
     thread.start()
     try:
         assert served.ready.wait(PATIENCE)

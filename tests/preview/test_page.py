@@ -315,7 +315,7 @@ def test_page_says_when_the_daemon_is_gone_and_goes_on_when_it_is_back(
         Shown(program, chromium, address_told(program)).open()
         code, seconds = program.end(signal.SIGTERM)
     assert (code, seconds < STOP_LIMIT) == (0, True)
-    assert "threads still run" not in "\n".join(program.err)
+    assert "threads did not stop" not in "\n".join(program.err)
     assert "Traceback" not in "\n".join(program.err)
     chromium.wait_for_state("away")
     assert chromium.text("#notice-what") == "The daemon does not answer"

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import pytest
 from preview.serving import EVERYWHERE, Served, Watcher, errors, noise, serving
@@ -152,7 +152,7 @@ def test_service_ends_in_time_though_clients_hang_on(
 def test_stop_before_the_start_ends_the_service() -> None:
     served = Served()
     served.service.stop()
-    served.service.run()
+    served.service.run(nullcontext)
     served.resources.close()
 
 

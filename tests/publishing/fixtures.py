@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -157,7 +157,7 @@ def make_publisher(tmp_path: Path, topic: str) -> Iterator[MakePublisher]:
 @contextmanager
 def serving(publisher: MqttPublisher) -> Iterator[threading.Thread]:
     """The publisher's service in a thread; it must be able to end."""
-    thread = threading.Thread(target=publisher.run, daemon=True)
+    thread = threading.Thread(target=publisher.run, args=(nullcontext,), daemon=True)
     thread.start()
     try:
         yield thread

@@ -1,7 +1,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from conftest import FakeClock
@@ -57,7 +57,7 @@ def health(clock: FakeClock, source: SourceStatus) -> Health:
 @contextmanager
 def running(reporter: HealthReporter) -> Iterator[None]:
     with ThreadPoolExecutor(1) as executor:
-        ended = executor.submit(reporter.run)
+        ended = executor.submit(reporter.run, nullcontext)
         try:
             yield
         finally:
@@ -94,7 +94,7 @@ def test_change_of_the_source_is_told_at_once(
 def test_stop_before_the_start_ends_it(health: Health, kept: Kept) -> None:
     reporter = HealthReporter(health, "health", kept, PATIENCE)
     reporter.stop()
-    reporter.run()
+    reporter.run(nullcontext)
     assert kept.messages == []
 
 
@@ -107,5 +107,5 @@ def test_stop_at_any_moment_ends_it(health: Health, kept: Kept) -> None:
             super().clear()
 
     reporter._due = StoppedMeanwhile()
-    reporter.run()
+    reporter.run(nullcontext)
     assert kept.messages == []

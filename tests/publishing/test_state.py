@@ -1,7 +1,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 
 import pytest
@@ -85,7 +85,7 @@ def telling(kept: Kept, paused: threading.Event, heartbeat: float = 60.0) -> Ite
     keeper = StateKeeper(
         "test/state", kept, 0.4, heartbeat=heartbeat, clock=FakeClock(), paused=paused.is_set
     )
-    thread = threading.Thread(target=keeper.run, daemon=True)
+    thread = threading.Thread(target=keeper.run, args=(nullcontext,), daemon=True)
     thread.start()
     yield keeper
     keeper.stop()

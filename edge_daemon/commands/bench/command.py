@@ -1,20 +1,36 @@
-"""Runs the daemon's own pipeline on a source of files, and tells what it took."""
+"""Runs the daemon's own pipeline on a source of files, and measures it."""
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Protocol
 
 from edge_daemon._lib.clock import Clock, SystemClock
+from edge_daemon.capture import Source, source_of
+from edge_daemon.commands.bench.repeat import Repeated
 from edge_daemon.commands.bench.report import Report
-from edge_daemon.commands.bench.stopwatch import Stopwatch
+from edge_daemon.commands.bench.stopwatch import Stopwatch, TimedSource
 from edge_daemon.config.settings import MetricsSettings, PreviewSettings, Settings
 from edge_daemon.detection import detector_of
-from edge_daemon.pipeline import Pipeline
+from edge_daemon.pipeline import Pipeline, Sink, StageObserver
+from edge_daemon.records import FrameResult
 
-Build = Callable[[Settings, Clock, ExitStack, Stopwatch], Pipeline]
-"""Makes a pipeline with a stopwatch at its source and its stages."""
+
+class Build(Protocol):
+    """Builds the daemon's pipeline (see `edge_daemon.daemon.build_pipeline`)."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        resources: ExitStack,
+        *,
+        source: Source,
+        sinks: Sequence[Sink[FrameResult]],
+        observers: Sequence[StageObserver],
+    ) -> Pipeline: ...
 
 
 def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -> Report:
@@ -22,7 +38,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
 
     Args:
         settings: as of a run; where they would have results sent does not matter.
-        build: makes the pipeline.
+        build: builds the pipeline.
         frames: how many to measure, the source being repeated as needed; None for one round of it.
         warmup: how many to let pass before, in which memory is prepared.
 
@@ -30,15 +46,27 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         SettingsError: the source is live, or too short.
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
     """
-    unserved = {"metrics": MetricsSettings(), "preview": PreviewSettings()}
-    quiet = settings.model_copy(update={"sink": "jsonl", **unserved})
-    stopwatch = Stopwatch(None if frames is None else frames + warmup)
+    overrides = {
+        "sink": "jsonl",
+        "capture": settings.capture.model_copy(update={"loop": False}),
+        "metrics": MetricsSettings(),
+        "preview": PreviewSettings(),
+    }
+    stopwatch = Stopwatch()
+    source = Repeated(source_of(settings), None if frames is None else frames + warmup)
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         ExitStack() as resources,
     ):
-        build(quiet, SystemClock(), resources, stopwatch).run()
+        build(
+            settings.model_copy(update=overrides),
+            SystemClock(),
+            resources,
+            source=TimedSource(source, stopwatch),
+            sinks=[stopwatch.finish],
+            observers=[stopwatch.record],
+        ).run()
     return Report.of(
         stopwatch,
         warmup,

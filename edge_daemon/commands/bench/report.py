@@ -48,9 +48,9 @@ class Report:
         Raises:
             SettingsError: no frame is left behind those that warm up.
         """
-        seen = stopwatch.seen[warmup:]
+        seen = stopwatch.frames[warmup:]
         if not seen:
-            given = len(stopwatch.seen)
+            given = len(stopwatch.frames)
             raise SettingsError(f"bench: {source} has {given} frames; all are --warmup: set less")
         began, ended = stopwatch.finished[warmup], stopwatch.finished[-1]
         return cls(
