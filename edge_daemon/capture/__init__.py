@@ -9,7 +9,6 @@ from edge_daemon.capture.images import SUFFIXES, PictureFile, PictureFolder
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.video_device import NetworkStream, VideoDevice
-from edge_daemon.capture.video_file import VideoFile
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 
@@ -59,7 +58,11 @@ def _file_source(path: Path) -> Source:
         return PictureFolder(path)
     if not path.exists():
         raise SourceError(f"{path}: no such file, folder or camera")
-    return PictureFile(path) if path.suffix.lower() in SUFFIXES else VideoFile(path)
+    if path.suffix.lower() in SUFFIXES:
+        return PictureFile(path)
+    from edge_daemon.capture.videos import VideoFile
+
+    return VideoFile(path)
 
 
 def source_of(settings: Settings) -> Source:

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
+
+
+class SourceIncomplete(SourceError):
+    """Raised at the end of a file that gave frames, but fewer than it states."""
 
 
 @dataclass(frozen=True, eq=False)

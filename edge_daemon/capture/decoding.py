@@ -1,0 +1,154 @@
+"""Video decoding with FFmpeg, through PyAV: shared by video files and network streams.
+
+PyAV takes 0.3 s and 18 MB to import, so modules that import this one are imported when needed.
+"""
+
+from collections.abc import Generator
+from types import MappingProxyType
+from typing import Any, Final
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import InvalidDataError
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from edge_daemon.records import Image
+
+DEFAULT_FPS: Final = 30
+"""Frame rate of a video without timestamps whose codec does not carry one either.
+
+It is the default of `rpicam-vid`, whose raw H.264 files are the usual case.
+"""
+
+QUARTER_TURNS: Final = MappingProxyType({90: 1, 180: 2, -180: 2, -90: 3})
+"""Degrees counter-clockwise, as PyAV reports them, to quarter turns as `numpy.rot90` takes them."""
+
+
+class NoVideo(Exception):
+    """Raised for a container without a video stream; the message says what it holds instead."""
+
+
+def open_container(
+    address: str, options: dict[str, str] | None = None, timeout: tuple[float, float] | None = None
+) -> InputContainer:
+    """Open a file or stream.
+
+    Args:
+        address: as FFmpeg takes it; prefix a path with `file:`, or a colon in it names a protocol.
+        options: of FFmpeg's protocol and demuxer.
+        timeout: seconds for opening and for each read.
+
+    Raises:
+        FFmpegError: it cannot be opened; the type and `strerror` say why.
+    """
+    return av.open(
+        address,
+        options={"framerate": str(DEFAULT_FPS)} | (options or {}),  # heeded by raw formats only
+        timeout=timeout,
+        metadata_errors="replace",
+    )
+
+
+class VideoDecoder:
+    """Decodes the first video stream of a container; damaged frames are counted and left out.
+
+    Args:
+        container: open; closed by `close`.
+        all_cores: decode several frames in parallel, which delays each; not for live streams.
+
+    Raises:
+        NoVideo: the container has no video stream that this FFmpeg decodes.
+    """
+
+    def __init__(self, container: InputContainer, *, all_cores: bool = False) -> None:
+        self.damaged = 0
+        """Packets and frames that did not decode."""
+        self.end_s = 0.0
+        """End of the last audio or video packet, in seconds on the container's time line."""
+        self._container = container
+        self._stream = _video_stream(container)
+        if all_cores:
+            self._stream.thread_type = "AUTO"
+        self._reformatter = VideoReformatter()
+        self._frames = self._decode_all()
+
+    def read(self) -> VideoFrame | None:
+        """Decode the next frame; None at the end.
+
+        Raises:
+            FFmpegError: the container cannot be read on.
+        """
+        return next(self._frames, None)
+
+    def to_bgr(self, frame: VideoFrame) -> Image:
+        """Convert to BGR uint8 [H, W, 3], turned as the video's metadata asks."""
+        pixels = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        turns = QUARTER_TURNS.get(round(frame.rotation), 0)
+        return np.ascontiguousarray(np.rot90(pixels, turns), np.uint8)
+
+    @property
+    def frame_interval_s(self) -> float:
+        """Seconds from one frame to the next at the stream's nominal rate."""
+        rate = self._stream.guessed_rate or self._stream.average_rate or DEFAULT_FPS
+        return float(1 / rate)
+
+    @property
+    def start_s(self) -> float:
+        """Where the container's time line starts, in seconds."""
+        return (self._container.start_time or 0) / av.time_base
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds that the container states, or that FFmpeg estimates; None if unknown."""
+        if self.format == "avi":  # FFmpeg shortens the duration of a truncated one
+            return self._stream.frames * self.frame_interval_s
+        duration = self._container.duration
+        return None if duration is None else duration / av.time_base
+
+    @property
+    def format(self) -> str:
+        """FFmpeg's name of the container's format, such as `matroska,webm`."""
+        return self._container.format.name
+
+    def close(self) -> None:
+        self._frames.close()
+        self._container.close()
+
+    def _decode_all(self) -> Generator[VideoFrame, None, None]:
+        for packet in self._container.demux():
+            self._note_end(packet)
+            if packet.stream is not self._stream:
+                continue
+            try:
+                frames = packet.decode()
+            except InvalidDataError:
+                self.damaged += 1
+                continue
+            for frame in frames:
+                if isinstance(frame, VideoFrame) and not frame.is_corrupt:
+                    yield frame
+                else:
+                    self.damaged += 1
+
+    def _note_end(self, packet: "Packet[Any]") -> None:
+        at = packet.pts if packet.pts is not None else packet.dts
+        if at is None or packet.stream.type not in {"video", "audio"}:
+            return
+        end = float((at + (packet.duration or 0)) * packet.time_base)
+        self.end_s = max(self.end_s, end)
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    for stream in container.streams.video:
+        is_cover = Disposition.attached_pic in stream.disposition
+        if not is_cover:
+            if stream.codec_context is None:
+                raise NoVideo("its video codec is not supported")
+            return stream
+    kinds = sorted({stream.type for stream in container.streams})
+    raise NoVideo(f"it holds {' and '.join(kinds) or 'nothing'}, no video")

@@ -1,0 +1,141 @@
+"""Frames from a video file, every one of them."""
+
+import logging
+import stat
+from pathlib import Path
+from typing import Final
+
+from av.error import FFmpegError, InvalidDataError
+from av.video.frame import VideoFrame
+
+from edge_daemon.capture.base import Picture, SourceIncomplete
+from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
+from edge_daemon.errors import SourceError
+
+logger = logging.getLogger(__name__)
+
+FORMATS_WITH_DURATION: Final = frozenset({"mov", "matroska", "webm", "avi", "flv", "asf"})
+"""Formats whose header or index states the duration; FFmpeg estimates that of others."""
+
+MAX_SHORTFALL: Final = 0.02
+"""Part of the stated duration that may be missing at the end: some writers round it up."""
+
+MIN_SHORTFALL_S: Final = 0.5
+"""Seconds that may be missing of any file: the last frame's duration is often unknown."""
+
+
+class VideoFile:
+    """A video file that FFmpeg can read."""
+
+    live = False
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+
+    def open(self) -> "VideoFileReader":
+        """Open it.
+
+        Raises:
+            SourceError: it cannot be read, or holds no video.
+        """
+        try:
+            status = self._path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise SourceError(f"{self.name}: not a regular file")
+            if status.st_size == 0:
+                raise SourceError(f"{self.name}: the file is empty")
+            container = open_container(f"file:{self._path}")
+        except InvalidDataError as error:
+            raise SourceError(f"{self.name}: not a video or image, or damaged") from error
+        except (FFmpegError, OSError) as error:
+            raise SourceError(f"{self.name}: {error.strerror}") from error
+        try:
+            return VideoFileReader(self.name, VideoDecoder(container, all_cores=True))
+        except NoVideo as error:
+            container.close()
+            raise SourceError(f"{self.name}: not a video: {error}") from error
+
+
+class VideoFileReader:
+    """Reads to the end; an early end and damaged frames are reported."""
+
+    def __init__(self, name: str, decoder: VideoDecoder) -> None:
+        self._name = name
+        self._decoder = decoder
+        self._time_line = TimeLine(decoder.start_s, decoder.frame_interval_s)
+
+    def read(self) -> Picture | None:
+        """Decode the next frame.
+
+        Raises:
+            SourceIncomplete: the file ends before its stated duration.
+            SourceError: no frame can be decoded.
+        """
+        try:
+            frame = self._decoder.read()
+        except FFmpegError as error:
+            raise self._incomplete(str(error.strerror)) from error
+        if frame is None:
+            self._check_end()
+            return None
+        if self._time_line.frames == 0 and frame.pts is None:
+            fps = round(1 / self._decoder.frame_interval_s, 3)
+            extra = {"source": self._name, "fps": fps}
+            logger.info("video without timestamps, assuming a frame rate", extra=extra)
+        position = self._time_line.position_of(frame)
+        return Picture(self._decoder.to_bgr(frame), position, position_s=position)
+
+    def close(self) -> None:
+        self._decoder.close()
+
+    def _check_end(self) -> None:
+        if self._decoder.damaged:
+            extra = {"source": self._name, "frames": self._decoder.damaged}
+            logger.warning("damaged frames skipped", extra=extra)
+        if self._time_line.frames == 0:
+            raise SourceError(f"{self._name}: no frame can be decoded; the file is damaged")
+        stated = self._decoder.duration_s
+        if stated is None or FORMATS_WITH_DURATION.isdisjoint(self._decoder.format.split(",")):
+            return
+        missing = self._decoder.start_s + stated - self._decoder.end_s
+        if missing > max(MIN_SHORTFALL_S, MAX_SHORTFALL * stated, 2 * self._time_line.gap_s):
+            raise self._incomplete(f"{missing:.1f} s of {stated:.1f} s are missing")
+
+    def _incomplete(self, problem: str) -> SourceIncomplete:
+        return SourceIncomplete(
+            f"{self._name}: truncated or damaged: {problem} after {self._time_line.frames} frames"
+        )
+
+
+class TimeLine:
+    """Places frames on a time line that starts at 0 and always advances.
+
+    Raw streams have no timestamps, and joined or damaged ones jump back: there, each frame follows
+    the one before at the nominal rate.
+
+    Args:
+        start_s: timestamp of the container's start, in seconds.
+        interval_s: seconds from one frame to the next at the nominal rate.
+    """
+
+    def __init__(self, start_s: float, interval_s: float) -> None:
+        self.frames = 0
+        self.gap_s = interval_s
+        """Seconds between the last two frames."""
+        self._offset_s = -start_s
+        self._interval_s = interval_s
+        self._last_s = -interval_s
+
+    def position_of(self, frame: VideoFrame) -> float:
+        """Seconds from the start of the video to this frame, which follows the last one."""
+        expected = self._last_s + self._interval_s
+        position = expected if frame.time is None else frame.time + self._offset_s
+        if self.frames and position <= self._last_s:
+            self._offset_s += expected - position
+            position = expected
+        if self.frames:
+            self.gap_s = position - self._last_s
+        self.frames += 1
+        self._last_s = position
+        return position

@@ -1,0 +1,280 @@
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from capture.media import FPS, FRAMES, SCENES, cut, ffmpeg, needs_ffmpeg, video
+from conftest import material
+from drawing import Image, draw_scene, write_clip
+
+from edge_daemon.capture import Picture, source_from
+from edge_daemon.capture.base import Reader, SourceIncomplete
+from edge_daemon.capture.decoding import DEFAULT_FPS
+from edge_daemon.capture.videos import VideoFile
+from edge_daemon.errors import SourceError
+
+H264 = ("-c:v", "libx264", "-g", 5, "-pix_fmt", "yuv420p")
+
+COMPLETE = {
+    "mp4": H264,
+    "mov": ("-c:v", "mjpeg"),
+    "mkv": H264,
+    "webm": ("-c:v", "libvpx", "-deadline", "realtime"),
+    "ts": ("-c:v", "mpeg2video", "-r", 25, "-vsync", "cfr"),
+    "flv": ("-c:v", "flv1"),
+    "avi": ("-c:v", "mpeg4"),
+    "wmv": ("-c:v", "wmv2"),
+    "dv": ("-s", "720x576", "-r", 25, "-pix_fmt", "yuv420p"),
+}
+"""Formats, with the encoder's options."""
+
+STATE_DURATION = {
+    "mp4": (*H264, "-movflags", "+faststart"),
+    "mkv": H264,
+    "webm": COMPLETE["webm"],
+    "flv": COMPLETE["flv"],
+    "avi": COMPLETE["avi"],
+}
+"""Formats that show when their end is missing."""
+
+
+def read_into(pictures: list[Picture], reader: Reader) -> None:
+    while (found := reader.read()) is not None:
+        pictures.append(found)
+
+
+def read_all(path: Path) -> list[Picture]:
+    reader = source_from(str(path)).open()
+    pictures: list[Picture] = []
+    try:
+        read_into(pictures, reader)
+    finally:
+        reader.close()
+    return pictures
+
+
+def times_of(pictures: list[Picture]) -> list[float]:
+    return [picture.position_s or 0.0 for picture in pictures]
+
+
+def difference(picture: Picture, scene: Image) -> float:
+    """Mean difference of the grey values."""
+    expected = cv2.resize(scene, picture.bgr.shape[1::-1])
+    return float(np.abs(picture.bgr.astype(int) - expected).mean())
+
+
+def test_video_gives_every_frame_once_with_its_time(drawn_clip: Path) -> None:
+    source = source_from(str(drawn_clip))
+    assert isinstance(source, VideoFile)
+    assert not source.live
+    pictures = read_all(drawn_clip)
+    assert [one.stream_time for one in pictures] == pytest.approx(np.arange(12) / 10)
+    assert [one.position_s for one in pictures] == pytest.approx(np.arange(12) / 10)
+    assert {one.bgr.shape for one in pictures} == {(240, 320, 3)}
+    assert {one.bgr.dtype for one in pictures} == {np.dtype(np.uint8)}
+    assert {one.scene for one in pictures} == {0}
+
+
+def test_frames_keep_their_pixels_after_the_next_read(drawn_clip: Path) -> None:
+    first, *others = read_all(drawn_clip)
+    assert first.bgr.flags.c_contiguous
+    assert not any(np.array_equal(first.bgr, other.bgr) for other in others)
+
+
+def test_video_opens_again(drawn_clip: Path) -> None:
+    source = VideoFile(drawn_clip)
+    for _ in range(2):
+        reader = source.open()
+        pictures: list[Picture] = []
+        read_into(pictures, reader)
+        assert len(pictures) == 12
+        reader.close()
+        reader.close()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", COMPLETE)
+def test_complete_video_of_any_format_ends_without_error(tmp_path: Path, suffix: str) -> None:
+    pictures = read_all(video(tmp_path / f"clip.{suffix}", *COMPLETE[suffix]))
+    assert len(pictures) == FRAMES * (2.5 if "-r" in COMPLETE[suffix] else 1)
+    assert times_of(pictures)[0] == pytest.approx(0, abs=0.1)
+    assert times_of(pictures)[-1] == pytest.approx(FRAMES / FPS, abs=0.15)
+    assert difference(pictures[-1], SCENES[-1]) < 8
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_video_of_variable_rate_is_complete(tmp_path: Path, suffix: str) -> None:
+    thinned = ("-vf", "select='not(between(mod(n,10),3,9))'", "-vsync", "vfr", *H264)
+    pictures = read_all(video(tmp_path / f"clip.{suffix}", *thinned))
+    assert len(pictures) == 12
+    expected = [ten + step / FPS for ten in range(4) for step in range(3)]
+    assert times_of(pictures) == pytest.approx(expected, abs=0.01)
+
+
+@needs_ffmpeg
+def test_video_with_edit_list_is_complete(tmp_path: Path) -> None:
+    whole = video(tmp_path / "whole.mp4", *H264[:2], "-g", 20, "-bf", 2)
+    ffmpeg("-ss", 1.3, "-i", whole, "-c", "copy", tmp_path / "cut.mp4")
+    pictures = read_all(tmp_path / "cut.mp4")
+    assert len(pictures) == pytest.approx(FRAMES - 13, abs=1)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", STATE_DURATION)
+def test_truncated_video_is_read_then_reported(tmp_path: Path, suffix: str) -> None:
+    path = cut(video(tmp_path / f"clip.{suffix}", *STATE_DURATION[suffix]), 0.5)
+    reader = VideoFile(path).open()
+    read: list[Picture] = []
+    with pytest.raises(SourceIncomplete) as end:
+        read_into(read, reader)
+    reader.close()
+    assert 3 < len(read) < 35
+    assert str(path) in str(end.value)
+    assert f"after {len(read)} frames" in str(end.value)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("mp4", ("-c:v", "libx264", "-x264-params", "tff=1", "-flags", "+ildct+ilme")),
+        ("ts", ("-c:v", "mpeg2video", "-flags", "+ildct+ilme", "-r", 25)),
+        ("dv", COMPLETE["dv"]),
+    ],
+)
+def test_interlaced_video_gives_the_frames_it_holds(
+    tmp_path: Path, suffix: str, options: tuple[object, ...]
+) -> None:
+    pictures = read_all(video(tmp_path / f"clip.{suffix}", "-pix_fmt", "yuv420p", *options))
+    step = len(pictures) // FRAMES
+    assert max(map(difference, pictures[::step], SCENES)) < 8
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("suffix", "options", "fps"),
+    [
+        ("h264", H264, FPS),
+        ("h265", ("-c:v", "libx265", "-x265-params", "log-level=error"), FPS),
+        ("hevc", ("-c:v", "libx265", "-x265-params", "no-vui-timing-info=1"), DEFAULT_FPS),
+        ("mjpeg", ("-c:v", "mjpeg"), DEFAULT_FPS),
+    ],
+)
+def test_video_without_timestamps_advances_by_its_rate(
+    tmp_path: Path, suffix: str, options: tuple[object, ...], fps: float
+) -> None:
+    pictures = read_all(video(tmp_path / f"clip.{suffix}", *options))
+    assert times_of(pictures) == pytest.approx(np.arange(FRAMES) / fps)
+
+
+@needs_ffmpeg
+def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
+    clip = video(tmp_path / "clip.ts", *H264)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(2 * clip.read_bytes())
+    times = times_of(read_all(joined))
+    assert len(times) >= 2 * FRAMES - 5
+    assert min(np.diff(times)) > 0
+    assert times[-1] == pytest.approx(len(times) / FPS, abs=1)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_video_is_turned_as_its_metadata_asks(tmp_path: Path, degrees: int) -> None:
+    flat = video(tmp_path / "flat.mp4", *H264)
+    turned = tmp_path / "turned.mp4"
+    ffmpeg("-i", flat, "-c", "copy", "-metadata:s:v", f"rotate={degrees}", turned)
+    ffmpeg("-i", turned, "-frames:v", 1, tmp_path / "first.png")
+    expected = cv2.imread(str(tmp_path / "first.png"))
+    first, *_ = read_all(turned)
+    assert first.bgr.shape == expected.shape
+    assert difference(first, expected) < 2
+    assert difference(first, expected[::-1, ::-1]) > 10
+
+
+@needs_ffmpeg
+def test_relative_name_with_colons_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video(tmp_path / "clip.mp4", *H264).rename(tmp_path / "cam1-12:30:00.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(read_all(Path("cam1-12:30:00.mp4"))) == FRAMES
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("content", ["audio", "audio and cover"])
+def test_audio_file_is_not_a_video(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "song.mp3"
+    tone = ("-f", "lavfi", "-i", "sine=duration=1")
+    if "cover" in content:
+        cv2.imwrite(str(tmp_path / "cover.png"), SCENES[0])
+        ffmpeg(*tone, "-i", tmp_path / "cover.png", "-map", 0, "-map", 1, "-c:v", "png", path)
+    else:
+        ffmpeg(*tone, path)
+    with pytest.raises(SourceError, match=r"song\.mp3: not a video: .*audio"):
+        source_from(str(path)).open()
+
+
+@needs_ffmpeg
+def test_video_with_damaged_frames_reports_their_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = video(tmp_path / "clip.mkv", *H264)
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 3, len(content) // 2):
+        content[place] ^= 0x55
+    path.write_bytes(content)
+    pictures = read_all(path)
+    assert 10 < len(pictures) < FRAMES
+    (line,) = [one for one in caplog.records if one.message == "damaged frames skipped"]
+    assert vars(line)["frames"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("empty.mp4", b"", "empty"),
+        ("words.mp4", b"just some words", "not a video"),
+        ("words.txt", b"just some words", "not a video"),
+        ("zeros.avi", bytes(5000), "not a video"),
+        ("head.mp4", b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom", "not a video"),
+    ],
+)
+def test_file_without_video_is_refused(
+    tmp_path: Path, name: str, content: bytes, problem: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=problem) as refusal:
+        source_from(str(path)).open()
+    assert str(path) in str(refusal.value)
+
+
+def test_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(SourceError, match=r"pipe\.mp4: not a regular file"):
+        source_from(str(tmp_path / "pipe.mp4")).open()
+
+
+def test_video_without_its_index_is_refused(tmp_path: Path) -> None:
+    scenes = [draw_scene((step, 60, 120)) for step in range(10)]
+    path = cut(write_clip(tmp_path / "clip.mp4", scenes), 0.5)
+    with pytest.raises(SourceError, match="not a video"):
+        VideoFile(path).open()
+
+
+@pytest.mark.parametrize(
+    ("case", "frames"),
+    [
+        ("interlaced_h264.mp4", 50),
+        ("vfr.mkv", 29),
+        ("vfr.ts", 29),
+        ("lossless_cut.mp4", 45),
+        ("rpicam_raw.h264", 62),
+        ("cam1-12:30:00.mp4", 29),
+    ],
+)
+def test_recorded_video_is_complete(case: str, frames: int) -> None:
+    assert len(read_all(material(f"cases/{case}"))) == frames
