@@ -11,8 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Final
-from wsgiref.types import WSGIApplication
+from typing import TYPE_CHECKING, Final
 
 import cv2
 
@@ -34,10 +33,10 @@ from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import EmotionRecognizer
-from edge_daemon.monitoring.hardware import Board
+from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
-from edge_daemon.monitoring.load_shedding import Effort, LoadShedder, Shedding
-from edge_daemon.monitoring.prometheus_server import MetricsServer
+from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder, SheddingPolicy
+from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.monitoring.systemd import notifier_from
 from edge_daemon.pipeline import (
     DEFAULT_TIMEOUT_S,
@@ -51,13 +50,17 @@ from edge_daemon.pipeline import (
     compose,
     fan_out,
 )
-from edge_daemon.publishing.assembly import mqtt
+from edge_daemon.publishing.assembly import mqtt, mqtt_publisher
 from edge_daemon.publishing.jsonl import JsonLines, discard
+from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventLimits, EventMaker
 from edge_daemon.tracking.follower import FaceFollower
 from edge_daemon.tracking.smoothing import Smoother
 from edge_daemon.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from edge_daemon.preview.server import PreviewServer
 
 logger = logging.getLogger(__name__)
 
@@ -136,34 +139,37 @@ def build_pipeline(
     pause = pause_of(settings, live=given.live)
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
     live.follow("tracking.memory", lambda new: capture.adjust(new.tracking.memory))
+    timings = StageTimings(clock)
+    publisher = _publisher(
+        settings, pause, clock, resources=resources, live=live, patient=not source.live
+    )
     health = Health(
-        clock, ensemble.bundle, capture.status, detection_every=settings.detection.every
+        clock,
+        ensemble.bundle,
+        capture.status,
+        timings,
+        publisher,
+        detection_interval=settings.detection.every,
     )
-    publishing, services = _publishing(
-        settings, health, pause, clock, resources=resources, live=live, patient=not source.live
-    )
-    watching, preview = _preview(
-        settings, health, pause, clock, resources=resources, camera=given.live
-    )
+    publishing, services = _publishing(settings, publisher, health, pause, clock=clock, live=live)
+    preview = _preview(settings, health, pause, clock, resources=resources, is_camera=given.live)
     budget, shedders = _shedding(
         settings, ensemble.bundle, follower, health, clock, live=live, of_camera=source.live
     )
     recognize = compose(EmotionRecognizer(ensemble, budget), _smoother(settings, live))
     # Events are made in the last stage, since frames can be dropped before it.
-    publish = compose(_events(settings, live), fan_out([health, *watching, *publishing, *sinks]))
-    pipeline = Pipeline(
+    publish = compose(_events(settings, live), fan_out([health, *preview, *publishing, *sinks]))
+    return Pipeline(
         capture,
         Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
         .then(Stage("inference", recognize, max_failures=MAX_FAILURES))
         .then(Stage("publishing", publish, _publishing_timeout_s(settings, source))),
-        [*services, *preview, *_metrics(settings, health, clock)],
-        [*shedders, *_notifiers(health, clock)],
+        [*services, *preview, *_metrics(settings, health, resources)],
+        [health, *preview, *shedders, *_notifiers(health, clock)],
         read_timeout_s=settings.capture.read_timeout,
-        observers=[health.stages.record, *observers],
+        observers=[timings.record, *observers],
         clock=clock,
     )
-    health.watch(pipeline)
-    return pipeline
 
 
 def _publishing_timeout_s(settings: Settings, source: Source) -> float | None:
@@ -187,21 +193,32 @@ def _events(settings: Settings, live: LiveSettings) -> EventMaker:
     return maker
 
 
-def _publishing(
+def _publisher(
     settings: Settings,
-    health: Health,
     pause: Pause,
     clock: Clock,
     *,
     resources: ExitStack,
     live: LiveSettings,
     patient: bool,
+) -> MqttPublisher | None:
+    if settings.sink != "mqtt":
+        return None
+    return mqtt_publisher(settings, pause, clock, resources=resources, live=live, patient=patient)
+
+
+def _publishing(
+    settings: Settings,
+    publisher: MqttPublisher | None,
+    health: Health,
+    pause: Pause,
+    *,
+    clock: Clock,
+    live: LiveSettings,
 ) -> tuple[list[Sink[FrameResult]], list[Service]]:
-    if settings.sink == "none":
-        return [], []
-    if settings.sink == "jsonl":
-        return [JsonLines(sys.stdout.buffer, clock)], []
-    return mqtt(settings, health, pause, clock, resources=resources, live=live, patient=patient)
+    if publisher is not None:
+        return mqtt(settings, publisher, health, pause, clock=clock, live=live)
+    return ([JsonLines(sys.stdout.buffer, clock)] if settings.sink == "jsonl" else []), []
 
 
 def _shedding(
@@ -219,22 +236,22 @@ def _shedding(
     sheds = of_camera and settings.shedding.enabled
     budget = TimeBudget(mmac, _frame_time(settings), clock) if sheds else None
 
-    def apply(effort: Effort) -> None:
+    def apply(level: DegradationLevel) -> None:
         if budget is not None:
-            budget.most = effort.members
-        follower.adjust(effort.detection_every)
-        health.adjust(effort)
+            budget.most = level.models
+        follower.adjust(level.detection_interval)
+        health.adjust(level)
 
-    def shedding(wanted: Settings) -> Shedding:
-        full = Effort(len(mmac), wanted.detection.every)
-        return Shedding(full, wanted.shedding.max_temperature, wanted.shedding.max_every)
+    def policy(wanted: Settings) -> SheddingPolicy:
+        full = DegradationLevel(len(mmac), wanted.detection.every)
+        return SheddingPolicy(full, wanted.shedding.max_temperature, wanted.shedding.max_every)
 
     if budget is None:
-        live.follow("detection.every", lambda new: apply(shedding(new).effort))
+        live.follow("detection.every", lambda new: apply(policy(new).level))
         return None, []
-    shedder = LoadShedder(shedding(settings), apply, Board(), clock)
+    shedder = LoadShedder(policy(settings), apply, Hardware(), clock)
     for name in ("detection.every", "shedding.max_temperature", "shedding.max_every"):
-        live.follow(name, lambda new: shedder.adjust(shedding(new)))
+        live.follow(name, lambda new: shedder.adjust(policy(new)))
     live.follow("shedding.budget", lambda new: budget.adjust(_frame_time(new)))
     return budget, [shedder]
 
@@ -249,19 +266,20 @@ def _notifiers(health: Health, clock: Clock) -> list[Watcher]:
     return [] if notifier is None else [notifier]
 
 
-def _metrics(settings: Settings, health: Health, clock: Clock) -> list[Service]:
+def _metrics(settings: Settings, health: Health, resources: ExitStack) -> list[Service]:
     address = settings.metrics.address
-    return [] if address is None else [MetricsServer(_metrics_app(health), address, clock)]
-
-
-def _metrics_app(health: Health) -> WSGIApplication:
+    if address is None:
+        return []
     try:
-        from edge_daemon.monitoring.prometheus import metrics_app
+        from edge_daemon._lib.http_server import listen
+        from edge_daemon.monitoring.prometheus import MetricsServer
     except ImportError as error:
         raise MetricsError(
             f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"
         ) from error
-    return metrics_app(health)
+    listener = resources.enter_context(listen(address, "metrics.listen", MetricsError))
+    include_emotions = settings.metrics.include_emotions
+    return [MetricsServer(health, listener, include_emotions=include_emotions)]
 
 
 def _preview(
@@ -271,30 +289,35 @@ def _preview(
     clock: Clock,
     *,
     resources: ExitStack,
-    camera: bool,
-) -> tuple[list[Sink[FrameResult]], list[Service]]:
+    is_camera: bool,
+) -> "list[PreviewServer]":
+    """The preview, if it is wanted."""
     address = settings.preview.address
     if address is None:
-        return [], []
+        return []
     try:
-        from edge_daemon.preview.assembly import preview
+        from edge_daemon._lib.http_server import listen
+        from edge_daemon.preview.server import PreviewServer
     except ImportError as error:
         raise PreviewError(
             f"preview.listen: {error}; pip install 'edge-daemon[preview]'"
         ) from error
-    steps, server = preview(
-        address,
-        settings.preview.fps,
-        device_id=settings.device_id,
-        source=without_password(settings.source),
-        camera=camera,
-        health=health,
-        pause=pause,
-        clock=clock,
-        resources=resources,
-        announce=lambda url: print(f"edge-daemon: preview at {url}", file=sys.stderr, flush=True),
-    )
-    return steps, [server]
+    listener = resources.enter_context(listen(address, "preview.listen", PreviewError))
+    return [
+        PreviewServer(
+            settings,
+            listener,
+            is_camera=is_camera,
+            health=health,
+            pause=pause,
+            clock=clock,
+            announce=_announce_preview,
+        )
+    ]
+
+
+def _announce_preview(url: str) -> None:
+    print(f"edge-daemon: preview at {url}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -156,7 +156,7 @@ class HealthMessage(_Message):
     throttled: tuple[str, ...] | None = Field(
         description="What the firmware says now, such as `under_voltage`; null where it is silent."
     )
-    memory_mb: float = Field(description="Resident memory.")
+    memory_mb: float | None = Field(description="Resident memory; null where it cannot be read.")
     members_active: int = Field(description="Models of the ensemble that are asked at present.")
     members_total: int = Field(description="Models that the bundle has.")
     detection_every: int = Field(

@@ -7,6 +7,7 @@ Fields go in by `extra=`; they stay apart from the message, so that the journal 
 import json
 import logging
 import sys
+import time
 from typing import Final
 
 STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -22,6 +23,37 @@ class KeyValueFormatter(logging.Formatter):
             if key not in STANDARD_FIELDS
         )
         return " ".join([super().formatMessage(record), *fields])
+
+
+class RateLimitFilter(logging.Filter):
+    """Passes one record of each message per interval, for messages that outsiders can cause.
+
+    The next record that passes has the number of suppressed ones in its field `suppressed`.
+
+    Args:
+        interval_s: shortest time between two records of one message.
+    """
+
+    def __init__(self, interval_s: float) -> None:
+        super().__init__()
+        self._interval_s = interval_s
+        self._passed_at: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def reset(self) -> None:
+        """Forget all records."""
+        self._passed_at.clear()
+        self._suppressed.clear()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message, now = str(record.msg), time.monotonic()
+        if now - self._passed_at.get(message, float("-inf")) < self._interval_s:
+            self._suppressed[message] = self._suppressed.get(message, 0) + 1
+            return False
+        self._passed_at[message] = now
+        if suppressed := self._suppressed.pop(message, 0):
+            record.suppressed = suppressed
+        return True
 
 
 def configure_logging(level: str, handler: logging.Handler | None = None) -> None:

@@ -301,6 +301,10 @@ class MetricsSettings(ServerSettings):
         description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
         "network; unset: nowhere.",
     )
+    include_emotions: bool = Field(
+        default=False,
+        description="Also export what the camera sees: faces by emotion, and events by kind.",
+    )
 
 
 class PreviewSettings(ServerSettings):

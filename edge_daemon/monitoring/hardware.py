@@ -1,4 +1,4 @@
-"""What the machine says of itself: its temperature, whether it is throttled, the memory in use."""
+"""Sensors of the machine: CPU temperature, throttling, memory use."""
 
 import resource
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Throttling(IntFlag):
-    """What a Raspberry Pi's firmware says of this moment: bits 0 to 3 of `get_throttled`."""
+    """Current throttling as a Raspberry Pi's firmware reports it: bits 0-3 of `get_throttled`."""
 
     UNDER_VOLTAGE = 1
     FREQUENCY_CAPPED = 2
@@ -17,35 +17,49 @@ class Throttling(IntFlag):
 
 
 @dataclass(frozen=True)
-class Board:
-    """Reads the kernel's own files, below the folders where it shows them."""
+class Hardware:
+    """Reads the kernel's sensor files. What cannot be read, for any reason, is None.
+
+    A reading may fail at any time, for example when the process has no file descriptor left, and
+    must not end the daemon.
+    """
 
     sys: Path = Path("/sys")
     proc: Path = Path("/proc")
 
     def cpu_temperature(self) -> float | None:
-        """Degrees Celsius, from the CPU's zone or else the first; None where there is none."""
-        zones = sorted(self.sys.glob("class/thermal/thermal_zone*"))
-        zones.sort(key=_is_of_cpu, reverse=True)
+        """Degrees Celsius, from the CPU's thermal zone or else from the first zone."""
+        zones = _glob(self.sys, "class/thermal/thermal_zone*")
+        zones.sort(key=_is_cpu_zone, reverse=True)
         millidegrees = _first_number((zone / "temp" for zone in zones), base=10)
         return None if millidegrees is None else millidegrees / 1000
 
     def throttled(self) -> tuple[str, ...] | None:
-        """Names of what holds the CPU back now; None where no firmware tells."""
-        # Its node is `soc`, and on a Raspberry Pi 5 `soc@107c000000`.
-        files = self.sys.glob("devices/platform/soc*/soc*:firmware/get_throttled")
+        """Names of the reasons for which the CPU is throttled now."""
+        # The node is `soc`, and `soc@107c000000` on a Raspberry Pi 5.
+        files = _glob(self.sys, "devices/platform/soc*/soc*:firmware/get_throttled")
         bits = _first_number(files, base=16)
         if bits is None:
             return None
         return tuple(str(flag.name).lower() for flag in Throttling if flag & bits)
 
-    def resident_memory(self) -> int:
-        """Bytes that this process has in memory."""
-        pages = (self.proc / "self" / "statm").read_text().split()[1]
+    def resident_memory(self) -> int | None:
+        """Resident memory of this process, in bytes."""
+        try:
+            pages = (self.proc / "self" / "statm").read_text().split()[1]
+        except OSError:
+            return None
         return int(pages) * resource.getpagesize()
 
 
-def _is_of_cpu(zone: Path) -> bool:
+def _glob(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:
+        return []
+
+
+def _is_cpu_zone(zone: Path) -> bool:
     try:
         return (zone / "type").read_text().startswith("cpu")
     except OSError:
@@ -53,7 +67,7 @@ def _is_of_cpu(zone: Path) -> bool:
 
 
 def _first_number(files: Iterable[Path], base: int) -> int | None:
-    """The first of the files, as a number; None where it cannot be read as such."""
+    """The content of the first file as a number; None if there is none or it is not a number."""
     try:
         return next(int(file.read_text(), base) for file in files)
     except (StopIteration, OSError, ValueError):

@@ -1,43 +1,61 @@
-"""How the daemon is: figures of all its parts, gathered in one message."""
+"""Health of the daemon: figures of all its parts, gathered in one message."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 from edge_daemon import __version__
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.inference.bundle import Bundle
-from edge_daemon.monitoring.hardware import Board
-from edge_daemon.monitoring.load_shedding import Effort
-from edge_daemon.monitoring.stage_timings import StageTimings
-from edge_daemon.monitoring.throughput import Pace
+from edge_daemon.monitoring.hardware import Hardware
+from edge_daemon.monitoring.load_shedding import DegradationLevel
+from edge_daemon.monitoring.statistics import StageTimings, Throughput
 from edge_daemon.pipeline import Pipeline
-from edge_daemon.records import FrameResult, SourceState
+from edge_daemon.records import EventKind, FrameResult, SourceState
 from edge_daemon.schema import HealthMessage, SpoolMessage
 
-NO_EVENTS: Final = SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
+NO_QUEUE: Final = SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
+"""The event queue where no broker is configured."""
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """How messages leave the device; as it stands, where no broker takes them."""
+class Delivery(Protocol):
+    """The MQTT publisher, as far as health reports it. Any thread may read it."""
 
-    dropped: Mapping[str, int] = field(default_factory=dict)
-    """Messages that were never sent, by what dropped them."""
-    reconnects: int = 0
-    spool: SpoolMessage = NO_EVENTS
+    @property
+    def connected(self) -> bool:
+        """Whether the connection to the broker is up."""
+        ...
+
+    @property
+    def reconnects(self) -> int:
+        """Connections after the first."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Messages that were never sent."""
+        ...
+
+    def queued_events(self) -> SpoolMessage:
+        """State of the event queue; may read from the disk."""
+        ...
 
 
 class Health:
-    """The step that notes each result on its way to the sinks, and the figures of that and more.
+    """Gathers the daemon's figures.
+
+    As a sink it counts results; as a watcher it reads the pipeline's drop
+    counters. All reports may be requested from any thread.
 
     Args:
-        clock: where the time is read.
-        bundle: the models in use.
-        source: how the source is.
-        board: what is read of the machine.
-        detection_every: frames from one detection to the next, where nothing is shed.
+        clock: source of the time.
+        bundle: the models.
+        source: state of the source.
+        timings: durations of the stages.
+        delivery: the MQTT publisher; None without a broker.
+        hardware: sensors of the machine.
+        detection_interval: frames from one detection to the next without load shedding.
     """
 
     def __init__(
@@ -45,73 +63,115 @@ class Health:
         clock: Clock,
         bundle: Bundle,
         source: SourceStatus,
-        board: Board | None = None,
-        detection_every: int = 1,
+        timings: StageTimings,
+        delivery: Delivery | None = None,
+        *,
+        hardware: Hardware | None = None,
+        detection_interval: int = 1,
     ) -> None:
-        self.pace = Pace(clock)
-        self.stages = StageTimings(clock)
+        self.throughput = Throughput(clock)
+        self.timings = timings
         self.source = source
-        self.delivery: Callable[[], Delivery] = Delivery
-        """Tells how messages leave; it may read from the disk."""
-        self.connected: Callable[[], bool | None] = lambda: None
-        """Tells whether there is a connection to the broker; None where none is wanted."""
         self._clock = clock
         self._started = clock.monotonic()
         self._bundle = bundle
-        self._members_active = len(bundle.members)
-        self._detection_every = self._usual_detection_every = detection_every
-        self._faces = 0
-        self._board = board or Board()
-        self._pipeline: Pipeline | None = None
+        self._delivery = delivery
+        self._hardware = hardware or Hardware()
+        self._level = self._full_level = DegradationLevel(len(bundle.members), detection_interval)
+        self._models_used = len(bundle.members)
+        self._dropped_frames: Mapping[str, int] = {}
+        self._faces: Counter[str] = Counter()
+        self._faces_total: Counter[str] = Counter()
+        self._events_total: Counter[EventKind] = Counter()
 
-    def watch(self, pipeline: Pipeline) -> None:
-        """Tell of this pipeline's drops, too."""
-        self._pipeline = pipeline
-
-    def adjust(self, effort: Effort) -> None:
-        """Tell that so much is done from now on."""
-        self._members_active = effort.members
-        self._detection_every = effort.detection_every
-
-    def __call__(self, result: FrameResult) -> FrameResult:
+    def __call__(self, result: FrameResult) -> None:
+        """Count a result."""
         if not result.frame.blank:
-            self.pace.note(result)
-        self._faces = len(result.faces)
-        if scored := [face.members for face in result.faces if face.members]:
-            self._members_active = max(scored)
-        return result
+            self.throughput.record(result)
+        faces = Counter(face.emotion or "none" for face in result.faces)
+        # Other threads copy these, so they are replaced and never changed.
+        self._faces, self._faces_total = faces, self._faces_total + faces
+        self._events_total = self._events_total + Counter(event.kind for event in result.events)
+        if models := [face.members for face in result.faces if face.members]:
+            self._models_used = max(models)
+
+    def poll(self, pipeline: Pipeline) -> None:
+        """Read the pipeline's drop counters."""
+        self._dropped_frames = pipeline.dropped
+
+    def stopping(self) -> None:
+        """There is nothing to end."""
+
+    def adjust(self, level: DegradationLevel) -> None:
+        """Report another degradation level from now on."""
+        self._level = level
+        self._models_used = level.models
+
+    @property
+    def connected(self) -> bool | None:
+        """Whether the connection to the broker is up; None without a broker."""
+        return None if self._delivery is None else self._delivery.connected
+
+    @property
+    def dropped_frames(self) -> Mapping[str, int]:
+        """Frames dropped since the start, by stage."""
+        return self._dropped_frames
+
+    @property
+    def dropped_messages(self) -> int:
+        """MQTT messages that were never sent."""
+        return 0 if self._delivery is None else self._delivery.dropped
+
+    @property
+    def faces(self) -> Mapping[str, int]:
+        """Faces in the newest result by emotion; `none` for those without."""
+        return self._faces
+
+    @property
+    def faces_total(self) -> Mapping[str, int]:
+        """Faces in all results since the start, by emotion."""
+        return self._faces_total
+
+    @property
+    def events_total(self) -> Mapping[EventKind, int]:
+        """Events since the start, by kind."""
+        return self._events_total
 
     def summary(self) -> str:
-        """The most important in a few words, for people. May be called often: no disk is read."""
-        words = f"source {self.source.state}"
+        """The state in one line, for `systemctl status`. Reads no disk, so it may be frequent."""
+        text = f"source {self.source.state}"
         if self.source.state is SourceState.RUNNING:
-            words += f", {self.pace.figures().fps_out:.0f} fps, faces in sight: {self._faces}"
-        if self._members_active < len(self._bundle.members):
-            words += f", models: {self._members_active} of {len(self._bundle.members)}"
-        if self._detection_every > self._usual_detection_every:
-            words += f", detection in 1 of {self._detection_every} frames"
-        return f"{words}, broker away" if self.connected() is False else words
+            fps = self.throughput.rates().fps_out
+            text += f", {fps:.0f} fps, faces in sight: {self._faces.total()}"
+        if self._models_used < len(self._bundle.members):
+            text += f", models: {self._models_used} of {len(self._bundle.members)}"
+        if self._level.detection_interval > self._full_level.detection_interval:
+            text += f", detection in 1 of {self._level.detection_interval} frames"
+        return f"{text}, broker disconnected" if self.connected is False else text
 
     def message(self) -> HealthMessage:
-        """Everything as it is now. May be called from any thread."""
-        pace, delivery = self.pace.figures(), self.delivery()
-        temperature = self._board.cpu_temperature()
+        """All figures as they are now."""
+        rates = self.throughput.rates()
+        temperature = self._hardware.cpu_temperature()
+        memory = self._hardware.resident_memory()
+        delivery = self._delivery
+        dropped_messages = {} if delivery is None else {"mqtt": delivery.dropped}
         return HealthMessage(
             time=self._clock.now(),
             uptime_s=round(self._clock.monotonic() - self._started, 1),
             version=__version__,
             bundle_id=self._bundle.bundle_id,
             source=self.source.state,
-            fps_in=round(pace.fps_in, 2),
-            fps_out=round(pace.fps_out, 2),
-            dropped={**(self._pipeline.dropped if self._pipeline else {}), **delivery.dropped},
-            latency_ms=pace.latency,
+            fps_in=round(rates.fps_in, 2),
+            fps_out=round(rates.fps_out, 2),
+            dropped={**self._dropped_frames, **dropped_messages},
+            latency_ms=rates.latency,
             cpu_temperature_c=None if temperature is None else round(temperature, 1),
-            throttled=self._board.throttled(),
-            memory_mb=round(self._board.resident_memory() / 1e6, 1),
-            members_active=self._members_active,
+            throttled=self._hardware.throttled(),
+            memory_mb=None if memory is None else round(memory / 1e6, 1),
+            members_active=self._models_used,
             members_total=len(self._bundle.members),
-            detection_every=self._detection_every,
-            spool=delivery.spool,
-            reconnects=delivery.reconnects,
+            detection_every=self._level.detection_interval,
+            spool=NO_QUEUE if delivery is None else delivery.queued_events(),
+            reconnects=0 if delivery is None else delivery.reconnects,
         )

@@ -1,4 +1,4 @@
-"""The journal of systemd: records go there with their fields, by which they can be found again.
+"""Handler for the systemd journal, which stores a record's fields so that they can be searched.
 
 Needs systemd-python, the extra `systemd`; without it the journal gets plain lines.
 """
@@ -14,7 +14,7 @@ IDENTIFIER: Final = "edge-daemon"
 
 
 def is_standard_error() -> bool:
-    """Whether standard error ends in the journal, as JOURNAL_STREAM tells (systemd.exec(5))."""
+    """Whether standard error is connected to the journal, by JOURNAL_STREAM (systemd.exec(5))."""
     stream = os.environ.get("JOURNAL_STREAM")
     if stream is None:
         return False
@@ -26,16 +26,16 @@ def is_standard_error() -> bool:
 
 
 def journal_handler() -> logging.Handler | None:
-    """What sends records to the journal; None where standard error leads elsewhere."""
+    """A handler that sends records to the journal; None if standard error leads elsewhere."""
     if not is_standard_error():
         return None
     try:
         from systemd.journal import JournalHandler, send
     except ImportError:
-        return None  # told where systemd is to be notified
+        return None  # `notifier_from` logs it
 
     def send_fields(text: str, /, **fields: object) -> None:
-        """Fields of ours are made such by upper case; the library's own are so already."""
+        """The journal's field names are upper case; those of the library already are."""
         send(text, **{key.upper(): fields[key] for key in fields.keys() - STANDARD_FIELDS})
 
     handler: logging.Handler = JournalHandler(

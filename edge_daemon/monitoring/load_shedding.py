@@ -1,7 +1,8 @@
-"""Doing less while the machine cannot keep up or is too hot, and more again later.
+"""Load shedding: degrade step by step under overload or heat, recover step by step later.
 
-Members of the ensemble go first, where it is hot; those that take too long are left out by the
-time budget already (see `edge_daemon.inference.budget`). Then faces are looked for in fewer frames.
+Under heat the daemon first uses fewer models of the ensemble, then detects faces in fewer frames.
+Under overload it detects faces in fewer frames; models that take too long are already left out by
+the time budget (see `edge_daemon.inference.budget`).
 """
 
 import logging
@@ -10,173 +11,189 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.monitoring.hardware import Board
+from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL: Final = 5.0
-"""Seconds over which the stages' load is taken."""
+CHECK_INTERVAL_S: Final = 5.0
+"""Period over which the stages' load is averaged."""
 
-BUSY: Final = 0.95
-"""Share of the time for which a stage that falls behind is busy."""
+OVERLOAD: Final = 0.95
+"""Load from which a stage falls behind."""
 
-EASY: Final = 0.8
-"""Share that a step back may be expected to lead to, at most."""
+MAX_EXPECTED_LOAD: Final = 0.8
+"""Highest load that a recovery step may be expected to cause."""
 
-HEAT_DELAY: Final = 30.0
-"""Seconds until a change can be felt in the temperature."""
+HEAT_DELAY_S: Final = 30.0
+"""Time until the temperature reflects a change."""
 
-COOLER: Final = 5.0
-"""Degrees below the limit at which it is no longer hot."""
+TEMPERATURE_HYSTERESIS: Final = 5.0
+"""Degrees Celsius below the limit at which the machine no longer counts as hot."""
 
-CALM: Final = 60.0
-"""Seconds without a strain after which one step is taken back."""
+RECOVERY_DELAY_S: Final = 60.0
+"""Time without strain before each recovery step."""
 
 
 @dataclass(frozen=True)
-class Effort:
-    """How much is done."""
+class DegradationLevel:
+    """How much work the daemon does for each frame."""
 
-    members: int
-    """Models of the ensemble that are asked at most."""
-    detection_every: int
+    models: int
+    """Models of the ensemble to use at most."""
+    detection_interval: int
     """Frames from one detection to the next."""
+
+    def is_below(self, other: "DegradationLevel") -> bool:
+        """Whether this level does less work than the other."""
+        return self.models < other.models or self.detection_interval > other.detection_interval
 
 
 @dataclass(frozen=True)
 class Load:
-    """How hard the machine has it."""
+    """Current system load."""
 
     detection: float
-    """Share of the time for which the detection stage was busy …"""
+    """Share of the time for which the detection stage is busy, 0 to 1."""
     inference: float
-    """… and the inference stage."""
+    """The same of the inference stage."""
     temperature: float | None
-    """Degrees Celsius; None where it is unknown."""
+    """Degrees Celsius of the CPU; None if unknown."""
     throttled: bool
-    """Whether the firmware holds the CPU back."""
+    """Whether the firmware throttles the CPU."""
 
     @property
-    def behind(self) -> bool:
-        """Whether a stage cannot do more, so that frames are dropped."""
-        return max(self.detection, self.inference) >= BUSY
+    def is_overload(self) -> bool:
+        """Whether a stage is saturated, so that frames are dropped."""
+        return max(self.detection, self.inference) >= OVERLOAD
 
-    def at_least(self, degrees: float) -> bool:
+    def is_at_least(self, degrees: float) -> bool:
+        """Whether the CPU's temperature is known and reaches the value."""
         return self.temperature is not None and self.temperature >= degrees
 
 
-class Shedding:
-    """What to do, given the load. It changes one thing at a time, and waits for the effect.
+class SheddingPolicy:
+    """Chooses the degradation level for a load. Changes one thing at a time.
 
     Args:
-        full: what is done without a strain.
-        max_temperature: degrees Celsius from which it is too hot.
-        max_every: frames from one detection to the next at most.
+        full: level without strain.
+        max_temperature: degrees Celsius from which the CPU is too hot.
+        max_interval: longest detection interval, in frames.
     """
 
-    def __init__(self, full: Effort, max_temperature: float, max_every: int) -> None:
-        self.effort = self._full = full
+    def __init__(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
+        self.level = self._full = full
         self._max_temperature = max_temperature
-        self._max_every = max_every
-        self._changed = self._strained = float("-inf")
+        self._max_interval = max_interval
+        self._changed_at = self._strained_at = float("-inf")
 
-    def look(self, load: Load, now: float) -> Effort:
-        """Decide anew; `now` is in seconds."""
-        wanted = self._wanted(load, now)
-        if wanted != self.effort:
-            self.effort, self._changed = wanted, now
-        return self.effort
+    def update(self, load: Load, now: float) -> DegradationLevel:
+        """Choose the level for the current load; `now` is monotonic time in seconds."""
+        chosen = self._chosen(load, now)
+        if chosen != self.level:
+            self.level, self._changed_at = chosen, now
+        return self.level
 
-    def _wanted(self, load: Load, now: float) -> Effort:
-        hot = load.throttled or load.at_least(self._max_temperature)
-        if hot or load.behind or load.at_least(self._max_temperature - COOLER):
-            self._strained = now
-        if hot and now - self._changed >= HEAT_DELAY:
+    def _chosen(self, load: Load, now: float) -> DegradationLevel:
+        is_hot = load.throttled or load.is_at_least(self._max_temperature)
+        is_warm = load.is_at_least(self._max_temperature - TEMPERATURE_HYSTERESIS)
+        if is_hot or is_warm or load.is_overload:
+            self._strained_at = now
+        if is_hot and now - self._changed_at >= HEAT_DELAY_S:
             return self._cooler()
-        if load.behind:
-            return self._rarer()
-        if now - max(self._strained, self._changed) >= CALM:
-            return self._more(load)
-        return self.effort
+        if load.is_overload:
+            return self._with_fewer_detections()
+        if now - max(self._strained_at, self._changed_at) >= RECOVERY_DELAY_S:
+            return self._recovered(load)
+        return self.level
 
-    def _cooler(self) -> Effort:
-        if self.effort.members > 1:
-            return replace(self.effort, members=self.effort.members - 1)
-        return self._rarer()
+    def _cooler(self) -> DegradationLevel:
+        if self.level.models > 1:
+            return replace(self.level, models=self.level.models - 1)
+        return self._with_fewer_detections()
 
-    def _rarer(self) -> Effort:
-        every = self.effort.detection_every
-        return replace(self.effort, detection_every=max(every, min(every + 1, self._max_every)))
+    def _with_fewer_detections(self) -> DegradationLevel:
+        interval = self.level.detection_interval
+        longer = max(interval, min(interval + 1, self._max_interval))
+        return replace(self.level, detection_interval=longer)
 
-    def _more(self, load: Load) -> Effort:
-        members, every = self.effort.members, self.effort.detection_every
-        if every > self._full.detection_every and load.detection * every / (every - 1) < EASY:
-            return replace(self.effort, detection_every=every - 1)
-        return replace(self.effort, members=min(members + 1, self._full.members))
+    def _recovered(self, load: Load) -> DegradationLevel:
+        models, interval = self.level.models, self.level.detection_interval
+        if interval > self._full.detection_interval:
+            expected_load = load.detection * interval / (interval - 1)
+            if expected_load < MAX_EXPECTED_LOAD:
+                return replace(self.level, detection_interval=interval - 1)
+        return replace(self.level, models=min(models + 1, self._full.models))
 
 
 class LoadShedder:
-    """The watcher that has the stages do what `Shedding` decides.
+    """The watcher that measures the load and applies what the policy chooses.
 
     Args:
-        shedding: decides.
-        apply: has another effort made.
-        board: what is read of the machine.
-        clock: where the time is read.
+        policy: chooses the level.
+        apply: puts another level into effect.
+        hardware: sensors of the machine.
+        clock: source of the time.
     """
 
     def __init__(
-        self, shedding: Shedding, apply: Callable[[Effort], None], board: Board, clock: Clock
+        self,
+        policy: SheddingPolicy,
+        apply: Callable[[DegradationLevel], None],
+        hardware: Hardware,
+        clock: Clock,
     ) -> None:
-        self._shedding = shedding
+        self._policy = policy
         self._apply = apply
-        self._board = board
+        self._hardware = hardware
         self._clock = clock
-        self._looked = clock.monotonic()
-        self._busy: Mapping[str, float] = {}
+        self._checked_at = clock.monotonic()
+        self._busy_s: Mapping[str, float] = {}
 
-    def adjust(self, shedding: Shedding) -> None:
-        """Have another one decide from now on."""
-        self._shedding = shedding
-        self._apply(shedding.effort)
+    def adjust(self, policy: SheddingPolicy) -> None:
+        """Replace the policy, starting at its current level."""
+        self._policy = policy
+        self._apply(policy.level)
 
     def poll(self, pipeline: Pipeline) -> None:
-        """Take the load of the last seconds, and act on it."""
+        """Measure the load since the last check, and act on it."""
         now = self._clock.monotonic()
-        if now - self._looked < LOOK_INTERVAL:
+        if now - self._checked_at < CHECK_INTERVAL_S:
             return
-        load = self._load(pipeline.busy_seconds, now - self._looked)
-        self._looked = now
-        before = self._shedding.effort
-        effort = self._shedding.look(load, now)
-        if effort != before:
-            _tell(before, effort, load)
-            self._apply(effort)
+        load = self._load(pipeline.busy_seconds, now - self._checked_at)
+        self._checked_at = now
+        before = self._policy.level
+        level = self._policy.update(load, now)
+        if level != before:
+            _log_change(before, level, load)
+            self._apply(level)
 
     def stopping(self) -> None:
         """There is nothing to end."""
 
-    def _load(self, busy: Mapping[str, float], seconds: float) -> Load:
-        shares = {stage: (busy[stage] - self._busy.get(stage, 0.0)) / seconds for stage in busy}
-        self._busy = busy
+    def _load(self, busy_s: Mapping[str, float], period_s: float) -> Load:
+        shares = {
+            stage: (seconds - self._busy_s.get(stage, 0.0)) / period_s
+            for stage, seconds in busy_s.items()
+        }
+        self._busy_s = busy_s
         return Load(
             detection=shares["detection"],
             inference=shares["inference"],
-            temperature=self._board.cpu_temperature(),
-            throttled=bool(self._board.throttled()),
+            temperature=self._hardware.cpu_temperature(),
+            throttled=bool(self._hardware.throttled()),
         )
 
 
-def _tell(before: Effort, effort: Effort, load: Load) -> None:
-    less = effort.members < before.members or effort.detection_every > before.detection_every
+def _log_change(before: DegradationLevel, level: DegradationLevel, load: Load) -> None:
+    degraded = level.is_below(before)
     logger.log(
-        logging.WARNING if less else logging.INFO,
-        "doing less: too much load" if less else "doing more again",
+        logging.WARNING if degraded else logging.INFO,
+        "load shedding increased" if degraded else "load shedding reduced",
         extra={
-            **vars(effort),
-            "detection_busy": round(load.detection, 2),
-            "inference_busy": round(load.inference, 2),
+            **vars(level),
+            "detection_load": round(load.detection, 2),
+            "inference_load": round(load.inference, 2),
             "temperature": load.temperature,
             "throttled": load.throttled,
         },

@@ -1,95 +1,168 @@
-"""How the daemon is, as Prometheus' metrics. Needs prometheus-client, the extra `metrics`.
+"""Metrics for Prometheus, served over HTTP. Needs the extra `metrics`.
 
-Names and units follow Prometheus' conventions: base units, and `_total` on what only counts up.
+Names and units follow Prometheus' conventions: base units, and `_total` on counters.
 """
 
+import asyncio
+import itertools
+import logging
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
-from wsgiref.types import WSGIApplication
 
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
 
+from edge_daemon._lib.address import authority
+from edge_daemon._lib.http_server import (
+    ASGIApp,
+    ConnectionLimits,
+    HttpServer,
+    Message,
+    Receive,
+    Send,
+)
 from edge_daemon.monitoring.hardware import Throttling
 from edge_daemon.monitoring.health import Health
-from edge_daemon.records import SourceState
+from edge_daemon.monitoring.statistics import BUCKET_BOUNDS_S, Histogram
+from edge_daemon.pipeline import Busy, Service
+from edge_daemon.records import EMOTIONS, EventKind, SourceState
 from edge_daemon.schema import HealthMessage, SpoolMessage
+
+logger = logging.getLogger(__name__)
 
 PREFIX: Final = "edge_daemon_"
 
+LIMITS: Final = ConnectionLimits(total=16, per_address=8)
 
-def metrics_app(health: Health) -> WSGIApplication:
-    """A WSGI application that answers each request with the figures of its moment."""
-    registry = CollectorRegistry()
-    registry.register(HealthCollector(health))
-    ProcessCollector(registry=registry)  # processor time, memory and open files
-    return make_wsgi_app(registry)
+
+class MetricsServer(Service):
+    """The service that answers scrapes.
+
+    Args:
+        health: source of the figures.
+        listener: a listening socket; closed at the end.
+        include_emotions: whether to export what the camera sees: faces by emotion, and events.
+    """
+
+    name = "metrics"
+    is_essential = False
+
+    def __init__(self, health: Health, listener: socket.socket, *, include_emotions: bool) -> None:
+        registry = CollectorRegistry()
+        registry.register(HealthCollector(health, include_emotions=include_emotions))
+        ProcessCollector(registry=registry)  # CPU time, memory, open files
+        self._listener = listener
+        app = _only_get(make_asgi_app(registry))
+        self._http = HttpServer(app, listener, LIMITS, websockets=False)
+
+    def run(self, busy: Busy) -> None:
+        """Serve until `stop` is called."""
+        logger.info(
+            "serving metrics", extra={"address": authority(self._listener.getsockname()[:2])}
+        )
+        asyncio.run(self._http.serve(busy))
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._http.stop()
+
+
+def _only_get(app: ASGIApp) -> ASGIApp:
+    """The application for requests that only read."""
+
+    async def wrapped(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["method"] in {"GET", "HEAD"}:
+            await app(scope, receive, send)
+            return
+        headers = [(b"allow", b"GET, HEAD"), (b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 405, "headers": headers})
+        await send({"type": "http.response.body"})
+
+    return wrapped
 
 
 class HealthCollector(Collector):
-    """Asks for the daemon's health at every scrape."""
+    """Reads the daemon's health at every scrape.
 
-    def __init__(self, health: Health) -> None:
+    Args:
+        health: source of the figures.
+        include_emotions: whether to export faces by emotion, and events.
+    """
+
+    def __init__(self, health: Health, *, include_emotions: bool = False) -> None:
         self._health = health
+        self._include_emotions = include_emotions
 
     def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now."""
         message = self._health.message()
-        identity = {"version": message.version, "bundle_id": message.bundle_id}
-        yield InfoMetricFamily("edge_daemon", "The program and its models.", identity)
-        yield _gauge("uptime_seconds", "Since the start.", message.uptime_s)
-        yield _enum("source_state", "Whether frames come.", "state", SourceState, message.source)
-        yield _counter("frames", "Frames that the source gave.", self._health.pace.frames)
-        yield _dropped(message.dropped)
-        yield self._latency(message)
-        yield _gauge("members", "Models of the ensemble.", message.members_total)
-        yield _gauge("members_active", "Models asked at present.", message.members_active)
-        help_text = "Frames from one detection to the next."
-        yield _gauge("detection_every", help_text, message.detection_every)
-        yield from _board(message)
-        yield _counter("broker_reconnects", "Connections after the first.", message.reconnects)
-        yield from _spool(message.spool)
-
-    def _latency(self, message: HealthMessage) -> Metric:
-        """A summary: quantiles of the last minute, sum and count since the start."""
-        pace, name = self._health.pace, f"{PREFIX}latency_seconds"
-        help_text = "From a frame's capture until its result may be published."
-        summary = SummaryMetricFamily(name, help_text, pace.results, pace.seconds_late)
-        if (latency := message.latency_ms) is not None:
-            summary.add_sample(name, {"quantile": "0.5"}, latency.p50 / 1000)
-            summary.add_sample(name, {"quantile": "0.95"}, latency.p95 / 1000)
-        return summary
+        yield from _pipeline(message, self._health)
+        yield from _hardware(message)
+        yield from _broker(message, self._health)
+        yield from _event_queue(message.spool)
+        if self._include_emotions:
+            yield from _emotions(self._health)
 
 
-def _board(message: HealthMessage) -> Iterator[Metric]:
-    """What the machine tells; nothing where it is silent."""
+def _pipeline(message: HealthMessage, health: Health) -> Iterator[Metric]:
+    identity = {"version": message.version, "bundle_id": message.bundle_id}
+    yield InfoMetricFamily("edge_daemon", "Versions of the daemon and its models.", identity)
+    yield _gauge("uptime_seconds", "Time since the start.", message.uptime_s)
+    yield _enum("source_state", "State of the source.", "state", SourceState, message.source)
+    yield _counter("frames", "Frames from the source.", health.throughput.frames)
+    help_text = "Frames that a stage dropped."
+    yield _labelled_counter("frames_dropped", help_text, "stage", health.dropped_frames)
+    latency = health.throughput.latency_histogram()
+    yield _histograms("latency_seconds", "Time from capture to result.", {"": latency})
+    help_text = "Time that a stage works on a frame."
+    yield _histograms("stage_duration_seconds", help_text, health.timings.histograms(), "stage")
+    yield _gauge("members", "Models of the ensemble.", message.members_total)
+    yield _gauge("members_active", "Models used at present.", message.members_active)
+    help_text = "Frames from one detection to the next."
+    yield _gauge("detection_every", help_text, message.detection_every)
+
+
+def _hardware(message: HealthMessage) -> Iterator[Metric]:
+    """Sensors of the machine; none where it has none."""
     if message.cpu_temperature_c is not None:
-        yield _gauge("cpu_temperature_celsius", "Of the CPU.", message.cpu_temperature_c)
+        yield _gauge("cpu_temperature_celsius", "CPU temperature.", message.cpu_temperature_c)
     if message.throttled is not None:
         names = [str(flag.name).lower() for flag in Throttling]
-        help_text = "Whether the firmware holds the CPU back now."
+        help_text = "Whether the firmware throttles the CPU now."
         yield _enum("throttled", help_text, "reason", names, *message.throttled)
 
 
-def _spool(spool: SpoolMessage) -> Iterator[Metric]:
-    yield _gauge("spool_events", "Events that the broker has not acknowledged.", spool.depth)
-    yield _gauge("spool_oldest_age_seconds", "Age of the oldest of them.", spool.oldest_age_s)
-    yield _counter("spool_dropped", "Events lost to the spool's limits.", spool.dropped)
-    yield _gauge("spool_durable", "Whether they are on disk.", spool.durable)
+def _broker(message: HealthMessage, health: Health) -> Iterator[Metric]:
+    if health.connected is not None:
+        yield _gauge("broker_connected", "Whether the broker is connected.", health.connected)
+    yield _counter("broker_reconnects", "Connections after the first.", message.reconnects)
+    yield _counter("messages_dropped", "Messages never sent.", health.dropped_messages)
 
 
-def _dropped(counts: Mapping[str, int]) -> Metric:
-    help_text = "Frames that a stage left out, and messages that were never sent."
-    metric = CounterMetricFamily(f"{PREFIX}dropped", help_text, labels=["stage"])
-    for stage, count in counts.items():
-        metric.add_metric([stage], count)
-    return metric
+def _event_queue(queue: SpoolMessage) -> Iterator[Metric]:
+    yield _gauge("spool_events", "Events that the broker has not acknowledged.", queue.depth)
+    yield _gauge("spool_oldest_age_seconds", "Age of the oldest of them.", queue.oldest_age_s)
+    yield _counter("spool_dropped", "Events dropped by the queue's limits.", queue.dropped)
+    yield _gauge("spool_durable", "Whether they are on disk.", queue.durable)
+
+
+def _emotions(health: Health) -> Iterator[Metric]:
+    faces = GaugeMetricFamily(f"{PREFIX}faces", "Faces in sight.", labels=["emotion"])
+    for emotion in (*EMOTIONS, "none"):
+        faces.add_metric([emotion], health.faces.get(emotion, 0))
+    yield faces
+    totals = {emotion: health.faces_total.get(emotion, 0) for emotion in (*EMOTIONS, "none")}
+    yield _labelled_counter("faces_observed", "Faces in all results.", "emotion", totals)
+    events = {str(kind): health.events_total.get(kind, 0) for kind in EventKind}
+    yield _labelled_counter("events", "Events.", "kind", events)
 
 
 def _gauge(name: str, help_text: str, value: float) -> Metric:
@@ -100,9 +173,27 @@ def _counter(name: str, help_text: str, value: float) -> Metric:
     return CounterMetricFamily(PREFIX + name, help_text, value)
 
 
-def _enum(name: str, help_text: str, label: str, possible: Iterable[str], *actual: str) -> Metric:
-    """One gauge for each possible value: 1 for what is so, 0 for the rest."""
+def _labelled_counter(name: str, help_text: str, label: str, values: Mapping[str, float]) -> Metric:
+    metric = CounterMetricFamily(PREFIX + name, help_text, labels=[label])
+    for value, count in values.items():
+        metric.add_metric([value], count)
+    return metric
+
+
+def _histograms(
+    name: str, help_text: str, histograms: Mapping[str, Histogram], label: str | None = None
+) -> Metric:
+    metric = HistogramMetricFamily(PREFIX + name, help_text, labels=[label] if label else None)
+    bounds = [*map(str, BUCKET_BOUNDS_S), "+Inf"]
+    for value, histogram in histograms.items():
+        buckets = list(zip(bounds, itertools.accumulate(histogram.counts), strict=True))
+        metric.add_metric([value] if label else [], buckets, histogram.sum_s)
+    return metric
+
+
+def _enum(name: str, help_text: str, label: str, values: Iterable[str], *current: str) -> Metric:
+    """One gauge per value: 1 for the current ones, 0 for the others."""
     metric = GaugeMetricFamily(PREFIX + name, help_text, labels=[label])
-    for value in possible:
-        metric.add_metric([value], value in actual)
+    for value in values:
+        metric.add_metric([value], value in current)
     return metric

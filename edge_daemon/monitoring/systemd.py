@@ -1,7 +1,7 @@
-"""Tells systemd how the daemon is: ready, alive, stopping, and a line for people (sd_notify(3)).
+"""Service notifications for systemd: ready, watchdog, status, stopping (sd_notify(3)).
 
-Needs systemd-python, the extra `systemd`. A camera that is lost or paused, and a broker that is
-away, are no reasons to be started anew: both heal by themselves.
+Needs systemd-python, the extra `systemd`. A lost or paused camera and a disconnected broker do not
+stop the watchdog messages: the daemon recovers from both without a restart.
 """
 
 import logging
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 SOCKET_VARIABLE: Final = "NOTIFY_SOCKET"
 
-SIGNS_IN_TIME: Final = 3
-"""Signs of life in the time within which systemd waits for one."""
+MESSAGES_PER_TIMEOUT: Final = 3
+"""Watchdog messages within the time after which systemd expects one."""
 
-START_EXTENSION: Final = 30.0
-"""Seconds by which each sign of life before the first frame extends the time to start."""
+START_EXTENSION_S: Final = 30.0
+"""Extension of the start timeout that each message before the first frame requests."""
 
-STATUS_INTERVAL: Final = 1.0
-"""Seconds between two lines for people at least."""
+STATUS_INTERVAL_S: Final = 1.0
+"""Shortest time between two status lines."""
 
 Send = Callable[[str], None]
 """Sends lines such as `READY=1`."""
@@ -39,30 +39,29 @@ def notifier_from(
     summary: Callable[[], str],
     clock: Clock,
 ) -> "SystemdNotifier | None":
-    """What tells systemd; None where it did not ask, or cannot be told.
+    """The notifier that the environment asks for; None without a notify socket.
 
-    What it asked is taken out of the environment, since it is for no child process.
+    Removes systemd's variables from the environment, so that no child process inherits them.
     """
     socket = environment.pop(SOCKET_VARIABLE, None)
-    watchdog = _watchdog_from(environment)
+    watchdog_s = _watchdog_from(environment)
     if socket is None and not journal.is_standard_error():
         return None
     try:
         from systemd.daemon import notify
     except ImportError as error:
         logger.warning(
-            "systemd is told nothing, and the journal gets plain lines; "
-            "'apt install python3-systemd' is the mend",
+            "systemd integration unavailable, run 'apt install python3-systemd'",
             extra={"error": str(error)},
         )
         return None
     if socket is None:
         return None
-    return SystemdNotifier(_sender(notify, socket), watchdog, source, summary, clock)
+    return SystemdNotifier(_sender(notify, socket), watchdog_s, source, summary, clock)
 
 
 def _watchdog_from(environment: MutableMapping[str, str]) -> float | None:
-    """Seconds in which this process must show that it lives (sd_watchdog_enabled(3))."""
+    """The watchdog timeout of this process, in seconds (sd_watchdog_enabled(3))."""
     microseconds = environment.pop("WATCHDOG_USEC", "")
     process = environment.pop("WATCHDOG_PID", str(os.getpid()))
     if not microseconds.isdecimal() or process != str(os.getpid()):
@@ -72,7 +71,7 @@ def _watchdog_from(environment: MutableMapping[str, str]) -> float | None:
 
 def _sender(notify: Send, socket: str) -> Send:
     def send(lines: str) -> None:
-        # Only from the environment does libsystemd take the address.
+        # libsystemd reads the address from the environment only.
         os.environ[SOCKET_VARIABLE] = socket
         try:
             notify(lines)
@@ -83,85 +82,86 @@ def _sender(notify: Send, socket: str) -> Send:
 
 
 class SystemdNotifier:
-    """The watcher that tells systemd what it sees.
+    """The watcher that reports the pipeline's state to systemd.
 
-    It is ready with the first frame that went through all stages, or once it is known that the
-    source is paused. Signs of life are given only while no stage hangs in one frame.
+    The service is ready when the first frame has passed all stages, or when the source is paused.
+    Watchdog messages stop while a stage hangs in one frame.
 
     Args:
         send: sends lines to systemd.
-        watchdog: seconds in which systemd wants to hear a sign of life; None if it does not care.
-        source: how the source is.
-        summary: how the daemon is, in a line for people.
-        clock: where the time is read.
+        watchdog_s: time within which systemd expects a watchdog message; None: it expects none.
+        source: state of the source.
+        summary: the status line.
+        clock: source of the time.
     """
 
     def __init__(
         self,
         send: Send,
-        watchdog: float | None,
+        watchdog_s: float | None,
         source: SourceStatus,
         summary: Callable[[], str],
         clock: Clock,
     ) -> None:
         self._send_lines = send
-        self._watchdog = watchdog
+        self._watchdog_s = watchdog_s
         self._source = source
         self._summary = summary
         self._clock = clock
         self._ready = False
-        self._told = ""
-        self._next_status = self._next_sign = clock.monotonic()
-        self._hanging = Episode(clock)
-        self._unheard = Episode(clock)
+        self._last_status = ""
+        self._next_status = self._next_message = clock.monotonic()
+        self._hang = Episode(clock)
+        self._send_failure = Episode(clock)
 
     def poll(self, pipeline: Pipeline) -> None:
-        """Send what is new."""
-        lines = [*self._readiness(pipeline), *self._status(), *self._sign_of_life(pipeline)]
+        """Send what has changed or is due."""
+        lines = [*self._readiness(pipeline), *self._status(), *self._watchdog(pipeline)]
         if lines:
             self._send(*lines)
 
     def stopping(self) -> None:
+        """Report the end."""
         self._send("STOPPING=1", "STATUS=stopping")
 
     def _readiness(self, pipeline: Pipeline) -> Iterator[str]:
-        paused = self._source.state is SourceState.PAUSED
-        if not self._ready and (paused or pipeline.finished > 0):
+        is_paused = self._source.state is SourceState.PAUSED
+        if not self._ready and (is_paused or pipeline.finished > 0):
             self._ready = True
-            self._next_sign = self._clock.monotonic()
+            self._next_message = self._clock.monotonic()
             yield "READY=1"
 
     def _status(self) -> Iterator[str]:
         if self._clock.monotonic() < self._next_status:
             return
-        self._next_status = self._clock.monotonic() + STATUS_INTERVAL
+        self._next_status = self._clock.monotonic() + STATUS_INTERVAL_S
         summary = self._summary()
-        if summary != self._told:
-            self._told = summary
+        if summary != self._last_status:
+            self._last_status = summary
             yield f"STATUS={summary}"
 
-    def _sign_of_life(self, pipeline: Pipeline) -> Iterator[str]:
-        """One in each third of the time that systemd waits, unless a stage hangs for as long."""
-        wait = self._watchdog if self._ready else START_EXTENSION
-        if wait is None or self._clock.monotonic() < self._next_sign:
+    def _watchdog(self, pipeline: Pipeline) -> Iterator[str]:
+        """One message per third of the timeout, unless a stage hangs for as long."""
+        timeout_s = self._watchdog_s if self._ready else START_EXTENSION_S
+        if timeout_s is None or self._clock.monotonic() < self._next_message:
             return
-        interval = wait / SIGNS_IN_TIME
-        if self._hangs(pipeline, interval):
+        interval_s = timeout_s / MESSAGES_PER_TIMEOUT
+        if self._is_hanging(pipeline, interval_s):
             return
-        self._next_sign = self._clock.monotonic() + interval
-        yield "WATCHDOG=1" if self._ready else f"EXTEND_TIMEOUT_USEC={int(1e6 * wait)}"
+        self._next_message = self._clock.monotonic() + interval_s
+        yield "WATCHDOG=1" if self._ready else f"EXTEND_TIMEOUT_USEC={int(1e6 * timeout_s)}"
 
-    def _hangs(self, pipeline: Pipeline, limit: float) -> bool:
-        """Whether a stage is at one frame for longer than that, which is told once."""
+    def _is_hanging(self, pipeline: Pipeline, limit_s: float) -> bool:
+        """Whether a stage works on one frame for longer than the limit; logged once."""
         busy_for = pipeline.busy_for
         stage = max(busy_for, key=busy_for.__getitem__)
-        if busy_for[stage] <= limit:
-            if (lasted := self._hanging.end()) is not None:
-                logger.info("the stage goes on", extra={"seconds": lasted})
+        if busy_for[stage] <= limit_s:
+            if (duration_s := self._hang.end()) is not None:
+                logger.info("stage resumed", extra={"seconds": duration_s})
             return False
-        if self._hanging.begin():
+        if self._hang.begin():
             logger.warning(
-                "a stage hangs, giving systemd no sign of life",
+                "stage hangs, withholding watchdog messages",
                 extra={"stage": stage, "seconds": round(busy_for[stage], 1)},
             )
         return True
@@ -170,8 +170,8 @@ class SystemdNotifier:
         try:
             self._send_lines("\n".join(lines))
         except OSError as error:
-            if self._unheard.begin():
-                logger.warning("systemd does not hear us", extra={"error": str(error)})
+            if self._send_failure.begin():
+                logger.warning("sd_notify failed", extra={"error": str(error)})
         else:
-            if (lasted := self._unheard.end()) is not None:
-                logger.info("systemd hears us again", extra={"seconds": lasted})
+            if (duration_s := self._send_failure.end()) is not None:
+                logger.info("sd_notify recovered", extra={"seconds": duration_s})

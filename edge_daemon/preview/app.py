@@ -1,5 +1,6 @@
-"""The page and what it asks for, as an ASGI application."""
+"""The page and its requests, as an ASGI application."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 from pathlib import PurePath
@@ -7,13 +8,20 @@ from typing import Final, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
-from edge_daemon.preview.responses import Facts
+from edge_daemon.monitoring.health import Health
+from edge_daemon.pipeline import in_thread
+from edge_daemon.preview.frame_encoder import condition, crops
+from edge_daemon.preview.history import History
+from edge_daemon.preview.messages import Events, LastMinute, PhotoResult, Session, preview_frame
+from edge_daemon.preview.photo import MAX_BYTES, PhotoAnalyzer, image_from
 from edge_daemon.preview.stream import Stream
+from edge_daemon.records import Image
 
 MEDIA_TYPES: Final = {
     ".css": "text/css",
@@ -24,7 +32,7 @@ MEDIA_TYPES: Final = {
 
 
 class PageFile(NamedTuple):
-    """One of the files that the page is made of."""
+    """A static file of the page."""
 
     content: bytes
     media_type: str
@@ -39,67 +47,103 @@ def page_files() -> dict[str, PageFile]:
     }
 
 
-class Preview:
-    """Answers requests.
+class PreviewApp:
+    """Handles the page's requests.
 
     Args:
         page: the page's files by name.
-        facts: what is told when it is asked for.
-        stream: where watchers wait.
+        session: what does not change while the daemon runs.
+        stream: source of the live messages.
+        history: past results.
+        health: source of the figures.
         pause: the privacy switch.
-        form_token: what the page is to send with a request that changes something.
+        photos: analyses photos.
+        clock: source of the time.
     """
 
     def __init__(
         self,
         page: Mapping[str, PageFile],
-        facts: Facts,
+        session: Session,
+        *,
         stream: Stream,
+        history: History,
+        health: Health,
         pause: Pause,
-        form_token: str,
+        photos: PhotoAnalyzer,
+        clock: Clock,
     ) -> None:
-        self._facts = facts
+        self._session = session
         self._stream = stream
+        self._history = history
+        self._health = health
         self._pause = pause
-        self._form_token = form_token
-        self.app = Starlette(
+        self._photos = photos
+        self._photo_lock = asyncio.Lock()
+        self._clock = clock
+        self.asgi = Starlette(
             routes=[
-                Route("/", _serve(page["index.html"])),
-                *(Route(f"/{name}", _serve(file)) for name, file in page.items()),
-                Route("/session", self._tell_session),
-                Route("/minute.json", self._tell_minute),
-                Route("/pause", self._set_paused, methods=["POST"]),
-                Route("/resume", self._set_resumed, methods=["POST"]),
+                Route("/", _static(page["index.html"])),
+                *(Route(f"/{name}", _static(file)) for name, file in page.items()),
+                Route("/session", self._get_session),
+                Route("/events", self._get_events),
+                Route("/minute.json", self._get_last_minute),
+                Route("/pause", self._post_pause, methods=["POST"]),
+                Route("/resume", self._post_resume, methods=["POST"]),
+                Route("/photo", self._post_photo, methods=["POST"]),
                 WebSocketRoute("/live", self._live),
             ]
         )
 
-    async def _tell_session(self, _request: Request) -> Response:
-        told = self._facts.session(self._form_token)
-        return Response(told.model_dump_json(), media_type="application/json")
+    async def _get_session(self, _request: Request) -> Response:
+        return _json(self._session.model_dump_json())
 
-    async def _tell_minute(self, _request: Request) -> Response:
-        told = self._facts.last_minute()
-        name = f"edge-daemon-{told.device}-{told.time:%Y%m%d-%H%M%S}.json"
-        return Response(
-            told.model_dump_json(by_alias=True),
-            media_type="application/json",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    async def _get_events(self, _request: Request) -> Response:
+        return _json(Events(events=tuple(self._history.events())).model_dump_json())
+
+    async def _get_last_minute(self, _request: Request) -> Response:
+        frames = (preview_frame(past.result, past.latency_ms) for past in self._history.results())
+        message = LastMinute(
+            time=self._clock.now(),
+            device=self._session.device,
+            condition=condition(self._health, self._history),
+            frames=tuple(frames),
         )
+        name = f"edge-daemon-{message.device}-{message.time:%Y%m%d-%H%M%S}.json"
+        response = _json(message.model_dump_json(by_alias=True))
+        response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return response
 
-    async def _set_paused(self, _request: Request) -> Response:
+    async def _post_pause(self, _request: Request) -> Response:
         self._pause.set(True)
+        self._stream.notify()
         return Response(status_code=204)
 
-    async def _set_resumed(self, _request: Request) -> Response:
+    async def _post_resume(self, _request: Request) -> Response:
         self._pause.set(False)
+        self._stream.notify()
         return Response(status_code=204)
+
+    async def _post_photo(self, request: Request) -> Response:
+        """Analyse a photo: its pixels are the body, its size is in the query."""
+        if self._photo_lock.locked():
+            return PlainTextResponse("edge-daemon: another photo is being analysed\n", 429)
+        async with self._photo_lock:
+            image = await _photo_from(request)
+            if image is None:
+                return PlainTextResponse("edge-daemon: photo too large or not RGBA\n", 400)
+            # Loading the models takes too long for the event loop, which serves all clients.
+            result = await asyncio.wrap_future(
+                in_thread("photo", lambda: self._photos.analyze(image))
+            )
+            message = PhotoResult(frame=preview_frame(result, 0.0), crops=crops(result))
+            return _json(message.model_dump_json(by_alias=True))
 
     async def _live(self, socket: WebSocket) -> None:
-        """Send one message for each that comes: whoever reads slowly asks seldom."""
+        """Send one message per request, so that a slow client gets fewer of them."""
         await socket.accept()
         number = 0
-        with self._stream.watched():
+        with self._stream.viewer():
             while (await socket.receive())["type"] == "websocket.receive":
                 message = await self._stream.after(number)
                 try:
@@ -109,8 +153,24 @@ class Preview:
                 number = message.number
 
 
-def _serve(file: PageFile) -> Callable[[Request], Awaitable[Response]]:
+def _static(file: PageFile) -> Callable[[Request], Awaitable[Response]]:
     async def serve(_request: Request) -> Response:
         return Response(file.content, media_type=file.media_type)
 
     return serve
+
+
+def _json(content: str) -> Response:
+    return Response(content, media_type="application/json")
+
+
+async def _photo_from(request: Request) -> Image | None:
+    """The photo in a request; None if it is too large or not valid."""
+    pixels = bytearray()
+    async for chunk in request.stream():
+        pixels += chunk
+        if len(pixels) > MAX_BYTES:
+            return None
+    size = (request.query_params.get(name, "") for name in ("width", "height"))
+    width, height = (int(text) if text.isdecimal() and len(text) < 6 else 0 for text in size)
+    return image_from(bytes(pixels), width, height)

@@ -1,9 +1,9 @@
-"""Who may see the preview: only pages of its own, under names that are this machine's.
+"""Access control: who may use the preview, and from which web pages.
 
-A browser sends requests also for pages of others. They are known by the headers `Origin` and
-`Sec-Fetch-Site`, which no page can forge, and by the host: a name that was made to point here (DNS
-rebinding) is none of ours. Where others than this machine's users can reach the preview, they need
-its token, too.
+A browser also sends requests on behalf of other sites. They are recognised by the headers `Origin`
+and `Sec-Fetch-Site`, which no page can forge, and by the Host header: a foreign name that resolves
+to this machine (DNS rebinding) is refused. If other machines can reach the preview, it also
+requires a token.
 """
 
 import ipaddress
@@ -19,12 +19,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TOKEN_BYTES: Final = 16
 
-FORM_TOKEN: Final = "X-Preview-Token"  # noqa: S105  # a header's name
+FORM_TOKEN_HEADER: Final = "X-Preview-Token"  # noqa: S105  # a header's name
 """Header of requests that change something."""
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 
-HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -38,71 +38,71 @@ HEADERS: Final = {
 }
 
 
-class Guard:
-    """Lets through what may pass, and puts the headers on all that goes out.
+class AuthMiddleware:
+    """Refuses requests that are not authorised, and adds security headers to all responses.
 
     Args:
-        app: what is guarded.
-        names: the names under which this machine is known; addresses need no name.
-        form_token: what requests that change something must carry.
-        entrance: what asks for the token; None where none is asked for.
-        public: paths that need no token.
+        app: the application to protect.
+        host_names: accepted names in the Host header; IP addresses are always accepted.
+        form_token: token that requests which change something must carry.
+        login: asks for the access token; None where none is needed.
+        public_paths: paths that need no access token.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        names: frozenset[str],
+        host_names: frozenset[str],
         form_token: str,
-        entrance: "Entrance | None",
-        public: frozenset[str] = frozenset(),
+        login: "TokenLogin | None",
+        public_paths: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
-        self._names = names
+        self._host_names = host_names
         self._form_token = form_token
-        self._entrance = entrance
-        self._public = public
+        self._login = login
+        self._public_paths = public_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-                MutableHeaders(scope=message).update(HEADERS)
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
             await send(message)
 
-        answer = self._answer(HTTPConnection(scope)) or self._app
-        await answer(scope, receive, send_with_headers)
+        response = self._refusal(HTTPConnection(scope)) or self._app
+        await response(scope, receive, send_with_headers)
 
-    def _answer(self, request: HTTPConnection) -> Response | None:
-        """What is said instead of letting a request through."""
-        if not self._is_known(request.headers.get("host", "")):
-            return _refusal("this is no name of this machine", 421)
-        if not _is_of_our_page(request):
-            return _refusal("only the preview's own page may ask for this", 403)
-        # Not the path of `request.url`, into which the header Host goes, too.
-        if self._entrance is not None and request.scope["path"] not in self._public:
-            answer = self._entrance.answer(request)
-            if answer is not None:
-                return answer
-        changing = request.scope.get("method", "GET") not in SAFE_METHODS
-        if changing and not same(request.headers.get(FORM_TOKEN, ""), self._form_token):
-            return _refusal(f"the header {FORM_TOKEN} is missing or wrong", 403)
+    def _refusal(self, request: HTTPConnection) -> Response | None:
+        """The response to a request that is not authorised; None for others."""
+        if not self._is_known_host(request.headers.get("host", "")):
+            return _error("unrecognised Host header", 421)
+        if not _is_same_origin(request):
+            return _error("cross-site request refused", 403)
+        # Not the path of `request.url`, which depends on the Host header.
+        if self._login is not None and request.scope["path"] not in self._public_paths:
+            response = self._login.response(request)
+            if response is not None:
+                return response
+        is_change = request.scope.get("method", "GET") not in SAFE_METHODS
+        if is_change and not is_equal(request.headers.get(FORM_TOKEN_HEADER, ""), self._form_token):
+            return _error(f"{FORM_TOKEN_HEADER}: missing or wrong", 403)
         return None
 
-    def _is_known(self, host: str) -> bool:
+    def _is_known_host(self, host: str) -> bool:
         try:
             parts = urlsplit(f"//{host}")
         except ValueError:
             return False
         name = parts.hostname or ""
-        return parts.netloc == host and (name in self._names or is_address(name))
+        return parts.netloc == host and (name in self._host_names or is_ip_address(name))
 
 
-class Entrance:
-    """Asks for the token: once in the URL, then in a cookie.
+class TokenLogin:
+    """Asks for the access token: first in the URL, then in a cookie.
 
     Args:
-        page: what is shown to whoever has none.
-        port: where it is served: cookies of one host are sent to all of its ports.
+        page: the page for clients without the token.
+        port: port of the preview; browsers send a host's cookies to all of its ports.
     """
 
     def __init__(self, page: bytes, port: int) -> None:
@@ -110,36 +110,38 @@ class Entrance:
         self._page = page
         self._cookie = f"edge-daemon-{port}"
 
-    def answer(self, request: HTTPConnection) -> Response | None:
-        """What is said instead of letting a request through."""
-        if (said := request.query_params.get("token")) is not None and same(said, self.token):
+    def response(self, request: HTTPConnection) -> Response | None:
+        """The response to a request without the cookie; None with it."""
+        token = request.query_params.get("token")
+        if token is not None and is_equal(token, self.token):
             response = RedirectResponse("/", 303)
             response.set_cookie(self._cookie, self.token, httponly=True, samesite="strict")
             return response
-        if same(request.cookies.get(self._cookie, ""), self.token):
+        if is_equal(request.cookies.get(self._cookie, ""), self.token):
             return None
         return HTMLResponse(self._page, 401)
 
 
 def new_token() -> str:
-    """A secret that fits in URLs and headers."""
+    """A random token for URLs and headers."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
-def local_names(listen: str, *, local: bool) -> frozenset[str]:
-    """Names under which browsers may ask for what is served at the host `listen`.
+def host_names(listen_host: str, *, is_local: bool) -> frozenset[str]:
+    """Names that browsers may use for a server on this host.
 
-    Whoever rules the network's names could rebind this machine's own, so those are for others only.
+    This machine's own name is accepted only with a token: who controls the network's name server
+    could rebind it.
     """
-    names = {"localhost", listen.lower()}
-    if not local:
+    names = {"localhost", listen_host.lower()}
+    if not is_local:
         own = socket.gethostname().lower()
         names |= {own, f"{own}.local"}
     return frozenset(names)
 
 
-def is_address(name: str) -> bool:
-    """Whether it is no name that could be bound to something else."""
+def is_ip_address(name: str) -> bool:
+    """Whether the name is an IP address, which cannot be rebound."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -147,21 +149,21 @@ def is_address(name: str) -> bool:
     return True
 
 
-def same(said: str, known: str) -> bool:
-    """Whether two secrets are the same, in a time that does not tell how much of them is."""
-    return secrets.compare_digest(said.encode(), known.encode())
+def is_equal(secret: str, expected: str) -> bool:
+    """Compare secrets in constant time."""
+    return secrets.compare_digest(secret.encode(), expected.encode())
 
 
-def _is_of_our_page(request: HTTPConnection) -> bool:
-    """Whether our page asks, or a person who opens it, or no browser at all."""
+def _is_same_origin(request: HTTPConnection) -> bool:
+    """Whether the preview's page, a user's navigation, or no browser at all sent the request."""
     headers = request.headers
     host = headers.get("host")
     if headers.get("origin") not in {None, f"http://{host}", f"https://{host}"}:
         return False
     site = headers.get("sec-fetch-site", "none")
-    followed = headers.get("sec-fetch-mode") == "navigate" and request.scope["path"] == "/"
-    return followed or site in {"same-origin", "none"}
+    is_link = headers.get("sec-fetch-mode") == "navigate" and request.scope["path"] == "/"
+    return is_link or site in {"same-origin", "none"}
 
 
-def _refusal(reason: str, status: int) -> Response:
+def _error(reason: str, status: int) -> Response:
     return PlainTextResponse(f"edge-daemon: {reason}\n", status)

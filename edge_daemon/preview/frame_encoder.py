@@ -1,6 +1,6 @@
-"""Puts into bytes what a watcher sees: the length of the JSON, the JSON, and a JPEG.
+"""Encodes what the page shows at one moment: the length of the JSON, the JSON, and a JPEG.
 
-They travel as one message, so that boxes and picture are always of the same frame.
+They travel as one message, so that boxes and picture always belong to the same frame.
 """
 
 import struct
@@ -13,72 +13,78 @@ import numpy as np
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
 from edge_daemon.monitoring.health import Health
-from edge_daemon.preview.messages import Condition, Glance, seen_frame
+from edge_daemon.preview.history import History
+from edge_daemon.preview.messages import Condition, FrameHeader, preview_frame
 from edge_daemon.records import Frame, FrameResult
 
-LONGEST_SIDE: Final = 1280
-"""Pixels; larger pictures are reduced."""
+MAX_SIDE_PX: Final = 1280
+"""Longer side of the picture; larger ones are reduced."""
 
 JPEG_QUALITY: Final = 80
 
-CONDITION_INTERVAL: Final = 1.0
-"""Seconds for which the daemon's condition is not asked for again."""
+CONDITION_INTERVAL_S: Final = 1.0
+"""Time for which the daemon's condition is reused: its sensors are files."""
 
 
-class GlanceMaker:
-    """Describes a result together with how the daemon is.
+class FrameEncoder:
+    """Encodes results together with the daemon's condition.
 
     Args:
-        health: how it is.
-        pause: whether it is paused.
-        clock: where the time is read.
+        health: source of the figures.
+        history: source of the session's totals.
+        pause: the privacy switch; a paused preview has no picture.
+        clock: source of the time.
     """
 
-    def __init__(self, health: Health, pause: Pause, clock: Clock) -> None:
+    def __init__(self, health: Health, history: History, pause: Pause, clock: Clock) -> None:
         self._health = health
+        self._history = history
         self._pause = pause
         self._clock = clock
-        self._condition = condition(health)
-        self._asked_at = clock.monotonic()
+        self._condition = condition(health, history)
+        self._condition_at = clock.monotonic()
 
-    def __call__(self, result: FrameResult | None, watchers: int) -> bytes:
-        """The message; without a result, or with a blank one, there is no picture in it."""
-        shown = None if result is None or result.frame.blank or self._pause.paused else result
-        glance = Glance(
+    def __call__(self, result: FrameResult | None, viewers: int) -> bytes:
+        """Encode the newest result; without one, or with a blank frame, there is no picture."""
+        has_picture = result is not None and not result.frame.blank and not self._pause.paused
+        shown = result if has_picture else None
+        header = FrameHeader(
             state=self._health.source.state,
             paused=self._pause.paused,
-            watchers=watchers,
+            viewers=viewers,
             condition=self._recent_condition(),
-            frame=None if shown is None else seen_frame(shown, self._age(shown.frame)),
-            crops={} if shown is None else _crops(shown),
+            events=self._history.event_count,
+            frame=None if shown is None else preview_frame(shown, self._age_ms(shown.frame)),
+            crops={} if shown is None else crops(shown),
         )
-        words = glance.model_dump_json(by_alias=True).encode()
+        head = header.model_dump_json(by_alias=True).encode()
         picture = b"" if shown is None else jpeg(shown.frame)
-        return struct.pack(">I", len(words)) + words + picture
+        return struct.pack(">I", len(head)) + head + picture
 
-    def _age(self, frame: Frame) -> float:
+    def _age_ms(self, frame: Frame) -> float:
         return 1000 * (self._clock.monotonic() - frame.captured_monotonic)
 
     def _recent_condition(self) -> Condition:
         now = self._clock.monotonic()
-        if now - self._asked_at >= CONDITION_INTERVAL:
-            self._asked_at = now
-            self._condition = condition(self._health)
+        if now - self._condition_at >= CONDITION_INTERVAL_S:
+            self._condition_at = now
+            self._condition = condition(self._health, self._history)
         return self._condition
 
 
-def condition(health: Health) -> Condition:
-    connected = health.connected()
+def condition(health: Health, history: History) -> Condition:
+    """The daemon's figures as they are now."""
     return Condition(
         health=health.message(),
-        stages=health.stages.figures(),
-        broker="none" if connected is None else "connected" if connected else "away",
+        stages=health.timings.quantiles(),
+        broker={None: "none", True: "connected", False: "disconnected"}[health.connected],
+        totals=history.totals(),
     )
 
 
 def jpeg(frame: Frame) -> bytes:
-    """The frame's picture, reduced where it is large."""
-    scale = LONGEST_SIDE / max(frame.width, frame.height)
+    """The frame's picture as JPEG, reduced if it is large."""
+    scale = MAX_SIDE_PX / max(frame.width, frame.height)
     picture = frame.bgr
     if scale < 1:
         size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
@@ -87,5 +93,6 @@ def jpeg(frame: Frame) -> bytes:
     return encoded.tobytes()
 
 
-def _crops(result: FrameResult) -> dict[int, str]:
+def crops(result: FrameResult) -> dict[int, str]:
+    """By track, the models' input: 48x48 grey pixels in row order, as base64."""
     return {face.track_id: b64encode(face.face.crop.tobytes()).decode() for face in result.faces}

@@ -1,4 +1,4 @@
-"""What the page is told. It comes along with the page, so this schema is no public one."""
+"""Messages to the page. They are versioned with the page, so this schema is not public."""
 
 from typing import Literal
 
@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from edge_daemon.records import FrameResult, SourceState
 from edge_daemon.schema import (
+    FaceEvent,
     FaceMessage,
     FacesMessage,
     HealthMessage,
@@ -16,63 +17,87 @@ from edge_daemon.schema import (
 )
 
 
-class SeenFace(FaceMessage):
-    """A face as it is published, and what this frame alone says of it."""
+class PreviewFace(FaceMessage):
+    """A face as it is published, with the probabilities of this frame alone."""
 
-    raw: dict[str, float] | None = Field(description="Probabilities before they are smoothed.")
+    raw: dict[str, float] | None = Field(description="Probabilities before smoothing.")
 
 
-class SeenFrame(FacesMessage):
+class PreviewFrame(FacesMessage):
     """A frame's result."""
 
-    faces: tuple[SeenFace, ...]
+    faces: tuple[PreviewFace, ...]
+    file: str | None = Field(description="Name of the image file, for a folder of images.")
+
+
+class Totals(BaseModel, frozen=True):
+    """Totals since the daemon's start."""
+
+    visits: int = Field(description="Faces that appeared.")
+    face_seconds: dict[str, float] = Field(description="Time of all faces by emotion.")
 
 
 class Condition(BaseModel, frozen=True):
-    """How the daemon is."""
+    """The daemon's figures."""
 
     health: HealthMessage
-    stages: dict[str, LatencyMessage] = Field(description="Milliseconds of work for one frame.")
-    broker: Literal["connected", "away", "none"]
+    stages: dict[str, LatencyMessage] = Field(description="Time per frame by stage.")
+    broker: Literal["connected", "disconnected", "none"]
+    totals: Totals
 
 
-class Glance(BaseModel, frozen=True):
-    """What is so at this moment; the frame's picture follows it."""
+class FrameHeader(BaseModel, frozen=True):
+    """What the page shows at one moment; the frame's JPEG follows it."""
 
     state: SourceState
     paused: bool
-    watchers: int = Field(description="How many pages are open.")
+    viewers: int = Field(description="Open pages.")
     condition: Condition
-    frame: SeenFrame | None = Field(description="null where there is no picture.")
+    events: int = Field(description="Events since the start; more of them can be fetched.")
+    frame: PreviewFrame | None = Field(description="null without a picture.")
     crops: dict[int, str] = Field(
-        description="By track, what the models saw: 48x48 grey pixels, row by row, as base64."
+        description="By track, the models' input: 48x48 grey pixels in row order, as base64."
     )
 
 
 class Session(BaseModel, frozen=True):
-    """What stays so while the daemon runs."""
+    """What does not change while the daemon runs."""
 
     device: str
     version: str
     source: str
-    camera: bool = Field(description="Whether the source is one, and no file.")
+    camera: bool = Field(description="Whether the source is a camera, not a file.")
     emotions: tuple[str, ...]
-    token: str = Field(description="What a request that changes something must carry.")
+    token: str = Field(description="Form token for requests that change something.")
 
 
 class LastMinute(BaseModel, frozen=True):
-    """The results of the last minute, for a file."""
+    """Results of the last minute, to save as a file."""
 
     time: Timestamp
     device: str
     condition: Condition
-    frames: tuple[SeenFrame, ...]
+    frames: tuple[PreviewFrame, ...]
 
 
-def seen_frame(result: FrameResult, latency_ms: float) -> SeenFrame:
-    told = faces_message(result, latency_ms)
+class Events(BaseModel, frozen=True):
+    """The newest events, oldest first."""
+
+    events: tuple[FaceEvent, ...]
+
+
+class PhotoResult(BaseModel, frozen=True):
+    """The models' output for a photo."""
+
+    frame: PreviewFrame
+    crops: dict[int, str]
+
+
+def preview_frame(result: FrameResult, latency_ms: float) -> PreviewFrame:
+    """A result as the page shows it."""
+    message = faces_message(result, latency_ms)
     faces = tuple(
-        SeenFace(**dict(face), raw=None if seen.raw is None else rounded(seen.raw))
-        for face, seen in zip(told.faces, result.faces, strict=True)
+        PreviewFace(**dict(face), raw=None if emotion.raw is None else rounded(emotion.raw))
+        for face, emotion in zip(message.faces, result.faces, strict=True)
     )
-    return SeenFrame(**dict(told) | {"faces": faces})
+    return PreviewFrame(**dict(message) | {"faces": faces, "file": result.frame.file})

@@ -1,131 +1,160 @@
-"""Serves the preview over HTTP: uvicorn, in the pipeline's own thread."""
+"""The preview: a page with the live picture, served over HTTP."""
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Final
 
-import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
-from edge_daemon._lib.address import Address, authority
-from edge_daemon.errors import PreviewError
-from edge_daemon.pipeline import Busy, Service
+from edge_daemon import __version__
+from edge_daemon._lib.address import authority
+from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.http_server import ConnectionLimits, HttpServer
+from edge_daemon._lib.text import without_password
+from edge_daemon.capture.pause import Pause
+from edge_daemon.config.settings import Settings
+from edge_daemon.monitoring.health import Health
+from edge_daemon.pipeline import Busy, Pipeline, Service
+from edge_daemon.preview.app import PreviewApp, page_files
+from edge_daemon.preview.auth import (
+    AuthMiddleware,
+    TokenLogin,
+    host_names,
+    is_ip_address,
+    new_token,
+)
+from edge_daemon.preview.frame_encoder import FrameEncoder
+from edge_daemon.preview.history import History
+from edge_daemon.preview.messages import Session
+from edge_daemon.preview.photo import PhotoAnalyzer
 from edge_daemon.preview.stream import Stream
+from edge_daemon.records import EMOTIONS, FrameResult
 
-MOST_CONNECTIONS: Final = 64
+LIMITS: Final = ConnectionLimits(total=64, per_address=32)
 
-LONGEST_HEAD: Final = 16 * 1024
-"""Bytes of a request's line and headers."""
+LOGIN_PAGE: Final = "token.html"
 
-LONGEST_WORD: Final = 1024
-"""Bytes of what a watcher may say at once."""
+PUBLIC_PATHS: Final = frozenset({"/preview.css", "/icon.svg"})
+"""Files that the login page needs."""
 
-HEARTBEAT_INTERVAL_S: Final = 1.0
-
-LAST_WORDS: Final = 0.5
-"""Seconds in which clients may take leave, before they are cut off."""
+EXAMPLE_ADDRESS: Final = ("192.0.2.1", 9)
+"""An address outside this network (RFC 5737)."""
 
 
 class PreviewServer(Service):
-    """The service that serves the preview.
+    """The preview's sink, watcher and service.
+
+    As a sink it records results, as a watcher it notices changes of the source's state, and as a
+    service it serves the page.
 
     Args:
-        app: an ASGI application.
-        listener: a socket that listens already; it is closed in the end.
-        stream: what its watchers wait at.
-        ready: called once it is served.
+        settings: the daemon's settings.
+        listener: a listening socket; closed at the end.
+        is_camera: whether the source is a camera, which a pause closes.
+        health: source of the figures.
+        pause: the privacy switch.
+        clock: source of the time.
+        announce: receives the URL to open, once the page is served.
     """
 
     name = "preview"
     is_essential = False
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, stream: Stream, ready: Callable[[], None]
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        *,
+        is_camera: bool,
+        health: Health,
+        pause: Pause,
+        clock: Clock,
+        announce: Callable[[str], None],
     ) -> None:
-        self._listener = listener
-        self._stream = stream
-        self._ready = ready
-        self._server = _Server(
-            uvicorn.Config(
-                app,
-                http=_Connection,
-                ws=WebSocketsSansIOProtocol,
-                loop="asyncio",
-                lifespan="off",
-                log_config=None,
-                log_level="error",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                h11_max_incomplete_event_size=LONGEST_HEAD,
-                ws_max_size=LONGEST_WORD,
-                ws_per_message_deflate=False,  # pictures do not shrink
-            )
+        self._health = health
+        self._pause = pause
+        self._announce = announce
+        self._history = History(clock)
+        encoder = FrameEncoder(health, self._history, pause, clock)
+        self._stream = Stream(encoder, settings.preview.fps, clock)
+        page = page_files()
+        login = _login(listener, page.pop(LOGIN_PAGE).content)
+        host, port = settings.preview.address or listener.getsockname()[:2]
+        self._url = _url(host, port, login)
+        session = Session(
+            device=settings.device_id,
+            version=__version__,
+            source=without_password(settings.source),
+            camera=is_camera,
+            emotions=EMOTIONS,
+            token=new_token(),
         )
+        app = PreviewApp(
+            page,
+            session,
+            stream=self._stream,
+            history=self._history,
+            health=health,
+            pause=pause,
+            photos=PhotoAnalyzer(settings, clock),
+            clock=clock,
+        )
+        names = host_names(host, is_local=login is None)
+        protected = AuthMiddleware(app.asgi, names, session.token, login, PUBLIC_PATHS)
+        self._http = HttpServer(protected, listener, LIMITS, websockets=True)
+        self._last_state = self._state()
+
+    def __call__(self, result: FrameResult) -> None:
+        """Record a result."""
+        self._history.record(result)
+        self._stream.publish(result)
+
+    def poll(self, _pipeline: Pipeline) -> None:
+        """Notify the page when the source's state or the pause has changed."""
+        state = self._state()
+        if state != self._last_state:
+            self._last_state = state
+            self._stream.notify()
+
+    def stopping(self) -> None:
+        """There is nothing to end: `stop` does that."""
 
     def run(self, busy: Busy) -> None:
         """Serve until `stop` is called."""
         asyncio.run(self._serve(busy))
 
     def stop(self) -> None:
+        """End `run` soon."""
         self._stream.close()
-        self._server.should_exit = True
+        self._http.stop()
 
     async def _serve(self, busy: Busy) -> None:
-        heartbeat = asyncio.create_task(_heartbeat(busy))
         with self._stream.bound():
-            self._ready()
-            # Not in the main thread, uvicorn leaves signals alone.
-            await self._server.serve(sockets=[self._listener])
-        heartbeat.cancel()
+            self._announce(self._url)
+            await self._http.serve(busy)
+
+    def _state(self) -> tuple[str, bool]:
+        return self._health.source.state, self._pause.paused
 
 
-async def _heartbeat(busy: Busy) -> None:
-    """Let the supervisor detect a blocked event loop: each sleep then exceeds its limit."""
-    while True:
-        with busy():
-            await asyncio.sleep(HEARTBEAT_INTERVAL_S)
+def _login(listener: socket.socket, page: bytes) -> TokenLogin | None:
+    """None if only this machine can connect."""
+    host, port = listener.getsockname()[:2]
+    return None if ipaddress.ip_address(host).is_loopback else TokenLogin(page, port)
 
 
-def listening(address: Address) -> socket.socket:
-    """A socket that listens at the address.
-
-    Raises:
-        PreviewError: it cannot.
-    """
-    host, port = address
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(found[0][4][:2], family=found[0][0])
-    except (OSError, UnicodeError) as error:
-        raise PreviewError(
-            f"preview.listen: {authority(address)}: cannot listen: {error}; "
-            "does another program use it?"
-        ) from error
+def _url(host: str, port: int, login: TokenLogin | None) -> str:
+    """The URL to open in a browser."""
+    if is_ip_address(host) and ipaddress.ip_address(host).is_unspecified:
+        host = _own_address()
+    return f"http://{authority((host, port))}/" + (f"?token={login.token}" if login else "")
 
 
-class _Server(uvicorn.Server):
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        asyncio.get_running_loop().call_later(LAST_WORDS, self._cut_off)
-        await super().shutdown(sockets)
-
-    def _cut_off(self) -> None:
-        """Whoever does not read would hold up the end."""
-        for connection in tuple(self.server_state.connections):
-            connection.transport.abort()
-
-
-class _Connection(H11Protocol):
-    """One of a limited number, which must soon ask for something: each takes an open file."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
-            transport.abort()
-            return
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+def _own_address() -> str:
+    """This machine's address in its network, or its name without a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(EXAMPLE_ADDRESS)  # sends nothing, only chooses a route
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])

@@ -1,7 +1,7 @@
-"""Where watchers wait for what is new. It is made once for all of them, and only when one waits.
+"""The newest encoded frame, and the clients that wait for it.
 
-A watcher asks for each message, and gets the newest that there is. So a slow one misses frames, one
-that is gone holds nothing, and without any no picture is kept or encoded.
+A client requests each message and gets the newest one. So a slow client skips frames, a dead client
+holds nothing, and a frame is encoded once for all clients. Without clients no frame is kept.
 """
 
 import asyncio
@@ -13,116 +13,115 @@ from typing import Final, NamedTuple
 from edge_daemon._lib.clock import Clock
 from edge_daemon.records import FrameResult
 
-HEARTBEAT: Final = 1.0
-"""Seconds until a watcher is told how things are though nothing is new."""
+HEARTBEAT_S: Final = 1.0
+"""Longest time without a message: figures change also without frames."""
 
 
-class Message(NamedTuple):
-    """What was made for all who watch."""
+class EncodedFrame(NamedTuple):
+    """A message for all clients."""
 
     number: int
-    """Counts them."""
+    """Sequence number, from 1."""
     content: bytes
 
 
 class Stream:
-    """The step that lets watchers see results, and what they wait at.
+    """Hands results from the pipeline's thread to the event loop.
 
-    The step is called in the pipeline's thread, and never waits. Everything else belongs to the
-    event loop's thread, unless it says otherwise.
+    `publish`, `notify` and `close` may be called from any thread and never wait; everything else
+    belongs to the event loop's thread.
 
     Args:
-        describe: makes a message of the newest result and the number of watchers.
-        fps: messages a second at most.
-        clock: where the time is read.
+        encode: encodes the newest result, given the number of clients.
+        fps: messages per second at most.
+        clock: source of the time.
     """
 
     def __init__(
-        self, describe: Callable[[FrameResult | None, int], bytes], fps: float, clock: Clock
+        self, encode: Callable[[FrameResult | None, int], bytes], fps: float, clock: Clock
     ) -> None:
-        self.watchers = 0
-        self._describe = describe
-        self._interval = 1 / fps
+        self.viewers = 0
+        self._encode = encode
+        self._interval_s = 1 / fps
         self._clock = clock
         self._newest: FrameResult | None = None
-        self._message = Message(0, b"")
+        self._message = EncodedFrame(0, b"")
         self._due = float("-inf")
-        self._news = asyncio.Event()
-        """Set while something is so that the message does not tell."""
-        self._news.set()
+        self._outdated = asyncio.Event()
+        """Set while something has changed since the message was encoded."""
+        self._outdated.set()
         self._closing = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._binding = threading.Lock()
+        self._loop_lock = threading.Lock()
 
-    def __call__(self, result: FrameResult) -> FrameResult:
-        watched = self.watchers > 0
-        self._newest = result if watched else None
-        if watched:
-            self.tell()
-        return result
+    def publish(self, result: FrameResult) -> None:
+        """Offer a new result."""
+        has_viewers = self.viewers > 0
+        self._newest = result if has_viewers else None
+        if has_viewers:
+            self.notify()
 
-    def tell(self) -> None:
-        """Something is so that was not before. May be called in any thread."""
-        self._set(self._news)
+    def notify(self) -> None:
+        """Send a new message soon, since the state has changed."""
+        self._set(self._outdated)
 
     def close(self) -> None:
-        """Let nobody wait any longer. May be called in any thread."""
+        """End all waiting."""
         self._set(self._closing)
-        self.tell()
+        self.notify()
 
     @contextmanager
     def bound(self) -> Iterator[None]:
-        """While the event loop runs: without one there is nobody to tell."""
-        with self._binding:
+        """Bind to the running event loop."""
+        with self._loop_lock:
             self._loop = asyncio.get_running_loop()
         try:
             yield
         finally:
-            with self._binding:
+            with self._loop_lock:
                 self._loop = None
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """While one more watcher is there."""
-        self.watchers += 1
+    def viewer(self) -> Iterator[None]:
+        """Count one more viewer."""
+        self.viewers += 1
         try:
             yield
         finally:
-            self.watchers -= 1
-            if self.watchers == 0:
-                self._forget()
+            self.viewers -= 1
+            if self.viewers == 0:
+                self._discard_frames()
 
-    async def after(self, number: int) -> Message:
-        """The newest message, as soon as there is a later one than that with this number."""
+    async def after(self, number: int) -> EncodedFrame:
+        """Wait for a message newer than this number, and return the newest."""
         if number == self._message.number:
-            await _set_within(HEARTBEAT, self._news)
-        await _set_within(self._due - self._clock.monotonic(), self._closing)
-        # Another watcher may have had one made meanwhile; then the next is not due.
-        outdated = self._news.is_set() or number == self._message.number
-        if outdated and self._clock.monotonic() >= self._due:
-            self._make()
+            await _wait_at_most(HEARTBEAT_S, self._outdated)
+        await _wait_at_most(self._due - self._clock.monotonic(), self._closing)
+        # Another client may have caused a new message during the wait; then the next is not due.
+        is_outdated = self._outdated.is_set() or number == self._message.number
+        if is_outdated and self._clock.monotonic() >= self._due:
+            self._update()
         return self._message
 
     def _set(self, event: asyncio.Event) -> None:
-        with self._binding:
+        with self._loop_lock:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(event.set)
 
-    def _make(self) -> None:
-        self._due = self._clock.monotonic() + self._interval
-        self._news.clear()
-        content = self._describe(self._newest, self.watchers)
-        self._message = Message(self._message.number + 1, content)
+    def _update(self) -> None:
+        self._due = self._clock.monotonic() + self._interval_s
+        self._outdated.clear()
+        content = self._encode(self._newest, self.viewers)
+        self._message = EncodedFrame(self._message.number + 1, content)
 
-    def _forget(self) -> None:
-        """Keep no picture that nobody watches."""
+    def _discard_frames(self) -> None:
+        """Keep no picture without a viewer."""
         self._newest = None
-        self._message = Message(self._message.number, b"")
-        self._news.set()
+        self._message = EncodedFrame(self._message.number, b"")
+        self._outdated.set()
 
 
-async def _set_within(seconds: float, event: asyncio.Event) -> None:
-    """Wait for the event, but no longer than that."""
+async def _wait_at_most(seconds: float, event: asyncio.Event) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -10,7 +10,7 @@ from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
 from edge_daemon.config.reload import LiveSettings
 from edge_daemon.config.settings import HomeAssistantSettings, Settings
-from edge_daemon.monitoring.health import Delivery, Health
+from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import Service, Sink
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
@@ -25,22 +25,20 @@ from edge_daemon.records import FrameResult
 MACHINE_ID: Final = Path("/etc/machine-id")
 
 
-def mqtt(
+def mqtt_publisher(
     settings: Settings,
-    health: Health,
     pause: Pause,
     clock: Clock,
     *,
     resources: ExitStack,
     live: LiveSettings,
     patient: bool,
-) -> tuple[list[Sink[FrameResult]], list[Service]]:
-    """The steps that hand results to the broker, and the services that speak with it.
+) -> MqttPublisher:
+    """The publisher and its event queue.
 
     Args:
-        settings: with which to begin.
-        health: how the daemon is; it learns how delivery is.
-        pause: the privacy switch, which the broker may turn.
+        settings: initial settings.
+        pause: the privacy switch, which subscribers may set.
         clock: where the time is read.
         resources: takes what must be closed in the end.
         live: is told which parts follow which settings.
@@ -50,8 +48,6 @@ def mqtt(
         EdgeDaemonError: the settings of the broker cannot be used.
     """
     wanted = settings.mqtt
-    # Seconds: Home Assistant must hear thrice before it takes a value for outdated.
-    freshness = settings.homeassistant.expire_after / 3
     topics = Topics(wanted.base_topic, settings.device_id)
     outbox = _outbox(settings, clock, resources)
     publisher = MqttPublisher(
@@ -68,24 +64,43 @@ def mqtt(
         commands={topics.set_paused: switch("paused", pause.set)},
         birth_topic=_birth_topic(settings.homeassistant),
     )
+    live.follow("mqtt.rate", lambda new: publisher.adjust(new.mqtt.rate))
+    return publisher
+
+
+def mqtt(
+    settings: Settings,
+    publisher: MqttPublisher,
+    health: Health,
+    pause: Pause,
+    *,
+    clock: Clock,
+    live: LiveSettings,
+) -> tuple[list[Sink[FrameResult]], list[Service]]:
+    """The steps that hand results to the publisher, and the services that publish.
+
+    Args:
+        settings: initial settings.
+        publisher: publishes the messages.
+        health: source of the health messages.
+        pause: the privacy switch.
+        clock: source of the time.
+        live: registers which parts follow which settings.
+    """
+    # Seconds: a value reaches Home Assistant three times before it expires there.
+    freshness = settings.homeassistant.expire_after / 3
+    topics = Topics(settings.mqtt.base_topic, settings.device_id)
     state = StateKeeper(
         topics.state,
         publisher.keep,
         settings.smoothing.uncertain_below,
-        heartbeat=min(wanted.heartbeat, freshness),
+        heartbeat=min(settings.mqtt.heartbeat, freshness),
         clock=clock,
         paused=lambda: pause.paused,
     )
     pause.changed.append(state.refresh)
-    health.delivery = lambda: Delivery(
-        {"mqtt": publisher.dropped},
-        publisher.reconnects,
-        outbox.figures(),
-    )
-    health.connected = lambda: publisher.connected
     interval = min(settings.health.interval, freshness)
     reporter = HealthReporter(health, topics.health, publisher.keep, interval)
-    live.follow("mqtt.rate", lambda new: publisher.adjust(new.mqtt.rate))
     live.follow("smoothing", lambda new: state.adjust(new.smoothing.uncertain_below))
     live.follow("health.interval", lambda new: reporter.adjust(min(new.health.interval, freshness)))
     return [state, publisher], [publisher, state, reporter]

@@ -26,7 +26,7 @@ from edge_daemon.publishing.mqtt import Accepted, Acknowledged, Connection, Rece
 from edge_daemon.publishing.sender import Drain
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import Event, FrameResult
-from edge_daemon.schema import faces_payload
+from edge_daemon.schema import SpoolMessage, faces_payload
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +144,10 @@ class MqttPublisher(Service):
         with self._changed:
             self._changed.notify_all()
         self._wake()
+
+    def queued_events(self) -> SpoolMessage:
+        """State of the event queue; may read from the disk."""
+        return self._outbox.figures()
 
     @property
     def connected(self) -> bool:

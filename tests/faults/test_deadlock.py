@@ -43,14 +43,14 @@ def test_stage_that_hangs_is_seen_by_systemd_and_by_subscribers_and_ends_the_pro
         subscriber.wait_for("availability", b"online")
         injection.order(Fault.HANG)
         program.wait_for("a stage hangs, giving systemd no sign of life")
-        systemd.heard()
+        systemd.received()
         subscriber.wait_for("availability", b"online", b"offline")
         told = len(subscriber.on("health"))
         subscriber.wait_until(lambda: len(subscriber.on("health")) > told)  # the socket lives
         code = program.process.wait(PATIENCE)
         program.wait_for("edge-daemon: ")
         subscriber.flush()
-    assert (code, "WATCHDOG=1" in systemd.heard()) == (1, False)
+    assert (code, "WATCHDOG=1" in systemd.received()) == (1, False)
     (end,) = (line for line in program.err if line.startswith("edge-daemon: "))
     assert end.startswith(f"edge-daemon: stage {stage}: stuck on one frame for ")
     assert sum("a stage hangs" in line for line in program.err) == 1

@@ -1,4 +1,6 @@
-"""What tests of health share."""
+"""Shared fixtures of the tests of monitoring."""
+
+from pathlib import Path
 
 import pytest
 from conftest import FakeClock
@@ -6,6 +8,19 @@ from conftest import FakeClock
 from edge_daemon._lib.resources import bundled_models
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.inference.bundle import Bundle, read_bundle
+from edge_daemon.monitoring.statistics import StageTimings
+from edge_daemon.schema import SpoolMessage
+
+
+class FakeDelivery:
+    """A publisher with fixed figures."""
+
+    connected = True
+    reconnects = 2
+    dropped = 7
+
+    def queued_events(self) -> SpoolMessage:
+        return SpoolMessage(depth=3, oldest_age_s=4.5, dropped=1, durable=False)
 
 
 @pytest.fixture(scope="module")
@@ -16,3 +31,24 @@ def bundle() -> Bundle:
 @pytest.fixture
 def source(clock: FakeClock) -> SourceStatus:
     return SourceStatus("camera", clock)
+
+
+@pytest.fixture
+def timings(clock: FakeClock) -> StageTimings:
+    return StageTimings(clock)
+
+
+@pytest.fixture
+def delivery() -> FakeDelivery:
+    return FakeDelivery()
+
+
+@pytest.fixture
+def hot_pi(tmp_path: Path) -> Path:
+    """A `/sys` with a CPU at 48.3 °C that the firmware throttles."""
+    zone = tmp_path / "class" / "thermal" / "thermal_zone0"
+    firmware = tmp_path / "devices" / "platform" / "soc" / "soc:firmware"
+    for file, content in {zone / "temp": "48312", firmware / "get_throttled": "50004"}.items():
+        file.parent.mkdir(parents=True)
+        file.write_text(content)
+    return tmp_path

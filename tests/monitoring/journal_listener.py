@@ -1,10 +1,10 @@
-"""Listens in journald's place, and prints what comes as lines of JSON.
+"""Receives records in journald's place, and prints them as JSON lines.
 
-It needs a namespace of its own:
+It needs its own mount namespace:
 
     unshare --map-root-user --mount python tests/monitoring/journal_listener.py PYTHON-CODE
 
-The code runs in another process, whose standard error is what JOURNAL_STREAM says.
+The code runs in another process, whose standard error is the stream in JOURNAL_STREAM.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The socket at which systemd listens to its services (sd_notify(3))."""
+"""The notify socket, in systemd's place (sd_notify(3))."""
 
 import contextlib
 import socket
@@ -8,15 +8,15 @@ from running import PATIENCE
 
 
 class Systemd:
-    """Hears what a service says."""
+    """Receives the notifications of a service."""
 
     def __init__(self, folder: Path) -> None:
         self.address = str(folder / "notify")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
 
-    def heard(self) -> list[str]:
-        """The lines that were sent since the last call."""
+    def received(self) -> list[str]:
+        """Lines since the last call."""
         self._socket.settimeout(0)
         lines: list[str] = []
         with contextlib.suppress(BlockingIOError):
@@ -25,7 +25,7 @@ class Systemd:
         return lines
 
     def wait_for(self, line: str) -> list[str]:
-        """All lines until this one came."""
+        """All lines up to this one."""
         self._socket.settimeout(PATIENCE)
         lines: list[str] = []
         while line not in lines:

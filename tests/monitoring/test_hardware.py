@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from edge_daemon.monitoring.hardware import Board
+from edge_daemon.monitoring.hardware import Hardware
 
 
-def written(root: Path, files: dict[str, str]) -> Board:
-    """A machine whose kernel shows these files below /sys."""
+def written(root: Path, files: dict[str, str]) -> Hardware:
+    """Hardware whose `/sys` has these files."""
     for name, content in files.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
-    return Board(sys=root)
+    return Hardware(sys=root)
 
 
 def zone(number: int, kind: str, temperature: str) -> dict[str, str]:
@@ -32,7 +32,7 @@ def zone(number: int, kind: str, temperature: str) -> dict[str, str]:
         ([], None),
     ],
 )
-def test_temperature_is_the_cpus_or_else_the_first_zones(
+def test_cpu_temperature_prefers_the_cpu_zone(
     tmp_path: Path, zones: list[tuple[str, str]], degrees: float | None
 ) -> None:
     files = {}
@@ -41,14 +41,14 @@ def test_temperature_is_the_cpus_or_else_the_first_zones(
     assert written(tmp_path, files).cpu_temperature() == degrees
 
 
-def test_zone_without_a_type_counts_as_another(tmp_path: Path) -> None:
+def test_cpu_temperature_zone_without_type_is_no_cpu_zone(tmp_path: Path) -> None:
     files = {"class/thermal/thermal_zone0/temp": "30000\n", **zone(1, "cpu-thermal", "50000\n")}
     assert written(tmp_path, files).cpu_temperature() == 50.0
 
 
 @pytest.mark.parametrize("soc", ["soc", "soc@107c000000"])
 @pytest.mark.parametrize(
-    ("said", "names"),
+    ("content", "names"),
     [
         ("0\n", ()),
         ("50000\n", ()),
@@ -58,29 +58,42 @@ def test_zone_without_a_type_counts_as_another(tmp_path: Path) -> None:
             "f000f\n",
             ("under_voltage", "frequency_capped", "throttled", "soft_temperature_limit"),
         ),
-        ("what?\n", None),
+        ("unknown\n", None),
     ],
 )
-def test_throttling_is_what_the_firmware_says_of_now(
-    tmp_path: Path, soc: str, said: str, names: tuple[str, ...] | None
+def test_throttled_reports_current_reasons(
+    tmp_path: Path, soc: str, content: str, names: tuple[str, ...] | None
 ) -> None:
-    files = {f"devices/platform/{soc}/{soc}:firmware/get_throttled": said}
+    files = {f"devices/platform/{soc}/{soc}:firmware/get_throttled": content}
     assert written(tmp_path, files).throttled() == names
 
 
-def test_machine_that_says_nothing_is_no_failure(tmp_path: Path) -> None:
-    board = Board(sys=tmp_path / "absent")
-    assert (board.cpu_temperature(), board.throttled()) == (None, None)
+def test_hardware_without_sensors_returns_none(tmp_path: Path) -> None:
+    hardware = Hardware(tmp_path / "absent", tmp_path / "absent")
+    assert hardware.cpu_temperature() is None
+    assert hardware.throttled() is None
+    assert hardware.resident_memory() is None
 
 
-def test_resident_memory_is_what_the_kernel_says(tmp_path: Path) -> None:
+def test_hardware_without_file_descriptors_returns_none() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        hardware = Hardware()
+        values = (hardware.cpu_temperature(), hardware.throttled(), hardware.resident_memory())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert values == (None, None, None)
+
+
+def test_resident_memory_is_in_bytes(tmp_path: Path) -> None:
     statm = tmp_path / "self" / "statm"
     statm.parent.mkdir()
     statm.write_text("1000 250 30 4 0 500 0\n")
-    assert Board(proc=tmp_path).resident_memory() == 250 * resource.getpagesize()
+    assert Hardware(proc=tmp_path).resident_memory() == 250 * resource.getpagesize()
 
 
-def test_resident_memory_of_this_process_is_the_one_in_its_status() -> None:
+def test_resident_memory_matches_process_status() -> None:
     status = Path("/proc/self/status").read_text()
     (kilobytes,) = re.findall(r"VmRSS:\s+(\d+) kB", status)
-    assert Board().resident_memory() == pytest.approx(1024 * int(kilobytes), rel=0.2)
+    assert Hardware().resident_memory() == pytest.approx(1024 * int(kilobytes), rel=0.2)

@@ -1,4 +1,4 @@
-"""Records as the journal gets them, by its own protocol, over its own socket."""
+"""Journal records, received over the journal's own protocol and socket."""
 
 import io
 import json
@@ -20,12 +20,12 @@ NAMESPACE = ["unshare", "--map-root-user", "--mount"]
 
 
 def sent(code: str) -> tuple[list[dict[str, str]], str]:
-    """The entries that reach the journal when this code runs, and its standard error."""
+    """Run code; return the journal entries it sends, and its standard error."""
     pytest.importorskip("systemd.journal")
     try:
         subprocess.run([*NAMESPACE, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("needs a mount namespace of its own")
+        pytest.skip("needs its own mount namespace")
     setting = """
         import logging
         from edge_daemon.monitoring.journal import journal_handler
@@ -45,7 +45,7 @@ def sent(code: str) -> tuple[list[dict[str, str]], str]:
     return entries, first["stderr"]
 
 
-def test_fields_of_a_record_are_the_journals() -> None:
+def test_record_fields_become_journal_fields() -> None:
     (entry,), stderr = sent("""
         fields = {"event_id": "1bb8", "kind": "appeared", "track_id": 5, "emotion": "happy"}
         logger.info("event", extra=fields | {"sequence": 17, "stage": "publishing"})
@@ -69,7 +69,7 @@ def test_fields_of_a_record_are_the_journals() -> None:
     assert not [name for name in entry if name != name.upper()]
 
 
-def test_levels_are_the_journals_priorities() -> None:
+def test_levels_become_priorities() -> None:
     entries, _ = sent("""
         for level in ("debug", "info", "warning", "error", "critical"):
             getattr(logger, level)(level)
@@ -78,7 +78,7 @@ def test_levels_are_the_journals_priorities() -> None:
     assert priorities == {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
 
 
-def test_record_of_several_lines_is_one_entry() -> None:
+def test_multi_line_record_is_one_entry() -> None:
     (entry,), _ = sent("""
         try:
             1 / 0
@@ -90,7 +90,7 @@ def test_record_of_several_lines_is_one_entry() -> None:
     assert entry["ERROR"] == "two\nlines"
 
 
-def test_error_that_ends_the_program_is_an_error_to_the_journal() -> None:
+def test_fatal_error_has_error_priority() -> None:
     _, stderr = sent("""
         from edge_daemon import cli
         cli.main(["--sink", "paper"])
@@ -100,7 +100,7 @@ def test_error_that_ends_the_program_is_an_error_to_the_journal() -> None:
 
 
 @pytest.mark.parametrize("stream", [None, "1:1", "nonsense"])
-def test_no_journal_where_standard_error_leads_elsewhere(
+def test_no_handler_without_journal_stream(
     monkeypatch: pytest.MonkeyPatch, stream: str | None
 ) -> None:
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
@@ -110,7 +110,7 @@ def test_no_journal_where_standard_error_leads_elsewhere(
     assert journal.journal_handler() is None
 
 
-def test_without_the_package_lines_go_to_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_handler_without_package(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryFile("w") as stderr:
         status = os.fstat(stderr.fileno())
         monkeypatch.setattr(sys, "stderr", stderr)
@@ -120,7 +120,7 @@ def test_without_the_package_lines_go_to_standard_error(monkeypatch: pytest.Monk
         assert journal.journal_handler() is None
 
 
-def test_standard_error_without_a_descriptor_is_no_journal(
+def test_no_handler_without_file_descriptor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")

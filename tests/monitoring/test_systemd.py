@@ -1,4 +1,4 @@
-"""What systemd is told, read from a real socket like its own."""
+"""Service notifications, received on a real socket."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ from running import PATIENCE, camera, eventually, running
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.errors import PipelineError, SourceLost
-from edge_daemon.monitoring.systemd import START_EXTENSION, SystemdNotifier, notifier_from
+from edge_daemon.monitoring.systemd import START_EXTENSION_S, SystemdNotifier, notifier_from
 from edge_daemon.pipeline import Chain, Pipeline, Stage
 
 BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
 
 
 class Stages:
-    """As much of a pipeline as is looked at."""
+    """The part of a pipeline that a watcher reads."""
 
     def __init__(self) -> None:
         self.finished = 0
@@ -47,14 +47,14 @@ def source(clock: FakeClock) -> SourceStatus:
 
 @pytest.fixture
 def summary() -> list[str]:
-    return ["all is well"]
+    return ["ready"]
 
 
 @pytest.fixture
 def notifier(
     systemd: Systemd, source: SourceStatus, summary: list[str], clock: FakeClock
 ) -> SystemdNotifier:
-    """One whose watchdog waits 30 s."""
+    """A notifier with a watchdog timeout of 30 s."""
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "30000000"}
     made = notifier_from(environment, source, lambda: summary[-1], clock)
     assert made is not None
@@ -65,15 +65,15 @@ def look(notifier: SystemdNotifier, stages: object) -> None:
     notifier.poll(stages)  # type: ignore[arg-type]
 
 
-def signs(lines: list[str]) -> list[str]:
+def without_status(lines: list[str]) -> list[str]:
     return [line for line in lines if not line.startswith("STATUS=")]
 
 
-def test_nothing_is_told_where_nobody_asks(source: SourceStatus, clock: FakeClock) -> None:
+def test_notifier_without_socket_is_none(source: SourceStatus, clock: FakeClock) -> None:
     assert notifier_from({}, source, str, clock) is None
 
 
-def test_what_systemd_asks_is_left_to_no_child(
+def test_notifier_removes_variables_from_the_environment(
     systemd: Systemd, source: SourceStatus, clock: FakeClock
 ) -> None:
     environment = {
@@ -86,46 +86,49 @@ def test_what_systemd_asks_is_left_to_no_child(
     assert environment == {"PATH": "/bin"}
     assert notifier is not None
     notifier.stopping()
-    assert systemd.heard() == ["STOPPING=1", "STATUS=stopping"]
+    assert systemd.received() == ["STOPPING=1", "STATUS=stopping"]
     child = "import os; print(os.environ.get('NOTIFY_SOCKET'))"
     done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
 
 
-def test_ready_once_a_frame_is_through_all_stages(
+def test_ready_after_the_first_finished_frame(
     notifier: SystemdNotifier, systemd: Systemd, source: SourceStatus
 ) -> None:
     stages = Stages()
     source.running()
     look(notifier, stages)
-    assert "READY=1" not in systemd.heard()
+    assert "READY=1" not in systemd.received()
     stages.finished = 1
     look(notifier, stages)
-    assert signs(systemd.heard()) == ["READY=1", "WATCHDOG=1"]
+    assert without_status(systemd.received()) == ["READY=1", "WATCHDOG=1"]
     stages.finished = 2
     look(notifier, stages)
-    assert systemd.heard() == []
+    assert systemd.received() == []
 
 
-def test_ready_when_the_source_is_paused_at_the_start(
+def test_ready_with_a_paused_source(
     notifier: SystemdNotifier, systemd: Systemd, source: SourceStatus
 ) -> None:
     source.paused()
     look(notifier, Stages())
-    assert "READY=1" in systemd.heard()
+    assert "READY=1" in systemd.received()
 
 
-def test_start_takes_as_long_as_a_camera_is_away(
+def test_start_timeout_is_extended_while_the_camera_is_lost(
     notifier: SystemdNotifier, systemd: Systemd, source: SourceStatus, clock: FakeClock
 ) -> None:
     source.lost(SourceLost("not there"))
     for _ in range(40):
         look(notifier, Stages())
-        clock.seconds += START_EXTENSION / 10
-    assert signs(systemd.heard()) == [f"EXTEND_TIMEOUT_USEC={START_EXTENSION * 1e6:.0f}"] * 10
+        clock.seconds += START_EXTENSION_S / 10
+    assert (
+        without_status(systemd.received())
+        == [f"EXTEND_TIMEOUT_USEC={START_EXTENSION_S * 1e6:.0f}"] * 10
+    )
 
 
-def test_signs_of_life_come_thrice_in_the_time_that_systemd_waits(
+def test_watchdog_messages_are_sent_thrice_per_timeout(
     notifier: SystemdNotifier, systemd: Systemd, clock: FakeClock
 ) -> None:
     stages = Stages()
@@ -133,11 +136,11 @@ def test_signs_of_life_come_thrice_in_the_time_that_systemd_waits(
     for _ in range(120):
         look(notifier, stages)
         clock.seconds += 0.25
-    assert systemd.heard().count("WATCHDOG=1") == 3
+    assert systemd.received().count("WATCHDOG=1") == 3
 
 
 @pytest.mark.parametrize("change", ["lost", "paused"])
-def test_a_source_that_heals_by_itself_is_no_reason_for_silence(
+def test_watchdog_messages_continue_without_a_source(
     notifier: SystemdNotifier,
     systemd: Systemd,
     source: SourceStatus,
@@ -147,14 +150,14 @@ def test_a_source_that_heals_by_itself_is_no_reason_for_silence(
     stages = Stages()
     stages.finished = 1
     look(notifier, stages)
-    systemd.heard()
+    systemd.received()
     getattr(source, change)()
     clock.seconds += 10
     look(notifier, stages)
-    assert signs(systemd.heard()) == ["WATCHDOG=1"]
+    assert without_status(systemd.received()) == ["WATCHDOG=1"]
 
 
-def test_a_stage_that_hangs_silences_the_signs_until_it_goes_on(
+def test_watchdog_messages_stop_while_a_stage_hangs(
     notifier: SystemdNotifier,
     systemd: Systemd,
     clock: FakeClock,
@@ -164,26 +167,26 @@ def test_a_stage_that_hangs_silences_the_signs_until_it_goes_on(
     stages = Stages()
     stages.finished = 1
     look(notifier, stages)
-    systemd.heard()
+    systemd.received()
     for _ in range(8):
         clock.seconds += 5
         stages.busy_for["inference"] += 5
         look(notifier, stages)
-    # One more in the time that may pass for a slow frame, and no other.
-    assert signs(systemd.heard()) == ["WATCHDOG=1"]
+    # One message while the frame can still be a slow one, then none.
+    assert without_status(systemd.received()) == ["WATCHDOG=1"]
     stages.busy_for["inference"] = 0.0
     look(notifier, stages)
-    assert signs(systemd.heard()) == ["WATCHDOG=1"]
+    assert without_status(systemd.received()) == ["WATCHDOG=1"]
     hangs, goes_on = caplog.records
     assert (hangs.message, hangs.stage, hangs.seconds) == (  # type: ignore[attr-defined]
-        "a stage hangs, giving systemd no sign of life",
+        "stage hangs, withholding watchdog messages",
         "inference",
         20.0,
     )
-    assert goes_on.message == "the stage goes on"
+    assert goes_on.message == "stage resumed"
 
 
-def test_status_is_told_when_it_changes_but_once_a_second_at_most(
+def test_status_is_sent_on_change_at_most_once_a_second(
     notifier: SystemdNotifier, systemd: Systemd, summary: list[str], clock: FakeClock
 ) -> None:
     stages = Stages()
@@ -191,7 +194,7 @@ def test_status_is_told_when_it_changes_but_once_a_second_at_most(
         summary.append(words)
         look(notifier, stages)
         clock.seconds += 0.5
-    told = [line for line in systemd.heard() if line.startswith("STATUS=")]
+    told = [line for line in systemd.received() if line.startswith("STATUS=")]
     assert told == ["STATUS=running", "STATUS=lost", "STATUS=paused"]
 
 
@@ -199,7 +202,7 @@ def test_status_is_told_when_it_changes_but_once_a_second_at_most(
     "environment",
     [{}, {"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}],
 )
-def test_no_signs_of_life_where_systemd_does_not_watch_this_process(
+def test_watchdog_of_another_process_gets_no_messages(
     systemd: Systemd, source: SourceStatus, clock: FakeClock, environment: dict[str, str]
 ) -> None:
     environment["NOTIFY_SOCKET"] = systemd.address
@@ -210,10 +213,10 @@ def test_no_signs_of_life_where_systemd_does_not_watch_this_process(
     for _ in range(100):
         look(notifier, stages)
         clock.seconds += 5
-    assert signs(systemd.heard()) == ["READY=1"]
+    assert without_status(systemd.received()) == ["READY=1"]
 
 
-def test_systemd_that_does_not_hear_is_told_once_in_the_log(
+def test_send_failure_is_logged_once(
     notifier: SystemdNotifier,
     systemd: Systemd,
     tmp_path: Path,
@@ -227,11 +230,11 @@ def test_systemd_that_does_not_hear_is_told_once_in_the_log(
     again = Systemd(tmp_path)
     notifier.stopping()
     again.close()
-    assert caplog.messages == ["systemd does not hear us", "systemd hears us again"]
+    assert caplog.messages == ["sd_notify failed", "sd_notify recovered"]
 
 
 class Endless:
-    """A live capture whose frames never end, and its only step, which hangs in the second."""
+    """An endless live capture, and a step that hangs at the second frame."""
 
     live = True
     name = "endless"
@@ -256,7 +259,7 @@ class Endless:
         self.over.set()
 
 
-def test_a_real_stage_that_hangs_is_heard_as_silence_and_then_as_the_end(
+def test_pipeline_with_hanging_stage_stops_watchdog_and_ends(
     systemd: Systemd, source: SourceStatus
 ) -> None:
     environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "3000000"}
@@ -268,20 +271,18 @@ def test_a_real_stage_that_hangs_is_heard_as_silence_and_then_as_the_end(
     )
     with pytest.raises(PipelineError, match="stuck"):
         pipeline.run()
-    assert signs(systemd.heard()) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
+    assert without_status(systemd.received()) == ["READY=1", "WATCHDOG=1", "STOPPING=1"]
 
 
 @pytest.fixture
 def service(systemd: Systemd, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Programs are started as systemd starts them."""
+    """Start programs with the environment of a systemd service."""
     monkeypatch.setenv("NOTIFY_SOCKET", systemd.address)
     monkeypatch.setenv("WATCHDOG_USEC", "1500000")
 
 
 @pytest.mark.usefixtures("service")
-def test_program_is_ready_alive_without_its_camera_and_stops(
-    tmp_path: Path, systemd: Systemd
-) -> None:
+def test_program_without_camera_keeps_the_watchdog(tmp_path: Path, systemd: Systemd) -> None:
     with (
         camera(draw_scene((60, 60, 120))) as server,
         running(tmp_path, "--source", server.url, *BY_HAAR) as program,
@@ -289,41 +290,41 @@ def test_program_is_ready_alive_without_its_camera_and_stops(
         systemd.wait_for("READY=1")
         assert program.out
         systemd.wait_for("WATCHDOG=1")
-        eventually(lambda: any("faces in sight: 1" in line for line in systemd.heard()))
+        eventually(lambda: any("faces in sight: 1" in line for line in systemd.received()))
         server.gone.set()
         systemd.wait_for("STATUS=source lost")
         for _ in range(3):
             systemd.wait_for("WATCHDOG=1")
         code, _ = program.end(signal.SIGTERM)
-        assert systemd.heard()[-2:] == ["STOPPING=1", "STATUS=stopping"]
+        assert systemd.received()[-2:] == ["STOPPING=1", "STATUS=stopping"]
     assert code == 0
 
 
 @pytest.mark.usefixtures("service")
-def test_program_without_its_broker_is_alive(tmp_path: Path, systemd: Systemd) -> None:
+def test_program_without_broker_keeps_the_watchdog(tmp_path: Path, systemd: Systemd) -> None:
     with (
         camera(draw_scene((60, 60, 120))) as server,
         running(tmp_path, "--source", server.url, "--detector", "haar", "--set", "mqtt.port=1"),
     ):
         systemd.wait_for("READY=1")
-        eventually(lambda: any("broker away" in line for line in systemd.heard()))
+        eventually(lambda: any("broker disconnected" in line for line in systemd.received()))
         for _ in range(3):
             systemd.wait_for("WATCHDOG=1")
 
 
 @pytest.mark.usefixtures("service")
-def test_program_that_stands_still_gives_no_sign_of_life(tmp_path: Path, systemd: Systemd) -> None:
+def test_stopped_program_sends_no_watchdog_messages(tmp_path: Path, systemd: Systemd) -> None:
     with (
         camera(draw_scene((60, 60, 120))) as server,
         running(tmp_path, "--source", server.url, *BY_HAAR) as program,
     ):
         systemd.wait_for("WATCHDOG=1")
         program.process.send_signal(signal.SIGSTOP)
-        systemd.heard()
+        systemd.received()
         assert systemd.is_silent_for(1.5)
 
 
-def test_without_the_package_one_line_says_so_and_the_program_goes_on(
+def test_missing_package_logs_one_warning(
     program: Program, tmp_path: Path, drawn_clip: Path
 ) -> None:
     (tmp_path / "systemd.py").write_text("raise ImportError('no systemd')")
@@ -336,7 +337,7 @@ def test_without_the_package_one_line_says_so_and_the_program_goes_on(
     assert "WARNING" in line
 
 
-def test_the_package_is_imported_only_where_systemd_asks() -> None:
+def test_package_is_imported_only_under_systemd() -> None:
     code = (
         "import os, sys; from edge_daemon.monitoring import journal, systemd; "
         "journal.journal_handler(); systemd.notifier_from(os.environ, None, str, None); "

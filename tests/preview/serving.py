@@ -1,4 +1,4 @@
-"""The preview as it is served, with results that a test puts into it."""
+"""A preview that is really served, with results from the test."""
 
 import dataclasses
 import http.client
@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -20,13 +20,17 @@ from drawing import Image, draw_scene
 from running import PATIENCE, free_port
 
 from edge_daemon._lib.clock import SystemClock
+from edge_daemon._lib.http_server import listen
 from edge_daemon._lib.resources import bundled_models
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
+from edge_daemon.config.settings import DetectionSettings, PreviewSettings, Settings
+from edge_daemon.errors import PreviewError
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.monitoring.hardware import Board
+from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
-from edge_daemon.preview.assembly import preview
+from edge_daemon.monitoring.statistics import StageTimings
+from edge_daemon.preview.server import PreviewServer
 from edge_daemon.records import FaceEmotion, FrameResult
 
 FPS = 50.0
@@ -46,10 +50,10 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Look(NamedTuple):
-    """A message, taken apart."""
+class Shown(NamedTuple):
+    """A decoded message: the header and the JPEG."""
 
-    glance: dict[str, Any]
+    header: dict[str, Any]
     jpeg: bytes
 
 
@@ -61,63 +65,78 @@ class Served:
         self.port = free_port()
         self.pause = Pause()
         self.source = SourceStatus("camera", clock)
+        self.timings = StageTimings(clock)
         bundle = read_bundle(bundled_models())
-        self.health = Health(clock, bundle, self.source, Board(sys=Path("/nowhere")))
-        self.resources = ExitStack()
+        hardware = Hardware(sys=Path("/absent"))
+        self.health = Health(clock, bundle, self.source, self.timings, hardware=hardware)
         self.url = ""
         self.ready = threading.Event()
-        self.steps, self.service = preview(
-            (host, self.port),
-            fps,
-            device_id="porch",
+        listen_at = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        settings = Settings(
             source="camera",
-            camera=True,
+            device_id="porch",
+            detection=DetectionSettings(detector="haar"),
+            preview=PreviewSettings(listen=listen_at, fps=fps),
+        )
+        self._listener = listen((host, self.port), "preview.listen", PreviewError)
+        self.server = PreviewServer(
+            settings,
+            self._listener,
+            is_camera=True,
             health=self.health,
             pause=self.pause,
             clock=clock,
-            resources=self.resources,
             announce=self._announced,
         )
         self._shown = 0
 
+    def close(self) -> None:
+        """Close what a server that never ran leaves open."""
+        self._listener.close()
+
+    def poll(self) -> None:
+        """Let the preview notice changes of state, as the pipeline's supervisor does."""
+        self.server.poll(None)  # type: ignore[arg-type]
+
     @property
     def token(self) -> str:
-        """What was told to whoever started it."""
+        """The token in the announced URL."""
         return urlsplit(self.url).query.removeprefix("token=")
 
     def show(self, picture: Image | None = None) -> FrameResult:
-        """Have a frame with one face come out of the pipeline, now."""
+        """Pass a frame with one face to the preview, captured now."""
         result = seen(self._shown, picture)
         self._shown += 1
-        for step in self.steps:
-            assert step(result) is result
+        self.server(result)
         return result
 
-    def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
-        """Ask as a browser would; of headers, `_` stands for `-`."""
+    def request(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> Answer:
+        """Send a request as a browser does; `_` in a header's name stands for `-`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, headers=named)
+            connection.request(method, path, body, headers=named)
             answer = connection.getresponse()
             return Answer(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
 
     def form_token(self, **headers: str) -> str:
-        return str(json.loads(self.ask("/session", **headers).body)["token"])
+        return str(json.loads(self.request("/session", **headers).body)["token"])
 
-    def watch(self, **headers: str) -> "Watcher":
-        """A watcher, not yet asking."""
-        return Watcher(self.port, headers)
+    def viewer(self, **headers: str) -> "Viewer":
+        """A WebSocket client, before its first request."""
+        return Viewer(self.port, headers)
 
     def _announced(self, url: str) -> None:
         self.url = url
         self.ready.set()
 
 
-class Watcher:
-    """A WebSocket client (RFC 6455) that sends and reads when it is told to, and never else."""
+class Viewer:
+    """A WebSocket client (RFC 6455) that sends and reads only on demand."""
 
     def __init__(self, port: int, headers: Mapping[str, str]) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -133,10 +152,10 @@ class Watcher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def send(self, words: bytes = b"next", *, opcode: int = 1) -> None:
+    def send(self, content: bytes = b"next", *, opcode: int = 1) -> None:
         """One message, masked with zeros."""
-        length = struct.pack(">BBH", 0x80 | opcode, 0x80 | 126, len(words))
-        self._socket.sendall(length + bytes(4) + words)
+        length = struct.pack(">BBH", 0x80 | opcode, 0x80 | 126, len(content))
+        self._socket.sendall(length + bytes(4) + content)
 
     def receive(self) -> bytes:
         """The next message; nothing once the connection is closed."""
@@ -149,17 +168,17 @@ class Watcher:
             (length,) = struct.unpack(form, self._reader.read(struct.calcsize(form)))
         return self._reader.read(length)
 
-    def look(self) -> Look:
-        """Ask for the next message, and wait for it."""
+    def next(self) -> Shown:
+        """Request the next message, and wait for it."""
         self.send()
-        return taken_apart(self.receive())
+        return decoded(self.receive())
 
-    def go_deaf(self) -> None:
-        """Let the system hold as little as it can of what is never read."""
+    def shrink_buffer(self) -> None:
+        """Let the kernel buffer as little as possible of what is never read."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
     def close(self) -> None:
-        """Leave without a goodbye."""
+        """Close without a closing handshake."""
         self._reader.close()
         self._socket.close()
 
@@ -172,26 +191,25 @@ def handshake(headers: Mapping[str, str]) -> bytes:
 
 @contextmanager
 def serving(served: Served) -> Iterator[Served]:
-    """Serve for as long as a test needs it, and end in the time that a service has."""
-    thread = threading.Thread(target=served.service.run, args=(nullcontext,))
+    """Serve during a test."""
+    thread = threading.Thread(target=served.server.run, args=(nullcontext,))
     thread.start()
     try:
         assert served.ready.wait(PATIENCE)
         yield served
     finally:
-        served.service.stop()
+        served.server.stop()
         thread.join(PATIENCE)
-        served.resources.close()
     assert not thread.is_alive()
 
 
-def taken_apart(message: bytes) -> Look:
+def decoded(message: bytes) -> Shown:
     (length,) = struct.unpack_from(">I", message)
-    return Look(json.loads(message[4 : 4 + length]), message[4 + length :])
+    return Shown(json.loads(message[4 : 4 + length]), message[4 + length :])
 
 
 def seen(index: int, picture: Image | None = None) -> FrameResult:
-    """A result of this moment, with one face."""
+    """A result captured now, with one face."""
     bgr = draw_scene((100, 100, 50)) if picture is None else picture
     captured = dataclasses.replace(
         frame(index=index, bgr=bgr), captured_monotonic=time.monotonic(), stream_time=float(index)
@@ -208,10 +226,10 @@ def seen(index: int, picture: Image | None = None) -> FrameResult:
 
 
 def noise(side: int = 640) -> Image:
-    """A picture whose JPEG is large."""
+    """An image whose JPEG is large."""
     return np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
 
 
 def errors(records: list[logging.LogRecord]) -> list[str]:
-    """What was logged that is worse than a note."""
+    """Messages of warnings and errors."""
     return [record.getMessage() for record in records if record.levelno >= logging.WARNING]

@@ -5,19 +5,33 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from builders import frame
+from builders import event, frame
 from conftest import FakeClock
 from drawing import Image, draw_scene
-from preview.serving import Look, seen, taken_apart
+from preview.serving import Shown, decoded, seen
 
 from edge_daemon._lib.resources import bundled_models
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.monitoring.hardware import Board
+from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
-from edge_daemon.preview.frame_encoder import LONGEST_SIDE, GlanceMaker, jpeg
+from edge_daemon.monitoring.statistics import StageTimings
+from edge_daemon.preview.frame_encoder import MAX_SIDE_PX, FrameEncoder, jpeg
+from edge_daemon.preview.history import History
 from edge_daemon.records import FrameResult
+from edge_daemon.schema import SpoolMessage
+
+
+class FakeDelivery:
+    """A publisher without an event queue."""
+
+    connected = True
+    reconnects = 0
+    dropped = 0
+
+    def queued_events(self) -> SpoolMessage:
+        return SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
 
 
 @pytest.fixture
@@ -26,97 +40,110 @@ def pause() -> Pause:
 
 
 @pytest.fixture
-def health(clock: FakeClock, tmp_path: Path) -> Health:
-    bundle = read_bundle(bundled_models())
-    return Health(clock, bundle, SourceStatus("camera", clock), Board(sys=tmp_path))
+def delivery() -> FakeDelivery:
+    return FakeDelivery()
 
 
 @pytest.fixture
-def maker(health: Health, pause: Pause, clock: FakeClock) -> GlanceMaker:
-    return GlanceMaker(health, pause, clock)
+def health(clock: FakeClock, delivery: FakeDelivery, tmp_path: Path) -> Health:
+    source = SourceStatus("camera", clock)
+    bundle, hardware = read_bundle(bundled_models()), Hardware(sys=tmp_path)
+    return Health(clock, bundle, source, StageTimings(clock), delivery, hardware=hardware)
 
 
-def made(maker: GlanceMaker, result: FrameResult | None) -> Look:
-    return taken_apart(maker(result, 1))
+@pytest.fixture
+def history(clock: FakeClock) -> History:
+    return History(clock)
 
 
-def decoded(data: bytes) -> Image:
+@pytest.fixture
+def encoder(health: Health, history: History, pause: Pause, clock: FakeClock) -> FrameEncoder:
+    return FrameEncoder(health, history, pause, clock)
+
+
+def encoded(encoder: FrameEncoder, result: FrameResult | None) -> Shown:
+    return decoded(encoder(result, 1))
+
+
+def image_of(data: bytes) -> Image:
     return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), np.uint8)
 
 
-def test_message_holds_the_frame_its_faces_and_its_picture(maker: GlanceMaker) -> None:
+def test_message_contains_frame_faces_and_picture(encoder: FrameEncoder) -> None:
     result = seen(7)
-    look = made(maker, result)
-    told = look.glance["frame"]
-    assert (told["frame"], told["width"], told["height"]) == (7, 320, 240)
-    (face,) = told["faces"]
+    shown = encoded(encoder, result)
+    message = shown.header["frame"]
+    assert (message["frame"], message["width"], message["height"]) == (7, 320, 240)
+    assert message["file"] is None
+    (face,) = message["faces"]
     assert (face["track_id"], face["emotion"]) == (5, "happy")
     assert (face["probabilities"]["happy"], face["raw"]["happy"]) == (0.7, 0.9)
-    assert np.abs(decoded(look.jpeg).astype(int) - result.frame.bgr).mean() < 3
+    assert np.abs(image_of(shown.jpeg).astype(int) - result.frame.bgr).mean() < 3
 
 
-def test_crop_is_the_one_that_the_models_saw(maker: GlanceMaker) -> None:
+def test_message_of_a_folder_names_the_file(encoder: FrameEncoder) -> None:
     result = seen(0)
-    crops = made(maker, result).glance["crops"]
+    named = dataclasses.replace(result.frame, file="anna.jpg")
+    message = encoded(encoder, dataclasses.replace(result, frame=named)).header["frame"]
+    assert message["file"] == "anna.jpg"
+
+
+def test_crop_is_the_input_of_the_models(encoder: FrameEncoder) -> None:
+    result = seen(0)
+    crops = encoded(encoder, result).header["crops"]
     assert crops.keys() == {"5"}
     grey = np.frombuffer(b64decode(crops["5"]), np.uint8).reshape(48, 48)
     np.testing.assert_array_equal(grey, result.faces[0].face.crop)
 
 
-def test_without_a_picture_there_is_no_frame(maker: GlanceMaker, pause: Pause) -> None:
+def test_message_without_picture_has_no_frame(encoder: FrameEncoder, pause: Pause) -> None:
     blank = dataclasses.replace(seen(0), frame=dataclasses.replace(frame(), blank=True))
     for nothing in (None, blank):
-        look = made(maker, nothing)
-        assert (look.glance["frame"], look.glance["crops"], look.jpeg) == (None, {}, b"")
-    assert made(maker, seen(0)).jpeg
+        shown = encoded(encoder, nothing)
+        assert (shown.header["frame"], shown.header["crops"], shown.jpeg) == (None, {}, b"")
+    assert encoded(encoder, seen(0)).jpeg
     pause.set(True)
-    look = made(maker, seen(0))
-    assert (look.glance["paused"], look.glance["frame"], look.jpeg) == (True, None, b"")
+    shown = encoded(encoder, seen(0))
+    assert (shown.header["paused"], shown.header["frame"], shown.jpeg) == (True, None, b"")
 
 
-def test_state_of_the_source_is_told_at_once_and_figures_once_a_second(
-    maker: GlanceMaker, health: Health, clock: FakeClock
+def test_state_is_current_and_figures_are_cached_for_a_second(
+    encoder: FrameEncoder, health: Health, delivery: FakeDelivery, clock: FakeClock
 ) -> None:
-    assert made(maker, None).glance["state"] == "starting"
+    assert encoded(encoder, None).header["state"] == "starting"
     health.source.running()
-    health.connected = lambda: True
+    delivery.connected = False
     clock.seconds += 0.5
-    look = made(maker, None)
-    assert (look.glance["state"], look.glance["condition"]["broker"]) == ("running", "none")
+    header = encoded(encoder, None).header
+    assert (header["state"], header["condition"]["broker"]) == ("running", "connected")
     clock.seconds += 0.5
-    assert made(maker, None).glance["condition"]["broker"] == "connected"
+    assert encoded(encoder, None).header["condition"]["broker"] == "disconnected"
 
 
-@pytest.mark.parametrize(
-    ("connected", "told"),
-    [
-        (None, "none"),
-        (True, "connected"),
-        (False, "away"),
-    ],
-)
-def test_broker_is_there_away_or_none(
-    health: Health, pause: Pause, clock: FakeClock, *, connected: bool | None, told: str
+def test_broker_is_none_without_delivery(clock: FakeClock, pause: Pause, history: History) -> None:
+    source = SourceStatus("camera", clock)
+    health = Health(clock, read_bundle(bundled_models()), source, StageTimings(clock))
+    header = encoded(FrameEncoder(health, history, pause, clock), None).header
+    assert header["condition"]["broker"] == "none"
+
+
+def test_figures_contain_stage_timings_and_totals(
+    encoder: FrameEncoder, health: Health, history: History, clock: FakeClock
 ) -> None:
-    health.connected = lambda: connected
-    maker = GlanceMaker(health, pause, clock)
-    assert made(maker, None).glance["condition"]["broker"] == told
-
-
-def test_time_that_stages_take_is_told(
-    maker: GlanceMaker, health: Health, clock: FakeClock
-) -> None:
-    health.stages.record("detection", 0.0)
+    health.timings.record("detection", 0.02)
+    history.record(dataclasses.replace(seen(0), events=(event(),)))
     clock.seconds += 1
-    stages = made(maker, None).glance["condition"]["stages"]
-    assert stages == {"detection": {"p50": 0.0, "p95": 0.0}}
+    header = encoded(encoder, None).header
+    assert header["condition"]["stages"] == {"detection": {"p50": 20.0, "p95": 20.0}}
+    assert header["condition"]["totals"]["visits"] == 1
+    assert header["events"] == 1
 
 
 @pytest.mark.parametrize(
-    ("size", "shown"),
+    ("size", "encoded_size"),
     [((320, 240), (320, 240)), ((2560, 1440), (1280, 720)), ((900, 1800), (640, 1280))],
 )
-def test_large_pictures_are_reduced(size: tuple[int, int], shown: tuple[int, int]) -> None:
-    picture = decoded(jpeg(frame(bgr=draw_scene(size=size))))
-    assert (picture.shape[1], picture.shape[0]) == shown
-    assert max(shown) <= LONGEST_SIDE
+def test_large_pictures_are_reduced(size: tuple[int, int], encoded_size: tuple[int, int]) -> None:
+    picture = image_of(jpeg(frame(bgr=draw_scene(size=size))))
+    assert (picture.shape[1], picture.shape[0]) == encoded_size
+    assert max(encoded_size) <= MAX_SIDE_PX

@@ -3,78 +3,97 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from builders import frame, probabilities, result
+from builders import event, frame, probabilities, result
 from conftest import FakeClock
 from drawing import draw_scene
 
-from edge_daemon.preview.history import CAPACITY, Minute
-from edge_daemon.records import FrameResult
+from edge_daemon.preview.history import MAX_EVENTS, MAX_GAP_S, MAX_RESULTS, History
+from edge_daemon.records import EMOTIONS, EventKind, FrameResult
 from edge_daemon.schema import faces_payload
 
 
 @pytest.fixture
-def minute(clock: FakeClock) -> Minute:
-    return Minute(clock)
+def history(clock: FakeClock) -> History:
+    return History(clock)
 
 
-def pictured(index: int = 0) -> FrameResult:
-    """A result of track 5, with a picture of its own."""
-    made = result(0.0, {5: probabilities(happy=0.7)})
+def with_image(index: int = 0, at: float = 0.0) -> FrameResult:
+    """A result of track 5, with an image of its own."""
+    made = result(at, {5: probabilities(happy=0.7)})
     return dataclasses.replace(
-        made, frame=frame(index=index, bgr=draw_scene((100, 100, 50)).copy())
+        made, frame=frame(at, index=index, bgr=draw_scene((100, 100, 50)).copy())
     )
 
 
-def test_step_passes_on_what_it_gets(minute: Minute) -> None:
-    given = pictured()
-    assert minute(given) is given
-
-
-def test_only_the_last_minute_is_told(minute: Minute, clock: FakeClock) -> None:
+def test_results_cover_the_last_minute(history: History, clock: FakeClock) -> None:
     for index in range(100):
-        minute(pictured(index))
+        history.record(with_image(index))
         clock.seconds += 1
-    assert [seen.result.frame.index for seen in minute.results()] == list(range(40, 100))
+    assert [past.result.frame.index for past in history.results()] == list(range(40, 100))
     clock.seconds += 61
-    assert minute.results() == []
+    assert history.results() == []
 
 
-def test_latency_is_that_of_the_time_when_it_was_seen(minute: Minute, clock: FakeClock) -> None:
+def test_latency_is_measured_when_the_result_is_recorded(
+    history: History, clock: FakeClock
+) -> None:
     clock.seconds += 0.25
-    minute(pictured())
+    history.record(with_image())
     clock.seconds += 10
-    (seen,) = minute.results()
-    assert seen.latency_ms == pytest.approx(250)
+    (past,) = history.results()
+    assert past.latency_ms == pytest.approx(250)
 
 
-def test_result_is_told_as_it_is_published(minute: Minute, clock: FakeClock) -> None:
-    given = pictured()
-    minute(given)
-    (seen,) = minute.results()
-    assert faces_payload(seen.result, clock) == faces_payload(given, clock)
+def test_result_is_kept_as_it_is_published(history: History, clock: FakeClock) -> None:
+    given = with_image()
+    history.record(given)
+    (past,) = history.results()
+    assert faces_payload(past.result, clock) == faces_payload(given, clock)
 
 
-def test_nothing_is_kept_that_shows_anybody(minute: Minute) -> None:
-    given = dataclasses.replace(
-        pictured(), frame=dataclasses.replace(pictured().frame, reduced=np.ones((2, 2, 3)))
-    )
-    minute(given)
-    (seen,) = minute.results()
-    assert not seen.result.frame.bgr.any()
-    assert seen.result.frame.bgr.base is not given.frame.bgr
-    assert seen.result.frame.reduced is None
-    assert [face.face.crop.size for face in seen.result.faces] == [0]
+def test_no_image_is_kept(history: History) -> None:
+    given = with_image()
+    reduced = dataclasses.replace(given.frame, reduced=np.ones((2, 2, 3), np.uint8))
+    history.record(dataclasses.replace(given, frame=reduced))
+    (past,) = history.results()
+    assert not past.result.frame.bgr.any()
+    assert past.result.frame.bgr.base is not given.frame.bgr
+    assert past.result.frame.reduced is None
+    assert [face.face.crop.size for face in past.result.faces] == [0]
 
 
-def test_memory_is_small_and_bounded(minute: Minute) -> None:
+def test_memory_is_bounded(history: History) -> None:
     tracemalloc.start()
-    for index in range(CAPACITY):
-        minute(pictured(index))
+    for index in range(MAX_RESULTS):
+        history.record(with_image(index))
     full, _ = tracemalloc.get_traced_memory()
-    for index in range(CAPACITY):
-        minute(pictured(index))
+    for index in range(MAX_RESULTS):
+        history.record(with_image(index))
     fuller, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(minute.results()) == CAPACITY
-    assert full < CAPACITY * 6000
+    assert len(history.results()) == MAX_RESULTS
+    assert full < MAX_RESULTS * 6000
     assert fuller - full < 100_000
+
+
+def test_totals_sum_time_by_emotion_without_gaps(history: History) -> None:
+    for at in (0.0, 0.5, 1.0, 1.0 + 2 * MAX_GAP_S):
+        history.record(with_image(at=at))
+    totals = history.totals()
+    assert totals.face_seconds == dict.fromkeys(EMOTIONS, 0.0) | {"happy": 1.0}
+    assert totals.visits == 0
+
+
+def test_events_are_kept_and_counted(history: History) -> None:
+    kinds = (EventKind.APPEARED, EventKind.EMOTION_CHANGED, EventKind.LEFT)
+    events = tuple(event(kind, number=number) for number, kind in enumerate(kinds, start=1))
+    history.record(dataclasses.replace(with_image(), events=events))
+    assert [each.kind for each in history.events()] == list(kinds)
+    assert (history.event_count, history.totals().visits) == (3, 1)
+
+
+def test_oldest_events_are_dropped(history: History) -> None:
+    for number in range(MAX_EVENTS + 1):
+        history.record(dataclasses.replace(with_image(), events=(event(number=number),)))
+    assert (len(history.events()), history.event_count) == (MAX_EVENTS, MAX_EVENTS + 1)
+    assert history.events()[0].event_id.int == 1

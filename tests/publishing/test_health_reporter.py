@@ -11,6 +11,7 @@ from edge_daemon._lib.resources import bundled_models
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.health import Health
+from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.publishing.health_reporter import HealthReporter
 from edge_daemon.publishing.topics import Message
 from edge_daemon.schema import HealthMessage
@@ -51,7 +52,7 @@ def source(clock: FakeClock) -> SourceStatus:
 
 @pytest.fixture
 def health(clock: FakeClock, source: SourceStatus) -> Health:
-    return Health(clock, read_bundle(bundled_models()), source)
+    return Health(clock, read_bundle(bundled_models()), source, StageTimings(clock))
 
 
 @contextmanager

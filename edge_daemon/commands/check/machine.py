@@ -9,7 +9,7 @@ from typing import Final
 
 from edge_daemon.commands.check.finding import Finding
 from edge_daemon.config.settings import Settings
-from edge_daemon.monitoring.hardware import Board, Throttling
+from edge_daemon.monitoring.hardware import Hardware, Throttling
 
 ENOUGH_SPACE: Final = 200_000_000
 """Bytes: the events of a long absence of the broker, and the file's log."""
@@ -64,7 +64,7 @@ def check_clock(_settings: Settings) -> Finding:
 
 def check_board(_settings: Settings) -> Finding:
     """Neither heat nor the power supply holds the processor back now."""
-    board = Board()
+    board = Hardware()
     temperature, throttled = board.cpu_temperature(), board.throttled()
     warmth = "" if temperature is None else f", {temperature:.0f} degrees Celsius"
     if throttled is None:

@@ -4,7 +4,7 @@ const PACE = 1000; // milliseconds between two changes
 
 const stages = document.getElementById("stages");
 const facts = document.getElementById("facts");
-const BROKER = { connected: "connected", away: "away, trying again", none: "none" };
+const BROKER = { connected: "connected", disconnected: "disconnected, retrying", none: "none" };
 
 let shownAt = -Infinity;
 
@@ -22,7 +22,7 @@ export function showHealth(condition, watchers) {
     ...fact("Models asked", `${health.members_active} of ${health.members_total}`),
     ...fact("Temperature", temperature(health), Boolean(health.throttled?.length)),
     ...fact("Memory", `${Math.round(health.memory_mb)} MB`),
-    ...fact("Broker", broker(condition), condition.broker === "away"),
+    ...fact("Broker", broker(condition), condition.broker === "disconnected"),
     ...fact("Running for", duration(health.uptime_s)),
     ...fact("Pages open", watchers),
   );

@@ -41,7 +41,7 @@ function show(glance, picture) {
   at("pause").firstElementChild.textContent = paused ? "Resume" : "Pause";
   at("pause").disabled = false;
   enter(paused ? "paused" : glance.state);
-  showHealth(glance.condition, glance.watchers);
+  showHealth(glance.condition, glance.viewers);
   at("notice").classList.toggle("waiting", !picture);
   if (picture) showFrame(glance.frame, picture, glance.crops);
   else showNothing();

@@ -82,7 +82,7 @@ def test_throttling_now_is_a_warning(
 ) -> None:
     firmware = {"devices/platform/soc/soc:firmware/get_throttled": said}
     board = written(tmp_path, firmware | zone(0, "cpu-thermal", "61000"))
-    monkeypatch.setattr(machine, "Board", lambda: board)
+    monkeypatch.setattr(machine, "Hardware", lambda: board)
     found = check_board(SETTINGS)
     assert found.level is level
     assert found.message.startswith(words)
