@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from drawing import draw_scene, write_clip
 
-pytest_plugins = ["publishing.fixtures"]
+pytest_plugins = ["markers", "publishing.fixtures"]
 
 MATERIAL = Path(os.environ.get("TEST_MATERIAL", Path(__file__).parents[2] / "shared"))
 """Real clips, pictures and detector models, which this repository may not carry."""

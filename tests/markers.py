@@ -1,0 +1,69 @@
+"""Markers that follow from what a test uses; pyproject.toml registers and explains them.
+
+    pytest -m "not broker and not browser and not system and not slow"
+
+runs what needs nothing but Python and gives an answer in under a minute.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+FIXTURES: Final = {
+    "broker": "broker",
+    "chromium": "browser",
+    "program": "slow",
+    "clips": "slow",
+    "yunet_model": "slow",
+}
+"""Fixtures of which each marks the tests that use it, directly or through others."""
+
+NAMES: Final = {
+    "Mosquitto": "broker",
+    "Site": "broker",
+    "material": "slow",
+    "running": "slow",
+    "Popen": "slow",
+}
+"""Classes of which each marks the functions that call it."""
+
+FOLDERS: Final = {
+    "benchmarks": ("slow",),
+    "doors": ("slow",),
+    "faults": ("slow",),
+    "load": ("broker", "slow"),
+    "soak": ("slow",),
+    "system": ("system", "broker", "slow"),
+}
+
+FILES: Final = {
+    "config/test_reload.py": ("slow",),
+    "deploy/test_mosquitto.py": ("broker",),
+    "preview/test_history.py": ("slow",),
+    "preview/test_server.py": ("slow",),
+    "publishing/test_publisher.py": ("broker", "slow"),
+    "test_daemon.py": ("slow",),
+    "test_readme.py": ("slow",),
+}
+
+DEFAULT_TIMEOUT_S: Final = 120
+TESTS: Final = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in sorted(_markers_of(item)):
+            item.add_marker(name)
+
+
+def _markers_of(item: pytest.Item) -> set[str]:
+    path = item.path.relative_to(TESTS)
+    found = {*FOLDERS.get(path.parts[0], ()), *FILES.get(str(path), ())}
+    timeout = item.get_closest_marker("timeout")
+    if timeout is not None and timeout.args[0] > DEFAULT_TIMEOUT_S:
+        found.add("slow")
+    if isinstance(item, pytest.Function):
+        found |= {FIXTURES[name] for name in FIXTURES.keys() & set(item.fixturenames)}
+        found |= {NAMES[name] for name in NAMES.keys() & set(item.function.__code__.co_names)}
+    return found
