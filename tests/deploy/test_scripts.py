@@ -9,7 +9,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 SCRIPTS = [DEPLOY / "install.sh", DEPLOY / "make-wheelhouse.sh", DEPLOY / "edge-daemon"]
-SCRIPTS += sorted(path for path in (ROOT / "scripts").iterdir() if path.suffix != ".txt")
+SCRIPTS += sorted(
+    path
+    for path in (ROOT / "scripts").iterdir()
+    if path.is_file()
+    and path.read_text().startswith(("#!/bin/sh", "#!/usr/bin/env bash", "# shell"))
+)
 SCRIPTS += [ROOT / ".ci" / "run"]
 SCRIPTS += sorted((ROOT / "tests").rglob("*.sh"))
 
