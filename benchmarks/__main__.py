@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--faces", type=int, nargs="+", default=[1, 4, 8], help="a composed frame (1 4 8)")
     add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all)")
     add("--json", action="store_true", help="print one JSON object")
-    add("--docs", type=Path, help="bring PERFORMANCE.md in it up to date", metavar="FOLDER")
+    add("--docs", type=Path, help="bring performance.md in it up to date", metavar="FOLDER")
     return parser
 
 
@@ -166,7 +166,7 @@ def _groups(options: argparse.Namespace, scenes: dict[int, Path], all_members: i
 
 def _update(folder: Path, before: Results, measured: dict[str, Any]) -> None:
     """Bring the document up to date; parts that were not measured now stay as they were."""
-    page = folder / "PERFORMANCE.md"
+    page = folder / "performance.md"
     results = before.model_copy(update=measured)
     results.write(folder / KEPT)
     parts = document.sections(results) | {"expectation": expectation()}

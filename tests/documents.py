@@ -1,15 +1,16 @@
 """The parts of the documentation that follow from the code.
 
-Run as a program, it writes them anew: the JSON Schemas in docs/schema/, the tables of fields in
-docs/MQTT.md, and the picture of `edge-daemon watch`:
-
     python tests/documents.py
+
+updates them: the JSON Schemas in docs/schema/, the tables of fields in docs/MQTT.md, the figures of
+the models in README.md, and the image of `edge-daemon watch`.
 """
 
 import io
 import json
 import os
 import re
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -25,7 +26,9 @@ from edge_daemon.commands.watch.table import Notice, View
 from edge_daemon.records import EventKind
 from edge_daemon.schema import SCHEMA_VERSION, SourceState
 
-DOCS: Final = Path(__file__).parents[1] / "docs"
+ROOT: Final = Path(__file__).parents[1]
+README: Final = ROOT / "README.md"
+DOCS: Final = ROOT / "docs"
 PAGE: Final = DOCS / "MQTT.md"
 PICTURE: Final = DOCS / "watch.svg"
 
@@ -106,22 +109,48 @@ def _object_in(field: Schema, definitions: Schema) -> Schema | None:
 def _type(field: Schema, definitions: Schema) -> str:
     match _resolved(field, definitions):
         case {"anyOf": choices}:
-            said = " or ".join(_type(choice, definitions) for choice in choices)
+            kind = " or ".join(_type(choice, definitions) for choice in choices)
         case {"const": value}:
-            said = f"`{value}`"
+            kind = f"`{value}`"
         case {"enum": values}:
-            said = ", ".join(f"`{value}`" for value in values)
+            kind = ", ".join(f"`{value}`" for value in values)
         case {"prefixItems": items}:
-            said = f"array of {len(items)} {_type(items[0], definitions)}s"
+            kind = f"array of {len(items)} {_type(items[0], definitions)}s"
         case {"items": item}:
-            said = f"array of {_type(item, definitions)}s"
+            kind = f"array of {_type(item, definitions)}s"
         case {"additionalProperties": inner}:
-            said = f"object: name to {_type(inner, definitions)}"
+            kind = f"object: name to {_type(inner, definitions)}"
         case {"format": form}:
-            said = {"uuid": "UUID", "date-time": "time"}[form]
+            kind = {"uuid": "UUID", "date-time": "time"}[form]
         case plain:
-            said = plain["type"]
-    return said
+            kind = plain["type"]
+    return kind
+
+
+def with_models(page: str) -> str:
+    """The page with the figures of the bundled models."""
+    before, begin, rest = page.partition("<!-- models -->\n")
+    _, end, after = rest.partition("<!-- /models -->")
+    return before + begin + _models() + end + after
+
+
+def _models() -> str:
+    """A paragraph about the bundle, from its manifest."""
+    folder = ROOT / "models"
+    manifest = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    metrics = manifest["ensemble"]["metrics"]
+    files = {member["file"] for member in manifest["members"]}
+    size_mb = sum((folder / file).stat().st_size for file in files) / 1e6
+    mmac = sum(member["mmac"] for member in manifest["members"])
+    rarest, recall = min(metrics["recall"].items(), key=lambda pair: pair[1])
+    text = (
+        f"The bundle `{manifest['bundle_id']}` has {len(files)} int8 TFLite models of together"
+        f" {size_mb:.1f} MB. With all {len(manifest['members'])} members (some see the mirrored"
+        f" face, too) a face costs {mmac:.0f} million multiply-accumulates. Measured on FER2013's"
+        f" {metrics['split']}: accuracy {metrics['accuracy']:.1%}, lowest recall {recall:.1%}"
+        f" ({rarest}), expected calibration error {metrics['calibration_error']:.3f}."
+    )
+    return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"
 
 
 def picture() -> str:
@@ -148,7 +177,7 @@ def picture() -> str:
 
 
 def _fleet() -> Mapping[str, list[tuple[str, Any]]]:
-    """A day at home, with all that the table can tell."""
+    """A day at home, with everything that the table can show."""
     online, ago = ("availability", b"online"), NOON - timedelta(minutes=40)
     return {
         "gate": [online, ("health", health(SourceState.LOST, temperature=48.3, waiting=3))],
@@ -199,7 +228,7 @@ def _fleet() -> Mapping[str, list[tuple[str, Any]]]:
 
 
 def words_in(svg: str) -> list[str]:
-    """What a picture says, but for the hours; how its drawing is written does not matter."""
+    """The texts of an image, without the hours, which depend on the time zone."""
     return [
         re.sub(r"\d\d(:\d\d:\d\d)", r"hh\1", text)
         for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)
@@ -213,6 +242,7 @@ def main() -> None:
     for kind in MODELS:
         schema_file(kind).write_text(schema_text(kind), encoding="utf-8")
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    README.write_text(with_models(README.read_text(encoding="utf-8")), encoding="utf-8")
     PICTURE.write_text(picture(), encoding="utf-8")
 
 

@@ -1,9 +1,11 @@
-"""What the pages on MQTT say is so."""
+"""The documentation: generated parts are current, links resolve, commands are accepted."""
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import documents
@@ -13,18 +15,33 @@ from builders import event as event_record
 from builders import probabilities, result
 from commands.watch.test_command import publish
 from conftest import FakeClock
-from documents import DOCS, PAGE, PICTURE, schema_file, schema_of, schema_text, with_tables
+from documents import (
+    DOCS,
+    PAGE,
+    PICTURE,
+    README,
+    ROOT,
+    schema_file,
+    schema_of,
+    schema_text,
+    with_models,
+    with_tables,
+)
 from payloads import encoded, event, faces, health, scored, state, unscored
 from publishing.broker import Mosquitto
 from running import PATIENCE
 
+from edge_daemon import cli
 from edge_daemon.commands.watch.consumer import MODELS, Kind
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SourceState, faces_payload
 
-MEND = "the documents are older than the code: run 'python tests/documents.py'"
+HINT = "the documents are older than the code: run 'python tests/documents.py'"
 
 PAGE_TEXT = PAGE.read_text(encoding="utf-8")
+
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("[mt]*/*.md")])
+"""Pages of the top level, docs/, models/ and trainer/."""
 
 KINDS = pytest.mark.parametrize("kind", MODELS)
 
@@ -46,7 +63,7 @@ def valid(kind: Kind, payload: bytes) -> bool:
 
 @KINDS
 def test_schema_is_that_of_the_model(kind: Kind) -> None:
-    assert schema_file(kind).read_text(encoding="utf-8") == schema_text(kind), MEND
+    assert schema_file(kind).read_text(encoding="utf-8") == schema_text(kind), HINT
 
 
 def test_there_is_no_schema_without_a_model() -> None:
@@ -54,7 +71,7 @@ def test_there_is_no_schema_without_a_model() -> None:
 
 
 def test_tables_are_those_of_the_models() -> None:
-    assert with_tables(PAGE_TEXT) == PAGE_TEXT, MEND
+    assert with_tables(PAGE_TEXT) == PAGE_TEXT, HINT
     for kind in MODELS:
         for field in schema_of(kind)["properties"]:
             assert f"| `{field}` |" in PAGE_TEXT
@@ -62,7 +79,7 @@ def test_tables_are_those_of_the_models() -> None:
 
 def test_picture_shows_what_watch_shows() -> None:
     drawn = PICTURE.read_text(encoding="utf-8")
-    assert documents.words_in(drawn) == documents.words_in(documents.picture()), MEND
+    assert documents.words_in(drawn) == documents.words_in(documents.picture()), HINT
     assert "#12" in documents.words_in(drawn)
     assert "font-face" not in drawn
 
@@ -104,10 +121,50 @@ def test_what_is_published_is_valid(kind: Kind, payload: bytes) -> None:
     assert valid(kind, payload)
 
 
-@pytest.mark.parametrize("page", [*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md"])
-def test_links_within_the_repository_lead_somewhere(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_link_within_repository_resolves(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text)
+    assert [link for link in links if not _resolves(page, *link)] == []
+
+
+def _resolves(page: Path, path: str, anchor: str) -> bool:
+    target = page.parent / path if path else page
+    if not target.exists():
+        return False
+    return not anchor or anchor in set(_anchors(target.read_text(encoding="utf-8")))
+
+
+def _anchors(text: str) -> Iterator[str]:
+    for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The arguments of each call of edge-daemon in the page's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = [re.match(r" *(?:sudo )?(?:\S*/)?edge-daemon ([^|>]*)", line) for line in lines]
+    return [shlex.split(match[1], comments=True) for match in found if match]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_command_in_documentation_is_accepted(page: Path) -> None:
+    for arguments in commands_in(page):
+        cli._parser().parse_args(cli._with_command(arguments))
+
+
+def test_commands_are_found_in_documentation() -> None:
+    assert ["run", "--source", "CLIP.mp4", "--sink", "jsonl"] in commands_in(README)
+    assert ["check"] in commands_in(README)
+    assert sum(len(commands_in(page)) for page in PAGES) > 20
+
+
+def test_readme_has_the_figures_of_the_bundle() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert with_models(text) == text, HINT
+    bundle = json.loads((ROOT / "models" / "bundle.json").read_text(encoding="utf-8"))
+    assert f"{bundle['ensemble']['metrics']['accuracy']:.1%}" in " ".join(text.split())
 
 
 class Printer:
@@ -167,3 +224,24 @@ def test_subscriber_of_the_page_works_as_it_stands(broker: Mosquitto) -> None:
         assert "hall 7 appeared happy" in printer.lines_until("hall 7 appeared happy")
     finally:
         printer.kill()
+
+
+FOREIGN_MESSAGES = (
+    "THESE PACKAGES DO NOT MATCH THE HASHES",
+    "Watchdog timeout",
+    "connection refused",
+    "not authorised",
+)
+"""Messages of pip, systemd, the operating system and the broker."""
+
+
+def test_symptom_in_troubleshooting_is_a_message_of_the_program() -> None:
+    sources = [*ROOT.glob("edge_daemon/**/*.py"), *ROOT.glob("deploy/**/*.sh")]
+    texts = [re.sub(r'"\s+f?"', "", source.read_text(encoding="utf-8")) for source in sources]
+    program = "\n".join(texts)
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    symptoms = re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
+    quoted = [text for symptom in symptoms for text in re.findall(r"`([^`]+)`", symptom)]
+    messages = [text for text in quoted if " " in text and text not in FOREIGN_MESSAGES]
+    assert len(messages) > 3
+    assert [text for text in messages if text.split("…")[0].strip() not in program] == []

@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""The first commands and examples of the documentation work as they are."""
 
 import json
 import re
@@ -9,45 +9,55 @@ from pathlib import Path
 
 import pytest
 from conftest import Program, clean_environment
+from documents import DOCS, README, ROOT
 
 from edge_daemon.schema import FacesMessage
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+GETTING_STARTED = DOCS / "getting-started.md"
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_message_shown_is_one() -> None:
-    (shown,) = blocks("json")
+def test_message_in_getting_started_is_valid() -> None:
+    (shown,) = blocks(GETTING_STARTED, "json")
     message = FacesMessage.model_validate_json(shown)
     assert sum((message.faces[0].probabilities or {}).values()) == pytest.approx(1.0)
 
 
-def test_the_table_names_every_field_of_a_message(drawn_clip: Path, program: Program) -> None:
+def test_table_in_getting_started_has_every_field(drawn_clip: Path, program: Program) -> None:
     done = program("--source", drawn_clip, "--sink", "jsonl", "--detector", "haar")
     message = json.loads(done.stdout.splitlines()[0])
+    text = GETTING_STARTED.read_text(encoding="utf-8")
     for field in {*message, *message["faces"][0]} - {"schema", "width", "height", "faces"}:
-        assert f"`{field}`" in README
+        assert f"`{field}`" in text
 
 
-def test_the_python_example_runs() -> None:
-    (example,) = blocks("python")
-    check = "\nassert probabilities.shape == (2, 7) and abs(probabilities.sum() - 2) < 1e-5"
-    subprocess.run([sys.executable, "-c", example + check], check=True, timeout=60)
+def test_python_examples_run() -> None:
+    ensemble, schema = blocks(DOCS / "python-api.md", "python")
+    ensemble += "\nassert probabilities.shape == (2, 7) and abs(probabilities.sum() - 2) < 1e-5"
+    for example in (ensemble, schema):
+        subprocess.run([sys.executable, "-c", example], check=True, timeout=60)
+
+
+def test_first_commands_are_the_same_on_both_pages() -> None:
+    assert blocks(README, "sh")[0] == blocks(GETTING_STARTED, "sh")[0]
 
 
 @pytest.mark.timeout(700)
-def test_the_two_first_commands_run_in_a_fresh_copy(tmp_path: Path, drawn_clip: Path) -> None:
+def test_first_commands_run_in_fresh_clone(tmp_path: Path, drawn_clip: Path) -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("needs a git checkout")
-    copy = tmp_path / "copy"
-    subprocess.run(["git", "clone", "--quiet", ROOT, copy], check=True, timeout=60)
-    install, run = blocks("sh")[0].replace("CLIP.mp4", str(drawn_clip)).splitlines()
-    shell = {"shell": True, "cwd": copy, "env": clean_environment(tmp_path), "text": True}
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True, timeout=60)
+    install, run = blocks(README, "sh")[0].replace("CLIP.mp4", str(drawn_clip)).splitlines()
+    shell = {"shell": True, "cwd": clone, "env": clean_environment(tmp_path), "text": True}
     subprocess.run(install, check=True, timeout=600, **shell)
     done = subprocess.run(run, check=False, capture_output=True, timeout=60, **shell)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 12
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").split()) < 800

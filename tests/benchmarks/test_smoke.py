@@ -28,7 +28,7 @@ def benchmarks(*words: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
-    (folder / "PERFORMANCE.md").write_text(PAGE)
+    (folder / "performance.md").write_text(PAGE)
     return folder
 
 
@@ -50,7 +50,7 @@ def test_pipeline_beside_its_kernels(drawn_clip: Path, folder: Path) -> None:
         assert line["fer"] is None
     files = {member.file for member in read_bundle(bundled_models()).members}
     assert {model["name"] for model in results["models"]["models"]} == files
-    page = (folder / "PERFORMANCE.md").read_text()
+    page = (folder / "performance.md").read_text()
     assert page.count("| drawn | bundled | ") == 1
     kept = json.loads((folder / "performance.json").read_text())
     assert kept["comparisons"] == results["comparisons"]

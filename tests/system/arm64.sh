@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the wheels for the Raspberry Pi, from a wheelhouse, in an emulated 64-bit Debian, and runs
-# the daemon there on a clip. What it prints is in docs/INSTALL.md.
+# the daemon there on a clip. What it prints is in docs/installation.md.
 #
 #     tests/system/arm64.sh CLIP.mp4 [bookworm|trixie]
 #
