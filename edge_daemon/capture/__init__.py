@@ -5,7 +5,7 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture, Reader, Source
-from edge_daemon.capture.images import SUFFIXES, PictureFile, PictureFolder
+from edge_daemon.capture.images import IMAGE_SUFFIXES, ImageFile, ImageFolder
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.video_device import NetworkStream, VideoDevice
@@ -15,6 +15,9 @@ from edge_daemon.errors import SourceError
 __all__ = ["Picture", "Reader", "Source", "pause_of", "source_from", "source_of"]
 
 PAUSE_FILE: Final = "paused"
+
+ANIMATED_SUFFIXES: Final = frozenset({".gif"})
+"""Images that play as a video, unless they are among those of a folder."""
 
 
 def source_from(
@@ -55,11 +58,11 @@ def _camera_number(spec: str) -> int:
 
 def _file_source(path: Path) -> Source:
     if path.is_dir():
-        return PictureFolder(path)
+        return ImageFolder(path)
     if not path.exists():
         raise SourceError(f"{path}: no such file, folder or camera")
-    if path.suffix.lower() in SUFFIXES:
-        return PictureFile(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES - ANIMATED_SUFFIXES:
+        return ImageFile(path)
     from edge_daemon.capture.videos import VideoFile
 
     return VideoFile(path)

@@ -5,7 +5,7 @@ PyAV takes 0.3 s and 18 MB to import, so modules that import this one are import
 
 from collections.abc import Generator
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import av
 import numpy as np
@@ -34,12 +34,15 @@ class NoVideo(Exception):
 
 
 def open_container(
-    address: str, options: dict[str, str] | None = None, timeout: tuple[float, float] | None = None
+    source: str | BinaryIO,
+    options: dict[str, str] | None = None,
+    timeout: tuple[float, float] | None = None,
 ) -> InputContainer:
     """Open a file or stream.
 
     Args:
-        address: as FFmpeg takes it; prefix a path with `file:`, or a colon in it names a protocol.
+        source: an open file, or an address as FFmpeg takes it; prefix a path with `file:`, or a
+            colon in it names a protocol.
         options: of FFmpeg's protocol and demuxer.
         timeout: seconds for opening and for each read.
 
@@ -47,7 +50,8 @@ def open_container(
         FFmpegError: it cannot be opened; the type and `strerror` say why.
     """
     return av.open(
-        address,
+        source,
+        "r",
         options={"framerate": str(DEFAULT_FPS)} | (options or {}),  # heeded by raw formats only
         timeout=timeout,
         metadata_errors="replace",

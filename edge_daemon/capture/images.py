@@ -1,29 +1,63 @@
-"""Frames from single pictures: one file, or all in a folder."""
+"""Frames from still images: one file, or all in a folder."""
 
+import importlib.util
+import io
 import logging
+import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 
 from edge_daemon.capture.base import Picture
+from edge_daemon.capture.jpeg import START as JPEG_START
+from edge_daemon.capture.jpeg import jpeg_info
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 
-PICTURE_INTERVAL: Final = 1.0
-"""Seconds between two pictures on the source's time line."""
+IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
+    ".avif", ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
+}  # fmt: skip
 
-JPEG_SCAN: Final = b"\xff\xda"
-JPEG_END: Final = b"\xff\xd9"
+IGNORED_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
+"""Files that Windows leaves in folders, in lower case; names with a leading dot are ignored too."""
+
+IMAGE_INTERVAL_S: Final = 1.0
+"""Seconds between two images on the source's time line."""
+
+MAX_PIXELS: Final = 8192 * 8192
+"""Of a decoded image, which then takes 200 MB. Larger JPEGs are reduced while they are decoded."""
+
+JPEG_REDUCTIONS: Final = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
+
+HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
+
+MAX_NAMED: Final = 10
+"""Files that the log names one by one; then it only counts them."""
 
 
-class PictureFile:
-    """One picture."""
+class ImageError(SourceError):
+    """Raised when an image cannot be decoded, because of `problem`."""
+
+    def __init__(self, problem: str, path: Path | None = None) -> None:
+        super().__init__(problem if path is None else f"{path}: {problem}")
+        self.problem = problem
+
+
+class ImageFile:
+    """One image."""
 
     live = False
 
@@ -31,14 +65,18 @@ class PictureFile:
         self.name = str(path)
         self._path = path
 
-    def open(self) -> "PictureReader":
-        if decode(self._path) is None:
-            raise SourceError(f"{self.name}: not a picture that can be read, or a damaged one")
-        return PictureReader(self.name, [self._path])
+    def open(self) -> "ImageReader":
+        """Decode it, to find damage at once.
+
+        Raises:
+            SourceError: it cannot be decoded.
+        """
+        read_image(self._path)
+        return ImageReader(self.name, [self._path])
 
 
-class PictureFolder:
-    """The pictures of a folder, in the order of their names. Each is a scene of its own."""
+class ImageFolder:
+    """The images of a folder, in the order of their names. Each is a scene of its own."""
 
     live = False
 
@@ -46,70 +84,220 @@ class PictureFolder:
         self.name = str(path)
         self._path = path
 
-    def open(self) -> "PictureReader":
-        return PictureReader(self.name, pictures_in(self._path))
+    def open(self) -> "ImageReader":
+        """List it.
+
+        Raises:
+            SourceError: it cannot be read, or holds no image.
+        """
+        content = list_folder(self._path)
+        if content.unsupported:
+            extra = {"source": self.name, "files": _enumerated(content.unsupported)}
+            logger.warning("unsupported files skipped", extra=extra)
+        return ImageReader(self.name, content.images, unsupported=len(content.unsupported))
 
 
-class PictureReader:
-    """Reads picture after picture; names and counts those that are damaged."""
+class ImageReader:
+    """Reads image after image; names and counts those that cannot be decoded.
 
-    def __init__(self, name: str, files: list[Path]) -> None:
+    Args:
+        name: the source's name.
+        files: the images.
+        unsupported: other files next to them, for the summary at the end.
+    """
+
+    def __init__(self, name: str, files: Sequence[Path], unsupported: int = 0) -> None:
         self._name = name
         self._files = files
+        self._unsupported = unsupported
         self._next = 0
-        self._damaged = 0
+        self._skipped = 0
 
     def read(self) -> Picture | None:
+        """Decode the next image; None at the end.
+
+        Raises:
+            SourceError: no image at all could be decoded.
+        """
         while self._next < len(self._files):
             number, path = self._next, self._files[self._next]
             self._next += 1
-            image = decode(path)
-            if image is not None:
-                time = number * PICTURE_INTERVAL
-                return Picture(image, time, number, file=path.name)
-            self._damaged += 1
-            logger.warning("picture skipped: it is damaged", extra={"file": str(path)})
-        self._tell_damaged()
+            try:
+                image = read_image(path)
+            except ImageError as error:
+                self._skip(error)
+            else:
+                return Picture(image, number * IMAGE_INTERVAL_S, number, file=path.name)
+        self._summarize()
         return None
 
     def close(self) -> None:
-        """Nothing stays open between two pictures."""
+        """Nothing stays open between two images."""
 
-    def _tell_damaged(self) -> None:
-        if self._damaged == len(self._files):
-            raise SourceError(f"{self._name}: none of its {self._damaged} pictures can be read")
-        if self._damaged:
-            logger.warning(
-                "pictures skipped in all",
-                extra={"source": self._name, "skipped": self._damaged, "of": len(self._files)},
-            )
+    def _skip(self, error: ImageError) -> None:
+        self._skipped += 1
+        if self._skipped <= MAX_NAMED:
+            logger.warning("image skipped", extra={"error": str(error)})
+        elif self._skipped == MAX_NAMED + 1:
+            logger.warning("more images skipped, counting them only", extra={"source": self._name})
+
+    def _summarize(self) -> None:
+        if self._skipped == len(self._files):
+            raise SourceError(f"{self._name}: none of its {self._skipped} images can be decoded")
+        if self._skipped or self._unsupported:
+            extra = {
+                "source": self._name,
+                "skipped": self._skipped,
+                "of": len(self._files),
+                "unsupported": self._unsupported,
+            }
+            logger.warning("images skipped in total", extra=extra)
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The folder's pictures by their suffixes, in the order of their names.
+class FolderContent(NamedTuple):
+    """The files of a folder, without those that no one put there as content."""
+
+    images: list[Path]
+    """With an image's suffix, in the order of their names."""
+    unsupported: list[Path]
+    """Other regular files, and images that this installation cannot decode."""
+
+
+def list_folder(folder: Path) -> FolderContent:
+    """List a folder's images by their suffixes, and the files next to them.
 
     Raises:
-        SourceError: there are none.
+        SourceError: it cannot be read, or holds no image.
     """
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise SourceError(f"{folder}: no pictures in this folder ({' '.join(sorted(SUFFIXES))})")
-    return files
-
-
-def decode(path: Path) -> Image | None:
-    """The picture as BGR uint8 [H, W, 3], whatever its depth and channels; None if damaged."""
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() in {".jpg", ".jpeg"} and _is_cut_jpeg(data):
-            return None
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
+        files = sorted(path for path in folder.iterdir() if _is_content(path.name))
+    except OSError as error:
+        raise SourceError(f"{folder}: {error.strerror}") from error
+    suffixes = IMAGE_SUFFIXES if _has_heic() else IMAGE_SUFFIXES - HEIC_SUFFIXES
+    images = [path for path in files if path.suffix.lower() in suffixes]
+    unsupported = [path for path in files if path not in set(images) and path.is_file()]
+    if not images:
+        found = f", but {_enumerated(unsupported)}" if unsupported else ""
+        raise SourceError(f"{folder}: no image in this folder{found}")
+    return FolderContent(images, unsupported)
+
+
+def _is_content(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in IGNORED_NAMES
+
+
+def _has_heic() -> bool:
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def _enumerated(files: Sequence[Path]) -> str:
+    """The files' names, or the first ones and how many there are; a hint if HEIC is among them."""
+    names = ", ".join(path.name for path in files[:MAX_NAMED])
+    more = f" … ({len(files)} files)" if len(files) > MAX_NAMED else ""
+    needs_heic = any(path.suffix.lower() in HEIC_SUFFIXES for path in files) and not _has_heic()
+    return f"{names}{more}{f'; for HEIC: {HEIC_HINT}' if needs_heic else ''}"
+
+
+def read_image(path: Path) -> Image:
+    """Read an image file: BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks.
+
+    Raises:
+        ImageError: it cannot be read, is damaged, too large, or of an unsupported format.
+    """
+    try:
+        return decode_image(_content_of(path))
+    except OSError as error:
+        raise ImageError(str(error.strerror), path) from error
+    except ImageError as error:
+        raise ImageError(error.problem, path) from error
+
+
+def _content_of(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block
+        raise ImageError("not a regular file")
+    return path.read_bytes()
+
+
+def decode_image(data: bytes) -> Image:
+    """Decode an image, of which the content shows the format.
+
+    Returns:
+        BGR uint8 [H, W, 3], whatever the depth and channels, turned upright as EXIF asks.
+
+    Raises:
+        ImageError: it is damaged, too large, or of an unsupported format.
+    """
+    if data.startswith(JPEG_START):
+        return _decode_jpeg(data)
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
+        return _decode_heic(data)
+    image = _decode_with_opencv(data, cv2.IMREAD_COLOR)
+    if image is None and (data.startswith(b"GIF8") or brand in {b"avif", b"avis"}):
+        image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without these formats
+    if image is None:
+        raise ImageError("not an image in a supported format, or damaged")
+    return image
+
+
+def _decode_jpeg(data: bytes) -> Image:
+    """Decode the first image of some data; what follows it does not matter."""
+    info = jpeg_info(data)
+    if info is None:
+        raise ImageError("truncated or damaged JPEG")
+    for factor, flag in JPEG_REDUCTIONS.items():
+        if info.width * info.height <= MAX_PIXELS * factor**2:
+            image = _decode_with_opencv(data[: info.end], flag)
+            if image is None:
+                raise ImageError("damaged JPEG")
+            return image
+    raise ImageError(f"too large ({info.width}x{info.height} pixels)")
+
+
+def _decode_with_opencv(data: bytes, flag: int) -> Image | None:
+    if not data:
+        raise ImageError("no data")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as error:
+        if "MAX_IMAGE" in str(error):  # _PIXELS, _WIDTH or _HEIGHT
+            raise ImageError("too large") from error
         return None
     return None if image is None else np.asarray(image, np.uint8)
 
 
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Whether the last scan of a JPEG has no end: OpenCV would fill the rest with grey."""
-    scan = data.rfind(JPEG_SCAN)
-    return scan >= 0 and data.find(JPEG_END, scan) < 0
+def _decode_heic(data: bytes) -> Image:
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ImageError(f"HEIC is not supported in this installation; {HEIC_HINT}") from error
+    try:
+        image = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, bgr_mode=True)
+        if image.size[0] * image.size[1] > MAX_PIXELS:
+            raise ImageError(f"too large ({image.size[0]}x{image.size[1]} pixels)")
+        pixels = np.asarray(image)
+    except (ValueError, EOFError, SyntaxError, RuntimeError, OSError) as error:
+        raise ImageError(f"damaged HEIC ({error})") from error
+    if pixels.ndim == 2:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), np.uint8)
+    return np.ascontiguousarray(pixels[..., :3], np.uint8)
+
+
+def _decode_with_ffmpeg(data: bytes) -> Image | None:
+    """The first frame, or None if there is none that can be decoded."""
+    from av.error import FFmpegError
+
+    from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
+
+    try:
+        container = open_container(io.BytesIO(data))
+    except FFmpegError:
+        return None
+    try:
+        decoder = VideoDecoder(container)
+        frame = decoder.read()
+        return None if frame is None else decoder.to_bgr(frame)
+    except (FFmpegError, NoVideo):
+        return None
+    finally:
+        container.close()

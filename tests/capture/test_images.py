@@ -1,14 +1,30 @@
 import logging
+import os
+import socket
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from capture.media import cut, needs_ffmpeg, video
+from conftest import material
 from drawing import Image, draw_scene
 
 from edge_daemon.capture import Picture, source_from
 from edge_daemon.capture.base import Source
-from edge_daemon.capture.images import SUFFIXES, PictureFile, PictureFolder, decode
+from edge_daemon.capture.images import (
+    HEIC_SUFFIXES,
+    IMAGE_SUFFIXES,
+    MAX_NAMED,
+    ImageError,
+    ImageFile,
+    ImageFolder,
+    decode_image,
+    list_folder,
+    read_image,
+)
+from edge_daemon.capture.jpeg import jpeg_info
+from edge_daemon.capture.videos import VideoFile
 from edge_daemon.errors import SourceError
 
 SCENE = draw_scene((60, 60, 120))
@@ -21,10 +37,8 @@ def picture(path: Path, image: np.ndarray = SCENE) -> Path:
     return path
 
 
-def cut(path: Path, share: float) -> Path:
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    return path
+def encoded(suffix: str, image: np.ndarray, *options: int) -> bytes:
+    return bytes(cv2.imencode(suffix, image, options)[1])
 
 
 def all_from(source: Source) -> list[Picture]:
@@ -43,10 +57,48 @@ def mean_difference(image: Image | None, expected: Image) -> float:
     return float(np.abs(image.astype(int) - expected.astype(int)).mean())
 
 
-@pytest.mark.parametrize("suffix", sorted(SUFFIXES))
-def test_every_kind_of_picture_is_read_as_bgr(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - HEIC_SUFFIXES))
+def test_image_of_any_format_is_decoded_as_bgr(tmp_path: Path, suffix: str) -> None:
     path = picture(tmp_path / f"colour{suffix}", COLOURED)
-    assert mean_difference(decode(path), COLOURED) < 4
+    assert mean_difference(smooth(read_image(path)), COLOURED) < 8
+
+
+def smooth(image: Image) -> Image:
+    """Without the dithering of a GIF's few colours."""
+    return np.asarray(cv2.blur(image, (15, 15)), np.uint8)
+
+
+def heic(path: Path, image: np.ndarray = COLOURED) -> Path:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    size = (image.shape[1], image.shape[0])
+    pillow_heif.from_bytes("BGR", size, image.tobytes()).save(path, quality=90)
+    return path
+
+
+def test_heic_image_is_decoded_as_bgr(tmp_path: Path) -> None:
+    assert mean_difference(read_image(heic(tmp_path / "photo.heic")), COLOURED) < 4
+
+
+def test_damaged_heic_image_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError):
+        read_image(cut(heic(tmp_path / "photo.heic"), 0.5))
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", [".gif", ".avif"])
+def test_image_that_opencv_lacks_is_decoded_by_ffmpeg(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(tmp_path / f"colour{suffix}", COLOURED)
+    monkeypatch.setattr("cv2.imdecode", lambda *_: None)
+    assert mean_difference(smooth(read_image(path)), COLOURED) < 8
+
+
+@needs_ffmpeg
+def test_single_gif_plays_as_a_video(tmp_path: Path) -> None:
+    source = source_from(str(video(tmp_path / "clip.gif")))
+    assert isinstance(source, VideoFile)
+    assert len(all_from(source)) == 40
 
 
 @pytest.mark.parametrize(
@@ -66,40 +118,95 @@ def test_every_kind_of_picture_is_read_as_bgr(tmp_path: Path, suffix: str) -> No
 def test_every_depth_and_number_of_channels_becomes_8_bit_bgr(
     tmp_path: Path, name: str, image: np.ndarray, expected: Image
 ) -> None:
-    assert mean_difference(decode(picture(tmp_path / name, image)), expected) < 2
+    assert mean_difference(read_image(picture(tmp_path / name, image)), expected) < 2
 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".tiff", ".webp"])
-def test_picture_cut_short_is_damaged(tmp_path: Path, suffix: str, share: float) -> None:
-    assert decode(cut(picture(tmp_path / f"face{suffix}"), share)) is None
+def test_truncated_image_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    with pytest.raises(ImageError):
+        read_image(cut(picture(tmp_path / f"face{suffix}"), share))
 
 
-def test_jpeg_cut_short_is_damaged_even_if_opencv_makes_up_the_rest(
+def test_truncated_jpeg_is_refused_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = picture(tmp_path / "face.jpg")
     monkeypatch.setattr("cv2.imdecode", lambda *_: SCENE)
-    assert decode(path) is not None
-    assert decode(cut(path, 0.8)) is None
+    assert np.array_equal(read_image(path), SCENE)
+    with pytest.raises(ImageError):
+        read_image(cut(path, 0.8))
 
 
-def test_jpeg_with_more_behind_its_end_is_whole(tmp_path: Path) -> None:
-    path = picture(tmp_path / "face.jpg")
-    path.write_bytes(path.read_bytes() + b"\x00 a camera's own notes")
-    assert decode(path) is not None
+OTHER = encoded(".jpg", np.zeros((40, 40, 3), np.uint8))
+
+TRAILERS = {
+    "notes": b"\x00 a camera's own notes",
+    "another image": OTHER,
+    "a truncated image": OTHER[:-20],
+    "marker bytes": b"\xff\xda\xff\xd8" * 3,
+}
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("trailer", TRAILERS)
+def test_jpeg_with_a_trailer_is_its_first_image(trailer: str, progressive: int) -> None:
+    whole = encoded(".jpg", SCENE, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    assert jpeg_info(whole) == (len(whole), 320, 240)
+    assert mean_difference(decode_image(whole + TRAILERS[trailer]), SCENE) < 4
+    with pytest.raises(ImageError):
+        decode_image(whole[:-100] + TRAILERS[trailer])
+
+
+@needs_ffmpeg
+def test_motion_photo_is_one_frame(tmp_path: Path) -> None:
+    path = picture(tmp_path / "motion.jpg")
+    path.write_bytes(path.read_bytes() + video(tmp_path / "clip.mp4").read_bytes())
+    assert len(all_from(source_from(str(path)))) == 1
+
+
+def test_jpeg_with_a_thumbnail_is_its_main_image() -> None:
+    thumbnail = b"\xff\xe1" + (len(OTHER) + 2).to_bytes(2, "big") + OTHER
+    whole = encoded(".jpg", SCENE)
+    assert decode_image(whole[:2] + thumbnail + whole[2:]).shape == SCENE.shape
+    with pytest.raises(ImageError):
+        decode_image(whole[:2] + thumbnail + whole[2:-200])
+
+
+def test_jpeg_is_turned_as_exif_asks() -> None:
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01"
+    exif = b"Exif\x00\x00" + tiff + b"\x00\x06\x00\x00" + bytes(4)  # 6: turn it clockwise
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    lying = cv2.rotate(SCENE, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    whole = encoded(".jpg", lying)
+    assert mean_difference(decode_image(whole[:2] + segment + whole[2:]), SCENE) < 4
+
+
+def test_larger_jpeg_is_reduced_while_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_PIXELS", 320 * 240 // 10)
+    assert decode_image(encoded(".jpg", SCENE)).shape == (60, 80, 3)
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_PIXELS", 1000)
+    with pytest.raises(ImageError, match="too large"):
+        decode_image(encoded(".jpg", SCENE))
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_damaged(tmp_path: Path, content: bytes) -> None:
+def test_file_without_image_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "face.jpg"
     path.write_bytes(content)
-    assert decode(path) is None
+    with pytest.raises(ImageError, match=r"face\.jpg: "):
+        read_image(path)
+
+
+def test_recorded_phone_photos_are_one_frame_each() -> None:
+    assert len(all_from(source_from(str(material("cases/motion_photo.jpg"))))) == 1
+    pytest.importorskip("pillow_heif")
+    assert len(all_from(source_from(str(material("cases/photo.heic"))))) == 1
 
 
 def test_single_picture_is_one_frame(tmp_path: Path) -> None:
     source = source_from(str(picture(tmp_path / "face.png")))
-    assert isinstance(source, PictureFile)
+    assert isinstance(source, ImageFile)
     assert not source.live
     (only,) = all_from(source)
     assert mean_difference(only.bgr, SCENE) == 0
@@ -116,7 +223,7 @@ def test_folder_gives_its_pictures_by_name_each_a_scene_of_its_own(tmp_path: Pat
         picture(tmp_path / name, np.full((8, 8, 3), grey, np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
     source = source_from(str(tmp_path))
-    assert isinstance(source, PictureFolder)
+    assert isinstance(source, ImageFolder)
     assert not source.live
     found = all_from(source)
     assert [int(one.bgr[0, 0, 0]) for one in found] == [10, 20, 30]
@@ -131,7 +238,11 @@ def test_folder_gives_its_pictures_by_name_each_a_scene_of_its_own(tmp_path: Pat
     ]
 
 
-def test_damaged_pictures_of_a_folder_are_skipped_named_and_counted(
+def lines(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, object]]:
+    return [vars(record) for record in caplog.records if record.message == event]
+
+
+def test_folder_with_damaged_images_names_and_counts_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("a.png", "b.png", "c.png", "d.png"):
@@ -139,23 +250,80 @@ def test_damaged_pictures_of_a_folder_are_skipped_named_and_counted(
     cut(tmp_path / "b.png", 0.5)
     (tmp_path / "d.png").unlink()
     (tmp_path / "d.png").mkdir()
-    found = all_from(PictureFolder(tmp_path))
+    found = all_from(ImageFolder(tmp_path))
     assert [one.scene for one in found] == [0, 2]
-    named = [vars(record).get("file") for record in caplog.records]
-    assert named == [str(tmp_path / "b.png"), str(tmp_path / "d.png"), None]
-    last = vars(caplog.records[-1])
-    assert (last["skipped"], last["of"], last["levelno"]) == (2, 4, logging.WARNING)
+    errors = [str(line["error"]).partition(": ")[0] for line in lines(caplog, "image skipped")]
+    assert errors == [str(tmp_path / "b.png"), str(tmp_path / "d.png")]
+    (total,) = lines(caplog, "images skipped in total")
+    assert (total["skipped"], total["of"], total["unsupported"]) == (2, 4, 0)
+    assert total["levelno"] == logging.WARNING
 
 
-def test_folder_in_order_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_with_many_damaged_images_names_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     picture(tmp_path / "a.png")
-    all_from(PictureFolder(tmp_path))
+    for number in range(30):
+        (tmp_path / f"b{number}.png").write_text("no image")
+    assert len(all_from(ImageFolder(tmp_path))) == 1
+    assert len(lines(caplog, "image skipped")) == MAX_NAMED
+    assert lines(caplog, "images skipped in total")[0]["skipped"] == 30
+
+
+def test_folder_names_unsupported_files_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    picture(tmp_path / "a.png")
+    for name in ("b.HEIC", "notes.txt", "Thumbs.db", "desktop.ini", ".DS_Store", "._a.png"):
+        (tmp_path / name).write_text("no image")
+    assert len(all_from(ImageFolder(tmp_path))) == 1
+    (named,) = lines(caplog, "unsupported files skipped")
+    assert str(named["files"]).startswith("b.HEIC, notes.txt; ")
+    assert "edge-daemon[heic]" in str(named["files"])
+    assert lines(caplog, "images skipped in total")[0]["unsupported"] == 2
+
+
+def test_folder_of_unsupported_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    (tmp_path / "a.heic").write_text("no image")
+    with pytest.raises(SourceError, match=r"a\.heic.*edge-daemon\[heic\]"):
+        ImageFolder(tmp_path).open()
+
+
+def test_folder_with_special_files_does_not_block(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as special:
+        special.bind(str(tmp_path / "c.png"))
+        (tmp_path / "d.png").symlink_to("/dev/zero")
+        assert len(all_from(ImageFolder(tmp_path))) == 1
+    assert {str(line["error"]).partition(": ")[2] for line in lines(caplog, "image skipped")} == {
+        "not a regular file"
+    }
+    assert lines(caplog, "images skipped in total")[0]["skipped"] == 3
+
+
+def test_folder_lists_images_by_name(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_folder(tmp_path).images] == ["a.JPG", "b.png"]
+
+
+def test_folder_of_images_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picture(tmp_path / "a.png")
+    all_from(ImageFolder(tmp_path))
     assert caplog.records == []
 
 
 def test_folder_of_damaged_pictures_only_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
-    reader = PictureFolder(tmp_path).open()
+    reader = ImageFolder(tmp_path).open()
     with pytest.raises(SourceError, match="none of its 1"):
         reader.read()
 
@@ -163,7 +331,7 @@ def test_folder_of_damaged_pictures_only_is_an_error(tmp_path: Path) -> None:
 def test_folder_without_pictures_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(SourceError, match=str(tmp_path)):
-        PictureFolder(tmp_path).open()
+        ImageFolder(tmp_path).open()
 
 
 def test_what_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """PiCamera against a fake picamera2; `tests/box/picamera2.sh` runs it against the real one."""
 
 import gc
-import inspect
 import logging
 import sys
 import time
@@ -29,8 +28,8 @@ from edge_daemon.capture import picamera
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import BGR_CONVERSIONS, FRAME_TIMEOUT, PiCamera
+from edge_daemon.config.settings import CaptureSettings
 from edge_daemon.errors import SourceError, SourceLost
-from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import Frame, Image
 
 SIZE = (64, 48)
@@ -214,7 +213,7 @@ def test_silent_camera_is_lost_in_time_and_closes(world: World) -> None:
 
 
 def test_time_limit_is_below_the_supervisor_s() -> None:
-    patience = inspect.signature(Pipeline).parameters["read_timeout"].default
+    patience = CaptureSettings().read_timeout
     assert patience >= 2 * FRAME_TIMEOUT
 
 

@@ -9,7 +9,7 @@ from drawing import draw_scene
 from running import camera
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.capture import PictureFile, Reader, source_from
+from edge_daemon.capture import ImageFile, Reader, source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import PiCamera
@@ -133,7 +133,7 @@ def test_file_named_by_a_number_is_meant_with_its_folder(
 ) -> None:
     (tmp_path / "0.png").touch()
     monkeypatch.chdir(tmp_path)
-    assert isinstance(source_from("0.png"), PictureFile)
+    assert isinstance(source_from("0.png"), ImageFile)
 
 
 def test_pi_cameras_number_must_be_one() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from PIL import Image as Pillow
 
-from edge_daemon.capture.images import SUFFIXES, decode, pictures_in
+from edge_daemon.capture.images import IMAGE_SUFFIXES, list_folder, read_image
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 from edge_daemon.schema import within
@@ -61,13 +61,14 @@ class _Failures:
 def _pictures(path: Path) -> list[Path]:
     try:
         if path.is_dir():
-            return pictures_in(path)
+            return list_folder(path).images
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
     if not path.exists():
         raise PictureError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in SUFFIXES:
-        raise PictureError(f"{path}: not a picture's name; known are {' '.join(sorted(SUFFIXES))}")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        supported = " ".join(sorted(IMAGE_SUFFIXES))
+        raise PictureError(f"{path}: unsupported image format; supported are {supported}")
     return [path]
 
 
@@ -91,9 +92,7 @@ def _annotate(file: Path, copy: Path, reader: FaceReader) -> None:
         raise PictureError(
             f"{file}: would be overwritten by its copy; give another folder to --out"
         )
-    bgr = decode(file)
-    if bgr is None:
-        raise PictureError(f"{file}: not a picture that can be read, or a damaged one")
+    bgr = read_image(file)
     readings = reader.read(bgr)
     _save(draw(bgr, readings), copy)
     if not readings:

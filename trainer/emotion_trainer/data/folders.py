@@ -16,7 +16,7 @@ import numpy as np
 from sklearn.preprocessing import LabelEncoder
 from tqdm import tqdm
 
-from edge_daemon.capture.images import decode
+from edge_daemon.capture.images import ImageError, read_image
 from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
 from emotion_trainer.data.dataset import Dataset
 from emotion_trainer.data.gathering import Gatherer
@@ -88,12 +88,12 @@ def read_picture(path: Path, place: str) -> Image:
     """A picture, BGR uint8 [H, W, 3].
 
     Raises:
-        RowError: it is none, or is damaged; `place` names it.
+        RowError: it cannot be decoded; `place` names it.
     """
-    picture = decode(path)
-    if picture is None:
-        raise RowError(f"{place}: is no picture, or is damaged")
-    return picture
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise RowError(f"{place}: {error.problem}") from error
 
 
 def to_face(picture: Image) -> Image:

@@ -8,6 +8,7 @@ import pytest
 from drawing import draw_scene
 from PIL import Image as Pillow
 
+from edge_daemon.capture.images import IMAGE_SUFFIXES
 from edge_daemon.records import EMOTIONS, Image
 from emotion_trainer.annotation.annotator import copies
 from emotion_trainer.cli import main
@@ -103,10 +104,10 @@ def test_what_cannot_be_read_is_told_and_the_others_go_on(
     *told, last = (line for line in said.err.splitlines() if "INFO" not in line)
     assert sorted(told) == sorted(
         [
-            f"{damaged}: not a picture that can be read, or a damaged one",
+            f"{damaged}: not an image in a supported format, or damaged",
             f"{absent}: no such file or folder",
-            f"{video}: not a picture's name; known are .bmp .jpeg .jpg .png .tif .tiff .webp",
-            f"{empty}: no pictures in this folder (.bmp .jpeg .jpg .png .tif .tiff .webp)",
+            f"{video}: unsupported image format; supported are {' '.join(sorted(IMAGE_SUFFIXES))}",
+            f"{empty}: no image in this folder",
         ]
     )
     assert last == "emotion-trainer: 4 of the pictures or folders failed, see above"

@@ -90,14 +90,15 @@ def test_other_sizes_and_colours_become_grey_crops(folder: Path) -> None:
 def test_skips_and_names_a_bad_picture(folder: Path, dataset: Dataset, content: bytes) -> None:
     (folder / "train" / "fear" / "bad.jpg").write_bytes(content)
     read = open_dataset(folder)
-    assert read.unreadable.faults == ("train/fear/bad.jpg: is no picture, or is damaged",)
+    (fault,) = read.unreadable.faults
+    assert fault.startswith("train/fear/bad.jpg: ")
     assert len(read.training) == len(dataset.training)
 
 
 def test_refuses_too_many_bad_pictures(folder: Path) -> None:
     for index in range(6):
         (folder / "train" / "fear" / f"{index:04}.bad").touch()
-    with pytest.raises(DataError, match=r"6 of 594 .*, more than 1 %: train/fear/0000.bad: is no"):
+    with pytest.raises(DataError, match=r"6 of 594 .*, more than 1 %: train/fear/0000.bad: "):
         open_dataset(folder)
 
 

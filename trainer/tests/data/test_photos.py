@@ -114,7 +114,7 @@ def test_leaves_out_faces_that_the_daemon_would_not_score(
 
 def test_refuses_photos_that_cannot_be_read(photos: Path, tmp_path: Path) -> None:
     (photos / "sad" / "broken.jpg").write_bytes(b"no photo")
-    with pytest.raises(DataError, match=r"1 of 15 .* more than 1 %: sad/broken.jpg: is no picture"):
+    with pytest.raises(DataError, match=r"1 of 15 .* more than 1 %: sad/broken.jpg: not an image"):
         crop_photos(photos, tmp_path / "crops", None)
     assert not (tmp_path / "crops").exists()
 
