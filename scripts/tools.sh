@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# What the scripts for releases share: their tools, of locked versions, in .venv-release.
+# Shared by the release scripts: their tools, with locked versions, in .venv-release.
 
-# tool PROGRAM ARGUMENT...: run one of them.
+# tool PROGRAM ARGUMENT...: run a tool.
 tool() {
     program=$1
     shift
@@ -10,7 +10,7 @@ tool() {
     ".venv-release/bin/$program" "$@"
 }
 
-# The environment is made if it is not there, and follows the lock.
+# Create the environment, or update it when the lock changes.
 have_tools() {
     cmp -s scripts/tools.txt .venv-release/tools.txt && return
     [ -x .venv-release/bin/python ] || "${PYTHON:-python3}" -m venv .venv-release

@@ -1,4 +1,4 @@
-"""The locks: that they are of pyproject.toml, and what is released with them."""
+"""The locks fulfil pyproject.toml; a release contains its parts and their checksums."""
 
 import json
 import re
@@ -29,17 +29,17 @@ def project() -> dict[str, Any]:
 
 
 def pins(file: Path) -> dict[str, str]:
-    """Versions by name. Whatever is not pinned with checksums is an error."""
+    """Versions by name. A package without a version and checksums is an error."""
     text = file.read_text()
     found = PIN.findall(text)
     assert len(found) == len(re.findall(r"^[^#\s]", text, re.MULTILINE))
     return {name: version for name, version, _ in found}
 
 
-def unfulfilled(wanted: list[str], locked: dict[str, str], **environment: str) -> list[str]:
-    """The requirements that a lock does not fulfil, where they apply."""
-    requirements = map(Requirement, wanted)
-    applying = [one for one in requirements if not one.marker or one.marker.evaluate(environment)]
+def unfulfilled(requirements: list[str], locked: dict[str, str], **environment: str) -> list[str]:
+    """The applicable requirements that a lock does not fulfil."""
+    parsed = map(Requirement, requirements)
+    applying = [one for one in parsed if not one.marker or one.marker.evaluate(environment)]
     assert applying
     return [
         str(one)
@@ -50,9 +50,7 @@ def unfulfilled(wanted: list[str], locked: dict[str, str], **environment: str) -
 
 @pytest.mark.parametrize("machine", ["aarch64", "x86_64"])
 @pytest.mark.parametrize("suite", PYTHONS)
-def test_every_dependency_that_is_installed_is_pinned_within_its_range(
-    suite: str, machine: str
-) -> None:
+def test_installed_dependencies_are_pinned_within_their_range(suite: str, machine: str) -> None:
     about = project()["project"]
     extras = [one for name in INSTALLED_EXTRAS for one in about["optional-dependencies"][name]]
     environment = {
@@ -67,26 +65,26 @@ def test_every_dependency_that_is_installed_is_pinned_within_its_range(
 
 
 @pytest.mark.parametrize("name", [*PYTHONS, "build"])
-def test_lock_reads_the_same_on_the_machine_that_gathers_packages_for_another(name: str) -> None:
+def test_lock_has_no_condition(name: str) -> None:
     assert not MADE_WITH_A_CONDITION.search((LOCKS / f"{name}.txt").read_text())
 
 
-def test_what_builds_the_project_is_locked() -> None:
-    wanted = project()["build-system"]["requires"]
-    assert unfulfilled(wanted, pins(LOCKS / "build.txt")) == []
+def test_build_tools_are_locked() -> None:
+    requirements = project()["build-system"]["requires"]
+    assert unfulfilled(requirements, pins(LOCKS / "build.txt")) == []
 
 
-def test_tools_of_a_release_are_locked() -> None:
+def test_release_tools_are_locked() -> None:
     text = (ROOT / "scripts" / "tools.txt").read_text()
-    for wanted in map(Requirement, project()["dependency-groups"]["release"]):
-        pinned = re.search(rf"^{wanted.name}==(\S+)", text, re.MULTILINE)
+    for tool in map(Requirement, project()["dependency-groups"]["release"]):
+        pinned = re.search(rf"^{tool.name}==(\S+)", text, re.MULTILINE)
         assert pinned is not None
-        assert wanted.specifier.contains(pinned[1])
+        assert tool.specifier.contains(pinned[1])
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is released, of this source tree."""
+    """The files of a release of this source tree."""
     folder = tmp_path_factory.mktemp("release") / "dist"
     done = subprocess.run(
         [ROOT / "scripts" / "release", folder],
@@ -110,15 +108,15 @@ def test_release_has_wheel_and_source_with_models_and_locks(release: Path) -> No
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("suite", PYTHONS)
-def test_release_tells_what_it_is_made_of_with_checksums(release: Path, suite: str) -> None:
-    told = json.loads((release / f"edge_daemon-{__version__}-{suite}.cdx.json").read_text())
-    assert told["bomFormat"] == "CycloneDX"
-    about = told["metadata"]["component"]
+def test_release_has_sbom_of_each_lock_with_checksums(release: Path, suite: str) -> None:
+    sbom = json.loads((release / f"edge_daemon-{__version__}-{suite}.cdx.json").read_text())
+    assert sbom["bomFormat"] == "CycloneDX"
+    about = sbom["metadata"]["component"]
     assert (about["name"], about["version"]) == ("edge-daemon", __version__)
     lock = LOCKS / f"{suite}.txt"
-    assert {part["name"]: part["version"] for part in told["components"]} == pins(lock)
+    assert {part["name"]: part["version"] for part in sbom["components"]} == pins(lock)
     text = lock.read_text()
-    for part in told["components"]:
+    for part in sbom["components"]:
         assert part["purl"] == f"pkg:pypi/{part['name']}@{part['version']}"
         (origin,) = part["externalReferences"]
         assert all(checksum["content"] in text for checksum in origin["hashes"])
@@ -129,7 +127,7 @@ def test_release_tells_what_it_is_made_of_with_checksums(release: Path, suite: s
 def test_release_has_the_checksums_of_its_files(release: Path) -> None:
     words = ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"]
     subprocess.run(words, cwd=release, check=True)
-    told = (release / "SHA256SUMS").read_text().splitlines()
+    lines = (release / "SHA256SUMS").read_text().splitlines()
     names = {path.name for path in release.iterdir()} - {"SHA256SUMS"}
-    assert {line.split()[1] for line in told} == names
+    assert {line.split()[1] for line in lines} == names
     assert len(names) == 4
