@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs, upgrades and removes edge-daemon on a Raspberry Pi; --help says how.
+# Installs, upgrades and removes edge-daemon on a Raspberry Pi; see --help.
 # shellcheck source-path=SCRIPTDIR
 set -Eeuo pipefail
 
@@ -7,105 +7,118 @@ here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 repository=$(dirname "$here")
 source "$here/lib/output.sh"
 source "$here/lib/answers.sh"
+source "$here/lib/interactive.sh"
 source "$here/lib/system.sh"
 source "$here/lib/service.sh"
 source "$here/lib/release.sh"
 source "$here/lib/settings.sh"
 source "$here/lib/removal.sh"
 
-unfinished='' # a release that is of no use: half built, or rolled back
-untried=''    # a release that was switched to, and that may turn out to be a bad one
+lock=/run/edge-daemon-install.lock # in a folder that only root can write
+unfinished=''                      # a release to remove: incomplete, or rolled back
+untried=''                         # a release that is current, and not known to be healthy
 
 main() {
-    trap 'fail "line $LINENO of ${BASH_SOURCE[0]##*/}: this failed: $BASH_COMMAND"' ERR
+    trap 'fail "line $LINENO of ${BASH_SOURCE[0]##*/}: command failed: $BASH_COMMAND"' ERR
     trap 'exit 130' INT TERM HUP
     trap tidy EXIT
     # Settings in this shell's environment are not the service's.
     unset "${!EDGE_DAEMON_@}"
     read_answers "$@"
-    work=$(mktemp --directory --tmpdir=/var/tmp edge-daemon-install.XXXXXX)
-    if ((EUID == 0)); then only_once; fi
+    if ((EUID == 0)); then
+        take_lock
+        if ((!dry_run)); then remove_leftovers; fi
+    fi
+    work=$(mktemp --directory --tmpdir="$work_folders" edge-daemon-install.XXXXXX)
     case $action in
         uninstall | purge) uninstall ;;
         *) install_release ;;
     esac
 }
 
-only_once() {
-    exec 9> /run/lock/edge-daemon-install
-    flock --nonblock 9 || fail "another installation is under way"
+take_lock() {
+    exec 9> "$lock"
+    flock --nonblock 9 || fail "another installation is running; wait for its end"
 }
 
 install_release() {
     check_machine
     previous=$(installed_release)
-    [[ $action == install || -n $previous ]] || fail "--upgrade: edge-daemon is not installed here"
+    [[ $action == install || -n $previous ]] \
+        || fail "--upgrade: edge-daemon is not installed; run install.sh without --upgrade"
+    if ((interactive)) && [[ -e $configuration/config.toml ]]; then
+        warn "--interactive: $configuration/config.toml exists; edit it instead"
+        interactive=0
+    fi
+    if ((interactive)); then ask_answers; fi
     install_packages
     make_user
     make_release
+    if ((interactive && !dry_run)); then try_answers; fi
     write_settings
     mapfile -t services < <(running_services)
-    # An upgrade starts what ran before; who installs wants the service to run.
+    # An upgrade starts what ran before; an installation always starts the service.
     if [[ $action == install && " ${services[*]} " != *" edge-daemon.service "* ]]; then
         services+=(edge-daemon.service)
     fi
     if [[ $previous == "$release" && -z $password ]] && are_active "${services[@]}"; then
-        say "${release##*/} is installed and runs"
+        info "${release##*/} is installed and running"
     else
         change "switch to ${release##*/} and start ${services[*]:-nothing, as nothing ran}" start_release
     fi
 }
 
 start_release() {
-    # Back to a version that was no better would mend nothing.
+    # A version that was not healthy itself is not restored.
     if [[ -n $previous && $previous != "$release" ]] && are_active "${services[@]}"; then
         untried=$release
     fi
     switch_to "$release"
     refresh_example
     if [[ -z $previous ]]; then
-        "$program" check || true # what is missing may come; the service waits for it
+        "$program" check || true # the service waits for a missing camera or broker
     fi
     if [[ $action == install ]]; then systemctl enable --quiet edge-daemon; fi
     start_services "${services[@]}"
     if become_healthy "${services[@]}"; then
         untried=''
         remove_old_releases
-        tell_where_to_look
+        print_next_steps
     elif [[ -n $untried ]]; then
         fail_and_go_back
     else
-        fail "edge-daemon is installed and goes on trying, but gives no results: $ails"
+        fail "edge-daemon is installed but not healthy: $problem; it keeps trying"
     fi
 }
 
 fail_and_go_back() {
-    local reason="${release##*/}: $ails"
+    local reason="${release##*/}: $problem"
     roll_back
     become_healthy "${services[@]}" \
-        || fail "$reason; ${previous##*/} is put back, and not healthy either: $ails"
-    fail "$reason; ${previous##*/} is put back, and runs"
+        || fail "$reason; restored ${previous##*/}, which is not healthy either: $problem"
+    fail "$reason; restored ${previous##*/}, which is running"
 }
 
 roll_back() {
     unfinished=$untried untried='' release=$previous
-    say "back to ${previous##*/}"
+    info "restore ${previous##*/}"
     switch_to "$previous"
     refresh_example
     start_services "${services[@]}"
 }
 
-tell_where_to_look() {
-    say "edge-daemon runs.
-  its state   systemctl status edge-daemon; sudo edge-daemon check
-  its log     journalctl --unit=edge-daemon --follow
+print_next_steps() {
+    info "edge-daemon is running.
+  status      systemctl status edge-daemon; sudo edge-daemon check
+  log         journalctl --unit=edge-daemon --follow
   settings    $configuration/config.toml; after a change: sudo systemctl reload edge-daemon
   messages    mosquitto_sub -v -t 'edge-daemon/#' -h BROKER"
 }
 
 tidy() {
     trap - ERR
-    set +e # as much as can be is to be put right
+    set +e # clean up as much as possible
+    stop_progress
     if [[ -n $untried ]]; then roll_back; fi
     if [[ -n $unfinished ]]; then rm --recursive --force "$unfinished"; fi
     if [[ -n ${work:-} ]]; then rm --recursive --force "$work"; fi

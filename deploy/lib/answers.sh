@@ -1,35 +1,36 @@
 # shellcheck shell=bash
-# The command line and the environment: what is to be done, and the answers that it takes.
+# The command line and the environment: the action and its options.
 
 usage() {
     cat << 'END'
-Usage: sudo deploy/install.sh [ACTION] [ANSWER]...
+Usage: sudo deploy/install.sh [ACTION] [OPTION]...
 
-Installs edge-daemon as a service and starts it, on Raspberry Pi OS or Debian. Where it is installed
-already, it is brought up to this version; if that does not become healthy, the old one comes back.
+Installs edge-daemon as a service on Raspberry Pi OS or Debian and starts it. An installed version
+is upgraded; if the new one does not become healthy, the old one is restored.
 
 Actions
-  --upgrade       the same, but only where edge-daemon is installed
-  --uninstall     remove the program; settings and what it keeps stay
-  --purge         remove those, too
-  --dry-run       with any of these: only say what would be done
-  --help          this text
+  --interactive   ask for the settings of a first installation, and try camera and broker
+  --upgrade       upgrade only; fails if edge-daemon is not installed
+  --uninstall     remove the program; keep settings and state
+  --purge         remove the program, settings and state
+  --dry-run       with any action: print the changes without making them
+  --help          print this text
 
-Answers (or variables), for the settings of a first installation
-  --source SPEC          INSTALL_SOURCE       picamera (the default), /dev/video0, rtsp://…
-  --broker HOST[:PORT]   INSTALL_BROKER       the MQTT broker; localhost, unless named
-  --credentials FILE     INSTALL_CREDENTIALS  its user name, and in a second line the password
-  --device-id NAME       INSTALL_DEVICE_ID    the device's name in topics; else the host's
+Settings of a first installation (option or environment variable)
+  --source SPEC          INSTALL_SOURCE       picamera (default), /dev/video0, rtsp://…
+  --broker HOST[:PORT]   INSTALL_BROKER       MQTT broker (default: localhost)
+  --credentials FILE     INSTALL_CREDENTIALS  user name and, in a second line, password
+  --device-id NAME       INSTALL_DEVICE_ID    name in topics (default: the host name)
   --set KEY=VALUE                             any other setting, such as capture.fps=10
 
-How
-  --wheelhouse FOLDER    INSTALL_WHEELHOUSE   packages from make-wheelhouse.sh: needs no network
-  --timeout SECONDS      INSTALL_TIMEOUT      for the service to become healthy; 120
+Installation
+  --wheelhouse FOLDER    INSTALL_WHEELHOUSE   packages from make-wheelhouse.sh; needs no network
+  --timeout SECONDS      INSTALL_TIMEOUT      limit for becoming healthy (default: 120)
 END
 }
 
 read_answers() {
-    action=install dry_run=0
+    action=install dry_run=0 interactive=0
     source_spec=${INSTALL_SOURCE:-} broker=${INSTALL_BROKER:-} device_id=${INSTALL_DEVICE_ID:-}
     credentials=${INSTALL_CREDENTIALS:-} wheelhouse=${INSTALL_WHEELHOUSE:-}
     timeout=${INSTALL_TIMEOUT:-120} more_settings=()
@@ -37,12 +38,13 @@ read_answers() {
         case $1 in
             --upgrade | --uninstall | --purge) action=${1#--} ;;
             --dry-run) dry_run=1 ;;
+            --interactive) interactive=1 ;;
             --*=*)
                 set -- "${1%%=*}" "${1#*=}" "${@:2}"
                 continue
                 ;;
             --source | --broker | --credentials | --device-id | --set | --wheelhouse | --timeout)
-                (($# > 1)) || fail "$1: what belongs behind it is missing; see --help"
+                (($# > 1)) || fail "$1: option requires a value; see --help"
                 take_answer "$1" "$2"
                 shift
                 ;;
@@ -50,7 +52,7 @@ read_answers() {
                 usage
                 exit
                 ;;
-            *) fail "$1: no such option; see --help" ;;
+            *) fail "$1: unknown option; see --help" ;;
         esac
         shift
     done
@@ -70,21 +72,46 @@ take_answer() {
 }
 
 check_answers() {
-    [[ $timeout =~ ^[1-9][0-9]*$ ]] || fail "--timeout $timeout: must be a whole number of seconds"
-    [[ -z $wheelhouse || -d $wheelhouse ]] || fail "--wheelhouse $wheelhouse: no such folder"
-    broker_host=$broker broker_port=
-    # An IPv6 address has colons of its own: with a port it stands in brackets.
-    if [[ $broker =~ ^\[(.+)\](:([0-9]+))?$ || $broker =~ ^([^:]+)(:([0-9]+))$ ]]; then
-        broker_host=${BASH_REMATCH[1]} broker_port=${BASH_REMATCH[3]}
+    [[ $timeout =~ ^[1-9][0-9]*$ ]] \
+        || fail "--timeout: invalid value (got $timeout); use a whole number of seconds"
+    [[ -z $wheelhouse || -d $wheelhouse ]] \
+        || fail "--wheelhouse: no such folder (got $wheelhouse); create it with make-wheelhouse.sh"
+    if ((interactive)) && [[ ! -t 0 || ! -t 1 ]]; then
+        fail "--interactive: not a terminal; use the options of --help instead"
     fi
+    split_broker
     username='' password=''
     if [[ -n $credentials ]]; then read_credentials; fi
 }
 
+# Sets broker_host and broker_port. An IPv6 address with a port stands in brackets.
+split_broker() {
+    broker_host=$broker broker_port=
+    if [[ $broker =~ ^\[(.+)\](:([0-9]+))?$ || $broker =~ ^([^:]+)(:([0-9]+))$ ]]; then
+        broker_host=${BASH_REMATCH[1]} broker_port=${BASH_REMATCH[3]}
+    fi
+}
+
 read_credentials() {
     local lines=()
-    [[ -f $credentials && -r $credentials ]] || fail "--credentials $credentials: cannot be read"
+    [[ -f $credentials && -r $credentials ]] || fail "--credentials: cannot read $credentials"
     mapfile -t lines < "$credentials"
-    ((${#lines[@]} >= 2)) || fail "--credentials $credentials: must have two lines: user name, password"
+    ((${#lines[@]} >= 2)) \
+        || fail "--credentials: $credentials must have two lines; write user name and password"
     username=${lines[0]} password=${lines[1]}
+    protect_credentials
+}
+
+# Other users of the machine must not read the password.
+protect_credentials() {
+    local mode
+    mode=$(stat --dereference --format=%a "$credentials")
+    (((8#$mode & 8#004) != 0)) || return 0
+    if ((dry_run)); then
+        warn "--credentials: $credentials is readable by all users (mode $mode)"
+    else
+        chmod o-rwx "$credentials" \
+            || fail "--credentials: $credentials is readable by all users (mode $mode); chmod 600 it"
+        warn "--credentials: $credentials was readable by all users (mode $mode); access removed"
+    fi
 }

@@ -1,9 +1,12 @@
 # shellcheck shell=bash
-# What is said: a line for each change, one clear line for a failure, and the rest in a log.
+# Output: a line for each change, one line for a failure; details go into a log file.
 
 log=/var/log/edge-daemon-install.log
+progress_interval=15 # seconds between two lines of progress, without a terminal
 
-say() { printf '%s\n' "$*"; }
+info() { printf '%s\n' "$*"; }
+
+warn() { printf 'install.sh: warning: %s\n' "$*" >&2; }
 
 fail() {
     trap - ERR
@@ -11,28 +14,56 @@ fail() {
     exit 1
 }
 
-# change WORDS COMMAND...: say a change and make it; in a dry run only say it.
+# change TEXT COMMAND...: print a change and make it; in a dry run only print it.
 change() {
-    local words=$1
+    local text=$1
     shift
     if ((dry_run)); then
-        say "would $words"
+        info "would $text"
     else
-        say "$words"
+        info "$text"
         "$@"
     fi
 }
 
-# quietly WORDS COMMAND...: run a talkative command; if it fails, its own last words say why.
+# quietly TEXT COMMAND...: log a command's output and show its progress; report why it fails.
 quietly() {
-    local words=$1
+    local text=$1 exit_code=0
     shift
     printf '\n--- %(%F %T)T %s\n' -1 "$*" >> "$log"
-    "$@" >> "$log" 2>&1 || fail "$words: $(last_words); all of it is in $log"
+    show_progress &
+    progress=$!
+    "$@" >> "$log" 2>&1 || exit_code=$?
+    stop_progress
+    ((exit_code == 0)) || fail "$text: $(last_error); see $log"
 }
 
-# The first error in the log's last part, or else its last line.
-last_words() {
+# Until it is stopped: the time so far and the log's last line, in place on a terminal.
+show_progress() {
+    trap - ERR EXIT INT TERM HUP
+    local started=$SECONDS pause=$progress_interval
+    if [[ -t 1 ]]; then pause=1; fi
+    while kill -0 $$ 2> /dev/null; do
+        # A sleep without a process, which would outlive this one.
+        read -r -t "$pause" <> <(:) || true
+        if [[ -t 1 ]]; then
+            printf '\r\033[K  %d s  %.60s' "$((SECONDS - started))" "$(tail --lines=1 "$log")"
+        else
+            printf '  still running after %d s\n' "$((SECONDS - started))"
+        fi
+    done
+} 9>&- # the lock is not its own
+
+stop_progress() {
+    [[ -n ${progress:-} ]] || return 0
+    kill "$progress" 2> /dev/null || true
+    wait "$progress" 2> /dev/null || true
+    progress=''
+    if [[ -t 1 ]]; then printf '\r\033[K'; fi
+}
+
+# The first error of the last command in the log, or else its last line.
+last_error() {
     awk '{ sub(/^ +/, "") }
          /^--- / { error = last = "" }
          /^(E|ERROR): / && !error { error = $0 }

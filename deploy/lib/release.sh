@@ -1,13 +1,14 @@
 # shellcheck shell=bash
-# Releases: each version in a folder of its own, a virtual environment that is not changed once it
-# is complete. The symlink `current` names the one that runs.
+# Releases: each version is a virtual environment in its own folder, which does not change once it
+# is complete. The symlink `current` selects the running one.
 
 prefix=/opt/edge-daemon
 current=$prefix/current
 cache=/var/cache/edge-daemon
+work_folders=/var/tmp # for the installer's temporary files
 made_of=(edge_daemon models deploy pyproject.toml README.md LICENSE)
 
-# Version, Python and contents: whatever changes of these, it is another release.
+# A release is identified by version, Python and contents.
 name_release() {
     local version python contents
     version=$(sed --quiet 's/^__version__ = "\(.*\)"$/\1/p' "$repository/edge_daemon/__init__.py")
@@ -32,20 +33,20 @@ build_release() {
     rm --recursive --force "$release"
     mkdir --parents "$release" "$cache" "$work/source"
     (cd "$repository" && cp --recursive "${made_of[@]}" "$work/source")
-    quietly "a virtual environment cannot be made" \
+    quietly "cannot create a virtual environment" \
         python3 -m venv --system-site-packages "$release"
-    quietly "Python packages cannot be installed" install_python_packages
+    quietly "cannot install Python packages" install_python_packages
     cp --recursive "$work/source/deploy" "$release"
     touch "$release/complete"
     unfinished=''
 }
 
-# The files that the lock names, from wherever pip finds them, and no others. Those of piwheels.org,
-# which Raspberry Pi OS has pip ask as well, are built there and passed over.
+# Only files whose checksums are in the lock. Raspberry Pi OS configures piwheels.org as another
+# index; its files are built there, and pip skips them.
 install_python_packages() {
     local project="$work/source[metrics,preview]" locks=$here/locks
     if [[ $machine == *armhf ]]; then
-        pip_install "$project" # on 32-bit most come from there, and there are no lasting checksums
+        pip_install "$project" # on 32-bit most are from piwheels.org, without lasting checksums
         return
     fi
     pip_install --require-hashes --requirement "$locks/${machine% *}.txt" \
@@ -53,19 +54,33 @@ install_python_packages() {
         && PYTHONPATH=$work/builders pip_install --no-index --no-build-isolation "$project"
 }
 
-# The big temporary files go to a disk: /tmp may be in memory.
+# Large temporary files go to a disk: /tmp may be in memory.
 pip_install() {
-    local words=(env TMPDIR="$work" PIP_CACHE_DIR="$cache" "$release/bin/pip")
-    words+=(--disable-pip-version-check install "$@")
-    if [[ -n $wheelhouse ]]; then words+=(--no-index --find-links "$wheelhouse"); fi
-    "${words[@]}"
+    local command=(env TMPDIR="$work" PIP_CACHE_DIR="$cache" "$release/bin/pip")
+    command+=(--disable-pip-version-check install "$@")
+    if [[ -n $wheelhouse ]]; then command+=(--no-index --find-links "$wheelhouse"); fi
+    "${command[@]}"
 }
 
-# The one that ran before stays: to go back to it is a matter of a symlink.
+# The previous release stays, for a roll-back by symlink.
 remove_old_releases() {
     [[ $previous != "$release" ]] || return 0
     local folder
     for folder in "$prefix"/releases/*; do
         [[ $folder == "$release" || $folder == "$previous" ]] || rm --recursive --force "$folder"
     done
+}
+
+# What an installer that was killed left: temporary folders and incomplete releases. Others can
+# write to /var/tmp, so only root's own folders count.
+remove_leftovers() {
+    local folder
+    find "$work_folders" -mindepth 1 -maxdepth 1 -name 'edge-daemon-install.??????' -user root \
+        -type d -exec rm --recursive --force {} +
+    for folder in "$prefix"/releases/*; do
+        if [[ -d $folder && ! -e $folder/complete && $folder != "$(installed_release)" ]]; then
+            rm --recursive --force "$folder"
+        fi
+    done
+    rm --force "$current.new" "$stored_password.new"
 }

@@ -1,22 +1,22 @@
 # shellcheck shell=bash
-# Taking it away again. Packages of the system stay.
+# Removal. System packages stay.
 
 uninstall() {
-    ((EUID == 0 || dry_run)) || fail "must be run as root: sudo $0"
+    ((EUID == 0 || dry_run)) || fail "requires root; run: sudo $0"
     if [[ $action == purge ]]; then change "remove the device from Home Assistant" leave_home_assistant; fi
     change "stop and remove the services" remove_services
     change "remove $prefix and $program" rm --recursive --force "$prefix" "$cache" "$program"
     if [[ $action == purge ]]; then
         change "remove $configuration, $state and the user $user" remove_traces
     else
-        say "$configuration and $state are kept; --purge would remove them"
+        info "kept $configuration and $state; --purge removes them"
     fi
 }
 
 leave_home_assistant() {
     [[ -x $program ]] || return 0
     timeout 30 "$program" homeassistant remove > /dev/null 2> "$work/problems" \
-        || say "it may still be shown there: $(what_it_said "$work/problems")"
+        || warn "Home Assistant may still show the device: $(output_of "$work/problems")"
 }
 
 remove_services() {
@@ -30,7 +30,7 @@ remove_services() {
     systemctl reset-failed "${services[@]}" 2> /dev/null || true
 }
 
-# Also those that are switched off.
+# Including disabled ones.
 all_services() {
     echo edge-daemon.service
     {

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# The service: which release it runs, and whether it is healthy.
+# The service: the release that it runs, and its health.
 
 units=/etc/systemd/system
 program=/usr/local/bin/edge-daemon
 state=/var/lib/edge-daemon
 
-steady=10   # seconds for which a service must have been up
-few_tries=3 # restarts after which it is given up
+stable_s=10    # seconds for which a healthy service has been up
+max_restarts=3 # restarts after which a service counts as failed
 
 installed_release() { if [[ -e $current ]]; then realpath "$current"; fi; }
 
-# switch_to RELEASE: from the next start on, this one runs.
+# switch_to RELEASE: the next start runs this one.
 switch_to() {
     local extended
     ln --symbolic --no-dereference --force "releases/${1##*/}" "$current.new"
@@ -18,7 +18,7 @@ switch_to() {
     install --mode=644 "$1"/deploy/edge-daemon{,@}.service "$units"
     for extended in "$units"/edge-daemon{,@}.service.d; do
         install -D --mode=644 "$1/deploy/common.conf" "$extended/10-common.conf"
-        # Older ones do not know its keys, and say so in the journal again and again.
+        # Older versions log a warning for each unknown key.
         if systemd_is_since 254; then
             install --mode=644 "$1/deploy/back-off.conf" "$extended/20-back-off.conf"
         fi
@@ -29,13 +29,13 @@ switch_to() {
 
 systemd_is_since() { (($(systemctl --version | sed --quiet '1s/^systemd \([0-9]*\).*/\1/p') >= $1)); }
 
-# Services that are up or trying to be, one a line.
+# Active and starting services, one per line.
 running_services() {
     systemctl list-units --plain --no-legend --state=active,activating,reloading \
         edge-daemon.service 'edge-daemon@*.service' | cut --delimiter=' ' --fields=1
 }
 
-# Whether there are services, and all of them are up.
+# Whether there are services, and all of them are active.
 are_active() {
     local service
     for service in "$@"; do
@@ -52,30 +52,30 @@ start_services() {
     systemctl start --no-block "$@"
 }
 
-# Whether all of these become and stay healthy; `ails` says what is wrong with the first that is not.
+# Whether all services become and stay healthy; `problem` describes the first that does not.
 become_healthy() {
     local service deadline=$((SECONDS + timeout))
     local -A now
     for service in "$@"; do
         if ! becomes_healthy "$service" "$deadline"; then
-            ails=$(ailment_of "$service")
+            problem=$(problem_of "$service")
             return 1
         fi
     done
 }
 
-# Healthy is a service that told systemd that it is ready, and is the same process a while later.
+# A healthy service has notified systemd that it is ready, and is the same process a while later.
 becomes_healthy() {
     local service=$1 deadline=$2 pid='' since=0
     while ((SECONDS < deadline)); do
         look_at "$service"
-        if [[ ${now[ActiveState]} == failed ]] || ((now[NRestarts] >= few_tries)); then
+        if [[ ${now[ActiveState]} == failed ]] || ((now[NRestarts] >= max_restarts)); then
             return 1
         elif [[ ${now[ActiveState]} != active ]]; then
             pid=''
         elif [[ ${now[MainPID]} != "$pid" ]]; then
             pid=${now[MainPID]} since=$SECONDS
-        elif ((SECONDS - since >= steady)); then
+        elif ((SECONDS - since >= stable_s)); then
             return 0
         fi
         sleep 0.5
@@ -91,16 +91,16 @@ look_at() {
     done < <(systemctl show "$1" --property=ActiveState,MainPID,NRestarts,StatusText,ExecMainStatus)
 }
 
-# What was seen of a service last, and its own last complaint.
-ailment_of() {
-    local seen="not ready within $timeout s" words
+# The last state of a service, and its last warning.
+problem_of() {
+    local state="not ready within $timeout s" message
     if [[ ${now[ActiveState]} == failed ]]; then
-        seen="failed with exit status ${now[ExecMainStatus]}"
+        state="failed with exit status ${now[ExecMainStatus]}"
     elif ((now[NRestarts])); then
-        seen="died ${now[NRestarts]} times"
+        state="exited ${now[NRestarts]} times"
     fi
-    words=$(journalctl --quiet --output=cat --lines=1 --priority=warning --since="@$started_at" \
+    message=$(journalctl --quiet --output=cat --lines=1 --priority=warning --since="@$started_at" \
         _SYSTEMD_UNIT="$1")
-    words=${words:-${now[StatusText]}}
-    echo "$1: $seen${words:+; $words}"
+    message=${message:-${now[StatusText]}}
+    echo "$1: $state${message:+; $message}"
 }

@@ -1,48 +1,56 @@
 # shellcheck shell=bash
-# Settings: a first file from the answers; afterwards it is the owner's, and never changed again.
+# Settings: the installer writes a first file from the answers, and never changes it afterwards.
 
 configuration=/etc/edge-daemon
 example=$configuration/config.example.toml
 stored_password=/etc/credstore/edge-daemon.mqtt-password
 
-# Before anything is switched: settings that this release refuses leave the old one running.
+# Before the switch: settings that the new release rejects leave the old one running.
 write_settings() {
     if [[ -e $configuration/config.toml ]]; then
         check_settings
         check_user
-        tell_unused_answers
+        report_unused_answers
     else
         change "write $configuration/config.toml" write_config
     fi
     if [[ -n $password ]]; then
-        change "keep the broker's password in $stored_password" store_password
+        change "store the broker's password in $stored_password" store_password
     fi
 }
 
 write_config() {
-    local words=("${more_settings[@]}")
-    if [[ -n $source_spec ]]; then words+=(--source "$source_spec"); fi
-    if [[ -n $device_id ]]; then words+=(--set "device_id=$device_id"); fi
-    if [[ -n $broker_host ]]; then words+=(--set "mqtt.host=$broker_host"); fi
-    if [[ -n $broker_port ]]; then words+=(--set "mqtt.port=$broker_port"); fi
-    if [[ -n $username ]]; then words+=(--set "mqtt.username=$username"); fi
-    "$release/bin/edge-daemon" config --example "${words[@]}" \
-        > "$work/config.toml" 2> "$work/problems" || fail "$(what_it_said "$work/problems")"
+    local options=("${more_settings[@]}")
+    if [[ -n $source_spec ]]; then options+=(--source "$source_spec"); fi
+    if [[ -n $device_id ]]; then options+=(--set "device_id=$device_id"); fi
+    if [[ -n $broker_host ]]; then options+=(--set "mqtt.host=$broker_host"); fi
+    if [[ -n $broker_port ]]; then options+=(--set "mqtt.port=$broker_port"); fi
+    if [[ -n $username ]]; then options+=(--set "mqtt.username=$username"); fi
+    "$release/bin/edge-daemon" config --example "${options[@]}" \
+        > "$work/config.toml" 2> "$work/problems" || fail "$(output_of "$work/problems")"
     install --directory --mode=755 "$configuration"
-    # A stream's address may hold a password.
+    # A stream's address may contain a password.
     install --mode=640 --group="$user" "$work/config.toml" "$configuration"
 }
 
 check_settings() {
-    [[ -x $release/bin/edge-daemon ]] || return 0 # a dry run has built none
+    [[ -x $release/bin/edge-daemon ]] || return 0 # a dry run builds none
     local file
     for file in "$configuration"/*.toml; do
+        check_readable "$file"
         "$release/bin/edge-daemon" config --config "$file" > /dev/null 2> "$work/problems" \
-            || fail "this version refuses $file; nothing was changed: $(what_it_said "$work/problems")"
+            || fail "this version refuses $file; nothing was changed: $(output_of "$work/problems")"
     done
 }
 
-# A password without its user is refused by the program, which then would not start.
+# The service reads its settings as its own user.
+check_readable() {
+    ((EUID == 0)) || return 0
+    runuser --user="$user" -- test -r "$1" || fail "$1: not readable by the user $user \
+(got $(stat --format='mode %a, %U:%G' "$1")); nothing was changed; chgrp $user and chmod 640 it"
+}
+
+# The program refuses a password without its user name, and would not start.
 check_user() {
     [[ -n $username && -x $release/bin/edge-daemon ]] || return 0
     "$release/bin/edge-daemon" config --config "$configuration/config.toml" \
@@ -50,12 +58,12 @@ check_user() {
         || fail "--credentials: first set mqtt.username to $username in $configuration/config.toml"
 }
 
-# The program's own words, in one line.
-what_it_said() { sed 's/^edge-daemon: //' "$1" | paste --serial --delimiters=';' | sed 's/;/; /g'; }
+# The program's messages, in one line.
+output_of() { sed 's/^edge-daemon: //' "$1" | paste --serial --delimiters=';' | sed 's/;/; /g'; }
 
-tell_unused_answers() {
+report_unused_answers() {
     if [[ -n $source_spec$device_id$broker_host${more_settings[*]} ]]; then
-        say "$configuration/config.toml is there already, and was not changed by what you answered"
+        warn "$configuration/config.toml exists and was not changed; edit it to apply your options"
     fi
 }
 
@@ -65,15 +73,15 @@ store_password() {
     mv "$stored_password.new" "$stored_password"
 }
 
-# A fresh example beside the settings; which keys it has that the last one had not.
+# Writes the example file, and reports keys that the previous one did not have.
 refresh_example() {
-    local news=''
+    local new_keys=''
     "$release/bin/edge-daemon" config --example > "$work/example.toml"
     if [[ -e $example ]]; then
-        news=$(comm -13 <(keys_of "$example") <(keys_of "$work/example.toml") | paste --serial --delimiters=' ')
+        new_keys=$(comm -13 <(keys_of "$example") <(keys_of "$work/example.toml") | paste --serial --delimiters=' ')
     fi
     install --mode=644 "$work/example.toml" "$example"
-    if [[ -n $news ]]; then say "new settings, explained in $example: $news"; fi
+    if [[ -n $new_keys ]]; then info "new settings, explained in $example: $new_keys"; fi
 }
 
 # The keys of an example file, each with its section: mqtt.host

@@ -1,29 +1,29 @@
 # shellcheck shell=bash
-# The machine: whether it will do, its packages, and the service's user.
+# The machine: requirements, system packages, and the service's user.
 
 user=edge-daemon
 
 check_machine() {
-    ((EUID == 0 || dry_run)) || fail "must be run as root: sudo $0"
-    [[ -d /run/systemd/system ]] || fail "systemd is not at work here, and it is to run the service"
-    [[ -e /etc/debian_version ]] || fail "this is neither Debian nor Raspberry Pi OS"
+    ((EUID == 0 || dry_run)) || fail "requires root; run: sudo $0"
+    [[ -d /run/systemd/system ]] || fail "systemd is not running; the service requires it"
+    [[ -e /etc/debian_version ]] || fail "unsupported system; use Debian or Raspberry Pi OS"
     # shellcheck source=/dev/null
     machine="$(. /etc/os-release && echo "$VERSION_CODENAME") $(dpkg --print-architecture)"
     if [[ $machine == *armhf && $(uname -m) != armv* ]]; then
-        fail "a 32-bit system on a 64-bit kernel, which pip takes for a 64-bit system: put \
-arm_64bit=0 into /boot/firmware/config.txt and reboot, or use the 64-bit system"
+        fail "a 32-bit system on a 64-bit kernel: pip would install 64-bit packages; set \
+arm_64bit=0 in /boot/firmware/config.txt and reboot, or use the 64-bit system"
     fi
     case $machine in
         'bookworm armhf' | bookworm*64 | trixie*64) ;;
-        *armhf) fail "$machine: there is no TFLite runtime for it; the 64-bit system has one" ;;
-        *) fail "$machine: only Debian and Raspberry Pi OS, bookworm or trixie, are known" ;;
+        *armhf) fail "unsupported system (got $machine): no TFLite runtime; use the 64-bit system" ;;
+        *) fail "unsupported system (got $machine); use Debian or Raspberry Pi OS, bookworm or trixie" ;;
     esac
 }
 
 install_packages() {
     local missing=() package
     if [[ -z $wheelhouse ]] && ! compgen -G '/var/lib/apt/lists/*_Packages*' > /dev/null; then
-        change "fetch the lists of packages" update_lists
+        change "update the package lists" update_lists
     fi
     for package in python3-venv python3-systemd ca-certificates; do
         is_installed "$package" || missing+=("$package")
@@ -48,19 +48,19 @@ is_installed() {
 
 is_in_archive() { apt-cache show "$1" &> /dev/null; }
 
-update_lists() { quietly "the lists of packages cannot be fetched" apt update; }
+update_lists() { quietly "cannot update the package lists" apt update; }
 
 add_packages() {
     update_lists
-    quietly "packages cannot be installed" apt install --yes --no-install-recommends "$@"
+    quietly "cannot install packages" apt install --yes --no-install-recommends "$@"
 }
 
-# A fresh system may be busy with upgrades of its own: hence the time-out.
+# A fresh system may hold the lock for its own upgrades: hence the time-out.
 apt() { DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --option=DPkg::Lock::Timeout=300 "$@"; }
 
 make_user() {
     if ! getent passwd "$user" > /dev/null; then
-        change "make the user $user" useradd --system --user-group --groups video \
+        change "create the user $user" useradd --system --user-group --groups video \
             --home-dir "$state" --no-create-home --shell /usr/sbin/nologin "$user"
     fi
 }

@@ -42,7 +42,7 @@ NETWORK_FILES: Final = (
     *("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf"),
     "/etc/ssl/certs/ca-certificates.crt",
 )
-"""How this machine reaches others."""
+"""The network configuration of this machine."""
 
 _numbers = itertools.count(1)
 
@@ -73,8 +73,8 @@ def debian_root(suite: str) -> Path:
     """The root of a plain Debian, made where it is not there yet (about a minute)."""
     root = CACHE / f"{suite}-system"
     made_of = CACHE / f"{suite}-system.made-of"
-    wanted = ",".join(PACKAGES)
-    if not (made_of.exists() and made_of.read_text() == wanted):
+    expected = ",".join(PACKAGES)
+    if not (made_of.exists() and made_of.read_text() == expected):
         shutil.rmtree(root, ignore_errors=True)
         CACHE.mkdir(parents=True, exist_ok=True)
         words = [
@@ -86,7 +86,7 @@ def debian_root(suite: str) -> Path:
         words += ['--aptopt=Acquire::Check-Date "false"', '--aptopt=Acquire::Languages "none"']
         words += ["--dpkgopt=path-exclude=/usr/share/doc/*", suite, str(root)]
         subprocess.run(words, check=True, stderr=subprocess.DEVNULL, timeout=600)
-        made_of.write_text(wanted)
+        made_of.write_text(expected)
     return root
 
 
@@ -126,7 +126,7 @@ class Box:
     def run(
         self, *words: object, check: bool = True, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command inside; what it says, errors included, is its `stdout`."""
+        """Run a command inside; its output, errors included, is `stdout`."""
         done = subprocess.run(
             [*self._enter(), *map(str, words)],
             stdin=subprocess.DEVNULL,
@@ -140,8 +140,8 @@ class Box:
         assert done.returncode == 0 or not check, f"{words}: {done.stdout}"
         return done
 
-    def says(self, *words: object) -> str:
-        """What a command inside prints."""
+    def output_of(self, *words: object) -> str:
+        """The output of a command inside."""
         return self.run(*words).stdout.strip()
 
     def succeeds(self, *words: object) -> bool:

@@ -41,23 +41,23 @@ def wheelhouse(suite: str) -> Path:
     made_of = CACHE / f"{suite}-wheelhouse.made-of"
     script = ROOT / "deploy" / "make-wheelhouse.sh"
     locks = [ROOT / "deploy" / "locks" / f"{name}.txt" for name in (suite, "build")]
-    wanted = "".join(file.read_text() for file in (script, *locks))
-    if not (made_of.exists() and made_of.read_text() == wanted):
+    expected = "".join(file.read_text() for file in (script, *locks))
+    if not (made_of.exists() and made_of.read_text() == expected):
         shutil.rmtree(folder, ignore_errors=True)
         machine = subprocess.check_output(["uname", "-m"], text=True).strip()
         words = [script, "--suite", suite, "--machine", machine, folder]
         subprocess.run(words, check=True, capture_output=True, timeout=INSTALLATION_LIMIT)
-        made_of.write_text(wanted)
+        made_of.write_text(expected)
     return folder
 
 
 class Service:
     """The service, and what it publishes."""
 
-    def __init__(self, box: Box, broker: Mosquitto, heard: Subscriber) -> None:
+    def __init__(self, box: Box, broker: Mosquitto, received: Subscriber) -> None:
         self.box = box
         self.broker = broker
-        self.heard = heard
+        self.received = received
 
     def install(self, *words: object, source: str = "/opt/source") -> tuple[int, list[str]]:
         """Run the installer; its exit code, and the lines that it printed."""
@@ -78,29 +78,29 @@ class Service:
         assert code == 0, lines
         return lines
 
-    def says(self, name: str, unit: str = UNIT) -> str:
-        """What systemd says of the service."""
-        return self.box.says("systemctl", "show", unit, f"--property={name}", "--value")
+    def property_of(self, name: str, unit: str = UNIT) -> str:
+        """A property of the service, from systemd."""
+        return self.box.output_of("systemctl", "show", unit, f"--property={name}", "--value")
 
     @property
     def process(self) -> str:
         """The number of its main process, in the box."""
-        return self.says("MainPID")
+        return self.property_of("MainPID")
 
     def wait_until_active(self, unit: str = UNIT) -> None:
-        eventually(lambda: self.says("ActiveState", unit) == "active")
+        eventually(lambda: self.property_of("ActiveState", unit) == "active")
 
     def wait_for_results(self, device: str = DEVICE) -> None:
         """Wait for one that is published from now on."""
-        so_far = len(self.heard.on(f"{device}/faces"))
-        self.heard.wait_until(lambda: len(self.heard.on(f"{device}/faces")) > so_far)
+        so_far = len(self.received.on(f"{device}/faces"))
+        self.received.wait_until(lambda: len(self.received.on(f"{device}/faces")) > so_far)
 
     def log(self, *words: str) -> str:
         """Its journal, or what of it fits."""
-        return self.box.says("journalctl", "--quiet", "--output=cat", f"--unit={UNIT}", *words)
+        return self.box.output_of("journalctl", "--quiet", "--output=cat", f"--unit={UNIT}", *words)
 
 
 @contextmanager
 def watched(box: Box, broker: Mosquitto) -> Iterator[Service]:
-    with subscribed(broker.port, "edge-daemon") as heard:
-        yield Service(box, broker, heard)
+    with subscribed(broker.port, "edge-daemon") as received:
+        yield Service(box, broker, received)

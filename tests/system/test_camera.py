@@ -54,8 +54,8 @@ def make_camera(box: Box) -> None:
     box.run("install", "-D", "--target-directory", folder, "/opt/box/virtual.yaml")
     libraries = "LD_PRELOAD=/usr/local/lib/fakedmaheap.so"
     box.run("systemctl", "set-environment", "LIBCAMERA_PIPELINES_MATCH_LIST=virtual", libraries)
-    packages = box.says("sh", "-c", "echo /opt/venv/lib/python3*/site-packages")
-    system_wide = box.says(
+    packages = box.output_of("sh", "-c", "echo /opt/venv/lib/python3*/site-packages")
+    system_wide = box.output_of(
         "/usr/bin/python3", "-c", "import site; print(site.getsitepackages()[0])"
     )
     box.write(f"{system_wide}/picamera2.pth", f"{packages}\n")
@@ -72,7 +72,7 @@ def test_faces_before_the_camera_are_published(box: Box, broker: Mosquitto) -> N
         assert code == 0, text
         assert re.search(r"^ok +source: picamera: gives pictures of 1280x720$", text, re.MULTILINE)
         service.wait_for_results()
-        message = FacesMessage.model_validate_json(service.heard.payloads(f"{DEVICE}/faces")[-1])
+        message = FacesMessage.model_validate_json(service.received.payloads(f"{DEVICE}/faces")[-1])
         assert (message.width, message.height) == SIZE
         (face,) = message.faces
         x, y, width, height = face.box
@@ -83,6 +83,6 @@ def test_faces_before_the_camera_are_published(box: Box, broker: Mosquitto) -> N
 
 def check_that_it_lasts(service: Service) -> None:
     before = service.process
-    service.heard.wait_until(lambda: len(service.heard.on(f"{DEVICE}/faces")) > 50)
-    eventually(lambda: "source running" in service.says("StatusText"))
+    service.received.wait_until(lambda: len(service.received.on(f"{DEVICE}/faces")) > 50)
+    eventually(lambda: "source running" in service.property_of("StatusText"))
     assert service.process == before

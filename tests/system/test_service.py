@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(2 * INSTALLATION_LIMIT)
 WATCHDOG = 6
 """Seconds. The service's own 30 would make the tests long."""
 
-MOST_EXPOSURE = 2.0
+MAX_EXPOSURE = 2.0
 
 RESTART_LIMIT = 5.0
 """Seconds from a sudden death to the first result."""
@@ -32,12 +32,12 @@ from edge_daemon.inference.step import EmotionRecognizer
 
 recognize = EmotionRecognizer.__call__
 
-def hang_while_told_to(self, found):
+def hang_while_file_exists(self, found):
     while Path("/opt/edge-daemon/hang").exists():
         time.sleep(0.1)
     return recognize(self, found)
 
-EmotionRecognizer.__call__ = hang_while_told_to
+EmotionRecognizer.__call__ = hang_while_file_exists
 """
 """With this, which Python runs at its start, a stage hangs for as long as a file is there."""
 
@@ -80,9 +80,7 @@ def test_dry_run_changes_nothing(service: Service) -> None:
     assert not service.box.succeeds("id", "edge-daemon")
 
 
-def test_installer_says_what_it_finds_and_where_to_look(
-    running: Service, installed: list[str]
-) -> None:
+def test_installer_prints_findings_and_next_steps(running: Service, installed: list[str]) -> None:
     text = "\n".join(installed)
     assert re.search(r"^ok +source: /opt/clip.mp4: gives pictures of 320x240$", text, re.MULTILINE)
     assert re.search(r"^ok +broker: 127.0.0.1:\d+: takes what we publish", text, re.MULTILINE)
@@ -91,33 +89,31 @@ def test_installer_says_what_it_finds_and_where_to_look(
 
 
 def test_service_is_ready_and_its_results_arrive(running: Service) -> None:
-    assert running.says("ActiveState") == "active"
-    assert running.heard.payloads(f"{DEVICE}/availability")[-1] == b"online"
-    eventually(lambda: "source running" in running.says("StatusText"))
+    assert running.property_of("ActiveState") == "active"
+    assert running.received.payloads(f"{DEVICE}/availability")[-1] == b"online"
+    eventually(lambda: "source running" in running.property_of("StatusText"))
 
 
 def test_second_installation_changes_nothing(running: Service) -> None:
     before = running.process
     code, lines = running.install()
     assert (code, running.process) == (0, before)
-    assert [line for line in lines if "is installed and runs" in line] == lines[-1:]
+    assert [line for line in lines if "is installed and running" in line] == lines[-1:]
 
 
-def test_password_of_another_user_than_that_in_the_settings_is_not_taken(
-    running: Service,
-) -> None:
+def test_password_of_user_not_in_settings_is_refused(running: Service) -> None:
     before = running.process
     running.box.write("/root/others", "other\nsecret\n")
     code, lines = running.install("--credentials", "/root/others")
-    said = "--credentials: first set mqtt.username to other in /etc/edge-daemon/config.toml"
-    assert (code, lines[-1]) == (1, f"install.sh: {said}")
+    message = "--credentials: first set mqtt.username to other in /etc/edge-daemon/config.toml"
+    assert (code, lines[-1]) == (1, f"install.sh: {message}")
     assert running.box.succeeds("grep", "-q", "sesame", "/etc/credstore/edge-daemon.mqtt-password")
     assert running.process == before
 
 
-def test_it_is_a_user_of_its_own_who_alone_reads_its_secrets(running: Service) -> None:
+def test_only_service_user_reads_its_secrets(running: Service) -> None:
     def rights(path: str) -> str:
-        return running.box.says("stat", "--format=%a %U:%G", path)
+        return running.box.output_of("stat", "--format=%a %U:%G", path)
 
     assert rights(f"/proc/{running.process}").endswith("edge-daemon:edge-daemon")
     assert rights("/etc/edge-daemon/config.toml") == "640 root:edge-daemon"
@@ -127,15 +123,15 @@ def test_it_is_a_user_of_its_own_who_alone_reads_its_secrets(running: Service) -
 
 
 def test_exposure_is_low_and_the_units_are_sound(running: Service) -> None:
-    *_, last = running.box.says("systemd-analyze", "security", "--no-pager", UNIT).splitlines()
+    *_, last = running.box.output_of("systemd-analyze", "security", "--no-pager", UNIT).splitlines()
     found = re.search(r"exposure level for \S+: ([\d.]+)", last)
     assert found is not None, last
     print(last)
-    assert float(found[1]) <= MOST_EXPOSURE
-    assert running.box.says("systemd-analyze", "verify", UNIT, "edge-daemon@one.service") == ""
+    assert float(found[1]) <= MAX_EXPOSURE
+    assert running.box.output_of("systemd-analyze", "verify", UNIT, "edge-daemon@one.service") == ""
 
 
-def test_it_is_back_soon_after_a_sudden_death(running: Service) -> None:
+def test_killed_service_is_back_soon(running: Service) -> None:
     before = running.process
     died = time.monotonic()
     running.box.run("kill", "-KILL", before)
@@ -158,7 +154,7 @@ def test_process_that_stands_still_is_replaced(running: Service) -> None:
 
 def test_stage_that_hangs_has_the_process_replaced(running: Service) -> None:
     box = running.box
-    packages = box.says("sh", "-c", "echo /opt/edge-daemon/current/lib/python3*/site-packages")
+    packages = box.output_of("sh", "-c", "echo /opt/edge-daemon/current/lib/python3*/site-packages")
     box.write(f"{packages}/hanging.py", HANGING)
     box.write(f"{packages}/hanging.pth", "import hanging\n")
     box.run("systemctl", "restart", UNIT)
@@ -175,12 +171,12 @@ def test_stage_that_hangs_has_the_process_replaced(running: Service) -> None:
     box.run("systemctl", "restart", UNIT)
 
 
-def test_broker_that_restarts_hears_of_it_again(running: Service) -> None:
+def test_restarted_broker_receives_results_again(running: Service) -> None:
     before = running.process
     running.broker.stop()
-    eventually(lambda: "broker away" in running.says("StatusText"))
+    eventually(lambda: "broker away" in running.property_of("StatusText"))
     running.broker.start()
-    running.heard.wait_until(running.heard.listening.is_set)
+    running.received.wait_until(running.received.listening.is_set)
     running.wait_for_results()
     assert running.process == before
 
@@ -224,21 +220,19 @@ def test_template_runs_a_second_camera(running: Service) -> None:
     box.run("systemctl", "enable", "--now", f"edge-daemon@{SECOND}")
     running.wait_for_results(SECOND)
     running.wait_for_results(DEVICE)
-    assert running.says("WatchdogUSec", f"edge-daemon@{SECOND}") == "30s"
+    assert running.property_of("WatchdogUSec", f"edge-daemon@{SECOND}") == "30s"
     assert box.succeeds("test", "-e", f"/var/lib/edge-daemon/{SECOND}/events-{SECOND}.sqlite")
 
 
-def test_both_come_back_after_a_reboot_which_a_missing_camera_does_not_hold_up(
-    running: Service,
-) -> None:
+def test_reboot_with_missing_camera_starts_other_services(running: Service) -> None:
     box = running.box
     settings = f"source = '/dev/video9'\nmqtt.username = '{DEVICE}'\n"
     box.write("/etc/edge-daemon/blind.toml", settings)
     box.run("systemctl", "enable", "edge-daemon@blind")
     began = time.monotonic()
     box.reboot()
-    assert "0 loaded units" in box.says("systemctl", "list-units", "--failed", "edge-daemon*")
+    assert "0 loaded units" in box.output_of("systemctl", "list-units", "--failed", "edge-daemon*")
     running.wait_for_results(SECOND)
     running.wait_for_results(DEVICE)
     print(f"reboot: results again after {time.monotonic() - began:.1f} s")
-    assert running.says("ActiveState", "edge-daemon@blind.service") == "activating"
+    assert running.property_of("ActiveState", "edge-daemon@blind.service") == "activating"

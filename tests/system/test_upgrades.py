@@ -31,6 +31,9 @@ OF_THE_SYSTEM = re.compile(
 )
 """What a system writes by itself, or for others."""
 
+NEWEST = "echo /opt/edge-daemon/releases/0.1.2-*"
+WORK_FOLDERS = "ls --directory /var/tmp/edge-daemon-install.* 2> /dev/null || true"
+
 DIES_LATER = """
 import os, threading
 threading.Timer(5, os._exit, [1]).start()
@@ -43,7 +46,7 @@ NEW_SETTING = """
 
 def files(box: Box) -> set[str]:
     """All files and folders where programs leave things."""
-    found = box.says("find", *SYSTEM_FOLDERS, "-xdev").splitlines()
+    found = box.output_of("find", *SYSTEM_FOLDERS, "-xdev").splitlines()
     return {path for path in found if not OF_THE_SYSTEM.match(path)}
 
 
@@ -96,39 +99,41 @@ def before(service: Service) -> set[str]:
 @pytest.fixture
 def old(service: Service, before: set[str]) -> Service:
     """The service in its first version."""
-    if service.says("ActiveState") != "active":
+    if service.property_of("ActiveState") != "active":
         service.install_for_the_first_time(*OFFLINE, source="/opt/0.1.0")
     assert "/releases/0.1.0-" in current(service)
     return service
 
 
 def current(service: Service) -> str:
-    return service.box.says("realpath", "/opt/edge-daemon/current")
+    return service.box.output_of("realpath", "/opt/edge-daemon/current")
 
 
 def releases(service: Service) -> list[str]:
-    names = service.box.says("ls", "/opt/edge-daemon/releases").split()
+    names = service.box.output_of("ls", "/opt/edge-daemon/releases").split()
     return [name.partition("-")[0] for name in names]
 
 
-def test_upgrade_needs_something_to_upgrade(service: Service, before: set[str]) -> None:
+def test_upgrade_without_installation_fails(service: Service, before: set[str]) -> None:
     code, lines = service.install("--upgrade", source="/opt/0.1.0")
-    assert (code, lines) == (1, ["install.sh: --upgrade: edge-daemon is not installed here"])
+    assert code == 1
+    (line,) = lines
+    assert line.startswith("install.sh: --upgrade: edge-daemon is not installed")
     assert files(service.box) == before
 
 
-def test_packages_that_are_missing_leave_the_old_version_at_work(old: Service) -> None:
+def test_missing_packages_leave_old_version(old: Service) -> None:
     process = old.process
     old.box.run("mkdir", "-p", "/root/empty")
     words = ("--upgrade", "--wheelhouse", "/root/empty")
     code, lines = old.install(*words, source="/opt/0.1.2")
     assert code == 1
-    assert re.match(r"install.sh: Python packages cannot be installed: ERROR: Could not", lines[-1])
+    assert re.match(r"install.sh: cannot install Python packages: ERROR: Could not", lines[-1])
     assert releases(old) == ["0.1.0"]
     assert old.process == process
 
 
-def test_package_that_is_not_the_locked_one_leaves_the_old_version_at_work(old: Service) -> None:
+def test_package_with_other_checksum_leaves_old_version(old: Service) -> None:
     process = old.process
     old.box.run("cp", "--recursive", "/opt/wheelhouse", "/root/altered")
     old.box.run("sh", "-c", 'echo >> "$(ls /root/altered/h11-*.whl)"')
@@ -144,13 +149,14 @@ def test_version_that_dies_after_a_while_is_rolled_back(old: Service) -> None:
     code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.1")
     assert code == 1
     assert re.match(
-        r"install.sh: 0\.1\.1-.* died 3 times; 0\.1\.0-\S+ is put back, and runs$", lines[-1]
+        r"install.sh: 0\.1\.1-.* exited 3 times; restored 0\.1\.0-\S+, which is running$",
+        lines[-1],
     )
     assert releases(old) == ["0.1.0"]
     old.wait_for_results()
 
 
-def test_settings_that_a_version_refuses_leave_the_old_one_at_work(old: Service) -> None:
+def test_rejected_settings_leave_old_version(old: Service) -> None:
     process = old.process
     old.box.run("sed", "--in-place", "s/^#rate = .*/rates = 2/", SETTINGS)
     code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.2")
@@ -161,8 +167,34 @@ def test_settings_that_a_version_refuses_leave_the_old_one_at_work(old: Service)
     assert old.process == process
 
 
-def test_interrupted_upgrade_goes_back(old: Service) -> None:
+def test_settings_unreadable_for_service_leave_old_version(old: Service) -> None:
+    process = old.process
     old.box.run("sed", "--in-place", "s/^rates = .*/rate = 2/", SETTINGS)
+    old.box.run("chmod", "600", SETTINGS)
+    code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.2")
+    old.box.run("chmod", "640", SETTINGS)
+    assert code == 1
+    assert f"{SETTINGS}: not readable by the user edge-daemon" in lines[-1]
+    assert "/releases/0.1.0-" in current(old)
+    assert old.process == process
+
+
+def test_killed_installer_leaves_nothing_after_next_run(old: Service) -> None:
+    box = old.box
+    upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
+    box.run("rm", "--recursive", "--force", *box.output_of("sh", "-c", NEWEST).split())
+    box.run("systemd-run", "--collect", "--unit=upgrade", *upgrade)
+    eventually(lambda: "0.1.2" in releases(old))
+    box.run("systemctl", "kill", "--signal=KILL", "upgrade")
+    eventually(lambda: not box.succeeds("systemctl", "is-active", "upgrade"))
+    assert box.output_of("sh", "-c", WORK_FOLDERS)
+    code, _ = old.install("--upgrade", *OFFLINE, source="/opt/0.1.0")
+    assert code == 0
+    assert box.output_of("sh", "-c", WORK_FOLDERS) == ""
+    assert releases(old) == ["0.1.0"]
+
+
+def test_interrupted_upgrade_goes_back(old: Service) -> None:
     upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
     old.box.run("systemd-run", "--collect", "--unit=upgrade", *upgrade)
     eventually(lambda: "/releases/0.1.2-" in current(old))
@@ -173,29 +205,29 @@ def test_interrupted_upgrade_goes_back(old: Service) -> None:
     old.wait_for_results()
 
 
-def test_upgrade_keeps_settings_and_tells_new_ones(old: Service) -> None:
-    settings = old.box.says("cat", SETTINGS)
+def test_upgrade_keeps_settings_and_lists_new_ones(old: Service) -> None:
+    settings = old.box.output_of("cat", SETTINGS)
     code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.2")
     assert code == 0, lines
     assert any(line.endswith("config.example.toml: capture.mirrored") for line in lines)
-    assert old.box.says("cat", SETTINGS) == settings
+    assert old.box.output_of("cat", SETTINGS) == settings
     assert releases(old) == ["0.1.0", "0.1.2"]
     old.wait_for_results()
-    assert "0.1.2" in old.heard.payloads(f"{DEVICE}/health")[-1].decode()
+    assert "0.1.2" in old.received.payloads(f"{DEVICE}/health")[-1].decode()
 
 
 def test_going_back_is_a_matter_of_a_symlink(service: Service) -> None:
-    release = service.box.says("sh", "-c", "echo /opt/edge-daemon/releases/0.1.0-*")
+    release = service.box.output_of("sh", "-c", "echo /opt/edge-daemon/releases/0.1.0-*")
     service.box.run("ln", "-sfn", release, "/opt/edge-daemon/current")
     service.box.run("systemctl", "restart", UNIT)
     service.wait_for_results()
-    eventually(lambda: '"0.1.0"' in service.heard.payloads(f"{DEVICE}/health")[-1].decode())
+    eventually(lambda: '"0.1.0"' in service.received.payloads(f"{DEVICE}/health")[-1].decode())
 
 
 def test_uninstalling_keeps_settings_and_state(service: Service) -> None:
     code, _ = service.install("--uninstall", source="/opt/edge-daemon/current")
     assert code == 0
-    assert service.heard.payloads(f"{DEVICE}/availability")[-1] == b"offline"
+    assert service.received.payloads(f"{DEVICE}/availability")[-1] == b"offline"
     box = service.box
     assert box.succeeds("test", "-e", SETTINGS)
     assert box.succeeds("test", "-e", f"/var/lib/edge-daemon/events-{DEVICE}.sqlite")
@@ -214,4 +246,4 @@ def test_purging_leaves_nothing(service: Service, before: set[str]) -> None:
     assert code == 0, lines
     assert files(service.box) == before
     assert not service.box.succeeds("id", "edge-daemon")
-    assert service.says("LoadState") == "not-found"
+    assert service.property_of("LoadState") == "not-found"

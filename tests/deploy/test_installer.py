@@ -1,0 +1,193 @@
+"""The installer's functions, without a system to install on."""
+
+import os
+import pty
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+LIBRARIES = ("output", "answers", "interactive", "system", "service", "release", "settings")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def script(*lines: str) -> list[str]:
+    """A shell that has the installer's functions and runs these lines."""
+    sources = [f"source {DEPLOY}/lib/{name}.sh" for name in LIBRARIES]
+    return ["bash", "-c", "\n".join(["set -Eeuo pipefail", *sources, *lines])]
+
+
+def run(*lines: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(script(*lines), capture_output=True, text=True, timeout=60, check=False)
+
+
+def run_in_terminal(answers: str, *lines: str) -> tuple[int, str]:
+    """Run lines in a terminal with these answers typed; the exit code and the output."""
+    controller, terminal = pty.openpty()
+    try:
+        os.write(controller, answers.encode())
+        with subprocess.Popen(
+            script(*lines), stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process:
+            output, _ = process.communicate(timeout=60)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    return process.returncode, output.decode()
+
+
+def variables(output: str) -> dict[str, str]:
+    found = re.findall(r"declare -- (\w+)=(.*)\n", output)
+    return {name: shlex.split(value)[0] for name, value in found}
+
+
+DEFAULTS = (
+    "dry_run=0 source_spec='' broker='' username='' password='' device_id='' more_settings=()"
+)
+REPORT = "declare -p source_spec broker_host broker_port username password device_id"
+
+
+def test_interactive_answers_become_settings() -> None:
+    answers = "/dev/video7\n127.0.0.1:9\nporch\nse cret\nfront\n"
+    exit_code, output = run_in_terminal(answers, DEFAULTS, "ask_answers", REPORT)
+    assert exit_code == 0, output
+    assert variables(output) == {
+        "source_spec": "/dev/video7",
+        "broker_host": "127.0.0.1",
+        "broker_port": "9",
+        "username": "porch",
+        "password": "se cret",
+        "device_id": "front",
+    }
+    assert "127.0.0.1:9 does not accept connections" in output
+
+
+def test_interactive_empty_answer_keeps_default() -> None:
+    preset = "source_spec=picamera broker=127.0.0.1 device_id=hall"
+    exit_code, output = run_in_terminal("\n" * 4, DEFAULTS, preset, "ask_answers", REPORT)
+    assert exit_code == 0, output
+    answers = variables(output)
+    assert (answers["source_spec"], answers["broker_host"]) == ("picamera", "127.0.0.1")
+    assert (answers["username"], answers["device_id"]) == ("", "hall")
+
+
+def test_interactive_failed_check_asks_again(tmp_path: Path) -> None:
+    program = tmp_path / "bin/edge-daemon"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\ntest "$#" -gt 9\n')
+    program.chmod(0o755)
+    answers = "y\n/dev/video7\n127.0.0.1:9\nporch\nsecret\nfront\n"
+    preset = f"release={tmp_path} work={tmp_path} broker_host=x broker_port=''"
+    exit_code, output = run_in_terminal(answers, DEFAULTS, preset, "try_answers", REPORT)
+    assert exit_code == 0, output
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert "mqtt.host=x" in first
+    for option in ("--source /dev/video7", "mqtt.port=9", "mqtt.username=porch"):
+        assert option in second
+    assert "secret" not in second
+    assert (tmp_path / "password").stat().st_mode & 0o077 == 0
+
+
+def test_interactive_failed_check_can_be_cancelled(tmp_path: Path) -> None:
+    preset = f"release={tmp_path} work={tmp_path} broker_host=x broker_port=''"
+    exit_code, output = run_in_terminal("n\nn\n", DEFAULTS, preset, "try_answers")
+    assert exit_code == 1
+    assert "install.sh: --interactive: cancelled" in output.splitlines()[-1]
+
+
+def test_interactive_without_terminal_fails() -> None:
+    done = subprocess.run(
+        [DEPLOY / "install.sh", "--interactive", "--dry-run"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("install.sh: --interactive: not a terminal")
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, 0o640), (0o604, 0o600), (0o600, 0o600)])
+def test_credentials_readable_by_all_are_protected(
+    tmp_path: Path, mode: int, expected: int
+) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("user\npassword\n")
+    file.chmod(mode)
+    done = run(f"dry_run=0 credentials={file}", "read_credentials", 'echo "$username"')
+    assert (done.returncode, done.stdout) == (0, "user\n")
+    assert file.stat().st_mode & 0o777 == expected
+    assert done.stderr.startswith("install.sh: warning: --credentials: ") == (mode != expected)
+
+
+@needs_root
+def test_leftovers_of_killed_run_are_removed(tmp_path: Path) -> None:
+    releases = tmp_path / "opt/releases"
+    work = tmp_path / "work"
+    for folder in ("incomplete", "running", "complete"):
+        (releases / folder).mkdir(parents=True)
+    (releases / "complete/complete").touch()
+    (tmp_path / "opt/current").symlink_to("releases/running")
+    (tmp_path / "opt/current.new").symlink_to("releases/incomplete")
+    for folder in ("edge-daemon-install.Ab12Cd", "edge-daemon-install.other", "another"):
+        (work / folder / "inner").mkdir(parents=True)
+    others = work / "edge-daemon-install.Ef34Gh"
+    others.mkdir()
+    os.chown(others, 1234, 1234)
+    (work / "edge-daemon-install.link12").symlink_to(work / "another")
+    done = run(
+        f"prefix={tmp_path}/opt current={tmp_path}/opt/current work_folders={work}",
+        f"stored_password={tmp_path}/password",
+        "remove_leftovers",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in releases.iterdir()} == {"running", "complete"}
+    assert {path.name for path in (tmp_path / "opt").iterdir()} == {"releases", "current"}
+    assert {path.name for path in work.iterdir()} == {
+        *("another", "edge-daemon-install.other", "edge-daemon-install.Ef34Gh"),
+        "edge-daemon-install.link12",
+    }
+    assert (work / "another/inner").exists()
+
+
+def test_long_command_shows_progress(tmp_path: Path) -> None:
+    done = run(
+        f"log={tmp_path}/log progress_interval=0.2",
+        "quietly 'cannot wait' sleep 1.5",
+        "echo end",
+    )
+    assert done.returncode == 0, done.stderr
+    *progress, last = done.stdout.splitlines()
+    assert last == "end"
+    assert progress
+    assert all(re.fullmatch(r"  still running after \d+ s", line) for line in progress)
+
+
+def test_failed_command_reports_its_first_error(tmp_path: Path) -> None:
+    command = "sh -c 'echo ERROR: first; echo ERROR: second; echo last; exit 3'"
+    done = run(f"log={tmp_path}/log", f"quietly 'cannot do it' {command}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"install.sh: cannot do it: ERROR: first; see {tmp_path}/log\n"
+
+
+@needs_root
+def test_settings_unreadable_for_service_are_reported(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("")
+    file.chmod(0o600)
+    done = run(f"user=nobody; check_readable {file}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"install.sh: {file}: not readable by the user nobody (got mode 600")
+
+
+def test_lock_is_in_folder_that_only_root_writes() -> None:
+    text = (DEPLOY / "install.sh").read_text()
+    (lock,) = re.findall(r"^lock=(\S+)", text, re.MULTILINE)
+    assert not Path(lock).parent.stat().st_mode & 0o022
