@@ -13,6 +13,7 @@ from benchmarks import public_test
 from benchmarks.progress import tell
 from benchmarks.results import Anytime, BudgetPoint, MembersPoint, Stamp
 from edge_daemon._lib.clock import SystemClock
+from edge_daemon.config.settings import SheddingSettings
 from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import EmotionRecognizer
@@ -102,7 +103,7 @@ def _budget(
     """All faces, one after another, through the daemon's own step with its own budget."""
     tell(f"anytime: budget of {milliseconds:.2f} ms")
     mmac = [member.mmac for member in ensemble.bundle.members]
-    budget = TimeBudget(mmac, milliseconds / 1000, ProcessorClock())
+    budget = TimeBudget(mmac, SheddingSettings(), milliseconds / 1000, ProcessorClock())
     recognizer = EmotionRecognizer(ensemble, budget)
     began = time.process_time()
     answers = [_answer(recognizer, crop) for crop in faces]

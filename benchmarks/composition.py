@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from benchmarks import public_test
 from edge_daemon import EmotionEnsemble, Pipeline
 from edge_daemon._lib.resources import bundled_detector
+from edge_daemon.config.settings import QualitySettings, TrackingSettings
 from edge_daemon.detection import Detector
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer
@@ -36,7 +36,7 @@ CELL_WIDTH, CELL_HEIGHT = 320, 240
 CELLS = list(itertools.product(range(2), range(2)))
 SIDES = (48, 64, 96, 128, 160)
 MOST_TILT = 15.0
-ALL_GOOD = QualityLimits(min_face=0, min_sharpness=0, max_turn=math.inf)
+ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=1e9)
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,16 @@ def answers(
 ) -> dict[int, int]:
     """What the whole pipeline reads in each face that was detected: face number to emotion."""
     results: list[FrameResult] = []
+    tracker = Tracker(TrackingSettings(max_age=1.0), detector.start_score)
     Pipeline(
         Composed([frame for frame, _ in scenes]),
         Chain.of(
             Stage(
                 "detection",
-                compose(FaceFinder(detector, 640, ALL_GOOD), Tracker(1.0, detector.start_score)),
+                compose(
+                    FaceFinder(detector, 640, ALL_GOOD),
+                    tracker,
+                ),
             )
         )
         .then(Stage("inference", EmotionRecognizer(ensemble)))

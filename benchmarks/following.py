@@ -24,8 +24,7 @@ from edge_daemon.records import Detection, FaceEmotion, Image
 from edge_daemon.tracking.smoothing import Smoother
 
 EVERY: Final = (1, 2, 3, 5, 8)
-"""Settings of `detection.every` that are measured; the first is what the others are held against.
-"""
+"""Values of `detection.interval` to measure; the first is the baseline."""
 
 
 def measure(clips: Sequence[Path], bundle: Path, detector: str) -> Following:
@@ -60,7 +59,7 @@ class _Run:
         counted = _Counted(detector_of(settings))
         follower = follower_of(settings, counted)
         recognizer = EmotionRecognizer(EmotionEnsemble.load(settings.inference.bundle))
-        smoother = Smoother(**settings.smoothing.model_dump())
+        smoother = Smoother(settings.smoothing)
         for frame in frames_of(settings):
             began = time.process_time()
             tracked = follower(frame)

@@ -8,7 +8,6 @@ from edge_daemon.capture import source_of
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import Detector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.records import Frame
 from edge_daemon.tracking.follower import FaceFollower
@@ -17,7 +16,7 @@ from edge_daemon.tracking.tracker import Tracker
 
 def frames_of(settings: Settings) -> Iterator[Frame]:
     """The frames of one round of the clip."""
-    maker = FrameMaker(SystemClock(), settings.tracking.memory)
+    maker = FrameMaker(SystemClock(), settings.tracking.max_age)
     with closing(source_of(settings).open()) as reader:
         while (picture := reader.read()) is not None:
             yield maker.frame(picture)
@@ -25,7 +24,7 @@ def frames_of(settings: Settings) -> Iterator[Frame]:
 
 def follower_of(settings: Settings, detector: Detector) -> FaceFollower:
     """The daemon's detection step with this detector."""
-    limits = QualityLimits(**settings.quality.model_dump())
+    limits = settings.quality
     finder = FaceFinder(detector, settings.detection.max_side, limits)
-    tracker = Tracker(settings.tracking.memory, detector.start_score)
-    return FaceFollower(finder, tracker, settings.detection.every)
+    tracker = Tracker(settings.tracking, detector.start_score)
+    return FaceFollower(finder, tracker, settings.detection.interval)

@@ -111,7 +111,7 @@ class Models(Entry):
 
 
 class FollowingPoint(Entry):
-    """The pipeline with one setting of `detection.every`."""
+    """The pipeline with one setting of `detection.interval`."""
 
     every: int
     looks: float

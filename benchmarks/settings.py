@@ -19,5 +19,5 @@ def settings_of(case: Case) -> Settings:
     if case.detector == "yunet":
         flags["detection", "model"] = case.yunet
     if case.every is not None:
-        flags["detection", "every"] = case.every
+        flags["detection", "interval"] = case.every
     return load_settings(Path(os.devnull), {}, flags)

@@ -157,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser(
         "config", parents=[common], help="print the settings in force, or an example file"
     )
-    config.add_argument("--example", action="store_true", help="print a commented example file")
+    form = config.add_mutually_exclusive_group()
+    form.add_argument("--example", action="store_true", help="print a commented example file")
+    form.add_argument("--markdown", action="store_true", help="print the reference of all settings")
     config.set_defaults(command=_config)
     models = commands.add_parser(
         "models", parents=[common], help="list the model bundle, or fetch a face detector"
@@ -302,6 +304,8 @@ def _config(options: argparse.Namespace) -> int:
         # Of this command line only: the file is to be the same wherever it is printed.
         settings = load_settings(Path(os.devnull), {}, said)
         print(text.example(settings, said), end="")
+    elif options.markdown:
+        print(text.reference(), end="")
     else:
         print(text.effective(_settings(options)), end="")
     return 0

@@ -1,8 +1,4 @@
-"""The composition root: the only place that knows every part.
-
-It builds the parts from the settings, joins them, runs them until the source ends or a signal
-comes, and says at the end what went through.
-"""
+"""The composition root: builds all parts from the settings, joins them, and runs them."""
 
 import faulthandler
 import logging
@@ -11,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -24,18 +21,25 @@ from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.playback import Looped
 from edge_daemon.config.reload import LiveSettings
-from edge_daemon.config.settings import Settings
+from edge_daemon.config.settings import (
+    EventSettings,
+    QualitySettings,
+    Settings,
+    SheddingSettings,
+    SmoothingSettings,
+    TrackingSettings,
+    ZoneSettings,
+)
 from edge_daemon.detection import detector_of
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
+from edge_daemon.detection.zones import Zones
 from edge_daemon.errors import MetricsError, OutputClosed, PreviewError
 from edge_daemon.inference.budget import TimeBudget
-from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
-from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder, SheddingPolicy
+from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
 from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.monitoring.systemd import notifier_from
 from edge_daemon.pipeline import (
@@ -54,7 +58,7 @@ from edge_daemon.publishing.assembly import mqtt, mqtt_publisher
 from edge_daemon.publishing.jsonl import JsonLines, discard
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.records import FrameResult
-from edge_daemon.tracking.events import EventLimits, EventMaker
+from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.follower import FaceFollower
 from edge_daemon.tracking.smoothing import Smoother
 from edge_daemon.tracking.tracker import Tracker
@@ -68,12 +72,19 @@ MAX_FAILURES: Final = 10
 """Consecutive frames on which the stages that run third-party code fail, until the end."""
 
 
-def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
-    """Run the pipeline to its end: the source's, or SIGTERM or Ctrl-C.
+class LogLevel:
+    """The log level, which follows the settings."""
+
+    def apply(self, settings: Settings) -> None:
+        set_level(settings.log_level)
+
+
+def run(settings: Settings, reload: Callable[[], Settings]) -> None:
+    """Run the pipeline until the source ends, or SIGTERM or Ctrl-C arrives.
 
     Args:
-        settings: with which to begin.
-        read_again: reads them anew, when SIGHUP asks for it.
+        settings: the settings to start with.
+        reload: reads them again, at SIGHUP.
 
     Raises:
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
@@ -81,17 +92,17 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> None:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     live = LiveSettings(settings)
-    live.follow("log_level", lambda new: set_level(new.log_level))
+    live.follow(Settings, LogLevel())
     with ExitStack() as resources:
         pipeline = build_pipeline(settings, SystemClock(), resources, live=live)
-        _run(pipeline, settings, lambda: live.reload(read_again))
+        _run(pipeline, settings, partial(live.reload, reload))
 
 
 def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> None:
     source = without_password(settings.source)
     logger.info("started", extra={"source": source, "sink": settings.sink})
     try:
-        with _signals_heeded(pipeline, reload):
+        with _signals_handled(pipeline, reload):
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
@@ -127,18 +138,14 @@ def build_pipeline(
     live = live or LiveSettings(settings)
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
-    detector = detector_of(settings)
-    finder = FaceFinder(detector, settings.detection.max_side, _limits(settings))
-    live.follow("quality", lambda new: finder.adjust(_limits(new)))
-    tracker = Tracker(settings.tracking.memory, detector.start_score)
-    live.follow("tracking.memory", lambda new: tracker.adjust(new.tracking.memory))
-    follower = FaceFollower(finder, tracker, settings.detection.every)
-    given = source = source or source_of(settings)
+    source = source or source_of(settings)
+    pause = pause_of(settings, live=source.live)
+    is_camera = source.live
     if settings.capture.loop and not source.live:
-        source = Looped(given, clock)
-    pause = pause_of(settings, live=given.live)
-    capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.memory)
-    live.follow("tracking.memory", lambda new: capture.adjust(new.tracking.memory))
+        source = Looped(source, clock)
+    capture = _capture(settings, source, pause, clock, live)
+    follower = _follower(settings, live)
+    budget = _budget(settings, source, ensemble, clock, live)
     timings = StageTimings(clock)
     publisher = _publisher(
         settings, pause, clock, resources=resources, live=live, patient=not source.live
@@ -149,23 +156,23 @@ def build_pipeline(
         capture.status,
         timings,
         publisher,
-        detection_interval=settings.detection.every,
+        detection_interval=settings.detection.interval,
     )
+    shedder = _shedder(settings, source, follower, budget, health=health, clock=clock, live=live)
     publishing, services = _publishing(settings, publisher, health, pause, clock=clock, live=live)
-    preview = _preview(settings, health, pause, clock, resources=resources, is_camera=given.live)
-    budget, shedders = _shedding(
-        settings, ensemble.bundle, follower, health, clock, live=live, of_camera=source.live
-    )
+    preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
     recognize = compose(EmotionRecognizer(ensemble, budget), _smoother(settings, live))
     # Events are made in the last stage, since frames can be dropped before it.
-    publish = compose(_events(settings, live), fan_out([health, *preview, *publishing, *sinks]))
+    publish = compose(
+        _event_maker(settings, live), fan_out([health, *preview, *publishing, *sinks])
+    )
     return Pipeline(
         capture,
         Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
         .then(Stage("inference", recognize, max_failures=MAX_FAILURES))
         .then(Stage("publishing", publish, _publishing_timeout_s(settings, source))),
         [*services, *preview, *_metrics(settings, health, resources)],
-        [health, *preview, *shedders, *_notifiers(health, clock)],
+        [health, *preview, shedder, *_notifiers(health, clock)],
         read_timeout_s=settings.capture.read_timeout,
         observers=[timings.record, *observers],
         clock=clock,
@@ -177,20 +184,78 @@ def _publishing_timeout_s(settings: Settings, source: Source) -> float | None:
     return DEFAULT_TIMEOUT_S if source.live and settings.sink != "jsonl" else None
 
 
-def _limits(settings: Settings) -> QualityLimits:
-    return QualityLimits(**settings.quality.model_dump())
+def _capture(
+    settings: Settings, source: Source, pause: Pause, clock: Clock, live: LiveSettings
+) -> CaptureLoop:
+    capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.max_age)
+    live.follow(TrackingSettings, capture)
+    return capture
+
+
+def _follower(settings: Settings, live: LiveSettings) -> FaceFollower:
+    detector = detector_of(settings)
+    zones = Zones(settings.zones)
+    finder = FaceFinder(detector, settings.detection.max_side, settings.quality, zones)
+    tracker = Tracker(settings.tracking, detector.start_score)
+    live.follow(ZoneSettings, zones)
+    live.follow(QualitySettings, finder)
+    live.follow(TrackingSettings, tracker)
+    return FaceFollower(finder, tracker, settings.detection.interval)
 
 
 def _smoother(settings: Settings, live: LiveSettings) -> Smoother:
-    smoother = Smoother(**settings.smoothing.model_dump())
-    live.follow("smoothing", lambda new: smoother.adjust(**new.smoothing.model_dump()))
+    smoother = Smoother(settings.smoothing)
+    live.follow(SmoothingSettings, smoother)
     return smoother
 
 
-def _events(settings: Settings, live: LiveSettings) -> EventMaker:
-    maker = EventMaker(EventLimits(**settings.events.model_dump()))
-    live.follow("events", lambda new: maker.adjust(EventLimits(**new.events.model_dump())))
+def _event_maker(settings: Settings, live: LiveSettings) -> EventMaker:
+    maker = EventMaker(settings.events)
+    live.follow(EventSettings, maker)
     return maker
+
+
+def _budget(
+    settings: Settings,
+    source: Source,
+    ensemble: EmotionEnsemble,
+    clock: Clock,
+    live: LiveSettings,
+) -> TimeBudget | None:
+    """The time budget of the models; None for files, whose frames all get the full ensemble."""
+    if not _sheds(settings, source):
+        return None
+    mmac = [member.mmac for member in ensemble.bundle.members]
+    budget = TimeBudget(mmac, settings.shedding, 1 / settings.capture.fps, clock)
+    live.follow(SheddingSettings, budget)
+    return budget
+
+
+def _shedder(
+    settings: Settings,
+    source: Source,
+    follower: FaceFollower,
+    budget: TimeBudget | None,
+    *,
+    health: Health,
+    clock: Clock,
+    live: LiveSettings,
+) -> LoadShedder:
+    def apply(level: DegradationLevel) -> None:
+        if budget is not None:
+            budget.limit(level.models)
+        follower.limit(level.detection_interval)
+        health.adjust(level)
+
+    shedder = LoadShedder(
+        settings, health.models_total, apply, Hardware(), clock, enabled=_sheds(settings, source)
+    )
+    live.follow(Settings, shedder)
+    return shedder
+
+
+def _sheds(settings: Settings, source: Source) -> bool:
+    return source.live and settings.shedding.enabled
 
 
 def _publisher(
@@ -219,46 +284,6 @@ def _publishing(
     if publisher is not None:
         return mqtt(settings, publisher, health, pause, clock=clock, live=live)
     return ([JsonLines(sys.stdout.buffer, clock)] if settings.sink == "jsonl" else []), []
-
-
-def _shedding(
-    settings: Settings,
-    bundle: Bundle,
-    follower: FaceFollower,
-    health: Health,
-    clock: Clock,
-    *,
-    live: LiveSettings,
-    of_camera: bool,
-) -> tuple[TimeBudget | None, list[Watcher]]:
-    """What does less under load; of files every frame is treated alike."""
-    mmac = [member.mmac for member in bundle.members]
-    sheds = of_camera and settings.shedding.enabled
-    budget = TimeBudget(mmac, _frame_time(settings), clock) if sheds else None
-
-    def apply(level: DegradationLevel) -> None:
-        if budget is not None:
-            budget.most = level.models
-        follower.adjust(level.detection_interval)
-        health.adjust(level)
-
-    def policy(wanted: Settings) -> SheddingPolicy:
-        full = DegradationLevel(len(mmac), wanted.detection.every)
-        return SheddingPolicy(full, wanted.shedding.max_temperature, wanted.shedding.max_every)
-
-    if budget is None:
-        live.follow("detection.every", lambda new: apply(policy(new).level))
-        return None, []
-    shedder = LoadShedder(policy(settings), apply, Hardware(), clock)
-    for name in ("detection.every", "shedding.max_temperature", "shedding.max_every"):
-        live.follow(name, lambda new: shedder.adjust(policy(new)))
-    live.follow("shedding.budget", lambda new: budget.adjust(_frame_time(new)))
-    return budget, [shedder]
-
-
-def _frame_time(settings: Settings) -> float:
-    """Seconds for the emotions of one frame."""
-    return settings.shedding.budget or 1 / settings.capture.fps
 
 
 def _notifiers(health: Health, clock: Clock) -> list[Watcher]:
@@ -321,22 +346,22 @@ def _announce_preview(url: str) -> None:
 
 
 @contextmanager
-def _signals_heeded(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
-    by_hand = in_terminal()
+def _signals_handled(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
+    interactive = in_terminal()
 
     def stop(_number: int, _frame: object) -> None:
         pipeline.stop()
 
     def hang_up(_number: int, _frame: object) -> None:
-        """A terminal that is closed ends what runs in it, as it always did."""
-        if by_hand and not in_terminal():
+        """Reload, or stop if this came from a closing terminal."""
+        if interactive and not in_terminal():
             pipeline.stop()
         else:
             pipeline.call_soon(reload)
 
-    heeded = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
-    before = {number: signal.signal(number, handler) for number, handler in heeded.items()}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)  # what has waited comes now
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)  # deliver pending signals now
     try:
         yield
     finally:

@@ -17,19 +17,20 @@ from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
+from edge_daemon.config.settings import EventSettings, QualitySettings, TrackingSettings
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import SourceLost
 from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.pipeline import SUPERVISION_INTERVAL_S, Chain, Pipeline, Stage, compose
 from edge_daemon.records import EventKind, FrameResult, SourceState
-from edge_daemon.tracking.events import EventLimits, EventMaker
+from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.tracker import Tracker
 
 PICTURE = Picture(draw_scene((60, 60, 120)))
 SMALLER = Picture(draw_scene(size=(160, 120)))
-ALL_GOOD = QualityLimits(min_face=0, min_sharpness=0, max_turn=10)
+AT_ONCE = EventSettings(appear_after=0, margin=0.1, dwell=0)
+ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 
 APPEARED, LEFT = EventKind.APPEARED, EventKind.LEFT
 STARTING, RUNNING, LOST, PAUSED = SourceState
@@ -83,7 +84,7 @@ class Running:
         ensemble: EmotionEnsemble,
         *,
         pause: Pause | None = None,
-        memory: float = 60.0,
+        max_age: float = 60.0,
         fps: float = 50.0,
         read_timeout: float = PATIENCE,
         clock: Clock | None = None,
@@ -92,16 +93,17 @@ class Running:
         self.pause = pause or Pause()
         self.results: list[FrameResult] = []
         self._news = threading.Condition()
-        loop = CaptureLoop(camera, clock or SystemClock(), fps, self.pause, memory)
+        loop = CaptureLoop(camera, clock or SystemClock(), fps, self.pause, max_age)
         self.status = loop.status
         self.states = [loop.status.state]
-        loop.status.changed.append(self._note_state)
+        loop.status.subscribe(self._note_state)
         finder = FaceFinder(HaarDetector(24), 640, ALL_GOOD)
+        tracker = Tracker(TrackingSettings(max_age=max_age))
         self.pipeline = Pipeline(
             loop,
-            Chain.of(Stage("detection", compose(finder, Tracker(memory))))
+            Chain.of(Stage("detection", compose(finder, tracker)))
             .then(Stage("inference", EmotionRecognizer(ensemble)))
-            .then(Stage("keeping", compose(EventMaker(EventLimits(0.0, 0.1, 0)), self._keep))),
+            .then(Stage("keeping", compose(EventMaker(AT_ONCE), self._keep))),
             read_timeout_s=read_timeout,
             clock=clock,
         )
@@ -295,7 +297,7 @@ def test_pause_of_a_lost_camera_ends_the_attempts(
 def test_face_leaves_when_the_camera_is_lost_for_longer_than_it_is_remembered(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
-    with started(Running(camera, ensemble, memory=0.3)) as running:
+    with started(Running(camera, ensemble, max_age=0.3)) as running:
         running.wait_for_event(APPEARED)
         camera.there = False
         running.wait_for_event(LEFT)
@@ -311,7 +313,7 @@ def test_face_leaves_in_time_even_if_the_next_attempt_is_far(
     camera: FakeCamera, ensemble: EmotionEnsemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", lambda: iter([PATIENCE] * 9))
-    with started(Running(camera, ensemble, memory=0.3)) as running:
+    with started(Running(camera, ensemble, max_age=0.3)) as running:
         running.wait_for_event(APPEARED)
         camera.there = False
         began = time.monotonic()

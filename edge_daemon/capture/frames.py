@@ -7,6 +7,7 @@ import numpy as np
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.base import Picture
+from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.records import Frame
 
 
@@ -17,11 +18,11 @@ class FrameMaker:
 
     Args:
         clock: where the time is read.
-        memory: seconds without a frame after which nobody is in sight any more.
+        max_age_s: seconds without a frame after which no face is visible any more.
     """
 
-    def __init__(self, clock: Clock, memory: float) -> None:
-        self.memory = memory
+    def __init__(self, clock: Clock, max_age_s: float) -> None:
+        self._max_age_s = max_age_s
         self._clock = clock
         self._numbers = itertools.count()
         self._scene = 0
@@ -29,6 +30,10 @@ class FrameMaker:
         self._shape: tuple[int, ...] | None = None
         self._stream_time: float | None = None
         self._made_at = 0.0
+
+    def apply(self, settings: TrackingSettings) -> None:
+        """Use another `max_age`."""
+        self._max_age_s = settings.max_age
 
     def frame(self, picture: Picture) -> Frame:
         monotonic = self._clock.monotonic()
@@ -61,4 +66,4 @@ class FrameMaker:
     @property
     def patience(self) -> float:
         """Seconds for which somebody may still be in sight if no frame comes; 0 if nobody can."""
-        return max(0.0, self._made_at + self.memory - self._clock.monotonic())
+        return max(0.0, self._made_at + self._max_age_s - self._clock.monotonic())

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Final
 
 from edge_daemon._lib.backoff import backoff_delays
@@ -12,6 +13,7 @@ from edge_daemon.capture.darkness import Darkness
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
+from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import Frame, SourceState
 
@@ -25,6 +27,15 @@ LONGEST_WAIT: Final = 60.0
 """Seconds between two looks at a pause that lasts."""
 
 
+@dataclass(frozen=True)
+class _History:
+    """State of a source through all its openings."""
+
+    status: SourceStatus
+    frames: FrameMaker
+    darkness: Darkness
+
+
 class CaptureLoop:
     """The work of the capture thread.
 
@@ -36,21 +47,35 @@ class CaptureLoop:
         clock: where the time is read.
         max_fps: frames a second at most, for live sources: some give them as fast as asked.
         pause: the privacy switch.
-        memory: seconds without a frame after which nobody is in sight any more.
+        max_age_s: seconds without a frame after which no face is visible any more.
+        history: what a restarted capture continues; None at the start.
     """
 
     def __init__(
-        self, source: Source, clock: Clock, max_fps: float, pause: Pause, memory: float
+        self,
+        source: Source,
+        clock: Clock,
+        max_fps: float,
+        pause: Pause,
+        max_age_s: float = 0.0,
+        *,
+        history: "_History | None" = None,
     ) -> None:
         self.live = source.live
         self.name = source.name
-        self.status = SourceStatus(source.name, clock)
+        if history is None:
+            history = _History(
+                SourceStatus(source.name, clock),
+                FrameMaker(clock, max_age_s),
+                Darkness(source.name, clock),
+            )
+        self.status = history.status
+        self._frames = history.frames
+        self._darkness = history.darkness
         self._source = source
         self._clock = clock
         self._max_fps = max_fps
         self._pause = pause
-        self._frames = FrameMaker(clock, memory)
-        self._darkness = Darkness(source.name, clock)
         self._abandoned = threading.Event()
         self._interrupted = threading.Event()
         self._next_due = 0.0
@@ -61,28 +86,27 @@ class CaptureLoop:
         Raises:
             SourceError: the source cannot be read, and it is not a live one that may come back.
         """
-        self._pause.changed.append(self._interrupted.set)
-        try:
+        with self._pause.subscribed(self._interrupted.set):
             for frame in self._all_frames(busy):
                 put(frame)
-        finally:
-            self._pause.changed.remove(self._interrupted.set)
 
     def abandon(self) -> None:
         self._abandoned.set()
         self._interrupted.set()
 
-    def adjust(self, memory: float) -> None:
-        """Apply another memory, also to restarted captures."""
-        self._frames.memory = memory
+    def apply(self, settings: TrackingSettings) -> None:
+        """Use another `max_age`, also in restarted captures."""
+        self._frames.apply(settings)
 
     def restarted(self) -> "CaptureLoop":
-        memory = self._frames.memory
-        restarted = CaptureLoop(self._source, self._clock, self._max_fps, self._pause, memory)
-        restarted.status, restarted._frames = self.status, self._frames
-        restarted._darkness = self._darkness
-        self.status.lost()  # the hang was told; so will be the return
-        return restarted
+        self.status.lost()  # the stall is logged already; the return will be
+        return CaptureLoop(
+            self._source,
+            self._clock,
+            self._max_fps,
+            self._pause,
+            history=_History(self.status, self._frames, self._darkness),
+        )
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening after another."""

@@ -2,15 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from edge_daemon._lib.files import sync
+from edge_daemon._lib.observable import Observable
 
 logger = logging.getLogger(__name__)
 
 
-class Pause:
+class Pause(Observable):
     """Whether the source is paused. May be used from any thread.
 
     What remembers a pause is that a file is there. Without content it cannot be half written, and
@@ -21,8 +21,7 @@ class Pause:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        self.changed: list[Callable[[], None]] = []
-        """Called after every change, by the thread that made it; must be quick and never raise."""
+        super().__init__()
         self._file = file
         self._setting = threading.Lock()
         self._paused = file is not None and _remembers(file)
@@ -39,8 +38,7 @@ class Pause:
             if paused == self._paused:
                 return
             self._paused = paused
-            for tell in tuple(self.changed):
-                tell()
+            self._notify()
             logger.info("paused" if paused else "resumed")
             if self._file is not None:
                 _remember(self._file, paused=paused)

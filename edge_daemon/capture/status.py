@@ -1,16 +1,16 @@
 """How a source is, through all its openings: told in the log once, and kept for whoever asks."""
 
 import logging
-from collections.abc import Callable
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.observable import Observable
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import SourceState
 
 logger = logging.getLogger(__name__)
 
 
-class SourceStatus:
+class SourceStatus(Observable):
     """Written by one thread at a time, the one that reads the source; `state` is for any to read.
 
     Args:
@@ -19,9 +19,8 @@ class SourceStatus:
     """
 
     def __init__(self, source: str, clock: Clock) -> None:
+        super().__init__()
         self.state = SourceState.STARTING
-        self.changed: list[Callable[[], None]] = []
-        """Called after every change of `state`, by the thread that made it; must be quick."""
         self._source = source
         self._clock = clock
         self._lost_at: float | None = None
@@ -52,5 +51,4 @@ class SourceStatus:
         if state == self.state:
             return
         self.state = state
-        for tell in self.changed:
-            tell()
+        self._notify()

@@ -22,7 +22,7 @@ NESTING: Final = "__"
 SYSTEM_CONFIG: Final = Path("/etc/edge-daemon/config.toml")
 
 Layer = Iterator[tuple[KeyPath, object, str]]
-"""Settings from one place: path, value, and origin."""
+"""Settings of one origin: path, value, and the origin's name."""
 
 
 def load_settings(
@@ -30,15 +30,15 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     flags: Mapping[KeyPath, object] | None = None,
 ) -> Settings:
-    """Read all layers and check them.
+    """Read and validate all layers.
 
     Args:
-        file: a TOML file; without, the system's own where it exists.
+        file: a TOML file; None: the system's, if it exists.
         environment: variables such as EDGE_DAEMON_MQTT__HOST for mqtt.host.
-        flags: values from the command line, by path.
+        flags: values from the command line by path.
 
     Raises:
-        SettingsError: with one line for each problem.
+        SettingsError: settings are invalid; with one line for each problem.
     """
     file = settings_file(file)
     layers = [
@@ -51,7 +51,7 @@ def load_settings(
     for path, value, origin in layers:
         _plant(tree, path, value)
         origins[path] = origin
-    _settle_preview(tree, origins.keys())
+    _set_preview_defaults(tree, origins.keys())
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
@@ -60,7 +60,7 @@ def load_settings(
 
 
 def settings_file(named: Path | None) -> Path | None:
-    """The file that is read: the one that was named, else the system's own where it exists."""
+    """The file to read: the named one, else the system's if it exists."""
     return named or (SYSTEM_CONFIG if SYSTEM_CONFIG.is_file() else None)
 
 
@@ -68,11 +68,12 @@ def _from_file(file: Path | None) -> Layer:
     if file is None:
         return
     try:
-        settings = list(leaves(tomllib.loads(file.read_text(encoding="utf-8"))))
+        # Some editors begin a file with a byte-order mark.
+        settings = list(leaves(tomllib.loads(file.read_text(encoding="utf-8-sig"))))
     except OSError as error:
         raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # also of numbers and levels without end
-        raise SettingsError(f"{file}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # RecursionError: too deeply nested
+        raise SettingsError(f"{file}: invalid TOML: {error}") from error
     for path, value in settings:
         yield path, value, str(file)
 
@@ -88,36 +89,38 @@ def _plant(tree: dict[str, Any], path: KeyPath, value: object) -> None:
     for key in path[:-1]:
         branch = tree.setdefault(key, {})
         if not isinstance(branch, dict):
-            return  # a value in a section's place stays there, to be refused
+            return  # validation rejects a value in place of a section
         tree = branch
     tree[path[-1]] = value
 
 
-def _settle_preview(tree: dict[str, Any], said: Collection[KeyPath]) -> None:
-    """What goes without saying for whoever wants to look: no broker, and a clip that goes on."""
-    if ("preview", "listen") not in said:
+def _set_preview_defaults(tree: dict[str, Any], explicit: Collection[KeyPath]) -> None:
+    """With the preview, use no broker and repeat files, unless explicit settings differ."""
+    if ("preview", "listen") not in explicit:
         return
-    if ("sink",) not in said and ("mqtt", "host") not in said:
+    if ("sink",) not in explicit and ("mqtt", "host") not in explicit:
         _plant(tree, ("sink",), "none")
-    if ("capture", "loop") not in said:
+    if ("capture", "loop") not in explicit:
         _plant(tree, ("capture", "loop"), value=True)
 
 
 def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
-    """One line: the key's path, what is wrong with it, and where it was said."""
+    """One line: the setting, the problem, the value, and its origin."""
     path = tuple(map(str, details["loc"]))
-    key = name_of(path)
+    related = (
+        name
+        for known, name in origins.items()
+        if known[: len(path)] == path or path[: len(known)] == known
+    )
+    origin = origins.get(path) or next(related)
     if details["type"] == "extra_forbidden":
-        said = f"{key}: no such setting{_suggestion(path)}"
-    else:
-        said = f"{key}: {shown(details['input'])} is not possible: it {reason(details)}"
-    below = (where for known, where in origins.items() if known[: len(path)] == path)
-    origin = origins.get(path) or next(below)
-    return f"{said} ({origin})"
+        return f"{name_of(path)}: unknown setting (set by {origin}){_suggestion(path)}"
+    value = shown(details["input"])
+    return f"{name_of(path)}: {reason(details)} (got {value}, set by {origin})"
 
 
 def _suggestion(path: KeyPath) -> str:
-    """The known name nearest to an unknown one: joined in another way, a sibling, or elsewhere."""
+    """The closest known name: with other separators, in the same section, or in another."""
     joined = [name for name in _names() if "_".join(name) == "_".join(path)]
     siblings = {name[-1]: name for name in _names() if name[:-1] == path[:-1]}
     near = [siblings[key] for key in difflib.get_close_matches(path[-1], siblings, n=1)]
@@ -127,7 +130,7 @@ def _suggestion(path: KeyPath) -> str:
 
 
 def _names(model: type[Section] = Settings, parent: KeyPath = ()) -> Iterator[KeyPath]:
-    """The paths of all settings and sections, in the order in which they are declared."""
+    """Paths of all settings and sections, in order of declaration."""
     inner = subsections(model)
     for key in model.model_fields:
         yield (*parent, key)

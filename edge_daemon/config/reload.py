@@ -1,76 +1,88 @@
-"""Takes over settings that were changed while the program runs, as SIGHUP asks for.
+"""Applies changed settings while the program runs, at SIGHUP.
 
-A setting is live when a part follows it; all others wait for a restart.
+A reloadable setting takes effect at once (see `edge_daemon.config.settings.RELOADABLE`); all others
+need a restart.
 """
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
-from edge_daemon.config.settings import KeyPath, Section, Settings, leaves
+from edge_daemon.config.settings import KeyPath, Section, Settings, is_reloadable, leaves
 from edge_daemon.errors import SettingsError
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T", bound=Section)
+S = TypeVar("S", bound=Section)
+S_contra = TypeVar("S_contra", bound=Section, contravariant=True)
 
-Apply = Callable[[Settings], None]
-"""Takes over what is in force from now on; never fails, as the settings are checked already."""
+
+class Reloadable(Protocol[S_contra]):
+    """A part whose settings can change while it runs."""
+
+    def apply(self, settings: S_contra) -> None:
+        """Use other settings from now on. They are valid; this must be quick and never fail."""
+        ...
 
 
 class LiveSettings:
-    """The settings in force, and the parts that follow their changes."""
+    """The current settings, and the parts that follow their changes."""
 
     def __init__(self, settings: Settings) -> None:
-        self.in_force = settings
-        self._followers: list[tuple[KeyPath, Apply]] = []
+        self.current = settings
+        self._followers: list[tuple[type[Section], Reloadable[Any]]] = []
 
-    def follow(self, name: str, apply: Apply) -> None:
-        """Have changes of a setting (`mqtt.rate`), or of a section's (`events`), taken over."""
-        self._followers.append((tuple(name.split(".")), apply))
+    def follow(self, section: type[S], part: Reloadable[S]) -> None:
+        """Apply a section to a part whenever it changes; `Settings` stands for all sections."""
+        self._followers.append((section, part))
 
     def reload(self, read: Callable[[], Settings]) -> None:
-        """Read all settings anew, and take over the live ones; bad settings change nothing."""
+        """Read all settings again and apply the reloadable ones; invalid ones change nothing."""
         try:
-            wanted = read()
+            new = read()
         except SettingsError as error:
-            logger.error(  # noqa: TRY400  # one line; where it was raised is no news
-                "settings cannot be read again, all stay as they are",
+            logger.error(  # noqa: TRY400  # the traceback has no further information
+                "reload failed, settings unchanged",
                 extra={"error": "; ".join(error.problems)},
             )
             return
-        changed = _differences(self.in_force, wanted)
-        live = {path for path in changed if any(_covers(name, path) for name, _ in self._followers)}
-        self.in_force = _merged(self.in_force, wanted, live)
-        for name, apply in self._followers:
-            if any(_covers(name, path) for path in live):
-                apply(self.in_force)
+        before = self.current
+        self.current = _merged(before, new)
+        for section, part in self._followers:
+            if (settings := _section(self.current, section)) != _section(before, section):
+                part.apply(settings)
         logger.info(
-            "settings read again",
-            extra={"applied": _names(live), "need_restart": _names(changed - live)},
+            "settings reloaded",
+            extra={
+                "applied": _names(before, self.current),
+                "need_restart": _names(self.current, new),
+            },
         )
 
 
-def _differences(before: Settings, after: Settings) -> set[KeyPath]:
-    old, new = dict(leaves(before.model_dump())), dict(leaves(after.model_dump()))
-    return {path for path in old if old[path] != new[path]}
+def _section(settings: Settings, section: type[Section]) -> Section:
+    """The settings' section of a type, or the settings themselves."""
+    return next(
+        candidate
+        for candidate in (settings, *(getattr(settings, key) for key in Settings.model_fields))
+        if isinstance(candidate, section)
+    )
 
 
-def _covers(name: KeyPath, path: KeyPath) -> bool:
-    return path[: len(name)] == name
-
-
-def _merged(before: T, after: T, chosen: set[KeyPath], parent: KeyPath = ()) -> T:
-    """The settings as before, save the chosen ones."""
+def _merged(before: S, new: S) -> S:
+    """The new settings where they are reloadable, else the previous ones."""
     update: dict[str, object] = {}
-    for key in type(before).model_fields:
-        old, new = getattr(before, key), getattr(after, key)
-        if isinstance(old, Section):
-            update[key] = _merged(old, new, chosen, (*parent, key))
-        elif (*parent, key) in chosen:
-            update[key] = new
+    for key, field in type(before).model_fields.items():
+        value = getattr(new, key)
+        if isinstance(value, Section):
+            update[key] = _merged(getattr(before, key), value)
+        elif is_reloadable(field):
+            update[key] = value
     return before.model_copy(update=update)
 
 
-def _names(paths: set[KeyPath]) -> str:
-    return ", ".join(sorted(map(".".join, paths))) or "nothing"
+def _names(before: Settings, after: Settings) -> str:
+    """Names of the settings that differ."""
+    old, new = (dict(leaves(settings.model_dump())) for settings in (before, after))
+    changed: list[KeyPath] = [path for path in old if old[path] != new[path]]
+    return ", ".join(sorted(map(".".join, changed))) or "nothing"

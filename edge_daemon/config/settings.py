@@ -1,34 +1,44 @@
-"""All settings: one frozen model, whose sections the parts take as they are."""
+"""All settings: one frozen model, whose sections are passed to the parts as they are."""
 
+import json
 import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.fields import FieldInfo
 
 from edge_daemon._lib.validation import PlainModel, Share
 
 KeyPath = tuple[str, ...]
-"""Where a setting stands: its section, if it is in one, and its key."""
+"""Path of a setting: its section, if any, and its key."""
 
 DetectorName = Literal["auto", "bundled", "haar", "yunet"]
 
-LARGEST: Final = 1e9
-"""Seconds (30 years), pixels and whatever else is counted: less than any library refuses."""
+MAX_VALUE: Final = 1e9
+"""Limit on seconds (30 years), pixels and counts, below what any library rejects."""
 
-SELDOM: Final = 0.001
-"""Times a second: the lowest rate of anything."""
+MIN_RATE_HZ: Final = 0.001
 
-Positive = Annotated[float, Field(ge=1e-6, le=LARGEST)]
-Duration = Annotated[float, Field(ge=0, le=LARGEST)]
+Positive = Annotated[float, Field(ge=1e-6, le=MAX_VALUE)]
+Duration = Annotated[float, Field(ge=0, le=MAX_VALUE)]
+
+RELOADABLE: Final[dict[str, Any]] = {"reloadable": True}
+"""Marks a field whose changes take effect at SIGHUP; all others need a restart."""
+
+
+def is_reloadable(field: FieldInfo) -> bool:
+    """Whether a change of the setting takes effect at SIGHUP."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("reloadable"))
 
 
 def default_state_dir() -> Path:
-    """Where to keep files: systemd's choice for a service, else the user's state folder."""
+    """The state folder: systemd's for a service, else the user's."""
     if directory := os.environ.get("STATE_DIRECTORY"):
         return Path(directory.partition(":")[0])
     base = os.environ.get("XDG_STATE_HOME")
@@ -36,14 +46,14 @@ def default_state_dir() -> Path:
 
 
 def systemd_password() -> Path | None:
-    """The password that systemd hands to a service (`LoadCredential=mqtt-password:…`)."""
+    """The file of systemd's credential (`LoadCredential=mqtt-password:…`), if there is one."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     file = Path(directory, "mqtt-password") if directory else None
     return file if file is not None and file.is_file() else None
 
 
 def default_device_id() -> str:
-    """The host's name, without what a topic may not hold."""
+    """The host name, without characters that are not allowed in topics."""
     name = socket.gethostname().partition(".")[0]
     return re.sub(r"[^A-Za-z0-9_-]", "-", name) or "device"
 
@@ -60,143 +70,236 @@ def _host_and_port(text: str) -> str:
 
 
 Listen = Annotated[str, AfterValidator(_host_and_port)] | None
-"""Where to serve something; None: nowhere."""
+"""Address of a server; None: no server."""
+
+Point = tuple[Share, Share]
+"""x and y in fractions of the frame's width and height."""
+
+Polygon = tuple[Point, ...]
+
+
+def _parsed(value: object) -> object:
+    """The list in a text, as the environment and the command line give it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("must be a list of regions, such as [[0, 0, 0.3, 1]]") from None
+
+
+def _polygon(region: object) -> object:
+    """A region's corners: of a rectangle `[left, top, right, bottom]`, or a polygon as it is."""
+    if not isinstance(region, list | tuple):
+        raise ValueError("must be [left, top, right, bottom] or [[x, y], [x, y], [x, y], ...]")  # noqa: TRY004  # pydantic expects it
+    if not all(isinstance(value, int | float) for value in region):
+        return region
+    if len(region) != 4:
+        raise ValueError("must have four numbers: left, top, right, bottom")
+    left, top, right, bottom = region
+    if left >= right or top >= bottom:
+        raise ValueError("must have left < right and top < bottom")
+    return (left, top), (right, top), (right, bottom), (left, bottom)
+
+
+Region = Annotated[Polygon, Field(min_length=3, max_length=100), BeforeValidator(_polygon)]
+"""Corners of a polygon."""
+
+Regions = Annotated[tuple[Region, ...], Field(max_length=100), BeforeValidator(_parsed)]
 
 
 class Section(PlainModel):
-    """Settings that belong together."""
+    """A group of settings."""
 
 
 class CaptureSettings(Section):
     """Cameras."""
 
-    width: int = Field(1280, ge=16, le=8192, description="Width asked of a camera, in pixels.")
-    height: int = Field(720, ge=16, le=8192, description="Height asked of a camera, in pixels.")
+    width: int = Field(
+        1280, ge=16, le=8192, description="Frame width requested from a camera, in pixels."
+    )
+    height: int = Field(
+        720, ge=16, le=8192, description="Frame height requested from a camera, in pixels."
+    )
     fps: float = Field(
-        15.0, ge=SELDOM, le=240, description="Frames a second taken from a camera at most."
+        15.0, ge=MIN_RATE_HZ, le=240, description="Maximum frames per second of a camera."
     )
     read_timeout: Positive = Field(
         10.0,
-        description="Seconds after which a hanging read is given up, and the camera opened anew.",
+        description="Seconds after which a read is stalled and the camera is opened again.",
     )
     loop: bool = Field(
         default=False,
-        description="Whether a file or folder takes a camera's place: played at its own pace, "
-        "again and again; with the preview, true unless said otherwise.",
+        description="Play a file or folder repeatedly at its own rate, as if it were a camera. "
+        "With the preview, the default is true.",
     )
 
 
 class DetectionSettings(Section):
-    """Finding faces."""
+    """Face detection."""
 
     detector: DetectorName = Field(
-        "auto", description="bundled, yunet, haar, or auto: the bundled one, or what reads `model`."
+        "auto",
+        description="The detector: bundled, yunet, haar, or auto. With auto, the suffix of `model` "
+        "decides; without `model` it is the bundled detector.",
     )
     model: Path | None = Field(
         None,
-        description="A detector file of your own: ONNX for YuNet, an XML cascade for Haar, or a "
-        "detector.json by the trainer.",
+        description="Model file for the detector: ONNX for yunet, an XML cascade for haar, or a "
+        "detector.json of the trainer.",
+        examples=["/var/lib/edge-daemon/face_detection_yunet.onnx"],
     )
     max_side: int = Field(
         640,
         ge=64,
         le=8192,
-        description="Larger pictures are reduced to this longer side, in pixels, before detection.",
+        description="Longer side of the image for detection, in pixels; larger frames are scaled "
+        "down.",
     )
     min_score: Share = Field(
         0.7,
-        description="The least score of a new face, 0 to 1; 0.2 less for a followed one. Not Haar.",
+        description="Minimum score of a new face, 0 to 1. A tracked face may score 0.2 less. Not "
+        "for haar.",
     )
-    every: int = Field(
+    interval: int = Field(
         3,
         ge=1,
         le=30,
-        description="Frames from one detection to the next at most; in between, faces are taken "
-        "to be where they were going, as long as they look like themselves there.",
+        description="Maximum frames from one detection to the next. In between, the positions of "
+        "the faces are predicted; a failed appearance check triggers a detection.",
+        json_schema_extra=RELOADABLE,
     )
     min_size: int = Field(
         24,
         ge=8,
         le=8192,
-        description="Side of the smallest face to look for, in pixels as detected (Haar).",
+        description="Side of the smallest face that haar searches for, in pixels of the image for "
+        "detection.",
+    )
+
+
+class ZoneSettings(Section):
+    """Where faces count as present, and from what size; all others are ignored."""
+
+    min_face: Duration = Field(
+        0.0,
+        description="Minimum side of a face's box, in pixels of the frame.",
+        json_schema_extra=RELOADABLE,
+    )
+    ignore: Regions = Field(
+        (),
+        description="Regions in which faces are ignored, such as a television or a poster: "
+        "rectangles [left, top, right, bottom] or polygons [[x, y], ...], in fractions of the "
+        "frame's width and height. A face is in a region if the centre of its box is. Example: "
+        "[[0, 0, 0.3, 1], [[0.7, 0], [1, 0], [1, 0.5]]]",
+        json_schema_extra=RELOADABLE,
     )
 
 
 class QualitySettings(Section):
-    """Which faces are good enough for an emotion; others are published as seen, with the reason."""
+    """Which faces are good enough for an emotion; others are published with the reason."""
 
-    min_face: Duration = Field(20.0, description="Least side of a face's crop, in frame pixels.")
+    min_face: Duration = Field(
+        20.0,
+        description="Minimum side of a face's crop, in pixels of the frame.",
+        json_schema_extra=RELOADABLE,
+    )
     min_sharpness: Duration = Field(
         0.004,
-        description="Least variance of the crop's Laplacian, as a part of the crop's variance.",
+        description="Minimum sharpness: variance of the crop's Laplacian, divided by the variance "
+        "of the crop.",
+        json_schema_extra=RELOADABLE,
     )
-    max_turn: Positive = Field(
+    max_yaw: Positive = Field(
         0.6,
-        description="Most turn of a head: the nose's way from the eyes' middle, in eye distances.",
+        description="Maximum yaw of the head: offset of the nose from the middle of the eyes, "
+        "divided by the distance of the eyes. 0 is frontal, 0.5 half-profile.",
+        json_schema_extra=RELOADABLE,
     )
 
 
 class TrackingSettings(Section):
-    """Following faces."""
+    """Tracking."""
 
-    memory: Duration = Field(
-        2.0, description="Seconds for which a face out of sight may come back as the same."
+    max_age: Duration = Field(
+        2.0,
+        description="Seconds for which a track continues without its face.",
+        json_schema_extra=RELOADABLE,
     )
 
 
 class InferenceSettings(Section):
-    """Reading emotions."""
+    """Emotion models."""
 
     bundle: Path | None = Field(
-        None, description="Folder of a model bundle; unset: the bundled one."
+        None,
+        description="Folder of a model bundle; unset: the bundled models.",
+        examples=["/var/lib/edge-daemon/models"],
     )
-    threads: int = Field(1, ge=1, le=64, description="Threads of the models and of the detector.")
+    threads: int = Field(1, ge=1, le=64, description="Threads of the models and the detector.")
 
 
 class SheddingSettings(Section):
-    """Doing less where the machine cannot keep up with a camera, or gets hot; never for files."""
+    """Load shedding: less work when the machine is overloaded or hot. Never for files."""
 
-    enabled: bool = Field(default=True, description="Whether it is done at all.")
+    enabled: bool = Field(default=True, description="Enable load shedding.")
     budget: Positive | None = Field(
         None,
-        description="Seconds that reading a frame's emotions may take, else fewer models are "
-        "asked; unset: as long as a frame lasts at capture.fps.",
+        description="Time for the emotions of one frame, in seconds; beyond it, fewer models are "
+        "used. Unset: the frame interval at capture.fps.",
+        examples=[0.05],
+        json_schema_extra=RELOADABLE,
     )
     max_temperature: float = Field(
         75.0,
         ge=30,
         le=120,
-        description="Degrees Celsius of the CPU that are too hot, as is a firmware that throttles: "
-        "then fewer models are asked, and in the end detection.every is raised.",
+        description="CPU temperature in degrees Celsius from which, as when the firmware "
+        "throttles, fewer models are used, and then detection.interval grows.",
+        json_schema_extra=RELOADABLE,
     )
-    max_every: int = Field(
+    max_interval: int = Field(
         5,
         ge=1,
         le=30,
-        description="To what detection.every is raised at most, there and where a stage cannot "
-        "keep up.",
+        description="Maximum detection.interval, under heat and when a stage is overloaded.",
+        json_schema_extra=RELOADABLE,
     )
 
 
 class SmoothingSettings(Section):
-    """Steadying emotions over time."""
+    """Smoothing of the probabilities over time."""
 
     time_constant: Duration = Field(
-        0.5, description="Seconds after which a change is through to 63 %; 0: no smoothing."
+        0.5,
+        description="Time constant of the exponential smoothing, in seconds; 0: no smoothing.",
+        json_schema_extra=RELOADABLE,
     )
     uncertain_below: Share = Field(
-        0.4, description="Confidence under which an emotion is flagged as uncertain."
+        0.4,
+        description="Confidence below which an emotion is flagged as uncertain.",
+        json_schema_extra=RELOADABLE,
     )
 
 
 class EventSettings(Section):
-    """What counts as an event."""
+    """When events occur."""
 
     appear_after: Duration = Field(
-        0.5, description="Seconds for which a face must be followed before it has appeared."
+        0.5,
+        description="Seconds for which a face must be tracked before it has appeared.",
+        json_schema_extra=RELOADABLE,
     )
-    margin: Share = Field(0.1, description="By how much in probability a new emotion must lead …")
-    dwell: Duration = Field(0.6, description="… and for how many seconds.")
+    margin: Share = Field(
+        0.1,
+        description="Minimum lead in probability of a new emotion over the current one.",
+        json_schema_extra=RELOADABLE,
+    )
+    dwell: Duration = Field(
+        0.6,
+        description="Seconds for which a new emotion must lead before the emotion has changed.",
+        json_schema_extra=RELOADABLE,
+    )
 
 
 class MqttSettings(Section):
@@ -206,23 +309,36 @@ class MqttSettings(Section):
         "localhost", min_length=1, max_length=253, description="Name or address of the broker."
     )
     port: int | None = Field(
-        None, ge=1, le=65535, description="Its port; unset: 1883, or 8883 with TLS."
+        None,
+        ge=1,
+        le=65535,
+        description="Its port; unset: 1883, or 8883 with TLS.",
+        examples=[8883],
     )
-    username: str | None = Field(None, max_length=1000, description="User name; unset: anonymous.")
+    username: str | None = Field(
+        None, max_length=1000, description="User name; unset: anonymous.", examples=["edge-daemon"]
+    )
     password_file: Path | None = Field(
         default_factory=systemd_password,
         description="A file with the password in its first line, never the password itself; "
         "unset: systemd's credential mqtt-password, if there is one.",
+        examples=["/etc/edge-daemon/mqtt-password"],
     )
     tls: bool = Field(default=False, description="Encrypt, and check the broker's certificate.")
     ca_file: Path | None = Field(
-        None, description="Certificates to trust, as PEM; unset: the system's."
+        None,
+        description="Certificates to trust, as PEM; unset: the system's.",
+        examples=["/etc/edge-daemon/ca.pem"],
     )
     certificate_file: Path | None = Field(
-        None, description="This device's own certificate, as PEM, where the broker asks for one."
+        None,
+        description="This device's own certificate, as PEM, where the broker asks for one.",
+        examples=["/etc/edge-daemon/device.pem"],
     )
     key_file: Path | None = Field(
-        None, description="Its private key, without a password; unset: in the same file."
+        None,
+        description="Its private key, without a password; unset: in the same file.",
+        examples=["/etc/edge-daemon/device.key"],
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="Version of MQTT; auto: 5, or 3.1.1 where the broker refuses that."
@@ -248,9 +364,10 @@ class MqttSettings(Section):
     )
     rate: float = Field(
         5.0,
-        ge=SELDOM,
+        ge=MIN_RATE_HZ,
         le=1000,
-        description="Results a second at most; a result with an event always goes.",
+        description="Maximum results per second; a result with an event is always published.",
+        json_schema_extra=RELOADABLE,
     )
     heartbeat: Positive = Field(
         20.0, description="Seconds after which the state is told again though nothing changed."
@@ -270,14 +387,15 @@ class MqttSettings(Section):
 
 
 class HealthSettings(Section):
-    """How the daemon is."""
+    """Health messages."""
 
     interval: float = Field(
         30.0,
         ge=1,
         le=86400,
         description="Seconds between two messages on the topic health; a change of the source's "
-        "state is told at once.",
+        "state is published at once.",
+        json_schema_extra=RELOADABLE,
     )
 
 
@@ -300,6 +418,7 @@ class MetricsSettings(ServerSettings):
         None,
         description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
         "network; unset: nowhere.",
+        examples=["127.0.0.1:9469"],
     )
     include_emotions: bool = Field(
         default=False,
@@ -314,10 +433,11 @@ class PreviewSettings(ServerSettings):
         None,
         description="Where to serve it, such as 127.0.0.1:8469; an address that others can reach, "
         "such as 0.0.0.0:8469, asks them for a token; unset: nowhere.",
+        examples=["127.0.0.1:8469"],
     )
     fps: float = Field(
         12.0,
-        ge=SELDOM,
+        ge=MIN_RATE_HZ,
         le=60,
         description="Pictures a second at most, and only while someone watches.",
     )
@@ -341,6 +461,7 @@ class HomeAssistantSettings(Section):
         min_length=1,
         max_length=1000,
         description="The device's name there; unset: its device_id.",
+        examples=["Kitchen camera"],
     )
     expire_after: int = Field(
         90,
@@ -351,33 +472,39 @@ class HomeAssistantSettings(Section):
 
 
 class Settings(Section):
-    """All settings. The defaults run a clip on a fresh machine."""
+    """All settings."""
 
     source: str = Field(
         "picamera",
         min_length=1,
-        description="picamera, /dev/videoN, N, rtsp://…, a video, a picture, or a folder of them.",
+        description="Source of frames: picamera, /dev/videoN, N, rtsp://…, http://…, a video, an "
+        "image, or a folder of images.",
     )
     sink: Literal["mqtt", "jsonl", "none"] = Field(
         "mqtt",
-        description="mqtt; jsonl: lines of JSON on standard output; or none. With the preview, "
-        "none unless this or mqtt.host is said.",
+        description="Where results go: mqtt, jsonl (lines of JSON on standard output), or none. "
+        "With the preview, the default is none unless mqtt.host is set.",
     )
     device_id: str = Field(
         default_factory=default_device_id,
-        max_length=100,  # it is a part of files' names
+        max_length=100,  # it is part of file names
         pattern=r"^[A-Za-z0-9_-]+$",
-        description="This device's name in topics; unset: the host's name.",
+        description="Name of this device in topics: letters, digits, _ and -; unset: the host "
+        "name.",
+        examples=["kitchen"],
     )
     state_dir: Path = Field(
         default_factory=default_state_dir,
-        description="Folder for what is kept, such as detectors; unset: the system's usual place.",
+        description="Folder for queued events, the pause state and downloaded models; unset: "
+        "systemd's state folder of a service, or ~/.local/state/edge-daemon.",
+        examples=["/var/lib/edge-daemon"],
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least important messages to log."
+        "info", description="Minimum log level.", json_schema_extra=RELOADABLE
     )
     capture: CaptureSettings = CaptureSettings()
     detection: DetectionSettings = DetectionSettings()
+    zones: ZoneSettings = ZoneSettings()
     quality: QualitySettings = QualitySettings()
     tracking: TrackingSettings = TrackingSettings()
     inference: InferenceSettings = InferenceSettings()
@@ -392,7 +519,7 @@ class Settings(Section):
 
 
 def subsections(model: type[Section]) -> dict[str, type[Section]]:
-    """The sections of a model, by key."""
+    """Sections of a model by key."""
     return {
         key: field.annotation
         for key, field in model.model_fields.items()
@@ -401,7 +528,7 @@ def subsections(model: type[Section]) -> dict[str, type[Section]]:
 
 
 def leaves(tree: Mapping[str, object], parent: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
-    """All values of a tree of settings, with their paths."""
+    """All values of a tree of settings with their paths."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from leaves(value, (*parent, key))

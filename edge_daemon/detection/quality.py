@@ -1,32 +1,20 @@
 """Whether a face shows enough to be read: large enough, sharp enough, turned to the camera."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final
 
 import cv2
 from numpy.typing import NDArray
 
+from edge_daemon.config.settings import QualitySettings
 from edge_daemon.records import Image, Landmarks, Unscored
 
 ROUNDING_NOISE: Final = (4 * 1**2 + 4**2) / 12
 """Variance of the Laplacian (four neighbours less four times the centre) of rounding errors."""
 
 
-@dataclass(frozen=True)
-class QualityLimits:
-    """What a face must have to be scored."""
-
-    min_face: float
-    """Side of the crop in the frame, in pixels."""
-    min_sharpness: float
-    """See `sharpness`."""
-    max_turn: float
-    """See `turn`."""
-
-
 def judge(
-    side: float, crop: Image, landmarks: Landmarks | None, limits: QualityLimits
+    side: float, crop: Image, landmarks: Landmarks | None, limits: QualitySettings
 ) -> Unscored | None:
     """The first reason not to score a face, if there is one.
 
@@ -34,13 +22,13 @@ def judge(
         side: side of the crop in the frame, in pixels.
         crop: grey uint8 [48, 48].
         landmarks: where the detector gives them; without, a profile cannot be told.
-        limits: what is asked of a face.
+        limits: what a face must have to be scored.
     """
     if side < limits.min_face:
         return Unscored.TOO_SMALL
     if sharpness(crop) < limits.min_sharpness:
         return Unscored.TOO_BLURRED
-    if landmarks is not None and turn(landmarks) > limits.max_turn:
+    if landmarks is not None and yaw(landmarks) > limits.max_yaw:
         return Unscored.PROFILE
     return None
 
@@ -61,10 +49,10 @@ def _variance(image: NDArray[Any]) -> float:
     return float(deviation[0, 0]) ** 2
 
 
-def turn(landmarks: Landmarks) -> float:
-    """How far a head is turned aside: the nose's way from the eyes' middle, in eye distances.
+def yaw(landmarks: Landmarks) -> float:
+    """Yaw of a head: offset of the nose from the middle of the eyes, in eye distances.
 
-    0 is straight at the camera; near 0.5 the nose stands below one eye; a profile is above.
+    0 is frontal; near 0.5 the nose is below one eye; a profile is above.
     """
     eyes_and_nose: list[list[float]] = landmarks[:3].tolist()
     (right_x, right_y), (left_x, left_y), (nose_x, nose_y) = eyes_and_nose

@@ -1,4 +1,4 @@
-"""How many members of the ensemble fit into the time that there is for one frame."""
+"""Limits the ensemble's models to those that fit into the time for one frame."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,52 +7,63 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon.config.settings import SheddingSettings
 
 GAIN: Final = 0.1
-"""How much one frame changes what a member is taken to cost."""
+"""Weight of one frame in the estimated cost."""
 
 RESERVE: Final = 0.8
-"""Part of the time into which one member more must fit than were asked last."""
+"""Share of the budget into which an additional model must fit."""
 
 
 class TimeBudget:
-    """Chooses how many members are asked: as many as fit, in their order, and one at least.
+    """Chooses how many models to use: as many as fit, in their order, and at least one.
 
-    A member's cost is taken to be in proportion to its multiply-accumulates; in which proportion
-    is learnt from how long answers took. One that was left out must fit with a reserve to be
-    asked again, so that the number does not flicker.
+    The estimated cost of a model is proportional to its multiply-accumulates, with a factor
+    measured at run time. An additional model must fit with a reserve, so that the number is stable.
 
     Args:
-        mmac: million multiply-accumulates of each member for one face, in their order.
-        seconds: the time for one frame.
-        clock: where the time is read.
+        mmac: million multiply-accumulates of each model for one face, in their order.
+        settings: `budget` is the time for one frame.
+        frame_interval_s: the time without a `budget`.
+        clock: the clock to use.
     """
 
-    def __init__(self, mmac: Sequence[float], seconds: float, clock: Clock) -> None:
-        self.most = len(mmac)
-        """Members that are asked at most, however much time there is."""
+    def __init__(
+        self,
+        mmac: Sequence[float],
+        settings: SheddingSettings,
+        frame_interval_s: float,
+        clock: Clock,
+    ) -> None:
+        self._max_models = len(mmac)
         self._cost = np.cumsum(mmac)
-        self._seconds = seconds
+        self._frame_interval_s = frame_interval_s
+        self._budget_s = settings.budget or frame_interval_s
         self._clock = clock
         self._seconds_per_mmac = 0.0
-        self._asked_last = self.most
+        self._models_used = self._max_models
 
-    def adjust(self, seconds: float) -> None:
-        """Take over another time."""
-        self._seconds = seconds
+    def apply(self, settings: SheddingSettings) -> None:
+        """Use another budget."""
+        self._budget_s = settings.budget or self._frame_interval_s
 
-    def members(self, faces: int) -> int:
-        """How many may be asked about so many faces."""
+    def limit(self, models: int) -> None:
+        """Use at most so many models, whatever the time."""
+        self._max_models = models
+
+    def models(self, faces: int) -> int:
+        """Number of models that fit for so many faces; at least 1."""
         expected = faces * self._seconds_per_mmac * self._cost
-        limits = np.where(np.arange(len(expected)) < self._asked_last, 1.0, RESERVE)
-        fitting = int(np.count_nonzero(expected <= limits * self._seconds))
-        self._asked_last = max(1, min(fitting, self.most))
-        return self._asked_last
+        limits = np.where(np.arange(len(expected)) < self._models_used, 1.0, RESERVE)
+        fitting = int(np.count_nonzero(expected <= limits * self._budget_s))
+        self._models_used = max(1, min(fitting, self._max_models))
+        return self._models_used
 
     @contextmanager
-    def measured(self, faces: int, members: int) -> Iterator[None]:
-        """Learn from how long the answers about so many faces by so many members take."""
+    def measured(self, faces: int, models: int) -> Iterator[None]:
+        """Measure the time that so many models take for so many faces."""
         began = self._clock.monotonic()
         yield
-        taken = (self._clock.monotonic() - began) / (faces * self._cost[members - 1])
+        taken = (self._clock.monotonic() - began) / (faces * self._cost[models - 1])
         self._seconds_per_mmac += GAIN * (taken - self._seconds_per_mmac)

@@ -8,11 +8,11 @@ from edge_daemon.records import FaceEmotion, FrameResult, Probabilities, Tracked
 
 
 class EmotionRecognizer:
-    """Asks the ensemble about every face that is good enough to be scored.
+    """Runs the ensemble on every face that is good enough.
 
     Args:
         ensemble: the models.
-        budget: chooses how many of them are asked; None for all.
+        budget: limits how many models are used; None: all.
     """
 
     def __init__(self, ensemble: EmotionEnsemble, budget: TimeBudget | None = None) -> None:
@@ -29,11 +29,11 @@ class EmotionRecognizer:
         return FrameResult(tracked.frame, emotions, tracked.remembered)
 
     def _answers(self, scored: list[TrackedFace]) -> tuple[list[Probabilities], int]:
-        """A row for each face, and how many members were asked."""
+        """A row for each face, and the number of models used."""
         crops = np.array([item.face.crop for item in scored])
         if self._budget is None:
             return list(self._ensemble.predict(crops)), len(self._ensemble)
-        members = self._budget.members(len(crops))
+        members = self._budget.models(len(crops))
         with self._budget.measured(len(crops), members):
             return list(self._ensemble.predict(crops, members)), members
 

@@ -102,6 +102,11 @@ class Health:
     def stopping(self) -> None:
         """There is nothing to end."""
 
+    @property
+    def models_total(self) -> int:
+        """Models of the ensemble."""
+        return len(self._bundle.members)
+
     def adjust(self, level: DegradationLevel) -> None:
         """Report another degradation level from now on."""
         self._level = level
@@ -143,8 +148,8 @@ class Health:
         if self.source.state is SourceState.RUNNING:
             fps = self.throughput.rates().fps_out
             text += f", {fps:.0f} fps, faces in sight: {self._faces.total()}"
-        if self._models_used < len(self._bundle.members):
-            text += f", models: {self._models_used} of {len(self._bundle.members)}"
+        if self._models_used < self.models_total:
+            text += f", models: {self._models_used} of {self.models_total}"
         if self._level.detection_interval > self._full_level.detection_interval:
             text += f", detection in 1 of {self._level.detection_interval} frames"
         return f"{text}, broker disconnected" if self.connected is False else text
@@ -170,7 +175,7 @@ class Health:
             throttled=self._hardware.throttled(),
             memory_mb=None if memory is None else round(memory / 1e6, 1),
             members_active=self._models_used,
-            members_total=len(self._bundle.members),
+            members_total=self.models_total,
             detection_every=self._level.detection_interval,
             spool=NO_QUEUE if delivery is None else delivery.queued_events(),
             reconnects=0 if delivery is None else delivery.reconnects,

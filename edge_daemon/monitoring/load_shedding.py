@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon.config.settings import Settings
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.pipeline import Pipeline
 
@@ -130,35 +131,42 @@ class LoadShedder:
     """The watcher that measures the load and applies what the policy chooses.
 
     Args:
-        policy: chooses the level.
+        settings: the limits.
+        models: models of the ensemble.
         apply: puts another level into effect.
         hardware: sensors of the machine.
         clock: source of the time.
+        enabled: whether to shed load; else the level only follows the settings.
     """
 
     def __init__(
         self,
-        policy: SheddingPolicy,
+        settings: Settings,
+        models: int,
         apply: Callable[[DegradationLevel], None],
         hardware: Hardware,
         clock: Clock,
+        *,
+        enabled: bool,
     ) -> None:
-        self._policy = policy
+        self._models = models
+        self._enabled = enabled
+        self._policy = self._policy_from(settings)
         self._apply = apply
         self._hardware = hardware
         self._clock = clock
         self._checked_at = clock.monotonic()
         self._busy_s: Mapping[str, float] = {}
 
-    def adjust(self, policy: SheddingPolicy) -> None:
-        """Replace the policy, starting at its current level."""
-        self._policy = policy
-        self._apply(policy.level)
+    def apply(self, settings: Settings) -> None:
+        """Use other limits, starting at the full level."""
+        self._policy = self._policy_from(settings)
+        self._apply(self._policy.level)
 
     def poll(self, pipeline: Pipeline) -> None:
         """Measure the load since the last check, and act on it."""
         now = self._clock.monotonic()
-        if now - self._checked_at < CHECK_INTERVAL_S:
+        if not self._enabled or now - self._checked_at < CHECK_INTERVAL_S:
             return
         load = self._load(pipeline.busy_seconds, now - self._checked_at)
         self._checked_at = now
@@ -170,6 +178,11 @@ class LoadShedder:
 
     def stopping(self) -> None:
         """There is nothing to end."""
+
+    def _policy_from(self, settings: Settings) -> SheddingPolicy:
+        full = DegradationLevel(self._models, settings.detection.interval)
+        limits = settings.shedding
+        return SheddingPolicy(full, limits.max_temperature, limits.max_interval)
 
     def _load(self, busy_s: Mapping[str, float], period_s: float) -> Load:
         shares = {

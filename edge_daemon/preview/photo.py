@@ -11,7 +11,6 @@ import numpy as np
 from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import detector_of
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import EmotionRecognizer
@@ -57,8 +56,7 @@ class PhotoAnalyzer:
             EdgeDaemonError: the models cannot be loaded.
         """
         settings = self._settings
-        limits = QualityLimits(**settings.quality.model_dump())
-        finder = FaceFinder(detector_of(settings), settings.detection.max_side, limits)
+        finder = FaceFinder(detector_of(settings), settings.detection.max_side, settings.quality)
         ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
         frame = Frame(0, 0, image, self._clock.now(), self._clock.monotonic(), 0.0)
         faces = tuple(

@@ -9,7 +9,13 @@ from edge_daemon import __version__
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
 from edge_daemon.config.reload import LiveSettings
-from edge_daemon.config.settings import HomeAssistantSettings, Settings
+from edge_daemon.config.settings import (
+    HealthSettings,
+    HomeAssistantSettings,
+    MqttSettings,
+    Settings,
+    SmoothingSettings,
+)
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import Service, Sink
 from edge_daemon.publishing import homeassistant
@@ -64,7 +70,7 @@ def mqtt_publisher(
         commands={topics.set_paused: switch("paused", pause.set)},
         birth_topic=_birth_topic(settings.homeassistant),
     )
-    live.follow("mqtt.rate", lambda new: publisher.adjust(new.mqtt.rate))
+    live.follow(MqttSettings, publisher)
     return publisher
 
 
@@ -98,11 +104,10 @@ def mqtt(
         clock=clock,
         paused=lambda: pause.paused,
     )
-    pause.changed.append(state.refresh)
-    interval = min(settings.health.interval, freshness)
-    reporter = HealthReporter(health, topics.health, publisher.keep, interval)
-    live.follow("smoothing", lambda new: state.adjust(new.smoothing.uncertain_below))
-    live.follow("health.interval", lambda new: reporter.adjust(min(new.health.interval, freshness)))
+    pause.subscribe(state.refresh)
+    reporter = HealthReporter(health, topics.health, publisher.keep, settings.health, freshness)
+    live.follow(SmoothingSettings, state)
+    live.follow(HealthSettings, reporter)
     return [state, publisher], [publisher, state, reporter]
 
 

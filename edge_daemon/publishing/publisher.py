@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon.config.settings import MqttSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.commands import Commands, Handler
@@ -125,9 +126,9 @@ class MqttPublisher(Service):
         if result.events and self._patient:
             self._wait_until(self._events_are_out)
 
-    def adjust(self, rate: float) -> None:
-        """Take over another rate."""
-        self._interval = 1 / rate
+    def apply(self, settings: MqttSettings) -> None:
+        """Use another rate."""
+        self._interval = 1 / settings.rate
 
     def keep(self, message: Message) -> None:
         """Publish what is so until the next message on the topic, now and after every connect."""

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon.config.settings import SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult
@@ -92,9 +93,9 @@ class StateKeeper(Service):
         self._ever_seen = self._seen_since_told = True
         return result
 
-    def adjust(self, uncertain_below: float) -> None:
-        """Take over another limit."""
-        self._uncertain_below = uncertain_below
+    def apply(self, settings: SmoothingSettings) -> None:
+        """Use another limit of uncertainty."""
+        self._uncertain_below = settings.uncertain_below
 
     def refresh(self) -> None:
         """Tell the state anew, as when the source was paused. May be called in any thread."""

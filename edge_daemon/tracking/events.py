@@ -13,19 +13,8 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_daemon.config.settings import EventSettings
 from edge_daemon.records import EMOTIONS, Event, EventKind, FaceEmotion, FrameResult, Probabilities
-
-
-@dataclass(frozen=True)
-class EventLimits:
-    """When something is an event."""
-
-    appear_after: float
-    """Seconds for which a face must be followed before it has appeared."""
-    margin: float
-    """By how much, in probability, a new emotion must lead …"""
-    dwell: float
-    """… and for how many seconds without a break."""
 
 
 @dataclass
@@ -57,13 +46,13 @@ class _Visit:
 class EventMaker:
     """The step that adds events to a result."""
 
-    def __init__(self, limits: EventLimits) -> None:
-        self._limits = limits
+    def __init__(self, settings: EventSettings) -> None:
+        self._settings = settings
         self._visits: dict[int, _Visit] = {}
 
-    def adjust(self, limits: EventLimits) -> None:
-        """Take over other limits."""
-        self._limits = limits
+    def apply(self, settings: EventSettings) -> None:
+        """Use other settings."""
+        self._settings = settings
 
     def __call__(self, result: FrameResult) -> FrameResult:
         return dataclasses.replace(result, events=(*self._departures(result), *self._news(result)))
@@ -82,7 +71,7 @@ class EventMaker:
             previous = visit.emotion
             self._follow(visit, face)
             if not visit.announced:
-                if now - visit.began >= self._limits.appear_after:
+                if now - visit.began >= self._settings.appear_after:
                     visit.announced = True
                     yield _event(EventKind.APPEARED, face.track_id, visit)
             elif visit.emotion != previous:
@@ -95,7 +84,7 @@ class EventMaker:
             visit.rival, visit.rival_since = rival, visit.seen
         if rival is None:
             return
-        if visit.emotion is None or visit.seen - visit.rival_since >= self._limits.dwell:
+        if visit.emotion is None or visit.seen - visit.rival_since >= self._settings.dwell:
             visit.emotion, visit.rival = rival, None
 
     def _rival(self, visit: _Visit, face: FaceEmotion) -> str | None:
@@ -105,7 +94,7 @@ class EventMaker:
         if visit.emotion is None:
             return face.emotion
         held = float(face.probabilities[EMOTIONS.index(visit.emotion)])
-        leads = float(face.probabilities.max()) - held >= self._limits.margin
+        leads = float(face.probabilities.max()) - held >= self._settings.margin
         return face.emotion if leads else None
 
 

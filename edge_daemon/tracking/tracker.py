@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.records import (
     Box,
     Detection,
@@ -106,13 +107,13 @@ class Tracker:
     """The tracking step: names the faces of each frame.
 
     Args:
-        memory: seconds for which a face that is not seen may still come back as itself.
+        settings: `max_age` limits how long a track continues without its face.
         start_score: what a detection needs to start a track; less certain ones only continue
             one, and are otherwise dropped (as in ByteTrack: Zhang et al., 2022).
     """
 
-    def __init__(self, memory: float, start_score: float = 0.0) -> None:
-        self._memory = memory
+    def __init__(self, settings: TrackingSettings, start_score: float = 0.0) -> None:
+        self._max_age_s = settings.max_age
         self._start_score = start_score
         self._ids = itertools.count(1)
         self._tracks: list[_Track] = []
@@ -120,9 +121,9 @@ class Tracker:
         """Those of the last frame, in the order of its faces."""
         self._scene = 0
 
-    def adjust(self, memory: float) -> None:
-        """Take over another memory."""
-        self._memory = memory
+    def apply(self, settings: TrackingSettings) -> None:
+        """Use another `max_age`."""
+        self._max_age_s = settings.max_age
 
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
@@ -162,7 +163,7 @@ class Tracker:
             self._scene = found.frame.scene
             self._tracks.clear()
         now = found.frame.stream_time
-        self._tracks = [track for track in self._tracks if now - track.shown <= self._memory]
+        self._tracks = [track for track in self._tracks if now - track.shown <= self._max_age_s]
 
     def _named(self, faces: tuple[Face, ...], now: float) -> Iterator[TrackedFace]:
         """The faces with their tracks, in the same order."""

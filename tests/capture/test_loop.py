@@ -436,4 +436,4 @@ def test_abandoned_loop_no_longer_says_how_the_source_is(
 def test_ended_loop_no_longer_listens_to_the_pause(clock: FakeClock) -> None:
     pause = Pause()
     loop_of(FakeSource([PICTURE, None]), clock, pause=pause).run([].append, Watch())
-    assert pause.changed == []
+    assert pause._observers == ()

@@ -45,7 +45,7 @@ def test_each_change_is_told_once(file: Path, caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.INFO)
     pause = Pause(file)
     calls: list[bool] = []
-    pause.changed.append(lambda: calls.append(pause.paused))
+    pause.subscribe(lambda: calls.append(pause.paused))
     for paused in (False, True, True, False, False):
         pause.set(paused)
     assert calls == [True, False]
@@ -55,7 +55,7 @@ def test_each_change_is_told_once(file: Path, caplog: pytest.LogCaptureFixture) 
 def test_change_takes_effect_before_it_is_remembered(file: Path) -> None:
     pause = Pause(file)
     remembered: list[bool] = []
-    pause.changed.append(lambda: remembered.append(file.exists()))
+    pause.subscribe(lambda: remembered.append(file.exists()))
     pause.set(True)
     assert remembered == [False]
     assert file.exists()
@@ -105,7 +105,7 @@ def test_second_change_waits_until_the_first_is_remembered(file: Path) -> None:
             second.start()
             second.join(0.3)
 
-    pause.changed.append(overlap)
+    pause.subscribe(overlap)
     pause.set(True)
     second.join()
     assert not pause.paused

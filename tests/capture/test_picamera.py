@@ -264,7 +264,7 @@ def test_loop_opens_a_vanished_camera_again(world: World, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(capture_loop, "backoff_delays", short_delays)
     world.vanishes_after = 2
-    loop = CaptureLoop(camera(), SystemClock(), max_fps=1000, pause=Pause(), memory=2.0)
+    loop = CaptureLoop(camera(), SystemClock(), max_fps=1000, pause=Pause(), max_age_s=2.0)
     frames: list[Frame] = []
 
     def put(frame: Frame) -> None:

@@ -6,7 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,13 @@ from running import PATIENCE, Camera, camera, eventually, running
 
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.reload import LiveSettings
-from edge_daemon.config.settings import KeyPath, Settings
+from edge_daemon.config.settings import (
+    EventSettings,
+    KeyPath,
+    MqttSettings,
+    QualitySettings,
+    Settings,
+)
 from edge_daemon.errors import SettingsError
 from edge_daemon.schema import FacesMessage
 
@@ -27,78 +33,94 @@ def _all_levels(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 
 
-class Followers:
-    """Notes which settings were in force whenever something was taken over."""
+class Follower:
+    """Records the settings that it receives."""
 
-    def __init__(self, *names: str) -> None:
-        self.live = LiveSettings(Settings())
-        self.applied: list[str] = []
-        for name in names:
-            self.live.follow(name, self._note(name))
+    def __init__(self) -> None:
+        self.applied: list[object] = []
 
-    def reload(self, changes: dict[KeyPath, object]) -> None:
-        self.live.reload(lambda: load_settings(flags=changes))
-
-    def _note(self, name: str) -> Callable[[Settings], None]:
-        def note(wanted: Settings) -> None:
-            assert wanted is self.live.in_force
-            self.applied.append(name)
-
-        return note
+    def apply(self, settings: object) -> None:
+        self.applied.append(settings)
 
 
-def test_what_is_followed_is_applied_and_the_rest_waits(caplog: pytest.LogCaptureFixture) -> None:
-    followers = Followers("events", "mqtt.rate", "log_level")
-    followers.reload(
+@pytest.fixture
+def current() -> LiveSettings:
+    return LiveSettings(Settings())
+
+
+@pytest.fixture
+def events(current: LiveSettings) -> Follower:
+    follower = Follower()
+    current.follow(EventSettings, follower)
+    return follower
+
+
+def reload(current: LiveSettings, changes: dict[KeyPath, object]) -> None:
+    current.reload(lambda: load_settings(flags=changes))
+
+
+def fields(caplog: pytest.LogCaptureFixture, name: str) -> list[object]:
+    return [vars(record)[name] for record in caplog.records]
+
+
+def test_reload_applies_reloadable_settings_and_names_the_others(
+    current: LiveSettings, events: Follower, caplog: pytest.LogCaptureFixture
+) -> None:
+    mqtt, quality, everything = Follower(), Follower(), Follower()
+    current.follow(MqttSettings, mqtt)
+    current.follow(QualitySettings, quality)
+    current.follow(Settings, everything)
+    reload(
+        current,
         {
             ("events", "dwell"): 2,
             ("events", "margin"): 0.3,
             ("mqtt", "rate"): 1,
             ("mqtt", "host"): "elsewhere",
             ("source",): "0",
-        }
+        },
     )
-    assert followers.applied == ["events", "mqtt.rate"]
-    in_force = followers.live.in_force
-    assert (in_force.events.dwell, in_force.events.margin, in_force.mqtt.rate) == (2, 0.3, 1)
-    assert (in_force.mqtt.host, in_force.source) == ("localhost", "picamera")
-    (record,) = caplog.records
-    assert record.applied == "events.dwell, events.margin, mqtt.rate"  # type: ignore[attr-defined]
-    assert record.need_restart == "mqtt.host, source"  # type: ignore[attr-defined]
+    assert events.applied == [EventSettings(dwell=2, margin=0.3)]
+    assert mqtt.applied == [MqttSettings(rate=1)]
+    assert quality.applied == []
+    assert everything.applied == [current.current]
+    assert (current.current.source, current.current.mqtt.host) == ("picamera", "localhost")
+    assert fields(caplog, "applied") == ["events.dwell, events.margin, mqtt.rate"]
+    assert fields(caplog, "need_restart") == ["mqtt.host, source"]
 
 
-def test_what_is_as_it_was_is_not_applied(caplog: pytest.LogCaptureFixture) -> None:
-    followers = Followers("events", "mqtt.rate")
-    followers.reload({("events", "dwell"): 2})
-    followers.reload({("events", "dwell"): 2})
-    followers.reload({})
-    assert followers.applied == ["events", "events"]
-    assert followers.live.in_force == Settings()
-    applied = [record.applied for record in caplog.records]  # type: ignore[attr-defined]
-    assert applied == ["events.dwell", "nothing", "events.dwell"]
+def test_reload_without_changes_applies_nothing(
+    current: LiveSettings, events: Follower, caplog: pytest.LogCaptureFixture
+) -> None:
+    reload(current, {("events", "dwell"): 2})
+    reload(current, {("events", "dwell"): 2})
+    reload(current, {})
+    assert events.applied == [EventSettings(dwell=2), EventSettings()]
+    assert current.current == Settings()
+    assert fields(caplog, "applied") == ["events.dwell", "nothing", "events.dwell"]
 
 
-def test_what_needs_a_restart_is_told_until_then(caplog: pytest.LogCaptureFixture) -> None:
-    followers = Followers("events")
+def test_reload_names_a_needed_restart_each_time(
+    current: LiveSettings, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(2):
-        followers.reload({("mqtt", "port"): 1234})
-    told = [record.need_restart for record in caplog.records]  # type: ignore[attr-defined]
-    assert told == ["mqtt.port"] * 2
+        reload(current, {("mqtt", "port"): 1234})
+    assert fields(caplog, "need_restart") == ["mqtt.port"] * 2
 
 
-def test_bad_settings_change_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    followers = Followers("events", "mqtt.rate")
-
+def test_reload_of_invalid_settings_changes_nothing(
+    current: LiveSettings, events: Follower, caplog: pytest.LogCaptureFixture
+) -> None:
     def refused() -> Settings:
-        raise SettingsError("mqtt.rate: too high", "evens: no such setting")
+        raise SettingsError("mqtt.rate: too high", "evens: unknown setting")
 
-    before = followers.live.in_force
-    followers.live.reload(refused)
-    assert followers.live.in_force is before
-    assert followers.applied == []
+    before = current.current
+    current.reload(refused)
+    assert current.current is before
+    assert events.applied == []
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert record.error == "mqtt.rate: too high; evens: no such setting"  # type: ignore[attr-defined]
+    assert fields(caplog, "error") == ["mqtt.rate: too high; evens: unknown setting"]
 
 
 @pytest.fixture
@@ -125,14 +147,14 @@ def test_sighup_applies_what_was_changed_and_keeps_on_when_the_file_is_bad(
             "[events]\nmargin = 0.5\n[mqtt]\nhost = 'broker'\n"
         )
         program.process.send_signal(signal.SIGHUP)
-        program.wait_for("settings read again")
+        program.wait_for("settings reloaded")
         program.wait_for('"uncertain":true')
         # The command line's margin still wins.
         program.wait_for('applied="quality.min_face, smoothing.uncertain_below"')
         program.wait_for("need_restart=mqtt.host")
         config.write_text("[smoothing]\nuncertain_below = 2\n[quality]\nmin_face = 900\n")
         program.process.send_signal(signal.SIGHUP)
-        program.wait_for("settings cannot be read again")
+        program.wait_for("reload failed, settings unchanged")
         count = len(program.out)
         eventually(lambda: len(program.out) > count + 3)
         config.write_text("[quality]\nmin_face = 900\n")
@@ -140,9 +162,9 @@ def test_sighup_applies_what_was_changed_and_keeps_on_when_the_file_is_bad(
         program.wait_for('"unscored":"too_small"')
         code, _ = program.end(signal.SIGTERM)
     assert code == 0
-    (line,) = (line for line in program.err if "cannot be read again" in line)
+    (line,) = (line for line in program.err if "reload failed" in line)
     assert str(config) in line
-    assert "uncertain_below: 2 is not possible: it must be less than or equal to 1" in line
+    assert "smoothing.uncertain_below: must be less than or equal to 1 (got 2" in line
     last = FacesMessage.model_validate_json(program.out[-1])
     assert not last.faces[0].uncertain
 
@@ -162,7 +184,7 @@ def test_sighup_changes_the_rate_and_the_log_level(
             subscriber.wait_until(lambda: bool(subscriber.on("event")))
             config.write_text(
                 f"device_id = 'porch'\nlog_level = 'error'\n[mqtt]\nport = {broker.port}\n"
-                "rate = 20\n[health]\ninterval = 1\n[tracking]\nmemory = 3.5\n"
+                "rate = 20\n[health]\ninterval = 1\n[tracking]\nmax_age = 3.5\n"
             )
             program.process.send_signal(signal.SIGHUP)
             before, healths = len(subscriber.on("faces")), len(subscriber.on("health"))
@@ -171,7 +193,7 @@ def test_sighup_changes_the_rate_and_the_log_level(
             program.end(signal.SIGTERM)
     finally:
         broker.stop()
-    assert "settings read again" not in "".join(program.err)
+    assert "settings reloaded" not in "".join(program.err)
     assert "stopped" not in program.err[-1]
 
 
@@ -193,7 +215,7 @@ def test_terminal_that_is_closed_ends_the_program(tmp_path: Path, live: Camera) 
         assert process.stdout.readline()
         process.send_signal(signal.SIGHUP)
         assert process.stderr is not None
-        assert any(b"settings read again" in line for line in iter(process.stderr.readline, b""))
+        assert any(b"settings reloaded" in line for line in iter(process.stderr.readline, b""))
         os.close(ours)
         process.communicate(timeout=PATIENCE)
     finally:

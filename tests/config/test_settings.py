@@ -95,19 +95,19 @@ def test_settings_cannot_be_changed_after_they_are_read() -> None:
 def test_unknown_key_is_refused_with_what_was_meant(key: str, suggestion: str) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): "1"})
     name = key if suggestion != "mqtt" else "mqt"
-    assert problem == f"{name}: no such setting; did you mean {suggestion}? (command line)"
+    assert problem == f"{name}: unknown setting (set by command line); did you mean {suggestion}?"
 
 
 @pytest.mark.parametrize("key", ["zzz", "detection.qqq"])
 def test_unknown_key_that_is_like_no_other_gets_no_suggestion(key: str) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): "1"})
-    assert problem == f"{key}: no such setting (command line)"
+    assert problem == f"{key}: unknown setting (set by command line)"
 
 
 def test_unknown_section_is_told_once_however_many_keys_it_has(tmp_path: Path) -> None:
     file = written(tmp_path, "[capturing]\nwidth = 1\nheight = 2")
     (problem,) = problems(file)
-    assert problem == f"capturing: no such setting; did you mean capture? ({file})"
+    assert problem == f"capturing: unknown setting (set by {file}); did you mean capture?"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_unknown_section_is_told_once_however_many_keys_it_has(tmp_path: Path) -
         ("capture.fps", "nan"),
         ("capture.read_timeout", "-1"),
         ("capture.read_timeout", "inf"),
-        ("tracking.memory", "inf"),
+        ("tracking.max_age", "inf"),
         ("detection.min_score", "1.1"),
         ("detection.detector", "eyes"),
         ("sink", "paper"),
@@ -135,8 +135,8 @@ def test_wrong_type_or_impossible_value_is_named_with_its_key_and_value(
     key: str, value: str
 ) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): value})
-    assert problem.startswith(f"{key}: {value!r} ")
-    assert "it must " in problem
+    assert problem.startswith(f"{key}: must ")
+    assert problem.endswith(f"(got {value!r}, set by command line)")
 
 
 def test_all_problems_are_told_at_once_each_with_where_it_was_said(tmp_path: Path) -> None:
@@ -146,18 +146,18 @@ def test_all_problems_are_told_at_once_each_with_where_it_was_said(tmp_path: Pat
     assert set(origins) == {"sink", "mqtt.prot", "mqtt.port", "mqtt.rate", "capture.fps"}
     assert len(found) == 5
     for key in ("sink", "mqtt.prot", "mqtt.port"):
-        assert origins[key].endswith(f"({file})")
-    assert origins["mqtt.rate"].endswith("(EDGE_DAEMON_MQTT__RATE)")
-    assert origins["capture.fps"].endswith("(command line)")
+        assert origins[key].endswith(f"set by {file})") or f"set by {file})" in origins[key]
+    assert origins["mqtt.rate"].endswith("set by EDGE_DAEMON_MQTT__RATE)")
+    assert origins["capture.fps"].endswith("set by command line)")
 
 
 def test_problem_names_the_layer_that_won(tmp_path: Path) -> None:
     file = written(tmp_path, '[mqtt]\nport = 5\nhost = "x"\n')
     (problem,) = problems(file, {"EDGE_DAEMON_MQTT__PORT": "0"})
-    assert problem.endswith("(EDGE_DAEMON_MQTT__PORT)")
+    assert problem.endswith("set by EDGE_DAEMON_MQTT__PORT)")
     (problem,) = problems(file, {"EDGE_DAEMON_MQTT": "x"})
     assert problem.startswith("mqtt: ")
-    assert problem.endswith("(EDGE_DAEMON_MQTT)")
+    assert problem.endswith("set by EDGE_DAEMON_MQTT)")
 
 
 @pytest.mark.parametrize("later", [("mqtt", "host"), ("mqtt", "port")])
@@ -165,10 +165,10 @@ def test_value_in_a_sections_place_is_refused_though_a_later_layer_has_the_secti
     tmp_path: Path, later: tuple[str, ...]
 ) -> None:
     (problem,) = problems(None, {"EDGE_DAEMON_MQTT": "5"}, {later: "1"})
-    assert problem.startswith("mqtt: '5' is not possible")
-    assert problem.endswith("(EDGE_DAEMON_MQTT)")
+    assert "(got '5', set by " in problem
+    assert problem.endswith("set by EDGE_DAEMON_MQTT)")
     (problem,) = problems(written(tmp_path, "mqtt = 5"), {"EDGE_DAEMON_MQTT__HOST": "broker"})
-    assert problem.startswith("mqtt: 5 is not possible")
+    assert problem.startswith("mqtt: must be a section, with its keys below it (got 5,")
 
 
 def test_password_may_be_a_credential_that_systemd_hands_over(
@@ -187,7 +187,7 @@ def test_file_that_is_not_toml_is_refused_by_name(tmp_path: Path, content: bytes
     file = tmp_path / "config.toml"
     file.write_bytes(content)
     (problem,) = problems(file)
-    assert problem.startswith(f"{file}: not valid TOML")
+    assert problem.startswith(f"{file}: invalid TOML")
 
 
 def test_missing_file_and_folder_in_its_place_are_refused_by_name(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_metrics_address_is_host_and_port(listen: str, address: tuple[str, int])
 def test_metrics_address_must_be_host_and_port(listen: str) -> None:
     (problem,) = problems(flags={("metrics", "listen"): listen})
     assert problem.startswith("metrics.listen: ")
-    assert "it must be HOST:PORT, such as 127.0.0.1:9469" in problem
+    assert "must be HOST:PORT, such as 127.0.0.1:9469" in problem
 
 
 def test_metrics_are_off_unless_wanted() -> None:
@@ -274,7 +274,7 @@ def test_preview_leaves_alone_what_any_layer_says(tmp_path: Path) -> None:
 
 def test_section_of_the_wrong_kind_is_refused_with_the_preview_too() -> None:
     (problem,) = problems(environment={"EDGE_DAEMON_CAPTURE": "5"}, flags={LISTEN: HERE})
-    assert problem.startswith("capture: '5' is not possible")
+    assert problem.startswith("capture: must be a section")
 
 
 @pytest.mark.parametrize("listen", ["", "8469", "pi:0"])

@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 
 from edge_daemon.config import text as config_text
 from edge_daemon.config.loading import load_settings
-from edge_daemon.config.settings import MqttSettings, Settings, TrackingSettings, subsections
+from edge_daemon.config.settings import (
+    MqttSettings,
+    Settings,
+    TrackingSettings,
+    leaves,
+    subsections,
+)
 
 unhurried = hypothesis_settings(deadline=None)
 
 UNCOMMENTED_SETTING = re.compile(r"^#(?=\w+ = )", re.MULTILINE)
-UNSET = re.compile(r'^#(?=\w+ = ""$)', re.MULTILINE)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def keys_in(text: str) -> dict[str, set[str]]:
@@ -54,11 +60,34 @@ def test_example_explains_every_setting() -> None:
     assert [words for words in descriptions if words not in text] == []
 
 
-def test_example_with_all_defaults_uncommented_gives_the_defaults(tmp_path: Path) -> None:
+EXAMPLES = {
+    (*section, key)
+    for section, model in [((), Settings), *(((k,), m) for k, m in subsections(Settings).items())]
+    for key, field in model.model_fields.items()
+    if field.examples
+}
+
+
+def test_example_uncommented_gives_the_defaults_and_the_examples(tmp_path: Path) -> None:
     text = config_text.example()
-    uncommented = UNCOMMENTED_SETTING.sub("", UNSET.sub("# ", text))
-    assert settings_from(tmp_path, uncommented) == Settings()
-    assert keys_in(uncommented) != keys_in(text)
+    uncommented = settings_from(tmp_path, UNCOMMENTED_SETTING.sub("", text))
+    before, after = (dict(leaves(each.model_dump())) for each in (Settings(), uncommented))
+    assert {path for path in before if before[path] != after[path]} == EXAMPLES
+
+
+def test_reference_document_is_current() -> None:
+    hint = "run: edge-daemon config --markdown > docs/configuration.md"
+    assert DOCUMENT.read_text(encoding="utf-8") == config_text.reference(), hint
+
+
+def test_reference_names_every_setting_and_reload() -> None:
+    text = config_text.reference()
+    for section, keys in all_keys().items():
+        part = text.partition(f"[{section}]\n" if section else "Top level\n")[2]
+        table = part.partition("\n## ")[0]
+        assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == keys
+    assert "| `rate` | 0.001 to 1,000 | `5.0` | reload |" in text
+    assert "| `port` | 1 to 65,535 | unset | restart |" in text
 
 
 def test_example_holds_what_was_said_in_its_place(tmp_path: Path) -> None:
@@ -78,17 +107,17 @@ def test_settings_in_force_read_back_as_the_same_settings(tmp_path: Path) -> Non
 
 
 @unhurried
-@given(name=st.text(st.characters(exclude_categories=["Cs"])), memory=st.floats(0))
-def test_settings_in_force_are_toml_whatever_they_hold(name: str, memory: float) -> None:
+@given(name=st.text(st.characters(exclude_categories=["Cs"])), max_age=st.floats(0))
+def test_settings_in_force_are_toml_whatever_they_hold(name: str, max_age: float) -> None:
     try:
         settings = Settings(
-            mqtt=MqttSettings(username=name), tracking=TrackingSettings(memory=memory)
+            mqtt=MqttSettings(username=name), tracking=TrackingSettings(max_age=max_age)
         )
     except ValueError:
         return  # refused, so never in force
     found = tomllib.loads(config_text.effective(settings))
     assert found["mqtt"]["username"] == name
-    assert found["tracking"]["memory"] == memory
+    assert found["tracking"]["max_age"] == max_age
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from drawing import draw_face
 
-from edge_daemon.detection.quality import QualityLimits, judge, sharpness, turn
+from edge_daemon.config.settings import QualitySettings
+from edge_daemon.detection.quality import judge, sharpness, yaw
 from edge_daemon.records import Landmarks, Unscored
 
-LIMITS = QualityLimits(min_face=20, min_sharpness=0.005, max_turn=0.6)
+LIMITS = QualitySettings(min_face=20, min_sharpness=0.005, max_yaw=0.6)
 
 
 def landmarks(nose_x: float, tilt: float = 0.0) -> Landmarks:
@@ -29,14 +30,12 @@ def test_each_flaw_has_its_own_reason() -> None:
 
 @pytest.mark.parametrize(("nose_x", "expected"), [(50, 0.0), (60, 0.25), (30, 0.5), (80, 0.75)])
 @pytest.mark.parametrize("tilt", [-20, 0, 35])
-def test_turn_is_told_in_eye_distances_at_any_tilt(
-    nose_x: float, expected: float, tilt: float
-) -> None:
-    assert turn(landmarks(nose_x, tilt)) == pytest.approx(expected, abs=1e-4)
+def test_yaw_is_in_eye_distances_at_any_roll(nose_x: float, expected: float, tilt: float) -> None:
+    assert yaw(landmarks(nose_x, tilt)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_eyes_in_one_place_are_a_profile() -> None:
-    assert turn(np.zeros((5, 2), np.float32)) == float("inf")
+    assert yaw(np.zeros((5, 2), np.float32)) == float("inf")
 
 
 def test_sharpness_falls_with_blur_and_not_with_dim_light() -> None:

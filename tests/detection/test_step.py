@@ -4,11 +4,11 @@ import pytest
 from builders import frame
 from drawing import draw_scene
 
+from edge_daemon.config.settings import QualitySettings
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 
-ALL_GOOD = QualityLimits(min_face=0, min_sharpness=0, max_turn=10)
+ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 SEEN = frame(bgr=draw_scene((60, 60, 120)))
 
 

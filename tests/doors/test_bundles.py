@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.resources import bundled_detector, bundled_models
-from edge_daemon.config.settings import Settings
+from edge_daemon.config.settings import QualitySettings
 from edge_daemon.detection.bundled import BundledDetector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import BundleError, DetectorError
 from edge_daemon.inference.ensemble import EmotionEnsemble
@@ -33,7 +32,7 @@ Manifest = dict[str, Any]
 Place = tuple[str | int, ...]
 
 FACES = np.stack([draw_face(48), np.zeros((48, 48), np.uint8)])
-LIMITS = QualityLimits(**Settings().quality.model_dump())
+LIMITS = QualitySettings()
 SCENE = draw_scene((60, 60, 120), (220, 10, 60))
 
 

@@ -20,7 +20,7 @@ MANY_EVENTS = (
     "events.appear_after=0",
     "events.dwell=0",
     "events.margin=0",
-    "tracking.memory=0",
+    "tracking.max_age=0",
     "smoothing.time_constant=0",
 )
 

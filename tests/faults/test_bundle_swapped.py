@@ -72,7 +72,7 @@ def test_program_goes_on_with_the_models_that_it_has_loaded(
         live.show(TWO_FACES)  # now an interpreter for two faces is built
         device.wait_for('"kind":"appeared"', count=2)
         device.process.send_signal(signal.SIGHUP)
-        device.wait_for("settings read again applied=nothing need_restart=nothing")
+        device.wait_for("settings reloaded applied=nothing need_restart=nothing")
         code, _ = device.end(signal.SIGTERM)
     both = [face for told in faces_told(device.out) if len(told.faces) == 2 for face in told.faces]
     assert {face.members for face in both} == {asked}

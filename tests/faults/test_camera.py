@@ -73,7 +73,7 @@ def test_unplugged_camera_ends_visits_and_begins_new_ones_when_it_is_back(tmp_pa
         running(
             tmp_path,
             *("--source", url, *BY_HAAR, "--set", "device_id=porch"),
-            *("--set", "tracking.memory=0.5", "--set", "mqtt.stale_after=2"),
+            *("--set", "tracking.max_age=0.5", "--set", "mqtt.stale_after=2"),
             *broker_at(broker.port),
         ) as program,
     ):

@@ -1,5 +1,5 @@
 """Signals while the program starts, whatever it is at: SIGTERM and Ctrl-C end it soon and in good
-order, SIGHUP has its settings read again.
+order, SIGHUP has its settings reloaded.
 
 A hook in the program sends the signal. It counts audit events (PEP 578: modules imported, files
 opened, threads started, sockets connected) from the first module of the program to its first
@@ -126,7 +126,7 @@ class Starts:
         with self.struck(device, at, signal.SIGHUP) as program:
             program.wait_for("kind=appeared")
             if struck := program.told("signal"):
-                program.wait_for("settings read again")
+                program.wait_for("settings reloaded")
             code, _ = program.end(signal.SIGTERM)
         assert code == 0, program.err
         return struck

@@ -4,6 +4,7 @@ from builders import face, frame
 from conftest import FakeClock
 
 from edge_daemon import EmotionEnsemble
+from edge_daemon.config.settings import SheddingSettings
 from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.records import TrackedFace, TrackedFaces, Unscored
@@ -38,8 +39,8 @@ def test_all_members_are_asked_about_the_faces_that_can_be_scored(
 def test_as_many_members_are_asked_as_the_budget_says(
     ensemble: EmotionEnsemble, clock: FakeClock
 ) -> None:
-    budget = TimeBudget([1.0, 1.0], 1.0, clock)
-    budget.most = 1
+    budget = TimeBudget([1.0, 1.0], SheddingSettings(), 1.0, clock)
+    budget.limit(1)
     result = EmotionRecognizer(ensemble, budget)(TRACKED)
     assert [item.members for item in result.faces] == [1, 0, 1]
     crop = TRACKED.faces[0].face.crop
@@ -51,7 +52,7 @@ def test_as_many_members_are_asked_as_the_budget_says(
 def test_budget_learns_from_the_time_that_answers_take(
     ensemble: EmotionEnsemble, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget = TimeBudget([1.0, 1.0], 0.5, clock)
+    budget = TimeBudget([1.0, 1.0], SheddingSettings(), 0.5, clock)
     recognizer = EmotionRecognizer(ensemble, budget)
     predict = ensemble.predict
 
@@ -68,5 +69,5 @@ def test_budget_learns_from_the_time_that_answers_take(
 
 def test_frame_without_a_face_asks_nobody(ensemble: EmotionEnsemble, clock: FakeClock) -> None:
     nobody = TrackedFaces(frame(), (), frozenset())
-    budget = TimeBudget([1.0, 1.0], 0.5, clock)
+    budget = TimeBudget([1.0, 1.0], SheddingSettings(), 0.5, clock)
     assert EmotionRecognizer(ensemble, budget)(nobody).faces == ()

@@ -18,10 +18,11 @@ from payloads import encoded, health
 
 from edge_daemon import schema as messages
 from edge_daemon._lib.clock import SystemClock
+from edge_daemon.config.settings import EventSettings
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import EMOTIONS, Event, FaceEmotion, Frame, FrameResult
 from edge_daemon.schema import EventMessage, StateMessage, faces_payload
-from edge_daemon.tracking.events import EventLimits, EventMaker
+from edge_daemon.tracking.events import EventMaker
 
 RATE: Final = 5.0
 """Results a second, as the daemon's own default."""
@@ -34,7 +35,7 @@ RETRY_PAUSE: Final = 1.0
 PATIENCE: Final = 5.0
 """Seconds for an acknowledgement; of a broken connection, aiomqtt does not always hear."""
 
-LIMITS: Final = EventLimits(appear_after=0.5, margin=0.1, dwell=0.6)
+LIMITS: Final = EventSettings(appear_after=0.5, margin=0.1, dwell=0.6)
 
 PICTURE: Final = np.zeros((480, 640, 3), np.uint8)
 FACE: Final = face()

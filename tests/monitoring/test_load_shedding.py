@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import FakeClock
 
+from edge_daemon.config.loading import load_settings
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.load_shedding import (
     CHECK_INTERVAL_S,
@@ -18,6 +19,7 @@ from edge_daemon.monitoring.load_shedding import (
 )
 
 FULL = DegradationLevel(models=3, detection_interval=1)
+SETTINGS = load_settings(flags={("detection", "interval"): 1, ("shedding", "max_interval"): 3})
 EASY = Load(detection=0.2, inference=0.2, temperature=50.0, throttled=False)
 HOT = replace(EASY, temperature=75.0)
 WARM = replace(EASY, temperature=72.0)
@@ -154,13 +156,12 @@ def levels() -> list[DegradationLevel]:
 
 @pytest.fixture
 def shedder(
-    policy: SheddingPolicy,
     levels: list[DegradationLevel],
     tmp_path: Path,
     zone: Path,
     clock: FakeClock,
 ) -> LoadShedder:
-    return LoadShedder(policy, levels.append, Hardware(sys=tmp_path), clock)
+    return LoadShedder(SETTINGS, 3, levels.append, Hardware(sys=tmp_path), clock, enabled=True)
 
 
 def look(
@@ -223,8 +224,19 @@ def test_shedder_between_checks_reads_nothing(
     assert levels == []
 
 
-def test_shedder_with_new_policy_applies_its_level(
+def test_shedder_with_new_settings_applies_the_full_level(
     shedder: LoadShedder, levels: list[DegradationLevel]
 ) -> None:
-    shedder.adjust(SheddingPolicy(DegradationLevel(2, 4), 75.0, 5))
-    assert levels == [DegradationLevel(2, 4)]
+    shedder.apply(load_settings(flags={("detection", "interval"): 4}))
+    assert levels == [DegradationLevel(3, 4)]
+
+
+def test_shedder_disabled_only_follows_the_settings(
+    levels: list[DegradationLevel], tmp_path: Path, zone: Path, clock: FakeClock
+) -> None:
+    shedder = LoadShedder(SETTINGS, 3, levels.append, Hardware(sys=tmp_path), clock, enabled=False)
+    zone.write_text("80000")
+    look(shedder, Stages(), clock, [{"detection": 5.0}] * 9)
+    assert levels == []
+    shedder.apply(load_settings(flags={("detection", "interval"): 4}))
+    assert levels == [DegradationLevel(3, 4)]

@@ -9,6 +9,7 @@ from running import PATIENCE
 
 from edge_daemon._lib.resources import bundled_models
 from edge_daemon.capture.status import SourceStatus
+from edge_daemon.config.settings import HealthSettings
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.statistics import StageTimings
@@ -67,7 +68,7 @@ def running(reporter: HealthReporter) -> Iterator[None]:
 
 
 def test_health_is_told_at_the_start_retained_and_surely(health: Health, kept: Kept) -> None:
-    with running(HealthReporter(health, "base/porch/health", kept, PATIENCE)):
+    with running(HealthReporter(health, "base/porch/health", kept, HealthSettings(), PATIENCE)):
         kept.wait_for(1)
     (message,) = kept.messages
     assert (message.topic, message.retain, message.qos) == ("base/porch/health", True, 1)
@@ -75,14 +76,14 @@ def test_health_is_told_at_the_start_retained_and_surely(health: Health, kept: K
 
 
 def test_health_is_told_again_and_again(health: Health, kept: Kept) -> None:
-    with running(HealthReporter(health, "health", kept, 0.02)):
+    with running(HealthReporter(health, "health", kept, HealthSettings(), 0.02)):
         kept.wait_for(5)
 
 
 def test_change_of_the_source_is_told_at_once(
     health: Health, kept: Kept, source: SourceStatus
 ) -> None:
-    with running(HealthReporter(health, "health", kept, PATIENCE)):
+    with running(HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)):
         kept.wait_for(1)
         source.running()
         kept.wait_for(2)
@@ -93,14 +94,14 @@ def test_change_of_the_source_is_told_at_once(
 
 
 def test_stop_before_the_start_ends_it(health: Health, kept: Kept) -> None:
-    reporter = HealthReporter(health, "health", kept, PATIENCE)
+    reporter = HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)
     reporter.stop()
     reporter.run(nullcontext)
     assert kept.messages == []
 
 
 def test_stop_at_any_moment_ends_it(health: Health, kept: Kept) -> None:
-    reporter = HealthReporter(health, "health", kept, PATIENCE)
+    reporter = HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)
 
     class StoppedMeanwhile(threading.Event):
         def clear(self) -> None:

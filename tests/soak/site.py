@@ -21,7 +21,7 @@ SETTINGS: Final = (
     "events.appear_after=0.2",
     "events.dwell=0.2",
     "events.margin=0.05",
-    "tracking.memory=0.5",
+    "tracking.max_age=0.5",
     "smoothing.time_constant=0.2",
     # A connection that is only half there is noticed sooner.
     "mqtt.keepalive=10",

@@ -3,8 +3,9 @@ from datetime import timedelta
 import pytest
 from builders import EPOCH, probabilities, result
 
+from edge_daemon.config.settings import EventSettings
 from edge_daemon.records import Event, EventKind
-from edge_daemon.tracking.events import EventLimits, EventMaker
+from edge_daemon.tracking.events import EventMaker
 
 HAPPY = probabilities(happy=0.7)
 SAD = probabilities(sad=0.7)
@@ -13,7 +14,7 @@ NEARLY_SAD = probabilities(happy=0.42, sad=0.48)
 
 @pytest.fixture
 def maker() -> EventMaker:
-    return EventMaker(EventLimits(appear_after=0.5, margin=0.1, dwell=0.6))
+    return EventMaker(EventSettings(appear_after=0.5, margin=0.1, dwell=0.6))
 
 
 def play(maker: EventMaker, *answers: object, start: float = 0.0) -> list[Event]:

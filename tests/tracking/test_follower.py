@@ -15,8 +15,8 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import source_from
 from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.config.settings import QualitySettings, SmoothingSettings, TrackingSettings
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer
@@ -25,7 +25,7 @@ from edge_daemon.tracking.follower import FaceFollower
 from edge_daemon.tracking.smoothing import Smoother
 from edge_daemon.tracking.tracker import Tracker
 
-ALL_GOOD = QualityLimits(min_face=0, min_sharpness=0, max_turn=10)
+ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 
 
 class Counted(HaarDetector):
@@ -47,8 +47,10 @@ def detector() -> Counted:
 
 @pytest.fixture
 def follow(detector: Counted) -> Callable[[int], FaceFollower]:
-    def make(every: int) -> FaceFollower:
-        return FaceFollower(FaceFinder(detector, 640, ALL_GOOD), Tracker(2.0), every)
+    def make(interval: int) -> FaceFollower:
+        return FaceFollower(
+            FaceFinder(detector, 640, ALL_GOOD), Tracker(TrackingSettings(max_age=2.0)), interval
+        )
 
     return make
 
@@ -63,11 +65,11 @@ def lefts(found: list[TrackedFaces]) -> list[float]:
     return [tracked.faces[0].face.detection.box.x for tracked in found]
 
 
-@pytest.mark.parametrize(("every", "pictures"), [(1, 12), (2, 6), (3, 4), (5, 3)])
+@pytest.mark.parametrize(("interval", "pictures"), [(1, 12), (2, 6), (3, 4), (5, 3)])
 def test_faces_are_looked_for_in_every_so_many_frames_and_known_in_all(
-    follow: Callable[[int], FaceFollower], detector: Counted, every: int, pictures: int
+    follow: Callable[[int], FaceFollower], detector: Counted, interval: int, pictures: int
 ) -> None:
-    found = list(map(follow(every), moving(12, pixels=1)))
+    found = list(map(follow(interval), moving(12, pixels=1)))
     assert detector.pictures == pictures
     assert [[item.track_id for item in tracked.faces] for tracked in found] == [[1]] * 12
     assert {tracked.remembered for tracked in found} == {frozenset({1})}
@@ -76,7 +78,7 @@ def test_faces_are_looked_for_in_every_so_many_frames_and_known_in_all(
 def test_face_that_moves_is_expected_where_it_was_going(
     follow: Callable[[int], FaceFollower],
 ) -> None:
-    looked, expected = (lefts(list(map(follow(every), moving(20)))) for every in (1, 3))
+    looked, expected = (lefts(list(map(follow(interval), moving(20)))) for interval in (1, 3))
     # Once its velocity is known.
     assert np.abs(np.subtract(looked, expected)[9:]).max() < 6
     assert len(set(expected)) > 15
@@ -145,17 +147,19 @@ def test_another_number_of_frames_counts_from_the_last_look(
     frames = moving(9)
     for _ in range(3):
         follower(next(frames))
-    follower.adjust(2)
+    follower.limit(2)
     follower(next(frames))
     assert detector.pictures == 2
-    follower.adjust(1)
+    follower.limit(1)
     for seen in frames:
         follower(seen)
     assert detector.pictures == 7
 
 
 def test_expected_face_is_not_forgotten_for_want_of_a_look(detector: Counted) -> None:
-    follower = FaceFollower(FaceFinder(detector, 640, ALL_GOOD), Tracker(memory=0.15), every=4)
+    follower = FaceFollower(
+        FaceFinder(detector, 640, ALL_GOOD), Tracker(TrackingSettings(max_age=0.15)), interval=4
+    )
     found = list(map(follower, moving(12)))
     assert {item.track_id for tracked in found for item in tracked.faces} == {1}
 
@@ -167,22 +171,27 @@ def read(clip: Path) -> Iterator[Frame]:
     reader.close()
 
 
-@pytest.mark.parametrize("every", [2, 3, 5])
+@pytest.mark.parametrize("interval", [2, 3, 5])
 def test_on_real_clips_nobody_is_lost_and_emotions_stay(
-    clips: list[Path], yunet_model: Path, every: int
+    clips: list[Path], yunet_model: Path, interval: int
 ) -> None:
     ensemble = EmotionEnsemble.load()
 
-    def results(clip: Path, every: int) -> list[FrameResult]:
+    def results(clip: Path, interval: int) -> list[FrameResult]:
         detector = YuNetDetector(yunet_model, 0.7)
         finder = FaceFinder(detector, 640, ALL_GOOD)
-        follower = FaceFollower(finder, Tracker(2.0, detector.start_score), every)
-        recognizer, smoother = EmotionRecognizer(ensemble), Smoother(0.5, 0.0)
+        follower = FaceFollower(
+            finder, Tracker(TrackingSettings(max_age=2.0), detector.start_score), interval
+        )
+        recognizer, smoother = (
+            EmotionRecognizer(ensemble),
+            Smoother(SmoothingSettings(uncertain_below=0)),
+        )
         return [smoother(recognizer(follower(frame))) for frame in read(clip)]
 
     agreed: Counter[bool] = Counter()
     for clip in clips:
-        for looked, expected in zip(results(clip, 1), results(clip, every), strict=True):
+        for looked, expected in zip(results(clip, 1), results(clip, interval), strict=True):
             told, by_track = (
                 {face.track_id: face.emotion for face in it.faces} for it in (looked, expected)
             )

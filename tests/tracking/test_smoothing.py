@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 from builders import probabilities, result
 
+from edge_daemon.config.settings import SmoothingSettings
 from edge_daemon.tracking.smoothing import Smoother
 
 HAPPY = probabilities(happy=0.94)
 SAD = probabilities(sad=0.94)
+
+
+def smoother_of(time_constant: float, uncertain_below: float = 0.0) -> Smoother:
+    return Smoother(SmoothingSettings(time_constant=time_constant, uncertain_below=uncertain_below))
 
 
 def happiness(smoother: Smoother, at: float) -> float:
@@ -18,13 +23,13 @@ def happiness(smoother: Smoother, at: float) -> float:
 
 
 def test_the_first_sight_counts_as_it_is() -> None:
-    smoothed = Smoother(1.0, 0.0)(result(0.0, {1: HAPPY})).faces[0]
+    smoothed = smoother_of(1.0, 0.0)(result(0.0, {1: HAPPY})).faces[0]
     assert np.array_equal(smoothed.probabilities, HAPPY)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 50])
 def test_a_change_is_through_to_63_percent_after_the_time_constant(frames: int) -> None:
-    smoother = Smoother(time_constant=2.0, uncertain_below=0.0)
+    smoother = smoother_of(2.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     for step in range(1, frames + 1):
         left = happiness(smoother, 2.0 * step / frames)
@@ -33,7 +38,7 @@ def test_a_change_is_through_to_63_percent_after_the_time_constant(frames: int) 
 
 
 def test_probabilities_still_sum_to_one_and_raw_ones_are_kept() -> None:
-    smoother = Smoother(1.0, 0.0)
+    smoother = smoother_of(1.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     face = smoother(result(0.3, {1: SAD})).faces[0]
     assert face.probabilities is not None
@@ -42,13 +47,13 @@ def test_probabilities_still_sum_to_one_and_raw_ones_are_kept() -> None:
 
 
 def test_no_time_constant_means_no_smoothing() -> None:
-    smoother = Smoother(0.0, 0.0)
+    smoother = smoother_of(0.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     assert happiness(smoother, 0.1) == pytest.approx(0.01)
 
 
 def test_tracks_are_smoothed_apart() -> None:
-    smoother = Smoother(1.0, 0.0)
+    smoother = smoother_of(1.0, 0.0)
     smoother(result(0.0, {1: HAPPY, 2: SAD}))
     faces = smoother(result(0.1, {2: SAD, 1: HAPPY})).faces
     assert [face.emotion for face in faces] == ["sad", "happy"]
@@ -56,21 +61,21 @@ def test_tracks_are_smoothed_apart() -> None:
 
 
 def test_an_unscored_face_has_no_emotion_but_is_not_forgotten() -> None:
-    smoother = Smoother(10.0, 0.0)
+    smoother = smoother_of(10.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     assert smoother(result(0.1, {1: None})).faces[0].emotion is None
     assert happiness(smoother, 0.2) > 0.8
 
 
 def test_a_track_that_is_gone_is_forgotten() -> None:
-    smoother = Smoother(10.0, 0.0)
+    smoother = smoother_of(10.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     smoother(result(0.1, {}))
     assert happiness(smoother, 0.2) == pytest.approx(0.01)
 
 
 def test_low_confidence_is_flagged_not_hidden() -> None:
-    smoother = Smoother(0.0, uncertain_below=0.5)
+    smoother = smoother_of(0.0, uncertain_below=0.5)
     unsure, sure = smoother(
         result(0.0, {1: probabilities(fear=0.49), 2: probabilities(fear=0.51)})
     ).faces

@@ -3,6 +3,7 @@ import pytest
 from builders import face, found
 from drawing import Image, draw_face
 
+from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.tracking.tracker import Tracker
 
 
@@ -18,20 +19,20 @@ def look(seed: int) -> Image:
 
 
 def test_a_face_that_moves_keeps_its_id() -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     seen = {ids(tracker, step / 10, face(x=10 + 15 * step))[0] for step in range(12)}
     assert seen == {1}
 
 
 def test_faces_keep_their_ids_whatever_their_order() -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     left, right = face(x=20), face(x=200)
     assert ids(tracker, 0.0, left, right) == [1, 2]
     assert ids(tracker, 0.1, right, left) == [2, 1]
 
 
 def test_a_face_survives_missed_detections_until_it_is_forgotten() -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     assert ids(tracker, 0.0, face()) == [1]
     assert ids(tracker, 0.5) == []
     assert ids(tracker, 1.0, face()) == [1]
@@ -39,14 +40,14 @@ def test_a_face_survives_missed_detections_until_it_is_forgotten() -> None:
 
 
 def test_a_lost_face_is_looked_for_where_it_was_going() -> None:
-    tracker = Tracker(memory=2.0)
+    tracker = Tracker(TrackingSettings(max_age=2.0))
     for step in range(6):
         ids(tracker, step / 10, face(x=20 + 20 * step, side=40))
     assert ids(tracker, 0.9, face(x=200, side=40)) == [1]
 
 
 def test_two_faces_that_cross_keep_their_ids() -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     anna, bert = look(1), look(2)
     for step in range(21):
         going_right = face(x=20.0 + 10 * step, crop=anna)
@@ -57,33 +58,33 @@ def test_two_faces_that_cross_keep_their_ids() -> None:
 
 
 def test_appearance_decides_where_places_do_not() -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     ids(tracker, 0.0, face(x=100, crop=look(1)), face(x=120, crop=look(2)))
     assert ids(tracker, 0.1, face(x=110, crop=look(2)), face(x=110, crop=look(1))) == [2, 1]
 
 
 @pytest.mark.parametrize("other", [face(x=290, side=50), face(side=160)], ids=["far", "large"])
 def test_what_cannot_be_the_same_face_gets_a_new_id(other: object) -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     ids(tracker, 0.0, face(x=20, side=50))
     assert ids(tracker, 0.1, other) == [2]
 
 
 def test_a_new_scene_starts_afresh() -> None:
-    tracker = Tracker(memory=9.0)
+    tracker = Tracker(TrackingSettings(max_age=9.0))
     assert ids(tracker, 0.0, face(), scene=0) == [1]
     assert ids(tracker, 1.0, face(), scene=1) == [2]
 
 
 def test_remembered_tracks_are_told_even_while_unseen() -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     tracker(found(0.0, face()))
     assert tracker(found(0.5)).remembered == {1}
     assert tracker(found(1.5)).remembered == frozenset()
 
 
 def test_a_doubtful_detection_continues_a_track_but_starts_none() -> None:
-    tracker = Tracker(memory=1.0, start_score=0.7)
+    tracker = Tracker(TrackingSettings(max_age=1.0), start_score=0.7)
     doubtful, certain = face(score=0.5), face(score=0.8)
     assert ids(tracker, 0.0, doubtful) == []
     assert ids(tracker, 0.1, certain, face(x=220, score=0.6)) == [1]
@@ -91,6 +92,6 @@ def test_a_doubtful_detection_continues_a_track_but_starts_none() -> None:
 
 
 def test_a_black_crop_is_no_trouble() -> None:
-    tracker = Tracker(memory=1.0)
+    tracker = Tracker(TrackingSettings(max_age=1.0))
     black = np.zeros_like(draw_face(48))
     assert ids(tracker, 0.0, face(crop=black)) == ids(tracker, 0.1, face(crop=black)) == [1]
