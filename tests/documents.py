@@ -2,14 +2,16 @@
 
     python tests/documents.py
 
-updates them: the JSON Schemas in docs/schema/, the tables of fields in docs/MQTT.md, the figures of
-the models in README.md, and the image of `edge-daemon watch`.
+updates them: the JSON Schemas in docs/schema/, the tables of fields in docs/MQTT.md, the table of
+metrics in docs/operation.md, the figures of the models in README.md, and the image of
+`edge-daemon watch`.
 """
 
 import io
 import json
 import os
 import re
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -17,12 +19,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from conftest import FakeClock
+from monitoring.conftest import FakeDelivery, write_hot_pi
 from payloads import BASE, NOON, event, faces, health, message, scored, unscored
+from prometheus_client import Metric
 from pydantic.json_schema import GenerateJsonSchema
 from rich.console import Console
 
+from edge_daemon.capture.status import SourceStatus
 from edge_daemon.commands.watch.consumer import MODELS, Consumer, Kind
 from edge_daemon.commands.watch.table import Notice, View
+from edge_daemon.inference.bundle import read_bundle
+from edge_daemon.monitoring.hardware import Hardware
+from edge_daemon.monitoring.health import Health
+from edge_daemon.monitoring.prometheus import HealthCollector
+from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.records import EventKind
 from edge_daemon.schema import SCHEMA_VERSION, SourceState
 
@@ -30,6 +41,7 @@ ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
 DOCS: Final = ROOT / "docs"
 PAGE: Final = DOCS / "MQTT.md"
+OPERATION: Final = DOCS / "operation.md"
 PICTURE: Final = DOCS / "watch.svg"
 
 Schema = dict[str, Any]
@@ -153,6 +165,53 @@ def _models() -> str:
     return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"
 
 
+def _metrics() -> list[Metric]:
+    """The metrics of a daemon whose machine has all sensors."""
+    clock = FakeClock()
+    with tempfile.TemporaryDirectory() as folder:
+        write_hot_pi(Path(folder))
+        health = Health(
+            clock,
+            read_bundle(ROOT / "models"),
+            SourceStatus("camera", clock),
+            StageTimings(clock),
+            FakeDelivery(),
+            hardware=Hardware(sys=Path(folder)),
+        )
+        return list(HealthCollector(health, include_emotions=True).collect())
+
+
+def metric_samples() -> dict[str, set[str]]:
+    """The labels of each sample by its name; of a histogram, also the bare name."""
+    found: dict[str, set[str]] = {}
+    for metric in _metrics():
+        names = {metric.name, *(sample.name for sample in metric.samples)}
+        if metric.type == "counter":
+            names.add(f"{metric.name}_total")
+        if metric.type == "histogram":
+            names |= {f"{metric.name}_{end}" for end in ("bucket", "sum", "count")}
+        labels = {label for sample in metric.samples for label in sample.labels}
+        # A metric without a sample yet has its labels here only.
+        labels |= set(getattr(metric, "_labelnames", ()))
+        for name in names:
+            found[name] = labels
+    return found
+
+
+def with_metrics(page: str) -> str:
+    """The page with its table of metrics as the exporter has them."""
+    rows = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    for metric in _metrics():
+        suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
+        labels = metric_samples()[metric.name] - {"le"}
+        shown = ", ".join(f"`{label}`" for label in sorted(labels))
+        name = f"`{metric.name}{suffix}`"
+        rows.append(f"| {name} | {metric.type} | {shown} | {metric.documentation} |")
+    before, begin, rest = page.partition("<!-- metrics -->\n")
+    _, end, after = rest.partition("<!-- /metrics -->")
+    return before + begin + "\n".join(rows) + "\n" + end + after
+
+
 def picture() -> str:
     """`edge-daemon watch` on a terminal, as SVG."""
     notices: list[Notice] = []
@@ -242,6 +301,7 @@ def main() -> None:
     for kind in MODELS:
         schema_file(kind).write_text(schema_text(kind), encoding="utf-8")
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    OPERATION.write_text(with_metrics(OPERATION.read_text(encoding="utf-8")), encoding="utf-8")
     README.write_text(with_models(README.read_text(encoding="utf-8")), encoding="utf-8")
     PICTURE.write_text(picture(), encoding="utf-8")
 

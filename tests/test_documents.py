@@ -17,6 +17,7 @@ from commands.watch.test_command import publish
 from conftest import FakeClock
 from documents import (
     DOCS,
+    OPERATION,
     PAGE,
     PICTURE,
     README,
@@ -24,6 +25,7 @@ from documents import (
     schema_file,
     schema_of,
     schema_text,
+    with_metrics,
     with_models,
     with_tables,
 )
@@ -40,8 +42,8 @@ HINT = "the documents are older than the code: run 'python tests/documents.py'"
 
 PAGE_TEXT = PAGE.read_text(encoding="utf-8")
 
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("[mt]*/*.md")])
-"""Pages of the top level, docs/, models/ and trainer/."""
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("[emt]*/*.md")])
+"""Pages of the top level, docs/, examples/, models/ and trainer/."""
 
 KINDS = pytest.mark.parametrize("kind", MODELS)
 
@@ -158,6 +160,12 @@ def test_commands_are_found_in_documentation() -> None:
     assert ["run", "--source", "CLIP.mp4", "--sink", "jsonl"] in commands_in(README)
     assert ["check"] in commands_in(README)
     assert sum(len(commands_in(page)) for page in PAGES) > 20
+
+
+def test_operation_has_the_metrics_of_the_exporter() -> None:
+    text = OPERATION.read_text(encoding="utf-8")
+    assert with_metrics(text) == text, HINT
+    assert "`edge_daemon_source_state` | gauge | `state`" in text
 
 
 def test_readme_has_the_figures_of_the_bundle() -> None:

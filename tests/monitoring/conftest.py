@@ -46,9 +46,14 @@ def delivery() -> FakeDelivery:
 @pytest.fixture
 def hot_pi(tmp_path: Path) -> Path:
     """A `/sys` with a CPU at 48.3 °C that the firmware throttles."""
-    zone = tmp_path / "class" / "thermal" / "thermal_zone0"
-    firmware = tmp_path / "devices" / "platform" / "soc" / "soc:firmware"
+    write_hot_pi(tmp_path)
+    return tmp_path
+
+
+def write_hot_pi(sys: Path) -> None:
+    """Write the sensors of a Raspberry Pi into a folder that stands for `/sys`."""
+    zone = sys / "class" / "thermal" / "thermal_zone0"
+    firmware = sys / "devices" / "platform" / "soc" / "soc:firmware"
     for file, content in {zone / "temp": "48312", firmware / "get_throttled": "50004"}.items():
         file.parent.mkdir(parents=True)
         file.write_text(content)
-    return tmp_path

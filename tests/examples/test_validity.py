@@ -1,0 +1,197 @@
+"""The examples for other programs refer to topics, fields, entities and metrics that exist."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import documents
+import jinja2
+import pytest
+import yaml
+from payloads import encoded, event
+from publishing.broker import Mosquitto
+
+from edge_daemon import __version__
+from edge_daemon.commands.watch.consumer import MODELS, Kind
+from edge_daemon.publishing import homeassistant
+from edge_daemon.publishing.topics import Topics
+from edge_daemon.records import EMOTIONS, EventKind
+from edge_daemon.schema import SourceState
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_readme_lists_every_example() -> None:
+    listed = re.findall(r"^\| \[([^]]+)\]", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
+    files = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*") if path.is_file()}
+    files = {name for name in files if not name.endswith((".pyc", "README.md"))}
+    assert set(listed) == files
+
+
+# Node-RED
+
+
+def nodes() -> dict[str, dict[str, Any]]:
+    flow = json.loads((EXAMPLES / "node-red/flow.json").read_text())
+    found = {node["id"]: node for node in flow}
+    assert len(found) == len(flow)
+    return found
+
+
+def test_flow_wires_and_brokers_exist() -> None:
+    found = nodes()
+    for node in found.values():
+        for output in node.get("wires", []):
+            assert found.keys() >= set(output)
+        if "broker" in node and node["type"] != "mqtt-broker":
+            assert found[node["broker"]]["type"] == "mqtt-broker"
+        if node["type"] == "switch":
+            assert len(node["wires"]) == node["outputs"] == len(node["rules"])
+
+
+def test_flow_topics_fields_and_values_exist() -> None:
+    found = nodes()
+    topics = Topics("edge-daemon", "porch")
+    subscribed = {node["topic"] for node in found.values() if node["type"] == "mqtt in"}
+    assert subscribed == {topic.replace("porch", "+") for topic in (topics.event, topics.health)}
+    (out,) = (node for node in found.values() if node["type"] == "mqtt out")
+    assert out["topic"] == topics.set_paused
+    assert found["edkind"]["property"] == "payload.kind"
+    assert {rule["v"] for rule in found["edkind"]["rules"]} == set(EventKind)
+    assert "source" in MODELS[Kind.HEALTH].model_fields
+    assert found["edsource"]["rules"][0]["v"] == SourceState.LOST
+    fields = MODELS[Kind.EVENT].model_fields
+    for name in ("edchanged", "edleft"):
+        assert found[name]["complete"].removeprefix("payload.") in fields
+
+
+def test_flow_function_drops_duplicates_and_unknown_schemas() -> None:
+    if (node := shutil.which("node")) is None:
+        pytest.skip("needs node")
+    one, two = (json.loads(encoded(event(number))) for number in (1, 2))
+    messages = [
+        {"topic": "edge-daemon/hall/event", "payload": payload}
+        for payload in (one, one, two, two | {"schema": 2, "event_id": "x"})
+    ]
+    code = f"""
+        const stored = {{}};
+        const set = (key, value) => {{ stored[key] = value; }};
+        const context = {{get: (key) => stored[key], set}};
+        const handle = new Function("msg", "context", {json.dumps(nodes()["edunique"]["func"])});
+        const out = {json.dumps(messages)}.map((msg) => handle(msg, context));
+        console.log(JSON.stringify(out.map((msg) => msg && [msg.device, msg.payload.sequence])));
+    """
+    done = subprocess.run([node, "-e", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [["hall", 1], None, ["hall", 2], None]
+
+
+# Home Assistant
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with Home Assistant's `!input`."""
+
+
+_Loader.add_constructor("!input", lambda loader, node: f"input:{loader.construct_scalar(node)}")
+
+
+def loaded(name: str) -> Any:
+    return yaml.load((EXAMPLES / "home-assistant" / name).read_text(), _Loader)
+
+
+def components() -> dict[str, Any]:
+    topics = Topics("edge-daemon", "porch")
+    message = homeassistant.discovery("porch", topics, "homeassistant", 90, __version__)
+    return json.loads(message.payload)["components"]
+
+
+def test_package_entities_exist() -> None:
+    entities = {one["default_entity_id"] for one in components().values()}
+    text = (EXAMPLES / "home-assistant/package.yaml").read_text()
+    named = set(re.findall(r"\b(?:sensor|switch|event|binary_sensor)\.porch\w*", text))
+    assert named <= entities
+    assert named
+    triggers = [one["triggers"] for one in loaded("package.yaml")["automation"]]
+    assert all(trigger[0]["trigger"] == "time" for trigger in triggers)
+
+
+@pytest.mark.parametrize(
+    ("emotion", "mood"), [("happy", "good"), ("sad", "low"), ("none", "away"), ("neutral", "even")]
+)
+def test_package_template_renders(emotion: str, mood: str) -> None:
+    template = loaded("package.yaml")["template"][0]["sensor"][0]["state"]
+    rendered = jinja2.Template(template).render(states=lambda _: emotion)
+    assert rendered.strip() == mood
+    assert emotion in components()["emotion"]["options"]
+
+
+def test_blueprint_inputs_are_used_and_values_exist() -> None:
+    blueprint = loaded("blueprint.yaml")
+    inputs = blueprint["blueprint"]["input"]
+    text = (EXAMPLES / "home-assistant/blueprint.yaml").read_text()
+    assert set(re.findall(r"!input (\w+)", text)) == set(inputs)
+    assert set(inputs["emotion"]["selector"]["select"]["options"]) == set(EMOTIONS)
+    condition = blueprint["conditions"][0]["value_template"]
+    assert set(re.findall(r"'(\w+)'", condition)) == {EventKind.EMOTION_CHANGED}
+    for attribute in set(re.findall(r"attributes\.(\w+)", condition)) - {"event_type"}:
+        assert attribute in MODELS[Kind.EVENT].model_fields
+    jinja2.Environment().parse(condition)
+
+
+# Grafana
+
+
+def test_dashboard_metrics_and_labels_exist() -> None:
+    dashboard = json.loads((EXAMPLES / "grafana/dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    metrics = documents.metric_samples()
+    for expression in expressions:
+        for name in re.findall(r"\b(?:edge_daemon|process)_\w+", expression):
+            assert name in metrics or name.startswith("process_resident")
+    legends = [
+        target["legendFormat"] for panel in dashboard["panels"] for target in panel["targets"]
+    ]
+    labels = {label for legend in legends for label in re.findall(r"{{(\w+)}}", legend)}
+    assert labels <= {"instance"} | set().union(*metrics.values())
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+# mosquitto
+
+
+class HomeBroker(Mosquitto):
+    """mosquitto with the example's configuration, on a free port and in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, {"porch": "right"})
+        text = (EXAMPLES / "mosquitto/home.conf").read_text()
+        own = [line for line in self._config.read_text().splitlines() if "user " in line]
+        text = text.replace("listener 1883", f"listener {self.port} 127.0.0.1\nlog_dest stderr")
+        text = text.replace("/var/lib/mosquitto/", f"{folder}/")
+        passwords = re.search(r"password_file (\S+)", self._config.read_text())
+        assert passwords is not None
+        text = text.replace("/etc/mosquitto/passwords", passwords[1])
+        self._config.write_text("\n".join([text, *own, ""]))
+
+
+@pytest.mark.broker
+def test_home_broker_requires_password(tmp_path: Path) -> None:
+    with HomeBroker(tmp_path) as broker:
+        assert not asyncio.run(accepted(broker.port, "porch", "wrong"))
+        assert not asyncio.run(accepted(broker.port, None, None))
+        assert asyncio.run(accepted(broker.port, "porch", "right"))
+
+
+async def accepted(port: int, user: str | None, password: str | None) -> bool:
+    """Whether the broker accepts a login and a message."""
+    try:
+        async with aiomqtt.Client("127.0.0.1", port, username=user, password=password) as client:
+            await client.publish("a", "b", qos=1)
+    except aiomqtt.MqttError:
+        return False
+    return True
