@@ -58,7 +58,7 @@ class _Complete(GenerateJsonSchema):
 
 
 def schema_of(kind: Kind) -> Schema:
-    """The JSON Schema of a topic's payload; fields may be added to what it says."""
+    """The JSON Schema of a topic's payload; it accepts additional fields."""
     schema = MODELS[kind].model_json_schema(schema_generator=_Complete)
     for definition in (schema, *schema.get("$defs", {}).values()):
         definition.pop("additionalProperties", None)
@@ -204,9 +204,9 @@ def with_metrics(page: str) -> str:
     for metric in _metrics():
         suffix = {"counter": "_total", "info": "_info"}.get(metric.type, "")
         labels = metric_samples()[metric.name] - {"le"}
-        shown = ", ".join(f"`{label}`" for label in sorted(labels))
+        text = ", ".join(f"`{label}`" for label in sorted(labels))
         name = f"`{metric.name}{suffix}`"
-        rows.append(f"| {name} | {metric.type} | {shown} | {metric.documentation} |")
+        rows.append(f"| {name} | {metric.type} | {text} | {metric.documentation} |")
     before, begin, rest = page.partition("<!-- metrics -->\n")
     _, end, after = rest.partition("<!-- /metrics -->")
     return before + begin + "\n".join(rows) + "\n" + end + after

@@ -51,8 +51,8 @@ KINDS = pytest.mark.parametrize("kind", MODELS)
 def example(kind: Kind) -> bytes:
     """The message that the page shows for a kind."""
     section = PAGE_TEXT.partition(f"### `{kind}`")[2].partition("\n### ")[0]
-    (shown,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
-    return shown.encode()
+    (example_text,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    return example_text.encode()
 
 
 def valid(kind: Kind, payload: bytes) -> bool:
@@ -64,22 +64,22 @@ def valid(kind: Kind, payload: bytes) -> bool:
 
 
 @KINDS
-def test_schema_is_that_of_the_model(kind: Kind) -> None:
+def test_schema_matches_model(kind: Kind) -> None:
     assert schema_file(kind).read_text(encoding="utf-8") == schema_text(kind), HINT
 
 
-def test_there_is_no_schema_without_a_model() -> None:
+def test_schemas_have_models() -> None:
     assert {file.stem for file in (DOCS / "schema").iterdir()} == {str(kind) for kind in MODELS}
 
 
-def test_tables_are_those_of_the_models() -> None:
+def test_tables_match_models() -> None:
     assert with_tables(PAGE_TEXT) == PAGE_TEXT, HINT
     for kind in MODELS:
         for field in schema_of(kind)["properties"]:
             assert f"| `{field}` |" in PAGE_TEXT
 
 
-def test_picture_shows_what_watch_shows() -> None:
+def test_image_of_watch_is_current() -> None:
     drawn = PICTURE.read_text(encoding="utf-8")
     assert documents.words_in(drawn) == documents.words_in(documents.picture()), HINT
     assert "#12" in documents.words_in(drawn)
@@ -88,14 +88,14 @@ def test_picture_shows_what_watch_shows() -> None:
 
 @KINDS
 def test_example_is_valid_and_complete(kind: Kind) -> None:
-    shown = example(kind)
-    message = MODELS[kind].model_validate_json(shown)
-    assert json.loads(encoded(message)) == json.loads(shown)
-    assert valid(kind, shown)
+    example_text = example(kind)
+    message = MODELS[kind].model_validate_json(example_text)
+    assert json.loads(encoded(message)) == json.loads(example_text)
+    assert valid(kind, example_text)
 
 
 @KINDS
-def test_schema_takes_new_fields_and_refuses_missing_and_unknown_versions(kind: Kind) -> None:
+def test_schema_accepts_new_fields_only(kind: Kind) -> None:
     content = json.loads(example(kind))
     assert valid(kind, json.dumps(content | {"novelty": 1}).encode())
     assert not valid(kind, json.dumps(content | {"schema": 2}).encode())
@@ -119,7 +119,7 @@ def full_result() -> FrameResult:
         (Kind.HEALTH, encoded(health(SourceState.LOST, temperature=None))),
     ],
 )
-def test_what_is_published_is_valid(kind: Kind, payload: bytes) -> None:
+def test_published_message_is_valid(kind: Kind, payload: bytes) -> None:
     assert valid(kind, payload)
 
 
@@ -205,7 +205,7 @@ def retained_until_read(port: int) -> None:
     publish(port, "edge-daemon/first/event", encoded(event(1)), retain=True)
 
 
-def test_subscriber_of_the_page_works_as_it_stands(broker: Mosquitto) -> None:
+def test_subscriber_in_documentation_works(broker: Mosquitto) -> None:
     retained_until_read(broker.port)
     topic = "edge-daemon/hall/event"
     printer = Printer(broker.port)

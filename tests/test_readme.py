@@ -21,8 +21,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def test_message_in_getting_started_is_valid() -> None:
-    (shown,) = blocks(GETTING_STARTED, "json")
-    message = FacesMessage.model_validate_json(shown)
+    (message_text,) = blocks(GETTING_STARTED, "json")
+    message = FacesMessage.model_validate_json(message_text)
     assert sum((message.faces[0].probabilities or {}).values()) == pytest.approx(1.0)
 
 
