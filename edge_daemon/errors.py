@@ -9,6 +9,7 @@
     ├── BrokerError        exit 1: the broker cannot be reached, or refuses
     ├── MetricsError       exit 1: the figures cannot be served
     ├── PreviewError       exit 1: the preview cannot be served
+    ├── OutputError        exit 1: an output file cannot be written
     ├── PipelineError      exit 1: a stage failed or got stuck
     └── OutputClosed       exit 0: whoever read the results has gone
 
@@ -65,6 +66,10 @@ class MetricsError(EdgeDaemonError):
 
 class PreviewError(EdgeDaemonError):
     """Raised when the preview cannot be served."""
+
+
+class OutputError(EdgeDaemonError):
+    """Raised when an output file (`--output`, `--summary`) cannot be written."""
 
 
 class PipelineError(EdgeDaemonError):

@@ -1,4 +1,4 @@
-"""Copies of pictures in which the faces are marked, with what the ensemble reads in them."""
+"""Annotated copies of images, drawn by the daemon: what `predict` does."""
 
 from emotion_trainer.annotation.annotator import annotate
 from emotion_trainer.annotation.reading import FaceReader

@@ -1,4 +1,4 @@
-"""From pictures on disk to their marked copies. One that fails does not keep others from it."""
+"""From images on disk to their annotated copies. One that fails does not end the others."""
 
 import os
 import sys
@@ -6,59 +6,57 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-
-from PIL import Image as Pillow
 
 from edge_daemon.capture.images import IMAGE_SUFFIXES, list_folder, read_image
-from edge_daemon.errors import SourceError
+from edge_daemon.errors import OutputError, SourceError
+from edge_daemon.output.annotation.annotation import Annotation
+from edge_daemon.output.annotation.drawing import annotate_picture
+from edge_daemon.output.base import write_errors
+from edge_daemon.output.pictures import copy_name, write_image
 from edge_daemon.records import Image
 from edge_daemon.schema import within
-from emotion_trainer.annotation.drawing import draw
 from emotion_trainer.annotation.reading import FaceReader, Reading
 from emotion_trainer.errors import PictureError
 
-JPEG_QUALITY: Final = 95
-
 
 def annotate(paths: Iterable[Path], folder: Path, reader: FaceReader) -> None:
-    """Write a marked copy of each picture, and print a line for each face.
+    """Write an annotated copy of each image, and print a line for each face.
 
     Args:
-        paths: pictures, and folders of pictures.
-        folder: gets the copies; made if it is not there.
+        paths: images, and folders of images.
+        folder: receives the copies; created if needed.
         reader: reads the faces.
 
     Raises:
-        PictureError: something failed; what it was has been told, a line each.
+        PictureError: something failed; each failure has been printed as a line.
     """
     failures = _Failures()
     files: list[Path] = []
     for path in paths:
-        with failures.told():
-            files += _pictures(path)
+        with failures.printed():
+            files += _images(path)
     for file, copy in copies(files, folder).items():
-        with failures.told():
+        with failures.printed():
             _annotate(file, copy, reader)
     if failures.count:
-        raise PictureError(f"{failures.count} of the pictures or folders failed, see above")
+        raise PictureError(f"{failures.count} of the images or folders failed, see above")
 
 
 class _Failures:
-    """Tells of failures when they come, and counts them."""
+    """Prints failures as they occur, and counts them."""
 
     count = 0
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def printed(self) -> Iterator[None]:
         try:
             yield
-        except (PictureError, SourceError) as error:
+        except (PictureError, SourceError, OutputError) as error:
             print(error, file=sys.stderr, flush=True)
             self.count += 1
 
 
-def _pictures(path: Path) -> list[Path]:
+def _images(path: Path) -> list[Path]:
     try:
         if path.is_dir():
             return list_folder(path).images
@@ -73,15 +71,17 @@ def _pictures(path: Path) -> list[Path]:
 
 
 def copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
-    """The file of each picture's copy in `folder`; no two are the same.
+    """The file of each image's copy in `folder`; no two are the same.
 
-    A copy has its picture's name. Pictures of one name are told apart by the folders they are in.
+    A copy has its image's name. Images of the same name are in subfolders, named as their own.
     """
     namesakes = defaultdict(list)
     for place, file in {(file.parent.resolve(), file.name): file for file in files}.items():
         namesakes[file.name].append((place[0], file))
     return {
-        file: folder / place.relative_to(os.path.commonpath([place for place, _ in group])) / name
+        file: folder
+        / place.relative_to(os.path.commonpath([place for place, _ in group]))
+        / copy_name(name)
         for name, group in namesakes.items()
         for place, file in group
     }
@@ -94,19 +94,18 @@ def _annotate(file: Path, copy: Path, reader: FaceReader) -> None:
         )
     bgr = read_image(file)
     readings = reader.read(bgr)
-    _save(draw(bgr, readings), copy)
+    with write_errors(copy):
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_image(copy, annotate_picture(bgr, [_annotation(reading) for reading in readings]))
     if not readings:
         print(f"{file}: no face was found", file=sys.stderr, flush=True)
     for reading in readings:
         print(_line(file, bgr, reading), flush=True)
 
 
-def _save(picture: Pillow.Image, copy: Path) -> None:
-    try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(copy, quality=JPEG_QUALITY)
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{copy}: cannot be written: {error}") from error
+def _annotation(reading: Reading) -> Annotation:
+    note = (reading.face.unscored or "").replace("_", " ")
+    return Annotation(reading.face.detection.box, reading.probabilities, note)
 
 
 def _line(file: Path, bgr: Image, reading: Reading) -> str:

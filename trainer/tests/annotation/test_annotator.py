@@ -38,19 +38,19 @@ def predict(out: Path, *pictures: Path) -> int:
     return main(["predict", *map(str, pictures), "--out", str(out)])
 
 
-def lines(said: str) -> list[list[str]]:
-    return [line.split("\t") for line in said.splitlines()]
+def lines(output: str) -> list[list[str]]:
+    return [line.split("\t") for line in output.splitlines()]
 
 
-def test_each_face_has_a_line_and_is_marked_in_the_copy(
+def test_predict_prints_and_marks_each_face(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = draw_scene(*TWO_FACES, size=SIZE)
     file = write(tmp_path / "two.png", scene)
     assert predict(out, file) == 0
-    told = lines(capsys.readouterr().out)
-    assert len(told) == len(TWO_FACES)
-    for (name, box, emotion, confidence), (x, y, side) in zip(told, TWO_FACES, strict=True):
+    rows = lines(capsys.readouterr().out)
+    assert len(rows) == len(TWO_FACES)
+    for (name, box, emotion, confidence), (x, y, side) in zip(rows, TWO_FACES, strict=True):
         left, top, width, height = map(int, box.split())
         assert name == str(file)
         assert np.hypot(left + width / 2 - x - side / 2, top + height / 2 - y - side / 2) < 30
@@ -62,7 +62,7 @@ def test_each_face_has_a_line_and_is_marked_in_the_copy(
     assert np.abs(cv2.resize(copy, SIZE).astype(int) - scene).max() > 100
 
 
-def test_pictures_of_a_folder_are_taken_in_order_and_keep_their_names(
+def test_predict_of_a_folder_keeps_names_and_order(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("b.jpg", "a.png", "C.JPG"):
@@ -77,7 +77,7 @@ def test_pictures_of_a_folder_are_taken_in_order_and_keep_their_names(
     ]
 
 
-def test_namesakes_from_two_folders_are_both_kept(tmp_path: Path, out: Path) -> None:
+def test_predict_of_equal_names_keeps_both(tmp_path: Path, out: Path) -> None:
     scenes = {"x": draw_scene(TWO_FACES[0]), "y": draw_scene()}
     files = [write(tmp_path / place / "a.png", scene) for place, scene in scenes.items()]
     assert predict(out, *files) == 0
@@ -88,7 +88,7 @@ def test_namesakes_from_two_folders_are_both_kept(tmp_path: Path, out: Path) -> 
     assert np.ptp(marked) > 0
 
 
-def test_what_cannot_be_read_is_told_and_the_others_go_on(
+def test_predict_of_unreadable_files_goes_on_and_fails(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = write(tmp_path / "good.png", draw_scene(TWO_FACES[0]))
@@ -98,11 +98,11 @@ def test_what_cannot_be_read_is_told_and_the_others_go_on(
     video.touch()
     empty.mkdir()
     assert predict(out, damaged, absent, video, empty, good) == 1
-    said = capsys.readouterr()
-    assert len(lines(said.out)) == 1
+    printed = capsys.readouterr()
+    assert len(lines(printed.out)) == 1
     assert [path.name for path in out.iterdir()] == ["good.png"]
-    *told, last = (line for line in said.err.splitlines() if "INFO" not in line)
-    assert sorted(told) == sorted(
+    *problems, last = (line for line in printed.err.splitlines() if "INFO" not in line)
+    assert sorted(problems) == sorted(
         [
             f"{damaged}: not an image in a supported format, or damaged",
             f"{absent}: no such file or folder",
@@ -110,10 +110,10 @@ def test_what_cannot_be_read_is_told_and_the_others_go_on(
             f"{empty}: no image in this folder",
         ]
     )
-    assert last == "emotion-trainer: 4 of the pictures or folders failed, see above"
+    assert last == "emotion-trainer: 4 of the images or folders failed, see above"
 
 
-def test_picture_is_turned_as_its_camera_was_held(
+def test_predict_applies_the_exif_orientation(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     upright = Pillow.fromarray(draw_scene(TWO_FACES[0], size=SIZE))
@@ -129,7 +129,7 @@ def test_picture_is_turned_as_its_camera_was_held(
         assert copy.getexif().get(0x0112, 1) == 1
 
 
-def test_pictures_themselves_are_never_overwritten(
+def test_predict_never_overwrites_its_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path / "a.png", draw_scene(TWO_FACES[0]))
@@ -139,30 +139,30 @@ def test_pictures_themselves_are_never_overwritten(
     assert f"{file}: would be overwritten by its copy" in capsys.readouterr().err
 
 
-def test_picture_without_a_face_is_copied_and_told(
+def test_predict_without_a_face_copies_and_reports(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path / "a.png", draw_scene())
     assert predict(out, file) == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert f"{file}: no face was found" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"{file}: no face was found" in printed.err
     assert (out / "a.png").exists()
 
 
-def test_folder_that_cannot_be_made_is_told_in_one_line(
+def test_predict_into_a_file_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path / "a.png", draw_scene())
     assert predict(file / "out", file) == 1
-    assert f"{file / 'out' / 'a.png'}: cannot be written: " in capsys.readouterr().err
+    assert f"{file / 'out' / 'a.png'}: cannot be written (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [("--models", "bundle.json: cannot be read"), ("--detector-model", "no such file")],
 )
-def test_missing_models_are_one_line(
+def test_predict_without_models_is_one_line(
     tmp_path: Path, option: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", "a.png", "--out", str(tmp_path / "out"), option, str(tmp_path / "absent")]
@@ -170,7 +170,7 @@ def test_missing_models_are_one_line(
     assert complaint in capsys.readouterr().err
 
 
-def test_each_copy_is_a_file_of_its_own() -> None:
+def test_copies_are_distinct_files() -> None:
     files = [Path("p/a.png"), Path("p/q/a.png"), Path("r/b.png"), Path("s/a.png")]
     assert copies([*files, Path.cwd() / "p/a.png"], Path("out")) == {
         Path.cwd() / "p/a.png": Path("out/p/a.png"),
@@ -180,7 +180,7 @@ def test_each_copy_is_a_file_of_its_own() -> None:
     }
 
 
-def test_links_of_one_name_to_files_of_one_folder_have_copies_of_their_own(tmp_path: Path) -> None:
+def test_copies_of_links_are_distinct_files(tmp_path: Path) -> None:
     links = [tmp_path / place / "a.png" for place in ("x", "y")]
     for number, link in enumerate(links):
         target = write(tmp_path / f"{number}.png", draw_scene())

@@ -34,7 +34,7 @@ def ensemble() -> EmotionEnsemble:
     return EmotionEnsemble.load()
 
 
-def test_faces_are_read_from_left_to_right_in_the_daemons_crops(ensemble: EmotionEnsemble) -> None:
+def test_reader_returns_the_daemons_crops_left_to_right(ensemble: EmotionEnsemble) -> None:
     boxes = [Box(200, 100, 100, 100), Box(60, 60, 120, 120)]
     detector = Fixed(*((box, 0.9) for box in boxes))
     readings = FaceReader(detector, ensemble).read(SCENE)
@@ -46,13 +46,13 @@ def test_faces_are_read_from_left_to_right_in_the_daemons_crops(ensemble: Emotio
     assert readings[0].confidence == readings[0].probabilities.max()
 
 
-def test_what_the_daemon_would_not_start_to_follow_is_no_face(ensemble: EmotionEnsemble) -> None:
+def test_reader_below_the_start_score_returns_no_face(ensemble: EmotionEnsemble) -> None:
     detector = Fixed((Box(60, 60, 120, 120), 0.69), (Box(200, 100, 100, 100), 0.7))
     (reading,) = FaceReader(detector, ensemble).read(SCENE)
     assert reading.face.detection.box.x == 200
 
 
-def test_face_that_the_daemon_would_not_score_is_read_and_the_doubt_told(
+def test_reader_of_an_unscored_face_returns_the_reason(
     ensemble: EmotionEnsemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader = FaceReader(Fixed((Box(60, 60, 15, 15), 0.9)), ensemble)

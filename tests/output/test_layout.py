@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from edge_daemon.output.annotation.layout import Layout, Size, arrange, overlap
 from edge_daemon.records import Box
-from emotion_trainer.annotation.layout import Layout, Size, arrange
 
 PICTURE = Size(960, 540)
 PANEL = Size(240, 190)
@@ -10,13 +10,6 @@ PANEL = Size(240, 190)
 
 def panels(layout: Layout) -> list[Box]:
     return [Box(*corner, *layout.panel) for corner in layout.corners]
-
-
-def overlap(one: Box, other: Box) -> bool:
-    return (
-        abs(one.centre[0] - other.centre[0]) < (one.width + other.width) / 2
-        and abs(one.centre[1] - other.centre[1]) < (one.height + other.height) / 2
-    )
 
 
 def gap(one: Box, other: Box) -> float:
@@ -33,14 +26,14 @@ def gap(one: Box, other: Box) -> float:
         (Box(850, 150, 140, 180), "left"),
     ],
 )
-def test_panel_is_beside_its_face_and_at_its_height(face: Box, side: str) -> None:
+def test_panel_is_next_to_its_face_at_its_height(face: Box, side: str) -> None:
     (panel,) = panels(arrange(PICTURE, [face], PANEL))
     assert ("right" if panel.x > face.x else "left") == side
     assert 0 < gap(panel, face) < 50
     assert panel.centre[1] == pytest.approx(face.centre[1], abs=10)
 
 
-def test_where_there_is_no_room_aside_it_is_straight_below() -> None:
+def test_panel_without_room_aside_is_straight_below() -> None:
     face = Box(60, 20, 180, 240)
     layout = arrange(Size(300, 540), [face], PANEL)
     (panel,) = panels(layout)
@@ -49,7 +42,7 @@ def test_where_there_is_no_room_aside_it_is_straight_below() -> None:
     assert panel.centre[0] == pytest.approx(face.centre[0], abs=10)
 
 
-def test_where_there_is_no_room_at_all_it_is_right_of_the_picture() -> None:
+def test_panel_without_room_is_right_of_the_picture() -> None:
     layout = arrange(Size(300, 320), [Box(20, 20, 260, 280)], PANEL)
     (panel,) = panels(layout)
     assert layout.columns == 1
@@ -58,14 +51,14 @@ def test_where_there_is_no_room_at_all_it_is_right_of_the_picture() -> None:
 
 
 @pytest.mark.parametrize("picture", [Size(1, 1), Size(100, 20), Size(5, 300)])
-def test_canvas_has_room_for_a_panel_that_is_larger_than_the_picture(picture: Size) -> None:
+def test_canvas_of_a_tiny_picture_has_room_for_a_panel(picture: Size) -> None:
     layout = arrange(picture, [Box(0, 0, *picture)], PANEL)
     (panel,) = panels(layout)
     assert panel.x > picture.width
     assert 0 <= panel.y <= panel.y + panel.height <= layout.canvas.height
 
 
-def test_a_crowd_has_its_panels_in_aligned_columns() -> None:
+def test_panels_of_a_crowd_are_in_aligned_columns() -> None:
     crowd = [Box(120 * i, 180 * j, 120, 180) for i in range(8) for j in range(3)]
     layout = arrange(PICTURE, crowd, PANEL)
     assert layout.columns == 12
@@ -73,12 +66,12 @@ def test_a_crowd_has_its_panels_in_aligned_columns() -> None:
     assert len({corner[1] for corner in layout.corners}) == 2
 
 
-def test_picture_without_faces_stays_as_it_is() -> None:
+def test_picture_without_faces_keeps_its_canvas() -> None:
     assert arrange(PICTURE, [], PANEL) == Layout(PICTURE, PANEL, (), 0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
-def test_panels_are_whole_cover_nothing_and_are_nearest_to_their_own_face(count: int) -> None:
+def test_panels_cover_nothing_and_are_nearest_to_their_face(count: int) -> None:
     rng = np.random.default_rng(count)
     for _ in range(30):
         sides = rng.uniform(30, 200, count)
