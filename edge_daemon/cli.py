@@ -126,6 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = _common_options()
     run = commands.add_parser("run", parents=[common], help="run the pipeline (the default)")
+    run.add_argument(
+        "source", nargs="?", default=argparse.SUPPRESS, metavar="SOURCE", help="same as --source"
+    )
+    _add_output_options(run)
     run.set_defaults(command=_run)
     check = commands.add_parser(
         "check", parents=[common], help="say whether all that a run needs is there"
@@ -174,6 +178,29 @@ def _parser() -> argparse.ArgumentParser:
     homeassistant.add_argument("action", choices=["remove"])
     homeassistant.set_defaults(command=_homeassistant)
     return parser
+
+
+def _add_output_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="write a table (.csv, .parquet), or an annotated copy of the source (.mp4, an image, "
+        "or a folder of images); repeatable",
+    )
+    run.add_argument(
+        "--summary",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="write a summary (.html, or its chart as .png); repeatable",
+    )
+    run.add_argument(
+        "--summary-thumbnails", action="store_true", help="show each face in the summary"
+    )
 
 
 def _common_options() -> _Parser:
@@ -232,7 +259,14 @@ def _said(options: argparse.Namespace) -> dict[KeyPath, object]:
     """The settings that the command line names."""
     given = {path: getattr(options, name, None) for name, path in FLAGS.items()}
     flags = {path: value for path, value in given.items() if value is not None}
-    return flags | _assignments(options.set)
+    return _output_defaults(options) | flags | _assignments(options.set)
+
+
+def _output_defaults(options: argparse.Namespace) -> dict[KeyPath, object]:
+    """Settings for a run that writes files: no broker, and no repetition."""
+    if not (getattr(options, "output", None) or getattr(options, "summary", None)):
+        return {}
+    return {("sink",): "none", ("capture", "loop"): False}
 
 
 def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
@@ -252,9 +286,13 @@ def _run(options: argparse.Namespace) -> int:
     _tame_libraries()
     from edge_daemon import daemon  # imports OpenCV, which reads its log level at import
     from edge_daemon._lib.logging import configure_logging
+    from edge_daemon.output.options import OutputOptions
 
     configure_logging(settings.log_level, journal_handler())
-    daemon.run(settings, lambda: _settings(options))
+    outputs = OutputOptions(
+        tuple(options.output), tuple(options.summary), has_thumbnails=options.summary_thumbnails
+    )
+    daemon.run(settings, lambda: _settings(options), outputs)
     return 0
 
 

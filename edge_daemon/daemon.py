@@ -42,6 +42,8 @@ from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
 from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.monitoring.systemd import notifier_from
+from edge_daemon.output.assembly import open_outputs
+from edge_daemon.output.options import OutputOptions
 from edge_daemon.pipeline import (
     DEFAULT_TIMEOUT_S,
     Chain,
@@ -79,12 +81,13 @@ class LogLevel:
         set_level(settings.log_level)
 
 
-def run(settings: Settings, reload: Callable[[], Settings]) -> None:
+def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptions) -> None:
     """Run the pipeline until the source ends, or SIGTERM or Ctrl-C arrives.
 
     Args:
         settings: the settings to start with.
         reload: reads them again, at SIGHUP.
+        outputs: the files to write.
 
     Raises:
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
@@ -94,7 +97,11 @@ def run(settings: Settings, reload: Callable[[], Settings]) -> None:
     live = LiveSettings(settings)
     live.follow(Settings, LogLevel())
     with ExitStack() as resources:
-        pipeline = build_pipeline(settings, SystemClock(), resources, live=live)
+        source = source_of(settings)
+        sinks = open_outputs(outputs, source, settings, resources)
+        pipeline = build_pipeline(
+            settings, SystemClock(), resources, live=live, source=source, sinks=sinks
+        )
         _run(pipeline, settings, partial(live.reload, reload))
 
 

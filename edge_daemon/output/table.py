@@ -1,0 +1,148 @@
+"""Tables of results: a row for each face in each frame."""
+
+import contextlib
+import csv
+import io
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from edge_daemon.errors import SettingsError
+from edge_daemon.output.base import PartialFile
+from edge_daemon.records import EMOTIONS, FrameResult
+from edge_daemon.schema import faces_message
+
+Row = dict[str, object]
+
+COLUMNS: Final[dict[str, str]] = {
+    "file": "string",
+    "frame": "int64",
+    "position_s": "float64",
+    "time": "string",
+    "track_id": "int64",
+    "x": "int32",
+    "y": "int32",
+    "width": "int32",
+    "height": "int32",
+    "score": "float64",
+    "emotion": "string",
+    "confidence": "float64",
+    "uncertain": "bool",
+    **dict.fromkeys(EMOTIONS, "float64"),
+    "unscored": "string",
+}
+"""Names of the columns, in order, and their types in Apache Arrow."""
+
+ROWS_PER_GROUP: Final = 10_000
+"""Rows that a Parquet file writes at once; they are in memory until then."""
+
+
+def rows_of(result: FrameResult) -> Iterator[Row]:
+    """The rows of one frame, with the values of the message on the topic `faces`."""
+    frame = result.frame
+    is_file = frame.file is not None or frame.position_s is not None
+    message = faces_message(result, latency_ms=0)
+    for face in message.faces:
+        x, y, width, height = face.box
+        yield {
+            "file": frame.file,
+            "frame": frame.index,
+            "position_s": None if frame.position_s is None else round(frame.position_s, 3),
+            # Of a file, the time of its analysis would be misread as that of its recording.
+            "time": None if is_file else message.model_dump(mode="json")["time"],
+            "track_id": face.track_id,
+            "x": x,
+            "y": y,
+            "width": width,
+            "height": height,
+            "score": face.score,
+            "emotion": face.emotion,
+            "confidence": face.confidence,
+            "uncertain": face.uncertain,
+            **(face.probabilities or dict.fromkeys(EMOTIONS)),
+            "unscored": None if face.unscored is None else str(face.unscored),
+        }
+
+
+class CsvTable:
+    """A table as comma-separated values (RFC 4180), UTF-8."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = PartialFile(path)
+        self._stream: io.TextIOWrapper | None = None
+
+    def write(self, result: FrameResult) -> None:
+        writer = csv.DictWriter(self._opened(), list(COLUMNS), lineterminator="\n")
+        for row in rows_of(result):
+            writer.writerow(row | {"uncertain": str(row["uncertain"]).lower()})
+
+    def close(self) -> None:
+        self._opened().close()
+        self._file.complete()
+
+    def discard(self) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(OSError):  # of the disk that is full
+                self._stream.close()
+        self._file.discard()
+
+    def _opened(self) -> io.TextIOWrapper:
+        """The file, with its header from the start."""
+        if self._stream is None:
+            self._stream = self._file.partial.open("w", encoding="utf-8", newline="")
+            csv.writer(self._stream, lineterminator="\n").writerow(COLUMNS)
+        return self._stream
+
+
+class ParquetTable:
+    """A table as Apache Parquet, by pyarrow.
+
+    Raises:
+        SettingsError: pyarrow is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise SettingsError(
+                f"--output: a .parquet file requires pyarrow (got {path}); "
+                "pip install 'edge-daemon[parquet]', or name a .csv file"
+            ) from error
+        self.path = path
+        self._file = PartialFile(path)
+        self._schema = pa.schema(
+            [(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()]
+        )
+        self._new_writer: Callable[[], Any] = partial(
+            pq.ParquetWriter, self._file.partial, self._schema
+        )
+        self._table_of = partial(pa.Table.from_pylist, schema=self._schema)
+        self._writer: Any = None
+        self._rows: list[Row] = []
+
+    def write(self, result: FrameResult) -> None:
+        self._rows.extend(rows_of(result))
+        if len(self._rows) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush().close()
+        self._file.complete()
+
+    def discard(self) -> None:
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # of the disk that is full
+                self._writer.close()
+        self._file.discard()
+
+    def _flush(self) -> Any:  # noqa: ANN401  # pyarrow has no types
+        """Write the collected rows; the writer."""
+        if self._writer is None:
+            self._writer = self._new_writer()
+        self._writer.write_table(self._table_of(self._rows))
+        self._rows.clear()
+        return self._writer
