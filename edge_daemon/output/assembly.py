@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
+from edge_daemon._lib.text import without_password
 from edge_daemon.capture import Source
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import OutputError, SettingsError
@@ -79,7 +81,7 @@ def open_outputs(
     if not options:
         return []
     check_options(options, source, is_repeated=settings.capture.loop)
-    outputs = Outputs([_output(path) for path in options.outputs])
+    outputs = Outputs([*map(_output, options.outputs), *_summary(options, settings)])
     resources.callback(outputs.close)
     return [outputs]
 
@@ -103,3 +105,17 @@ def _output(path: Path) -> Output:
             f"--output: annotated copies require Pillow ({error}); "
             "pip install 'edge-daemon[output]'"
         ) from error
+
+
+def _summary(options: OutputOptions, settings: Settings) -> list[Output]:
+    if not options.summaries:
+        return []
+    if any(path.suffix.lower() == ".png" for path in options.summaries) and not find_spec("PIL"):
+        raise SettingsError(
+            "--summary: a .png file requires Pillow; pip install 'edge-daemon[output]'"
+        )
+    from edge_daemon.output.summary.output import SummaryOutput
+
+    name = without_password(settings.source)
+    source = name if "://" in name else Path(name).name or name
+    return [SummaryOutput(options.summaries, source, has_thumbnails=options.has_thumbnails)]

@@ -8,7 +8,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from edge_daemon._lib.text import shown
 from edge_daemon.capture import Source
 from edge_daemon.capture.images import SUFFIXES as IMAGE_SUFFIXES
 from edge_daemon.errors import SettingsError
@@ -113,7 +112,7 @@ def _problems(options: OutputOptions, source: Source) -> Iterator[str]:
         yield from _path_problems("--output", path, source)
     for path in options.summaries:
         if path.suffix.lower() not in SUMMARY_SUFFIXES:
-            yield f"--summary: unknown file type (got {shown(str(path))}); name a .html or .png"
+            yield f"--summary: unknown file type (got {path}); name a .html or .png"
         yield from _path_problems("--summary", path, source)
     yield from _duplicates([*options.outputs, *options.summaries])
     if options.has_thumbnails and not options.summaries:
@@ -126,29 +125,29 @@ def _output_problems(path: Path, source: SourceKind) -> Iterator[str]:
     kind = kind_of(path)
     if kind is None:
         yield (
-            f"--output: unknown file type (got {shown(str(path))}); name a .csv, .parquet or "
+            f"--output: unknown file type (got {path}); name a .csv, .parquet or "
             f"{' '.join(VIDEO_SUFFIXES)} file, an image file, or a folder"
         )
     elif source not in SUITABLE.get(kind, tuple(SourceKind)):
         yield (
             f"--output: {kind.value} cannot be made of {source.value} "
-            f"(got {shown(str(path))}); {REMEDIES[source]}"
+            f"(got {path}); {REMEDIES[source]}"
         )
 
 
 def _path_problems(option: str, path: Path, source: Source) -> Iterator[str]:
     folder = path.parent
     if not folder.is_dir():
-        yield f"{option}: no such folder (got {shown(str(folder))}); create it with mkdir -p"
+        yield f"{option}: no such folder (got {folder}); create it with mkdir -p"
     elif not os.access(folder, os.W_OK):
-        yield f"{option}: folder is not writable (got {shown(str(folder))}); name another one"
+        yield f"{option}: folder is not writable (got {folder}); name another one"
     elif path.is_dir() and option == "--summary":
-        yield f"{option}: is a folder (got {shown(str(path))}); name a file"
+        yield f"{option}: is a folder (got {path}); name a file"
     elif path.exists() and not source.live and path.samefile(source.name):
-        yield f"{option}: is the source itself (got {shown(str(path))}); name another one"
+        yield f"{option}: is the source itself (got {path}); name another one"
 
 
 def _duplicates(paths: Sequence[Path]) -> Iterator[str]:
     for path, count in Counter(path.resolve() for path in paths).items():
         if count > 1:
-            yield f"--output, --summary: file is named twice (got {shown(str(path))}); name it once"
+            yield f"--output, --summary: file is named twice (got {path}); name it once"

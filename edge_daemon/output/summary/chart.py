@@ -1,0 +1,222 @@
+"""The chart of a summary: key figures, the share of each emotion, and the visits over time."""
+
+import bisect
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from edge_daemon.output.summary.shapes import Drawing, Picture, Rectangle, Shape, Text
+from edge_daemon.output.summary.visits import MOODS, Statistics, Visit
+
+WIDTH: Final = 960
+PADDING: Final = 32
+
+GROUND: Final = "#fffdf8"
+INK: Final = "#1c2226"
+QUIET: Final = "#59636b"
+LINE: Final = "#ddd7cb"
+TRACK: Final = "#f1ede4"
+
+COLOURS: Final = dict(
+    zip(
+        MOODS,
+        (
+            *("#cf5a00", "#00936b", "#b3628f", "#e0a100", "#0069a8", "#3f97cf", "#8a9097"),
+            *("#c9c3b6", "#e2dccf"),
+        ),
+        strict=True,
+    )
+)
+"""The emotions' colours on the preview's page, and two more."""
+
+TITLE_SIZE: Final = 22
+FIGURE_SIZE: Final = 24
+HEADING_SIZE: Final = 15
+TEXT_SIZE: Final = 13
+
+SHARE_ROW: Final = 24
+LABEL_WIDTH: Final = 96
+ROW: Final = 26
+THUMBNAIL_ROW: Final = 56
+BAR: Final = 14
+
+MAX_ROWS: Final = 40
+"""Visits in the chart; if there are more, the longest."""
+
+MAX_TICKS: Final = 9
+TICKS_S: Final = (
+    *(0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
+    *(60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400),
+)
+"""Seconds between two marks on the time axis."""
+
+
+def chart(statistics: Statistics) -> Drawing:
+    """Draw the statistics."""
+    drawer = _Drawer(statistics)
+    drawer.draw()
+    return Drawing(WIDTH, drawer.y + PADDING / 2, GROUND, drawer.shapes)
+
+
+def clock_time(seconds: float) -> str:
+    """A duration as `m:ss` or `h:mm:ss`; below ten seconds, with a tenth."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def key_figures(statistics: Statistics) -> list[tuple[str, str]]:
+    """The figures above the charts, each with its name."""
+    visits = statistics.visits
+    if statistics.is_images:
+        return [
+            ("images", str(statistics.frames)),
+            ("images with faces", str(statistics.frames_with_faces)),
+            ("faces", str(len(visits))),
+        ]
+    lengths = [visit.duration for visit in visits]
+    return [
+        ("duration", clock_time(statistics.duration)),
+        ("frames", str(statistics.frames)),
+        ("visits", str(len(visits))),
+        ("mean length", clock_time(sum(lengths) / len(lengths)) if lengths else "-"),
+        ("longest", clock_time(max(lengths)) if lengths else "-"),
+    ]
+
+
+class _Drawer:
+    """Draws from above; `y` is where the next part starts."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self.shapes: list[Shape] = []
+        self.y = float(PADDING)
+        self._statistics = statistics
+
+    def draw(self) -> None:
+        self._title()
+        self._figures()
+        self._shares()
+        if self._statistics.visits and not self._statistics.is_images:
+            self._timeline()
+
+    def _text(self, x: float, text: str, size: float, fill: str = INK) -> None:
+        self.shapes.append(Text(x, self.y, text, size, fill))
+
+    def _heading(self, text: str) -> None:
+        self.y += 14
+        self._text(PADDING, text, HEADING_SIZE)
+        self.y += 26
+
+    def _title(self) -> None:
+        self._text(PADDING, self._statistics.source, TITLE_SIZE)
+        self.y += 26
+        if (started := self._statistics.started_at) is not None:
+            self._text(PADDING, f"from {started:%Y-%m-%d %H:%M:%S} UTC", TEXT_SIZE, QUIET)
+            self.y += 20
+        self.y += 14
+
+    def _figures(self) -> None:
+        figures = key_figures(self._statistics)
+        step = (WIDTH - 2 * PADDING) / 5
+        for number, (name, value) in enumerate(figures):
+            x = PADDING + number * step
+            self._text(x, value, FIGURE_SIZE)
+            self.shapes.append(Text(x, self.y + 24, name, TEXT_SIZE, QUIET))
+        self.y += 60
+
+    def _shares(self) -> None:
+        is_images = self._statistics.is_images
+        self._heading("Share of faces" if is_images else "Share of the time in sight")
+        left, right = PADDING + LABEL_WIDTH, WIDTH - PADDING - 60
+        for mood, share in self._statistics.shares.items():
+            top = self.y - BAR / 2
+            self._text(PADDING, mood, TEXT_SIZE)
+            self.shapes.append(Rectangle(left, top, right - left, BAR, TRACK))
+            width = share * (right - left)
+            self.shapes.append(Rectangle(left, top, width, BAR, COLOURS[mood]))
+            end = WIDTH - PADDING
+            self.shapes.append(Text(end, self.y, f"{100 * share:.1f} %", TEXT_SIZE, INK, "end"))
+            self.y += SHARE_ROW
+
+    def _timeline(self) -> None:
+        visits = _longest(self._statistics.visits)
+        self._heading("Visits")
+        has_thumbnails = any(visit.thumbnail for visit in visits)
+        row = THUMBNAIL_ROW if has_thumbnails else ROW
+        self.y += (row - ROW) / 2
+        first = self.y
+        left = PADDING + LABEL_WIDTH + has_thumbnails * THUMBNAIL_ROW
+        axis = _Axis(left, WIDTH - PADDING, self._statistics.duration)
+        grid = len(self.shapes)
+        for visit in visits:
+            self._visit(visit, axis, row)
+        ticks = [
+            Rectangle(axis.x(tick), first - row / 2, 1, len(visits) * row, LINE)
+            for tick in axis.ticks
+        ]
+        self.shapes[grid:grid] = ticks
+        self.y -= (row - ROW) / 2
+        for tick in axis.ticks:
+            label = clock_time(tick) if tick else "0"
+            self.shapes.append(Text(axis.x(tick), self.y, label, TEXT_SIZE, QUIET, "middle"))
+        self.y += 26
+        if (hidden := len(self._statistics.visits) - len(visits)) > 0:
+            self._text(PADDING, f"and {hidden} shorter visits", TEXT_SIZE, QUIET)
+            self.y += 20
+
+    def _visit(self, visit: Visit, axis: "_Axis", row: float) -> None:
+        self._text(PADDING, f"face {visit.track_id}", TEXT_SIZE)
+        if visit.thumbnail is not None:
+            side = row - 6
+            self.shapes.append(
+                Picture(PADDING + LABEL_WIDTH - 24, self.y - side / 2, side, visit.thumbnail)
+            )
+        top = self.y - BAR / 2
+        for start, end, mood in axis.runs(visit):
+            title = f"face {visit.track_id}: {mood}, {clock_time(axis.time(start))}"
+            self.shapes.append(Rectangle(start, top, end - start, BAR, COLOURS[mood], title))
+        self.y += row
+
+
+class _Axis:
+    """Time from left to right."""
+
+    def __init__(self, left: float, right: float, duration: float) -> None:
+        self._left = left
+        self._per_second = (right - left) / max(duration, 1e-3)
+        spacing = duration / MAX_TICKS
+        step = TICKS_S[min(bisect.bisect_left(TICKS_S, spacing), len(TICKS_S) - 1)]
+        self.ticks = [step * number for number in range(int(duration / step) + 1)]
+
+    def x(self, seconds: float) -> float:
+        return self._left + seconds * self._per_second
+
+    def time(self, x: float) -> float:
+        return (x - self._left) / self._per_second
+
+    def runs(self, visit: Visit) -> Iterator[tuple[float, float, str]]:
+        """Start, end and mood of what is drawn of a visit: in each pixel, the longest mood."""
+        pixels: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for segment in visit.segments:
+            start, end = self.x(segment.start), self.x(segment.end)
+            for pixel in range(int(start), int(end) + 1):
+                covered = min(end, pixel + 1) - max(start, pixel)
+                pixels[pixel][segment.mood] += max(covered, 1e-6)
+        moods = [
+            (pixel, max(parts, key=parts.__getitem__)) for pixel, parts in sorted(pixels.items())
+        ]
+        # Pixels with a gap between them are in different runs.
+        for (_, mood), run in groupby(
+            enumerate(moods), key=lambda item: (item[1][0] - item[0], item[1][1])
+        ):
+            columns = [pixel for _, (pixel, _) in run]
+            yield columns[0], columns[-1] + 1, mood
+
+
+def _longest(visits: Sequence[Visit]) -> list[Visit]:
+    """Those that fit into the chart, in their order."""
+    chosen = sorted(visits, key=lambda visit: visit.duration, reverse=True)[:MAX_ROWS]
+    return sorted(chosen, key=lambda visit: visit.start)

@@ -1,0 +1,230 @@
+"""Collects what a summary shows: each face's visit, as stretches of one emotion."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import cv2
+
+from edge_daemon.records import EMOTIONS, Box, EventKind, FaceEmotion, Frame, FrameResult, Image
+
+UNCERTAIN: Final = "uncertain"
+UNSCORED: Final = "not scored"
+MOODS: Final = (*EMOTIONS, UNCERTAIN, UNSCORED)
+
+MAX_GAP_S: Final = 1.0
+"""Time for which the faces of a frame count, when the next frame is late."""
+
+MAX_SEGMENTS: Final = 100_000
+"""Segments in memory, of all visits; beyond that, the oldest visits lose their detail."""
+
+THUMBNAIL_SIDE: Final = 96
+"""In pixels."""
+THUMBNAIL_MARGIN: Final = 0.25
+"""Around a face's box, in sides of the box."""
+THUMBNAIL_GROWTH: Final = 1.2
+"""Factor on the area of a face's box, from which its thumbnail is replaced."""
+
+
+@dataclass
+class Segment:
+    """A stretch of a visit with one mood, in seconds from the start."""
+
+    start: float
+    end: float
+    mood: str
+
+
+@dataclass
+class Visit:
+    """One face, from its first frame to its last."""
+
+    track_id: int
+    file: str | None
+    """The image that shows it; None in a video."""
+    segments: list[Segment]
+    has_appeared: bool = False
+    """Whether it lasted long enough to be an event (`events.appear_after`)."""
+    thumbnail: bytes | None = None
+    """JPEG."""
+    thumbnail_area: float = 0.0
+
+    @property
+    def start(self) -> float:
+        return self.segments[0].start
+
+    @property
+    def end(self) -> float:
+        return self.segments[-1].end
+
+    @property
+    def duration(self) -> float:
+        return self.end - self.start
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Part of the visit's time for each mood, the largest first."""
+        return _shares([self])
+
+    @property
+    def mood(self) -> str:
+        """The mood of most of its time."""
+        return next(iter(self.shares))
+
+    def add(self, start: float, end: float, mood: str) -> int:
+        """Continue the visit; the number of segments that this adds."""
+        last = self.segments[-1] if self.segments else None
+        if last is not None and last.mood == mood and start - last.end <= MAX_GAP_S:
+            last.end = end
+            return 0
+        self.segments.append(Segment(start, end, mood))
+        return 1
+
+    def simplify(self) -> int:
+        """Reduce the visit to one segment; the number of segments that this removes."""
+        removed = len(self.segments) - 1
+        self.segments = [Segment(self.start, self.end, self.mood)]
+        return removed
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a run has seen."""
+
+    source: str
+    is_images: bool
+    """Whether the source is images, each a unit of time of its own; else seconds."""
+    started_at: datetime | None
+    """When the first frame of a live source was captured, UTC."""
+    frames: int
+    frames_with_faces: int
+    duration: float
+    visits: Sequence[Visit]
+    """In the order of their starts."""
+    brief: int
+    """Faces that left before they had appeared; not among the visits."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Part of all visits' time for each mood, in the order of MOODS."""
+        shares = _shares(self.visits)
+        return {mood: shares.get(mood, 0.0) for mood in MOODS}
+
+
+@dataclass
+class Collector:
+    """Collects the visits of a run.
+
+    Args:
+        source: its name, as it can be shown.
+        has_thumbnails: whether to keep an image of each face.
+    """
+
+    source: str
+    has_thumbnails: bool
+    _visits: dict[int, Visit] = field(default_factory=dict)
+    _simplified: int = 0
+    _segments: int = 0
+    _frames: int = 0
+    _frames_with_faces: int = 0
+    _first: Frame | None = None
+    _last: tuple[float, Sequence[FaceEmotion]] = (0.0, ())
+    _interval: float = 0.0
+
+    def add(self, result: FrameResult) -> None:
+        """Add a frame's result: its faces count until the next frame."""
+        frame = result.frame
+        if self._first is None:
+            self._first = frame
+        now = self._time_of(frame)
+        if self._frames:
+            self._interval = now - self._last[0]
+            self._count_last()
+        self._last = now, result.faces
+        self._frames += not frame.blank
+        self._frames_with_faces += bool(result.faces)
+        for face in result.faces:
+            visit = self._visits.setdefault(face.track_id, Visit(face.track_id, frame.file, []))
+            visit.has_appeared |= frame.file is not None
+            if self.has_thumbnails:
+                _update_thumbnail(visit, frame.bgr, face.face.detection.box)
+        for event in result.events:
+            if event.kind is EventKind.APPEARED and event.track_id in self._visits:
+                self._visits[event.track_id].has_appeared = True
+
+    def statistics(self) -> Statistics:
+        """Complete the visits, once all results are there."""
+        first = self._first
+        is_images = first is not None and first.file is not None
+        self._interval = self._interval or float(is_images)
+        self._count_last()
+        visits = [visit for visit in self._visits.values() if visit.has_appeared]
+        is_live = first is not None and not is_images and first.position_s is None
+        return Statistics(
+            source=self.source,
+            is_images=is_images,
+            started_at=first.captured_at if first is not None and is_live else None,
+            frames=self._frames,
+            frames_with_faces=self._frames_with_faces,
+            duration=self._last[0] + self._interval,
+            visits=visits,
+            brief=len(self._visits) - len(visits),
+        )
+
+    def _time_of(self, frame: Frame) -> float:
+        """Seconds from the start; of images, their number."""
+        if frame.file is not None:
+            return float(self._frames)
+        if frame.position_s is not None:
+            return frame.position_s
+        first = self._first or frame
+        return frame.stream_time - first.stream_time
+
+    def _count_last(self) -> None:
+        """Count the faces of the last frame, whose duration is now known."""
+        start, faces = self._last
+        end = start + min(self._interval, MAX_GAP_S)
+        for face in faces:
+            self._segments += self._visits[face.track_id].add(start, end, _mood_of(face))
+        if self._segments > MAX_SEGMENTS:
+            self._simplify_oldest()
+
+    def _simplify_oldest(self) -> None:
+        visits = list(self._visits.values())
+        while self._segments > MAX_SEGMENTS // 2 and self._simplified < len(visits):
+            self._segments -= visits[self._simplified].simplify()
+            self._simplified += 1
+
+
+def _mood_of(face: FaceEmotion) -> str:
+    return UNCERTAIN if face.uncertain else face.emotion or UNSCORED
+
+
+def _shares(visits: Iterable[Visit]) -> dict[str, float]:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for visit in visits:
+        for segment in visit.segments:
+            seconds[segment.mood] += segment.end - segment.start
+    total = sum(seconds.values())
+    ranked = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    return {mood: seconds[mood] / total if total else 0.0 for mood in ranked}
+
+
+def _update_thumbnail(visit: Visit, bgr: Image, box: Box) -> None:
+    """Keep the face's largest view."""
+    area = box.width * box.height
+    if area < THUMBNAIL_GROWTH * visit.thumbnail_area:
+        return
+    side = (1 + 2 * THUMBNAIL_MARGIN) * max(box.width, box.height)
+    x, y = box.centre
+    left, top = max(0, round(x - side / 2)), max(0, round(y - side / 2))
+    view = bgr[top : round(y + side / 2), left : round(x + side / 2)]
+    if view.size == 0:
+        return
+    scale = THUMBNAIL_SIDE / max(view.shape[:2])
+    size = [max(1, round(scale * length)) for length in (view.shape[1], view.shape[0])]
+    reduced = cv2.resize(view, size, interpolation=cv2.INTER_AREA)
+    _, jpeg = cv2.imencode(".jpg", reduced, (cv2.IMWRITE_JPEG_QUALITY, 85))
+    visit.thumbnail, visit.thumbnail_area = jpeg.tobytes(), area
