@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 from edge_daemon._lib.text import without_password
@@ -110,10 +109,14 @@ def _output(path: Path) -> Output:
 def _summary(options: OutputOptions, settings: Settings) -> list[Output]:
     if not options.summaries:
         return []
-    if any(path.suffix.lower() == ".png" for path in options.summaries) and not find_spec("PIL"):
-        raise SettingsError(
-            "--summary: a .png file requires Pillow; pip install 'edge-daemon[output]'"
-        )
+    if any(path.suffix.lower() == ".png" for path in options.summaries):
+        try:
+            import PIL  # noqa: F401  # the drawing imports it at the end of the run
+        except ImportError as error:
+            raise SettingsError(
+                f"--summary: a .png file requires Pillow ({error}); "
+                "pip install 'edge-daemon[output]'"
+            ) from error
     from edge_daemon.output.summary.output import SummaryOutput
 
     name = without_password(settings.source)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from edge_daemon.capture import Source
-from edge_daemon.capture.images import SUFFIXES as IMAGE_SUFFIXES
+from edge_daemon.capture.images import ImageFile, ImageFolder
 from edge_daemon.errors import SettingsError
 
+IMAGE_SUFFIXES: Final = (".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Image formats that every build of OpenCV writes."""
 VIDEO_SUFFIXES: Final = (".mp4", ".mov", ".mkv")
 SUMMARY_SUFFIXES: Final = (".html", ".png")
 
@@ -97,12 +99,11 @@ def kind_of(path: Path) -> Kind | None:
 
 def kind_of_source(source: Source) -> SourceKind:
     """What a source is, as far as outputs depend on it."""
-    path = Path(source.name)
     if source.live:
         return SourceKind.LIVE
-    if path.is_dir():
+    if isinstance(source, ImageFolder):
         return SourceKind.FOLDER
-    return SourceKind.IMAGE if path.suffix.lower() in IMAGE_SUFFIXES else SourceKind.VIDEO
+    return SourceKind.IMAGE if isinstance(source, ImageFile) else SourceKind.VIDEO
 
 
 def _problems(options: OutputOptions, source: Source) -> Iterator[str]:
@@ -143,8 +144,12 @@ def _path_problems(option: str, path: Path, source: Source) -> Iterator[str]:
         yield f"{option}: folder is not writable (got {folder}); name another one"
     elif path.is_dir() and option == "--summary":
         yield f"{option}: is a folder (got {path}); name a file"
-    elif path.exists() and not source.live and path.samefile(source.name):
-        yield f"{option}: is the source itself (got {path}); name another one"
+    elif not source.live and _overwrites(path, Path(source.name)):
+        yield f"{option}: would overwrite the source (got {path}); name another path"
+
+
+def _overwrites(path: Path, source: Path) -> bool:
+    return any(target.exists() and target.samefile(source) for target in (path, path / source.name))
 
 
 def _duplicates(paths: Sequence[Path]) -> Iterator[str]:

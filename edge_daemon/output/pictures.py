@@ -9,14 +9,10 @@ from edge_daemon.errors import OutputError
 from edge_daemon.output.annotation.annotation import annotations_of
 from edge_daemon.output.annotation.drawing import annotate_picture
 from edge_daemon.output.base import replace_file
+from edge_daemon.output.options import IMAGE_SUFFIXES
 from edge_daemon.records import FrameResult, Image
 
 JPEG_QUALITY: Final = 95
-
-WRITABLE_SUFFIXES: Final = frozenset(
-    {".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-)
-"""Image formats that every build of OpenCV writes."""
 
 
 class AnnotatedImages:
@@ -50,7 +46,7 @@ class AnnotatedImages:
 
 def copy_name(name: str) -> str:
     """The name of an image's copy: the same, or a JPEG's where the format cannot be written."""
-    return name if Path(name).suffix.lower() in WRITABLE_SUFFIXES else f"{name}.jpg"
+    return name if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}.jpg"
 
 
 def write_image(path: Path, bgr: Image) -> None:

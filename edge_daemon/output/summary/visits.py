@@ -84,6 +84,8 @@ class Visit:
 
     def simplify(self) -> int:
         """Reduce the visit to one segment; the number of segments that this removes."""
+        if not self.segments:
+            return 0
         removed = len(self.segments) - 1
         self.segments = [Segment(self.start, self.end, self.mood)]
         return removed
@@ -125,7 +127,6 @@ class Collector:
     source: str
     has_thumbnails: bool
     _visits: dict[int, Visit] = field(default_factory=dict)
-    _simplified: int = 0
     _segments: int = 0
     _frames: int = 0
     _frames_with_faces: int = 0
@@ -192,10 +193,10 @@ class Collector:
             self._simplify_oldest()
 
     def _simplify_oldest(self) -> None:
-        visits = list(self._visits.values())
-        while self._segments > MAX_SEGMENTS // 2 and self._simplified < len(visits):
-            self._segments -= visits[self._simplified].simplify()
-            self._simplified += 1
+        for visit in self._visits.values():
+            if self._segments <= MAX_SEGMENTS // 2:
+                return
+            self._segments -= visit.simplify()
 
 
 def _mood_of(face: FaceEmotion) -> str:
