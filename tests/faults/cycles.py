@@ -20,6 +20,7 @@ from edge_daemon._lib.logging import configure_logging
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import Settings
 from edge_daemon.daemon import run
+from edge_daemon.output.options import OutputOptions
 
 
 class EndAtEvent(logging.Handler):
@@ -54,7 +55,7 @@ def main(count: str, state: str, clip: str, stream: str, broker: str) -> None:
     )
     for number in range(int(count)):
         settings = live if number % 5 == 4 else film
-        run(settings, read_again=Settings)
+        run(settings, reload=Settings, outputs=OutputOptions())
         print(json.dumps(holdings()), file=sys.stderr, flush=True)
 
 
