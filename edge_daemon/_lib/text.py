@@ -5,6 +5,9 @@ from typing import Final
 
 WORD: Final = re.compile(r"\S+")
 
+AUTHORITY_END: Final = re.compile(r"[/?#]")
+QUERY_START: Final = re.compile(r"[?#]")
+
 UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 LONGEST_SHOWN: Final = 120
@@ -32,14 +35,40 @@ def shortened(text: str, most: int = LONGEST_SHOWN) -> str:
 
 
 def without_password(url: str) -> str:
-    """The address with its password and its query masked, fit for logs."""
-    scheme, slashes, rest = url.partition("://")
-    if not slashes:
+    """Mask what may be secret in an address: its login, and values in its path and query.
+
+    Cameras take passwords in all three. An address whose password holds unencoded characters,
+    such as `/`, does not parse: of that, only the scheme and, where it is clear, the host remain.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
         return url
-    address, question, _ = rest.partition("?")  # cameras take passwords in queries, too
-    credentials, at, host = address.rpartition("@")
-    login = f"{credentials.partition(':')[0]}:***@" if at else ""
-    return f"{scheme}://{login}{host}{'?***' if question else ''}"
+    authority, path, query = _split(rest)
+    _, at, host = authority.rpartition("@")
+    if "@" in path + query:
+        return f"{scheme}://{_masked_ambiguous(authority, rest)}"
+    name, equals, _ = path.partition("=")
+    return "".join(
+        (scheme, "://", "***@" if at else "", host, name, "=***" if equals else "")
+        + (("?***",) if query else ())
+    )
+
+
+def _split(rest: str) -> tuple[str, str, str]:
+    """What follows an address's scheme, as its authority, its path and its query or fragment."""
+    authority = AUTHORITY_END.split(rest, maxsplit=1)[0]
+    path = QUERY_START.split(rest[len(authority) :], maxsplit=1)[0]
+    return authority, path, rest[len(authority) + len(path) :]
+
+
+def _masked_ambiguous(authority: str, rest: str) -> str:
+    """What to show of an address with an `@` after what should be its authority."""
+    name, colon, port = authority.partition(":")
+    if not colon and "@" not in name:
+        return f"{name}/***"
+    if port.isdecimal() or "@" in authority:
+        return "***"
+    return f"***@{_split(rest.rpartition('@')[2])[0]}"
 
 
 def masked(text: str) -> str:

@@ -123,8 +123,8 @@ def test_settings_in_force_are_toml_whatever_they_hold(name: str, max_age: float
 @pytest.mark.parametrize(
     ("source", "shown"),
     [
-        ("rtsp://me:secret@camera/stream", "rtsp://me:***@camera/stream"),
-        ("rtsp://me:se@cret@camera:554/1", "rtsp://me:***@camera:554/1"),
+        ("rtsp://me:secret@camera/stream", "rtsp://***@camera/stream"),
+        ("rtsp://me:se@cret@camera:554/1", "rtsp://***@camera:554/1"),
         ("rtsp://camera/stream", "rtsp://camera/stream"),
         ("clips/a@b.mp4", "clips/a@b.mp4"),
     ],

@@ -81,7 +81,7 @@ def test_the_file_that_settings_come_from_is_named(program: Program, tmp_path: P
     file = tmp_path / "config.toml"
     file.write_text('source = "rtsp://me:secret@127.0.0.1:9/1"\nsink = "jsonl"\n')
     done = program("check", EDGE_DAEMON_CONFIG=str(file))
-    assert done.stdout.splitlines()[0].startswith(f"ok   settings: {file}; source rtsp://me:***@")
+    assert done.stdout.splitlines()[0].startswith(f"ok   settings: {file}; source rtsp://***@")
     assert "secret" not in done.stdout + done.stderr
 
 
