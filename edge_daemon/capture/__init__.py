@@ -1,20 +1,24 @@
-"""Sources of frames. `source_from` is their registry: it knows which one a user's words mean."""
+"""Sources of frames. `source_from` is their registry."""
 
 from pathlib import Path
 from typing import Final
 
-from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture, Reader, Source
+from edge_daemon.capture.devices import VideoDevice
+from edge_daemon.capture.http_camera import HttpCamera
 from edge_daemon.capture.images import IMAGE_SUFFIXES, ImageFile, ImageFolder
+from edge_daemon.capture.network import parse_address
+from edge_daemon.capture.orientation import Orientation, Oriented
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import PiCamera
-from edge_daemon.capture.video_device import NetworkStream, VideoDevice
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 
 __all__ = ["Picture", "Reader", "Source", "pause_of", "source_from", "source_of"]
 
 PAUSE_FILE: Final = "paused"
+
+UPRIGHT: Final = Orientation()
 
 ANIMATED_SUFFIXES: Final = frozenset({".gif"})
 """Images that play as a video, unless they are among those of a folder."""
@@ -25,34 +29,50 @@ def source_from(
     size: tuple[int, int] = (1280, 720),
     fps: float = 30.0,
     reduced_width: int | None = None,
+    *,
+    orientation: Orientation = UPRIGHT,
+    verify_certificate: bool = True,
 ) -> Source:
-    """The source that `spec` names, not yet open.
+    """Make the source that `spec` names, not yet open.
 
     Args:
         spec: `picamera` or `picamera:N`, `/dev/videoN` or `N`, `rtsp://…` or `http(s)://…`,
-            a video file, a picture, or a folder of pictures.
-        size: width and height asked of a camera, in pixels.
-        fps: frames a second asked of a camera.
-        reduced_width: width of the smaller picture that a Pi camera gives beside the full one.
+            a video file, an image, or a folder of images.
+        size: requested width and height of a camera, in pixels.
+        fps: requested frames per second of a camera.
+        reduced_width: width of the smaller image that a Pi camera gives next to the full one.
+        orientation: how frames are turned; a Pi camera flips them by itself.
+        verify_certificate: whether an encrypted network camera must have a trusted certificate.
 
     Raises:
-        SourceError: there is no such file or folder.
+        SourceError: there is no such file or folder, or the address does not parse.
     """
     if spec == "picamera" or spec.startswith("picamera:"):
-        return PiCamera(_camera_number(spec), size, fps, reduced_width)
-    if spec.isdecimal() or spec.startswith("/dev/"):
-        return VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)
-    if spec.startswith(("rtsp://", "rtsps://", "http://", "https://")):
-        return NetworkStream(spec)
-    if "://" in spec:
-        raise SourceError(f"{without_password(spec)}: only rtsp, rtsps, http and https are known")
-    return _file_source(Path(spec))
+        turned = orientation.without_half_turn
+        flips = {"hflip": turned.hflip, "vflip": turned.vflip}
+        source: Source = PiCamera(_camera_number(spec), size, fps, reduced_width, **flips)
+        orientation = Orientation(turned.rotation)
+    elif spec.isdecimal() or spec.startswith("/dev/"):
+        source = VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)
+    elif "://" in spec:
+        source = _network_source(spec, verify_certificate=verify_certificate)
+    else:
+        source = _file_source(Path(spec))
+    return source if orientation.is_identity else Oriented(source, orientation)
+
+
+def _network_source(url: str, *, verify_certificate: bool) -> Source:
+    if parse_address(url).scheme.startswith("http"):
+        return HttpCamera(url, verify_certificate=verify_certificate)
+    from edge_daemon.capture.streams import NetworkStream
+
+    return NetworkStream(url, verify_certificate=verify_certificate)
 
 
 def _camera_number(spec: str) -> int:
     number = spec.partition(":")[2] or "0"
     if not number.isdecimal():
-        raise SourceError(f"{spec}: the camera's number must be a whole number, as in picamera:1")
+        raise SourceError(f"{spec}: invalid camera number; write it as in picamera:1")
     return int(number)
 
 
@@ -69,20 +89,22 @@ def _file_source(path: Path) -> Source:
 
 
 def source_of(settings: Settings) -> Source:
-    """The source, not yet open.
+    """Make the source of these settings, not yet open.
 
     Raises:
-        SourceError: there is no such file or folder.
+        SourceError: there is no such file or folder, or the address does not parse.
     """
-    wanted = settings.capture
+    capture = settings.capture
     return source_from(
         settings.source,
-        (wanted.width, wanted.height),
-        wanted.fps,
+        (capture.width, capture.height),
+        capture.fps,
         settings.detection.max_side,
+        orientation=Orientation(capture.rotation, capture.hflip, capture.vflip),
+        verify_certificate=capture.verify_certificate,
     )
 
 
 def pause_of(settings: Settings, *, live: bool) -> Pause:
-    """The privacy switch; it is remembered for cameras, as a file has no privacy to keep."""
+    """Make the privacy switch; it is saved for cameras only, as a file has no privacy to keep."""
     return Pause(settings.state_dir / PAUSE_FILE if live else None)

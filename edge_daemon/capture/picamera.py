@@ -96,18 +96,28 @@ class PiCamera:
         fps: frames a second asked of the camera.
         reduced_width: width in pixels of the smaller picture that the camera is to give beside
             the full one, at no cost for the processor; None for no smaller picture.
+        hflip: whether the sensor exchanges left and right.
+        vflip: whether it exchanges top and bottom.
     """
 
     live = True
 
     def __init__(
-        self, number: int, size: tuple[int, int], fps: float, reduced_width: int | None
+        self,
+        number: int,
+        size: tuple[int, int],
+        fps: float,
+        reduced_width: int | None,
+        *,
+        hflip: bool = False,
+        vflip: bool = False,
     ) -> None:
         self.name = f"picamera:{number}" if number else "picamera"
         self._number = number
         self._size = size
         self._fps = fps
         self._reduced_width = reduced_width
+        self._flips = {"hflip": hflip, "vflip": vflip}
 
     def open(self) -> "PiCameraReader":
         """Start the camera.
@@ -171,8 +181,16 @@ class PiCamera:
             raw=None,  # else its buffers, the largest of all, are kept for nothing
             buffer_count=BUFFERS,
             controls=rate if "FrameDurationLimits" in camera.camera_controls else {},
+            **self._transform(),
             queue=False,  # a queued frame may be as old as the time between two frames
         )
+
+    def _transform(self) -> dict[str, Any]:
+        """Flips, which cost nothing in the sensor; nothing where none is wanted."""
+        if not any(self._flips.values()):
+            return {}
+        libcamera = importlib.import_module("libcamera")
+        return {"transform": libcamera.Transform(**self._flips)}
 
     def _reduced_stream(self) -> dict[str, Any] | None:
         if self._reduced_width is None or self._reduced_width >= self._size[0]:

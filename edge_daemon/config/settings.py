@@ -112,6 +112,14 @@ class Section(PlainModel):
     """A group of settings."""
 
 
+def _as_number(value: object) -> object:
+    """Pydantic converts text from the command line for `int`, but not for a `Literal` of them."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(_as_number)]
+
+
 class CaptureSettings(Section):
     """Cameras."""
 
@@ -123,6 +131,16 @@ class CaptureSettings(Section):
     )
     fps: float = Field(
         15.0, ge=MIN_RATE_HZ, le=240, description="Maximum frames per second of a camera."
+    )
+    rotation: Rotation = Field(
+        0, description="Degrees by which frames are rotated clockwise, after they are flipped."
+    )
+    hflip: bool = Field(default=False, description="Flip frames horizontally, like a mirror.")
+    vflip: bool = Field(default=False, description="Flip frames vertically.")
+    verify_certificate: bool = Field(
+        default=True,
+        description="Require a trusted certificate of an https or rtsps camera; false for a "
+        "self-signed one.",
     )
     read_timeout: Positive = Field(
         10.0,

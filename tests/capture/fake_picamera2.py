@@ -160,6 +160,7 @@ class Picamera2:
             "buffer_count": buffer_count,
             "controls": controls,
             "queue": queue,
+            "transform": transform,
         }
 
     def configure(self, camera_config=None):

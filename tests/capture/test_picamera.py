@@ -24,8 +24,9 @@ from capture.fake_picamera2 import (
 
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import loop as capture_loop
-from edge_daemon.capture import picamera
+from edge_daemon.capture import picamera, source_from
 from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.orientation import Orientation
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import BGR_CONVERSIONS, FRAME_TIMEOUT, PiCamera
 from edge_daemon.config.settings import CaptureSettings
@@ -307,3 +308,23 @@ def test_real_library_sees_buffers_as_the_fake_does() -> None:
 def signatures(library: ModuleType) -> dict[str, str]:
     """Those of SIGNATURES, as they are in a library."""
     return {name: signature(attrgetter(name)(library)) for name in SIGNATURES}
+
+
+def test_camera_flips_in_the_sensor_and_turns_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libcamera = ModuleType("libcamera")
+    libcamera.Transform = lambda **flips: flips  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "libcamera", libcamera)
+    reader = source_from("picamera", (32, 16), 15, orientation=Orientation(270, hflip=True)).open()
+    picture = reader.read()
+    reader.close()
+    configuration = world.opened[0].camera_configuration()
+    assert configuration["transform"] == {"hflip": False, "vflip": True}
+    assert picture is not None
+    assert picture.bgr.shape == (32, 16, 3)
+
+
+def test_upright_camera_is_configured_without_a_transform(world: World) -> None:
+    camera().open().close()
+    assert not isinstance(world.opened[0].camera_configuration()["transform"], dict)

@@ -123,7 +123,7 @@ def test_camera_that_hangs_for_good_ends_the_program_with_one_line(
         program.wait_for("edge-daemon: ")
     (end,) = (line for line in program.err if line.startswith("edge-daemon: "))
     assert f"{live.url}: no response" in end
-    assert "3 reads hang" in end
+    assert "3 stalled reads" in end
     assert (code, "Traceback" in "\n".join(program.err)) == (1, False)
 
 

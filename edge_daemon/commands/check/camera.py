@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from edge_daemon.capture import Picture, Source, pause_of, source_of
+from edge_daemon.capture.devices import VideoDevice
+from edge_daemon.capture.orientation import Oriented
 from edge_daemon.capture.picamera import PiCamera
-from edge_daemon.capture.video_device import VideoDevice
 from edge_daemon.commands.check.finding import Finding
 from edge_daemon.commands.check.holders import Process, ProcessTable
 from edge_daemon.config.settings import Settings
@@ -48,12 +49,14 @@ def _one_picture(source: Source) -> Picture:
 def _holders(source: Source) -> list[Process]:
     """Other programs that use the camera; libcamera locks the media device of the one it uses."""
     table = ProcessTable()
+    source = _without_orientation(source)
     if isinstance(source, PiCamera):
         return table.lockers(list(Path("/dev").glob("media*")))
     return table.holders([Path(source.name)]) if isinstance(source, VideoDevice) else []
 
 
 def _trouble(source: Source, error: SourceError, holders: list[Process]) -> Finding:
+    source = _without_orientation(source)
     if holders:
         return Finding.fail(f"{error}; it is used by {', '.join(map(str, holders))}")
     if isinstance(source, PiCamera) and (mend := _mend_of_pi_camera()):
@@ -62,6 +65,10 @@ def _trouble(source: Source, error: SourceError, holders: list[Process]) -> Find
     if _could_be_opened(source) and os.geteuid() != 0 and (daemons := ProcessTable().daemons()):
         return Finding.warn(f"{error}; maybe used by the running {daemons[0]}: sudo tells")
     return Finding.fail(str(error))
+
+
+def _without_orientation(source: Source) -> Source:
+    return source.source if isinstance(source, Oriented) else source
 
 
 def _could_be_opened(source: Source) -> bool:

@@ -60,7 +60,7 @@ def test_paused_camera_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_camera_that_is_not_there(tmp_path: Path) -> None:
-    assert found("/dev/video99", tmp_path).message.endswith("is it plugged in?")
+    assert found("/dev/video99", tmp_path).message.endswith("check that it is plugged in")
 
 
 def test_camera_that_another_program_uses(tmp_path: Path, device: Path) -> None:

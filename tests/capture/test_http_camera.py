@@ -1,0 +1,280 @@
+import base64
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from capture.media import FRAMES, needs_ffmpeg, video
+from drawing import draw_scene
+
+from edge_daemon.capture import Reader, source_from
+from edge_daemon.capture.http_camera import (
+    MAX_DAMAGED,
+    MAX_FAILED_REQUESTS,
+    HttpCamera,
+    MjpegReader,
+    SnapshotReader,
+)
+from edge_daemon.errors import SourceLost
+
+SCENE = draw_scene((60, 60, 120))
+JPEG = bytes(cv2.imencode(".jpg", SCENE)[1])
+NONCE = "abc"
+
+Answer = Callable[["Handler"], None]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request with the function of its path."""
+
+    daemon_threads = True
+
+    def __init__(self, answers: dict[str, Answer]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers = answers
+        self.connections = 0
+        self.requests: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def process_request(self, *words: object) -> None:
+        self.connections += 1
+        super().process_request(*words)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that leaves is no error."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        self.server.answers[self.path](self)
+
+    def reply(self, body: bytes, kind: str = "image/jpeg", status: int = 200, **more: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in more.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Tests are quiet."""
+
+
+@contextlib.contextmanager
+def serving(**answers: Answer) -> Iterator[Server]:
+    with Server({f"/{name}": answer for name, answer in answers.items()}) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def opened(url: str) -> Reader:
+    source = source_from(url)
+    assert isinstance(source, HttpCamera)
+    assert source.live
+    return source.open()
+
+
+def reason(url: str) -> str:
+    with pytest.raises(SourceLost) as loss:
+        opened(url)
+    return str(loss.value)
+
+
+def shows_the_scene(reader: Reader) -> bool:
+    picture = reader.read()
+    return picture is not None and float(np.abs(picture.bgr.astype(int) - SCENE).mean()) < 4
+
+
+def parts(*contents: bytes, boundary: str = "frame", with_length: bool = True) -> Answer:
+    """A multipart response with these parts, which then ends."""
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={boundary}")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        for content in contents:
+            length = f"Content-Length: {len(content)}\r\n" if with_length else ""
+            head = f"--{boundary.strip('-')}\r\nContent-Type: image/jpeg\r\n{length}\r\n"
+            handler.wfile.write(head.encode() + content + b"\r\n")
+        handler.wfile.write(f"--{boundary.strip('-')}--\r\n".encode())
+
+    return answer
+
+
+@pytest.mark.parametrize("with_length", [True, False], ids=["with length", "without length"])
+@pytest.mark.parametrize("boundary", ["frame", "--frame", '"a frame"'])
+def test_mjpeg_stream_of_any_style_gives_its_images(boundary: str, *, with_length: bool) -> None:
+    answer = parts(*[JPEG] * 3, boundary=boundary.replace('"', ""), with_length=with_length)
+    with serving(stream=answer) as server:
+        reader = opened(f"{server.url}/stream")
+        assert isinstance(reader, MjpegReader)
+        assert shows_the_scene(reader)
+        reader.skip()
+        assert shows_the_scene(reader)
+        with pytest.raises(SourceLost, match="the stream ended"):
+            reader.read()
+        reader.close()
+
+
+@pytest.mark.parametrize("with_length", [True, False], ids=["with length", "without length"])
+def test_mjpeg_stream_with_damaged_parts_continues(*, with_length: bool) -> None:
+    damaged = [b"", b"no image", JPEG[:2000], JPEG[500:], b""]
+    answer = parts(JPEG, *damaged, JPEG, with_length=with_length)
+    with serving(stream=answer) as server:
+        reader = opened(f"{server.url}/stream")
+        assert shows_the_scene(reader)
+        assert shows_the_scene(reader)
+        reader.close()
+
+
+def test_mjpeg_stream_of_damaged_parts_only_is_lost() -> None:
+    with serving(stream=parts(*[JPEG[:2000]] * 30)) as server:
+        reader = opened(f"{server.url}/stream")
+        with pytest.raises(SourceLost, match=f"{MAX_DAMAGED} images in a row"):
+            reader.read()
+        reader.close()
+
+
+def test_snapshots_come_over_one_kept_connection() -> None:
+    with serving(snapshot=lambda handler: handler.reply(JPEG)) as server:
+        reader = opened(f"{server.url}/snapshot")
+        assert isinstance(reader, SnapshotReader)
+        assert all(shows_the_scene(reader) for _ in range(5))
+        reader.close()
+        assert (len(server.requests), server.connections) == (5, 1)
+
+
+def test_snapshots_of_a_server_that_closes_are_requested_again() -> None:
+    def answer(handler: Handler) -> None:
+        handler.reply(JPEG)
+        handler.close_connection = True  # without a word in the header
+
+    with serving(snapshot=answer) as server:
+        reader = opened(f"{server.url}/snapshot")
+        assert all(shows_the_scene(reader) for _ in range(3))
+        reader.close()
+        assert server.connections == 3
+
+
+def test_snapshot_that_fails_once_is_requested_again() -> None:
+    bodies = iter([JPEG, b"", JPEG, JPEG[:2000], JPEG])
+    with serving(snapshot=lambda handler: handler.reply(next(bodies))) as server:
+        reader = opened(f"{server.url}/snapshot")
+        assert all(shows_the_scene(reader) for _ in range(3))
+        reader.close()
+
+
+def test_snapshot_that_fails_repeatedly_is_lost() -> None:
+    statuses = iter([200, *[503] * 10])
+    answer = lambda handler: handler.reply(JPEG, status=next(statuses))  # noqa: E731
+    with serving(snapshot=answer) as server:
+        reader = opened(f"{server.url}/snapshot")
+        assert shows_the_scene(reader)
+        with pytest.raises(SourceLost, match="HTTP 503"):
+            reader.read()
+        reader.close()
+        assert len(server.requests) == 1 + MAX_FAILED_REQUESTS
+
+
+def basic(handler: Handler) -> None:
+    login = "Basic " + base64.b64encode(b"ann:p@ss").decode()
+    if handler.headers["Authorization"] == login:
+        handler.reply(JPEG)
+    else:
+        handler.reply(b"", status=401, WWW_Authenticate='Basic realm="cam"')
+
+
+def digest(handler: Handler) -> None:
+    """RFC 7616 with MD5, and the nonce as the only state."""
+    header = handler.headers["Authorization"] or ""
+    fields = dict(
+        field.strip().split("=", 1) for field in header.removeprefix("Digest ").split(",") if field
+    )
+    value = {name: text.strip('"') for name, text in fields.items()}
+
+    def md5(text: str) -> str:
+        return hashlib.md5(text.encode()).hexdigest()
+
+    expected = md5(
+        f"{md5('ann:cam:p@ss')}:{NONCE}:{value.get('nc')}:{value.get('cnonce')}:auth:"
+        f"{md5('GET:/digest')}"
+    )
+    if value.get("response") == expected:
+        handler.reply(JPEG)
+    else:
+        challenge = f'Digest realm="cam", nonce="{NONCE}", qop="auth", algorithm=MD5'
+        handler.reply(b"", status=401, WWW_Authenticate=challenge)
+
+
+@pytest.mark.parametrize("scheme", ["basic", "digest"])
+def test_login_is_sent_as_the_camera_asks(scheme: str) -> None:
+    with serving(basic=basic, digest=digest) as server:
+        place = server.url.removeprefix("http://")
+        reader = opened(f"http://ann:p%40ss@{place}/{scheme}")
+        assert all(shows_the_scene(reader) for _ in range(3))
+        reader.close()
+        assert len(server.requests) == 4
+        assert "401" in reason(f"http://ann:wrong@{place}/{scheme}")
+        assert "401" in reason(f"http://{place}/{scheme}")
+
+
+def test_redirect_is_followed() -> None:
+    with serving(
+        old=lambda handler: handler.reply(b"", status=302, Location="/new"),
+        new=lambda handler: handler.reply(JPEG),
+    ) as server:
+        reader = opened(f"{server.url}/old")
+        assert shows_the_scene(reader)
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (lambda handler: handler.reply(b"", status=404), "no such path .*404"),
+        (lambda handler: handler.reply(b"", status=403), "forbidden .*403"),
+        (lambda handler: handler.reply(b"", status=500), "HTTP 500"),
+        (lambda handler: handler.reply(b"<html>", "text/html"), "not a video, but text/html"),
+        (lambda handler: handler.reply(b"{}", "application/json"), "not a video"),
+        (lambda handler: handler.reply(b"", status=302, Location="/it"), "too many redirects"),
+    ],
+)
+def test_address_without_video_says_why(answer: Answer, expected: str) -> None:
+    with serving(it=answer) as server, pytest.raises(SourceLost, match=expected):
+        opened(f"{server.url}/it")
+
+
+def test_camera_that_closes_the_connection_says_so() -> None:
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+
+    with serving(it=answer) as server:
+        assert "closed the connection" in reason(f"{server.url}/it")
+
+
+@needs_ffmpeg
+def test_video_over_http_is_decoded(tmp_path: Path) -> None:
+    clip = video(tmp_path / "clip.ts", "-c:v", "libx264").read_bytes()
+    with serving(clip=lambda handler: handler.reply(clip, "video/mp2t")) as server:
+        reader = opened(f"{server.url}/clip")
+        shapes = [reader.read().bgr.shape for _ in range(FRAMES)]
+        assert set(shapes) == {SCENE.shape}
+        with pytest.raises(SourceLost, match="the stream ended"):
+            reader.read()
+        reader.close()

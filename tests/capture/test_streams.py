@@ -1,0 +1,106 @@
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+from capture.media import SCENES, needs_ffmpeg, video
+from capture.rtsp import rtsp_camera
+
+from edge_daemon.capture import source_from
+from edge_daemon.capture.base import FlowingReader, Picture
+from edge_daemon.capture.streams import NetworkStream
+from edge_daemon.errors import SourceError, SourceLost
+
+H264 = ("-c:v", "libx264", "-g", 5, "-bf", 0, "-pix_fmt", "yuv420p")
+INTERLACED = (*H264, "-x264-params", "tff=1", "-flags", "+ildct+ilme")
+
+
+def closest(picture: Picture) -> float:
+    """Mean difference of the grey values from the scene that is most alike."""
+    return min(float(np.abs(picture.bgr.astype(int) - scene).mean()) for scene in SCENES)
+
+
+def reason(url: str) -> str:
+    """Why it cannot be opened."""
+    with pytest.raises(SourceLost) as loss:
+        source_from(url).open()
+    return str(loss.value)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("options", [H264, INTERLACED], ids=["progressive", "interlaced"])
+def test_rtsp_stream_gives_the_frames_that_are_sent(
+    tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    with rtsp_camera(video(tmp_path / "clip.mp4", *options)) as camera:
+        source = source_from(camera.url.replace("rtsp", "RTSP"))
+        assert isinstance(source, NetworkStream)
+        assert source.live
+        reader = source.open()
+        assert isinstance(reader, FlowingReader)
+        reader.skip()
+        pictures = [reader.read() for _ in range(5)]
+        reader.close()
+        assert ["TCP" in transport for transport in camera.transports] == [True]
+    assert max(map(closest, pictures)) < 8
+    assert {picture.position_s for picture in pictures} == {None}
+
+
+@needs_ffmpeg
+def test_rtsp_camera_without_tcp_is_read_over_udp(tmp_path: Path) -> None:
+    with rtsp_camera(video(tmp_path / "clip.mp4", *H264), with_tcp=False) as camera:
+        reader = source_from(camera.url).open()
+        assert closest(reader.read()) < 8
+        reader.close()
+        assert ["TCP" in transport for transport in camera.transports] == [True, False]
+
+
+@needs_ffmpeg
+def test_rtsp_password_with_special_characters_is_accepted(tmp_path: Path) -> None:
+    with rtsp_camera(video(tmp_path / "clip.mp4", *H264), with_login=True) as camera:
+        reader = source_from(camera.url.replace("//", "//ann:p%40ss%2Fw%3Frd@")).open()
+        assert closest(reader.read()) < 8
+        reader.close()
+        assert "401" in reason(camera.url)
+        assert "401" in reason(camera.url.replace("//", "//ann:wrong@"))
+
+
+def test_stream_that_is_refused_says_so_without_the_password() -> None:
+    text = reason("rtsp://me:secret@127.0.0.1:9/1")
+    assert text.startswith("rtsp://***@127.0.0.1:9/1: connection refused")
+    assert "secret" not in text
+
+
+def test_stream_of_an_unknown_host_says_so() -> None:
+    assert "unknown host nowhere.invalid" in reason("rtsp://nowhere.invalid/1")
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_stream_that_never_answers_says_so(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    for module in ("network", "streams", "http_client"):
+        monkeypatch.setattr(f"edge_daemon.capture.{module}.NETWORK_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert "no answer" in reason(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rtsp://me:hunter2?@cam/1",
+        "rtsp://me:hunter2#@cam/1",
+        "rtsp://me:hunter2/@cam/1",
+        "rtsp://me:2/hunter2@cam/1",
+        "rtsp://me:p@hunter2/@cam/1",
+        "http://me:hunter2/@cam:80/1",
+        "http://",
+    ],
+)
+def test_address_with_unencoded_characters_is_refused(url: str) -> None:
+    with pytest.raises(SourceError, match="percent-encode") as refusal:
+        source_from(url)
+    assert "hunter2" not in str(refusal.value)
+    assert not isinstance(refusal.value, SourceLost)
+
+
+def test_address_with_an_at_in_its_query_is_accepted() -> None:
+    assert source_from("http://cam:80/image?user=ann@home").name == "http://***"
