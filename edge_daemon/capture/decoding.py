@@ -30,7 +30,7 @@ QUARTER_TURNS: Final = MappingProxyType({90: 1, 180: 2, -180: 2, -90: 3})
 
 
 class NoVideo(Exception):
-    """Raised for a container without a video stream; the message says what it holds instead."""
+    """Raised for a container without a video stream; the message names its content."""
 
 
 def open_container(
@@ -47,7 +47,7 @@ def open_container(
         timeout: seconds for opening and for each read.
 
     Raises:
-        FFmpegError: it cannot be opened; the type and `strerror` say why.
+        FFmpegError: it cannot be opened; the type and `strerror` are the reason.
     """
     return av.open(
         source,

@@ -53,7 +53,7 @@ class HttpCamera:
         """Request the address, and choose the reader for its content.
 
         Raises:
-            SourceLost: it cannot be opened now; the message says why.
+            SourceLost: it cannot be opened now; the message gives the reason.
         """
         client = HttpClient(self._url, verify_certificate=self._verify_certificate)
         try:

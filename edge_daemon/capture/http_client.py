@@ -92,10 +92,10 @@ class HttpClient:
     def _accepts(self, response: HTTPResponse) -> bool:
         """Take a challenge, unless there is nothing to answer it with, or it was answered."""
         challenges = response.headers.get_all("WWW-Authenticate", [])
-        wanted = sorted(challenges, key=_preference)
-        if self._user is None or not wanted or (self._challenge and not _is_stale(wanted[0])):
+        usable = sorted(challenges, key=_preference)
+        if self._user is None or not usable or (self._challenge and not _is_stale(usable[0])):
             return False
-        self._challenge = wanted[0]
+        self._challenge = usable[0]
         return True
 
     def _authorization(self) -> dict[str, str]:

@@ -36,19 +36,19 @@ def parse_address(url: str) -> SplitResult:
     """Split a camera's address; its scheme is in lower case.
 
     Raises:
-        SourceError: it does not parse, or has an unsupported scheme; no password is shown.
+        SourceError: it does not parse, or has an unsupported scheme; the message holds no password.
     """
-    shown = without_password(url)
+    masked = without_password(url)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise SourceError(f"{shown}: invalid address; {ENCODING_HINT}") from error
+        raise SourceError(f"{masked}: invalid address; {ENCODING_HINT}") from error
     if parts.scheme not in SCHEMES:
         supported = ", ".join(sorted(SCHEMES))
-        raise SourceError(f"{shown}: unsupported scheme; supported are {supported}")
+        raise SourceError(f"{masked}: unsupported scheme; supported are {supported}")
     if not host or _may_hide_a_login(parts):
-        raise SourceError(f"{shown}: invalid address; {ENCODING_HINT}")
+        raise SourceError(f"{masked}: invalid address; {ENCODING_HINT}")
     return parts
 
 

@@ -65,7 +65,7 @@ class NetworkStream:
         """Connect, and wait for what describes the stream.
 
         Raises:
-            SourceLost: it cannot be opened now; the message says why.
+            SourceLost: it cannot be opened now; the message gives the reason.
         """
         timeout = (NETWORK_TIMEOUT_S, NETWORK_TIMEOUT_S)
         started = time.monotonic()

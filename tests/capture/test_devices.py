@@ -26,7 +26,7 @@ def read_on(reader: Reader) -> None:
         pass
 
 
-def test_network_stream_is_read_until_it_goes_away_and_again_when_it_is_back() -> None:
+def test_network_camera_that_leaves_is_lost_and_opens_again() -> None:
     with camera(SCENE) as server:
         source = source_from(server.url)
         assert isinstance(source, HttpCamera)
@@ -67,13 +67,13 @@ def test_stream_that_is_faster_than_wanted_is_shown_as_it_is_now(fps: float) -> 
     assert len(frames) < 9
 
 
-def test_missing_device_is_lost_and_a_mend_is_named(tmp_path: Path) -> None:
+def test_missing_device_is_lost_with_a_remedy(tmp_path: Path) -> None:
     device = VideoDevice(tmp_path / "video9", (640, 480), 15)
     with pytest.raises(SourceLost, match=r"video9.*plugged in"):
         device.open()
 
 
-def test_device_that_may_not_be_opened_is_lost_and_a_mend_is_named(
+def test_device_without_permission_is_lost_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "video9").touch()

@@ -255,12 +255,12 @@ def test_redirect_is_followed() -> None:
         (lambda handler: handler.reply(b"", status=302, Location="/it"), "too many redirects"),
     ],
 )
-def test_address_without_video_says_why(answer: Answer, expected: str) -> None:
+def test_address_without_video_reports_why(answer: Answer, expected: str) -> None:
     with serving(it=answer) as server, pytest.raises(SourceLost, match=expected):
         opened(f"{server.url}/it")
 
 
-def test_camera_that_closes_the_connection_says_so() -> None:
+def test_camera_that_closes_the_connection_reports_it() -> None:
     def answer(handler: Handler) -> None:
         handler.close_connection = True
 

@@ -65,18 +65,18 @@ def test_rtsp_password_with_special_characters_is_accepted(tmp_path: Path) -> No
         assert "401" in reason(camera.url.replace("//", "//ann:wrong@"))
 
 
-def test_stream_that_is_refused_says_so_without_the_password() -> None:
+def test_stream_that_is_refused_reports_it_without_the_password() -> None:
     text = reason("rtsp://me:secret@127.0.0.1:9/1")
     assert text.startswith("rtsp://***@127.0.0.1:9/1: connection refused")
     assert "secret" not in text
 
 
-def test_stream_of_an_unknown_host_says_so() -> None:
+def test_stream_of_an_unknown_host_reports_it() -> None:
     assert "unknown host nowhere.invalid" in reason("rtsp://nowhere.invalid/1")
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_stream_that_never_answers_says_so(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+def test_stream_that_never_answers_reports_it(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     for module in ("network", "streams", "http_client"):
         monkeypatch.setattr(f"edge_daemon.capture.{module}.NETWORK_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
