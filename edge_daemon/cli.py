@@ -394,11 +394,11 @@ def _list_models(settings: Settings) -> int:
 def _homeassistant(options: argparse.Namespace) -> int:
     settings = _settings(options)
     from edge_daemon.publishing.broker import broker_from
+    from edge_daemon.publishing.client import publish_single
     from edge_daemon.publishing.homeassistant import removal
-    from edge_daemon.publishing.single import publish_once
 
     prefix = settings.homeassistant.prefix
-    publish_once(broker_from(settings.mqtt), removal(settings.device_id, prefix))
+    publish_single(broker_from(settings.mqtt), removal(settings.device_id, prefix))
     print(
         f"{settings.device_id} is removed from Home Assistant. A daemon that runs with "
         "homeassistant.discovery = true brings it back when it connects anew."

@@ -20,6 +20,7 @@ from edge_daemon.capture import Source, pause_of, source_of
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.playback import Looped
+from edge_daemon.capture.status import SourceStatus
 from edge_daemon.config.reload import LiveSettings
 from edge_daemon.config.settings import (
     EventSettings,
@@ -56,9 +57,8 @@ from edge_daemon.pipeline import (
     compose,
     fan_out,
 )
-from edge_daemon.publishing.assembly import mqtt, mqtt_publisher
+from edge_daemon.publishing.assembly import MqttPublishing
 from edge_daemon.publishing.jsonl import JsonLines, discard
-from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.follower import FaceFollower
@@ -154,19 +154,19 @@ def build_pipeline(
     follower = _follower(settings, live)
     budget = _budget(settings, source, ensemble, clock, live)
     timings = StageTimings(clock)
-    publisher = _publisher(
-        settings, pause, clock, resources=resources, live=live, patient=not source.live
+    mqtt = _mqtt(
+        settings, pause, capture.status, clock, resources=resources, live=live, is_live=source.live
     )
     health = Health(
         clock,
         ensemble.bundle,
         capture.status,
         timings,
-        publisher,
+        None if mqtt is None else mqtt.publisher,
         detection_interval=settings.detection.interval,
     )
     shedder = _shedder(settings, source, follower, budget, health=health, clock=clock, live=live)
-    publishing, services = _publishing(settings, publisher, health, pause, clock=clock, live=live)
+    publishing, services = _publishing(settings, mqtt, health, clock=clock, live=live)
     preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
     recognize = compose(EmotionRecognizer(ensemble, budget), _smoother(settings, live))
     # Events are made in the last stage, since frames can be dropped before it.
@@ -265,32 +265,41 @@ def _sheds(settings: Settings, source: Source) -> bool:
     return source.live and settings.shedding.enabled
 
 
-def _publisher(
+def _mqtt(
     settings: Settings,
     pause: Pause,
+    status: SourceStatus,
     clock: Clock,
     *,
     resources: ExitStack,
     live: LiveSettings,
-    patient: bool,
-) -> MqttPublisher | None:
+    is_live: bool,
+) -> MqttPublishing | None:
     if settings.sink != "mqtt":
         return None
-    return mqtt_publisher(settings, pause, clock, resources=resources, live=live, patient=patient)
+    return MqttPublishing(
+        settings,
+        pause,
+        status,
+        clock,
+        resources=resources,
+        live=live,
+        back_pressure="drop" if is_live else "block",
+        has_temperature=Hardware().cpu_temperature() is not None,
+    )
 
 
 def _publishing(
     settings: Settings,
-    publisher: MqttPublisher | None,
+    mqtt: MqttPublishing | None,
     health: Health,
-    pause: Pause,
     *,
     clock: Clock,
     live: LiveSettings,
 ) -> tuple[list[Sink[FrameResult]], list[Service]]:
-    if publisher is not None:
-        return mqtt(settings, publisher, health, pause, clock=clock, live=live)
-    return ([JsonLines(sys.stdout.buffer, clock)] if settings.sink == "jsonl" else []), []
+    if mqtt is None:
+        return ([JsonLines(sys.stdout.buffer, clock)] if settings.sink == "jsonl" else []), []
+    return mqtt.sinks, [*mqtt.services, mqtt.health_reporter(health, settings, live)]
 
 
 def _notifiers(health: Health, clock: Clock) -> list[Watcher]:

@@ -1,6 +1,7 @@
-"""Disks that are full, or cannot be written to."""
+"""Disks that are full, cannot be written to, or hang."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,43 @@ def fill_up(folder: Path) -> Path:
                 ballast.write(bytes(4096))
         except OSError:
             return file
+
+
+HANGING_FSYNC = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int wait_and_call(const char *name, int file) {
+    const char *order = getenv("FSYNC_HANGS_WHILE");
+    while (order && access(order, F_OK) == 0) usleep(20000);
+    return ((int (*)(int))dlsym(RTLD_NEXT, name))(file);
+}
+
+int fsync(int file) { return wait_and_call("fsync", file); }
+int fdatasync(int file) { return wait_and_call("fdatasync", file); }
+"""
+
+
+class HangingDisk:
+    """A disk whose fsync hangs while `hang` is in force, for a program that is run `inside`."""
+
+    def __init__(self, folder: Path) -> None:
+        compiler = shutil.which("cc")
+        if compiler is None:
+            pytest.skip("needs a C compiler")
+        library = folder / "hanging_fsync.so"
+        command = [compiler, "-shared", "-fPIC", "-o", library, "-x", "c", "-", "-ldl"]
+        subprocess.run(command, input=HANGING_FSYNC.encode(), check=True)
+        self._order = folder / "fsync-hangs"
+        self.inside = ("env", f"LD_PRELOAD={library}", f"FSYNC_HANGS_WHILE={self._order}")
+
+    def hang(self) -> None:
+        self._order.touch()
+
+    def recover(self) -> None:
+        self._order.unlink()
 
 
 @contextmanager

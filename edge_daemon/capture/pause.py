@@ -24,7 +24,8 @@ class Pause(Observable):
         super().__init__()
         self._file = file
         self._setting = threading.Lock()
-        self._paused = file is not None and _remembers(file)
+        self._saving = threading.Lock()
+        self._paused = self._saved = file is not None and _remembers(file)
         if self._paused:
             logger.warning("still paused", extra={"remembered_by": str(file)})
 
@@ -32,16 +33,24 @@ class Pause(Observable):
     def paused(self) -> bool:
         return self._paused
 
-    def set(self, paused: bool) -> None:  # noqa: FBT001  # the name says what the value means
-        """Pause or resume; it takes effect before it is remembered."""
+    def set(self, paused: bool) -> bool:  # noqa: FBT001  # the name says what the value means
+        """Pause or resume at once, then save that; whether it is saved for the next start.
+
+        Saving can block on the disk. The switch itself never does.
+        """
         with self._setting:
-            if paused == self._paused:
-                return
-            self._paused = paused
-            self._notify()
-            logger.info("paused" if paused else "resumed")
-            if self._file is not None:
-                _remember(self._file, paused=paused)
+            if paused != self._paused:
+                self._paused = paused
+                self._notify()
+                logger.info("paused" if paused else "resumed")
+        return self._file is None or self._save(self._file)
+
+    def _save(self, file: Path) -> bool:
+        with self._saving:
+            paused = self._paused
+            if paused != self._saved and _remember(file, paused=paused):
+                self._saved = paused
+            return self._saved == paused
 
 
 def _remembers(file: Path) -> bool:
@@ -54,7 +63,7 @@ def _remembers(file: Path) -> bool:
     return True
 
 
-def _remember(file: Path, *, paused: bool) -> None:
+def _remember(file: Path, *, paused: bool) -> bool:
     try:
         if paused:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -63,4 +72,6 @@ def _remember(file: Path, *, paused: bool) -> None:
             file.unlink(missing_ok=True)
         sync(file.parent)
     except OSError as error:
-        logger.warning("the next start will not know of this", extra={"error": str(error)})
+        logger.warning("could not save pause state", extra={"error": str(error)})
+        return False
+    return True

@@ -1,5 +1,6 @@
 """All settings: one frozen model, whose sections are passed to the parts as they are."""
 
+import contextlib
 import json
 import os
 import re
@@ -67,6 +68,33 @@ def _host_and_port(text: str) -> str:
     if not complete:
         raise ValueError("must be HOST:PORT, such as 127.0.0.1:9469")
     return text
+
+
+SCHEMES: Final = {
+    "mqtt": "",
+    "tcp": "",
+    "mqtts": ", mqtt.tls to true",
+    "ssl": ", mqtt.tls to true",
+    "ws": ", mqtt.transport to websockets",
+    "wss": ", mqtt.transport to websockets, mqtt.tls to true",
+}
+"""Schemes of broker addresses, and the settings that they correspond to."""
+
+
+def _broker_host(text: str) -> str:
+    """A host name or IP address, without brackets; refuses what belongs into other settings."""
+    is_ipv6 = text.count(":") > 1 and not re.search(r"/|@|\]:", text)
+    if is_ipv6 or not re.search(r"[:/@?#]", text):
+        return text.strip("[]")
+    scheme, _, rest = text.rpartition("://")
+    fix = ""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(f"//{rest}")
+        if parts.hostname:
+            fix = f"; set mqtt.host to {parts.hostname}"
+            fix += f", mqtt.port to {parts.port}" if parts.port else ""
+            fix += SCHEMES.get(scheme.lower(), "")
+    raise ValueError(f"must be a host name or an IP address{fix}")
 
 
 Listen = Annotated[str, AfterValidator(_host_and_port)] | None
@@ -323,15 +351,38 @@ class EventSettings(Section):
 class MqttSettings(Section):
     """The broker."""
 
-    host: str = Field(
+    host: Annotated[str, AfterValidator(_broker_host)] = Field(
         "localhost", min_length=1, max_length=253, description="Name or address of the broker."
     )
     port: int | None = Field(
         None,
         ge=1,
         le=65535,
-        description="Its port; unset: 1883, or 8883 with TLS.",
+        description="Its port; unset: 1883, or 8883 with TLS; for WebSockets 80, or 443 with TLS.",
         examples=[8883],
+    )
+    transport: Literal["tcp", "websockets"] = Field(
+        "tcp", description="tcp, or websockets, such as through an HTTP proxy."
+    )
+    websocket_path: str = Field(
+        "/mqtt",
+        max_length=1000,
+        pattern=r"^/[!-~]*$",
+        description="Path of the broker's address for WebSockets.",
+    )
+    websocket_headers_file: Path | None = Field(
+        None,
+        description="A file with HTTP headers for WebSockets, such as Authorization: one a line, "
+        "as NAME: VALUE.",
+        examples=["/etc/edge-daemon/websocket-headers"],
+    )
+    client_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="MQTT client ID, unique at the broker; unset: made of device_id and a hash of "
+        "the machine's ID.",
+        examples=["porch-camera"],
     )
     username: str | None = Field(
         None, max_length=1000, description="User name; unset: anonymous.", examples=["edge-daemon"]

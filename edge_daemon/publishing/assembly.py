@@ -1,4 +1,4 @@
-"""Joins the parts that publish over MQTT."""
+"""Builds the parts that publish over MQTT."""
 
 import hashlib
 from contextlib import ExitStack
@@ -7,112 +7,136 @@ from typing import Final
 
 from edge_daemon import __version__
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture.pause import Pause
 from edge_daemon.config.reload import LiveSettings
 from edge_daemon.config.settings import (
     HealthSettings,
-    HomeAssistantSettings,
     MqttSettings,
     Settings,
     SmoothingSettings,
 )
-from edge_daemon.monitoring.health import Health
-from edge_daemon.pipeline import Service, Sink
+from edge_daemon.pipeline import BackPressure, Service, Sink
 from edge_daemon.publishing import homeassistant
+from edge_daemon.publishing.availability import Availability
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.commands import switch
-from edge_daemon.publishing.event_queue import Outbox, OutboxLimits
-from edge_daemon.publishing.health_reporter import HealthReporter
+from edge_daemon.publishing.client import MqttClient
+from edge_daemon.publishing.commands import Pause, PauseCommands
+from edge_daemon.publishing.event_queue import EventQueue
+from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
+from edge_daemon.publishing.health_reporter import Health, HealthReporter, SourceStatus
 from edge_daemon.publishing.publisher import MqttPublisher
-from edge_daemon.publishing.state import StateKeeper
+from edge_daemon.publishing.state import StateReporter
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.records import FrameResult
+from edge_daemon.records import FrameResult, SourceState
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
 
-def mqtt_publisher(
-    settings: Settings,
-    pause: Pause,
-    clock: Clock,
-    *,
-    resources: ExitStack,
-    live: LiveSettings,
-    patient: bool,
-) -> MqttPublisher:
-    """The publisher and its event queue.
+class MqttPublishing:
+    """The steps and services that publish over MQTT.
 
     Args:
-        settings: initial settings.
-        pause: the privacy switch, which subscribers may set.
-        clock: where the time is read.
-        resources: takes what must be closed in the end.
-        live: is told which parts follow which settings.
-        patient: whether results wait for the broker, as a file's do, or are dropped.
+        settings: the settings at the start.
+        pause: the privacy switch, which commands set.
+        source: how the source is.
+        clock: the clock to use.
+        resources: receives what must be closed at the end.
+        live: receives the parts that follow changes of the settings.
+        back_pressure: what a step does while the network is busy: `block`, or `drop` the result.
+        preview_url: where the preview is, for other machines.
+        has_temperature: whether the machine has a sensor of the CPU's temperature.
 
     Raises:
-        EdgeDaemonError: the settings of the broker cannot be used.
+        SettingsError: the settings of the broker are not usable, or another daemon has the events.
     """
-    wanted = settings.mqtt
-    topics = Topics(wanted.base_topic, settings.device_id)
-    outbox = _outbox(settings, clock, resources)
-    publisher = MqttPublisher(
-        broker_from(wanted),
-        client_id(settings.device_id),
-        topics,
-        wanted.rate,
-        outbox=outbox,
-        patient=patient,
-        clock=clock,
-        stale_after=wanted.stale_after,
-        paused=lambda: pause.paused,
-        discovery=lambda: (_described(settings, topics),),
-        commands={topics.set_paused: switch("paused", pause.set)},
-        birth_topic=_birth_topic(settings.homeassistant),
-    )
-    live.follow(MqttSettings, publisher)
-    return publisher
+
+    def __init__(
+        self,
+        settings: Settings,
+        pause: Pause,
+        source: SourceStatus,
+        clock: Clock,
+        *,
+        resources: ExitStack,
+        live: LiveSettings,
+        back_pressure: BackPressure = "drop",
+        preview_url: str | None = None,
+        has_temperature: bool = True,
+    ) -> None:
+        mqtt = settings.mqtt
+        topics = Topics(mqtt.base_topic, settings.device_id)
+        switch = _PauseStatus(pause, source)
+        availability = Availability(
+            topics.availability, mqtt.stale_after, switch.is_requested, clock
+        )
+        client_id = mqtt.client_id or default_client_id(settings.device_id)
+        client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
+        queue = EventQueue(clock, client.wake)
+        limits = QueueLimits(mqtt.spool_max_events, mqtt.spool_max_age)
+        database = settings.state_dir / f"events-{settings.device_id}.sqlite"
+        writer = EventWriter(queue, database, limits, clock)
+        resources.callback(writer.close)
+        commands = PauseCommands(topics.set_paused, pause, switch.is_closed, client.wake)
+        self.publisher = MqttPublisher(
+            client,
+            topics,
+            mqtt.rate,
+            queue=queue,
+            availability=availability,
+            clock=clock,
+            back_pressure=back_pressure,
+            discovery=_discovery(settings, topics, preview_url, has_temperature=has_temperature),
+            commands=commands,
+            birth_topic=_birth_topic(settings),
+        )
+        state = StateReporter(
+            topics.state,
+            self.publisher.keep,
+            settings.smoothing.uncertain_below,
+            heartbeat_s=min(mqtt.heartbeat, _freshness_s(settings)),
+            clock=clock,
+            is_paused=switch.is_closed,
+        )
+        live.follow(MqttSettings, self.publisher)
+        live.follow(SmoothingSettings, state)
+        self._health_topic = topics.health
+        self.sinks: list[Sink[FrameResult]] = [state, self.publisher]
+        self.services: list[Service] = [self.publisher, writer, commands, state]
+
+    def health_reporter(
+        self, health: Health, settings: Settings, live: LiveSettings
+    ) -> HealthReporter:
+        """The service that publishes the health message."""
+        max_interval_s = _freshness_s(settings)
+        reporter = HealthReporter(
+            health, self._health_topic, self.publisher.keep, settings.health, max_interval_s
+        )
+        live.follow(HealthSettings, reporter)
+        return reporter
 
 
-def mqtt(
-    settings: Settings,
-    publisher: MqttPublisher,
-    health: Health,
-    pause: Pause,
-    *,
-    clock: Clock,
-    live: LiveSettings,
-) -> tuple[list[Sink[FrameResult]], list[Service]]:
-    """The steps that hand results to the publisher, and the services that publish.
+class _PauseStatus:
+    """Whether the source is to be paused, and whether that is done."""
 
-    Args:
-        settings: initial settings.
-        publisher: publishes the messages.
-        health: source of the health messages.
-        pause: the privacy switch.
-        clock: source of the time.
-        live: registers which parts follow which settings.
-    """
-    # Seconds: a value reaches Home Assistant three times before it expires there.
-    freshness = settings.homeassistant.expire_after / 3
-    topics = Topics(settings.mqtt.base_topic, settings.device_id)
-    state = StateKeeper(
-        topics.state,
-        publisher.keep,
-        settings.smoothing.uncertain_below,
-        heartbeat=min(settings.mqtt.heartbeat, freshness),
-        clock=clock,
-        paused=lambda: pause.paused,
-    )
-    pause.subscribe(state.refresh)
-    reporter = HealthReporter(health, topics.health, publisher.keep, settings.health, freshness)
-    live.follow(SmoothingSettings, state)
-    live.follow(HealthSettings, reporter)
-    return [state, publisher], [publisher, state, reporter]
+    def __init__(self, pause: Pause, source: SourceStatus) -> None:
+        self._pause = pause
+        self._source = source
+
+    def is_requested(self) -> bool:
+        return self._pause.paused
+
+    def is_closed(self) -> bool:
+        return self._pause.paused and self._source.state is SourceState.PAUSED
 
 
-def _described(settings: Settings, topics: Topics) -> Message:
-    """The device for Home Assistant, or, where it is not wanted there, its removal."""
+def _freshness_s(settings: Settings) -> float:
+    """Time between messages so that Home Assistant gets three before a value expires."""
+    return settings.homeassistant.expire_after / 3
+
+
+def _discovery(
+    settings: Settings, topics: Topics, preview_url: str | None, *, has_temperature: bool
+) -> Message:
+    """The device for Home Assistant; without discovery, its removal."""
     wanted = settings.homeassistant
     if not wanted.discovery:
         return homeassistant.removal(settings.device_id, wanted.prefix)
@@ -123,27 +147,23 @@ def _described(settings: Settings, topics: Topics) -> Message:
         wanted.expire_after,
         __version__,
         name=wanted.name,
+        configuration_url=preview_url,
+        has_temperature=has_temperature,
     )
 
 
-def _birth_topic(settings: HomeAssistantSettings) -> str | None:
-    """Where Home Assistant tells that it has started."""
-    return f"{settings.prefix}/status" if settings.discovery else None
+def _birth_topic(settings: Settings) -> str | None:
+    """Where Home Assistant publishes that it has started."""
+    wanted = settings.homeassistant
+    return f"{wanted.prefix}/status" if wanted.discovery else None
 
 
-def _outbox(settings: Settings, clock: Clock, resources: ExitStack) -> Outbox:
-    limits = OutboxLimits(settings.mqtt.spool_max_events, settings.mqtt.spool_max_age)
-    outbox = Outbox(settings.state_dir, settings.device_id, limits, clock)
-    resources.callback(outbox.close)
-    return outbox
-
-
-def client_id(device_id: str) -> str:
-    """An MQTT client id that stays the same, and that no other machine has."""
+def default_client_id(device_id: str) -> str:
+    """An MQTT client ID that is stable, and unique to this machine."""
     try:
         machine = MACHINE_ID.read_bytes()
     except OSError:
         machine = b""
-    # Hashed, since a machine's id should not be shown on a network (machine-id(5)).
+    # Hashed, since a machine's ID should not be visible on a network (machine-id(5)).
     suffix = hashlib.sha256(b"edge-daemon" + machine).hexdigest()[:8]
     return f"edge-daemon-{device_id}-{suffix}"

@@ -1,53 +1,73 @@
-"""Where the broker is, and as whom to log in there."""
+"""The broker's address, and the credentials for it."""
 
+import re
 import ssl
-from dataclasses import dataclass
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from edge_daemon._lib.address import authority
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 
-PORT: Final = 1883
-PORT_WITH_TLS: Final = 8883
+Transport = Literal["tcp", "websockets"]
 
-LONGEST_PASSWORD: Final = 65535
-"""Bytes that MQTT has room for."""
+PORTS: Final = {
+    ("tcp", False): 1883,
+    ("tcp", True): 8883,
+    ("websockets", False): 80,
+    ("websockets", True): 443,
+}
+"""Default ports by transport and TLS."""
+
+MAX_PASSWORD_BYTES: Final = 65535
+"""Limit of MQTT."""
+
+HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*")
+"""A line with an HTTP header (RFC 9110)."""
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+"""Size of a file of certificates, passwords or headers; a system's certificates have 300 kB."""
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where to connect and as whom."""
+    """Where to connect, and as which user."""
 
     host: str
     port: int
     username: str | None = None
     password: str | None = None
     keepalive: int = 30
-    """Seconds between two signs of life."""
+    """Seconds between two packets at most."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     will_delay: int = 0
-    """Seconds that the broker waits with the last will; only MQTT 5 knows it."""
+    """Seconds until the broker publishes the will (MQTT 5)."""
     session_expiry: int = 0
-    """Seconds for which the broker keeps subscriptions and commands of one that is away."""
+    """Seconds for which the broker keeps the session of a disconnected client."""
     tls: ssl.SSLContext | None = None
+    transport: Transport = "tcp"
+    websocket_path: str = "/mqtt"
+    websocket_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
-        return f"{self.host}:{self.port}"
+        return authority((self.host, self.port))
 
 
 def broker_from(settings: MqttSettings) -> Broker:
-    """The broker that the settings name.
+    """The broker of these settings.
 
     Raises:
-        SettingsError: the password or a certificate cannot be read, or there is no user for it.
+        SettingsError: a file is unreadable, or settings contradict each other.
     """
     if settings.password_file is not None and settings.username is None:
         raise SettingsError(f"mqtt.username: not set, but {settings.password_file} has a password")
     return Broker(
         host=settings.host,
-        port=settings.port or (PORT_WITH_TLS if settings.tls else PORT),
+        port=settings.port or PORTS[settings.transport, settings.tls],
         username=settings.username,
         password=_password(settings.password_file),
         keepalive=settings.keepalive,
@@ -55,27 +75,54 @@ def broker_from(settings: MqttSettings) -> Broker:
         will_delay=settings.will_delay,
         session_expiry=settings.session_expiry,
         tls=_tls(settings),
+        transport=settings.transport,
+        websocket_path=settings.websocket_path,
+        websocket_headers=_headers(settings.websocket_headers_file),
     )
 
 
 def _password(file: Path | None) -> str | None:
     if file is None:
         return None
+    _require_readable("mqtt.password_file", file)
     try:
         with file.open(encoding="utf-8") as lines:
-            password = lines.readline(LONGEST_PASSWORD + 1).rstrip("\r\n")
+            password = lines.readline(MAX_PASSWORD_BYTES + 1).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"mqtt.password_file: {file}: cannot be read: {error}") from error
-    if len(password.encode()) > LONGEST_PASSWORD:
-        raise SettingsError(f"mqtt.password_file: {file}: its first line is too long for MQTT")
+    if len(password.encode()) > MAX_PASSWORD_BYTES:
+        raise SettingsError(
+            f"mqtt.password_file: {file}: first line too long; MQTT allows {MAX_PASSWORD_BYTES} "
+            "bytes"
+        )
     return password
 
 
+def _headers(file: Path | None) -> dict[str, str]:
+    """The headers in a file: one a line, as `Name: value`."""
+    if file is None:
+        return {}
+    setting = "mqtt.websocket_headers_file"
+    _require_readable(setting, file)
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{setting}: {file}: cannot be read: {error}") from error
+    headers = dict(line.split(":", 1) for line in lines if HEADER.fullmatch(line))
+    if len(headers) != len([line for line in lines if line.strip()]):
+        raise SettingsError(f"{setting}: {file}: invalid line; write each header as NAME: VALUE")
+    return {name: value.strip() for name, value in headers.items()}
+
+
 def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
-    """A context that checks the broker's certificate and name; None without TLS."""
+    """A context that verifies the broker's certificate and name; None without TLS."""
     for key in ("ca_file", "certificate_file", "key_file"):
-        if not settings.tls and getattr(settings, key) is not None:
-            raise SettingsError(f"mqtt.{key}: set, but mqtt.tls is not; set that to true")
+        file = getattr(settings, key)
+        if file is None:
+            continue
+        if not settings.tls:
+            raise SettingsError(f"mqtt.{key}: set, but mqtt.tls is not; set mqtt.tls to true")
+        _require_readable(f"mqtt.{key}", file)
     if not settings.tls:
         return None
     try:
@@ -87,7 +134,7 @@ def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
     if settings.certificate_file is not None:
         _load_own(context, settings.certificate_file, settings.key_file)
     elif settings.key_file is not None:
-        raise SettingsError("mqtt.certificate_file: not set, but mqtt.key_file is")
+        raise SettingsError("mqtt.certificate_file: not set, but mqtt.key_file is; set both")
     return context
 
 
@@ -100,3 +147,21 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None) -> N
             f"mqtt.certificate_file, mqtt.key_file: {certificate}, {key or certificate}: "
             f"cannot be used: {error}"
         ) from error
+
+
+def _require_readable(setting: str, file: Path) -> None:
+    """Refuse what blocks or never ends when it is read, such as a FIFO or /dev/zero.
+
+    Raises:
+        SettingsError: it is not a regular file of moderate size.
+    """
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise SettingsError(f"{setting}: {file}: cannot be read: {error}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise SettingsError(f"{setting}: {file}: cannot be read: not a regular file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise SettingsError(
+            f"{setting}: {file}: cannot be read: larger than {MAX_FILE_BYTES} bytes"
+        )

@@ -1,63 +1,160 @@
-"""Commands: what others send to the device."""
+"""Commands from the broker: the pause switch.
+
+A command is acknowledged after it is carried out, so that the broker sends it again if the daemon
+or the connection ends before that.
+"""
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Final
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from edge_daemon.publishing.mqtt import Received
+from edge_daemon._lib.clock import Clock
+from edge_daemon.pipeline import Busy, Service
+from edge_daemon.publishing.mqtt import Connection, Received
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[bytes], None]
-"""Takes a payload; called on the network thread, so it must be quick, and it never raises."""
+POSITIONS: Final = {b"ON": True, b"OFF": False}
+"""Payloads of a switch."""
 
-LONGEST_SHOWN: Final = 40
-"""Characters of a wrong command in the log."""
+MAX_LOGGED_BYTES: Final = 40
+"""Part of an invalid command in the log."""
 
+MIN_INTERVAL_S: Final = 0.5
+"""Time between two commands that are carried out; of those in between, only the last counts."""
 
-def on_off(payload: bytes) -> bool | None:
-    """What a switch is told: ON or OFF, spelt so; else None."""
-    return {b"ON": True, b"OFF": False}.get(payload)
+CHECK_INTERVAL_S: Final = 0.05
+"""Time between two checks whether the camera is closed."""
 
-
-def switch(name: str, turn: Callable[[bool], None]) -> Handler:
-    """The handler of a switch's commands; what is none is told once, and ignored."""
-    told = False
-
-    def handle(payload: bytes) -> None:
-        nonlocal told
-        if (position := on_off(payload)) is not None:
-            turn(position)
-        elif not told:
-            told = True
-            logger.warning(
-                "a command that is neither ON nor OFF is ignored, and so will others be",
-                extra={"switch": name, "command": repr(payload[:LONGEST_SHOWN])},
-            )
-
-    return handle
+MAX_MESSAGES: Final = 100
+FLOOD_INTERVAL_S: Final = 10.0
+"""More messages than this in this time are a flood."""
 
 
-class Commands:
-    """Hands what is received to its handler.
+class Pause(Protocol):
+    """The privacy switch."""
 
-    What the broker has retained is no command of now: it would come again at every connect, long
-    after whoever sent it. It is ignored, and told once.
+    @property
+    def paused(self) -> bool:
+        """Whether the source is paused."""
+        ...
+
+    def set(self, paused: bool) -> bool:  # noqa: FBT001  # the name says what the value means
+        """Pause or resume; whether that is saved for the next start. Can block on the disk."""
+        ...
+
+
+class PauseCommands(Service):
+    """Carries out pause commands, of several waiting ones only the newest.
+
+    Args:
+        topic: where the commands come from.
+        pause: the privacy switch.
+        is_closed: whether the camera is closed because of a pause.
+        on_completed: called, in this service's thread, when a command can be acknowledged.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler]) -> None:
-        self.topics = list(handlers)
-        self._handlers = dict(handlers)
-        self._told: set[str] = set()
+    name = "commands"
+    is_essential = False
 
-    def take(self, received: Received) -> None:
-        handler = self._handlers.get(received.topic)
-        if received.retained:
-            self._tell_retained(received.topic)
-        elif handler is not None:
-            handler(received.payload)
+    def __init__(
+        self,
+        topic: str,
+        pause: Pause,
+        is_closed: Callable[[], bool],
+        on_completed: Callable[[], None],
+    ) -> None:
+        self.topic = topic
+        self._pause = pause
+        self._is_closed = is_closed
+        self._on_completed = on_completed
+        self._changed = threading.Condition()
+        self._waiting: tuple[Connection, Received] | None = None
+        self._completed: deque[tuple[Connection, Received]] = deque()
+        self._stopping = False
+        self._logged: set[str] = set()
 
-    def _tell_retained(self, topic: str) -> None:
-        if topic not in self._told:
-            self._told.add(topic)
-            logger.warning("a retained command is ignored, send it anew", extra={"topic": topic})
+    def submit(self, connection: Connection, received: Received) -> None:
+        """Accept a message from the broker, to carry it out soon. Does not wait."""
+        with self._changed:
+            if received.retained:
+                # The broker would send it at every connect, long after somebody published it.
+                self._reject(received, "retained command ignored, publish it without retain")
+            elif received.payload not in POSITIONS:
+                self._reject(received, "invalid command ignored, must be ON or OFF")
+            else:
+                if self._waiting is not None:
+                    self._completed.append(self._waiting)
+                self._waiting = connection, received
+                self._changed.notify_all()
+                return
+            self._completed.append((connection, received))
+        self._on_completed()
+
+    def acknowledge(self, current: Connection) -> None:
+        """Acknowledge completed commands that came over the current connection."""
+        while self._completed:
+            connection, received = self._completed.popleft()
+            if connection is current:
+                connection.acknowledge(received)
+
+    def run(self, busy: Busy) -> None:
+        """Carry out commands until `stop` is called."""
+        while (command := self._next()) is not None:
+            _, received = command
+            is_paused = POSITIONS[received.payload]
+            with busy():
+                is_saved = self._pause.set(is_paused)
+            while is_paused and not self._is_closed() and not self._is_superseded:
+                self._wait(CHECK_INTERVAL_S)
+            # A pause that is not saved stays with the broker, for the next start.
+            if is_saved or not is_paused:
+                self._completed.append(command)
+                self._on_completed()
+            self._wait(MIN_INTERVAL_S)
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    @property
+    def _is_superseded(self) -> bool:
+        return self._stopping or self._waiting is not None
+
+    def _next(self) -> tuple[Connection, Received] | None:
+        with self._changed:
+            while self._waiting is None and not self._stopping:
+                self._changed.wait()
+            command, self._waiting = self._waiting, None
+            return None if self._stopping else command
+
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            if not self._stopping:
+                self._changed.wait(seconds)
+
+    def _reject(self, received: Received, event: str) -> None:
+        if event not in self._logged:
+            self._logged.add(event)
+            payload = repr(received.payload[:MAX_LOGGED_BYTES])
+            logger.warning(event, extra={"topic": received.topic, "command": payload})
+
+
+class FloodDetector:
+    """Detects more messages from outside than anybody needs."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._count = 0
+        self._since = clock.monotonic()
+
+    def count(self) -> bool:
+        """Count a message; whether it is one too many."""
+        now = self._clock.monotonic()
+        if now - self._since > FLOOD_INTERVAL_S:
+            self._count, self._since = 0, now
+        self._count += 1
+        return self._count > MAX_MESSAGES

@@ -1,373 +1,319 @@
-"""Events on their way to the broker: none is lost, none overtakes another.
+"""Events between the pipeline, the disk and the broker: the part in memory.
 
-They wait in a file of SQLite (see `spool.py`) until the broker has acknowledged them. SQLite comes
-with Python, survives kills and power cuts, and anyone can look into it. Queue libraries such as
-persist-queue wrap the same SQLite; what matters here (no sync in the pipeline's thread, the oldest
-dropped first, a full disk endured) would still have to be built around them. While the disk cannot
-be written to, events wait in memory, in their order behind those on the disk.
+Three threads share the queue, and none of them waits for another or for the disk:
 
-Sequence numbers go on over restarts. Only when the file was lost, or could not be read at a start,
-do they begin at 1 again; an `event_id` is never used twice.
+    publishing stage --append--> [new] --saved--> [saved, on disk] --head, acknowledge--> sender
+                                   |                   ^  |
+                                   +--- EventWriter ---+  +--- window: the oldest, in memory
+
+The sender gets an event once it is on disk, so that a killed process loses no event and uses no
+sequence number twice. While the disk fails or does not respond, it also gets new events.
 """
 
-import contextlib
-import fcntl
 import logging
-import math
-import os
-import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.outage import Episode
-from edge_daemon.errors import SettingsError
-from edge_daemon.publishing.event_store import LONG_LOG, Damaged, Entry, Spool, last_known, rescued
+from edge_daemon.publishing.event_store import Entry
 from edge_daemon.records import Event
 from edge_daemon.schema import EventMessage, SpoolMessage, event_message
 
 logger = logging.getLogger(__name__)
 
-TENDING_INTERVAL: Final = 1.0
-"""Seconds between two syncs at least: what a power cut may cost."""
+MAX_NEW: Final = 1000
+"""Events in memory that are not on disk."""
 
-RETRY_INTERVAL: Final = 5.0
-"""Seconds until a failing disk is tried again."""
+MAX_WINDOW: Final = 500
+MIN_WINDOW: Final = 250
+"""Saved events in memory: how many to load, and below which number to load more."""
 
-MOST_IN_MEMORY: Final = 1000
-"""Events that wait in memory at most, while the disk fails."""
+DISK_TIMEOUT_S: Final = 2.0
+"""Duration of one disk operation after which new events count as not durable."""
 
-DELETED_AT_ONCE: Final = 100
-"""Acknowledged events that are not yet deleted, at most: in a crash, they are sent once more."""
+RECOVERY_S: Final = 5.0
+"""Time without a failure after which the disk counts as recovered."""
 
-RESCUED_AT_ONCE: Final = 500
-"""Events in one transaction, when those of a damaged file are taken over."""
+
+class Changes(NamedTuple):
+    """What the disk does not have yet."""
+
+    added: list[Entry]
+    deleted: frozenset[int]
+    last: int
+    """Last used sequence number."""
 
 
 @dataclass(frozen=True)
-class OutboxLimits:
-    """When the oldest events are given up."""
-
-    events: int
-    """How many may wait."""
-    age: float
-    """Seconds that one may wait, not counting the time in which no daemon ran."""
+class _New:
+    entry: Entry
+    message: EventMessage
 
 
-class Outbox:
-    """Where events wait. `append` never waits for the disk; what does is left to `tend`.
+class EventQueue:
+    """Events in the order of their sequence numbers. Thread-safe; no method waits for the disk.
 
     Args:
-        folder: where the file is kept.
-        device_id: whose events they are; two devices may share a folder.
-        limits: when the oldest events are given up.
-        clock: where the time is read.
-
-    Raises:
-        SettingsError: another daemon uses the same file.
+        clock: the clock to use.
+        on_ready: called, in any thread, when the sender has something to do.
     """
 
-    def __init__(self, folder: Path, device_id: str, limits: OutboxLimits, clock: Clock) -> None:
-        self._path = folder / f"events-{device_id}.sqlite"
-        self._limits = limits
+    def __init__(self, clock: Clock, on_ready: Callable[[], None]) -> None:
         self._clock = clock
-        self._lock = threading.RLock()
-        self._spool: Spool | None = None
-        """The file, if it can be read."""
-        self._failing = True
-        """Whether it cannot be written to, until that is tried again."""
-        self._retired: list[Spool] = []
-        self._damage: Damaged | None = None
-        self._checked = False
-        self._memory: deque[Entry] = deque()
-        self._acknowledged: set[int] = set()
-        self._unsynced = False
-        self._next_sequence = 1
-        self._next_tending = self._next_try = clock.monotonic()
-        self._trouble = Episode(clock)
-        self._dropping = Episode(clock)
+        self._on_ready = on_ready
+        self._changed = threading.Condition()
+        self._new: deque[_New] = deque()
+        self._window: deque[Entry] = deque()
+        self._loaded_through = 0
+        """Sequence number of the last event that was in the window."""
+        self._deleted: set[int] = set()
+        """Delivered or dropped events that are still on disk."""
+        self._saved_count = 0
+        """Events on disk, including those in `_deleted`."""
+        self._last = self._logged_through = 0
         self._dropped = self._dropped_before = 0
-        self._guard = _only_one(self._path.with_suffix(".lock"))
-        with self._watched():
-            self._try_again()
+        self._is_closed = False
+        self._disk_error: str | None = "not open"
+        self._disk_busy_since: float | None = None
+        self._last_failure = float("-inf")
+        self._failing = Episode(clock)
+        self._dropping = Episode(clock)
 
-    def append(self, event: Event, latency_ms: float) -> EventMessage:
-        """Number an event and keep it until it is acknowledged; the message that tells it."""
-        with self._lock:
-            message = event_message(event, self._next_sequence, latency_ms)
-            payload = message.model_dump_json(by_alias=True).encode()
-            entry = Entry(self._next_sequence, self._clock.now().timestamp(), payload)
-            self._next_sequence += 1
-            if not self._stored(entry):
-                self._remember(entry)
-            return message
+    # For the pipeline
 
-    def pending(self, after: int, limit: int) -> list[Entry]:
-        """The first events behind a sequence number that are not acknowledged, in order."""
-        with self._lock:
-            entries: list[Entry] = []
-            if self._spool is not None:
-                with self._watched(reading=True):
-                    entries = self._spool.after(after, limit + self._acknowledged_behind(after))
-            entries += [entry for entry in self._memory if entry.sequence > after]
-            waiting = [entry for entry in entries if entry.sequence not in self._acknowledged]
-            return sorted(waiting)[:limit]
+    def append(self, event: Event, latency_ms: float) -> None:
+        """Number an event and add it; a full queue drops its oldest new event."""
+        with self._changed:
+            self._last += 1
+            message = event_message(event, self._last, latency_ms)
+            self._new.append(_New(_entry(message, self._clock.now().timestamp()), message))
+            if len(self._new) > MAX_NEW:
+                self._new.popleft()
+                self._count_dropped(1)
+            self._changed.notify_all()
+        self._on_ready()
 
-    def acknowledge(self, sequence: int) -> None:
-        """Forget an event that the broker has taken over."""
-        with self._lock:
-            for entry in self._memory:
-                if entry.sequence == sequence:
-                    self._memory.remove(entry)
-                    return
-            self._acknowledged.add(sequence)
-            if len(self._acknowledged) >= DELETED_AT_ONCE:
-                with self._watched():
-                    self._forget_acknowledged()
+    # For the sender
+
+    def head(self) -> Entry | None:
+        """The oldest event that can be sent now."""
+        with self._changed:
+            if self._window:
+                return self._window[0]
+            if self._new and self._backlog == 0 and not self.is_durable:
+                return self._new[0].entry
+            return None
+
+    def remove(self, sequence: int, *, is_dropped: bool = False) -> None:
+        """Remove the head, once the broker has accepted it, or because it never will."""
+        with self._changed:
+            if self._window and self._window[0].sequence == sequence:
+                self._deleted.add(self._window.popleft().sequence)
+            elif self._new and self._new[0].entry.sequence == sequence:
+                self._new.popleft()
+            else:
+                return  # dropped in the meantime
+            self._dropped += is_dropped
+            if self._backlog and len(self._window) < MIN_WINDOW:
+                self._changed.notify_all()
+            if self.depth == 0 and (seconds := self._dropping.end()) is not None:
+                dropped = self._dropped - self._dropped_before
+                logger.info("event queue empty", extra={"dropped": dropped, "seconds": seconds})
+
+    def close(self) -> None:
+        """Declare that the sender has ended, so that the writer can end."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    # For any thread
 
     @property
     def depth(self) -> int:
-        """How many events wait."""
-        with self._lock:
-            stored = 0 if self._spool is None else self._spool.count - len(self._acknowledged)
-            return max(0, stored) + len(self._memory)
+        """Events that the broker has not acknowledged."""
+        with self._changed:
+            return max(0, self._saved_count - len(self._deleted)) + len(self._new)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether the disk takes events."""
+        since = self._disk_busy_since
+        is_slow = since is not None and self._clock.monotonic() - since > DISK_TIMEOUT_S
+        return self._disk_error is None and not is_slow
 
     @property
     def last_sequence(self) -> int:
-        return self._next_sequence - 1
+        return self._last
 
     def figures(self) -> SpoolMessage:
-        """How events stand. May be called from any thread."""
-        with self._lock:
+        """The queue's part of the health message."""
+        with self._changed:
+            oldest = [*islice(self._window, 1), *(new.entry for new in islice(self._new, 1))]
             now = self._clock.now().timestamp()
-            oldest = [max(0.0, now - entry.created) for entry in self.pending(0, 1)]
             return SpoolMessage(
                 depth=self.depth,
-                oldest_age_s=round(sum(oldest), 1),
+                oldest_age_s=round(max(0.0, now - oldest[0].created), 1) if oldest else 0.0,
                 dropped=self._dropped,
-                durable=self._durable,
+                durable=self.is_durable,
             )
 
-    def tend(self) -> None:
-        """Do what may take long, if it is time: call it again and again, in one thread."""
-        if self._clock.monotonic() < self._next_tending:
-            return
-        self._next_tending = self._clock.monotonic() + TENDING_INTERVAL
-        with self._watched():
-            if self._failing:
-                self._try_again()
-            with self._lock:
-                self._forget_acknowledged()
-                self._drop_excess()
-            self._sync()
-        self._tell_recovery()
+    def log_durability(self) -> None:
+        """Log when events stop being durable, and when they are again."""
+        with self._changed:
+            now = self._clock.monotonic()
+            if not self.is_durable:
+                self._last_failure = now
+                if self._failing.begin():
+                    reason = self._disk_error or f"no response for {DISK_TIMEOUT_S:g} s"
+                    logger.warning(
+                        "events not durable, keeping them in memory",
+                        extra={"error": reason, "next": self._last + 1},
+                    )
+            elif now - self._last_failure >= RECOVERY_S and self._failing.going_on:
+                logger.info("events durable again", extra={"seconds": self._failing.end()})
 
-    def close(self) -> None:
-        """Close the file. Nothing may be appended any more."""
-        with self._lock:
-            with self._watched():
-                self._forget_acknowledged()
-            self._retire()
-            self._close_retired()
-            self._failing, self._next_try = True, math.inf
-            if self._guard is not None:
-                os.close(self._guard)
+    # For the writer
 
     @property
-    def _durable(self) -> bool:
-        return not (self._failing or self._memory)
+    def is_closed(self) -> bool:
+        return self._is_closed
 
-    def _stored(self, entry: Entry) -> bool:
-        """Whether an event could be put on the disk."""
-        if self._spool is None or self._failing:
-            return False
-        with self._watched():
-            self._spool.append([entry])
-            self._unsynced = True
-            return True
-        return False
+    def wait(self, timeout_s: float) -> None:
+        """Wait until there is something to write or to load, for a limited time."""
+        with self._changed:
+            if not (self._new or self._is_closed):
+                self._changed.wait(timeout_s)
 
-    def _acknowledged_behind(self, sequence: int) -> int:
-        """An upper bound of how many acknowledged events stand behind a sequence number."""
-        return len(self._acknowledged) if max(self._acknowledged, default=0) > sequence else 0
-
-    def _remember(self, entry: Entry) -> None:
-        self._memory.append(entry)
-        if len(self._memory) > MOST_IN_MEMORY:
-            self._memory.popleft()
-            self._note_dropped(1)
-
-    @contextlib.contextmanager
-    def _watched(self, *, reading: bool = False) -> Iterator[None]:
-        """A failing disk is an episode, not an end: it is told, and tried again."""
+    @contextmanager
+    def disk_access(self) -> Iterator[None]:
+        """Measure the disk operations inside; afterwards the disk counts as working."""
+        self._disk_busy_since = self._clock.monotonic()
         try:
             yield
-        except (Damaged, sqlite3.Error, OSError) as error:
-            with self._lock:
-                if reading or isinstance(error, Damaged):
-                    self._retire()
-                self._fail(error)
+        finally:
+            self._disk_busy_since = None
 
-    def _retire(self) -> None:
-        """Leave the open file alone until it can be closed, by whoever tends."""
-        if self._spool is not None:
-            self._retired.append(self._spool)
-            self._spool = None
+    def report_disk(self, error: str | None) -> None:
+        """Set the error of the last disk operation; None after a success."""
+        self._disk_error = error
+        self.log_durability()
+        if error is not None:
+            self._on_ready()
 
-    def _close_retired(self) -> None:
-        with self._lock:
-            retired, self._retired = self._retired, []
-        for spool in retired:
-            spool.close()
+    def changes(self) -> Changes:
+        """New events, and those to delete."""
+        with self._changed:
+            added = [new.entry for new in self._new]
+            return Changes(added, frozenset(self._deleted), self._last)
 
-    def _fail(self, error: Exception) -> None:
-        self._failing = True
-        self._next_try = self._clock.monotonic()
-        if isinstance(error, Damaged):
-            self._damage = error
-            return
-        self._next_try += RETRY_INTERVAL
-        if self._trouble.begin():
-            logger.warning(
-                "cannot keep events on disk, keeping them in memory",
-                extra={"file": str(self._path), "error": str(error), "next": self._next_sequence},
-            )
+    def confirm(self, changes: Changes, saved_count: int) -> None:
+        """Note that the disk has these changes, and holds so many events."""
+        with self._changed:
+            is_contiguous = self._backlog == 0
+            added = {entry.sequence for entry in changes.added}
+            saved: list[_New] = []
+            while self._new and self._new[0].entry.sequence in added:
+                saved.append(self._new.popleft())
+            self._deleted -= changes.deleted
+            # Delivered or dropped while they were written:
+            self._deleted |= added - {new.entry.sequence for new in saved}
+            self._saved_count = saved_count
+            if is_contiguous:
+                room = max(0, MAX_WINDOW - len(self._window))
+                self.load([new.entry for new in saved[:room]])
+            self._log(saved)
+        self._on_ready()
 
-    def _try_again(self) -> None:
-        """Open the file anew; the one that is open serves on for reading if that does not work.
+    def log_unsaved(self) -> None:
+        """Log new events, as the disk does not take them."""
+        with self._changed:
+            self._log(self._new)
 
-        Only then, for a moment, must appends wait.
+    def attach(self, last: int, saved_count: int) -> None:
+        """Continue from an opened store, with its last sequence number and count of events.
+
+        New events get higher numbers than those in the store, where another start could not read
+        the store and began at 1.
         """
-        if self._clock.monotonic() < self._next_try:
-            return
-        self._close_retired()
-        spool = self._opened()
-        with self._lock:
-            try:
-                self._hand_over(spool)
-            except BaseException:
-                spool.close()
-                raise
-            self._retire()
-            self._spool, self._failing, self._unsynced = spool, False, True
+        with self._changed:
+            if self._new and self._new[0].entry.sequence <= last:
+                self._new = deque(
+                    _renumbered(new, sequence) for sequence, new in enumerate(self._new, last + 1)
+                )
+                self._last = last + len(self._new)
+            self._last = max(self._last, last)
+            self._saved_count = saved_count
+            self._window.clear()
+            self._loaded_through = 0
 
-    def _hand_over(self, spool: Spool) -> None:
-        """Note the numbers that were given meanwhile, and store what waits in memory.
+    @property
+    def load_after(self) -> int | None:
+        """The sequence number after which to load events into the window; None: not now."""
+        with self._changed:
+            is_due = self._backlog > 0 and len(self._window) < MIN_WINDOW
+            return self._loaded_through if is_due else None
 
-        Numbers below those in the file are of a start that could not read it: their events stay
-        in memory until they are delivered.
-        """
-        settled = (self._memory[0].sequence if self._memory else self._next_sequence) - 1
-        spool.advance(max(spool.last, settled))
-        if self._memory and self._memory[0].sequence > spool.last:
-            spool.append(self._memory)
-            self._memory.clear()
-        self._next_sequence = max(self._next_sequence, spool.last + 1)
+    def load(self, entries: Sequence[Entry]) -> None:
+        """Add saved events to the window, which follow those in it."""
+        with self._changed:
+            self._window += [entry for entry in entries if entry.sequence not in self._deleted]
+            if entries:
+                self._loaded_through = entries[-1].sequence
+        self._on_ready()
 
-    def _opened(self) -> Spool:
-        try:
-            if self._damage is not None:
-                raise self._damage
-            spool = Spool(self._path, self._clock, check=not self._checked)
-        except Damaged as damage:
-            self._damage = damage
-            spool = self._begun_anew(damage)
-        self._checked = True
-        return spool
+    def drop(self, sequences: Sequence[int]) -> None:
+        """Drop saved events, which exceed a limit."""
+        with self._changed:
+            dropped = set(sequences) - self._deleted
+            self._deleted |= dropped
+            self._window = deque(entry for entry in self._window if entry.sequence not in dropped)
+            if dropped:
+                self._count_dropped(len(dropped))
 
-    def _begun_anew(self, damage: Damaged) -> Spool:
-        """A new file, with all that can be read of the damaged one, which is kept beside it."""
-        aside = _set_aside(self._path, f"{self._clock.now():%Y%m%dT%H%M%SZ}")
-        spool = Spool(self._path, self._clock)
-        self._damage = None
-        try:
-            spool.advance(last_known(aside))
-            entries = rescued(aside)
-            while batch := list(islice(entries, RESCUED_AT_ONCE)):
-                spool.append(batch)
-        except BaseException:
-            spool.close()
-            raise
-        logger.warning(
-            "the file of waiting events is damaged, beginning a new one",
-            extra={
-                "error": str(damage),
-                "kept": str(aside),
-                "rescued": spool.count,
-                "next": max(spool.last + 1, self._next_sequence),
-            },
-        )
-        return spool
+    def _log(self, new: Iterable[_New]) -> None:
+        """Log each event once: when it is on disk, or cannot be saved."""
+        for event in new:
+            if event.entry.sequence > self._logged_through:
+                self._logged_through = event.entry.sequence
+                _log_event(event.message)
 
-    def _forget_acknowledged(self) -> None:
-        if self._spool is not None and self._acknowledged and not self._failing:
-            self._spool.delete(self._acknowledged)
-            self._acknowledged.clear()
+    @property
+    def _backlog(self) -> int:
+        """Saved events that are not in the window."""
+        return self._saved_count - len(self._deleted) - len(self._window)
 
-    def _drop_excess(self) -> None:
-        if self._spool is None or self._failing or self._spool.count == 0:
-            return
-        dropped = self._spool.delete_older(self._limits.age)
-        if (excess := self._spool.count - self._limits.events) > 0:
-            dropped += self._spool.delete_oldest(excess)
-        if dropped:
-            self._note_dropped(dropped)
-
-    def _note_dropped(self, number: int) -> None:
+    def _count_dropped(self, number: int) -> None:
         self._dropped += number
         if self._dropping.begin():
             self._dropped_before = self._dropped - number
             logger.warning(
-                "too many events wait, or for too long: dropping the oldest",
-                extra={"waiting": self.depth, "limit": self._limits.events},
+                "event queue limit exceeded, dropping oldest", extra={"depth": self.depth}
             )
 
-    def _sync(self) -> None:
-        spool = self._spool
-        if spool is None or self._failing:
-            return
-        if self._unsynced:
-            self._unsynced = False  # before, since what is appended meanwhile may be too late
-            spool.sync()
-        if spool.log_size > LONG_LOG:
-            spool.checkpoint(self._lock)
 
-    def _tell_recovery(self) -> None:
-        if self._durable and (lasted := self._trouble.end()) is not None:
-            logger.info("events are kept on disk again", extra={"seconds": lasted})
-        if self.depth == 0 and (lasted := self._dropping.end()) is not None:
-            dropped = self._dropped - self._dropped_before
-            logger.info("no events wait any more", extra={"dropped": dropped, "seconds": lasted})
+def _entry(message: EventMessage, created: float) -> Entry:
+    return Entry(message.sequence, created, message.model_dump_json(by_alias=True).encode())
 
 
-def _only_one(file: Path) -> int | None:
-    """A lock that is held as long as its descriptor is open; None where no file can be had."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_CREAT | os.O_RDONLY, 0o600)
-    except OSError:
-        return None  # as the spool will find, and tell
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise SettingsError(
-            f"{file}: another edge-daemon uses it; give each its own device_id or state_dir"
-        ) from error
-    return descriptor
+def _renumbered(new: _New, sequence: int) -> _New:
+    message = new.message.model_copy(update={"sequence": sequence})
+    return _New(_entry(message, new.entry.created), message)
 
 
-def _set_aside(path: Path, when: str) -> Path:
-    """Rename a damaged spool's files; of those damaged earlier none is kept."""
-    for earlier in path.parent.glob(f"{path.name}.damaged-*"):
-        earlier.unlink()
-    aside = path.with_name(f"{path.name}.damaged-{when}")
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
+def _log_event(message: EventMessage) -> None:
+    logger.info(
+        "event",
+        extra={
+            "event_id": message.event_id,
+            "kind": message.kind,
+            "track_id": message.track_id,
+            "emotion": message.emotion,
+            "sequence": message.sequence,
+        },
+    )

@@ -1,9 +1,9 @@
-"""The file in which events wait: a table in SQLite.
+"""The SQLite database of events that the broker has not acknowledged.
 
-Each append is a commit to the write-ahead log without a sync: the system has the bytes, so a
-killed process loses nothing. Against a power cut the log is synced now and then, and rarely
-copied into the database proper (a checkpoint); both are left to whoever calls `sync` and
-`checkpoint`, in a thread that has the time, and hold up nobody who appends meanwhile.
+One thread uses a store. Each `apply` commits to the write-ahead log (WAL) without fsync: the kernel
+has the data, so a killed process loses nothing. `sync` calls fsync, for power cuts. `checkpoint`
+copies a long log into the database. The connection locks the database exclusively. SQLite then
+keeps the index of the log in its own memory, and no other process can open the file.
 """
 
 import contextlib
@@ -11,285 +11,320 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.files import sync
-from edge_daemon.publishing.write_ahead_log import ignored_commits
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 1
 
 SCHEMA: Final = """
     BEGIN IMMEDIATE;
     CREATE TABLE events (
         sequence INTEGER PRIMARY KEY,
-        created REAL NOT NULL,  -- seconds since 1970 by the wall clock
-        ran REAL NOT NULL,      -- seconds by the spool's own clock
+        created REAL NOT NULL,      -- seconds since 1970, wall clock
+        running REAL NOT NULL,      -- seconds, by the store's own clock
         payload BLOB NOT NULL,
-        checksum INTEGER NOT NULL  -- of all these, since SQLite does not notice a flipped bit
+        checksum INTEGER NOT NULL   -- of the other columns, as SQLite does not notice flipped bits
     );
-    CREATE TABLE counter (last INTEGER NOT NULL);
-    INSERT INTO counter VALUES (0);
-    PRAGMA user_version = 2;
+    CREATE TABLE counter (last INTEGER NOT NULL, syncs INTEGER NOT NULL);
+    INSERT INTO counter VALUES (0, 0);
+    PRAGMA user_version = 1;
     COMMIT;
 """
 
-LOCK_PATIENCE: Final = 0.25
-"""Seconds to wait for another program that writes to the file, such as someone's sqlite3."""
+LOCK_TIMEOUT_S: Final = 0.25
+"""Limit on waiting for another program that uses the file."""
 
-LONG_LOG: Final = 4 * 1024 * 1024
-"""Bytes of the write-ahead log after which it is time to copy it into the database."""
+MAX_WAL_BYTES: Final = 4 * 1024 * 1024
+"""Size of the write-ahead log after which a checkpoint is due."""
 
-LONGEST_LOG: Final = 8 * LONG_LOG
-"""Bytes after which it is emptied, even if that holds up an append for once."""
+WAL_HEADER_BYTES: Final = 32
+FRAME_HEADER_BYTES: Final = 24
+FRAME_COMMIT: Final = slice(4, 8)
+"""In a frame header: not zero in the last frame of a transaction."""
+FRAME_SALT: Final = slice(8, 16)
+WAL_SALT: Final = slice(16, 24)
+"""In the header of the log; equal to FRAME_SALT in each valid frame."""
 
-LASTING: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
-"""Codes of errors that will not go away: of a broken file, or of one with other tables."""
+PERMANENT_ERRORS: Final = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR}
+)
+"""Result codes of a damaged file, or of one with other tables."""
 
-WIDEST_DAMAGE: Final = 10_000
-"""Unreadable sequence numbers in a row, behind which no event is looked for any more."""
-
-UNREADABLE: Final = (sqlite3.Error, OSError, TypeError, ValueError)
-"""What reading a damaged file may raise."""
+MAX_UNREADABLE: Final = 10_000
+"""Consecutive unreadable sequence numbers after which the salvage ends."""
 
 
-class Damaged(Exception):
-    """Raised when the file is not, or no longer, a spool that can be used."""
+class StoreDamaged(Exception):
+    """Raised when the file is not a usable event database."""
 
 
 class Entry(NamedTuple):
-    """An event that waits."""
+    """One event in the queue."""
 
     sequence: int
     created: float
-    """Seconds since 1970, by the wall clock."""
+    """Seconds since 1970, wall clock."""
     payload: bytes
 
 
-class Spool:
-    """An open spool. Save `sync` and `checkpoint`, its methods must be called under one lock.
+class EventStore:
+    """An open event database.
 
-    Its own clock, by which old events are dropped, runs only while a spool is open: neither a
-    jump of the wall clock nor a month without power makes an event too old.
+    Its own clock runs only while a store is open. So neither a change of the wall clock nor a time
+    without power makes events too old.
 
     Args:
-        path: the file, made if it is not there.
-        clock: where the time is read.
-        check: look through the whole file for damage.
+        path: the database; created with its folder if missing.
+        clock: the clock to use.
+        check: whether to check the whole file for damage.
 
     Raises:
-        Damaged: the file is of no use.
-        sqlite3.Error: it cannot be opened or made now.
+        StoreDamaged: the file is not a usable event database.
+        sqlite3.Error: the file cannot be opened or created now.
         OSError: likewise.
     """
 
     def __init__(self, path: Path, clock: Clock, *, check: bool = False) -> None:
-        self._path = path
-        self._log = path.with_name(f"{path.name}-wal")
         self._clock = clock
-        self._commits = 0
-        _make_private(path)
+        self._path = path
+        self._wal = path.with_name(f"{path.name}-wal")
+        _create_private(path)
         self._connection = sqlite3.connect(
-            path, LOCK_PATIENCE, isolation_level="IMMEDIATE", check_same_thread=False
+            path, LOCK_TIMEOUT_S, isolation_level="IMMEDIATE", check_same_thread=False
         )
         try:
-            with telling_damage():
+            with damage_reported():
                 self._prepare(check=check)
                 self.count = int(self._value("SELECT count(*) FROM events"))
                 self.last = int(self._value("SELECT last FROM counter"))
-                ran = float(self._value("SELECT coalesce(max(ran), 0) FROM events"))
+                running = float(self._value("SELECT coalesce(max(running), 0) FROM events"))
+            self._started = clock.monotonic() - running
+            self.apply()  # creates the log
+            self._identities = _identity(path), _identity(self._wal)
             sync(path.parent)
         except BaseException:
             self._connection.close()
             raise
-        self._began = clock.monotonic() - ran
 
-    def append(self, entries: Iterable[Entry]) -> None:
-        """Add entries, which come behind all that are there."""
-        rows = [(entry.sequence, entry.created, self._ran, entry.payload) for entry in entries]
-        self.advance(max(self.last, rows[-1][0]), rows)
-
-    def advance(self, last: int, rows: Iterable[tuple[int, float, float, bytes]] = ()) -> None:
-        """Remember that sequence numbers up to `last` are taken, also by events not stored."""
-        checked = [(*row, checksum(*row)) for row in rows]
-        with telling_damage(), self._connection as transaction:
-            added = transaction.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", checked)
-            transaction.execute("UPDATE counter SET last = ?", [last])
-        self._commits += 1
-        self.count += max(0, added.rowcount)
+    def apply(
+        self, added: Iterable[Entry] = (), deleted: Iterable[int] = (), last: int = 0
+    ) -> None:
+        """Add and delete events, and raise the last used sequence number, in one transaction."""
+        running = self._clock.monotonic() - self._started
+        rows = [(entry.sequence, entry.created, running, entry.payload) for entry in added]
+        last = max([last, self.last, *(sequence for sequence, *_ in rows)])
+        with damage_reported(), self._connection as connection:
+            inserted = connection.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+                [(*row, checksum(*row)) for row in rows],
+            )
+            removed = connection.executemany(
+                "DELETE FROM events WHERE sequence = ?", [(sequence,) for sequence in deleted]
+            )
+            connection.execute("UPDATE counter SET last = ?", [last])
+        self.count += max(0, inserted.rowcount) - max(0, removed.rowcount)
         self.last = last
 
     def after(self, sequence: int, limit: int) -> list[Entry]:
-        """The first entries behind one, in order."""
+        """The first events after a sequence number, in order."""
         query = (
             "SELECT sequence, created, payload FROM events WHERE sequence > ? "
             "ORDER BY sequence LIMIT ?"
         )
-        with telling_damage():
+        with damage_reported():
             return list(map(Entry._make, self._connection.execute(query, [sequence, limit])))
 
-    def delete(self, sequences: Iterable[int]) -> None:
-        rows = [(sequence,) for sequence in sequences]
-        with telling_damage(), self._connection as transaction:
-            done = transaction.executemany("DELETE FROM events WHERE sequence = ?", rows)
-        self._commits += 1
-        self.count -= max(0, done.rowcount)
-
-    def delete_oldest(self, number: int) -> int:
-        """Delete as many; how many there were."""
-        return self._delete(
-            "sequence IN (SELECT sequence FROM events ORDER BY sequence LIMIT ?)", number
+    def expired(self, max_events: int, max_age_s: float) -> list[int]:
+        """Sequence numbers of the oldest events that exceed a limit."""
+        oldest_allowed = self._clock.monotonic() - self._started - max_age_s
+        query = (
+            "SELECT sequence FROM events WHERE sequence < coalesce("
+            "(SELECT sequence FROM events WHERE running >= ? ORDER BY sequence LIMIT 1), 1e18) "
+            "UNION SELECT * FROM (SELECT sequence FROM events ORDER BY sequence LIMIT ?)"
         )
-
-    def delete_older(self, seconds: float) -> int:
-        """Delete what has waited for longer, by the spool's own clock; how many that were."""
-        return self._delete(
-            # No index is needed: the search ends at the first that has not.
-            "sequence < coalesce("
-            "(SELECT sequence FROM events WHERE ran >= ? ORDER BY sequence LIMIT 1), 1e18)",
-            self._ran - seconds,
-        )
+        excess = max(0, self.count - max_events)
+        with damage_reported():
+            rows = self._connection.execute(query, [oldest_allowed, excess])
+            return [sequence for (sequence,) in rows]
 
     def sync(self) -> None:
-        """Have all appends on the disk."""
-        sync(self._log)
+        """Write all commits to the disk (fsync). Can take long."""
+        with damage_reported(), self._synchronous(), self._connection as connection:
+            # A commit without a change calls no fsync.
+            connection.execute("UPDATE counter SET syncs = syncs + 1")
+
+    def checkpoint(self) -> None:
+        """Copy the log into the database and empty it, once it is long. Can take long."""
+        if self._wal.stat().st_size > MAX_WAL_BYTES:
+            self.empty_log()
+
+    def empty_log(self) -> None:
+        """Copy the log into the database and empty it. Can take long."""
+        self._checkpoint("TRUNCATE")
 
     @property
-    def log_size(self) -> int:
-        """Bytes of the write-ahead log."""
-        return self._log.stat().st_size
+    def is_in_place(self) -> bool:
+        """Whether the files at the path are the open ones, not removed, renamed or replaced."""
+        return self.is_database_in_place and _identity(self._wal) == self._identities[1]
 
-    def checkpoint(self, lock: AbstractContextManager[object]) -> None:
-        """Copy the log into the database and empty it, if nothing is appended meanwhile.
-
-        The copying has syncs in it, so it is done without the lock that appends need; the reader
-        keeps SQLite from beginning the copied log again. It must be cut off instead: without a
-        sync in between, a power cut could leave old frames behind a new head.
-        """
-        commits = self._commits
-        with telling_damage(), self._another() as reader, self._another() as copier:
-            reader.execute("BEGIN")
-            reader.execute("SELECT last FROM counter").fetchone()
-            copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            with lock:
-                reader.rollback()
-                if self._commits == commits or self.log_size > LONGEST_LOG:
-                    copier.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    @property
+    def is_database_in_place(self) -> bool:
+        """The same of the database without its log."""
+        return _identity(self._path) == self._identities[0]
 
     def close(self) -> None:
-        """Close the file; what is in the log goes into the database, if it can."""
+        """Close the database, with a checkpoint if the disk allows it."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.close()
 
-    @property
-    def _ran(self) -> float:
-        return self._clock.monotonic() - self._began
-
     def _prepare(self, *, check: bool) -> None:
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
-            raise sqlite3.OperationalError("the file system has no shared memory for SQLite")
-        self._connection.execute("PRAGMA synchronous = OFF")  # we sync, not each commit
+            raise sqlite3.OperationalError(f"no write-ahead log, journal mode is {mode}")
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+        self._connection.execute("PRAGMA synchronous = OFF")
         version = self._value("PRAGMA user_version")
         if version == 0:
             self._connection.executescript(SCHEMA)
         elif version != SCHEMA_VERSION:
-            raise Damaged(f"its version is {version}, this program knows {SCHEMA_VERSION}")
+            raise StoreDamaged(f"schema version {version}, must be {SCHEMA_VERSION}")
         elif check:
             self._check()
 
     def _check(self) -> None:
-        """Look through the whole file.
+        """Check the whole file.
 
         Raises:
-            Damaged: SQLite finds it damaged, cannot read all of its log, or an event is not what
-                it was.
+            StoreDamaged: SQLite finds damage, an event has a wrong checksum, or SQLite ignored
+                transactions in the log after a broken frame.
         """
         if (found := self._value("PRAGMA quick_check(1)")) != "ok":
-            raise Damaged(str(found))
+            raise StoreDamaged(str(found))
         self._connection.create_function("checksum", 4, checksum, deterministic=True)
-        wrong = "checksum IS NOT checksum(sequence, created, ran, payload)"
-        if number := self._value(f"SELECT count(*) FROM events WHERE {wrong}"):  # noqa: S608  # ours
-            raise Damaged(f"events with a wrong checksum: {number}")
-        if number := ignored_commits(self._path, self._value("PRAGMA page_size")):
-            raise Damaged(f"transactions behind a break in the log: {number}")
+        wrong = "checksum IS NOT checksum(sequence, created, running, payload)"
+        if number := self._value(f"SELECT count(*) FROM events WHERE {wrong}"):  # noqa: S608
+            raise StoreDamaged(f"{number} events with a wrong checksum")
+        frames = self._checkpoint("PASSIVE")
+        if number := self._ignored_transactions(frames):
+            raise StoreDamaged(f"{number} transactions after a broken frame of the log")
+        self.empty_log()
 
-    def _value(self, query: str) -> Any:  # noqa: ANN401  # whatever the column holds
+    def _ignored_transactions(self, frames_read: int) -> int:
+        """Count complete transactions of the log after the frames that SQLite has read."""
+        frame_bytes = FRAME_HEADER_BYTES + int(self._value("PRAGMA page_size"))
+        ignored = 0
+        with self._wal.open("rb") as log:
+            salt = log.read(WAL_HEADER_BYTES)[WAL_SALT]
+            log.seek(WAL_HEADER_BYTES + frames_read * frame_bytes)
+            while len(frame := log.read(frame_bytes)) == frame_bytes:
+                # If SQLite read nothing, the header of the log can be the broken part.
+                is_current = frame[FRAME_SALT] == salt or frames_read == 0
+                ignored += is_current and any(frame[FRAME_COMMIT])
+        return ignored
+
+    def _checkpoint(self, mode: str) -> int:
+        """Copy the log into the database, with fsync; the number of frames in the log."""
+        with damage_reported(), self._synchronous():
+            query = f"PRAGMA wal_checkpoint({mode})"
+            _, frames, _ = self._connection.execute(query).fetchone()
+            return max(0, int(frames))
+
+    @contextlib.contextmanager
+    def _synchronous(self) -> Iterator[None]:
+        """Make SQLite call fsync."""
+        self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            yield
+        finally:
+            self._connection.execute("PRAGMA synchronous = OFF")
+
+    def _value(self, query: str) -> Any:  # noqa: ANN401  # depends on the column
         (value,) = self._connection.execute(query).fetchone()
         return value
 
-    def _delete(self, condition: str, value: float) -> int:
-        with telling_damage(), self._connection as transaction:
-            done = transaction.execute(f"DELETE FROM events WHERE {condition}", [value])  # noqa: S608  # ours
-        self._commits += 1
-        self.count -= done.rowcount
-        return done.rowcount
-
-    def _another(self) -> AbstractContextManager[sqlite3.Connection]:
-        return contextlib.closing(sqlite3.connect(self._path, LOCK_PATIENCE, isolation_level=None))
-
 
 @contextlib.contextmanager
-def telling_damage() -> Iterator[None]:
-    """Raises Damaged for those of SQLite's errors that will not go away."""
+def damage_reported() -> Iterator[None]:
+    """Raise StoreDamaged for SQLite errors that a retry does not fix."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in LASTING:
-            raise Damaged(str(error)) from error
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in PERMANENT_ERRORS:
+            raise StoreDamaged(str(error)) from error
         raise
     except (TypeError, ValueError) as error:
-        raise Damaged(f"a value is not of its kind: {error}") from error
+        raise StoreDamaged(f"wrong type in a column: {error}") from error
 
 
-def rescued(path: Path) -> Iterator[Entry]:
-    """What can still be read of a damaged spool, in order, as it was written."""
+def salvaged(path: Path) -> Iterator[Entry]:
+    """Read the intact events of a damaged database, in order.
+
+    An error skips one sequence number, as other pages of the file can be intact.
+    """
     query = "SELECT * FROM events WHERE sequence > ? ORDER BY sequence"
     last = skipped = 0
-    with contextlib.suppress(*UNREADABLE), contextlib.closing(sqlite3.connect(path, 0)) as damaged:
-        damaged.text_factory = bytes  # a flipped bit can make a payload a text that is none
-        while skipped < WIDEST_DAMAGE:
+    with _opened_damaged(path) as damaged:
+        while skipped < MAX_UNREADABLE:
             try:
-                for values in damaged.execute(query, [last + skipped]):
-                    if values[0] > last and _is_whole(*values):
-                        last, created, _, payload = values[:4]
+                for row in damaged.execute(query, [last + skipped]):
+                    if row[0] > last and _is_intact(row):
+                        last, created, _, payload, _ = row
                         skipped = 0
                         yield Entry(last, created, payload)
             except sqlite3.Error:
-                skipped += 1  # some lie on a broken page, others behind it
+                skipped += 1
             else:
                 return
 
 
-def checksum(sequence: int, created: float, ran: float, payload: bytes) -> int:
-    """CRC-32 of an event's values."""
-    return zlib.crc32(payload, zlib.crc32(struct.pack("<qdd", sequence, created, ran)))
-
-
-def _is_whole(
-    sequence: int, created: float, ran: float, payload: bytes, known: int | None = None
-) -> bool:
-    """Whether an event's values are those that were written; version 1 had no checksums."""
+def last_number(path: Path) -> int:
+    """The last used sequence number in a damaged database; 0 if it is unreadable."""
     try:
-        return known in {None, checksum(sequence, created, ran, payload)}
-    except (TypeError, struct.error):
+        with _opened_damaged(path) as damaged:
+            return max(0, int(*damaged.execute("SELECT last FROM counter").fetchone()))
+    except (sqlite3.Error, TypeError, ValueError):
+        return 0
+
+
+@contextlib.contextmanager
+def _opened_damaged(path: Path) -> Iterator[sqlite3.Connection]:
+    with contextlib.closing(sqlite3.connect(path, LOCK_TIMEOUT_S)) as damaged:
+        damaged.text_factory = bytes  # a flipped bit can turn a payload into invalid text
+        with contextlib.suppress(sqlite3.Error):
+            damaged.execute("PRAGMA locking_mode = EXCLUSIVE")
+        yield damaged
+
+
+def _is_intact(row: Sequence[Any]) -> bool:
+    try:
+        *values, expected = row
+        return bool(checksum(*values) == expected)
+    except (TypeError, ValueError, struct.error):
         return False
 
 
-def last_known(path: Path) -> int:
-    """The last sequence number given, as far as a damaged spool tells; else 0."""
-    with contextlib.suppress(*UNREADABLE), contextlib.closing(sqlite3.connect(path)) as connection:
-        return max(0, int(*connection.execute("SELECT last FROM counter").fetchone()))
-    return 0
+def checksum(sequence: int, created: float, running: float, payload: bytes) -> int:
+    """CRC-32 of an event's columns."""
+    return zlib.crc32(payload, zlib.crc32(struct.pack("<qdd", sequence, created, running)))
 
 
-def _make_private(path: Path) -> None:
-    """Make the file, readable by its owner only, as SQLite's files beside it then are, too."""
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Device and inode of the file at a path; None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _create_private(path: Path) -> None:
+    """Create the file, readable by its owner only; SQLite's other files get the same mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))

@@ -26,6 +26,7 @@ def discovery(
     *,
     name: str | None = None,
     configuration_url: str | None = None,
+    has_temperature: bool = True,
 ) -> Message:
     """The message that makes the device and its entities appear, or brings them up to date.
 
@@ -37,7 +38,11 @@ def discovery(
         version: of this program.
         name: what people call the device; its id, if none.
         configuration_url: a web page of the device.
+        has_temperature: whether the device has a sensor of the CPU's temperature.
     """
+    components = _components(topics)
+    if not has_temperature:
+        del components["cpu_temperature"]
     payload = {
         "device": _device(device_id, name or device_id, version, configuration_url),
         "origin": {"name": "edge-daemon", "sw_version": version},
@@ -45,7 +50,7 @@ def discovery(
         "qos": 1,
         "components": {
             key: component | _identity(device_id, key, component) | _expiry(component, expire_after)
-            for key, component in _components(topics).items()
+            for key, component in components.items()
         },
     }
     text = json.dumps(payload, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Results as lines of JSON on a stream: one a frame."""
+"""Results as lines of JSON on a stream, one for each frame."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from edge_daemon.schema import faces_payload
 
 
 class JsonLines:
-    """The publishing step that writes to a stream, flushed line by line."""
+    """The last step of the pipeline, which writes to a stream and flushes each line."""
 
     def __init__(self, stream: BinaryIO, clock: Clock) -> None:
         self._stream = stream
@@ -22,19 +22,19 @@ class JsonLines:
 
 
 def write_line(stream: BinaryIO, line: bytes) -> None:
-    """Write a line at once.
+    """Write a line and flush it.
 
     Raises:
-        OutputClosed: nobody reads the stream any more.
+        OutputClosed: the reader of the stream has closed it.
     """
     try:
         stream.write(line + b"\n")
         stream.flush()
     except BrokenPipeError as error:
-        raise OutputClosed("the reader of the output has gone") from error
+        raise OutputClosed("the reader of the output has closed it") from error
 
 
 def discard(stream: BinaryIO) -> None:
-    """Let what is still buffered go nowhere, so that it does not fail once more at exit."""
+    """Redirect the stream to nowhere, so that its buffer does not fail again at exit."""
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())

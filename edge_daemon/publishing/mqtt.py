@@ -1,8 +1,7 @@
-"""One connection to the broker, through paho: the only file that knows it.
+"""One connection to an MQTT broker, over paho: the only module that imports it.
 
-A connection is used once and by one thread; for the next one there is a new object. So nothing
-that paho remembers outlives a connection, and what is sent again is decided in one place, by the
-outbox.
+A connection is used once, by one thread. The next connection is a new object, so no state of paho
+outlives a connection.
 """
 
 import contextlib
@@ -10,9 +9,10 @@ import logging
 import select
 import socket
 import ssl
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Literal
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -21,210 +21,336 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_daemon._lib.clock import Clock
 from edge_daemon.errors import in_one_line
-from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.broker import Broker, Transport
 from edge_daemon.publishing.topics import Message
 
 logger = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT: Final = 10.0
-"""Seconds for each step of opening a connection."""
+Version = Literal["5", "3.1.1"]
 
-MOST_UNACKNOWLEDGED: Final = 20
-"""Messages under way at most, unless the broker wants fewer."""
+CONNECT_TIMEOUT_S: Final = 10.0
+"""Limit on each step of opening a connection."""
 
-LARGEST_PACKET: Final = 64 * 1024
-"""Bytes that the broker may send in one message (MQTT 5)."""
+ACK_TIMEOUT_S: Final = 30.0
+"""Limit on the time until the broker acknowledges a message or a subscription."""
 
-UNSUPPORTED_VERSION: Final = "Unsupported protocol version"
-TAKEN_OVER: Final = "Session taken over"
-UNSPECIFIED: Final = "Unspecified error"
-UNHEARD: Final = "No matching subscribers"
-"""MQTT 5's names of reasons."""
+MAX_UNACKNOWLEDGED: Final = 20
+"""Messages in flight, unless the broker allows fewer."""
+
+MAX_RECEIVED_UNACKNOWLEDGED: Final = 20
+"""Messages in flight to this client (MQTT 5)."""
+
+MAX_RECEIVED_BYTES: Final = 64 * 1024
+"""Size of a packet from the broker. MQTT 5 announces it; a larger one ends the connection."""
+
+UNSUPPORTED_VERSION: Final = 0x84
+NOT_AUTHORIZED: Final = 0x87
+SESSION_TAKEN_OVER: Final = 0x8E
+QUOTA_EXCEEDED: Final = 0x97
+RETAIN_NOT_SUPPORTED: Final = 0x9A
+QOS_NOT_SUPPORTED: Final = 0x9B
+UNSPECIFIED: Final = 0x80
+NO_MATCHING_SUBSCRIBERS: Final = 0x10
+"""Reason codes of MQTT 5; paho translates those of 3.1.1."""
 
 
 class ConnectionEnded(Exception):
-    """Raised when there is no connection, or no more; the message says why."""
+    """Raised when there is no connection, or no longer; the message is the reason."""
 
 
-class HungUp(ConnectionEnded):
-    """Raised when the other end closed the connection, and gave no reason."""
+class ConnectionRefused(ConnectionEnded):
+    """Raised when the broker refuses the connection; `code` is MQTT 5's reason code."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
-class VersionRefused(ConnectionEnded):
-    """Raised when the broker does not speak the version of MQTT."""
+class ClosedByPeer(ConnectionEnded):
+    """Raised when the peer closes the connection without a reason."""
 
 
 class TakenOver(ConnectionEnded):
-    """Raised when another client with the same id has connected."""
+    """Raised when another client with the same ID has connected."""
 
 
-class Reception(Enum):
-    """What became of a message that was sent."""
+class PacketTooLarge(ConnectionEnded):
+    """Raised when a packet from the broker exceeds MAX_RECEIVED_BYTES."""
+
+
+class CannotPublish(Exception):
+    """Raised when a message exceeds the broker's limits; the message is the reason."""
+
+
+class Outcome(Enum):
+    """The broker's response to a published message."""
 
     ACCEPTED = "accepted"
-    UNHEARD = "unheard"
-    """Accepted, but nobody has subscribed to it now (MQTT 5)."""
+    NO_SUBSCRIBERS = "no subscribers"
+    """Accepted, without a current subscriber (MQTT 5)."""
     REFUSED = "refused"
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the broker accepts, by its CONNACK."""
+
+    max_packet_bytes: int | None = None
+    max_qos: int = 2
+    retain_available: bool = True
+
+
+@dataclass(frozen=True)
 class Accepted:
-    """The broker has let us in."""
+    """The broker has accepted the connection."""
+
+    limits: Limits
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """The broker has answered to a message with QoS 1."""
+    """The broker has responded to a message with QoS 1."""
 
-    number: int
+    packet_id: int
     """As `Connection.publish` returned it."""
     topic: str
-    reception: Reception
+    outcome: Outcome
+    code: int
     reason: str
 
 
 @dataclass(frozen=True)
+class Subscribed:
+    """The broker has responded to a subscription."""
+
+    refusals: tuple[str, ...]
+    """Reasons of the topics that it refused."""
+
+
+@dataclass(frozen=True)
 class Received:
-    """Someone has sent something to us."""
+    """A message from the broker. Each needs a call of `Connection.acknowledge`."""
 
     topic: str
     payload: bytes
     retained: bool
-    """Whether it was not sent just now, but kept by the broker."""
+    """Whether the broker had stored it, so that it was sent some time ago."""
+    qos: int = 0
+    packet_id: int = 0
 
 
-Happening = Accepted | Acknowledged | Received
+Notification = Accepted | Acknowledged | Subscribed | Received
 
 
-def no_mqtt(error: Exception) -> str:
-    """What is said of an end on which paho failed."""
-    return f"what came is no MQTT: {in_one_line(error)}"
+@dataclass(frozen=True)
+class ConnectOptions:
+    """How to connect: what changes from one connection to the next."""
+
+    version: Version = "5"
+    will: Message | None = None
+    is_session_discarded: bool = False
+    """Whether the broker must delete the session, with the messages in it."""
+
+
+class _Client(paho.Client):
+    """paho's client, with two guards that need its internals."""
+
+    def __init__(
+        self, client_id: str, transport: Transport, *, is_5: bool, clean_session: bool | None
+    ) -> None:
+        self.unacknowledged: dict[int, tuple[str, float]] = {}
+        """Topics and send times by packet identifier."""
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if is_5 else MQTTProtocolVersion.MQTTv311,
+            clean_session=clean_session,
+            transport=transport,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        """Refuse a packet by the length in its fixed header, before it takes memory."""
+        if bufsize > MAX_RECEIVED_BYTES:
+            raise PacketTooLarge(f"the broker sent a packet of {bufsize} bytes")
+        return super()._sock_recv(bufsize)
+
+    def _mid_generate(self) -> int:
+        """Skip identifiers in use: paho counts messages with QoS 0, too, and wraps around."""
+        packet_id = super()._mid_generate()
+        while packet_id in self.unacknowledged:
+            packet_id = super()._mid_generate()
+        return packet_id
 
 
 class Connection:
-    """A connection, from the look-up of the broker's name to its end.
+    """A connection, from the name resolution to its end.
 
     Args:
         broker: where to connect.
-        client_id: who we are.
-        version: of MQTT.
-        will: what the broker is to publish when we are gone without a goodbye, if anything.
+        client_id: the client ID.
+        options: how to connect.
+        clock: the clock to use.
     """
 
-    def __init__(self, broker: Broker, client_id: str, version: str, will: Message | None) -> None:
-        self.accepted = False
+    def __init__(
+        self, broker: Broker, client_id: str, options: ConnectOptions, clock: Clock
+    ) -> None:
+        self.is_accepted = False
+        self.limits = Limits()
         self._broker = broker
-        self._client_id = client_id
-        self._unacknowledged: dict[int, str] = {}
-        self._most_unacknowledged = MOST_UNACKNOWLEDGED
-        self._happenings: list[Happening] = []
-        self._ended: ConnectionEnded | None = None
-        self._trouble = ""
-        self._bell, self._ear = socket.socketpair()
-        self._bell.settimeout(0)
-        self._ear.settimeout(0)
-        self._is_5 = version == "5"
-        self._client = self._make_client(will)
+        self._clock = clock
+        self._options = options
+        self._is_5 = options.version == "5"
+        self._max_unacknowledged = MAX_UNACKNOWLEDGED
+        self._notifications: deque[Notification] = deque()
+        self._end: ConnectionEnded | None = None
+        self._opened_at = clock.monotonic()
+        self._paho_error = ""
+        self._wake_sender, self._wake_receiver = socket.socketpair()
+        self._wake_sender.settimeout(0)
+        self._wake_receiver.settimeout(0)
+        self._client = self._make_client(client_id)
 
     def open(self) -> None:
-        """Look up the name, connect, encrypt: each may take long.
+        """Resolve the name, connect, encrypt; each can take long.
 
         Raises:
-            ConnectionEnded: it did not work.
+            ConnectionEnded: there is no connection.
         """
         broker = self._broker
-        afresh = broker.session_expiry == 0 if self._is_5 else paho.MQTT_CLEAN_START_FIRST_ONLY
+        clean = self._starts_clean if self._is_5 else paho.MQTT_CLEAN_START_FIRST_ONLY
         try:
             self._client.connect(
                 broker.host,
                 broker.port,
                 broker.keepalive,
-                clean_start=afresh,
-                properties=self._session(),
+                clean_start=clean,
+                properties=self._connect_properties(),
             )
         except ssl.SSLCertVerificationError as error:
             raise ConnectionEnded(f"certificate refused: {error.verify_message}") from error
-        except (OSError, ValueError) as error:  # ValueError: no host can have this name
-            raise ConnectionEnded(str(error)) from error
+        except (OSError, ValueError) as error:  # ValueError: an invalid name
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ConnectionEnded(reason) from error
+        self._opened_at = self._clock.monotonic()
 
-    def turn(self, timeout: float) -> list[Happening]:
-        """Read and write what can be; wait for something to do, but not for long.
+    def poll(self, timeout_s: float) -> list[Notification]:
+        """Read and write what is possible; wait for that for a limited time.
 
         Raises:
-            ConnectionEnded: the connection is no more.
+            ConnectionEnded: the connection has ended.
         """
-        if self._ended is None:
-            self._wait(timeout)
+        if self._end is None:
+            self._wait(timeout_s)
             self._exchange()
-        happenings, self._happenings = self._happenings, []
-        if happenings:
-            return happenings
-        if self._ended is None and self._client.socket() is None:
-            self._end("connection lost")
-        if self._ended is not None:
-            raise self._ended
-        return []
+            self._check_deadlines()
+        if self._end is None and self._client.socket() is None:
+            self._end = ConnectionEnded("connection lost")
+        if not self._notifications and self._end is not None:
+            raise self._end
+        notifications, self._notifications = list(self._notifications), deque()
+        return notifications
 
     def wake(self) -> None:
-        """End the waiting in `turn` at once; called from other threads."""
-        with contextlib.suppress(OSError):  # closed, or rung already
-            self._bell.send(b"!")
+        """End the wait in `poll`. Called from other threads."""
+        with contextlib.suppress(OSError):  # closed, or already signalled
+            self._wake_sender.send(b"!")
 
     @property
     def room(self) -> int:
-        """How many messages with QoS 1 may be sent now."""
-        return self._most_unacknowledged - len(self._unacknowledged)
+        """How many messages with QoS 1 can be sent now."""
+        return self._max_unacknowledged - len(self._client.unacknowledged)
 
     @property
-    def idle(self) -> bool:
-        """Whether all that was published has been handed to the network."""
+    def is_flushed(self) -> bool:
+        """Whether all published messages have been handed to the network."""
         return not self._client.want_write()
 
     def publish(self, message: Message) -> int:
-        """Send a message; the number by which it will be acknowledged, if with QoS 1."""
-        sent = self._client.publish(message.topic, message.payload, message.qos, message.retain)
-        if message.qos:
-            self._unacknowledged[sent.mid] = message.topic
-        return sent.mid
+        """Send a message, with what the broker supports of QoS 1 and retain.
 
-    def subscribe(self, topics: list[str]) -> None:
-        """Ask for what is sent to some topics from now on."""
+        Returns:
+            The packet identifier, which `Acknowledged` has if the message has QoS 1.
+
+        Raises:
+            CannotPublish: the message is too large for the broker.
+        """
+        size, limit = _packet_bytes(message), self.limits.max_packet_bytes
+        if limit is not None and size > limit:
+            raise CannotPublish(f"{size} bytes exceed the broker's maximum packet size of {limit}")
+        qos = min(message.qos, self.limits.max_qos)
+        retain = message.retain and self.limits.retain_available
+        packet_id = self._client.publish(message.topic, message.payload, qos, retain).mid
+        if qos:
+            self._note_sent(packet_id, message.topic)
+        elif message.qos:  # nothing will come, so what is sent counts as accepted
+            accepted = Acknowledged(packet_id, message.topic, Outcome.ACCEPTED, 0, "QoS 0")
+            self._notifications.append(accepted)
+        return packet_id
+
+    def subscribe(self, topics: list[str], *, with_retained: bool = False) -> None:
+        """Subscribe with QoS 1; with MQTT 5, stored messages come only `with_retained`."""
         if self._is_5:
-            options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-            self._client.subscribe([(topic, options) for topic in topics])
+            handling = (
+                SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE
+                if with_retained
+                else SubscribeOptions.RETAIN_DO_NOT_SEND
+            )
+            options = SubscribeOptions(qos=1, retainHandling=handling)
+            _, packet_id = self._client.subscribe([(topic, options) for topic in topics])
         else:
-            self._client.subscribe([(topic, 1) for topic in topics])
+            _, packet_id = self._client.subscribe([(topic, 1) for topic in topics])
+        if packet_id is not None:
+            self._note_sent(packet_id, "")
 
-    def disconnect(self) -> None:
-        """Take leave of the broker, which then forgets the last will."""
-        self._client.disconnect()
+    def unsubscribe(self, topics: list[str]) -> None:
+        """Receive no more messages on these topics."""
+        self._client.unsubscribe(topics)
+
+    def acknowledge(self, received: Received) -> None:
+        """Acknowledge a message, which the broker otherwise sends again at the next connect."""
+        self._client.ack(received.packet_id, received.qos)
+
+    def disconnect(self, *, is_session_discarded: bool = False) -> None:
+        """Disconnect cleanly, discarding the will and, on request, the session."""
+        properties = None
+        if is_session_discarded and self._is_5:
+            properties = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 0
+        self._client.disconnect(properties=properties)
+        self._client.loop_write()
 
     def close(self) -> None:
-        """Let go of the sockets; without a leave, the broker publishes the last will."""
+        """Close the sockets. Without `disconnect`, the broker publishes the will."""
         client = self._client
         client.on_connect = client.on_disconnect = client.on_publish = None
         client.on_message = client.on_subscribe = client.on_log = None
         if (link := client.socket()) is not None:
             link.close()
-        self._bell.close()
-        self._ear.close()
+        self._wake_sender.close()
+        self._wake_receiver.close()
 
-    def _make_client(self, will: Message | None) -> paho.Client:
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            self._client_id,
-            protocol=MQTTProtocolVersion.MQTTv5 if self._is_5 else MQTTProtocolVersion.MQTTv311,
-            clean_session=None if self._is_5 else self._broker.session_expiry == 0,
-            reconnect_on_failure=False,
-        )
-        client.connect_timeout = CONNECT_TIMEOUT
-        client.max_inflight_messages_set(0)  # the bound is ours: see `room`
-        if self._broker.username is not None:
-            client.username_pw_set(self._broker.username, self._broker.password)
-        if self._broker.tls is not None:
-            client.tls_set_context(self._broker.tls)
-        if will is not None:
+    @property
+    def _starts_clean(self) -> bool:
+        return self._broker.session_expiry == 0 or self._options.is_session_discarded
+
+    def _make_client(self, client_id: str) -> _Client:
+        broker = self._broker
+        clean_session = None if self._is_5 else self._starts_clean
+        client = _Client(client_id, broker.transport, is_5=self._is_5, clean_session=clean_session)
+        if broker.transport == "websockets":
+            client.ws_set_options(broker.websocket_path, dict(broker.websocket_headers) or None)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(0)  # unlimited, as `room` is the limit
+        if broker.username is not None:
+            client.username_pw_set(broker.username, broker.password)
+        if broker.tls is not None:
+            client.tls_set_context(broker.tls)
+        if (will := self._options.will) is not None:
             client.will_set(will.topic, will.payload, will.qos, will.retain, self._will_delay())
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -234,12 +360,13 @@ class Connection:
         client.on_log = self._on_log
         return client
 
-    def _session(self) -> Properties | None:
+    def _connect_properties(self) -> Properties | None:
         if not self._is_5:
             return None
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._broker.session_expiry
-        properties.MaximumPacketSize = LARGEST_PACKET
+        properties.MaximumPacketSize = MAX_RECEIVED_BYTES
+        properties.ReceiveMaximum = MAX_RECEIVED_UNACKNOWLEDGED
         return properties
 
     def _will_delay(self) -> Properties | None:
@@ -249,25 +376,45 @@ class Connection:
         properties.WillDelayInterval = self._broker.will_delay
         return properties
 
-    def _wait(self, timeout: float) -> None:
-        """Until there is something to read or write, or `wake` is called."""
+    def _note_sent(self, packet_id: int, topic: str) -> None:
+        self._client.unacknowledged[packet_id] = (topic, self._clock.monotonic())
+
+    def _wait(self, timeout_s: float) -> None:
+        """Wait for something to read or write, or for `wake`."""
         link = self._client.socket()
         if link is None:
             return
-        pending = getattr(link, "pending", lambda: 0)()  # read from the network, still encrypted
+        pending = getattr(link, "pending", lambda: 0)()  # decrypted already
         writing = [link] if self._client.want_write() else []
-        select.select([link, self._ear], writing, [], 0 if pending else timeout)
+        is_due = bool(pending or self._notifications)
+        select.select([link, self._wake_receiver], writing, [], 0 if is_due else timeout_s)
         with contextlib.suppress(BlockingIOError):
-            self._ear.recv(4096)
+            self._wake_receiver.recv(4096)
 
     def _exchange(self) -> None:
-        """Read and write; what comes need not be MQTT, and paho fails on that in many ways."""
+        """Read and write. paho fails in many ways on data that is not MQTT."""
         try:
             self._client.loop_read()
             self._client.loop_write()
             self._client.loop_misc()
+        except ConnectionEnded as end:
+            self._end = self._end or end
         except Exception as error:  # noqa: BLE001
-            self._end(no_mqtt(error))
+            self._end = self._end or ConnectionEnded(f"invalid MQTT data: {in_one_line(error)}")
+
+    def _check_deadlines(self) -> None:
+        now = self._clock.monotonic()
+        if not self.is_accepted and now - self._opened_at > CONNECT_TIMEOUT_S:
+            self._finish(ConnectionEnded(f"no answer for {CONNECT_TIMEOUT_S:g} s"))
+        for topic, sent_at in self._client.unacknowledged.values():
+            if now - sent_at > ACK_TIMEOUT_S:
+                what = f"message on {topic}" if topic else "subscription"
+                reason = f"{what} not acknowledged for {ACK_TIMEOUT_S:g} s"
+                self._finish(ConnectionEnded(reason))
+
+    def _finish(self, end: ConnectionEnded) -> None:
+        """Set why the connection ends; the first reason is the cause of the others."""
+        self._end = self._end or end
 
     def _on_connect(
         self,
@@ -278,13 +425,17 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            kind = VersionRefused if str(reason) == UNSUPPORTED_VERSION else ConnectionEnded
-            self._end(f"connection refused: {reason}", kind)
+            self._finish(ConnectionRefused(f"connection refused: {reason}", int(reason.value)))
             return
-        wanted = getattr(properties, "ReceiveMaximum", MOST_UNACKNOWLEDGED)
-        self._most_unacknowledged = min(wanted, MOST_UNACKNOWLEDGED)
-        self.accepted = True
-        self._happenings.append(Accepted())
+        receive_maximum = getattr(properties, "ReceiveMaximum", MAX_UNACKNOWLEDGED)
+        self._max_unacknowledged = min(receive_maximum, MAX_UNACKNOWLEDGED)
+        self.limits = Limits(
+            getattr(properties, "MaximumPacketSize", None),
+            getattr(properties, "MaximumQoS", 2),
+            bool(getattr(properties, "RetainAvailable", True)),
+        )
+        self.is_accepted = True
+        self._notifications.append(Accepted(self.limits))
 
     def _on_disconnect(
         self,
@@ -294,57 +445,68 @@ class Connection:
         reason: ReasonCode,
         _properties: object,
     ) -> None:
-        if str(reason) == TAKEN_OVER:
-            self._end(str(reason), TakenOver)
-        elif str(reason) != UNSPECIFIED or flags.is_disconnect_packet_from_server:
-            self._end(str(reason))
-        elif self.accepted or not self._is_5:
-            self._end(self._trouble or "the broker hung up", HungUp)
+        if reason.value == SESSION_TAKEN_OVER:
+            self._finish(TakenOver(str(reason)))
+        elif reason.value != UNSPECIFIED or flags.is_disconnect_packet_from_server:
+            self._finish(ConnectionEnded(str(reason)))
+        elif self.is_accepted or not self._is_5:
+            self._finish(ClosedByPeer(self._paho_error or "connection closed by the broker"))
         else:
-            hint = "if it knows only MQTT 3.1.1, set mqtt.protocol to that"
-            self._end(self._trouble or f"the broker hung up without an answer; {hint}", HungUp)
+            hint = "set mqtt.protocol to 3.1.1 if the broker does not support MQTT 5"
+            reply = self._paho_error or "connection closed by the broker without an answer"
+            self._finish(ClosedByPeer(f"{reply}; {hint}"))
 
     def _on_publish(
         self,
         _client: paho.Client,
         _data: object,
-        number: int,
+        packet_id: int,
         reason: ReasonCode,
         _properties: object,
     ) -> None:
-        """Called for messages with QoS 0, too, once they are written."""
-        topic = self._unacknowledged.pop(number, None)
+        """Note an acknowledgement. paho also calls this for each sent message with QoS 0."""
+        topic, _ = self._client.unacknowledged.pop(packet_id, (None, 0.0))
         if topic is None:
             return
-        reception = Reception.UNHEARD if str(reason) == UNHEARD else Reception.ACCEPTED
+        outcome = Outcome.ACCEPTED
         if reason.is_failure:
-            reception = Reception.REFUSED
-        self._happenings.append(Acknowledged(number, topic, reception, str(reason)))
+            outcome = Outcome.REFUSED
+        elif reason.value == NO_MATCHING_SUBSCRIBERS:
+            outcome = Outcome.NO_SUBSCRIBERS
+        code = int(reason.value)
+        self._notifications.append(Acknowledged(packet_id, topic, outcome, code, str(reason)))
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
-        received = Received(message.topic, bytes(message.payload), retained=message.retain)
-        self._happenings.append(received)
+        self._notifications.append(
+            Received(
+                message.topic,
+                bytes(message.payload),
+                retained=message.retain,
+                qos=message.qos,
+                packet_id=message.mid,
+            )
+        )
 
     def _on_subscribe(
         self,
         _client: paho.Client,
         _data: object,
-        _number: int,
+        packet_id: int,
         reasons: list[ReasonCode],
         _properties: object,
     ) -> None:
-        for reason in reasons:
-            if reason.is_failure:
-                logger.warning(
-                    "the broker refused a subscription; commands may not come",
-                    extra={"broker": self._broker.address, "reason": str(reason)},
-                )
+        self._client.unacknowledged.pop(packet_id, None)
+        refusals = sorted({str(reason) for reason in reasons if reason.is_failure})
+        self._notifications.append(Subscribed(tuple(refusals)))
 
     def _on_log(self, _client: paho.Client, _data: object, level: int, text: str) -> None:
-        """Keep what paho says of an error: it tells more than the reason that comes after it."""
+        """Keep paho's error, which is more precise than the reason that follows it."""
         if level == paho.MQTT_LOG_ERR:
-            self._trouble = text
+            self._paho_error = text
 
-    def _end(self, reason: str, kind: type[ConnectionEnded] = ConnectionEnded) -> None:
-        """The first reason counts: others follow from it."""
-        self._ended = self._ended or kind(reason)
+
+def _packet_bytes(message: Message) -> int:
+    """Size of a PUBLISH packet of MQTT 5 without properties, as paho sends it."""
+    rest = 2 + len(message.topic.encode()) + 1 + len(message.payload) + (2 if message.qos else 0)
+    length_bytes = next(count for count in (1, 2, 3, 4) if rest < 128**count)
+    return 1 + length_bytes + rest

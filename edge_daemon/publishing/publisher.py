@@ -1,331 +1,404 @@
-"""Results over MQTT.
+"""Results over MQTT: the pipeline's last step, and the service that owns the network.
 
-The publisher is two things. As a step of the pipeline it takes results and never waits, unless the
-source is patient. As a service it owns the network thread, which connects, sends, and connects
-again. There are three ways of delivery:
+Three classes of delivery:
 
 - state: only the latest counts. It is kept, and sent again after every connect.
-- events: each counts. They wait in the outbox until the broker has acknowledged them.
+- events: each counts. They stay in the event queue until the broker has acknowledged them.
 - telemetry: what cannot be sent now is dropped and counted.
+
+The service's thread never uses the disk.
 """
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import MqttSettings
-from edge_daemon.pipeline import Busy, Service
-from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.commands import Commands, Handler
-from edge_daemon.publishing.connection import Link
-from edge_daemon.publishing.event_queue import Outbox
-from edge_daemon.publishing.keep_alive import Liveness
-from edge_daemon.publishing.mqtt import Accepted, Acknowledged, Connection, Received, Reception
-from edge_daemon.publishing.sender import Drain
+from edge_daemon.pipeline import BackPressure, Busy, Service
+from edge_daemon.publishing.availability import ONLINE, Availability
+from edge_daemon.publishing.client import Connected, Disconnected, MqttClient
+from edge_daemon.publishing.commands import FloodDetector, PauseCommands
+from edge_daemon.publishing.event_queue import EventQueue
+from edge_daemon.publishing.event_sender import EventSender
+from edge_daemon.publishing.mqtt import (
+    Acknowledged,
+    CannotPublish,
+    Connection,
+    Limits,
+    Outcome,
+    PacketTooLarge,
+    Received,
+    Subscribed,
+)
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.records import Event, FrameResult
+from edge_daemon.records import FrameResult
 from edge_daemon.schema import SpoolMessage, faces_payload
 
 logger = logging.getLogger(__name__)
 
-LOOP_INTERVAL: Final = 0.2
-"""Seconds between two looks at the clock while the network is quiet."""
+POLL_INTERVAL_S: Final = 0.2
 
-DRAIN_INTERVAL: Final = 0.02
-"""The same while there are events to send."""
+FLUSH_TIMEOUT_S: Final = 0.6
+FAREWELL_TIMEOUT_S: Final = 0.9
+"""At the end: time for what waits, and for everything including `offline`."""
 
-FLUSH_TIMEOUT: Final = 0.6
-"""Seconds at the end of the program in which what is under way may still be sent …"""
+MAX_TELEMETRY: Final = 16
+"""Results that wait for the network."""
 
-FAREWELL_TIMEOUT: Final = 0.9
-"""… and after which the last word must be out."""
+BIRTH_INTERVAL_S: Final = 10.0
+"""Time between two responses to Home Assistant's birth message."""
 
-MOST_UNSENT: Final = 16
-"""Results that may wait for the network."""
-
-ONLINE: Final = b"online"
-OFFLINE: Final = b"offline"
-
-
-def _never() -> bool:
-    return False
+UNSUBSCRIBED_S: Final = 60.0
+"""Time without subscriptions after a flood of messages, or packets that are too large."""
 
 
 class MqttPublisher(Service):
-    """Publishes a device's results, and whether it is there.
+    """Publishes a device's results, and whether it is available.
 
     Args:
-        broker: where to connect.
-        client_id: stable, and no other client's.
-        topics: what goes where.
-        rate: results a second of the source's time at most; one with an event always goes.
-        outbox: where events wait.
-        patient: wait for the broker rather than drop (for sources that lose nothing).
-        clock: where the time is read.
-        stale_after: seconds without a result after which the device is told to be offline.
-        paused: tells whether the source is paused, so that no results need come.
-        discovery: gives messages that describe the device; asked after every connect.
-        commands: handlers by topic, called on the network thread: quick, and never raising.
-        birth_topic: where `online` asks for all state anew, as Home Assistant does at its start.
+        client: the client, whose will is the availability `offline`.
+        topics: the device's topics.
+        rate_hz: maximum rate of results in the source's time; one with an event is always sent.
+        queue: the events.
+        availability: whether results come.
+        clock: the clock to use.
+        back_pressure: what a step does while the network is busy: `block`, or `drop` the result.
+        discovery: what describes the device, sent after every connect.
+        commands: carries out commands.
+        birth_topic: where `online` asks for all state, as Home Assistant publishes at its start.
     """
 
     name = "mqtt"
 
     def __init__(
         self,
-        broker: Broker,
-        client_id: str,
+        client: MqttClient,
         topics: Topics,
-        rate: float,
+        rate_hz: float,
         *,
-        outbox: Outbox,
-        patient: bool,
+        queue: EventQueue,
+        availability: Availability,
         clock: Clock,
-        stale_after: float = 15.0,
-        paused: Callable[[], bool] = _never,
-        discovery: Callable[[], Sequence[Message]] = tuple,
-        commands: Mapping[str, Handler] | None = None,
+        back_pressure: BackPressure = "drop",
+        discovery: Message | None = None,
+        commands: PauseCommands | None = None,
         birth_topic: str | None = None,
     ) -> None:
         self.dropped = 0
         """Results that were never sent."""
+        self._client = client
         self._topics = topics
-        self._interval = 1 / rate
-        self._outbox = outbox
-        self._patient = patient
+        self._interval_s = 1 / rate_hz
+        self._queue = queue
+        self._availability = availability
         self._clock = clock
-        self._liveness = Liveness(stale_after, paused, clock)
+        self._blocks = back_pressure == "block"
         self._discovery = discovery
-        births = {birth_topic: self._on_birth} if birth_topic else {}
-        self._commands = Commands({**(commands or {}), **births})
-        self._link = Link(broker, client_id, self._presence(OFFLINE), clock, outbox.tend)
-        self._next_due = float("-inf")
+        self._commands = commands
+        self._birth_topic = birth_topic
+        self._sender = EventSender(queue, topics.event, clock)
+        self._next_due_s = float("-inf")
         self._changed = threading.Condition()
-        """Guards what threads share, and tells the patient that something went out."""
-        self._connection: Connection | None = None
+        """Guards what threads share; notified when something has been sent."""
+        self._stopping = threading.Event()
         self._kept: dict[str, Message] = {}
         self._due: dict[str, Message] = {}
         self._telemetry: deque[bytes] = deque()
+        self._sent_availability = availability.current()
         self._refused: set[str] = set()
-        """Topics that the broker does not let us publish to."""
-        self._subscribed = False
-        self._availability = self._presence(ONLINE)
-        # Whoever plays a clip to a fresh broker need not wait for anybody.
-        self._listeners_may_return = not patient or outbox.depth > 0
+        """Topics on which the broker refuses messages."""
+        self._too_large: set[str] = set()
+        """Topics with messages that are too large for the broker."""
+        self._logged_limits = Limits()
+        self._floods = FloodDetector(clock)
+        self._oversized = 0
+        """Consecutive connections that ended because of a large packet."""
+        self._subscribe_at: float | None = None
+        """When to subscribe; None if it is done."""
+        self._birth_response_at = float("-inf")
+        self._is_birth_due = False
+        # A file played to a new broker need not wait for subscribers to return.
+        self._has_grace = not self._blocks or queue.depth > 0
 
     def __call__(self, result: FrameResult) -> None:
-        """Put events into the outbox, and publish the result, if it is due."""
-        self._liveness.note()
+        """Add the events to the queue, and publish the result if it is due."""
+        self._availability.note_result()
+        late_s = self._clock.monotonic() - result.frame.captured_monotonic
         for event in result.events:
-            self._spool(event, result)
+            self._queue.append(event, 1000 * late_s)
         if result.events or self._is_due(result.frame.stream_time):
             self._offer(result)
-        if result.events and self._patient:
-            self._wait_until(self._events_are_out)
+        if result.events and self._blocks:
+            self._wait_until(self._are_events_sent)
 
     def apply(self, settings: MqttSettings) -> None:
-        """Use another rate."""
-        self._interval = 1 / settings.rate
+        """Change the maximum rate."""
+        self._interval_s = 1 / settings.rate
 
     def keep(self, message: Message) -> None:
-        """Publish what is so until the next message on the topic, now and after every connect."""
+        """Publish a state, now and after every connect, until the next one on the same topic."""
         with self._changed:
             self._kept[message.topic] = message
             self._send(message)
 
     def run(self, busy: Busy) -> None:
-        """Keep a connection until `stop` is called."""
-        self._link.run(lambda connection: self._serve(connection, busy), busy)
+        """Stay connected until `stop` is called."""
+        try:
+            while not self._stopping.is_set():
+                with busy():
+                    self._poll(POLL_INTERVAL_S)
+            with busy():
+                self._say_goodbye()
+        finally:
+            self._queue.close()
+            self._client.close()
 
     def stop(self) -> None:
-        self._link.stopping.set()
+        self._stopping.set()
         with self._changed:
             self._changed.notify_all()
-        self._wake()
-
-    def queued_events(self) -> SpoolMessage:
-        """State of the event queue; may read from the disk."""
-        return self._outbox.figures()
+        self._client.wake()
 
     @property
     def connected(self) -> bool:
-        return self._connection is not None
+        return self._client.connection is not None
+
+    def queued_events(self) -> SpoolMessage:
+        """How the event queue is."""
+        return self._queue.figures()
 
     @property
     def reconnects(self) -> int:
         """Connections after the first."""
-        return max(0, self._link.connections - 1)
+        return max(0, self._client.connection_count - 1)
 
-    def _spool(self, event: Event, result: FrameResult) -> None:
-        late = self._clock.monotonic() - result.frame.captured_monotonic
-        message = self._outbox.append(event, 1000 * late)
-        logger.info(
-            "event",
-            extra={
-                "event_id": message.event_id,
-                "kind": message.kind,
-                "track_id": message.track_id,
-                "emotion": message.emotion,
-                "sequence": message.sequence,
-            },
-        )
-        self._wake()
+    # In the pipeline's thread
 
     def _is_due(self, stream_time: float) -> bool:
-        # It was set by another rate if it is farther away than that.
-        if stream_time < self._next_due <= stream_time + self._interval:
+        # A due time farther away than the interval was set at another rate.
+        if stream_time < self._next_due_s <= stream_time + self._interval_s:
             return False
-        # Counted from when it was due, not from when it came, so that the rate is kept on average.
-        due = self._next_due + self._interval
-        self._next_due = due if due > stream_time else stream_time + self._interval
+        # From the last due time, not from this result's, so that the mean rate is right.
+        due = self._next_due_s + self._interval_s
+        self._next_due_s = due if due > stream_time else stream_time + self._interval_s
         return True
 
     def _offer(self, result: FrameResult) -> None:
-        """Hand a result to the network thread, if there is room."""
-        if self._patient:
+        """Pass a result to the network thread, if there is room."""
+        if self._blocks:
             self._wait_until(self._has_room)
         with self._changed:
             if not self._has_room():
                 self.dropped += 1
                 return
             self._telemetry.append(faces_payload(result, self._clock))
-        self._wake()
+        self._client.wake()
 
     def _has_room(self) -> bool:
-        return self._connection is not None and len(self._telemetry) < MOST_UNSENT
+        return self.connected and len(self._telemetry) < MAX_TELEMETRY
 
-    def _events_are_out(self) -> bool:
-        return self._outbox.depth == 0 or self._topics.event in self._refused
+    def _are_events_sent(self) -> bool:
+        return self._queue.depth == 0 or self._topics.event in self._refused
 
-    def _wait_until(self, fulfilled: Callable[[], bool]) -> None:
-        """Wait for the network thread, which is no fault of the pipeline's."""
+    def _wait_until(self, is_fulfilled: Callable[[], bool]) -> None:
+        """Wait for the network; results are not missing in the meantime."""
         with self._changed:
-            while not (fulfilled() or self._link.stopping.is_set()):
-                self._changed.wait(LOOP_INTERVAL)
-                self._liveness.note()
+            while not (is_fulfilled() or self._stopping.is_set()):
+                self._changed.wait(POLL_INTERVAL_S)
+                self._availability.note_result()
 
-    def _send(self, message: Message) -> None:
-        """Have a message sent soon; of two on one topic, only the later."""
-        with self._changed:
-            if self._connection is not None:
-                self._due[message.topic] = message
-        self._wake()
+    # In the network's thread
 
-    def _wake(self) -> None:
-        connection = self._connection
-        if connection is not None:
-            connection.wake()
-
-    def _serve(self, connection: Connection, busy: Busy) -> None:
-        """Use a connection until it ends, or until `stop` is called."""
-        drain = Drain(self._outbox, self._topics.event, connection, self._clock)
-        try:
-            while not self._link.stopping.is_set():
-                with busy():
-                    self._turn(connection, drain)
-            if connection.accepted:
-                with busy():
-                    self._say_goodbye(connection, drain)
-        finally:
-            self._forget_connection()
-
-    def _turn(self, connection: Connection, drain: Drain) -> None:
-        for happening in connection.turn(LOOP_INTERVAL if drain.resting else DRAIN_INTERVAL):
-            match happening:
-                case Accepted():
-                    self._begin(connection, drain)
+    def _poll(self, timeout_s: float) -> None:
+        if (delay_s := self._sender.delay_s) is not None and self.connected:
+            timeout_s = min(timeout_s, delay_s)
+        for update in self._client.poll(timeout_s):
+            match update:
+                case Connected():
+                    self._on_connected(update)
+                case Disconnected():
+                    self._on_disconnected(update)
                 case Acknowledged():
-                    drain.note(happening)
-                    self._note_refusal(happening)
+                    self._sender.on_acknowledged(update)
+                    self._log_refusal(update)
+                case Subscribed() if update.refusals:
+                    logger.warning(
+                        "subscription refused, commands do not arrive",
+                        extra={"reason": ", ".join(update.refusals)},
+                    )
                 case Received():
-                    self._commands.take(happening)
-        if connection.accepted:
-            self._pump(connection, drain)
-        self._outbox.tend()
+                    self._on_received(update)
+        if (connection := self._client.connection) is not None:
+            self._pump(connection)
+        self._queue.log_durability()
 
-    def _begin(self, connection: Connection, drain: Drain) -> None:
-        drain.begin(listeners_may_return=self._listeners_may_return)
-        self._listeners_may_return = True
-        self._subscribed = not self._commands.topics
-        with self._changed:
-            self._connection = connection
-        self._send_state()
-        self._link.note_acceptance(dropped=self.dropped, waiting=self._outbox.depth)
-
-    def _on_birth(self, payload: bytes) -> None:
-        if payload == ONLINE:
-            self._send_state()
-
-    def _send_state(self) -> None:
-        """Everything that is so now."""
-        discovery = self._discovery()
-        with self._changed:
-            for message in (self._availability, *discovery, *self._kept.values()):
-                self._send(message)
-
-    def _pump(self, connection: Connection, drain: Drain) -> None:
-        """Send what may be sent now: state, then the wish for commands, then all the rest."""
-        self._watch_liveness()
+    def _pump(self, connection: Connection) -> None:
+        """Send what can be sent now: state, then subscriptions, then everything else."""
+        self._refresh()
         with self._changed:
             while self._due and connection.room > 0:
-                connection.publish(self._due.pop(next(iter(self._due))))
+                self._publish(connection, self._due.pop(next(iter(self._due))))
             if self._due:
                 return
-            if not self._subscribed:
-                connection.subscribe(self._commands.topics)
-                self._subscribed = True
-            while self._telemetry and connection.idle:
-                connection.publish(Message(self._topics.faces, self._telemetry.popleft()))
+            self._subscribe_if_due(connection)
+            while self._telemetry and connection.is_flushed:
+                payload = self._telemetry.popleft()
+                if self._publish(connection, Message(self._topics.faces, payload)) is None:
+                    self.dropped += 1
             self._changed.notify_all()
-        drain.pump()
+        if self._commands is not None:
+            self._commands.acknowledge(connection)
+        self._sender.send(connection)
 
-    def _watch_liveness(self) -> None:
-        payload = ONLINE if self._liveness.alive() else OFFLINE
-        if payload != self._availability.payload:
-            self._availability = self._presence(payload)
-            self._send(self._availability)
+    def _publish(self, connection: Connection, message: Message) -> int | None:
+        """Publish a message; log once for each topic if it exceeds the broker's limits."""
+        try:
+            return connection.publish(message)
+        except CannotPublish as error:
+            if message.topic not in self._too_large:
+                self._too_large.add(message.topic)
+                logger.warning(
+                    "message not sent", extra={"topic": message.topic, "reason": str(error)}
+                )
+            return None
 
-    def _presence(self, payload: bytes) -> Message:
-        return Message(self._topics.availability, payload, retain=True, qos=1)
-
-    def _note_refusal(self, answer: Acknowledged) -> None:
-        """Tell once that the broker does not take what is sent to a topic, and when it does."""
-        refused = answer.reception is Reception.REFUSED
-        if refused and answer.topic not in self._refused:
-            self._refused.add(answer.topic)
-            logger.warning(
-                "the broker refuses messages",
-                extra={"topic": answer.topic, "reason": answer.reason},
-            )
-        elif not refused and answer.topic in self._refused:
-            self._refused.remove(answer.topic)
-            logger.info("the broker takes messages again", extra={"topic": answer.topic})
-
-    def _say_goodbye(self, connection: Connection, drain: Drain) -> None:
-        """Send what is under way, then that this device is gone; all in a short time."""
+    def _refresh(self) -> None:
+        """Send the availability when it changes, and all state when Home Assistant has started."""
+        availability = self._availability.current()
+        if availability != self._sent_availability:
+            self._sent_availability = availability
+            self._send(availability)
         now = self._clock.monotonic()
-        while self._is_busy(connection, drain) and self._clock.monotonic() < now + FLUSH_TIMEOUT:
-            self._turn(connection, drain)
-        farewell = connection.publish(self._presence(OFFLINE))
-        while self._clock.monotonic() < now + FAREWELL_TIMEOUT:
-            for happening in connection.turn(LOOP_INTERVAL):
-                if isinstance(happening, Acknowledged):
-                    drain.note(happening)
-                    if happening.number == farewell:
-                        connection.disconnect()
-                        return
-        # Without an answer there is no leave, either: the last will says it in our place.
+        if self._is_birth_due and now >= self._birth_response_at + BIRTH_INTERVAL_S:
+            self._birth_response_at, self._is_birth_due = now, False
+            self._send_state()
 
-    def _is_busy(self, connection: Connection, drain: Drain) -> bool:
-        return bool(self._due or self._telemetry or not connection.idle or not drain.resting)
-
-    def _forget_connection(self) -> None:
+    def _send(self, message: Message) -> None:
+        """Send a message soon; of two on one topic, only the later."""
         with self._changed:
-            self._connection = None
+            if self.connected:
+                self._due[message.topic] = message
+        self._client.wake()
+
+    def _send_state(self) -> None:
+        """Send everything that describes the present."""
+        discovery = [] if self._discovery is None else [self._discovery]
+        with self._changed:
+            for message in (self._sent_availability, *discovery, *self._kept.values()):
+                self._send(message)
+
+    def _on_connected(self, update: Connected) -> None:
+        self._sender.begin(with_grace=self._has_grace)
+        self._has_grace = True
+        # After two large packets, the messages on the subscribed topics are the cause.
+        delay_s = 0.0 if self._oversized < 2 else UNSUBSCRIBED_S
+        self._subscribe_at = self._clock.monotonic() + delay_s
+        self._sent_availability = self._availability.current()
+        self._send_state()
+        fields: dict[str, object] = {"broker": self._client.broker.address, "mqtt": update.version}
+        if update.away_s is not None:
+            depth = self._queue.depth
+            fields |= {"away_seconds": update.away_s, "dropped": self.dropped, "queued": depth}
+        level = logging.DEBUG if update.is_unstable else logging.INFO
+        logger.log(level, "connected to the broker", extra=fields)
+        self._log_limits(update.limits)
+
+    def _log_limits(self, limits: Limits) -> None:
+        if limits != self._logged_limits:
+            self._logged_limits = limits
+            logger.info(
+                "broker has limits",
+                extra={
+                    "max_packet_bytes": limits.max_packet_bytes,
+                    "max_qos": limits.max_qos,
+                    "retain": limits.retain_available,
+                },
+            )
+
+    def _on_disconnected(self, update: Disconnected) -> None:
+        with self._changed:
             self._due.clear()
             self.dropped += len(self._telemetry)
             self._telemetry.clear()
             self._changed.notify_all()
+        is_oversized = isinstance(update.cause, PacketTooLarge)
+        self._oversized = self._oversized + 1 if is_oversized else 0
+        if update.is_new:
+            logger.log(
+                logging.DEBUG if update.is_unstable else logging.WARNING,
+                "no connection to the broker, retrying",
+                extra={"broker": self._client.broker.address, "reason": update.reason},
+            )
+
+    def _on_received(self, received: Received) -> None:
+        connection = self._client.connection
+        if connection is None:
+            return
+        if self._floods.count() and self._subscribe_at is None:
+            self._subscribe_at = self._clock.monotonic() + UNSUBSCRIBED_S
+            connection.unsubscribe(self._subscriptions)
+            logger.warning(
+                "too many messages, unsubscribing",
+                extra={"topic": received.topic, "seconds": UNSUBSCRIBED_S},
+            )
+        if received.topic == self._birth_topic:
+            self._is_birth_due |= received.payload == ONLINE and not received.retained
+            connection.acknowledge(received)
+        elif self._commands is not None and received.topic == self._commands.topic:
+            self._commands.submit(connection, received)
+        else:
+            connection.acknowledge(received)
+
+    @property
+    def _subscriptions(self) -> list[str]:
+        commands = [] if self._commands is None else [self._commands.topic]
+        return commands if self._birth_topic is None else [*commands, self._birth_topic]
+
+    def _subscribe_if_due(self, connection: Connection) -> None:
+        if self._subscribe_at is not None and self._clock.monotonic() >= self._subscribe_at:
+            self._subscribe_at = None
+            if self._subscriptions:
+                connection.subscribe(self._subscriptions)
+
+    def _log_refusal(self, response: Acknowledged) -> None:
+        """Log once that the broker refuses messages on a topic, and when it accepts them again."""
+        is_refused = response.outcome is Outcome.REFUSED
+        if is_refused and response.topic not in self._refused:
+            self._refused.add(response.topic)
+            logger.warning(
+                "broker refuses messages",
+                extra={"topic": response.topic, "reason": response.reason},
+            )
+        elif not is_refused and response.topic in self._refused:
+            self._refused.remove(response.topic)
+            logger.info("broker accepts messages again", extra={"topic": response.topic})
+
+    def _say_goodbye(self) -> None:
+        """Send what waits, then `offline`, in a short time.
+
+        Without the broker's acknowledgement, the will publishes `offline` instead.
+        """
+        start = self._clock.monotonic()
+        while self._is_busy() and self._clock.monotonic() < start + FLUSH_TIMEOUT_S:
+            self._poll(POLL_INTERVAL_S)
+        if (connection := self._client.connection) is None:
+            return
+        farewell = self._publish(connection, self._availability.offline)
+        while self._clock.monotonic() < start + FAREWELL_TIMEOUT_S:
+            for update in self._client.poll(POLL_INTERVAL_S):
+                if isinstance(update, Disconnected):
+                    return
+                if isinstance(update, Acknowledged):
+                    self._sender.on_acknowledged(update)
+                    if update.packet_id == farewell:
+                        connection.disconnect()
+                        return
+
+    def _is_busy(self) -> bool:
+        if (connection := self._client.connection) is None:
+            return False
+        is_sending = self._due or self._telemetry or not connection.is_flushed
+        return bool(is_sending or not self._sender.is_idle)

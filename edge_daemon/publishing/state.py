@@ -1,4 +1,4 @@
-"""What is so now: how many faces, and the emotion of them all."""
+"""The present state: the number of faces, and their dominant emotion."""
 
 import threading
 from collections.abc import Callable
@@ -15,12 +15,15 @@ from edge_daemon.publishing.topics import Message
 from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult
 from edge_daemon.schema import Mood, StateMessage
 
-SHORTEST_INTERVAL: Final = 1.0
-"""Seconds between two states that are told."""
+MIN_INTERVAL_S: Final = 1.0
+"""Time between two state messages."""
+
+CHECK_INTERVAL_S: Final = 0.25
+"""Time between two checks whether the source is paused."""
 
 
 def dominant_emotion(faces: tuple[FaceEmotion, ...], uncertain_below: float) -> Mood:
-    """The top of the faces' mean probabilities, in which a face counts by its area."""
+    """The maximum of the faces' mean probabilities, weighted by area."""
     scored = [face for face in faces if face.probabilities is not None]
     if not scored:
         return "none"
@@ -31,10 +34,6 @@ def dominant_emotion(faces: tuple[FaceEmotion, ...], uncertain_below: float) -> 
     return EMOTIONS[int(mean.argmax())]
 
 
-def _never() -> bool:
-    return False
-
-
 @dataclass(frozen=True)
 class _State:
     faces: int
@@ -43,22 +42,23 @@ class _State:
     at: datetime
 
 
-class StateKeeper(Service):
-    """The step that notes what is so, and the service that tells it.
+class StateReporter(Service):
+    """The step that notes the state, and the service that publishes it.
 
-    It is told when it changes, but not more often than once a second; and now and then though
-    nothing changed, as long as there are results, or none are wanted.
+    It publishes changes, at most once a second, and repeats the state as a heartbeat as long as
+    results come or the source is paused.
 
     Args:
-        topic: where it is told.
-        keep: publishes a message that is so until the next one.
-        uncertain_below: confidence under which the emotion of all is called uncertain.
-        heartbeat: seconds between two messages at most.
-        clock: where the time is read.
-        paused: tells whether the source is paused.
+        topic: where to publish it.
+        keep: publishes a state until the next one.
+        uncertain_below: confidence under which the dominant emotion is `uncertain`.
+        heartbeat_s: maximum time between two messages.
+        clock: the clock to use.
+        is_paused: whether the source is closed because of a pause.
     """
 
     name = "state"
+    is_essential = False
 
     def __init__(
         self,
@@ -66,64 +66,69 @@ class StateKeeper(Service):
         keep: Callable[[Message], None],
         uncertain_below: float,
         *,
-        heartbeat: float,
+        heartbeat_s: float,
         clock: Clock,
-        paused: Callable[[], bool] = _never,
+        is_paused: Callable[[], bool],
     ) -> None:
         self._topic = topic
         self._keep = keep
         self._uncertain_below = uncertain_below
-        self._heartbeat = heartbeat
-        self._paused = paused
+        self._heartbeat_s = heartbeat_s
+        self._is_paused = is_paused
         self._state = _State(0, "none", clock.now(), clock.now())
-        self._seen_since_told = False
-        self._ever_seen = False
-        self._due = threading.Event()
+        self._has_result = self._has_new_result = False
+        self._published_pause = False
+        self._changed = threading.Event()
         self._stopping = threading.Event()
 
     def __call__(self, result: FrameResult) -> FrameResult:
-        """Note a result, and pass it on."""
+        """Note a result, and return it."""
         before, at = self._state, result.frame.captured_at
         emotion = dominant_emotion(result.faces, self._uncertain_below)
         since = before.since if emotion == before.emotion else at
         self._state = _State(len(result.faces), emotion, since, at)
-        changed = (before.faces, before.emotion) != (len(result.faces), emotion)
-        if changed or not self._ever_seen:
-            self.refresh()
-        self._ever_seen = self._seen_since_told = True
+        if not self._has_result or (before.faces, before.emotion) != (len(result.faces), emotion):
+            self._changed.set()
+        self._has_result = self._has_new_result = True
         return result
 
     def apply(self, settings: SmoothingSettings) -> None:
-        """Use another limit of uncertainty."""
+        """Change the limit of confidence."""
         self._uncertain_below = settings.uncertain_below
 
-    def refresh(self) -> None:
-        """Tell the state anew, as when the source was paused. May be called in any thread."""
-        self._due.set()
-
     def run(self, busy: Busy) -> None:
-        """Tell the state whenever it is time, until `stop` is called."""
+        """Publish the state until `stop` is called."""
+        waited_s = 0.0
         while not self._stopping.is_set():
-            changed = self._due.wait(self._heartbeat)
-            if not self._stopping.is_set() and (changed or self._seen_since_told or self._paused()):
+            is_heartbeat = waited_s >= self._heartbeat_s
+            if self._is_changed or (is_heartbeat and (self._has_new_result or self._is_paused())):
+                waited_s = 0.0
                 with busy():
-                    self._tell()
-            self._stopping.wait(SHORTEST_INTERVAL)
+                    self._publish()
+                self._stopping.wait(MIN_INTERVAL_S)
+            interval_s = min(CHECK_INTERVAL_S, self._heartbeat_s)
+            if not self._changed.wait(interval_s):
+                waited_s += interval_s
 
     def stop(self) -> None:
         self._stopping.set()
-        self._due.set()
+        self._changed.set()
 
-    def _tell(self) -> None:
-        self._due.clear()
-        self._seen_since_told = False
+    @property
+    def _is_changed(self) -> bool:
+        return self._changed.is_set() or self._is_paused() != self._published_pause
+
+    def _publish(self) -> None:
+        self._changed.clear()
+        self._has_new_result = False
+        self._published_pause = self._is_paused()
         state = self._state
         message = StateMessage(
             time=state.at,
             faces=state.faces,
             emotion=state.emotion,
             since=state.since,
-            paused=self._paused(),
+            paused=self._published_pause,
         )
         payload = message.model_dump_json(by_alias=True).encode()
         self._keep(Message(self._topic, payload, retain=True, qos=1))

@@ -1,11 +1,11 @@
-"""What goes where: the topics of a device, and a message to one of them."""
+"""The MQTT topics of a device, and a message to one of them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Message:
-    """A payload and how it is to be delivered."""
+    """A payload and how to deliver it."""
 
     topic: str
     payload: bytes
@@ -42,7 +42,7 @@ class Topics:
 
     @property
     def check(self) -> str:
-        """Where `edge-daemon check` tries whether it may publish."""
+        """Where `edge-daemon check` tests the right to publish."""
         return f"{self.base}/{self.device_id}/check"
 
     @property

@@ -93,7 +93,7 @@ def test_pause_that_cannot_be_remembered_holds_all_the_same(
     pause = Pause(tmp_path / "state" / "paused")
     pause.set(True)
     assert pause.paused
-    assert told(caplog) == ["the next start will not know of this"]
+    assert told(caplog) == ["could not save pause state"]
 
 
 def test_second_change_waits_until_the_first_is_remembered(file: Path) -> None:

@@ -16,7 +16,7 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.commands.watch.subscription import Subscription
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.mqtt import Connection, ConnectionEnded
+from edge_daemon.publishing.mqtt import Connection, ConnectionEnded, ConnectOptions
 
 WELCOME = b"\x20\x03\x00\x00\x00"
 """MQTT 5's CONNACK: accepted, no properties."""
@@ -117,7 +117,8 @@ def test_daemon_ends_the_connection(
 ) -> None:
     version, welcome = greeting
     bad.answer = welcome + stream
-    connection = Connection(Broker("127.0.0.1", bad.port), "camera", version, None)
+    options = ConnectOptions(version)
+    connection = Connection(Broker("127.0.0.1", bad.port), "camera", options, SystemClock())
     connection.open()
     try:
         assert len(reason_of_end(connection).splitlines()) == 1
@@ -129,7 +130,7 @@ def reason_of_end(connection: Connection) -> str:
     """Turn it until it ends."""
     for _ in range(TURNS):
         try:
-            connection.turn(0.1)
+            connection.poll(0.1)
         except ConnectionEnded as end:
             return str(end)
     raise AssertionError("it never ends")

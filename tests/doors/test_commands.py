@@ -15,13 +15,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from publishing.broker import Mosquitto, subscribed
-from publishing.fixtures import Told
+from publishing.fixtures import Logs
 from running import PATIENCE, RunningProgram, camera, running
 
+from edge_daemon.capture.pause import Pause
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.commands import Commands, switch
+from edge_daemon.publishing.commands import PauseCommands
 from edge_daemon.publishing.mqtt import Received
 
 TOPICS = ("edge-daemon/porch/set/paused", "homeassistant/status")
@@ -44,25 +45,35 @@ received = st.builds(
 )
 
 
+class Acknowledgements:
+    """A connection that counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def acknowledge(self, _received: Received) -> None:
+        self.count += 1
+
+
 @many(100)
 @given(messages=st.lists(received, min_size=1, max_size=6))
-def test_only_commands_of_now_turn_anything_and_nonsense_is_told_once(
-    told: Told, messages: list[Received]
+def test_commands_any_messages_only_valid_ones_wait_and_others_are_acknowledged(
+    logs: Logs, messages: list[Received]
 ) -> None:
-    told.records.clear()
-    turned: list[bool] = []
-    commands = Commands({TOPICS[0]: switch("paused", turned.append)})
+    logs.records.clear()
+    connection = Acknowledgements()
+    commands = PauseCommands(TOPICS[0], Pause(), lambda: True, lambda: None)
     for message in messages:
-        commands.take(message)
-    mine = [message for message in messages if message.topic == TOPICS[0]]
-    meant = [
-        message.payload == b"ON"
-        for message in mine
+        commands.submit(connection, message)  # type: ignore[arg-type]
+    commands.acknowledge(connection)  # type: ignore[arg-type]
+    valid = [
+        message
+        for message in messages
         if not message.retained and message.payload in {b"ON", b"OFF"}
     ]
-    assert turned == meant
-    assert len(told.records) <= 1 + len(set(TOPICS) | {message.topic for message in messages})
-    assert len(told.of("neither ON nor OFF")) <= 1
+    assert connection.count == len(messages) - bool(valid)
+    assert (commands._waiting is not None) == bool(valid)
+    assert len(logs.records) <= 2
 
 
 def odd_properties() -> Properties:
@@ -99,10 +110,12 @@ def test_daemon_lives_through_what_a_broker_hands_on(tmp_path: Path, protocol: s
         words += ["--set", f"mqtt.protocol={protocol}", "--source", live.url, "--detector", "haar"]
         with running(tmp_path, *words) as program:
             program.wait_for(" event ")
-            for payload in PAYLOADS * 3:
+            # With MQTT 3.1.1, the broker sends packets of any size, and such end the connection.
+            sent = [one for one in PAYLOADS if protocol == "5" or len(one) < 60_000]
+            for payload in sent * 3:
                 for topic in TOPICS:
-                    sent = speaker.publish(topic, payload, qos=1, properties=odd_properties())
-                    sent.wait_for_publish(PATIENCE)
+                    message = speaker.publish(topic, payload, qos=1, properties=odd_properties())
+                    message.wait_for_publish(PATIENCE)
             speaker.publish(TOPICS[0], b"ON", qos=1).wait_for_publish(PATIENCE)
             heard.wait_until(
                 lambda: any(b'"paused":true' in one for one in heard.payloads("state"))
@@ -113,7 +126,7 @@ def test_daemon_lives_through_what_a_broker_hands_on(tmp_path: Path, protocol: s
     assert code == 0
     said = "\n".join(program.err)
     assert "Traceback" not in said
-    assert said.count("neither ON nor OFF") == 1
+    assert said.count("invalid command ignored") == 1
     assert "no connection to the broker" not in said
 
 
@@ -159,7 +172,7 @@ def test_file_that_is_none_is_refused(
     done.assert_orderly()
     (refusal,) = done.refusals
     assert done.code == 2
-    assert f"mqtt.{'certificate_file' if key == 'key_file' else key}" in refusal
+    assert f"mqtt.{key}" in refusal
 
 
 def test_credential_of_systemd_that_is_none_is_refused(tmp_path: Path, drawn_clip: Path) -> None:

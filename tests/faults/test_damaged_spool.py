@@ -16,7 +16,8 @@ from conftest import Program
 from drawing import draw_scene, write_clip
 from faults.device import MANY_EVENTS, events_in
 from publishing.broker import Mosquitto, Subscriber, subscribed
-from publishing.fixtures import outbox_in
+from publishing.fixtures import DAMAGED
+from publishing.fixtures import events_in as queue_in
 
 from edge_daemon.schema import EventMessage, event_message
 
@@ -27,19 +28,17 @@ WAITING = 200
 
 FILE = "events-porch.sqlite"
 
-TOLD = "the file of waiting events is damaged"
-
 
 @pytest.fixture(scope="module")
 def spooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of a daemon that was killed while events waited."""
     folder = tmp_path_factory.mktemp("spooled")
-    with outbox_in(folder / "live") as outbox:
+    with queue_in(folder / "live") as events:
         for number in range(1, WAITING + 1):
-            outbox.append(event(number=number), 1.0)
+            events.add(number)
             if number == WAITING // 2:
-                assert outbox._spool is not None
-                outbox._spool.checkpoint(outbox._lock)
+                assert events.writer._store is not None
+                events.writer._store.empty_log()
         return Path(shutil.copytree(folder / "live", folder / "killed"))
 
 
@@ -115,7 +114,7 @@ def test_damaged_spool_is_told_once_and_what_is_left_comes_in_order(
         heard = events_heard(subscriber)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert done.stderr.count(TOLD) == len(list(state.glob(f"{FILE}.damaged-*Z"))) <= 1
+    assert done.stderr.count(DAMAGED) == len(list(state.glob(f"{FILE}.damaged-*Z"))) <= 1
     sequences = [one.sequence for one in heard]
     assert sequences == sorted(set(sequences))
     logged = events_in(done.stderr.splitlines())
@@ -124,5 +123,5 @@ def test_damaged_spool_is_told_once_and_what_is_left_comes_in_order(
     assert all(one == event_message(event(number=one.sequence), one.sequence, 1.0) for one in old)
     assert len(old) >= WAITING // 2  # as only one of the files is damaged
     cut_log = WAYS[seed % len(WAYS)] is cut_off and damaged.name.endswith("-wal")
-    assert len(old) == WAITING or TOLD in done.stderr or cut_log  # of which nobody can know
+    assert len(old) == WAITING or DAMAGED in done.stderr or cut_log  # of which nobody can know
     print(f"{WAYS[seed % len(WAYS)].__name__} {damaged.name}: {len(old)} of {WAITING} came")

@@ -5,18 +5,19 @@ Where more wait than may, the oldest are given up.
 
 import json
 import os
+import shutil
 import signal
+import time
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
-from disks import fill_up, read_only, small_disk
+from disks import HangingDisk, fill_up, read_only, small_disk
 from faults.device import EMPTY, Device, device, faces_that_come_and_go, received
 from publishing.broker import Mosquitto, Subscriber, subscribed
-from running import camera, eventually
+from publishing.fixtures import DROPPING, DURABLE, MOVED, NOT_DURABLE
+from running import PATIENCE, STOP_LIMIT, RunningProgram, broker_at, camera, eventually
 
-NOT_KEPT, KEPT_AGAIN = "cannot keep events on disk", "events are kept on disk again"
-GIVEN_UP = "too many events wait, or for too long: dropping the oldest"
-PAUSE_FORGOTTEN = "the next start will not know of this"
+PAUSE_NOT_SAVED = "could not save pause state"
 
 
 def everything_arrives_in_order(watching: Device, subscriber: Subscriber) -> None:
@@ -37,10 +38,10 @@ def test_full_disk_is_told_once_and_events_go_on_when_it_has_room_again(tmp_path
         watching.wait_for_events(3)
         broker.stop()
         ballast = fill_up(disk)
-        watching.wait_for(NOT_KEPT)
+        watching.wait_for(NOT_DURABLE)
         watching.wait_for_events(10)
         ballast.unlink()
-        watching.wait_for(KEPT_AGAIN)
+        watching.wait_for(DURABLE)
         watching.wait_for_events(3)
         # Now they are on the disk, those from memory as well: a kill costs none.
         watching.end(signal.SIGKILL)
@@ -48,7 +49,7 @@ def test_full_disk_is_told_once_and_events_go_on_when_it_has_room_again(tmp_path
         watching.wait_for_events(1)
         broker.start()
         everything_arrives_in_order(watching, subscriber)
-        assert len(watching.told(NOT_KEPT)) == len(watching.told(KEPT_AGAIN)) == 1
+        assert len(watching.told(NOT_DURABLE)) == len(watching.told(DURABLE)) == 1
         assert watching.end(signal.SIGTERM) == 0
 
 
@@ -70,18 +71,18 @@ def test_read_only_state_folder_at_the_start_holds_up_nothing(tmp_path: Path) ->
     ):
         healing.enter_context(read_only(disk))
         with device(disk, stage.url, broker.port) as watching, faces_that_come_and_go(stage):
-            watching.wait_for(NOT_KEPT)
+            watching.wait_for(NOT_DURABLE)
             watching.wait_for_events(3)
             everything_arrives_in_order(watching, subscriber)
             subscriber.publish("set/paused", b"ON")
-            watching.wait_for(PAUSE_FORGOTTEN)
+            watching.wait_for(PAUSE_NOT_SAVED)
             subscriber.publish("set/paused", b"OFF")
             watching.wait_for("pause: resumed")
             healing.close()
-            watching.wait_for(KEPT_AGAIN)
+            watching.wait_for(DURABLE)
             watching.wait_for_events(3)
             everything_arrives_in_order(watching, subscriber)
-            assert len(watching.told(NOT_KEPT)) == 1
+            assert len(watching.told(NOT_DURABLE)) == 1
             assert watching.end(signal.SIGTERM) == 0
 
 
@@ -103,7 +104,7 @@ def test_of_too_many_waiting_events_the_oldest_are_given_up(tmp_path: Path) -> N
             faces_that_come_and_go(stage),
         ):
             watching.wait_for_events(20)
-            watching.wait_for(GIVEN_UP)
+            watching.wait_for(DROPPING)
             broker.start()
             eventually(lambda: received(subscriber))
             watching.wait_for_events(3)
@@ -114,4 +115,81 @@ def test_of_too_many_waiting_events_the_oldest_are_given_up(tmp_path: Path) -> N
         arrived = list(received(subscriber).values())
     assert given_up > 0
     assert arrived == list(range(given_up + 1, len(watching.logged) + 1))
-    assert len(watching.told(GIVEN_UP)) == 1
+    assert len(watching.told(DROPPING)) == 1
+
+
+def durable(subscriber: Subscriber) -> bool:
+    return bool(json.loads(subscriber.payloads("health")[-1])["spool"]["durable"])
+
+
+def test_hanging_disk_silences_nothing_and_stop_is_quick(tmp_path: Path) -> None:
+    disk = HangingDisk(tmp_path)
+    settings = ("health.interval=1",)
+    with (
+        camera(EMPTY) as stage,
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        device(tmp_path, stage.url, broker.port, settings=settings, inside=disk.inside) as watching,
+        faces_that_come_and_go(stage),
+    ):
+        watching.wait_for_events(3)
+        disk.hang()
+        eventually(lambda: not durable(subscriber))
+        count, faces = len(received(subscriber)), len(subscriber.on("faces"))
+        eventually(lambda: len(received(subscriber)) > count + 5)
+        assert len(subscriber.on("faces")) > faces
+        assert len(watching.told(NOT_DURABLE)) == 1
+        subscriber.publish("set/paused", b"ON")
+        eventually(lambda: json.loads(subscriber.payloads("state")[-1])["paused"])
+        began = time.monotonic()
+        assert watching.end(signal.SIGTERM) == 0
+        assert time.monotonic() - began < STOP_LIMIT
+
+
+def test_hanging_disk_that_recovers_loses_nothing(tmp_path: Path) -> None:
+    disk = HangingDisk(tmp_path)
+    with (
+        camera(EMPTY) as stage,
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        device(tmp_path, stage.url, broker.port, inside=disk.inside) as watching,
+        faces_that_come_and_go(stage),
+    ):
+        for _ in range(2):
+            watching.wait_for_events(3)
+            disk.hang()
+            time.sleep(4)
+            disk.recover()
+        watching.wait_for(DURABLE)
+        watching.end(signal.SIGKILL)
+        watching.start()
+        watching.wait_for_events(1)
+        everything_arrives_in_order(watching, subscriber)
+        assert len(watching.told(NOT_DURABLE)) == len(watching.told(DURABLE)) == 1
+        assert watching.end(signal.SIGTERM) == 0
+
+
+def test_state_folder_removed_in_use_loses_nothing(tmp_path: Path) -> None:
+    with (
+        camera(EMPTY) as stage,
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        device(tmp_path, stage.url, broker.port) as watching,
+        faces_that_come_and_go(stage),
+    ):
+        watching.wait_for_events(3)
+        broker.stop()
+        watching.wait_for_events(5)
+        shutil.rmtree(tmp_path / "state" / "edge-daemon")
+        watching.wait_for(MOVED)
+        watching.wait_for_events(3)
+        second = RunningProgram(
+            tmp_path, "--source", stage.url, *broker_at(broker.port), "--set", "device_id=porch"
+        )
+        assert second.process.wait(PATIENCE) == 2
+        watching.end(signal.SIGKILL)
+        watching.start()
+        watching.wait_for_events(1)
+        broker.start()
+        everything_arrives_in_order(watching, subscriber)
+        assert watching.end(signal.SIGTERM) == 0

@@ -29,7 +29,8 @@ from running import (
 )
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.publishing.event_queue import Outbox
+from edge_daemon.publishing.event_queue import EventQueue
+from edge_daemon.publishing.event_writer import EventWriter
 
 HOOK = """
 import os, signal, sys
@@ -116,9 +117,11 @@ class Starts:
         assert code == 0, said
         assert seconds < STOP_LIMIT, said
         assert not [line for line in said if "Traceback" in line or "ERROR" in line], said
-        outbox = Outbox(self._folder / device, device, NO_LIMITS, SystemClock())
-        assert outbox.figures().durable
-        outbox.close()
+        path = self._folder / device / f"events-{device}.sqlite"
+        queue = EventQueue(SystemClock(), lambda: None)
+        writer = EventWriter(queue, path, NO_LIMITS, SystemClock())
+        assert queue.figures().durable
+        writer.close()
         return True
 
     def reads_again(self, device: str, at: int) -> bool:

@@ -106,21 +106,23 @@ def _write(folder: Path, passwords: dict[str, str]) -> Path:
 class Subscriber:
     """Keeps all that is published below a topic; it comes back when the broker does."""
 
-    def __init__(self, port: int, topic: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, port: int, topic: str, tls: ssl.SSLContext | None = None, qos: int = 2
+    ) -> None:
         self.messages: list[paho.MQTTMessage] = []
         self._arrived = threading.Condition()
         self.topic = topic
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.reconnect_delay_set(1, 1)
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self.client.reconnect_delay_set(1, 1)
         if tls is not None:
-            self._client.tls_set_context(tls)
-        self._client.on_message = self._keep
+            self.client.tls_set_context(tls)
+        self.client.on_message = self._keep
         self.listening = threading.Event()
-        self._client.on_subscribe = lambda *_: self.listening.set()
-        self._client.on_disconnect = lambda *_: self.listening.clear()
-        self._client.on_connect = lambda *_: self._client.subscribe(f"{topic}/#", qos=2)
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
+        self.client.on_subscribe = lambda *_: self.listening.set()
+        self.client.on_disconnect = lambda *_: self.listening.clear()
+        self.client.on_connect = lambda *_: self.client.subscribe(f"{topic}/#", qos=qos)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
         assert self.listening.wait(PATIENCE)
 
     def on(self, topic: str) -> list[paho.MQTTMessage]:
@@ -131,7 +133,7 @@ class Subscriber:
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish, and wait until the broker has it."""
-        sent = self._client.publish(f"{self.topic}/{topic}", payload, qos=1, retain=retain)
+        sent = self.client.publish(f"{self.topic}/{topic}", payload, qos=1, retain=retain)
         sent.wait_for_publish(PATIENCE)
 
     def wait_until(self, fulfilled: Callable[[], bool]) -> None:
@@ -146,12 +148,12 @@ class Subscriber:
 
     def flush(self) -> None:
         """Wait until all is here that the broker had before."""
-        self._client.publish(f"{self.topic}/flush", qos=1)
+        self.client.publish(f"{self.topic}/flush", qos=1)
         self.wait_until(lambda: bool(self.on("flush")))
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.client.disconnect()
+        self.client.loop_stop()
 
     def _keep(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         with self._arrived:

@@ -3,28 +3,40 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from builders import event
 from publishing.broker import Mosquitto, Subscriber, subscribed
-from running import PATIENCE
+from running import PATIENCE, eventually
 
 from edge_daemon._lib.clock import Clock, SystemClock
+from edge_daemon.pipeline import BusyTimer
+from edge_daemon.publishing.availability import Availability
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.event_queue import Outbox, OutboxLimits
+from edge_daemon.publishing.client import MqttClient
+from edge_daemon.publishing.event_queue import EventQueue
+from edge_daemon.publishing.event_store import Entry, EventStore
+from edge_daemon.publishing.event_writer import EventWriter, OpenStore, QueueLimits
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.topics import Topics
+from edge_daemon.schema import EventMessage
 
 MakePublisher = Callable[..., MqttPublisher]
 
-NO_LIMITS = OutboxLimits(events=10**9, age=1e9)
+NO_LIMITS = QueueLimits(max_events=10**9, max_age_s=1e9)
 
-CONNECTED, LOST = "connected to the broker", "no connection to the broker"
+CONNECTED, LOST = "connected to the broker", "no connection to the broker, retrying"
+NOT_DURABLE, DURABLE = "events not durable, keeping them in memory", "events durable again"
+DAMAGED = "event database damaged, starting a new one"
+MOVED = "event database removed or replaced, writing it again"
+DROPPING, EMPTY = "event queue limit exceeded, dropping oldest", "event queue empty"
 
 
-class Told(logging.Handler):
-    """Keeps what is logged, and lets a test wait for it."""
+class Logs(logging.Handler):
+    """Keeps log records, and lets a test wait for them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,25 +48,25 @@ class Told(logging.Handler):
             self.records.append(record)
             self._arrived.notify_all()
 
-    def of(self, words: str) -> list[dict[str, object]]:
-        """The fields of the records with these words."""
-        return [vars(record) for record in self.records if words in record.getMessage()]
+    def of(self, event: str) -> list[dict[str, object]]:
+        """The fields of the records of an event."""
+        return [vars(record) for record in self.records if event in record.getMessage()]
 
     def warnings(self) -> list[str]:
         return [record.getMessage() for record in self.records if record.levelno > logging.INFO]
 
-    def wait_for(self, words: str, count: int = 1) -> dict[str, object]:
+    def wait_for(self, event: str, count: int = 1) -> dict[str, object]:
         """Wait until there are `count` such records; the fields of the last of them."""
         with self._arrived:
-            found = self._arrived.wait_for(lambda: len(self.of(words)) >= count, PATIENCE)
+            found = self._arrived.wait_for(lambda: len(self.of(event)) >= count, PATIENCE)
             assert found, [record.getMessage() for record in self.records]
-            return self.of(words)[count - 1]
+            return self.of(event)[count - 1]
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
+def logs() -> Iterator[Logs]:
     logger = logging.getLogger("edge_daemon.publishing")
-    handler = Told()
+    handler = Logs()
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     yield handler
@@ -63,7 +75,7 @@ def told() -> Iterator[Told]:
 
 
 class Attempts:
-    """Pauses between attempts, made short; tests can hold them, and wait until there were some."""
+    """Short delays between attempts, which a test can block and count."""
 
     def __init__(self) -> None:
         self.allowed = threading.Event()
@@ -81,14 +93,14 @@ class Attempts:
 
     def wait_for(self, count: int) -> None:
         with self._counted:
-            wanted = self._count + count
-            assert self._counted.wait_for(lambda: self._count >= wanted, PATIENCE)
+            total = self._count + count
+            assert self._counted.wait_for(lambda: self._count >= total, PATIENCE)
 
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
     counted = Attempts()
-    monkeypatch.setattr("edge_daemon.publishing.connection.backoff_delays", counted.delays)
+    monkeypatch.setattr("edge_daemon.publishing.client.backoff_delays", counted.delays)
     return counted
 
 
@@ -111,57 +123,179 @@ def subscriber(broker: Mosquitto, topic: str) -> Iterator[Subscriber]:
         yield listening
 
 
+class Disk:
+    """A disk whose fsync hangs while `works` is not set."""
+
+    def __init__(self) -> None:
+        self.works = threading.Event()
+        self.works.set()
+        self.hangs = threading.Event()
+        self.syncs = 0
+
+    def open(self, path: Path, clock: Clock, *, check: bool = False) -> EventStore:
+        store = _StoreOnDisk(path, clock, check=check)
+        store.disk = self
+        return store
+
+    def sync(self) -> None:
+        self.syncs += 1
+        if not self.works.is_set():
+            self.hangs.set()
+        assert self.works.wait(PATIENCE)
+
+
+class _StoreOnDisk(EventStore):
+    disk: Disk
+
+    def sync(self) -> None:
+        self.disk.sync()
+        super().sync()
+
+
+@dataclass
+class Events:
+    """A queue with its writer, which a test steps or runs."""
+
+    queue: EventQueue
+    writer: EventWriter
+    clock: Clock
+
+    def add(self, *numbers: int) -> list[int]:
+        """Append and save events; their sequence numbers."""
+        sequences = []
+        for number in numbers:
+            self.queue.append(event(number=number), 1.0)
+            sequences.append(self.queue.last_sequence)
+        self.writer.step()
+        return sequences
+
+    def step(self, seconds: float = 2.0) -> None:
+        """Let a time pass on a fake clock, and step the writer."""
+        self.clock.seconds += seconds  # type: ignore[attr-defined]
+        self.writer.step()
+
+    def deliver(self, count: int = 10**9) -> list[int]:
+        """Deliver events like the sender; the numbers in their IDs, in order."""
+        numbers: list[int] = []
+        while len(numbers) < count and (entry := self.head()) is not None:
+            message = EventMessage.model_validate_json(entry.payload)
+            assert message.sequence == entry.sequence
+            numbers.append(message.event_id.int)
+            self.queue.remove(entry.sequence)
+        return numbers
+
+    def head(self) -> Entry | None:
+        entry = self.queue.head()
+        if entry is None and self.queue.load_after is not None:
+            self.writer.step()
+            entry = self.queue.head()
+        return entry
+
+
 @contextmanager
-def outbox_in(
-    folder: Path, limits: OutboxLimits = NO_LIMITS, clock: Clock | None = None
-) -> Iterator[Outbox]:
-    outbox = Outbox(folder, "porch", limits, clock or SystemClock())
+def events_in(
+    folder: Path,
+    limits: QueueLimits = NO_LIMITS,
+    clock: Clock | None = None,
+    open_store: OpenStore = EventStore,
+) -> Iterator[Events]:
+    clock = clock or SystemClock()
+    queue = EventQueue(clock, lambda: None)
+    writer = EventWriter(
+        queue, folder / "events-porch.sqlite", limits, clock, open_store=open_store
+    )
     try:
-        yield outbox
+        yield Events(queue, writer, clock)
     finally:
-        outbox.close()
+        writer.close()
+
+
+@contextmanager
+def in_service(*services: object) -> Iterator[list[threading.Thread]]:
+    """Services in threads; they must be able to end."""
+    threads = [
+        threading.Thread(target=service.run, args=(BusyTimer(SystemClock()),), daemon=True)  # type: ignore[attr-defined]
+        for service in services
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield threads
+    finally:
+        for service in services:
+            service.stop()  # type: ignore[attr-defined]
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive()
+
+
+@dataclass
+class Publishing:
+    """A publisher with its event queue, as in the daemon."""
+
+    publisher: MqttPublisher
+    events: Events
+
+    @property
+    def depth(self) -> int:
+        return self.events.queue.depth
+
+
+MakePublishing = Callable[..., Publishing]
 
 
 @pytest.fixture
-def make_publisher(tmp_path: Path, topic: str) -> Iterator[MakePublisher]:
-    """Makes a publisher to a broker on a port of this machine, with an outbox in this folder."""
+def make_publishing(tmp_path: Path, topic: str) -> Iterator[MakePublishing]:
+    """Makes a publisher to a broker on a port of this machine, with its events in `tmp_path`."""
     with ExitStack() as resources:
 
         def make(
             port: int,
             *,
-            rate: float = 1000.0,
-            patient: bool = False,
+            rate_hz: float = 1000.0,
             clock: Clock | None = None,
-            outbox: Outbox | None = None,
+            folder: Path = tmp_path,
             broker: Broker | None = None,
             client_id: str = "camera",
+            stale_after_s: float = 15.0,
+            is_paused: Callable[[], bool] = bool,
+            open_store: OpenStore = EventStore,
             **more: object,
-        ) -> MqttPublisher:
+        ) -> Publishing:
             base, _, device_id = topic.rpartition("/")
-            clock = clock or SystemClock()
-            return MqttPublisher(
+            clock, topics = clock or SystemClock(), Topics(base, device_id)
+            availability = Availability(topics.availability, stale_after_s, is_paused, clock)
+            client = MqttClient(
                 broker or Broker("127.0.0.1", port, keepalive=5),
                 client_id,
-                Topics(base, device_id),
-                rate,
-                outbox=outbox or resources.enter_context(outbox_in(tmp_path, clock=clock)),
-                patient=patient,
+                clock,
+                availability.offline,
+            )
+            queue = EventQueue(clock, client.wake)
+            writer = EventWriter(
+                queue, folder / "events-porch.sqlite", NO_LIMITS, clock, open_store=open_store
+            )
+            resources.callback(writer.close)
+            publisher = MqttPublisher(
+                client,
+                topics,
+                rate_hz,
+                queue=queue,
+                availability=availability,
                 clock=clock,
                 **more,  # type: ignore[arg-type]
             )
+            return Publishing(publisher, Events(queue, writer, clock))
 
         yield make
 
 
 @contextmanager
-def serving(publisher: MqttPublisher) -> Iterator[threading.Thread]:
-    """The publisher's service in a thread; it must be able to end."""
-    thread = threading.Thread(target=publisher.run, args=(nullcontext,), daemon=True)
-    thread.start()
-    try:
+def serving(publishing: Publishing) -> Iterator[threading.Thread]:
+    """The publisher and the writer in threads; the publisher's thread."""
+    with in_service(publishing.publisher, publishing.events.writer) as (thread, _):
         yield thread
-    finally:
-        publisher.stop()
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
+
+
+def wait_for_depth(publishing: Publishing, depth: int) -> None:
+    eventually(lambda: publishing.depth == depth)

@@ -1,49 +1,146 @@
-import pytest
-from publishing.fixtures import Told
+"""Pause commands: carried out, then acknowledged."""
 
-from edge_daemon.publishing.commands import Commands, on_off, switch
+import threading
+from collections.abc import Iterator
+
+import pytest
+from conftest import FakeClock
+from publishing.fixtures import Logs, in_service
+from running import PATIENCE, eventually
+
+from edge_daemon.publishing.commands import (
+    FLOOD_INTERVAL_S,
+    MAX_MESSAGES,
+    FloodDetector,
+    PauseCommands,
+)
 from edge_daemon.publishing.mqtt import Received
 
-
-@pytest.mark.parametrize(
-    ("payload", "meaning"),
-    [
-        (b"ON", True),
-        (b"OFF", False),
-        (b"on", None),
-        (b"ON\n", None),
-        (b"", None),
-        (b"1", None),
-        (b"\xff\x00", None),
-        (b"ON" * 30_000, None),
-    ],
-)
-def test_only_on_and_off_have_a_meaning(payload: bytes, *, meaning: bool | None) -> None:
-    assert on_off(payload) is meaning
+TOPIC = "base/porch/set/paused"
 
 
-def test_switch_turns_and_tells_of_nonsense_once(told: Told) -> None:
-    positions: list[bool] = []
-    handle = switch("set/paused", positions.append)
-    for payload in (b"ON", b"x" * 100_000, b"\xff", b"OFF"):
-        handle(payload)
-    assert positions == [True, False]
-    (record,) = told.records
-    assert len(str(vars(record)["command"])) < 60
+class Pause:
+    """A privacy switch whose saving a test can block or make fail."""
+
+    def __init__(self) -> None:
+        self.positions: list[bool] = []
+        self.saves = threading.Event()
+        self.saves.set()
+        self.is_saved = True
+
+    @property
+    def paused(self) -> bool:
+        return bool(self.positions and self.positions[-1])
+
+    def set(self, paused: bool) -> bool:  # noqa: FBT001
+        self.positions.append(paused)
+        assert self.saves.wait(PATIENCE)
+        return self.is_saved
 
 
-def test_commands_reach_their_handlers_and_no_other() -> None:
-    heard: list[bytes] = []
-    commands = Commands({"a": heard.append, "b": lambda _: pytest.fail("not meant")})
-    assert commands.topics == ["a", "b"]
-    commands.take(Received("a", b"1", retained=False))
-    commands.take(Received("c", b"2", retained=False))
-    assert heard == [b"1"]
+class Connection:
+    """Keeps the packet identifiers of acknowledged messages."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+
+    def acknowledge(self, received: Received) -> None:
+        self.acknowledged.append(received.packet_id)
 
 
-def test_retained_commands_are_ignored_and_told_once(told: Told) -> None:
-    commands = Commands({"a": lambda _: pytest.fail("an old command")})
-    for _ in range(3):
-        commands.take(Received("a", b"ON", retained=True))
-    (record,) = told.records
-    assert vars(record)["topic"] == "a"
+class Switch:
+    """Commands to a pause switch, over a connection."""
+
+    def __init__(self) -> None:
+        self.pause = Pause()
+        self.connection = Connection()
+        self.is_closed = True
+        self.commands = PauseCommands(TOPIC, self.pause, lambda: self.is_closed, lambda: None)
+
+    def send(self, payload: bytes, packet_id: int, *, retained: bool = False) -> None:
+        received = Received(TOPIC, payload, retained=retained, qos=1, packet_id=packet_id)
+        self.commands.submit(self.connection, received)  # type: ignore[arg-type]
+
+    @property
+    def acknowledged(self) -> list[int]:
+        self.commands.acknowledge(self.connection)  # type: ignore[arg-type]
+        return self.connection.acknowledged
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    switch = Switch()
+    with in_service(switch.commands):
+        yield switch
+        switch.pause.saves.set()
+        switch.is_closed = True
+
+
+def test_commands_pause_is_acknowledged_once_closed_and_saved(switch: Switch) -> None:
+    switch.is_closed = False
+    switch.pause.saves.clear()
+    switch.send(b"ON", 7)
+    eventually(lambda: switch.pause.paused)
+    assert switch.acknowledged == []
+    switch.pause.saves.set()
+    eventually(lambda: len(switch.pause.positions) == 1)
+    assert switch.acknowledged == []
+    switch.is_closed = True
+    eventually(lambda: switch.acknowledged == [7])
+
+
+def test_commands_pause_that_is_not_saved_stays_with_the_broker(switch: Switch) -> None:
+    switch.pause.is_saved = False
+    switch.send(b"ON", 1)
+    eventually(lambda: switch.pause.positions == [True])
+    switch.send(b"OFF", 2)
+    eventually(lambda: switch.acknowledged == [2])
+    assert switch.pause.positions == [True, False]
+
+
+def test_commands_newest_replaces_waiting_ones(switch: Switch) -> None:
+    switch.pause.saves.clear()
+    switch.send(b"ON", 1)
+    eventually(lambda: switch.pause.positions == [True])
+    for packet_id in range(2, 1000):
+        switch.send((b"OFF", b"ON")[packet_id % 2], packet_id)
+    assert len(switch.acknowledged) == 997
+    switch.pause.saves.set()
+    eventually(lambda: len(switch.acknowledged) == 999)
+    assert switch.pause.positions == [True, True]
+
+
+def test_commands_of_lost_connection_are_not_acknowledged(switch: Switch) -> None:
+    switch.send(b"ON", 1)
+    eventually(lambda: switch.pause.positions == [True])
+    switch.connection = Connection()
+    switch.send(b"OFF", 2)
+    eventually(lambda: switch.acknowledged == [2])
+
+
+@pytest.mark.parametrize("payload", [b"on", b"ON\n", b"", b"1", b"\xff\x00", b"ON" * 30_000])
+def test_commands_invalid_payload_is_ignored_and_logged_once(
+    switch: Switch, logs: Logs, payload: bytes
+) -> None:
+    for packet_id in (1, 2, 3):
+        switch.send(payload, packet_id)
+    assert switch.acknowledged == [1, 2, 3]
+    assert switch.pause.positions == []
+    (record,) = logs.records
+    assert len(str(vars(record)["command"])) < 200
+
+
+def test_commands_retained_is_ignored_and_logged_once(switch: Switch, logs: Logs) -> None:
+    switch.send(b"ON", 1, retained=True)
+    switch.send(b"ON", 2, retained=True)
+    assert switch.acknowledged == [1, 2]
+    assert switch.pause.positions == []
+    assert len(logs.records) == 1
+
+
+def test_flood_detector_counts_messages_of_an_interval(clock: FakeClock) -> None:
+    detector = FloodDetector(clock)
+    assert not any(detector.count() for _ in range(MAX_MESSAGES))
+    assert detector.count()
+    clock.seconds += FLOOD_INTERVAL_S + 1
+    assert not detector.count()

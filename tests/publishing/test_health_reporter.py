@@ -19,7 +19,7 @@ from edge_daemon.schema import HealthMessage
 
 
 class Kept:
-    """What was published, to be waited for."""
+    """Published messages."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -67,7 +67,7 @@ def running(reporter: HealthReporter) -> Iterator[None]:
         ended.result(PATIENCE)
 
 
-def test_health_is_told_at_the_start_retained_and_surely(health: Health, kept: Kept) -> None:
+def test_reporter_start_publishes_retained(health: Health, kept: Kept) -> None:
     with running(HealthReporter(health, "base/porch/health", kept, HealthSettings(), PATIENCE)):
         kept.wait_for(1)
     (message,) = kept.messages
@@ -75,12 +75,12 @@ def test_health_is_told_at_the_start_retained_and_surely(health: Health, kept: K
     assert kept.sources == ["starting"]
 
 
-def test_health_is_told_again_and_again(health: Health, kept: Kept) -> None:
+def test_reporter_publishes_periodically(health: Health, kept: Kept) -> None:
     with running(HealthReporter(health, "health", kept, HealthSettings(), 0.02)):
         kept.wait_for(5)
 
 
-def test_change_of_the_source_is_told_at_once(
+def test_reporter_source_change_is_published_at_once(
     health: Health, kept: Kept, source: SourceStatus
 ) -> None:
     with running(HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)):
@@ -93,21 +93,16 @@ def test_change_of_the_source_is_told_at_once(
     assert kept.sources == ["starting", "running", "paused"]
 
 
-def test_stop_before_the_start_ends_it(health: Health, kept: Kept) -> None:
+def test_reporter_changed_interval_publishes_at_once(health: Health, kept: Kept) -> None:
+    reporter = HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)
+    with running(reporter):
+        kept.wait_for(1)
+        reporter.apply(HealthSettings(interval=1.0))
+        kept.wait_for(3)
+
+
+def test_reporter_stopped_before_start_ends(health: Health, kept: Kept) -> None:
     reporter = HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)
     reporter.stop()
-    reporter.run(nullcontext)
-    assert kept.messages == []
-
-
-def test_stop_at_any_moment_ends_it(health: Health, kept: Kept) -> None:
-    reporter = HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)
-
-    class StoppedMeanwhile(threading.Event):
-        def clear(self) -> None:
-            reporter.stop()
-            super().clear()
-
-    reporter._due = StoppedMeanwhile()
     reporter.run(nullcontext)
     assert kept.messages == []

@@ -16,10 +16,11 @@ from running import broker_at, camera, running
 from edge_daemon import __version__
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import HomeAssistantSettings
+from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.publishing import homeassistant
+from edge_daemon.publishing.availability import OFFLINE, ONLINE
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.publisher import OFFLINE, ONLINE
-from edge_daemon.publishing.single import publish_once
+from edge_daemon.publishing.client import publish_single
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import EventKind
 from edge_daemon.schema import (
@@ -377,8 +378,15 @@ def daemon(tmp_path: Path, port: int, source: str, *words: str) -> AbstractConte
     )
 
 
-def test_daemon_shows_itself_again_whenever_home_assistant_starts(tmp_path: Path) -> None:
-    expected = homeassistant.discovery("porch", TOPICS, "homeassistant", 90, __version__).payload
+def test_daemon_publishes_discovery_again_when_home_assistant_starts(tmp_path: Path) -> None:
+    expected = homeassistant.discovery(
+        "porch",
+        TOPICS,
+        "homeassistant",
+        90,
+        __version__,
+        has_temperature=Hardware().cpu_temperature() is not None,
+    ).payload
     with (
         Mosquitto(tmp_path) as broker,
         camera(draw_scene((60, 60, 120))) as live,
@@ -396,6 +404,6 @@ def test_daemon_takes_itself_away_where_it_is_not_wanted(tmp_path: Path) -> None
         camera(draw_scene((60, 60, 120))) as live,
         subscribed(broker.port, "homeassistant") as listening,
     ):
-        publish_once(Broker("127.0.0.1", broker.port), discovered())
+        publish_single(Broker("127.0.0.1", broker.port), discovered())
         with daemon(tmp_path, broker.port, live.url, "--set", "homeassistant.discovery=false"):
             listening.wait_for(DISCOVERY, discovered().payload, b"")

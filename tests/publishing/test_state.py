@@ -9,7 +9,7 @@ from builders import EPOCH, face, probabilities, result
 from conftest import FakeClock
 from running import PATIENCE
 
-from edge_daemon.publishing.state import StateKeeper, dominant_emotion
+from edge_daemon.publishing.state import StateReporter, dominant_emotion
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FaceEmotion, Probabilities
 from edge_daemon.schema import StateMessage
@@ -35,12 +35,12 @@ def seen(answer: Probabilities | None, side: float = 50.0) -> FaceEmotion:
         ([seen(HAPPY), seen(SAD), seen(probabilities(fear=0.9))], "uncertain"),
     ],
 )
-def test_emotion_of_all_is_that_of_the_mean_by_area(faces: list[FaceEmotion], emotion: str) -> None:
+def test_dominant_emotion_is_mean_weighted_by_area(faces: list[FaceEmotion], emotion: str) -> None:
     assert dominant_emotion(tuple(faces), uncertain_below=0.4) == emotion
 
 
 class Kept:
-    """What was published, with when it was."""
+    """Published messages with their times."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -75,28 +75,30 @@ def paused() -> threading.Event:
 
 @pytest.fixture
 def interval(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Made short."""
-    monkeypatch.setattr("edge_daemon.publishing.state.SHORTEST_INTERVAL", 0.2)
+    """A short interval between messages."""
+    monkeypatch.setattr("edge_daemon.publishing.state.MIN_INTERVAL_S", 0.2)
     return 0.2
 
 
 @contextmanager
-def telling(kept: Kept, paused: threading.Event, heartbeat: float = 60.0) -> Iterator[StateKeeper]:
-    keeper = StateKeeper(
-        "test/state", kept, 0.4, heartbeat=heartbeat, clock=FakeClock(), paused=paused.is_set
+def reporting(
+    kept: Kept, paused: threading.Event, heartbeat: float = 60.0
+) -> Iterator[StateReporter]:
+    reporter = StateReporter(
+        "test/state", kept, 0.4, heartbeat_s=heartbeat, clock=FakeClock(), is_paused=paused.is_set
     )
-    thread = threading.Thread(target=keeper.run, args=(nullcontext,), daemon=True)
+    thread = threading.Thread(target=reporter.run, args=(nullcontext,), daemon=True)
     thread.start()
-    yield keeper
-    keeper.stop()
+    yield reporter
+    reporter.stop()
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
-def test_first_result_is_told_as_state_to_keep(kept: Kept, paused: threading.Event) -> None:
-    with telling(kept, paused) as keeper:
+def test_state_first_result_is_published_retained(kept: Kept, paused: threading.Event) -> None:
+    with reporting(kept, paused) as reporter:
         one = result(0.0, {1: HAPPY, 2: None})
-        assert keeper(one) is one
+        assert reporter(one) is one
         state = kept.wait_for(1)
     assert (state.faces, state.emotion, state.paused) == (2, "happy", False)
     assert state.time == state.since == EPOCH
@@ -104,73 +106,72 @@ def test_first_result_is_told_as_state_to_keep(kept: Kept, paused: threading.Eve
     assert (message.topic, message.retain, message.qos) == ("test/state", True, 1)
 
 
-def test_what_does_not_change_is_not_told_again(
+def test_state_unchanged_is_not_published_again(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with telling(kept, paused) as keeper:
+    with reporting(kept, paused) as reporter:
         for step in range(10):
-            keeper(result(step / 10, {1: HAPPY}))
+            reporter(result(step / 10, {1: HAPPY}))
             time.sleep(interval / 4)
         kept.wait_for(1)
     assert len(kept.messages) == 1
 
 
-def test_since_is_when_the_emotion_began_however_many_faces_come_and_go(
+def test_state_since_is_start_of_emotion(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with telling(kept, paused) as keeper:
-        keeper(result(0.0, {1: HAPPY}))
+    with reporting(kept, paused) as reporter:
+        reporter(result(0.0, {1: HAPPY}))
         kept.wait_for(1)
-        keeper(result(1.0, {1: SAD}))
+        reporter(result(1.0, {1: SAD}))
         kept.wait_for(2)
-        keeper(result(2.0, {1: SAD, 2: SAD}))
+        reporter(result(2.0, {1: SAD, 2: SAD}))
         state = kept.wait_for(3)
     assert (state.faces, state.emotion) == (2, "sad")
     assert state.since == EPOCH + timedelta(seconds=1)
     assert state.time == EPOCH + timedelta(seconds=2)
 
 
-def test_changes_in_quick_succession_are_told_once_and_the_last_is_not_forgotten(
+def test_state_quick_changes_publish_the_last(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with telling(kept, paused) as keeper:
-        keeper(result(0.0, {1: HAPPY}))
+    with reporting(kept, paused) as reporter:
+        reporter(result(0.0, {1: HAPPY}))
         kept.wait_for(1)
         for step, answer in enumerate([SAD, HAPPY, None, SAD], start=1):
-            keeper(result(float(step), {1: answer}))
+            reporter(result(float(step), {1: answer}))
         assert kept.wait_for(2).emotion == "sad"
         time.sleep(2 * interval)
     assert len(kept.messages) == 2
     assert kept.times[1] - kept.times[0] >= 0.9 * interval
 
 
-def test_state_is_told_now_and_then_as_long_as_results_come(
+def test_state_heartbeat_needs_new_results(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with telling(kept, paused, heartbeat=0.1) as keeper:
+    with reporting(kept, paused, heartbeat=0.1) as reporter:
         for step in range(3):
-            keeper(result(float(step), {1: HAPPY}))
+            reporter(result(float(step), {1: HAPPY}))
             assert kept.wait_for(step + 1).time == EPOCH + timedelta(seconds=step)
         time.sleep(4 * interval)
-    assert len(kept.messages) == 3, "told though there was no result"
+    assert len(kept.messages) == 3
 
 
-def test_paused_source_is_told_and_beats_on(
+def test_state_paused_is_published_with_heartbeat(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with telling(kept, paused, heartbeat=0.1) as keeper:
-        keeper(result(0.0, {1: HAPPY}))
+    with reporting(kept, paused, heartbeat=0.1) as reporter:
+        reporter(result(0.0, {1: HAPPY}))
         assert not kept.wait_for(1).paused
         paused.set()
-        keeper.refresh()
         assert kept.wait_for(2).paused
         assert kept.wait_for(4).paused
 
 
-def test_state_before_any_result_is_told_only_of_a_pause(
+def test_state_without_result_is_published_when_paused(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with telling(kept, paused, heartbeat=0.05):
+    with reporting(kept, paused, heartbeat=0.05):
         time.sleep(2 * interval)
         assert kept.messages == []
         paused.set()

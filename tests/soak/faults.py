@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from disks import fill_up
+from publishing.fixtures import DURABLE, NOT_DURABLE
 from running import PATIENCE
 from soak.camera import Mood
 from soak.listener import TOPICS
@@ -16,13 +17,11 @@ from soak.site import Site
 
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.single import publish_once
+from edge_daemon.publishing.client import publish_single
 from edge_daemon.publishing.topics import Message
 
 ASKING_INTERVAL: Final = 10.0
 """Seconds after which a command is given again that was not obeyed: the broker may be away."""
-
-NOT_KEPT, KEPT_AGAIN = "cannot keep events on disk", "events are kept on disk again"
 
 
 Fault = Callable[[Site, random.Random], AbstractContextManager[None]]
@@ -146,7 +145,7 @@ def disk_full(site: Site, _chance: random.Random) -> Iterator[None]:
     ballast.unlink()
     # Until then, events are in memory only, and a kill would rightly lose them.
     deadline = time.monotonic() + PATIENCE
-    while site.device.told(NOT_KEPT) > site.device.told(KEPT_AGAIN):
+    while site.device.told(NOT_DURABLE) > site.device.told(DURABLE):
         assert time.monotonic() < deadline, "events stay in memory though the disk has room"
         time.sleep(0.2)
 
@@ -184,7 +183,7 @@ def _switch(site: Site, payload: bytes, answer: str) -> None:
     broker = Broker("127.0.0.1", site.broker.port)
     while site.device.told(answer) == before:
         try:
-            publish_once(broker, Message(TOPICS.set_paused, payload, qos=1))
+            publish_single(broker, Message(TOPICS.set_paused, payload, qos=1))
         except BrokerError:
             time.sleep(1.0)
             continue

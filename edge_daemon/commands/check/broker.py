@@ -6,7 +6,7 @@ from edge_daemon.commands.check.finding import Finding
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.single import publish_once
+from edge_daemon.publishing.client import publish_single
 from edge_daemon.publishing.topics import Message, Topics
 
 MENDS: Final = {
@@ -31,7 +31,7 @@ def check_broker(settings: Settings) -> Finding:
     broker = broker_from(settings.mqtt)
     topics = Topics(settings.mqtt.base_topic, settings.device_id)
     try:
-        version = publish_once(broker, Message(topics.check, b"", qos=1))
+        version = publish_single(broker, Message(topics.check, b"", qos=1))
     except BrokerError as error:
         said = str(error).removeprefix("broker ")
         mends = [mend for words, mend in MENDS.items() if words in said]

@@ -94,7 +94,7 @@ def test_tls_at_the_wrong_port(tmp_path: Path, tls: bool) -> None:  # noqa: FBT0
 
 
 def test_program_that_is_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_daemon.publishing.single.publish_once.__defaults__", (0.2,))
+    monkeypatch.setattr("edge_daemon.publishing.client.publish_single.__defaults__", (0.2,))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "is that an MQTT broker" in failure_at(silent.getsockname()[1])
 

@@ -117,12 +117,12 @@ def test_broker_that_comes_back_is_subscribed_again(
     broker: Mosquitto, lines: RunningProgram
 ) -> None:
     broker.stop()
-    lines.wait_for("trying again")
+    lines.wait_for("retrying")
     broker.start()
-    lines.wait_for("back after")
+    lines.wait_for("connected again after")
     publish(broker.port, "edge-daemon/hall/event", encoded(event(1)))
     lines.wait_for('"sequence":1')
-    assert sum("trying again" in line for line in lines.err) == 1
+    assert sum("retrying" in line for line in lines.err) == 1
 
 
 @pytest.mark.parametrize("quiet", [True, False])
@@ -151,7 +151,7 @@ def test_absent_broker_is_one_line_and_exit_code_1(program: Program) -> None:
     done = program(*watch_words(port, "--json"))
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert f"127.0.0.1:{port}: Connection refused; mqtt.host" in line
+    assert f"127.0.0.1:{port}: Connection refused; " in line
 
 
 def test_name_that_no_host_can_have_is_one_line_and_exit_code_1(program: Program) -> None:
@@ -246,7 +246,7 @@ def test_table_is_drawn_while_messages_come_and_the_terminal_is_given_back(
     broker.stop()
     terminal.wait_for("no connection")
     broker.start()
-    terminal.wait_for("back after")
+    terminal.wait_for("connected again after")
     shown = terminal.end(number)
     assert shown.endswith("\x1b[?25h\x1b[?1049l"), "the cursor and the former screen are back"
     assert "Traceback" not in shown

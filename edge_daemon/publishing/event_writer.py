@@ -1,0 +1,333 @@
+"""The service that saves the event queue to disk: the only thread that uses the store.
+
+SQLite comes with Python, survives kills and power cuts, and is easy to inspect. Queue libraries
+such as persist-queue wrap SQLite too, without what matters here: no fsync in the pipeline's thread,
+the oldest event dropped first, a full disk endured.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from edge_daemon._lib.clock import Clock
+from edge_daemon.errors import SettingsError
+from edge_daemon.pipeline import Busy, Service
+from edge_daemon.publishing.event_queue import MAX_WINDOW, EventQueue
+from edge_daemon.publishing.event_store import (
+    Entry,
+    EventStore,
+    StoreDamaged,
+    last_number,
+    salvaged,
+)
+
+logger = logging.getLogger(__name__)
+
+STEP_INTERVAL_S: Final = 0.5
+"""Time between two steps without new events."""
+
+SYNC_INTERVAL_S: Final = 1.0
+"""Time between two syncs: the events that a power cut can cost."""
+
+RETRY_INTERVAL_S: Final = 5.0
+"""Time until a failing disk is tried again."""
+
+STOP_TIMEOUT_S: Final = 1.1
+"""Limit on waiting for the sender at the end."""
+
+COPY_BATCH: Final = 500
+"""Events in one transaction when they are copied to another file."""
+
+TEMPORARY_ERRORS: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
+"""Result codes after which the open file is still usable."""
+
+OpenStore = Callable[..., EventStore]
+
+
+class QueueLimits(NamedTuple):
+    """Limits on the events on disk; the oldest are dropped."""
+
+    max_events: int
+    max_age_s: float
+    """Not counting the time in which no daemon runs."""
+
+
+class EventWriter(Service):
+    """Saves new events, deletes delivered ones, and loads those that the sender needs next.
+
+    Args:
+        queue: the queue to save.
+        path: the database; several devices can share its folder.
+        limits: when to drop events.
+        clock: the clock to use.
+        open_store: opens the database.
+
+    Raises:
+        SettingsError: another daemon uses the same database.
+    """
+
+    name = "events"
+    is_essential = False
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        path: Path,
+        limits: QueueLimits,
+        clock: Clock,
+        *,
+        open_store: OpenStore = EventStore,
+    ) -> None:
+        self._queue = queue
+        self._path = path
+        self._limits = limits
+        self._clock = clock
+        self._open_store = open_store
+        self._store: EventStore | None = None
+        self._damage: StoreDamaged | None = None
+        self._is_checked = False
+        self._next_attempt = self._next_sync = clock.monotonic()
+        self._is_unsynced = False
+        self._stop_at: float | None = None
+        self._in_use = threading.Lock()
+        self._file_lock = _FileLock(self._path.with_suffix(".lock"))
+        with contextlib.suppress(OSError):  # the first step reports it
+            self._file_lock.acquire()
+        self.step()
+
+    def run(self, busy: Busy) -> None:
+        """Write until `stop` is called and the sender has ended."""
+        with self._in_use:
+            while not self._is_finished():
+                self._queue.wait(STEP_INTERVAL_S)
+                with busy():
+                    self.step()
+            with busy():
+                self._close()
+
+    def stop(self) -> None:
+        self._stop_at = self._clock.monotonic()
+
+    def close(self) -> None:
+        """Close the database. Does nothing while `run` uses it, which closes it at its end."""
+        if self._in_use.acquire(blocking=False):
+            self._close()
+            self._in_use.release()
+
+    def step(self) -> None:
+        """Write what is new, and sync, drop, load and check what is due."""
+        if self._clock.monotonic() >= self._next_attempt:
+            with self._queue.disk_access():
+                error = self._attempt()
+            self._queue.report_disk(error)
+        if not self._queue.is_durable:
+            self._queue.log_unsaved()
+
+    def _attempt(self) -> str | None:
+        """Use the disk; what went wrong, if anything."""
+        try:
+            self._work(self._usable_store())
+        except StoreDamaged as damage:
+            self._damage = damage
+            self._close_store()
+            return str(damage)
+        except (sqlite3.Error, OSError, SettingsError) as error:
+            self._next_attempt = self._clock.monotonic() + RETRY_INTERVAL_S
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if isinstance(error, sqlite3.Error) and code not in TEMPORARY_ERRORS:
+                self._close_store()
+            return str(error)
+        return None
+
+    def _work(self, store: EventStore) -> None:
+        now = self._clock.monotonic()
+        is_sync_due = now >= self._next_sync
+        if is_sync_due:
+            self._queue.drop(store.expired(*self._limits))
+        changes = self._queue.changes()
+        if changes.added or changes.deleted or changes.last > store.last:
+            store.apply(changes.added, changes.deleted, changes.last)
+            self._queue.confirm(changes, store.count)
+            self._is_unsynced = True
+        if (after := self._queue.load_after) is not None:
+            self._queue.load(store.after(after, MAX_WINDOW))
+        if is_sync_due:
+            self._next_sync = now + SYNC_INTERVAL_S
+            if self._is_unsynced:
+                store.sync()
+                self._is_unsynced = False
+            store.checkpoint()
+
+    def _usable_store(self) -> EventStore:
+        """The store, opened if necessary, with its files in place.
+
+        Raises:
+            StoreDamaged: the file is not a usable event database.
+            sqlite3.Error: it cannot be opened now.
+            OSError: likewise.
+        """
+        if self._store is None:
+            self._file_lock.acquire()
+            self._store = self._opened()
+            self._queue.attach(self._store.last, self._store.count)
+        elif not (self._store.is_in_place and self._file_lock.is_in_place):
+            self._file_lock.acquire()
+            self._store = self._restored(self._store)
+            self._queue.attach(self._store.last, self._store.count)
+        return self._store
+
+    def _opened(self) -> EventStore:
+        if self._damage is None:
+            try:
+                store = self._open_store(self._path, self._clock, check=not self._is_checked)
+            except StoreDamaged as damage:
+                self._damage = damage
+        if self._damage is not None:
+            store = self._replacement(self._damage)
+            self._damage = None
+        self._is_checked = True
+        return store
+
+    def _replacement(self, damage: StoreDamaged) -> EventStore:
+        """A new store with the intact events of the damaged one, whose files are kept."""
+        aside = self._set_aside("damaged")
+        store = self._new_store(salvaged(aside), last_number(aside))
+        logger.warning(
+            "event database damaged, starting a new one",
+            extra={
+                "error": str(damage),
+                "kept": str(aside),
+                "salvaged": store.count,
+                "next": max(store.last, self._queue.last_sequence) + 1,
+            },
+        )
+        return store
+
+    def _restored(self, old: EventStore) -> EventStore:
+        """A store at the path with the events of the open one, whose files were moved.
+
+        The open store stays in use until that works.
+        """
+        if old.is_in_place:
+            return old
+        aside = None
+        if old.is_database_in_place:  # without its log, which the open store still has
+            old.empty_log()
+            old.close()
+            store = self._open_store(self._path, self._clock)
+        else:
+            aside = self._set_aside("replaced") if self._path.exists() else None
+            try:
+                store = self._new_store(_all(old), old.last)
+            except sqlite3.Error as error:
+                raise OSError(str(error)) from error
+            old.close()
+        logger.warning(
+            "event database removed or replaced, writing it again",
+            extra={"file": str(self._path), "kept": str(aside), "events": store.count},
+        )
+        return store
+
+    def _new_store(self, entries: Iterator[Entry], last: int) -> EventStore:
+        """A new store with these events.
+
+        Raises:
+            sqlite3.Error: it cannot be written now.
+            OSError: likewise.
+        """
+        store = self._open_store(self._path, self._clock)
+        try:
+            while batch := list(islice(entries, COPY_BATCH)):
+                store.apply(batch)
+            store.apply(last=last)
+            store.sync()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _set_aside(self, why: str) -> Path:
+        """Rename the files at the path, and delete those renamed earlier."""
+        for earlier in self._path.parent.glob(f"{self._path.name}.{why}-*"):
+            earlier.unlink()
+        aside = self._path.with_name(f"{self._path.name}.{why}-{self._clock.now():%Y%m%dT%H%M%SZ}")
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self._path.with_name(self._path.name + suffix).rename(f"{aside}{suffix}")
+        return aside
+
+    def _is_finished(self) -> bool:
+        if self._stop_at is None:
+            return False
+        return self._queue.is_closed or self._clock.monotonic() > self._stop_at + STOP_TIMEOUT_S
+
+    def _close(self) -> None:
+        self._next_attempt = self._clock.monotonic()
+        self.step()
+        self._close_store()
+        self._next_attempt = float("inf")
+        self._file_lock.release()
+
+    def _close_store(self) -> None:
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+
+def _all(store: EventStore) -> Iterator[Entry]:
+    last = 0
+    while batch := store.after(last, COPY_BATCH):
+        yield from batch
+        last = batch[-1].sequence
+
+
+class _FileLock:
+    """A lock on a file (flock), which one process holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Lock the file at the path, also if it is not the one that is locked already.
+
+        Raises:
+            SettingsError: another process holds the lock.
+            OSError: the file cannot be created.
+        """
+        if self.is_in_place:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_CREAT | os.O_RDONLY, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise SettingsError(
+                f"state_dir: another edge-daemon uses {self._path}; give each daemon its own "
+                "device_id or state_dir"
+            ) from error
+        self.release()
+        self._descriptor = descriptor
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file at the path is the locked one."""
+        try:
+            return self._descriptor is not None and os.path.samestat(
+                os.fstat(self._descriptor), self._path.stat()
+            )
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
