@@ -479,6 +479,7 @@ class Pipeline:
         self._clock = clock or SystemClock()
         self._read_timeout_s = read_timeout_s
         self._watchers = watchers
+        self._checked_at = self._clock.monotonic()
         self._notices: queue.SimpleQueue[Worker | Callable[[], None] | None] = queue.SimpleQueue()
         back_pressure: BackPressure = "drop" if capture.live else "block"
         self.mailboxes = {stage.name: Mailbox[Any](back_pressure) for stage in chain.stages}
@@ -567,16 +568,22 @@ class Pipeline:
             try:
                 notice = self._notices.get(timeout=SUPERVISION_INTERVAL_S)
             except queue.Empty:
-                self._check_workers()
-                for watcher in self._watchers:
-                    watcher.poll(self)
-                continue
+                notice = self._check
             if notice is None:
                 return
             if not isinstance(notice, Worker):
                 notice()
             elif self._is_end(notice):
                 return
+            # Notices can arrive faster than the interval, such as signals, and must not delay this.
+            if self._clock.monotonic() - self._checked_at >= SUPERVISION_INTERVAL_S:
+                self._check()
+
+    def _check(self) -> None:
+        self._checked_at = self._clock.monotonic()
+        self._check_workers()
+        for watcher in self._watchers:
+            watcher.poll(self)
 
     def _is_end(self, worker: Worker) -> bool:
         """Whether the pipeline has ended, now that this worker has.

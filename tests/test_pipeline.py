@@ -179,6 +179,19 @@ def test_stuck_stage_ends_the_pipeline(
     assert (record.msg, record.threads) == ("hung threads abandoned at exit", ["stuck"])
 
 
+def test_stuck_stage_ends_the_pipeline_despite_frequent_calls(released: threading.Event) -> None:
+    chain = Chain.of(Stage("stuck", lambda _: released.wait(), timeout_s=0.1))
+    pipeline = Pipeline(Counting(3), chain)
+
+    def call_again() -> None:
+        time.sleep(0.01)
+        pipeline.call_soon(call_again)
+
+    pipeline.call_soon(call_again)
+    with pytest.raises(PipelineError, match="stuck"):
+        pipeline.run()
+
+
 def test_stage_without_timeout_is_never_stuck() -> None:
     Pipeline(Counting(2), keep(lambda _: time.sleep(0.4), timeout_s=None)).run()
 
