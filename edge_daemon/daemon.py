@@ -168,6 +168,8 @@ def build_pipeline(
     shedder = _shedder(settings, source, follower, budget, health=health, clock=clock, live=live)
     publishing, services = _publishing(settings, mqtt, health, clock=clock, live=live)
     preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
+    for server in preview:
+        live.follow(ZoneSettings, server)
     recognize = compose(EmotionRecognizer(ensemble, budget), _smoother(settings, live))
     # Events are made in the last stage, since frames can be dropped before it.
     publish = compose(

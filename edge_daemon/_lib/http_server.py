@@ -242,7 +242,8 @@ class _Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         was_waiting = self.is_waiting
         super().data_received(data)
-        if was_waiting and not self.is_waiting:
+        is_websocket = self.transport.get_protocol() is not self
+        if was_waiting and not self.is_waiting and not is_websocket:
             self._deadline.cancel()
             self._deadline = self.loop.call_later(REQUEST_TIMEOUT_S, self.transport.abort)
 

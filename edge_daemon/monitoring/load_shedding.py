@@ -46,7 +46,7 @@ class DegradationLevel:
     """Frames from one detection to the next."""
 
     def is_below(self, other: "DegradationLevel") -> bool:
-        """Whether this level does less work than the other."""
+        """Whether this level is more degraded than the other."""
         return self.models < other.models or self.detection_interval > other.detection_interval
 
 

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.pause import Pause
+from edge_daemon.config.settings import ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import in_thread
 from edge_daemon.preview.frame_encoder import condition, crops
@@ -52,7 +53,7 @@ class PreviewApp:
 
     Args:
         page: the page's files by name.
-        session: what does not change while the daemon runs.
+        session: what the page needs when it connects.
         stream: source of the live messages.
         history: past results.
         health: source of the figures.
@@ -94,6 +95,10 @@ class PreviewApp:
                 WebSocketRoute("/live", self._live),
             ]
         )
+
+    def apply(self, settings: ZoneSettings) -> None:
+        """Show other zones to pages that connect from now on."""
+        self._session = self._session.model_copy(update={"zones": settings.ignore})
 
     async def _get_session(self, _request: Request) -> Response:
         return _json(self._session.model_dump_json())

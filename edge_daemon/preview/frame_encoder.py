@@ -47,18 +47,18 @@ class FrameEncoder:
     def __call__(self, result: FrameResult | None, viewers: int) -> bytes:
         """Encode the newest result; without one, or with a blank frame, there is no picture."""
         has_picture = result is not None and not result.frame.blank and not self._pause.paused
-        shown = result if has_picture else None
+        visible = result if has_picture else None
         header = FrameHeader(
             state=self._health.source.state,
             paused=self._pause.paused,
             viewers=viewers,
             condition=self._recent_condition(),
             events=self._history.event_count,
-            frame=None if shown is None else preview_frame(shown, self._age_ms(shown.frame)),
-            crops={} if shown is None else crops(shown),
+            frame=None if visible is None else preview_frame(visible, self._age_ms(visible.frame)),
+            crops={} if visible is None else crops(visible),
         )
         head = header.model_dump_json(by_alias=True).encode()
-        picture = b"" if shown is None else jpeg(shown.frame)
+        picture = b"" if visible is None else jpeg(visible.frame)
         return struct.pack(">I", len(head)) + head + picture
 
     def _age_ms(self, frame: Frame) -> float:

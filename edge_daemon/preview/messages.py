@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from edge_daemon.config.settings import Polygon
 from edge_daemon.records import FrameResult, SourceState
 from edge_daemon.schema import (
     FaceEvent,
@@ -61,13 +62,14 @@ class FrameHeader(BaseModel, frozen=True):
 
 
 class Session(BaseModel, frozen=True):
-    """What does not change while the daemon runs."""
+    """What the page needs once, when it connects."""
 
     device: str
     version: str
     source: str
     camera: bool = Field(description="Whether the source is a camera, not a file.")
     emotions: tuple[str, ...]
+    zones: tuple[Polygon, ...] = Field(description="Regions in which faces are ignored.")
     token: str = Field(description="Form token for requests that change something.")
 
 

@@ -12,7 +12,7 @@ from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.http_server import ConnectionLimits, HttpServer
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.pause import Pause
-from edge_daemon.config.settings import Settings
+from edge_daemon.config.settings import Settings, ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import Busy, Pipeline, Service
 from edge_daemon.preview.app import PreviewApp, page_files
@@ -87,9 +87,10 @@ class PreviewServer(Service):
             source=without_password(settings.source),
             camera=is_camera,
             emotions=EMOTIONS,
+            zones=settings.zones.ignore,
             token=new_token(),
         )
-        app = PreviewApp(
+        self._app = PreviewApp(
             page,
             session,
             stream=self._stream,
@@ -100,9 +101,13 @@ class PreviewServer(Service):
             clock=clock,
         )
         names = host_names(host, is_local=login is None)
-        protected = AuthMiddleware(app.asgi, names, session.token, login, PUBLIC_PATHS)
+        protected = AuthMiddleware(self._app.asgi, names, session.token, login, PUBLIC_PATHS)
         self._http = HttpServer(protected, listener, LIMITS, websockets=True)
         self._last_state = self._state()
+
+    def apply(self, settings: ZoneSettings) -> None:
+        """Show other zones."""
+        self._app.apply(settings)
 
     def __call__(self, result: FrameResult) -> None:
         """Record a result."""

@@ -194,8 +194,8 @@ def test_status_is_sent_on_change_at_most_once_a_second(
         summary.append(words)
         look(notifier, stages)
         clock.seconds += 0.5
-    told = [line for line in systemd.received() if line.startswith("STATUS=")]
-    assert told == ["STATUS=running", "STATUS=lost", "STATUS=paused"]
+    lines = [line for line in systemd.received() if line.startswith("STATUS=")]
+    assert lines == ["STATUS=running", "STATUS=lost", "STATUS=paused"]
 
 
 @pytest.mark.parametrize(

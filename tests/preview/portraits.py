@@ -1,4 +1,4 @@
-"""Drawn people whose faces move, for pictures of the preview: they look like nobody.
+"""Drawn people whose faces move, for pictures of the preview: they resemble no real person.
 
 Both detectors find them, and the models read what is drawn: a smile is happy, an open mouth
 surprise.
@@ -43,7 +43,7 @@ SCOWL = Expression(smile=-1.0, gape=-0.3, brows=-1.0, frown=0.9)
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who is drawn at (x, y), in a square of so many pixels."""
+    """A person, drawn at (x, y), in a square of so many pixels."""
 
     x: float
     y: float

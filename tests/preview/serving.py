@@ -88,7 +88,7 @@ class Served:
             clock=clock,
             announce=self._announced,
         )
-        self._shown = 0
+        self._frame_count = 0
 
     def close(self) -> None:
         """Close what a server that never ran leaves open."""
@@ -105,8 +105,8 @@ class Served:
 
     def show(self, picture: Image | None = None) -> FrameResult:
         """Pass a frame with one face to the preview, captured now."""
-        result = seen(self._shown, picture)
-        self._shown += 1
+        result = seen(self._frame_count, picture)
+        self._frame_count += 1
         self.server(result)
         return result
 

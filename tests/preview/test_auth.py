@@ -136,7 +136,7 @@ def test_remote_client_without_token_gets_the_login_page(remote: Served, path: s
     answer = remote.request(path)
     assert answer.status == 401
     assert b"porch" not in answer.body
-    assert b"needs its token" in answer.body
+    assert b"requires a token" in answer.body
 
 
 def test_host_with_a_public_path_does_not_bypass_login(remote: Served) -> None:
@@ -275,13 +275,16 @@ def test_last_minute_is_a_download_without_images(local: Served) -> None:
     answer = local.request("/minute.json")
     disposition = answer.headers["Content-Disposition"]
     assert disposition.startswith('attachment; filename="edge-daemon-porch-2')
-    told = json.loads(answer.body)
-    (shown,) = told["frames"]
-    assert (shown["frame"], shown["width"]) == (result.frame.index, result.frame.width)
-    (known,) = shown["faces"]
+    message = json.loads(answer.body)
+    (result_frame,) = message["frames"]
+    assert (result_frame["frame"], result_frame["width"]) == (
+        result.frame.index,
+        result.frame.width,
+    )
+    (known,) = result_frame["faces"]
     assert (known["probabilities"]["happy"], known["raw"]["happy"]) == (0.7, 0.9)
     assert "crop" not in known
-    assert told["condition"]["broker"] == "none"
+    assert message["condition"]["broker"] == "none"
 
 
 def test_endless_request_head_is_refused(local: Served) -> None:

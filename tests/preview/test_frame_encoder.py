@@ -71,14 +71,14 @@ def image_of(data: bytes) -> Image:
 
 def test_message_contains_frame_faces_and_picture(encoder: FrameEncoder) -> None:
     result = seen(7)
-    shown = encoded(encoder, result)
-    message = shown.header["frame"]
+    decoded_message = encoded(encoder, result)
+    message = decoded_message.header["frame"]
     assert (message["frame"], message["width"], message["height"]) == (7, 320, 240)
     assert message["file"] is None
     (face,) = message["faces"]
     assert (face["track_id"], face["emotion"]) == (5, "happy")
     assert (face["probabilities"]["happy"], face["raw"]["happy"]) == (0.7, 0.9)
-    assert np.abs(image_of(shown.jpeg).astype(int) - result.frame.bgr).mean() < 3
+    assert np.abs(image_of(decoded_message.jpeg).astype(int) - result.frame.bgr).mean() < 3
 
 
 def test_message_of_a_folder_names_the_file(encoder: FrameEncoder) -> None:
@@ -99,12 +99,20 @@ def test_crop_is_the_input_of_the_models(encoder: FrameEncoder) -> None:
 def test_message_without_picture_has_no_frame(encoder: FrameEncoder, pause: Pause) -> None:
     blank = dataclasses.replace(seen(0), frame=dataclasses.replace(frame(), blank=True))
     for nothing in (None, blank):
-        shown = encoded(encoder, nothing)
-        assert (shown.header["frame"], shown.header["crops"], shown.jpeg) == (None, {}, b"")
+        decoded_message = encoded(encoder, nothing)
+        assert (
+            decoded_message.header["frame"],
+            decoded_message.header["crops"],
+            decoded_message.jpeg,
+        ) == (None, {}, b"")
     assert encoded(encoder, seen(0)).jpeg
     pause.set(True)
-    shown = encoded(encoder, seen(0))
-    assert (shown.header["paused"], shown.header["frame"], shown.jpeg) == (True, None, b"")
+    decoded_message = encoded(encoder, seen(0))
+    assert (
+        decoded_message.header["paused"],
+        decoded_message.header["frame"],
+        decoded_message.jpeg,
+    ) == (True, None, b"")
 
 
 def test_state_is_current_and_figures_are_cached_for_a_second(

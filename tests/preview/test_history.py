@@ -45,19 +45,19 @@ def test_latency_is_measured_when_the_result_is_recorded(
 
 
 def test_result_is_kept_as_it_is_published(history: History, clock: FakeClock) -> None:
-    given = with_image()
-    history.record(given)
+    original = with_image()
+    history.record(original)
     (past,) = history.results()
-    assert faces_payload(past.result, clock) == faces_payload(given, clock)
+    assert faces_payload(past.result, clock) == faces_payload(original, clock)
 
 
 def test_no_image_is_kept(history: History) -> None:
-    given = with_image()
-    reduced = dataclasses.replace(given.frame, reduced=np.ones((2, 2, 3), np.uint8))
-    history.record(dataclasses.replace(given, frame=reduced))
+    original = with_image()
+    reduced = dataclasses.replace(original.frame, reduced=np.ones((2, 2, 3), np.uint8))
+    history.record(dataclasses.replace(original, frame=reduced))
     (past,) = history.results()
     assert not past.result.frame.bgr.any()
-    assert past.result.frame.bgr.base is not given.frame.bgr
+    assert past.result.frame.bgr.base is not original.frame.bgr
     assert past.result.frame.reduced is None
     assert [face.face.crop.size for face in past.result.faces] == [0]
 

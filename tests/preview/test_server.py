@@ -1,5 +1,6 @@
 """The preview as a service: its messages, its end, its threads, and misbehaving clients."""
 
+import json
 import socket
 import threading
 import time
@@ -11,6 +12,8 @@ import pytest
 from preview.serving import EVERYWHERE, Served, Viewer, errors, noise, serving
 from running import PATIENCE, eventually
 
+from edge_daemon._lib import http_server
+from edge_daemon.config.settings import ZoneSettings
 from edge_daemon.monitoring.hardware import Hardware
 
 STOP_LIMIT = 1.5
@@ -46,8 +49,8 @@ def test_pause_removes_the_picture_for_all_viewers(served: Served) -> None:
         served.pause.set(True)
         served.poll()
         for viewer in (first, second):
-            shown = viewer.next()
-            assert (shown.header["paused"], shown.jpeg) == (True, b"")
+            message = viewer.next()
+            assert (message.header["paused"], message.jpeg) == (True, b"")
 
 
 def test_source_state_changes_reach_the_viewer(served: Served) -> None:
@@ -213,3 +216,19 @@ def test_ipv6_address_is_served() -> None:
     with serving(Served("::1")) as served:
         assert served.url == f"http://[::1]:{served.port}/"
         socket.create_connection(("::1", served.port), timeout=PATIENCE).close()
+
+
+def test_websocket_has_no_request_deadline(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.2)
+    with served.viewer() as viewer:
+        viewer.next()
+        time.sleep(0.6)
+        assert viewer.next().header["viewers"] == 1
+
+
+def test_session_has_the_current_zones(served: Served) -> None:
+    assert json.loads(served.request("/session").body)["zones"] == []
+    served.server.apply(ZoneSettings(ignore=([0, 0, 0.5, 1],)))
+    corners = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+    assert json.loads(served.request("/session").body)["zones"] == [corners]

@@ -1,26 +1,27 @@
-// The way to the daemon: asks for one message after another, and only while somebody looks.
+// The connection to the daemon: requests one message after another, while the page is visible.
 
-const LONGEST_DELAY = 5000; // milliseconds between two attempts
+const FIRST_DELAY = 500; // milliseconds between two attempts
+const MAX_DELAY = 5000;
 
 /**
- * Hands each message to `show`, and asks for the next once that is done.
+ * Pass each message to `show`, and request the next one after that.
  *
  * @param {object} handlers
  * @param {(session: object) => Promise<void>} handlers.begin before the first message
- * @param {(glance: object, picture: ?ImageBitmap) => void} handlers.show
- * @param {() => void} handlers.lose when the connection breaks
+ * @param {(header: object, picture: ?ImageBitmap) => void} handlers.show
+ * @param {() => void} handlers.lose when the connection is lost
  */
 export function connect({ begin, show, lose }) {
   let socket = null;
   let timer = null;
-  let delay = 500;
+  let delay = FIRST_DELAY;
 
   async function open() {
     try {
-      const answer = await fetch("/session");
-      if (answer.status === 401) location.reload(); // shows what to do
-      if (!answer.ok) throw new Error(answer.statusText);
-      await begin(await answer.json());
+      const response = await fetch("/session");
+      if (response.status === 401) location.reload(); // shows the login page
+      if (!response.ok) throw new Error(response.statusText);
+      await begin(await response.json());
       if (!document.hidden) listen();
     } catch {
       retry();
@@ -29,18 +30,18 @@ export function connect({ begin, show, lose }) {
 
   function listen() {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const mine = new WebSocket(`${scheme}//${location.host}/live`);
-    mine.binaryType = "arraybuffer";
-    mine.onopen = () => mine.send("next");
-    mine.onmessage = async ({ data }) => {
-      delay = 500;
-      const { glance, picture } = await unpacked(data);
-      if (socket !== mine) return;
-      show(glance, picture);
-      requestAnimationFrame(() => mine.readyState === WebSocket.OPEN && mine.send("next"));
+    const current = new WebSocket(`${scheme}//${location.host}/live`);
+    current.binaryType = "arraybuffer";
+    current.onopen = () => current.send("next");
+    current.onmessage = async ({ data }) => {
+      delay = FIRST_DELAY;
+      const { header, picture } = await decoded(data);
+      if (socket !== current) return;
+      show(header, picture);
+      requestAnimationFrame(() => current.readyState === WebSocket.OPEN && current.send("next"));
     };
-    mine.onclose = () => socket === mine && retry();
-    socket = mine;
+    current.onclose = () => socket === current && retry();
+    socket = current;
   }
 
   function retry() {
@@ -48,14 +49,14 @@ export function connect({ begin, show, lose }) {
     if (document.hidden) return;
     lose();
     timer = setTimeout(open, delay);
-    delay = Math.min(2 * delay, LONGEST_DELAY);
+    delay = Math.min(2 * delay, MAX_DELAY);
   }
 
   function close() {
     clearTimeout(timer);
-    const mine = socket;
+    const current = socket;
     socket = null;
-    mine?.close();
+    current?.close();
   }
 
   document.addEventListener("visibilitychange", () => {
@@ -65,11 +66,11 @@ export function connect({ begin, show, lose }) {
   open();
 }
 
-/** A message's parts: the length of the JSON, the JSON, and a JPEG where there is a picture. */
-async function unpacked(data) {
+/** A message's parts: the length of the JSON, the JSON, and a JPEG if there is a picture. */
+async function decoded(data) {
   const length = new DataView(data).getUint32(0);
-  const glance = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
   const jpeg = new Uint8Array(data, 4 + length);
   const picture = jpeg.length ? await createImageBitmap(new Blob([jpeg])) : null;
-  return { glance, picture };
+  return { header, picture };
 }

@@ -1,21 +1,23 @@
-// The seven emotions: their order, their colours, and how shares are written.
+// The seven emotions: order, colours, and how probabilities are written.
+
+import { text } from "./text.js";
 
 /** In the daemon's order, which is FER2013's. */
 export const EMOTIONS = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"];
 
-export const WHY_UNSCORED = {
-  too_small: "too small to read",
-  too_blurred: "too blurred to read",
-  profile: "turned away",
-};
-
-/** The most probable emotion of a face, by its smoothed or raw probabilities. */
+/** The most probable emotion of a face, by its smoothed or raw probabilities, with its label. */
 export function verdict(face, raw) {
-  const shares = raw ? face.raw : face.probabilities;
-  if (!shares) return { emotion: null, words: WHY_UNSCORED[face.unscored] ?? "not read" };
-  const emotion = EMOTIONS.reduce((best, name) => (shares[name] > shares[best] ? name : best));
-  const unsure = face.uncertain ? "?" : "";
-  return { emotion, words: `${emotion}${unsure} ${percent(shares[emotion])} %` };
+  const probabilities = raw ? face.raw : face.probabilities;
+  if (!probabilities) {
+    return { emotion: null, words: text(`unscored.${face.unscored ?? "other"}`) };
+  }
+  const emotion = EMOTIONS.reduce((best, name) =>
+    probabilities[name] > probabilities[best] ? name : best,
+  );
+  // The flag belongs to the smoothed values.
+  const mark = face.uncertain && !raw ? "?" : "";
+  const words = `${text(`emotions.${emotion}`)}${mark} ${percent(probabilities[emotion])} %`;
+  return { emotion, words: raw ? `${words} ${text("rawMark")}` : words };
 }
 
 export function percent(share) {
@@ -28,7 +30,7 @@ export function colours(element) {
   return EMOTIONS.map((name) => style.getPropertyValue(`--${name}`).trim());
 }
 
-/** Give an element the colour of an emotion; none takes it away. */
+/** Give an element the colour of an emotion; null removes it. */
 export function tint(element, emotion) {
   if (emotion) element.style.setProperty("--hue", `var(--${emotion})`);
   else element.style.removeProperty("--hue");

@@ -1,22 +1,32 @@
 // A card for each face: its ribbon, its crop, and a bar for each emotion.
 
 import { EMOTIONS, percent, tint, verdict } from "./emotions.js";
+import { text } from "./text.js";
 import { draw, forget } from "./timeline.js";
 
-const FAREWELL = 3000; // milliseconds for which a face that left is still shown
-const READING_PACE = 250; // milliseconds between two changes of a number
+const GRACE = 1000; // milliseconds for which a missing face keeps its place
+const REMOVAL = 4000; // milliseconds after which its card is removed
 
 const list = document.getElementById("cards");
 const cards = new Map(); // by track
 
-/** Bring the cards in line with the faces in sight; `view` is {raw, crops}. */
+/**
+ * Bring the cards in line with the faces in sight. Numbers and bars change together, with frames
+ * whose words are read.
+ *
+ * @param {object[]} faces
+ * @param {object} crops
+ * @param {{raw: boolean, crops: boolean, isRead: boolean}} view
+ */
 export function showFaces(faces, crops, view) {
   const inSight = new Set(faces.map((face) => face.track_id));
   for (const face of faces) {
+    const isNew = !cards.has(face.track_id);
     const card = cards.get(face.track_id) ?? addCard(face.track_id);
-    update(card, face, view);
-    if (performance.now() - card.read > READING_PACE) write(card, face, view);
-    if (view.crops && crops[face.track_id]) drawCrop(card, crops[face.track_id]);
+    if (view.isRead || isNew) {
+      write(card, face, view.raw);
+      if (view.crops && crops[face.track_id]) drawCrop(card.crop, crops[face.track_id]);
+    }
     card.crop.hidden = !view.crops;
   }
   for (const [id, card] of cards) {
@@ -26,93 +36,95 @@ export function showFaces(faces, crops, view) {
   }
 }
 
-/** Write numbers at the next occasion, without waiting for their pace. */
-export function rewrite() {
-  for (const card of cards.values()) card.read = -Infinity;
+/** A row of a bar and two numbers for each emotion. */
+export function addBars(parent) {
+  return EMOTIONS.map((name) => {
+    const row = copy("bar");
+    row.querySelector(".label").textContent = text(`emotions.${name}`);
+    tint(row, name);
+    parent.append(row);
+    return row;
+  });
 }
 
-function update(card, face, { raw }) {
-  const [shown, other] = raw ? [face.raw, face.probabilities] : [face.probabilities, face.raw];
-  card.element.classList.toggle("unscored", !shown);
+/** Write probabilities into rows; `other` is what the tick and the second number show. */
+export function writeBars(rows, probabilities, other) {
+  const leading = probabilities && Math.max(...Object.values(probabilities));
   EMOTIONS.forEach((name, index) => {
-    const { track } = card.bars[index];
-    track.style.setProperty("--share", shown?.[name] ?? 0);
+    const row = rows[index];
+    const track = row.querySelector(".track");
+    track.style.setProperty("--share", probabilities?.[name] ?? 0);
     track.style.setProperty("--other", other?.[name] ?? 0);
+    row.classList.toggle("leading", Boolean(probabilities) && probabilities[name] === leading);
+    row.querySelector("b").textContent = probabilities ? percent(probabilities[name]) : "–";
+    row.querySelector("small").textContent = other ? percent(other[name]) : "";
   });
 }
 
-function write(card, face, { raw }) {
-  card.read = performance.now();
-  const { emotion, words } = verdict(face, raw);
-  card.words.textContent = words;
-  tint(card.element.querySelector(".verdict"), emotion);
-  const [shown, other] = raw ? [face.raw, face.probabilities] : [face.probabilities, face.raw];
-  EMOTIONS.forEach((name, index) => {
-    const { row, main, side } = card.bars[index];
-    row.classList.toggle("leading", name === emotion);
-    main.textContent = shown ? percent(shown[name]) : "–";
-    side.textContent = other ? percent(other[name]) : "–";
-  });
-}
-
-function drawCrop(card, base64) {
+/** Draw 48x48 grey pixels, given as base64. */
+export function drawCrop(canvas, base64) {
   const grey = atob(base64);
   const image = new ImageData(48, 48);
   for (let pixel = 0; pixel < grey.length; pixel++) {
     const value = grey.charCodeAt(pixel);
     image.data.set([value, value, value, 255], 4 * pixel);
   }
-  card.crop.getContext("2d").putImageData(image, 0, 0);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+export function copy(template) {
+  return document.getElementById(template).content.firstElementChild.cloneNode(true);
+}
+
+function write(card, face, raw) {
+  const { emotion, words } = verdict(face, raw);
+  card.words.textContent = words;
+  tint(card.element.querySelector(".verdict"), emotion);
+  const values = [face.probabilities, face.raw];
+  const [main, other] = raw ? values.reverse() : values;
+  card.element.classList.toggle("unscored", !main);
+  writeBars(card.rows, main, other);
 }
 
 function stay(card, id) {
-  clearTimeout(card.farewell);
-  card.farewell = null;
-  card.element.classList.remove("gone");
-  card.name.textContent = `Face ${id}`;
+  for (const timer of card.timers.splice(0)) clearTimeout(timer);
+  card.element.classList.remove("missing", "gone");
+  card.name.textContent = text("face", { id });
 }
 
 function leave(card, id) {
-  card.farewell ??= setTimeout(removeCard, FAREWELL, id);
-  card.element.classList.add("gone");
-  card.name.textContent = `Face ${id} left`;
+  if (card.timers.length) return;
+  card.element.classList.add("missing");
+  card.timers.push(setTimeout(() => {
+    card.element.classList.add("gone");
+    card.name.textContent = text("faceLeft", { id });
+  }, GRACE));
+  card.timers.push(setTimeout(removeCard, REMOVAL, id));
 }
 
 function addCard(id) {
   const element = copy("card");
   const ribbon = element.querySelector(".ribbon");
-  ribbon.setAttribute("aria-label", `Emotions of face ${id} over the last 60 seconds`);
+  ribbon.setAttribute("aria-label", text("ribbonLabel", { id }));
   const crop = element.querySelector(".crop");
-  crop.setAttribute("aria-label", `Face ${id} as the models see it, 48 by 48 pixels`);
-  const bars = EMOTIONS.map((name) => addBar(element.querySelector(".bars"), name));
-  const name = element.querySelector("h3");
-  const words = element.querySelector(".verdict span");
-  const card = { element, name, words, ribbon, crop, bars, read: -Infinity, farewell: null };
+  crop.setAttribute("aria-label", text("cropLabel", { id }));
+  const card = {
+    element,
+    ribbon,
+    crop,
+    name: element.querySelector("h3"),
+    words: element.querySelector(".verdict span"),
+    rows: addBars(element.querySelector(".bars")),
+    timers: [],
+  };
   const later = [...cards].filter(([other]) => other > id).sort(([a], [b]) => a - b)[0];
   list.insertBefore(element, later?.[1].element ?? null);
   cards.set(id, card);
   return card;
 }
 
-function addBar(bars, name) {
-  const row = copy("bar");
-  row.querySelector(".label").textContent = name;
-  tint(row, name);
-  bars.append(row);
-  return {
-    row,
-    track: row.querySelector(".track"),
-    main: row.querySelector("b"),
-    side: row.querySelector("small"),
-  };
-}
-
 function removeCard(id) {
   cards.get(id).element.remove();
   cards.delete(id);
   forget(id);
-}
-
-function copy(template) {
-  return document.getElementById(template).content.firstElementChild.cloneNode(true);
 }

@@ -1,58 +1,71 @@
-// How the daemon is: the pipeline from left to right, and some facts below.
+// The daemon's figures: the pipeline from left to right, and some facts below.
 
-const PACE = 1000; // milliseconds between two changes
+import { text } from "./text.js";
+
+const INTERVAL = 1000; // milliseconds between two changes
 
 const stages = document.getElementById("stages");
 const facts = document.getElementById("facts");
-const BROKER = { connected: "connected", disconnected: "disconnected, retrying", none: "none" };
 
 let shownAt = -Infinity;
 
-export function showHealth(condition, watchers) {
+export function showHealth(condition, viewers) {
   const now = performance.now();
-  if (now - shownAt < PACE) return;
+  if (now - shownAt < INTERVAL) return;
   shownAt = now;
   const { health } = condition;
   stages.replaceChildren(
-    stage("capture", health.fps_in.toFixed(1), "frames/s"),
+    stage("capture", health.fps_in.toFixed(1), text("framesPerSecond")),
     ...["detection", "inference", "publishing"].map((name) => work(name, condition)),
-    stage("results", health.fps_out.toFixed(1), "frames/s", ...lateness(health)),
+    stage("results", health.fps_out.toFixed(1), text("framesPerSecond"), ...latency(health)),
   );
+  const models = { active: health.members_active, total: health.members_total };
+  const memory = health.memory_mb === null ? text("unknown") : `${Math.round(health.memory_mb)} MB`;
   facts.replaceChildren(
-    ...fact("Models asked", `${health.members_active} of ${health.members_total}`),
-    ...fact("Temperature", temperature(health), Boolean(health.throttled?.length)),
-    ...fact("Memory", `${Math.round(health.memory_mb)} MB`),
-    ...fact("Broker", broker(condition), condition.broker === "disconnected"),
-    ...fact("Running for", duration(health.uptime_s)),
-    ...fact("Pages open", watchers),
+    fact("modelsUsed", text("ofModels", models)),
+    fact("temperature", temperature(health), Boolean(health.throttled?.length)),
+    fact("memory", memory),
+    fact("broker", broker(condition), condition.broker === "disconnected"),
+    fact("uptime", duration(health.uptime_s)),
+    fact("viewers", viewers),
   );
+}
+
+/** A duration in words. */
+export function duration(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 1) return `${Math.round(seconds)} s`;
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${hours} h ${minutes % 60} min`;
+  return text("days", { count: Math.floor(hours / 24) });
 }
 
 function work(name, { stages: times, health }) {
-  const dropped = health.dropped[name] ?? 0;
+  const count = health.dropped[name] ?? 0;
   const time = times[name];
   const [p50, p95] = time ? [time.p50.toFixed(1), time.p95.toFixed(1)] : ["–", "–"];
-  return stage(name, p50, "ms", `p95 ${p95} ms`, `${dropped} dropped`);
+  return stage(name, p50, "ms", `p95 ${p95} ms`, text("dropped", { count }));
 }
 
-/** One box of the row: a figure, and words that may break between each other only. */
-function stage(name, figure, unit, ...more) {
+/** One box of the row: a figure, and lines below it. */
+function stage(name, figure, unit, ...lines) {
   const element = document.getElementById("stage").content.firstElementChild.cloneNode(true);
-  element.querySelector("h3").textContent = name;
+  element.querySelector("h3").textContent = text(`stages.${name}`);
   element.querySelector("b").textContent = figure;
   element.querySelector("span").textContent = unit;
-  element.querySelector(".more").replaceChildren(...more.map(span));
+  element.querySelector(".more").replaceChildren(...lines.map(span));
   return element;
 }
 
-function fact(name, value, bad = false) {
-  const [term, said] = [document.createElement("dt"), document.createElement("dd")];
-  term.textContent = name;
-  said.textContent = value;
-  said.classList.toggle("bad", bad);
+function fact(name, value, isBad = false) {
   const pair = document.createElement("div");
-  pair.append(term, said);
-  return [pair];
+  const [term, description] = ["dt", "dd"].map((tag) => document.createElement(tag));
+  term.textContent = text(name);
+  description.textContent = value;
+  description.classList.toggle("bad", isBad);
+  pair.append(term, description);
+  return pair;
 }
 
 function span(words) {
@@ -61,25 +74,18 @@ function span(words) {
   return element;
 }
 
-/** From capture to result. */
-function lateness({ latency_ms: late }) {
-  return late ? [`${Math.round(late.p50)} ms late`, `p95 ${Math.round(late.p95)} ms`] : [];
+function latency({ latency_ms: times }) {
+  if (!times) return [];
+  return [text("latency", { ms: Math.round(times.p50) }), `p95 ${Math.round(times.p95)} ms`];
 }
 
 function temperature({ cpu_temperature_c: degrees, throttled }) {
-  const told = degrees === null ? "not told" : `${degrees.toFixed(1)} °C`;
-  return throttled?.length ? `${told}, ${throttled.join(", ").replaceAll("_", " ")}` : told;
+  const value = degrees === null ? text("unknown") : `${degrees.toFixed(1)} °C`;
+  return throttled?.length ? `${value}, ${throttled.join(", ").replaceAll("_", " ")}` : value;
 }
 
 function broker({ broker: state, health }) {
-  const waiting = health.spool.depth;
-  return waiting ? `${BROKER[state]}, ${waiting} events wait` : BROKER[state];
-}
-
-function duration(seconds) {
-  const minutes = Math.floor(seconds / 60);
-  if (minutes < 1) return `${Math.floor(seconds)} s`;
-  if (minutes < 60) return `${minutes} min`;
-  const hours = Math.floor(minutes / 60);
-  return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} days`;
+  const name = text(`brokerState.${state}`);
+  const count = health.spool.depth;
+  return count ? `${name}, ${text("queuedEvents", { count })}` : name;
 }

@@ -1,55 +1,59 @@
 // Joins the page's parts.
 
 import { connect } from "./connection.js";
-import { rewrite, showFaces } from "./faces.js";
+import { showFaces } from "./faces.js";
 import { showHealth } from "./health.js";
-import { clearPicture, showPicture } from "./picture.js";
+import { acceptPhotos } from "./photo.js";
+import { clearPicture, mirror, showPicture } from "./picture.js";
+import { showSession } from "./session.js";
+import { offerLanguages, text, textList } from "./text.js";
 import * as timeline from "./timeline.js";
+import { clearZones, drawZones, handleZoneKey, showZones } from "./zones.js";
+
+const READING_INTERVAL = 250; // milliseconds between two changes of words, numbers and bars
 
 const at = (id) => document.getElementById(id);
 
-const STATES = {
-  running: ["Live", "Waiting for a picture", ""],
-  starting: ["Starting", "Starting", "The source is being opened."],
-  paused: ["Paused", "Paused", ""],
-  lost: ["Source lost", "No picture comes", "The source went away. It is being tried again."],
-  away: ["No connection", "The daemon does not answer", "Trying again."],
-};
-const PAUSED = {
-  camera: "The camera is closed. Nobody is watched until you resume.",
-  file: "The file waits until you resume.",
-};
-
-const view = { raw: false, crops: false };
+const view = { raw: false, crops: false, zones: false, isRead: true };
 let session = null;
 let paused = false;
+let readAt = -Infinity;
 
-connect({ begin, show, lose });
-
-async function begin(told) {
-  session = told;
-  at("device").textContent = told.device;
-  at("source").textContent = told.source;
-  at("version").textContent = told.version;
-  document.title = `${told.device}: edge-daemon preview`;
+async function begin(newSession) {
+  session = newSession;
+  at("device").textContent = session.device;
+  at("source").textContent = session.source;
+  at("version").textContent = session.version;
+  document.title = `${session.device}: edge-daemon preview`;
+  showZones(session.zones);
   const { frames } = await (await fetch("/minute.json")).json();
   timeline.restart(frames);
 }
 
-function show(glance, picture) {
-  paused = glance.paused;
-  at("pause").firstElementChild.textContent = paused ? "Resume" : "Pause";
+function show(header, picture) {
+  paused = header.paused;
+  at("pause").firstElementChild.textContent = text(paused ? "resume" : "pause");
   at("pause").disabled = false;
-  enter(paused ? "paused" : glance.state);
-  showHealth(glance.condition, glance.viewers);
+  const state = paused ? "paused" : header.state;
+  enter(state);
+  showHealth(header.condition, header.viewers);
+  showSession(header);
   at("notice").classList.toggle("waiting", !picture);
-  if (picture) showFrame(glance.frame, picture, glance.crops);
-  else showNothing();
+  // The last picture of a lost source shows nothing that is true now.
+  if (picture && state === "running") {
+    showFrame(header.frame, picture, header.crops);
+  } else {
+    picture?.close();
+    showNothing();
+  }
 }
 
 function showFrame(frame, picture, crops) {
-  timeline.note(frame);
-  showPicture(frame, picture, view.raw);
+  const now = performance.now();
+  view.isRead = now - readAt > READING_INTERVAL;
+  if (view.isRead) readAt = now;
+  timeline.record(frame);
+  showPicture(frame, picture, view);
   showFaces(frame.faces, crops, view);
   at("caption").textContent = caption(frame);
 }
@@ -66,18 +70,22 @@ function lose() {
   showNothing();
 }
 
-/** Tell a state, once. */
+/** Show a change of the state. */
 function enter(state) {
   if (document.body.dataset.state === state) return;
   document.body.dataset.state = state;
-  const [name, what, why] = STATES[state];
-  at("state").textContent = name;
-  at("notice-what").textContent = what;
-  at("notice-why").textContent = state === "paused" ? PAUSED[session.camera ? "camera" : "file"] : why;
+  const isPaused = state === "paused";
+  const pausedReason = session?.camera ? "pausedCamera" : "pausedFile";
+  at("state").textContent = text(`state.${state}.name`);
+  at("notice-title").textContent = text(`state.${state}.title`);
+  at("notice-reason").textContent = text(isPaused ? pausedReason : `state.${state}.reason`);
+  at("no-faces").textContent = text(`noFaces.${state}`);
+  at("pipeline-detail").textContent = text(state === "running" ? "pipelineDetail" : "stale");
 }
 
-function caption({ width, height, frame, latency_ms: late }) {
-  return `${width} × ${height}, frame ${frame}, ${Math.round(late)} ms old`;
+function caption({ width, height, frame, file, latency_ms: latency }) {
+  if (file) return text("captionFile", { file, width, height });
+  return text("caption", { width, height, frame, age: Math.round(latency) });
 }
 
 function togglePause() {
@@ -88,21 +96,72 @@ function togglePause() {
 function toggle(name) {
   view[name] = !view[name];
   at(name).setAttribute("aria-pressed", view[name]);
-  at("key-bar").textContent = view.raw ? "this frame" : "smoothed";
-  at("key-tick").textContent = view.raw ? "smoothed" : "this frame";
-  rewrite();
+  readAt = -Infinity;
+}
+
+function toggleRaw() {
+  toggle("raw");
+  at("key-bar").textContent = text(view.raw ? "thisFrame" : "smoothed");
+  at("key-tick").textContent = text(view.raw ? "smoothed" : "thisFrame");
+}
+
+function toggleZones() {
+  toggle("zones");
+  drawZones(view.zones);
+}
+
+/** Fill the screen with a mirrored picture, or stop that. */
+async function toggleMirror() {
+  const on = !document.body.classList.contains("mirror");
+  document.body.classList.toggle("mirror", on);
+  mirror(on);
+  // Where full screen is not available, the picture fills the window.
+  if (on) await at("frame").requestFullscreen?.().catch(() => {});
+  else if (document.fullscreenElement) await document.exitFullscreen();
+}
+
+async function copyZones() {
+  at("zones-text").select();
+  // The clipboard's API needs HTTPS or localhost.
+  if (navigator.clipboard) await navigator.clipboard.writeText(at("zones-text").value);
+  else document.execCommand("copy");
+  at("zones-copy").textContent = text("copied");
+  setTimeout(() => { at("zones-copy").textContent = text("copy"); }, 2000);
 }
 
 at("pause").addEventListener("click", togglePause);
-at("raw").addEventListener("click", () => toggle("raw"));
+at("raw").addEventListener("click", toggleRaw);
 at("crops").addEventListener("click", () => toggle("crops"));
+at("mirror").addEventListener("click", toggleMirror);
+at("zones").addEventListener("click", toggleZones);
+at("zones-copy").addEventListener("click", copyZones);
+at("zones-clear").addEventListener("click", clearZones);
+at("photo").addEventListener("click", () => at("photo-file").click());
+at("frame").addEventListener("click", () => {
+  if (document.body.classList.contains("mirror")) toggleMirror();
+});
+document.addEventListener("fullscreenchange", () => {
+  if (!document.fullscreenElement && document.body.classList.contains("mirror")) toggleMirror();
+});
 at("shortcuts").addEventListener("change", ({ target }) => {
   document.body.classList.toggle("keyless", !target.checked);
 });
 
-const BUTTONS = { p: "pause", r: "raw", c: "crops", d: "download" };
+const BUTTONS = { p: "pause", r: "raw", c: "crops", m: "mirror", z: "zones", d: "download" };
 document.addEventListener("keydown", (event) => {
-  const modified = event.ctrlKey || event.metaKey || event.altKey || event.repeat;
+  const isModified = event.ctrlKey || event.metaKey || event.altKey || event.repeat;
+  if (isModified || event.target.matches("textarea, select") || at("photo-dialog").open) return;
+  if (event.key === "Escape" && document.body.classList.contains("mirror")) toggleMirror();
+  if (!event.target.matches("button") && handleZoneKey(event.key)) event.preventDefault();
   const button = BUTTONS[event.key.toLowerCase()];
-  if (button && !modified && at("shortcuts").checked) at(button).click();
+  if (button && at("shortcuts").checked) at(button).click();
 });
+
+document.querySelectorAll("template").forEach(({ content }) => {
+  content.querySelectorAll(".axis span").forEach((element, index) => {
+    element.textContent = textList("axis")[index];
+  });
+});
+offerLanguages(at("language"));
+acceptPhotos(() => session.token);
+connect({ begin, show, lose });

@@ -1,15 +1,30 @@
-// The picture, and over it the boxes: elements, not pixels, so that they stay sharp.
+// The picture, and over it boxes and labels: elements, not pixels, so that they stay sharp.
 
 import { tint, verdict } from "./emotions.js";
+import { placeLabels } from "./labels.js";
 
-const LABEL_ROOM = 0.09; // part of the height above a box that its label takes
+const SVG = "http://www.w3.org/2000/svg";
+const PADDING = 14; // pixels of a label next to its text, as in preview.css
+const LINE_HEIGHT = 1.5; // of a label, in font sizes, as in preview.css
+const LEADER_FROM = 12; // pixels between a label and its face from which a line joins them
 
 const screen = document.getElementById("screen");
 const canvas = document.getElementById("picture");
 const boxes = document.getElementById("boxes");
-const elements = new Map(); // by track
+const leaders = document.getElementById("leaders");
+const measure = document.createElement("canvas").getContext("2d");
 
-export function showPicture(frame, picture, raw) {
+const shown = new Map(); // by track: {box, label, leader, words, emotion, placement}
+let mirrored = false;
+
+/**
+ * Show a frame.
+ *
+ * @param {object} frame
+ * @param {ImageBitmap} picture
+ * @param {{raw: boolean, isRead: boolean}} view isRead: whether words change with this frame
+ */
+export function showPicture(frame, picture, view) {
   if (canvas.width !== picture.width || canvas.height !== picture.height) {
     canvas.width = picture.width;
     canvas.height = picture.height;
@@ -17,45 +32,104 @@ export function showPicture(frame, picture, raw) {
   }
   canvas.getContext("2d").drawImage(picture, 0, 0);
   picture.close();
-  for (const id of elements.keys()) {
-    if (!frame.faces.some((face) => face.track_id === id)) removeBox(id);
-  }
-  for (const face of frame.faces) place(face, frame, raw);
+  const present = new Set(frame.faces.map((face) => face.track_id));
+  for (const id of shown.keys()) if (!present.has(id)) remove(id);
+  const scale = { x: canvas.clientWidth / frame.width, y: canvas.clientHeight / frame.height };
+  const rects = frame.faces.map((face) => placeBox(face, scale, view));
+  placeAllLabels(frame.faces, rects);
 }
 
-/** Leave nothing of the last picture. */
+/** Show the picture like a mirror, or not. */
+export function mirror(on) {
+  mirrored = on;
+  screen.classList.toggle("mirrored", on);
+  for (const face of shown.values()) face.placement = null;
+}
+
+/** Remove the last picture. */
 export function clearPicture() {
   canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
-  for (const id of elements.keys()) removeBox(id);
+  for (const id of shown.keys()) remove(id);
 }
 
-function place(face, frame, raw) {
-  const box = elements.get(face.track_id) ?? addBox(face.track_id);
+function placeBox(face, scale, { raw, isRead }) {
+  const item = shown.get(face.track_id) ?? add(face.track_id);
   const [x, y, width, height] = face.box;
-  const { emotion, words } = verdict(face, raw);
-  box.style.left = `${(100 * x) / frame.width}%`;
-  box.style.top = `${(100 * y) / frame.height}%`;
-  box.style.width = `${(100 * width) / frame.width}%`;
-  box.style.height = `${(100 * height) / frame.height}%`;
-  box.classList.toggle("unsure", face.uncertain || !emotion);
-  box.classList.toggle("high", y / frame.height < LABEL_ROOM);
-  tint(box, emotion);
-  const label = box.firstChild;
-  label.textContent = `#${face.track_id} ${words}`;
-  const end = x / frame.width + label.offsetWidth / screen.clientWidth;
-  box.classList.toggle("right", end > 1);
+  const rect = { left: x * scale.x, top: y * scale.y, width: width * scale.x, height: height * scale.y };
+  if (mirrored) rect.left = canvas.clientWidth - rect.left - rect.width;
+  move(item.box, rect);
+  item.box.style.width = `${rect.width}px`;
+  item.box.style.height = `${rect.height}px`;
+  if (isRead || item.words === null) {
+    Object.assign(item, verdict(face, raw));
+    item.box.classList.toggle("unsure", face.uncertain || !item.emotion);
+    for (const element of [item.box, item.label, item.leader]) tint(element, item.emotion);
+  }
+  return rect;
 }
 
-function addBox(id) {
+function placeAllLabels(faces, rects) {
+  const size = Number.parseFloat(getComputedStyle(boxes).fontSize);
+  measure.font = `600 ${size}px ${getComputedStyle(boxes).fontFamily}`;
+  const items = faces.map((face, index) => {
+    const forms = labelForms(face.track_id, shown.get(face.track_id).words);
+    const sizes = forms.map((words) => ({
+      width: Math.ceil(measure.measureText(words).width) + PADDING,
+      height: Math.ceil(LINE_HEIGHT * size),
+    }));
+    return { id: face.track_id, box: rects[index], forms, sizes };
+  });
+  const bounds = { width: canvas.clientWidth, height: canvas.clientHeight };
+  const previous = new Map([...shown].map(([id, { placement }]) => [id, placement]));
+  const placements = placeLabels(items, bounds, previous);
+  for (const { id, box, forms } of items) showLabel(shown.get(id), box, forms, placements.get(id));
+}
+
+/** Texts of a label, from the full one to the shortest. */
+function labelForms(id, words) {
+  return [`#${id} ${words}`, `#${id} ${words.replace(/ \d+ %/, "")}`, `#${id}`];
+}
+
+function showLabel(item, box, forms, placement) {
+  item.placement = placement ?? null;
+  item.label.hidden = !placement;
+  item.leader.style.display = "none";
+  if (!placement) return;
+  const { rect, form } = placement;
+  if (item.label.textContent !== forms[form]) item.label.textContent = forms[form];
+  item.label.style.width = `${rect.width}px`;
+  move(item.label, rect);
+  const isAbove = rect.top + rect.height <= box.top;
+  const from = isAbove ? rect.top + rect.height : rect.top;
+  const to = isAbove ? box.top : box.top + box.height;
+  const middle = box.left + box.width / 2;
+  const start = Math.max(rect.left, Math.min(rect.left + rect.width, middle));
+  if (Math.abs(from - to) < LEADER_FROM && Math.abs(start - middle) < box.width) return;
+  item.leader.style.display = "";
+  for (const [name, value] of Object.entries({ x1: start, y1: from, x2: middle, y2: to })) {
+    item.leader.setAttribute(name, value);
+  }
+}
+
+function move(element, { left, top }) {
+  element.style.transform = `translate(${left}px, ${top}px)`;
+}
+
+function add(id) {
   const box = document.createElement("div");
   box.className = "box";
-  box.append(document.createElement("span"));
-  boxes.append(box);
-  elements.set(id, box);
-  return box;
+  const label = document.createElement("span");
+  label.className = "label";
+  const leader = document.createElementNS(SVG, "line");
+  boxes.append(box, label);
+  leaders.append(leader);
+  const item = { box, label, leader, words: null, emotion: null, placement: null };
+  shown.set(id, item);
+  return item;
 }
 
-function removeBox(id) {
-  elements.get(id).remove();
-  elements.delete(id);
+function remove(id) {
+  const { box, label, leader } = shown.get(id);
+  for (const element of [box, label, leader]) element.remove();
+  shown.delete(id);
 }

@@ -1,20 +1,20 @@
-// What each face's probabilities were in the last minute, and its drawing: a ribbon of seven bands.
+// Each face's probabilities in the last minute, and their drawing: a ribbon of seven bands.
 
 import { EMOTIONS, colours } from "./emotions.js";
 
 const LENGTH = 60000; // milliseconds
-const LONGEST_GAP = 1500; // milliseconds, after which the ribbon is cut
+const MAX_GAP = 1500; // milliseconds, beyond which the ribbon is cut
 
 const histories = new Map(); // by track: {at, smoothed, raw}, the oldest first
-let offset = 0; // of the daemon's clock to ours
+let offset = 0; // from this clock to the daemon's
 
-/** Forget what is known, and take in frames that were seen before. */
+/** Replace everything by earlier frames. */
 export function restart(frames) {
   histories.clear();
-  frames.forEach(note);
+  frames.forEach(record);
 }
 
-export function note(frame) {
+export function record(frame) {
   const at = Date.parse(frame.time);
   offset = at - performance.now();
   for (const face of frame.faces) {
@@ -31,7 +31,7 @@ export function forget(id) {
   histories.delete(id);
 }
 
-/** Draw a face's ribbon; now is at the right edge. */
+/** Draw a face's ribbon; the right edge is now. */
 export function draw(canvas, id, raw) {
   const scale = devicePixelRatio;
   const [width, height] = [canvas.clientWidth * scale, canvas.clientHeight * scale].map(Math.round);
@@ -50,22 +50,22 @@ export function draw(canvas, id, raw) {
   drawMarks(context, width, height);
 }
 
-function ordered(shares) {
-  return EMOTIONS.map((name) => shares[name]);
+function ordered(probabilities) {
+  return EMOTIONS.map((name) => probabilities[name]);
 }
 
-/** The stretches of a history without a gap. */
+/** Parts of a history without a gap. */
 function pieces(history) {
   const found = [];
   for (const moment of history) {
     const last = found.at(-1)?.at(-1);
-    if (last && moment.at - last.at < LONGEST_GAP) found.at(-1).push(moment);
+    if (last && moment.at - last.at < MAX_GAP) found.at(-1).push(moment);
     else found.push([moment]);
   }
   return found;
 }
 
-/** One emotion's band: above all those before it. */
+/** One emotion's band, on top of those before it. */
 function outline(piece, band, place, height, raw) {
   const path = new Path2D();
   const below = ({ smoothed, raw: single }, count) =>
