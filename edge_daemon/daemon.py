@@ -172,14 +172,26 @@ def build_pipeline(
         live.follow(ZoneSettings, server)
     recognize = compose(EmotionRecognizer(ensemble, budget), _smoother(settings, live))
     # Events are made in the last stage, since frames can be dropped before it.
-    publish = compose(
-        _event_maker(settings, live), fan_out([health, *preview, *publishing, *sinks])
-    )
+    events = _event_maker(settings, live)
+    all_sinks: list[Sink[FrameResult]] = [health, *preview, *publishing, *sinks]
+    to_sinks = fan_out(all_sinks)
+
+    def finish() -> None:
+        if (last := events.finish()) is not None:
+            to_sinks(last)
+
     return Pipeline(
         capture,
         Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
         .then(Stage("inference", recognize, max_failures=MAX_FAILURES))
-        .then(Stage("publishing", publish, _publishing_timeout_s(settings, source))),
+        .then(
+            Stage(
+                "publishing",
+                compose(events, to_sinks),
+                _publishing_timeout_s(settings, source),
+                finish=finish,
+            )
+        ),
         [*services, *preview, *_metrics(settings, health, resources)],
         [health, *preview, shedder, *_notifiers(health, clock)],
         read_timeout_s=settings.capture.read_timeout,

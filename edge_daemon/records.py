@@ -4,7 +4,7 @@ Frame -> FoundFaces -> TrackedFaces -> FrameResult
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -64,7 +64,7 @@ class Frame:
     bgr: Image
     """BGR uint8 [H, W, 3]."""
     captured_at: datetime
-    """UTC."""
+    """UTC; in a video file, at the video's pace from its first frame."""
     captured_monotonic: float
     """The same instant on the monotonic clock, in seconds: latency is measured from here."""
     stream_time: float
@@ -193,22 +193,30 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """Something that happened to one face, told once."""
+    """Something that happened to one face."""
 
     event_id: UUID
     kind: EventKind
     track_id: int
     at: datetime
+    """UTC; of a face that left, when it was last seen."""
     emotion: str | None
-    """The emotion held from now on; for a face that left, its last."""
+    """The emotion from now on; of a face that left, its last."""
     previous: str | None
     """The emotion before a change."""
-    started: datetime
-    """When the visit began, UTC."""
     duration: float
-    """Seconds that the visit has lasted."""
+    """Seconds from the start of the visit until `at`."""
     probabilities: Probabilities | None
     """Mean of the smoothed probabilities over the visit; None if it was never scored."""
+    position_s: float | None = None
+    """Position in the video at `at`; None without one."""
+    file: str | None = None
+    """Name of the image file; None without one."""
+
+    @property
+    def started(self) -> datetime:
+        """When the visit began, UTC."""
+        return self.at - timedelta(seconds=self.duration)
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,11 +71,18 @@ class FaceEvent(_Message):
     event_id: UUID = Field(description="Unique; a message that comes twice has the same.")
     kind: EventKind = Field(description="What happened.")
     track_id: int = Field(description="The face's, as in the topic `faces`.")
-    time: Timestamp = Field(description="When it was seen; for a face that left, last seen.")
+    time: Timestamp = Field(
+        description="When it was seen, in UTC; of a face that left, when it was last seen. In a "
+        "video file, times advance with the video."
+    )
+    position: float | None = Field(
+        default=None, description="Position in the video file, in seconds; null without one."
+    )
+    file: str | None = Field(default=None, description="Name of the image file; null without one.")
     emotion: EmotionName | None = Field(description="From now on; of a face that left, its last.")
     previous: EmotionName | None = Field(description="The emotion before a change.")
-    started: Timestamp = Field(description="When the visit began.")
-    duration: float = Field(description="Seconds that the visit has lasted.")
+    started: Timestamp = Field(description="When the visit began: `time` minus `duration`.")
+    duration: float = Field(description="Duration of the visit until `time`, in seconds.")
     probabilities: dict[str, float] | None = Field(
         description="Mean of the smoothed probabilities over the visit; null if never scored."
     )
@@ -95,7 +102,14 @@ class FacesMessage(_Message):
     """One frame: the payload of the topic `faces`, and a line of the JSON output."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
-    time: Timestamp = Field(description="When the frame was captured, in UTC.")
+    time: Timestamp = Field(
+        description="When the frame was captured, in UTC. In a video file, times advance with the "
+        "video from its first frame."
+    )
+    position: float | None = Field(
+        default=None, description="Position in the video file, in seconds; null without one."
+    )
+    file: str | None = Field(default=None, description="Name of the image file; null without one.")
     latency_ms: float = Field(description="From capture to this message.")
     frame: int = Field(description="The frame's number; dropped frames leave gaps.")
     width: int = Field(description="The picture's, in pixels.")
@@ -174,10 +188,12 @@ def faces_payload(result: FrameResult, clock: Clock) -> bytes:
 
 
 def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
-    """The result as the topic `faces` tells it."""
+    """The result as published on the topic `faces`."""
     frame = result.frame
     return FacesMessage(
         time=frame.captured_at,
+        position=_milliseconds(frame.position_s),
+        file=frame.file,
         latency_ms=round(latency_ms, 1),
         frame=frame.index,
         width=frame.width,
@@ -188,9 +204,9 @@ def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
 
 
 def event_message(event: Event, sequence: int, latency_ms: float) -> EventMessage:
-    """The event as the topic `event` tells it."""
-    told = dict(_event(event))
-    return EventMessage(**told, sequence=sequence, latency_ms=round(latency_ms, 1))
+    """The event as published on the topic `event`."""
+    fields = dict(_event(event))
+    return EventMessage(**fields, sequence=sequence, latency_ms=round(latency_ms, 1))
 
 
 def _face_message(face: FaceEmotion, frame: Frame) -> FaceMessage:
@@ -214,12 +230,18 @@ def _event(event: Event) -> FaceEvent:
         kind=event.kind,
         track_id=event.track_id,
         time=event.at,
+        position=_milliseconds(event.position_s),
+        file=event.file,
         emotion=event.emotion,
         previous=event.previous,
         started=event.started,
-        duration=round(event.duration, 2),
+        duration=event.duration,
         probabilities=None if event.probabilities is None else rounded(event.probabilities),
     )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:

@@ -80,7 +80,6 @@ def event(
         at=at,
         emotion=emotion,
         previous=previous,
-        started=at - timedelta(seconds=2),
-        duration=2.0004,
+        duration=2.0,
         probabilities=probabilities(**{emotion: 0.7}),
     )

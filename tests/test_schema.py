@@ -173,6 +173,8 @@ def test_event_is_told_with_its_face_and_duration(clock: FakeClock) -> None:
         "kind": "emotion_changed",
         "track_id": 5,
         "time": "2026-01-01T00:00:03.000Z",
+        "position": None,
+        "file": None,
         "emotion": "sad",
         "previous": "happy",
         "started": "2026-01-01T00:00:01.000Z",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class FrameMaker:
         self._scenes_ended = 0
         self._shape: tuple[int, ...] | None = None
         self._stream_time: float | None = None
+        self._video_began: datetime | None = None
         self._made_at = 0.0
 
     def apply(self, settings: TrackingSettings) -> None:
@@ -45,13 +47,26 @@ class FrameMaker:
             index=next(self._numbers),
             scene=self._scenes_ended + picture.scene,
             bgr=picture.bgr,
-            captured_at=self._clock.now(),
+            captured_at=self._captured_at(picture),
             captured_monotonic=monotonic,
             stream_time=monotonic if picture.stream_time is None else picture.stream_time,
             reduced=picture.reduced,
             position_s=picture.position_s,
             file=picture.file,
         )
+
+    def _captured_at(self, picture: Picture) -> datetime:
+        """The wall clock; for a video, which can be read at any speed, its own time.
+
+        Its first frame is captured now, and all others at their distance from it.
+        """
+        now = self._clock.now()
+        if picture.position_s is None or picture.stream_time is None:
+            return now
+        elapsed = timedelta(seconds=picture.stream_time)
+        if self._video_began is None:
+            self._video_began = now - elapsed
+        return self._video_began + elapsed
 
     def blank(self) -> Frame | None:
         """A frame that ends the scene, and with it every visit; None if there is none to end."""

@@ -1,28 +1,36 @@
-"""What is worth telling once: a face appeared, its emotion changed, it left.
+"""Events: a face appeared, its emotion changed, it left.
 
-An emotion counts as changed when another one leads by a margin (hysteresis) for a while (dwell),
-so that two emotions of equal strength do not make a storm of events.
+An emotion has changed when another one leads by a margin (hysteresis) for some time (dwell), so
+that two emotions of equal strength do not cause a series of events.
 """
 
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.config.settings import EventSettings
-from edge_daemon.records import EMOTIONS, Event, EventKind, FaceEmotion, FrameResult, Probabilities
+from edge_daemon.records import (
+    EMOTIONS,
+    Event,
+    EventKind,
+    FaceEmotion,
+    Frame,
+    FrameResult,
+    Probabilities,
+)
 
 
 @dataclass
 class _Visit:
-    began: float
-    began_at: datetime
-    seen: float
-    seen_at: datetime
+    began_s: float
+    """Stream time of the first frame."""
+    seen_s: float
+    last: Frame
+    """The last frame with the face."""
     emotion: str | None = None
     rival: str | None = None
     rival_since: float = 0.0
@@ -31,8 +39,8 @@ class _Visit:
     total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
     """Sum of the smoothed probabilities of the `scored` frames."""
 
-    def see(self, now: float, at: datetime, probabilities: Probabilities | None) -> None:
-        self.seen, self.seen_at = now, at
+    def see(self, frame: Frame, probabilities: Probabilities | None) -> None:
+        self.seen_s, self.last = frame.stream_time, frame
         if probabilities is not None:
             self.scored += 1
             self.total += probabilities
@@ -49,29 +57,43 @@ class EventMaker:
     def __init__(self, settings: EventSettings) -> None:
         self._settings = settings
         self._visits: dict[int, _Visit] = {}
+        self._last: FrameResult | None = None
 
     def apply(self, settings: EventSettings) -> None:
         """Use other settings."""
         self._settings = settings
 
     def __call__(self, result: FrameResult) -> FrameResult:
-        return dataclasses.replace(result, events=(*self._departures(result), *self._news(result)))
+        self._last = result
+        departures = self._departures(result.remembered)
+        return dataclasses.replace(result, events=(*departures, *self._news(result)))
 
-    def _departures(self, result: FrameResult) -> Iterator[Event]:
-        for track_id in sorted(self._visits.keys() - result.remembered):
+    def finish(self) -> FrameResult | None:
+        """The last result once more, now without faces, in which every visitor has left.
+
+        Returns:
+            None if nobody has appeared.
+        """
+        events = tuple(self._departures(frozenset()))
+        if self._last is None or not events:
+            return None
+        return dataclasses.replace(self._last, faces=(), remembered=frozenset(), events=events)
+
+    def _departures(self, remembered: frozenset[int]) -> Iterator[Event]:
+        for track_id in sorted(self._visits.keys() - remembered):
             visit = self._visits.pop(track_id)
             if visit.announced:
                 yield _event(EventKind.LEFT, track_id, visit)
 
     def _news(self, result: FrameResult) -> Iterator[Event]:
-        now, at = result.frame.stream_time, result.frame.captured_at
+        now = result.frame.stream_time
         for face in result.faces:
-            visit = self._visits.setdefault(face.track_id, _Visit(now, at, now, at))
-            visit.see(now, at, face.probabilities)
+            visit = self._visits.setdefault(face.track_id, _Visit(now, now, result.frame))
+            visit.see(result.frame, face.probabilities)
             previous = visit.emotion
             self._follow(visit, face)
             if not visit.announced:
-                if now - visit.began >= self._settings.appear_after:
+                if now - visit.began_s >= self._settings.appear_after:
                     visit.announced = True
                     yield _event(EventKind.APPEARED, face.track_id, visit)
             elif visit.emotion != previous:
@@ -81,10 +103,10 @@ class EventMaker:
         """Move the visit's emotion on, once its rival has led for long enough."""
         rival = self._rival(visit, face)
         if rival != visit.rival:
-            visit.rival, visit.rival_since = rival, visit.seen
+            visit.rival, visit.rival_since = rival, visit.seen_s
         if rival is None:
             return
-        if visit.emotion is None or visit.seen - visit.rival_since >= self._settings.dwell:
+        if visit.emotion is None or visit.seen_s - visit.rival_since >= self._settings.dwell:
             visit.emotion, visit.rival = rival, None
 
     def _rival(self, visit: _Visit, face: FaceEmotion) -> str | None:
@@ -103,10 +125,11 @@ def _event(kind: EventKind, track_id: int, visit: _Visit, previous: str | None =
         event_id=uuid4(),
         kind=kind,
         track_id=track_id,
-        at=visit.seen_at,
+        at=visit.last.captured_at,
         emotion=visit.emotion,
         previous=previous,
-        started=visit.began_at,
-        duration=visit.seen - visit.began,
+        duration=round(visit.seen_s - visit.began_s, 3),
         probabilities=visit.mean,
+        position_s=visit.last.position_s,
+        file=visit.last.file,
     )

@@ -1,5 +1,6 @@
 import gc
 import weakref
+from datetime import timedelta
 
 import numpy as np
 from conftest import FakeClock
@@ -73,3 +74,14 @@ def test_frame_carries_position_and_file(clock: FakeClock) -> None:
     image = maker.frame(Picture(pixels, 1.0, file="face.jpg"))
     assert (video.position_s, video.file) == (0.5, None)
     assert (image.position_s, image.file) == (None, "face.jpg")
+
+
+def test_video_times_follow_the_video_not_the_reading(clock: FakeClock) -> None:
+    maker = FrameMaker(clock, 2.0)
+    began = clock.now()
+    times = []
+    for number in range(3):
+        clock.seconds += 7
+        picture = Picture(np.zeros((2, 2, 3), np.uint8), number / 10, position_s=number / 10)
+        times.append(maker.frame(picture).captured_at - began)
+    assert times == [timedelta(seconds=7 + number / 10) for number in range(3)]

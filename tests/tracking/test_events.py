@@ -1,3 +1,4 @@
+import dataclasses
 from datetime import timedelta
 
 import pytest
@@ -93,3 +94,37 @@ def test_a_face_that_was_never_scored_has_no_mean(maker: EventMaker) -> None:
 def test_each_event_has_an_id_of_its_own(maker: EventMaker) -> None:
     events = play(maker, *[HAPPY] * 10, *[SAD] * 20)
     assert len({event.event_id for event in events}) == len(events) == 2
+
+
+def test_event_times_agree_at_any_frame_rate(maker: EventMaker) -> None:
+    for event in play(maker, *[HAPPY] * 7, *[SAD] * 20):
+        assert event.at - event.started == timedelta(seconds=event.duration)
+        assert event.started == EPOCH
+
+
+def test_event_has_position_and_file_of_its_frame(maker: EventMaker) -> None:
+    for step in range(7):
+        made = result(step / 10, {1: HAPPY})
+        video = dataclasses.replace(made.frame, position_s=60 + step / 10, file="a.jpg")
+        events = maker(dataclasses.replace(made, frame=video)).events
+    gone = maker(result(5.0, {}))
+    assert [(event.position_s, event.file) for event in (*events, *gone.events)] == [
+        (60.6, "a.jpg")
+    ]
+
+
+def test_finish_lets_every_announced_face_leave(maker: EventMaker) -> None:
+    play(maker, *[HAPPY] * 7)
+    maker(result(0.7, {1: HAPPY, 2: SAD}))
+    last = maker.finish()
+    assert last is not None
+    assert (last.faces, last.remembered) == ((), frozenset())
+    assert [(event.kind, event.track_id) for event in last.events] == [(EventKind.LEFT, 1)]
+    assert last.events[0].duration == pytest.approx(0.7)
+    assert maker.finish() is None
+
+
+def test_finish_without_faces_is_nothing(maker: EventMaker) -> None:
+    assert maker.finish() is None
+    maker(result(0.0, {}))
+    assert maker.finish() is None
