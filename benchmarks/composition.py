@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import public_test
-from edge_daemon import EmotionEnsemble, Pipeline
+from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.resources import bundled_detector
 from edge_daemon.config.settings import QualitySettings, TrackingSettings
 from edge_daemon.detection import Detector
@@ -28,7 +28,7 @@ from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer
-from edge_daemon.pipeline import Chain, Stage, compose
+from edge_daemon.pipeline import Chain, Pipeline, Stage, compose
 from edge_daemon.records import FaceEmotion, Frame, FrameResult, Image
 from edge_daemon.tracking.tracker import Tracker
 

@@ -1,24 +1,29 @@
-"""Watches a camera, recognises seven facial emotions, and publishes only the results."""
+"""Watches a camera, recognizes seven facial emotions, and publishes only the results."""
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from edge_daemon.analysis import AnalyzedFace, analyze
     from edge_daemon.inference.ensemble import EmotionEnsemble
-    from edge_daemon.pipeline import Pipeline
 
-__all__ = ["EmotionEnsemble", "Pipeline", "__version__"]
+__all__ = ["AnalyzedFace", "EmotionEnsemble", "__version__", "analyze"]
 
 __version__ = "0.1.0"
 
+MODULES: Final = {
+    "AnalyzedFace": "edge_daemon.analysis",
+    "EmotionEnsemble": "edge_daemon.inference.ensemble",
+    "analyze": "edge_daemon.analysis",
+}
+"""Modules of the public names, imported at first use: OpenCV and the runtime load slowly."""
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
-    """Bring the public classes when they are asked for: OpenCV and the runtime are slow to load."""
-    if name == "EmotionEnsemble":
-        from edge_daemon.inference.ensemble import EmotionEnsemble
 
-        return EmotionEnsemble
-    if name == "Pipeline":
-        from edge_daemon.pipeline import Pipeline
-
-        return Pipeline
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # any public object
+    if name in MODULES:
+        return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

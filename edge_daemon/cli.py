@@ -5,6 +5,8 @@ error; `--debug` adds the traceback.
 """
 
 import argparse
+import difflib
+import importlib.util
 import os
 import signal
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from edge_daemon import __version__
+from edge_daemon._lib.terminal import discard_output
 from edge_daemon._lib.text import masked, printable, shortened
 from edge_daemon.config.loading import load_settings, settings_file
 from edge_daemon.config.settings import KeyPath, Settings
@@ -27,17 +30,17 @@ COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
 PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
-WARMUP: Final = 10
-"""Frames: enough to have all interpreters built for usual numbers of faces."""
+WARMUP_FRAMES: Final = 10
+"""Enough to build the interpreters for usual numbers of faces."""
 
-MOST_PIXELS: Final = 8192 * 8192
-"""Of a picture in a file; it takes 200 MB."""
+MAX_PIXELS: Final = 8192 * 8192
+"""Limit on an image file; its pixels take 200 MB."""
 
-LONGEST_LINE: Final = 800
-"""Characters of an error."""
+MAX_ERROR_LENGTH: Final = 800
+"""Characters."""
 
 ERROR_MARK: Final = "<3>"
-"""Makes a line an error to the journal (sd-daemon(3))."""
+"""Marks a line as an error for the journal (sd-daemon(3))."""
 
 CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
 
@@ -54,21 +57,21 @@ FLAGS: Final[dict[str, KeyPath]] = {
     "host": ("mqtt", "host"),
     "port": ("mqtt", "port"),
 }
-"""Flags that have a name of their own, and the settings they set."""
+"""Flags and the settings that they set."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error here."""
+    """Reports a usage error in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{masked(message)}; see '{self.prog} --help'")
 
 
 def entry_point() -> NoReturn:
-    """The program: run the command line's command and end the process."""
+    """The program: run the command and exit."""
     code = main()
     if threading.active_count() > 1:
-        # A thread hung in a driver would run on through an interpreter that is being taken down.
+        # A hung thread would continue while the interpreter shuts down.
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -78,46 +81,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if not words:
+            _require_camera()
         options = _parser().parse_args(_with_command(words))
         command: Callable[[argparse.Namespace], int] = options.command
         if command is not _run:
             _be_interruptible()
         return command(options)
     except SettingsError as error:
-        _tell(*error.problems, debug="--debug" in words)
+        _print_errors(*error.problems, debug="--debug" in words)
         return error.exit_code
     except EdgeDaemonError as error:
-        _tell(str(error), debug="--debug" in words)
+        _print_errors(str(error), debug="--debug" in words)
         return error.exit_code
     except KeyboardInterrupt:
         return 0
-    except Exception as error:  # noqa: BLE001  # a bug of ours, told as shortly as any other error
-        _tell(f"{in_one_line(error)}; --debug shows where", debug="--debug" in words)
+    except BrokenPipeError:
+        discard_output()  # the reader, such as `head`, has enough
+        return 0
+    except Exception as error:  # noqa: BLE001  # a bug, reported like any other error
+        _print_errors(
+            f"{in_one_line(error)}; run with --debug for a traceback", debug="--debug" in words
+        )
         return 1
 
 
 def _be_interruptible() -> None:
-    """Signals do what they usually do: a command that is not a daemon may have things to undo."""
+    """Restore the default effect of signals, for commands that are not a daemon."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
-def _tell(*problems: str, debug: bool) -> None:
-    """One line a problem, on standard error."""
+def _print_errors(*problems: str, debug: bool) -> None:
+    """Print one line for each problem on standard error."""
     if debug:
         traceback.print_exc()
     mark = ERROR_MARK if is_standard_error() else ""
     for problem in problems:
-        # Names of files and the like stand in it as they are.
-        line = shortened(printable(problem.strip()), LONGEST_LINE)
+        # It can contain names of files as they are.
+        line = shortened(printable(problem.strip()), MAX_ERROR_LENGTH)
         print(f"{mark}{PROGRAM}: {line}", file=sys.stderr)
 
 
 def _with_command(words: list[str]) -> list[str]:
-    """`run` goes without saying."""
-    named = bool(words) and (words[0] in COMMANDS or words[0] in ("-h", "--help", "--version"))
-    return words if named else ["run", *words]
+    """The words with the default command `run`, where none is named.
+
+    Raises:
+        SettingsError: the first word is a misspelt command, or a command is not the first word.
+    """
+    if words and (words[0] in COMMANDS or words[0] in ("-h", "--help", "--version")):
+        return words
+    if words and not words[0].startswith("-") and not Path(words[0]).exists():
+        for command in difflib.get_close_matches(words[0], COMMANDS, n=1):
+            raise SettingsError(f"unknown command '{words[0]}'; did you mean '{command}'?")
+        if words[0].isalpha() and words[0] != "picamera":
+            raise SettingsError(f"unknown command or source '{words[0]}'; see '{PROGRAM} --help'")
+    return ["run", *words]
+
+
+def _require_camera() -> None:
+    """Print the help if a run without arguments has no camera.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    settings = _settings(_parser().parse_args(["run"]))
+    if (
+        settings.source == Settings.model_fields["source"].default
+        and importlib.util.find_spec("picamera2") is None
+        and not any(Path("/dev").glob("video*"))
+    ):
+        _parser().print_help(sys.stderr)
+        raise SettingsError(
+            "source: no camera, neither picamera2 nor /dev/video* exists; name a SOURCE, such as "
+            "a video file"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,55 +164,59 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = _common_options()
-    run = commands.add_parser("run", parents=[common], help="run the pipeline (the default)")
-    run.add_argument(
-        "source", nargs="?", default=argparse.SUPPRESS, metavar="SOURCE", help="same as --source"
+    sourced = _source_options()
+    run = commands.add_parser(
+        "run", parents=[common, sourced], help="run the pipeline (the default command)"
     )
     _add_output_options(run)
     run.set_defaults(command=_run)
     check = commands.add_parser(
-        "check", parents=[common], help="say whether all that a run needs is there"
+        "check", parents=[common, sourced], help="check whether everything a run needs works"
     )
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.set_defaults(command=_check)
     bench = commands.add_parser(
-        "bench", parents=[common], help="measure how fast the pipeline is on a video"
+        "bench", parents=[common, sourced], help="measure the speed of the pipeline on a video"
     )
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument(
         "--frames",
         type=int,
         metavar="N",
-        help="how many to measure, the source being repeated; else one round of it",
+        help="frames to measure, repeating the source; default: the source once",
     )
     bench.add_argument(
-        "--warmup", type=int, default=WARMUP, metavar="N", help="how many to let pass before"
+        "--warmup",
+        type=int,
+        default=WARMUP_FRAMES,
+        metavar="N",
+        help="frames before the measurement (10)",
     )
     bench.set_defaults(command=_bench)
     watch = commands.add_parser(
-        "watch", parents=[_settings_options()], help="show what devices publish, as a live table"
+        "watch", parents=[_settings_options()], help="show a live table of all devices"
     )
-    watch.add_argument("devices", nargs="*", metavar="DEVICE", help="only these; else all")
-    watch.add_argument("--host", help="the broker's name or address (mqtt.host)")
-    watch.add_argument("--port", help="its port (mqtt.port)")
-    watch.add_argument("--json", action="store_true", help="print messages as lines of JSON")
+    watch.add_argument("devices", nargs="*", metavar="DEVICE", help="devices to show; default: all")
+    watch.add_argument("--host", help="name or address of the broker (mqtt.host)")
+    watch.add_argument("--port", help="port of the broker (mqtt.port)")
+    watch.add_argument("--json", action="store_true", help="print messages as JSON lines")
     watch.set_defaults(command=_watch)
     config = commands.add_parser(
-        "config", parents=[common], help="print the settings in force, or an example file"
+        "config", parents=[common, sourced], help="print the current settings, or an example file"
     )
     form = config.add_mutually_exclusive_group()
     form.add_argument("--example", action="store_true", help="print a commented example file")
     form.add_argument("--markdown", action="store_true", help="print the reference of all settings")
     config.set_defaults(command=_config)
     models = commands.add_parser(
-        "models", parents=[common], help="list the model bundle, or fetch a face detector"
+        "models", parents=[common], help="list the models, or download a face detector"
     )
     models.add_argument("action", nargs="?", choices=["list", "fetch"], default="list")
-    models.add_argument("wanted", nargs="?", choices=["yunet"], help="what to fetch")
-    models.add_argument("--url", help="fetch it from here instead (its checksum stays the same)")
+    models.add_argument("wanted", nargs="?", choices=["yunet"], help="the detector to download")
+    models.add_argument("--url", help="another address of the same file")
     models.set_defaults(command=_models)
     homeassistant = commands.add_parser(
-        "homeassistant", parents=[_settings_options()], help="take the device out of Home Assistant"
+        "homeassistant", parents=[_settings_options()], help="remove the device from Home Assistant"
     )
     homeassistant.add_argument("action", choices=["remove"])
     homeassistant.set_defaults(command=_homeassistant)
@@ -205,48 +248,69 @@ def _add_output_options(run: argparse.ArgumentParser) -> None:
 
 def _common_options() -> _Parser:
     common = _Parser(add_help=False, parents=[_settings_options()])
-    common.add_argument("--source", metavar="SPEC", help="camera, stream, video, picture or folder")
-    common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go")
-    common.add_argument("--detector", metavar="auto|bundled|haar|yunet", help="what finds faces")
-    common.add_argument("--detector-model", metavar="FILE", help="the detector's own model file")
-    common.add_argument("--bundle", metavar="FOLDER", help="another model bundle")
-    common.add_argument("--threads", metavar="N", help="threads of the models and the detector")
+    common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go (sink)")
+    common.add_argument(
+        "--detector", metavar="auto|bundled|haar|yunet", help="face detector (detection.detector)"
+    )
+    common.add_argument(
+        "--detector-model", metavar="FILE", help="model file of the detector (detection.model)"
+    )
+    common.add_argument("--bundle", metavar="FOLDER", help="model bundle (inference.bundle)")
+    common.add_argument(
+        "--threads", metavar="N", help="threads of the models and the detector (inference.threads)"
+    )
     common.add_argument(
         "--metrics",
         nargs="?",
         const=METRICS_ADDRESS,
         metavar="ADDRESS",
-        help=f"serve metrics for Prometheus (at {METRICS_ADDRESS})",
+        help=f"serve metrics for Prometheus (metrics.listen; {METRICS_ADDRESS})",
     )
     common.add_argument(
         "--preview",
         nargs="?",
         const=PREVIEW_ADDRESS,
         metavar="ADDRESS",
-        help=f"serve a page to watch in a browser (at {PREVIEW_ADDRESS})",
+        help=f"serve a live page for a browser (preview.listen; {PREVIEW_ADDRESS})",
     )
     common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
     return common
 
 
-def _settings_options() -> _Parser:
-    """Where settings come from: for commands that run no pipeline."""
+def _source_options() -> _Parser:
     options = _Parser(add_help=False)
-    options.add_argument("--config", type=Path, metavar="FILE", help="settings as TOML")
+    options.add_argument(
+        "positional_source",
+        nargs="?",
+        metavar="SOURCE",
+        help="camera (picamera, /dev/video0, 0), stream (rtsp://…, http://…), video, image, or "
+        "folder of images",
+    )
+    options.add_argument("--source", metavar="SOURCE", help="the same, as an option")
+    return options
+
+
+def _settings_options() -> _Parser:
+    """Options of all commands: where settings come from."""
+    options = _Parser(add_help=False)
+    options.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
     options.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any setting, such as mqtt.host=broker.local",
+        help="set any setting, such as mqtt.host=broker.local",
     )
     options.add_argument("--debug", action="store_true", help="show tracebacks")
     return options
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    environment = {key: value for key, value in os.environ.items() if key != CONFIG_VARIABLE}
-    return load_settings(_named_file(options), environment, _said(options))
+    return load_settings(_named_file(options), _environment(), _flags(options))
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != CONFIG_VARIABLE}
 
 
 def _named_file(options: argparse.Namespace) -> Path | None:
@@ -255,10 +319,18 @@ def _named_file(options: argparse.Namespace) -> Path | None:
     return named or (Path(variable) if variable else None)
 
 
-def _said(options: argparse.Namespace) -> dict[KeyPath, object]:
-    """The settings that the command line names."""
-    given = {path: getattr(options, name, None) for name, path in FLAGS.items()}
-    flags = {path: value for path, value in given.items() if value is not None}
+def _flags(options: argparse.Namespace) -> dict[KeyPath, object]:
+    """The settings on the command line.
+
+    Raises:
+        SettingsError: a word is no assignment, or the source is given twice.
+    """
+    values = {path: getattr(options, name, None) for name, path in FLAGS.items()}
+    positional = getattr(options, "positional_source", None)
+    if positional is not None and options.source is not None:
+        raise SettingsError(f"source: given twice (got {positional} and --source); give one")
+    values["source",] = positional or values["source",]
+    flags = {path: value for path, value in values.items() if value is not None}
     return _output_defaults(options) | flags | _assignments(options.set)
 
 
@@ -283,7 +355,7 @@ def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
 
 def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    _tame_libraries()
+    _configure_libraries()
     from edge_daemon import daemon  # imports OpenCV, which reads its log level at import
     from edge_daemon._lib.logging import configure_logging
     from edge_daemon.output.options import OutputOptions
@@ -297,7 +369,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    _tame_libraries()
+    _configure_libraries()
     from edge_daemon._lib.logging import configure_logging
     from edge_daemon.commands.check import command
 
@@ -313,8 +385,8 @@ def _check(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.warmup < 0 or (options.frames is not None and options.frames < 1):
-        raise SettingsError("bench: --frames must be 1 or more, and --warmup 0 or more")
-    _tame_libraries()
+        raise SettingsError("--frames: must be 1 or more, and --warmup 0 or more")
+    _configure_libraries()
     from edge_daemon import daemon
     from edge_daemon._lib.logging import configure_logging
     from edge_daemon.commands.bench.command import measure
@@ -327,7 +399,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _watch(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    _tame_libraries()
+    _configure_libraries()
     from edge_daemon.commands.watch import command
 
     command.run(settings, options.devices, as_json=options.json)
@@ -338,10 +410,10 @@ def _config(options: argparse.Namespace) -> int:
     from edge_daemon.config import text
 
     if options.example:
-        said = _said(options)
-        # Of this command line only: the file is to be the same wherever it is printed.
-        settings = load_settings(Path(os.devnull), {}, said)
-        print(text.example(settings, said), end="")
+        flags = _flags(options)
+        # Only from this command line, so that the file does not depend on where it is printed.
+        settings = load_settings(Path(os.devnull), {}, flags)
+        print(text.example(settings, flags), end="")
     elif options.markdown:
         print(text.reference(), end="")
     else:
@@ -354,7 +426,7 @@ def _models(options: argparse.Namespace) -> int:
     if options.action == "list":
         return _list_models(settings)
     if options.wanted is None:
-        raise SettingsError("models fetch: say what to fetch: yunet")
+        raise SettingsError("models fetch: no detector named; use 'models fetch yunet'")
     from edge_daemon.detection.download import YUNET, fetch
 
     print(fetch(YUNET, settings.state_dir, options.url))
@@ -400,20 +472,20 @@ def _homeassistant(options: argparse.Namespace) -> int:
     prefix = settings.homeassistant.prefix
     publish_single(broker_from(settings.mqtt), removal(settings.device_id, prefix))
     print(
-        f"{settings.device_id} is removed from Home Assistant. A daemon that runs with "
-        "homeassistant.discovery = true brings it back when it connects anew."
+        f"{settings.device_id} is removed from Home Assistant. A running daemon with "
+        "homeassistant.discovery = true adds it again at its next connection."
     )
     return 0
 
 
-def _tame_libraries() -> None:
-    """What they read from the environment; a user's own choice stays.
+def _configure_libraries() -> None:
+    """Set environment variables of libraries, unless the user has set them.
 
-    Their notes on standard error would stand between our lines, and a small picture may claim to
-    be one that takes all memory.
+    Their messages on standard error would mix with ours, and a small image file can claim a size
+    that takes all memory.
     """
     for variable, value in {
-        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MOST_PIXELS),
+        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),
         "OPENCV_LOG_LEVEL": "SILENT",
         "OPENCV_FFMPEG_LOGLEVEL": "-8",
         "TF_CPP_MIN_LOG_LEVEL": "2",

@@ -4,6 +4,7 @@ import faulthandler
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 
+from edge_daemon._lib.address import authority
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.logging import set_level
-from edge_daemon._lib.terminal import in_terminal
+from edge_daemon._lib.terminal import discard_output, in_terminal
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture import Source, pause_of, source_of
 from edge_daemon.capture.loop import CaptureLoop
@@ -34,7 +36,7 @@ from edge_daemon.config.settings import (
 from edge_daemon.detection import detector_of
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.zones import Zones
-from edge_daemon.errors import MetricsError, OutputClosed, PreviewError
+from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
 from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import EmotionRecognizer
@@ -58,7 +60,7 @@ from edge_daemon.pipeline import (
     fan_out,
 )
 from edge_daemon.publishing.assembly import MqttPublishing
-from edge_daemon.publishing.jsonl import JsonLines, discard
+from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.follower import FaceFollower
@@ -69,6 +71,10 @@ if TYPE_CHECKING:
     from edge_daemon.preview.server import PreviewServer
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_BROKER_PORT: Final = 1883
+
+BROKER_TIMEOUT_S: Final = 3.0
 
 MAX_FAILURES: Final = 10
 """Consecutive frames on which the stages that run third-party code fail, until the end."""
@@ -94,6 +100,7 @@ def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptio
     """
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    _require_broker(settings)
     live = LiveSettings(settings)
     live.follow(Settings, LogLevel())
     with ExitStack() as resources:
@@ -105,6 +112,27 @@ def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptio
         _run(pipeline, settings, partial(live.reload, reload))
 
 
+def _require_broker(settings: Settings) -> None:
+    """Refuse to process a file without a broker that the user may not know of.
+
+    Results of a file wait for the broker. Without any setting of it, that would be for ever.
+
+    Raises:
+        BrokerError: MQTT is only the default, and nothing listens at the default address.
+    """
+    is_default = settings.sink == "mqtt" and not {"host", "port"} & settings.mqtt.model_fields_set
+    if not is_default or settings.capture.loop or source_of(settings).live:
+        return
+    address = (settings.mqtt.host, settings.mqtt.port or DEFAULT_BROKER_PORT)
+    try:
+        socket.create_connection(address, BROKER_TIMEOUT_S).close()
+    except OSError as error:
+        raise BrokerError(
+            f"mqtt.host: no broker (got the default {authority(address)}: {error.strerror}); "
+            "use --sink jsonl to print the results, or --set mqtt.host=NAME for a broker"
+        ) from error
+
+
 def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> None:
     source = without_password(settings.source)
     logger.info("started", extra={"source": source, "sink": settings.sink})
@@ -113,7 +141,7 @@ def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> 
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
-        discard(sys.stdout.buffer)
+        discard_output()
     finally:
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 

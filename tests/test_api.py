@@ -1,19 +1,89 @@
-"""The public Python API, as the README shows it."""
+"""The public Python API."""
 
 import subprocess
 import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawing import draw_scene
 
 import edge_daemon
+from edge_daemon import AnalyzedFace, analyze
+from edge_daemon.errors import SourceError
+from edge_daemon.records import EMOTIONS, Image
+
+PUBLIC = ["AnalyzedFace", "EmotionEnsemble", "__version__", "analyze"]
 
 
-def test_public_names() -> None:
-    assert edge_daemon.__all__ == ["EmotionEnsemble", "Pipeline", "__version__"]
-    assert all(hasattr(edge_daemon, name) for name in edge_daemon.__all__)
+def test_public_names_are_listed_and_importable() -> None:
+    assert sorted(edge_daemon.__all__) == PUBLIC
+    assert set(PUBLIC) <= set(dir(edge_daemon))
+    assert all(hasattr(edge_daemon, name) for name in PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'analyse'"):
+        edge_daemon.analyse  # noqa: B018  # type: ignore[attr-defined]
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
+def test_import_loads_no_heavy_module() -> None:
     code = (
         "import sys, edge_daemon.cli; print({'cv2', 'paho', 'ai_edge_litert'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.fixture(scope="module")
+def scene() -> Image:
+    """One face."""
+    return np.asarray(draw_scene((60, 60, 120)), np.uint8)
+
+
+def check(faces: list[AnalyzedFace]) -> None:
+    (face,) = faces
+    x, y, width, height = face.box
+    assert x < 120 < x + width
+    assert y < 120 < y + height
+    assert 0 < face.score <= 1
+    assert face.probabilities is not None
+    assert tuple(face.probabilities) == EMOTIONS
+    assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert face.emotion == max(face.probabilities, key=face.probabilities.__getitem__)
+    assert face.unscored is None
+
+
+def test_analyze_takes_pixels_paths_and_sequences(scene: Image, tmp_path: Path) -> None:
+    file = tmp_path / "face.png"
+    cv2.imwrite(str(file), scene)
+    for image in (scene, file, str(file)):
+        check(analyze(image))
+    both = analyze([scene, file])
+    assert [len(faces) for faces in both] == [1, 1]
+    check(both[1])
+    assert analyze(np.zeros((40, 60, 3), np.uint8)) == []
+    assert analyze([]) == []
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((40, 60), np.uint8),
+        np.zeros((40, 60, 4), np.uint8),
+        np.zeros((40, 60, 3), np.float32),
+        np.zeros((0, 60, 3), np.uint8),
+    ],
+)
+def test_analyze_other_arrays_are_refused(image: Image) -> None:
+    with pytest.raises(ValueError, match=r"^image: must be BGR uint8 \[H, W, 3\] \(got "):
+        analyze(image)
+
+
+def test_analyze_file_that_is_no_image_is_refused(tmp_path: Path, drawn_clip: Path) -> None:
+    with pytest.raises(SourceError, match="no such file"):
+        analyze(tmp_path / "absent.png")
+    with pytest.raises(SourceError, match="not an image"):
+        analyze(drawn_clip)
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"\x89PNG")
+    with pytest.raises(SourceError):
+        analyze(damaged)

@@ -1,7 +1,10 @@
+import contextlib
+import importlib.util
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -261,7 +264,7 @@ def test_clip_gives_one_message_a_frame_and_exit_code_0(
     assert done.returncode == 0
     assert refusals(done) == []
     messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
-    assert [message.frame for message in messages] == list(range(12))
+    assert [message.frame for message in messages] == list(range(13))
     assert {(message.width, message.height) for message in messages} == {(320, 240)}
     faces = [face for message in messages for face in message.faces]
     assert len(faces) == 12
@@ -272,12 +275,15 @@ def test_clip_gives_one_message_a_frame_and_exit_code_0(
         assert sum(face.probabilities.values()) == pytest.approx(1, abs=1e-6)
         assert face.confidence == max(face.probabilities.values())
     events = [event for message in messages for event in message.events]
-    assert [event.kind for event in events][:1] == ["appeared"]
+    assert [event.kind for event in events] == ["appeared", "left"]
+    assert messages[-1].faces == ()
+    assert messages[-1].events == (events[-1],)
 
 
 def test_boxes_follow_the_face_in_the_frames_pixels(program: Program, drawn_clip: Path) -> None:
     done = program("--source", drawn_clip, *BY_HAAR, "--set", "detection.max_side=200")
-    boxes = [json.loads(line)["faces"][0]["box"] for line in done.stdout.splitlines()]
+    *lines, _ = done.stdout.splitlines()
+    boxes = [json.loads(line)["faces"][0]["box"] for line in lines]
     for step, (x, y, width, height) in enumerate(boxes):
         assert x + width / 2 == pytest.approx(120 + 2 * step, abs=8)
         assert y + height / 2 == pytest.approx(120, abs=12)
@@ -394,3 +400,67 @@ def test_usr1_prints_the_stacks_of_all_threads_and_the_run_goes_on(
     stacks = [line for line in program.err if re.match(r"Thread 0x[0-9a-f]+ ", line)]
     assert code == 0
     assert len(stacks) >= 4
+
+
+def test_source_is_a_positional_argument(program: Program, drawn_clip: Path) -> None:
+    options = ("--sink", "jsonl", "--detector", "haar")
+    for words in (("run", drawn_clip), (drawn_clip,), ("run", "--source", drawn_clip)):
+        done = program(*words, *options)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 13, words  # the last one has the `left` event
+
+
+def test_source_given_twice_is_refused(program: Program, drawn_clip: Path) -> None:
+    done = program("run", drawn_clip, "--source", drawn_clip)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert error_of(done).startswith("source: given twice")
+
+
+@pytest.mark.parametrize(("word", "meant"), [("rnu", "run"), ("chek", "check"), ("wach", "watch")])
+def test_misspelt_command_is_refused_with_a_suggestion(
+    program: Program, word: str, meant: str
+) -> None:
+    done = program(word)
+    assert done.returncode == 2
+    assert f"did you mean '{meant}'?" in error_of(done)
+
+
+def test_run_without_camera_prints_help_and_reason(program: Program) -> None:
+    if any(Path("/dev").glob("video*")) or importlib.util.find_spec("picamera2"):
+        pytest.skip("there is a camera")
+    done = program()
+    assert done.returncode == 2
+    assert "usage: edge-daemon" in done.stderr
+    assert error_of(done).startswith("source: no camera")
+
+
+def test_file_without_configured_broker_is_refused(program: Program, drawn_clip: Path) -> None:
+    with contextlib.suppress(OSError), socket.create_connection(("localhost", 1883), 1):
+        pytest.skip("there is a broker")
+    done = program(drawn_clip)
+    assert done.returncode == 1
+    assert error_of(done).startswith("mqtt.host: no broker")
+    assert "--sink jsonl" in error_of(done)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_closed_standard_streams_are_no_error(
+    tmp_path: Path, drawn_clip: Path, closed: str
+) -> None:
+    words = f"-m edge_daemon {drawn_clip} --sink jsonl --detector haar {closed}"
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} {words}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=clean_environment(tmp_path),
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def error_of(done: subprocess.CompletedProcess[str]) -> str:
+    """The message of the one error line."""
+    (line,) = (it for it in done.stderr.splitlines() if it.startswith("edge-daemon: "))
+    return line.removeprefix("edge-daemon: ")

@@ -227,7 +227,7 @@ def test_remembered_pause_keeps_the_camera_closed_until_the_file_is_gone(
 @pytest.mark.usefixtures("pause_file")
 def test_remembered_pause_is_the_cameras_and_no_files(program: Program, drawn_clip: Path) -> None:
     done = program("--source", drawn_clip, *BY_HAAR)
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 12)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 13)
     assert "paused" not in done.stderr
 
 
@@ -351,5 +351,37 @@ def test_hot_machine_treats_all_frames_of_a_file_alike(
     thermometer.write_text("90000")
     output = Output(seconds_a_line=0.1)
     with built(drawn_clip, output, tmp_path, monkeypatch):
-        eventually(lambda: len(output.lines) == 12)
+        eventually(lambda: len(output.lines) == 13)
     assert members_told(output) == [EVERYBODY] * 12
+
+
+def kinds_of(payloads: list[bytes]) -> list[str]:
+    return [json.loads(payload)["kind"] for payload in payloads]
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "file"])
+def test_faces_leave_before_the_device_goes_offline(
+    tmp_path: Path, live: Camera, drawn_clip: Path, end: str
+) -> None:
+    source = live.url if end == "SIGTERM" else str(drawn_clip)
+    with (
+        Mosquitto(tmp_path) as broker,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        running(
+            tmp_path,
+            *("--source", source, "--detector", "haar", "--set", "device_id=porch"),
+            *("--set", f"mqtt.port={broker.port}", "--set", "mqtt.host=127.0.0.1"),
+        ) as program,
+    ):
+        subscriber.wait_until(lambda: "appeared" in kinds_of(subscriber.payloads("event")))
+        if end == "SIGTERM":
+            code, seconds = program.end(signal.SIGTERM)
+            assert seconds < STOP_LIMIT
+        else:
+            code = program.process.wait(PATIENCE)
+        subscriber.wait_for("availability", b"online", b"offline")
+        assert code == 0
+        assert kinds_of(subscriber.payloads("event")) == ["appeared", "left"]
+        topics = [message.topic.rpartition("/")[2] for message in subscriber.messages]
+        assert topics.index("event") < len(topics) - 1 - topics[::-1].index("event")
+        assert topics[-1] == "availability"

@@ -56,7 +56,7 @@ def test_first_commands_run_in_fresh_clone(tmp_path: Path, drawn_clip: Path) -> 
     subprocess.run(install, check=True, timeout=600, **shell)
     done = subprocess.run(run, check=False, capture_output=True, timeout=60, **shell)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 12
+    assert len(done.stdout.splitlines()) == 13  # the last one has the `left` event
 
 
 def test_readme_is_short() -> None:

@@ -28,7 +28,7 @@ def test_the_bundled_detector_follows_everyone_and_sees_nobody_else(
     done = program("--source", clip, "--sink", "jsonl")
     assert done.returncode == 0
     messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
-    assert len(messages) == frames
+    assert len(messages) == frames + 1  # in the last one, all have left
     ids = Counter(face.track_id for message in messages for face in message.faces)
     assert set(ids) == set(range(1, people + 1))
     assert ids.total() >= 0.9 * people * frames
@@ -41,6 +41,8 @@ def test_yunet_finds_everyone_in_every_frame_and_knows_them_throughout(
     done = program("--source", clip, "--sink", "jsonl", "--detector-model", yunet_model)
     assert done.returncode == 0
     messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
+    last = messages.pop()
+    assert (last.faces, {event.kind for event in last.events}) == ((), {"left"})
     assert [message.frame for message in messages] == list(range(frames))
     assert Counter(len(message.faces) for message in messages) == {people: frames}
     ids = Counter(face.track_id for message in messages for face in message.faces)

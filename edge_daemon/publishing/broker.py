@@ -86,7 +86,7 @@ def _password(file: Path | None) -> str | None:
         return None
     _require_readable("mqtt.password_file", file)
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             password = lines.readline(MAX_PASSWORD_BYTES + 1).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"mqtt.password_file: {file}: cannot be read: {error}") from error

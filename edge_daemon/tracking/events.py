@@ -69,15 +69,18 @@ class EventMaker:
         return dataclasses.replace(result, events=(*departures, *self._news(result)))
 
     def finish(self) -> FrameResult | None:
-        """The last result once more, now without faces, in which every visitor has left.
+        """The result of a blank frame after the last one, in which every face has left.
 
         Returns:
-            None if nobody has appeared.
+            None if no face has appeared.
         """
         events = tuple(self._departures(frozenset()))
         if self._last is None or not events:
             return None
-        return dataclasses.replace(self._last, faces=(), remembered=frozenset(), events=events)
+        last = self._last.frame
+        black = np.broadcast_to(np.uint8(0), last.bgr.shape)
+        frame = dataclasses.replace(last, index=last.index + 1, bgr=black, blank=True)
+        return FrameResult(frame, faces=(), remembered=frozenset(), events=events)
 
     def _departures(self, remembered: frozenset[int]) -> Iterator[Event]:
         for track_id in sorted(self._visits.keys() - remembered):

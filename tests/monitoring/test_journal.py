@@ -95,7 +95,7 @@ def test_fatal_error_has_error_priority() -> None:
         from edge_daemon import cli
         cli.main(["--sink", "paper"])
     """)
-    assert stderr.startswith("<3>edge-daemon: sink: 'paper' is not possible")
+    assert stderr.startswith("<3>edge-daemon: sink: must be")
     assert stderr.count("\n") == 1
 
 

@@ -119,6 +119,7 @@ def test_finish_lets_every_announced_face_leave(maker: EventMaker) -> None:
     last = maker.finish()
     assert last is not None
     assert (last.faces, last.remembered) == ((), frozenset())
+    assert (last.frame.index, last.frame.blank) == (1, True)
     assert [(event.kind, event.track_id) for event in last.events] == [(EventKind.LEFT, 1)]
     assert last.events[0].duration == pytest.approx(0.7)
     assert maker.finish() is None
