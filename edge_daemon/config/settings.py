@@ -417,7 +417,7 @@ class MqttSettings(Section):
         5,
         ge=0,
         le=3600,
-        description="Seconds of absence until the broker tells that the device is gone (MQTT 5).",
+        description="Seconds from a lost connection until the broker publishes the last will (MQTT 5).",
     )
     session_expiry: int = Field(
         3600,
@@ -438,11 +438,9 @@ class MqttSettings(Section):
         description="Maximum results per second; a result with an event is always published.",
         json_schema_extra=RELOADABLE,
     )
-    heartbeat: Positive = Field(
-        20.0, description="Seconds after which the state is told again though nothing changed."
-    )
+    heartbeat: Positive = Field(20.0, description="Maximum seconds between two state messages.")
     stale_after: Positive = Field(
-        15.0, description="Seconds without a result after which the device is told to be offline."
+        15.0, description="Seconds without a result after which the device is published as offline."
     )
     spool_max_events: int = Field(
         100_000,
