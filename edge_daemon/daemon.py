@@ -100,11 +100,11 @@ def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptio
     """
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    _require_broker(settings)
+    source = source_of(settings)
+    _require_broker(settings, source)
     live = LiveSettings(settings)
     live.follow(Settings, LogLevel())
     with ExitStack() as resources:
-        source = source_of(settings)
         sinks = open_outputs(outputs, source, settings, resources)
         pipeline = build_pipeline(
             settings, SystemClock(), resources, live=live, source=source, sinks=sinks
@@ -112,7 +112,7 @@ def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptio
         _run(pipeline, settings, partial(live.reload, reload))
 
 
-def _require_broker(settings: Settings) -> None:
+def _require_broker(settings: Settings, source: Source) -> None:
     """Refuse to process a file without a broker that the user may not know of.
 
     Results of a file wait for the broker. Without any setting of it, that would be for ever.
@@ -121,7 +121,7 @@ def _require_broker(settings: Settings) -> None:
         BrokerError: MQTT is only the default, and nothing listens at the default address.
     """
     is_default = settings.sink == "mqtt" and not {"host", "port"} & settings.mqtt.model_fields_set
-    if not is_default or settings.capture.loop or source_of(settings).live:
+    if not is_default or settings.capture.loop or source.live:
         return
     address = (settings.mqtt.host, settings.mqtt.port or DEFAULT_BROKER_PORT)
     try:

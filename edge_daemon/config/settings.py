@@ -417,7 +417,7 @@ class MqttSettings(Section):
         5,
         ge=0,
         le=3600,
-        description="Seconds from a lost connection until the broker publishes the last will (MQTT 5).",
+        description="Seconds from a lost connection until the broker publishes the will (MQTT 5).",
     )
     session_expiry: int = Field(
         3600,

@@ -89,7 +89,7 @@ def test_run_that_works_tells_of_no_password(tmp_path: Path, broker: Mosquitto) 
     found.close()
     assert_untold(said(program), *(f"{one.topic} {one.payload!r}" for one in messages))
     assert MARK.encode() not in kept(tmp_path)
-    assert f"http://***@127.0.0.1" in said(program)
+    assert "http://***@127.0.0.1" in said(program)
 
 
 def test_run_that_fails_tells_of_no_password(tmp_path: Path, broker: Mosquitto) -> None:
