@@ -1,4 +1,4 @@
-"""From the pictures of a source to frames: numbered and stamped, through all its openings."""
+"""Frames from the images of a source, numbered and timestamped through all its openings."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from edge_daemon.records import Frame
 
 
 class FrameMaker:
-    """Makes frames, and the blank ones that end a scene when no picture comes.
+    """Makes frames, and the blank ones that end a scene when no frame comes.
 
     Of a picture it keeps the shape and the time, never the pixels.
 
@@ -79,6 +79,6 @@ class FrameMaker:
         return dataclasses.replace(frame, blank=True)
 
     @property
-    def patience(self) -> float:
-        """Seconds for which somebody may still be in sight if no frame comes; 0 if nobody can."""
+    def face_age_left_s(self) -> float:
+        """Seconds for which faces may still be followed while no frame comes; 0 if none is."""
         return max(0.0, self._made_at + self._max_age_s - self._clock.monotonic())

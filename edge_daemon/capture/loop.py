@@ -9,7 +9,7 @@ from typing import Final
 from edge_daemon._lib.backoff import backoff_delays
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.base import FlowingReader, Picture, Reader, Source
-from edge_daemon.capture.darkness import Darkness
+from edge_daemon.capture.frame_checks import FrameChecks
 from edge_daemon.capture.frames import FrameMaker
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.status import SourceStatus
@@ -23,8 +23,8 @@ Busy = Callable[[], AbstractContextManager[None]]
 PACING_SLACK: Final = 0.9
 """A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
-LONGEST_WAIT: Final = 60.0
-"""Seconds between two looks at a pause that lasts."""
+MAX_WAIT_S: Final = 60.0
+"""Seconds between two checks of a pause that lasts."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _History:
 
     status: SourceStatus
     frames: FrameMaker
-    darkness: Darkness
+    checks: FrameChecks
 
 
 class CaptureLoop:
@@ -67,11 +67,11 @@ class CaptureLoop:
             history = _History(
                 SourceStatus(source.name, clock),
                 FrameMaker(clock, max_age_s),
-                Darkness(source.name, clock),
+                FrameChecks(source.name, clock),
             )
         self.status = history.status
         self._frames = history.frames
-        self._darkness = history.darkness
+        self._checks = history.checks
         self._source = source
         self._clock = clock
         self._max_fps = max_fps
@@ -105,7 +105,7 @@ class CaptureLoop:
             self._clock,
             self._max_fps,
             self._pause,
-            history=_History(self.status, self._frames, self._darkness),
+            history=_History(self.status, self._frames, self._checks),
         )
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
@@ -139,8 +139,8 @@ class CaptureLoop:
                 if self._must_close:
                     return
                 self.status.running()
-                if self.live:
-                    self._darkness.look(picture.bgr)
+                if self.live and picture.position_s is None and picture.file is None:
+                    self._checks.check(picture.bgr)
                 yield self._frames.frame(picture)
         finally:
             with busy():  # drivers hang in closing, too
@@ -175,7 +175,7 @@ class CaptureLoop:
         while self._pause.paused and not self._abandoned.is_set():
             self.status.paused()
             yield from self._blank()
-            self._interrupted.wait(LONGEST_WAIT)
+            self._interrupted.wait(MAX_WAIT_S)
             self._interrupted.clear()
         if self.status.state is SourceState.PAUSED and not self._abandoned.is_set():
             self.status.starting()
@@ -183,13 +183,13 @@ class CaptureLoop:
     def _wait(self, seconds: float) -> Iterator[Frame]:
         """Wait before the next attempt; if faces are forgotten meanwhile, say so at once."""
         end = self._clock.monotonic() + seconds
-        self._interrupted.wait(min(seconds, self._frames.patience))
+        self._interrupted.wait(min(seconds, self._frames.face_age_left_s))
         yield from self._silence()
         self._interrupted.wait(max(0.0, end - self._clock.monotonic()))
 
     def _silence(self) -> Iterator[Frame]:
         """Once nothing has come for as long as a face is remembered, nobody is in sight."""
-        if self._frames.patience == 0:
+        if self._frames.face_age_left_s == 0:
             yield from self._blank()
 
     def _blank(self) -> Iterator[Frame]:

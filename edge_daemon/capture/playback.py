@@ -1,23 +1,120 @@
-"""A file in a camera's place: played at its own pace, again and again."""
+"""Files that are played repeatedly: as fast as possible, or at their own rate, like a camera."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture.base import Picture, Source
+from edge_daemon.capture.base import Picture, Reader, Source, SourceIncomplete
 from edge_daemon.errors import SourceError
 
-SLACK: Final = 0.02
-"""Seconds by which a picture may be late and is shown all the same."""
+logger = logging.getLogger(__name__)
 
-MOST_LATE: Final = 1.0
-"""Seconds of arrears that are given up: a machine too slow for a film's pace shows it slower."""
+SLACK_S: Final = 0.02
+"""How late a frame may be shown."""
+
+MAX_LATE_S: Final = 1.0
+"""Delay that is caught up by leaving out frames; after a longer one, the rest is played later."""
+
+
+class Repeated:
+    """A source of files that starts again at its end; its time goes on.
+
+    Args:
+        source: not live.
+        max_frames: how many frames to give; None: no limit.
+        new_scenes: whether each round is a scene of its own, in which no face is followed on.
+    """
+
+    live = False
+
+    def __init__(
+        self, source: Source, max_frames: int | None = None, *, new_scenes: bool = True
+    ) -> None:
+        self.name = source.name
+        self._source = source
+        self._max_frames = max_frames
+        self._new_scenes = new_scenes
+
+    def open(self) -> "RepeatedReader":
+        """Open the first round.
+
+        Raises:
+            SourceError: as the source does.
+        """
+        return RepeatedReader(self._source, self._max_frames, new_scenes=self._new_scenes)
+
+
+class RepeatedReader:
+    """Opens the source again where it ends."""
+
+    def __init__(self, source: Source, max_frames: int | None, *, new_scenes: bool) -> None:
+        self._source = source
+        self._left = max_frames
+        self._new_scenes = new_scenes
+        self._reader: Reader = source.open()
+        self._frames = 0
+        self._is_complete = True
+        self._scene = self._next_scene = 0
+        self._start_s = self._last_s = self._interval_s = 0.0
+
+    def read(self) -> Picture | None:
+        """Read the next frame; None after the last of a limited number.
+
+        Raises:
+            SourceError: a round gives no frame.
+        """
+        if self._left == 0:
+            return None
+        picture = self._next() or self._first_of_next_round()
+        if self._left is not None:
+            self._left -= 1
+        self._frames += 1
+        time_s = self._start_s + (picture.stream_time or 0.0)
+        self._interval_s, self._last_s = max(0.0, time_s - self._last_s), time_s
+        self._next_scene = self._scene + picture.scene + 1
+        return dataclasses.replace(picture, scene=self._scene + picture.scene, stream_time=time_s)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _next(self) -> Picture | None:
+        """The round's next frame; a truncated file ends a round as any other does."""
+        try:
+            return self._reader.read()
+        except SourceIncomplete as error:
+            if self._frames == 0:
+                raise
+            if self._is_complete:
+                self._is_complete = False
+                logger.warning(
+                    "file is incomplete, repeating what it has", extra={"error": str(error)}
+                )
+            return None
+
+    def _first_of_next_round(self) -> Picture:
+        self._reader.close()
+        self._reader = self._source.open()
+        if self._new_scenes:
+            self._scene = self._next_scene
+        # The last frame is shown for as long as the one before it.
+        self._start_s = self._last_s + self._interval_s
+        picture = self._next()
+        if picture is None:
+            raise SourceError(f"{self._source.name}: holds no frame")
+        return picture
 
 
 class Looped:
-    """A live source made of one that has an end."""
+    """A live source made of files: played repeatedly, at their own rate.
+
+    Args:
+        source: not live.
+        clock: where the time is read.
+        sleep: waits for so many seconds.
+    """
 
     live = True
 
@@ -25,61 +122,58 @@ class Looped:
         self, source: Source, clock: Clock, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.name = source.name
-        self._source = source
+        self._source = Repeated(source, new_scenes=False)
         self._clock = clock
         self._sleep = sleep
 
     def open(self) -> "LoopedReader":
-        return LoopedReader(self._source, self._clock, self._sleep)
+        """Open the first round, whose time starts now.
+
+        Raises:
+            SourceError: as the source does.
+        """
+        return LoopedReader(self._source.open(), self._clock, self._sleep)
 
 
 class LoopedReader:
-    """Shows each picture at its time, and leaves out those whose time went by unasked."""
+    """Shows each frame at its time, and leaves out those whose time has passed."""
 
-    def __init__(self, source: Source, clock: Clock, sleep: Callable[[float], None]) -> None:
-        self._source = source
+    def __init__(
+        self, reader: RepeatedReader, clock: Clock, sleep: Callable[[float], None]
+    ) -> None:
+        self._reader = reader
         self._clock = clock
         self._sleep = sleep
-        self._reader = source.open()
-        self._began = clock.monotonic()
-        self._time = 0.0
-        self._gap = 0.0
+        self._started_at = clock.monotonic()
+        self._time_s = float("-inf")
 
     def read(self) -> Picture:
-        """Wait for the next picture's time.
+        """Wait for the next frame's time.
 
         Raises:
-            SourceError: the file is damaged.
+            SourceError: the files are damaged.
         """
         picture = self._next()
-        while SLACK < self._late < MOST_LATE:
+        while SLACK_S < self._late_s < MAX_LATE_S:
             picture = self._next()
-        if self._late >= MOST_LATE:
-            self._began += self._late
-        self._sleep(max(0.0, -self._late))
+        if self._late_s >= MAX_LATE_S:
+            self._started_at += self._late_s
+        self._sleep(max(0.0, -self._late_s))
         return dataclasses.replace(picture, stream_time=None)
 
     def close(self) -> None:
         self._reader.close()
 
     @property
-    def _late(self) -> float:
-        """Seconds since the time of the picture read last; negative while that is still to come."""
-        return self._clock.monotonic() - self._began - self._time
+    def _late_s(self) -> float:
+        """Seconds since the time of the last frame; negative if that is still to come."""
+        return self._clock.monotonic() - self._started_at - self._time_s
 
     def _next(self) -> Picture:
-        picture = self._reader.read() or self._first_again()
-        time_in_film = picture.stream_time or 0.0
-        self._gap = max(0.0, time_in_film - self._time)
-        self._time = time_in_film
-        return picture
-
-    def _first_again(self) -> Picture:
-        self._reader.close()
-        self._reader = self._source.open()
-        # The last picture is shown for as long as the one before it.
-        self._began = max(self._began + self._time + self._gap, self._clock.monotonic())
-        self._time = 0.0
-        if (picture := self._reader.read()) is None:
-            raise SourceError(f"{self._source.name}: has no pictures")
+        picture = self._reader.read()
+        if picture is None or picture.stream_time is None:
+            raise SourceError("an endless source ended")
+        if picture.stream_time <= self._time_s:  # a single image: it is of any time
+            self._started_at = self._clock.monotonic() - picture.stream_time
+        self._time_s = picture.stream_time
         return picture

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import logging
 import threading
@@ -12,6 +13,7 @@ from edge_daemon._lib.clock import Clock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import LOG_INTERVAL_S
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame, SourceState
 
@@ -109,7 +111,7 @@ def run(
     return frames
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[tuple[int, dict[str, object]]]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, dict[str, object]]]:
     return [(record.levelno, vars(record)) for record in caplog.records]
 
 
@@ -174,7 +176,7 @@ def test_lost_source_is_opened_again_and_frames_count_on(
     assert waits == [3]
 
 
-def test_loss_is_told_once_and_the_return_once_with_its_seconds(
+def test_loss_and_return_are_logged_once(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -184,15 +186,47 @@ def test_loss_is_told_once_and_the_return_once_with_its_seconds(
         yield LOST
 
     run(FakeSource([PICTURE, LOST], away(2), away(40), [PICTURE, PICTURE, None]), clock)
-    (lost, loss), (back, come_back) = told(caplog)
+    (lost, loss), (back, come_back) = logged(caplog)
     assert (lost, back) == (logging.WARNING, logging.INFO)
     assert loss["error"] == "fake: gone"
     assert (come_back["source"], come_back["seconds"]) == ("fake", 42.0)
 
 
-def test_second_loss_is_told_anew(clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
-    run(FakeSource([PICTURE, LOST], [PICTURE, LOST], [PICTURE, None]), clock)
-    assert [level for level, _ in told(caplog)] == [logging.WARNING] * 2
+def steps_after(clock: FakeClock, seconds: float, *steps: Step) -> Iterator[Step]:
+    clock.seconds += seconds
+    yield from steps
+
+
+def test_losses_in_quick_succession_are_logged_once(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    flapping = [steps_after(clock, 1, PICTURE, LOST) for _ in range(30)]
+    later = steps_after(clock, LOG_INTERVAL_S, PICTURE, LOST)
+    run(FakeSource([PICTURE, LOST], *flapping, later, [PICTURE, None]), clock)
+    assert [record.message for record in caplog.records] == [
+        "source lost, trying again",
+        "source is back",
+        "source lost, trying again",
+        "source is back",
+    ]
+    assert vars(caplog.records[2])["suppressed"] == 30
+
+
+def test_other_reasons_of_one_loss_are_logged(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused, forbidden = SourceLost("refused"), SourceLost("forbidden")
+    run(FakeSource([PICTURE, LOST], refused, refused, [forbidden], refused, [None]), clock)
+    reasons = [fields["error"] for _, fields in logged(caplog)]
+    assert reasons == ["fake: gone", "refused", "forbidden"]
+
+
+def test_file_of_a_loop_is_not_checked_for_frozen_frames(clock: FakeClock) -> None:
+    image = dataclasses.replace(PICTURE, file="face.jpg")
+    loop = loop_of(FakeSource([image, None]), clock)
+    loop.run([].append, Watch())
+    assert loop._checks._last is None
 
 
 def test_pauses_grow_until_frames_come_again(clock: FakeClock, waits: list[int]) -> None:
@@ -303,7 +337,7 @@ def test_restarted_reads_the_same_source_and_counts_on(clock: FakeClock) -> None
     assert [frame.index for frame in frames] == [0, 1, 2]
 
 
-def test_return_of_a_hung_source_is_told_by_the_restarted(
+def test_return_of_a_stalled_source_is_logged(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -329,7 +363,7 @@ class Pauses:
         return False
 
     def clear(self) -> None:
-        """Nobody interrupts."""
+        """Nothing interrupts."""
 
     def set(self) -> None:
         raise AssertionError
@@ -393,7 +427,7 @@ def test_file_paused_at_its_very_end_is_not_read_again(clock: FakeClock) -> None
     assert len(source.readers) == 1
 
 
-def test_camera_paused_for_less_than_a_read_is_opened_anew(clock: FakeClock) -> None:
+def test_camera_paused_within_a_read_is_opened_again(clock: FakeClock) -> None:
     pause = Pause()
 
     def pictures() -> Iterator[Step]:
@@ -410,7 +444,7 @@ def test_camera_paused_for_less_than_a_read_is_opened_anew(clock: FakeClock) -> 
     assert source.all_closed
 
 
-def test_abandoned_loop_no_longer_says_how_the_source_is(
+def test_abandoned_loop_no_longer_sets_the_status(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames: list[Frame] = []
@@ -430,7 +464,7 @@ def test_abandoned_loop_no_longer_says_how_the_source_is(
     loop.run(frames.append, Watch())
     assert loop.status.state is SourceState.RUNNING
     assert [frame.blank for frame in frames] == [False, True, False]
-    assert told(caplog) == []
+    assert logged(caplog) == []
 
 
 def test_ended_loop_no_longer_listens_to_the_pause(clock: FakeClock) -> None:

@@ -7,7 +7,8 @@ from conftest import FakeClock
 from drawing import draw_scene, write_clip
 
 from edge_daemon.capture import Picture, source_from
-from edge_daemon.capture.playback import Looped, LoopedReader
+from edge_daemon.capture.base import SourceIncomplete
+from edge_daemon.capture.playback import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
 
 LENGTH = 4
@@ -19,6 +20,8 @@ class Film:
 
     name = "film"
     live = False
+    error: SourceIncomplete | None = None
+    """Raised at the end of each round."""
 
     def __init__(self, times: Sequence[float]) -> None:
         self.readers: list[FilmReader] = []
@@ -26,20 +29,24 @@ class Film:
 
     def open(self) -> "FilmReader":
         assert all(reader.closed for reader in self.readers)
-        self.readers.append(FilmReader(self._times))
+        self.readers.append(FilmReader(self._times, self.error))
         return self.readers[-1]
 
 
 class FilmReader:
-    def __init__(self, times: Sequence[float]) -> None:
+    def __init__(self, times: Sequence[float], error: SourceIncomplete | None) -> None:
         self.closed = False
+        self._error = error
         self._pictures = (
             Picture(np.full((2, 2, 3), number, np.uint8), time, scene=number, position_s=time)
             for number, time in enumerate(times)
         )
 
     def read(self) -> Picture | None:
-        return next(self._pictures, None)
+        picture = next(self._pictures, None)
+        if picture is None and self._error is not None:
+            raise self._error
+        return picture
 
     def close(self) -> None:
         self.closed = True
@@ -60,7 +67,7 @@ def number_of(picture: Picture) -> int:
     return int(picture.bgr[0, 0, 0])
 
 
-def test_pictures_come_at_the_films_pace_and_begin_anew(clock: FakeClock) -> None:
+def test_frames_come_at_the_films_rate_and_start_again(clock: FakeClock) -> None:
     film = film_of(LENGTH)
     reader = opened(film, clock)
     begun = clock.monotonic()
@@ -110,12 +117,12 @@ def test_looped_video_keeps_positions(clock: FakeClock) -> None:
     assert [picture.position_s for picture in shown] == [0.0, INTERVAL, 0.0]
 
 
-def test_what_has_no_pictures_at_the_second_time_is_an_error(clock: FakeClock) -> None:
+def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -> None:
     film = film_of(1)
     reader = opened(film, clock)
     reader.read()
     film._times = []
-    with pytest.raises(SourceError, match="film: has no pictures"):
+    with pytest.raises(SourceError, match="film: holds no frame"):
         reader.read()
 
 
@@ -128,3 +135,30 @@ def test_clip_goes_on_after_its_end(tmp_path: Path, clock: FakeClock) -> None:
     first, *_, again = [reader.read() for _ in range(4)]
     reader.close()
     assert np.array_equal(first.bgr, again.bgr)
+
+
+def test_incomplete_file_repeats_and_is_logged_once(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = film_of(2)
+    film.error = SourceIncomplete("film: truncated")
+    reader = opened(film, clock)
+    assert [number_of(reader.read()) for _ in range(5)] == [0, 1, 0, 1, 0]
+    assert [vars(record)["error"] for record in caplog.records] == ["film: truncated"]
+
+
+def test_incomplete_file_without_frames_is_an_error(clock: FakeClock) -> None:
+    film = film_of(0)
+    film.error = SourceIncomplete("film: truncated")
+    with pytest.raises(SourceIncomplete):
+        opened(film, clock).read()
+
+
+@pytest.mark.parametrize("frames", [5, 12, 30])
+def test_repeated_source_gives_a_number_of_frames(drawn_clip: Path, frames: int) -> None:
+    reader = Repeated(source_from(str(drawn_clip)), frames).open()
+    read = list(iter(reader.read, None))
+    reader.close()
+    assert [picture.scene for picture in read] == [number // 12 for number in range(frames)]
+    assert [picture.stream_time for picture in read] == pytest.approx(np.arange(frames) / 10)
+    assert (read[0].bgr == read[12 * ((frames - 1) // 12)].bgr).all()

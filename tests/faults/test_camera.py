@@ -176,20 +176,20 @@ def test_damaged_pictures_are_survived_and_told_no_more_than_once_each(
 
 def test_black_pictures_end_the_visit_and_are_told_once(tmp_path: Path, live: Camera) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import edge_daemon.capture.darkness as darkness; darkness.PATIENCE = 2"
+        "import edge_daemon.capture.frame_checks as checks; checks.CHECKS_UNTIL_LOGGED = 2"
     )
     path = f"{tmp_path}:{PROGRAM}:{os.environ.get('PYTHONPATH', '')}"
     with running(tmp_path, "--source", live.url, *LINES, PYTHONPATH=path) as program:
         program.wait_for('"kind":"appeared"')
         live.show(np.zeros_like(SCENE))
-        program.wait_for("the picture is dark")
+        program.wait_for("image is dark")
         program.wait_for('"kind":"left"')
         program.wait_for('"faces":[]', count=40)
         live.show(SCENE)
-        program.wait_for("the picture is bright again")
+        program.wait_for("image is bright again")
         wait_for_faces(program)
         assert_ends_well(program)
-    assert told(program, "the picture is dark") == 1
+    assert told(program, "image is dark") == 1
     assert told(program, "source lost") == 0
 
 

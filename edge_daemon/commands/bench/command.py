@@ -9,11 +9,12 @@ from typing import Protocol
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.capture import Source, source_of
-from edge_daemon.commands.bench.repeat import Repeated
+from edge_daemon.capture.playback import Repeated
 from edge_daemon.commands.bench.report import Report
 from edge_daemon.commands.bench.stopwatch import Stopwatch, TimedSource
 from edge_daemon.config.settings import MetricsSettings, PreviewSettings, Settings
 from edge_daemon.detection import detector_of
+from edge_daemon.errors import SettingsError
 from edge_daemon.pipeline import Pipeline, Sink, StageObserver
 from edge_daemon.records import FrameResult
 
@@ -53,7 +54,11 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         "preview": PreviewSettings(),
     }
     stopwatch = Stopwatch()
-    source = Repeated(source_of(settings), None if frames is None else frames + warmup)
+    source = source_of(settings)
+    if source.live:
+        raise SettingsError(f"bench: {source.name} is live; name a video, image or folder")
+    if frames is not None:
+        source = Repeated(source, frames + warmup)
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
