@@ -131,6 +131,10 @@ class StateMessage(_Message):
         "`uncertain` where the confidence is below the configured limit."
     )
     since: Timestamp = Field(description="When this emotion began.")
+    probabilities: dict[str, float] | None = Field(
+        description="Mean probabilities of all faces in sight, weighted by area; null without a "
+        "scored face."
+    )
     paused: bool = Field(description="Whether the camera is closed by the privacy switch.")
 
 

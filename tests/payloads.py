@@ -102,7 +102,12 @@ def event(
 
 def state(*, at: datetime = NOON, seen: int = 1, paused: bool = False) -> StateMessage:
     return StateMessage(
-        time=at, faces=seen, emotion="happy" if seen else "none", since=at, paused=paused
+        time=at,
+        faces=seen,
+        emotion="happy" if seen else "none",
+        since=at,
+        probabilities=rounded(probabilities(happy=0.7)) if seen else None,
+        paused=paused,
     )
 
 

@@ -1,11 +1,15 @@
 """Builds the parts that publish over MQTT."""
 
+import contextlib
 import hashlib
+import ipaddress
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from edge_daemon import __version__
+from edge_daemon._lib.address import Address, authority
 from edge_daemon._lib.clock import Clock
 from edge_daemon.config.reload import LiveSettings
 from edge_daemon.config.settings import (
@@ -42,7 +46,6 @@ class MqttPublishing:
         resources: receives what must be closed at the end.
         live: receives the parts that follow changes of the settings.
         back_pressure: what a step does while the network is busy: `block`, or `drop` the result.
-        preview_url: where the preview is, for other machines.
         has_temperature: whether the machine has a sensor of the CPU's temperature.
 
     Raises:
@@ -59,7 +62,6 @@ class MqttPublishing:
         resources: ExitStack,
         live: LiveSettings,
         back_pressure: BackPressure = "drop",
-        preview_url: str | None = None,
         has_temperature: bool = True,
     ) -> None:
         mqtt = settings.mqtt
@@ -84,7 +86,7 @@ class MqttPublishing:
             availability=availability,
             clock=clock,
             back_pressure=back_pressure,
-            discovery=_discovery(settings, topics, preview_url, has_temperature=has_temperature),
+            discovery=_discovery(settings, topics, has_temperature=has_temperature),
             commands=commands,
             birth_topic=_birth_topic(settings),
         )
@@ -133,9 +135,7 @@ def _freshness_s(settings: Settings) -> float:
     return settings.homeassistant.expire_after / 3
 
 
-def _discovery(
-    settings: Settings, topics: Topics, preview_url: str | None, *, has_temperature: bool
-) -> Message:
+def _discovery(settings: Settings, topics: Topics, *, has_temperature: bool) -> Message:
     """The device for Home Assistant; without discovery, its removal."""
     wanted = settings.homeassistant
     if not wanted.discovery:
@@ -147,9 +147,24 @@ def _discovery(
         wanted.expire_after,
         __version__,
         name=wanted.name,
-        configuration_url=preview_url,
+        configuration_url=preview_url(settings.preview.address),
         has_temperature=has_temperature,
     )
+
+
+def preview_url(address: Address | None) -> str | None:
+    """Where other machines find the preview; None if it is not for them."""
+    if address is None:
+        return None
+    host, port = address
+    with contextlib.suppress(ValueError):  # a name
+        ip = ipaddress.ip_address(host)
+        if ip.is_unspecified:
+            name = socket.gethostname()
+            host = name if "." in name else f"{name}.local"
+        elif ip.is_loopback:
+            return None
+    return None if host == "localhost" else f"http://{authority((host, port))}/"
 
 
 def _birth_topic(settings: Settings) -> str | None:

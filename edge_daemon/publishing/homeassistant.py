@@ -1,20 +1,43 @@
-"""The device as Home Assistant discovers it: one retained message that describes all entities.
+"""The device for Home Assistant: one retained message that describes all entities.
 
-The form is that of device discovery, which Home Assistant knows since 2024.11:
+The format is that of device discovery, which Home Assistant supports since 2024.11:
 https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery. Nothing is sent here.
 """
 
 import json
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Final, get_args
 
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.records import EventKind
+from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import Mood
 
 Json = dict[str, object]
 
 EXPIRING_PLATFORMS: Final = frozenset({"sensor", "binary_sensor"})
-"""Those whose entities become unavailable when nothing has come for a while."""
+"""Platforms whose entities can become unavailable without a message for some time."""
+
+ICONS: Final = {
+    "angry": "mdi:emoticon-angry-outline",
+    "disgust": "mdi:emoticon-sick-outline",
+    "fear": "mdi:emoticon-frown-outline",
+    "happy": "mdi:emoticon-happy-outline",
+    "sad": "mdi:emoticon-sad-outline",
+    "surprise": "mdi:emoticon-excited-outline",
+    "neutral": "mdi:emoticon-neutral-outline",
+}
+
+EVENT_ATTRIBUTES: Final = (
+    "emotion",
+    "previous",
+    "track_id",
+    "duration",
+    "time",
+    "started",
+    "probabilities",
+    "sequence",
+)
+"""Fields of an event message that become attributes of the event entity."""
 
 
 def discovery(
@@ -28,29 +51,33 @@ def discovery(
     configuration_url: str | None = None,
     has_temperature: bool = True,
 ) -> Message:
-    """The message that makes the device and its entities appear, or brings them up to date.
+    """The message that creates or updates the device and its entities.
 
     Args:
-        device_id: what the ids of all entities are made of.
-        topics: where the entities' values come from.
-        prefix: what Home Assistant's discovery topics begin with.
-        expire_after: seconds without news after which a value is shown as unavailable.
+        device_id: part of the IDs of all entities.
+        topics: where the entities' values are published.
+        prefix: of Home Assistant's discovery topics.
+        expire_after: seconds without a message after which a value is unavailable.
         version: of this program.
-        name: what people call the device; its id, if none.
+        name: the device's name; None: its ID.
         configuration_url: a web page of the device.
         has_temperature: whether the device has a sensor of the CPU's temperature.
     """
-    components = _components(topics)
+    origin = {"name": "edge-daemon", "sw_version": version, "support_url": _support_url()}
+    components = _entities(topics)
     if not has_temperature:
         del components["cpu_temperature"]
     payload = {
         "device": _device(device_id, name or device_id, version, configuration_url),
-        "origin": {"name": "edge-daemon", "sw_version": version},
+        "origin": {key: value for key, value in origin.items() if value is not None},
         "availability_topic": topics.availability,
         "qos": 1,
         "components": {
-            key: component | _identity(device_id, key, component) | _expiry(component, expire_after)
-            for key, component in components.items()
+            **{
+                key: entity | _identity(device_id, key, entity) | _expiry(entity, expire_after)
+                for key, entity in components.items()
+            },
+            **_triggers(device_id, topics.event),
         },
     }
     text = json.dumps(payload, ensure_ascii=False)
@@ -58,7 +85,7 @@ def discovery(
 
 
 def removal(device_id: str, prefix: str) -> Message:
-    """The message that makes the device and all its entities disappear."""
+    """The message that removes the device with all its entities."""
     return Message(_topic(device_id, prefix), b"", retain=True, qos=1)
 
 
@@ -67,8 +94,17 @@ def _topic(device_id: str, prefix: str) -> str:
 
 
 def _unique(device_id: str) -> str:
-    """The id, told apart from other programs' devices."""
+    """The ID, distinct from those of other programs' devices."""
     return f"edge_daemon_{device_id}"
+
+
+def _support_url() -> str | None:
+    """The project's page by the package's metadata, if it has one."""
+    try:
+        links = metadata("edge-daemon").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return None
+    return next((link.partition(", ")[2] for link in links), None)
 
 
 def _device(device_id: str, name: str, version: str, configuration_url: str | None) -> Json:
@@ -84,40 +120,70 @@ def _device(device_id: str, name: str, version: str, configuration_url: str | No
     return device
 
 
-def _identity(device_id: str, key: str, component: Json) -> Json:
+def _identity(device_id: str, key: str, entity: Json) -> Json:
     name = f"{device_id}_{key}".lower().replace("-", "_")
     return {
         "unique_id": f"{_unique(device_id)}_{key}",
-        "default_entity_id": f"{component['platform']}.{name}",
+        "default_entity_id": f"{entity['platform']}.{name}",
     }
 
 
-def _expiry(component: Json, seconds: int) -> Json:
-    return {"expire_after": seconds} if component["platform"] in EXPIRING_PLATFORMS else {}
+def _expiry(entity: Json, seconds: int) -> Json:
+    # The broker itself publishes that a device is offline, so that needs no expiry.
+    is_expiring = entity.get("device_class") != "connectivity"
+    if entity["platform"] in EXPIRING_PLATFORMS and is_expiring:
+        return {"expire_after": seconds}
+    return {}
 
 
-def _components(topics: Topics) -> dict[str, Json]:
+def _entities(topics: Topics) -> dict[str, Json]:
     return {
         "emotion": _emotion(topics.state),
         "faces": _faces(topics.state),
         "presence": _presence(topics.state),
         "pause": _pause(topics),
         "face_event": _face_event(topics.event),
+        **{f"probability_{emotion}": _probability(topics.state, emotion) for emotion in EMOTIONS},
+        "connectivity": _connectivity(topics.availability),
+        "problem": _problem(topics.health),
         "frame_rate": _frame_rate(topics.health),
         "cpu_temperature": _cpu_temperature(topics.health),
-        "waiting_events": _waiting_events(topics.health),
+        "queued_events": _queued_events(topics.health),
+    }
+
+
+def _triggers(device_id: str, event: str) -> dict[str, Json]:
+    """Device triggers, for automations without templates: each kind of event, each new emotion."""
+    kinds = [(kind.value, "face", "{{ value_json.kind }}", kind.value) for kind in EventKind]
+    changed = EventKind.EMOTION_CHANGED.value
+    emotions = [
+        (changed, emotion, "{{ value_json.kind }} {{ value_json.emotion }}", f"{changed} {emotion}")
+        for emotion in EMOTIONS
+    ]
+    return {
+        f"trigger_{kind}_{subtype}": {
+            "platform": "device_automation",
+            "automation_type": "trigger",
+            "type": kind,
+            "subtype": subtype,
+            "topic": event,
+            "value_template": template,
+            "payload": payload,
+            "unique_id": f"{_unique(device_id)}_trigger_{kind}_{subtype}",
+        }
+        for kind, subtype, template, payload in [*kinds, *emotions]
     }
 
 
 def _unless_paused(value: str) -> str:
-    """A template for what only an open camera knows; else none, which shows as `unknown`."""
+    """A template for what only an open camera can measure; else none, shown as `unknown`."""
     return f"{{{{ none if value_json.paused else {value} }}}}"
 
 
 def _emotion(state: str) -> Json:
     return {
         "platform": "sensor",
-        "name": None,  # the device's main feature goes by the device's name
+        "name": "Emotion",
         "icon": "mdi:emoticon-outline",
         "device_class": "enum",
         "options": list(get_args(Mood)),
@@ -162,13 +228,55 @@ def _pause(topics: Topics) -> Json:
 
 
 def _face_event(event: str) -> Json:
+    attributes = ", ".join(f"{name}=value_json.{name}" for name in EVENT_ATTRIBUTES)
     return {
         "platform": "event",
         "name": "Face event",
         "icon": "mdi:face-man-shimmer-outline",
         "event_types": [kind.value for kind in EventKind],
         "state_topic": event,
-        "value_template": "{{ dict(value_json, event_type=value_json.kind) | to_json }}",
+        "value_template": f"{{{{ dict(event_type=value_json.kind, {attributes}) | to_json }}}}",
+    }
+
+
+def _probability(state: str, emotion: str) -> Json:
+    value = f"value_json.probabilities.{emotion} * 100"
+    return {
+        "platform": "sensor",
+        "name": f"Probability {emotion}",
+        "icon": ICONS[emotion],
+        "enabled_by_default": False,
+        "state_class": "measurement",
+        "unit_of_measurement": "%",
+        "suggested_display_precision": 0,
+        "state_topic": state,
+        "value_template": f"{{{{ {value} if value_json.probabilities else none }}}}",
+    }
+
+
+def _connectivity(availability: str) -> Json:
+    return {
+        "platform": "binary_sensor",
+        "name": "Connectivity",
+        "entity_category": "diagnostic",
+        "device_class": "connectivity",
+        "state_topic": availability,
+        "payload_on": "online",
+        "payload_off": "offline",
+        # Else it would be unavailable when it has to be off.
+        "availability_template": "online",
+    }
+
+
+def _problem(health: str) -> Json:
+    problem = "value_json.source == 'lost' or not value_json.spool.durable or value_json.throttled"
+    return {
+        "platform": "binary_sensor",
+        "name": "Problem",
+        "entity_category": "diagnostic",
+        "device_class": "problem",
+        "state_topic": health,
+        "value_template": f"{{{{ 'ON' if {problem} else 'OFF' }}}}",
     }
 
 
@@ -200,10 +308,10 @@ def _cpu_temperature(health: str) -> Json:
     }
 
 
-def _waiting_events(health: str) -> Json:
+def _queued_events(health: str) -> Json:
     return {
         "platform": "sensor",
-        "name": "Waiting events",
+        "name": "Queued events",
         "icon": "mdi:tray-full",
         "entity_category": "diagnostic",
         "state_class": "measurement",

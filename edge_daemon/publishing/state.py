@@ -12,8 +12,8 @@ from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.topics import Message
-from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult
-from edge_daemon.schema import Mood, StateMessage
+from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities
+from edge_daemon.schema import Mood, StateMessage, rounded
 
 MIN_INTERVAL_S: Final = 1.0
 """Time between two state messages."""
@@ -22,16 +22,22 @@ CHECK_INTERVAL_S: Final = 0.25
 """Time between two checks whether the source is paused."""
 
 
-def dominant_emotion(faces: tuple[FaceEmotion, ...], uncertain_below: float) -> Mood:
-    """The maximum of the faces' mean probabilities, weighted by area."""
+def mean_probabilities(faces: tuple[FaceEmotion, ...]) -> Probabilities | None:
+    """Mean of the faces' probabilities [7], weighted by area; None without a scored face."""
     scored = [face for face in faces if face.probabilities is not None]
     if not scored:
-        return "none"
+        return None
     areas = [face.face.detection.box.width * face.face.detection.box.height for face in scored]
-    mean = np.average([face.probabilities for face in scored], axis=0, weights=areas)
-    if mean.max() < uncertain_below:
+    return np.average([face.probabilities for face in scored], axis=0, weights=areas)
+
+
+def dominant_emotion(probabilities: Probabilities | None, uncertain_below: float) -> Mood:
+    """The most probable emotion."""
+    if probabilities is None:
+        return "none"
+    if probabilities.max() < uncertain_below:
         return "uncertain"
-    return EMOTIONS[int(mean.argmax())]
+    return EMOTIONS[int(probabilities.argmax())]
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class _State:
     emotion: Mood
     since: datetime
     at: datetime
+    probabilities: Probabilities | None = None
 
 
 class StateReporter(Service):
@@ -84,9 +91,10 @@ class StateReporter(Service):
     def __call__(self, result: FrameResult) -> FrameResult:
         """Note a result, and return it."""
         before, at = self._state, result.frame.captured_at
-        emotion = dominant_emotion(result.faces, self._uncertain_below)
+        probabilities = mean_probabilities(result.faces)
+        emotion = dominant_emotion(probabilities, self._uncertain_below)
         since = before.since if emotion == before.emotion else at
-        self._state = _State(len(result.faces), emotion, since, at)
+        self._state = _State(len(result.faces), emotion, since, at, probabilities)
         if not self._has_result or (before.faces, before.emotion) != (len(result.faces), emotion):
             self._changed.set()
         self._has_result = self._has_new_result = True
@@ -128,6 +136,7 @@ class StateReporter(Service):
             faces=state.faces,
             emotion=state.emotion,
             since=state.since,
+            probabilities=None if state.probabilities is None else rounded(state.probabilities),
             paused=self._published_pause,
         )
         payload = message.model_dump_json(by_alias=True).encode()

@@ -18,6 +18,9 @@ Json = dict[str, Any]
 Problems = Iterator[str]
 
 ABBREVIATIONS = {
+    "atype": "automation_type",
+    "pl": "payload",
+    "stype": "subtype",
     "avty": "availability",
     "avty_mode": "availability_mode",
     "avty_t": "availability_topic",
@@ -61,6 +64,9 @@ ABBREVIATIONS = {
     "val_tpl": "value_template",
 }
 DEVICE_ABBREVIATIONS = {
+    "atype": "automation_type",
+    "pl": "payload",
+    "stype": "subtype",
     "cns": "connections",
     "cu": "configuration_url",
     "hw": "hw_version",
@@ -141,6 +147,11 @@ PLATFORMS = {
             state_on state_topic value_template
         """),
         device_classes=_words("outlet switch"),
+    ),
+    "device_automation": Platform(
+        required=_words("automation_type subtype topic type"),
+        optional=_words("payload value_template"),
+        device_classes=frozenset(),
     ),
     "event": Platform(
         required=_words("event_types state_topic"),

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from uuid import UUID
 
 import pytest
+from builders import probabilities
 from drawing import draw_scene
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from publishing import homeassistant_rules as rules
@@ -18,11 +19,12 @@ from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.publishing import homeassistant
+from edge_daemon.publishing.assembly import preview_url
 from edge_daemon.publishing.availability import OFFLINE, ONLINE
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.records import EventKind
+from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import (
     EventMessage,
     HealthMessage,
@@ -30,6 +32,7 @@ from edge_daemon.schema import (
     SourceState,
     SpoolMessage,
     StateMessage,
+    rounded,
 )
 
 Json = dict[str, Any]
@@ -52,6 +55,8 @@ def payload() -> Json:
 
 
 COMPONENTS: Json = payload()["components"]
+TRIGGERS = {key: one for key, one in COMPONENTS.items() if one["platform"] == "device_automation"}
+ENTITIES = {key: one for key, one in COMPONENTS.items() if key not in TRIGGERS}
 
 
 def test_payload_is_the_one_that_was_agreed_on() -> None:
@@ -97,8 +102,10 @@ def test_devices_share_no_topic_and_no_id() -> None:
     assert discovered("porch").topic != discovered("hall").topic
     assert one["device"]["identifiers"] != other["device"]["identifiers"]
     for key in COMPONENTS:
-        for name in ("unique_id", "default_entity_id"):
-            assert one["components"][key][name] != other["components"][key][name]
+        assert one["components"][key]["unique_id"] != other["components"][key]["unique_id"]
+    for key in ENTITIES:
+        name = "default_entity_id"
+        assert one["components"][key][name] != other["components"][key][name]
 
 
 def test_ids_stay_when_the_name_changes() -> None:
@@ -108,7 +115,7 @@ def test_ids_stay_when_the_name_changes() -> None:
 
 def test_values_expire_where_that_is_possible_and_the_switch_can_always_be_turned() -> None:
     expiring = {key for key, one in COMPONENTS.items() if one.get("expire_after") == 90}
-    assert COMPONENTS.keys() - expiring == {"pause", "face_event"}
+    assert ENTITIES.keys() - expiring == {"pause", "face_event", "connectivity"}
 
 
 def test_availability_is_told_in_the_words_that_are_expected() -> None:
@@ -245,7 +252,14 @@ def rendered(key: str, message: str, template: str = "value_template") -> str:
 
 
 def state(emotion: Mood = "happy", faces: int = 1, *, paused: bool = False) -> str:
-    message = StateMessage(time=AT, faces=faces, emotion=emotion, since=AT, paused=paused)
+    message = StateMessage(
+        time=AT,
+        faces=faces,
+        emotion=emotion,
+        since=AT,
+        probabilities=rounded(probabilities(happy=0.7)) if faces else None,
+        paused=paused,
+    )
     return message.model_dump_json(by_alias=True)
 
 
@@ -301,7 +315,7 @@ def test_switch_shows_whether_the_camera_is_paused(paused: bool, position: str) 
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("frame_rate", "7.5"), ("cpu_temperature", "51.2"), ("waiting_events", "3")]
+    ("key", "value"), [("frame_rate", "7.5"), ("cpu_temperature", "51.2"), ("queued_events", "3")]
 )
 def test_health_is_shown_in_numbers(key: str, value: str) -> None:
     assert rendered(key, health()) == value
@@ -328,31 +342,111 @@ def test_event_has_a_type_that_is_allowed_and_all_that_was_told(kind: EventKind)
     ).model_dump_json(by_alias=True)
     shown = json.loads(rendered("face_event", message))
     assert shown.pop("event_type") in COMPONENTS["face_event"]["event_types"]
-    assert shown == json.loads(message)
+    assert shown.items() <= json.loads(message).items()
+    assert {"emotion", "previous", "track_id", "duration"} <= shown.keys()
+
+
+def test_discovery_entities_have_names_of_their_own() -> None:
+    names = [one["name"] for one in ENTITIES.values()]
+    assert None not in names
+    assert len(set(names)) == len(names)
+    assert COMPONENTS["emotion"]["name"] == "Emotion"
+
+
+def fired(message: str) -> set[str]:
+    """Keys of the triggers that an event message fires."""
+    return {key for key, one in TRIGGERS.items() if rendered(key, message) == one["payload"]}
+
+
+def event(kind: EventKind, emotion: str | None) -> str:
+    return EventMessage(
+        event_id=UUID(int=1),
+        kind=kind,
+        track_id=5,
+        time=AT,
+        emotion=emotion,
+        previous=None,
+        started=AT,
+        duration=1.5,
+        probabilities=None,
+        sequence=7,
+        latency_ms=20.0,
+    ).model_dump_json(by_alias=True)
+
+
+def test_triggers_fire_for_each_kind_and_new_emotion() -> None:
+    assert fired(event(EventKind.APPEARED, "sad")) == {"trigger_appeared_face"}
+    assert fired(event(EventKind.LEFT, None)) == {"trigger_left_face"}
+    assert fired(event(EventKind.EMOTION_CHANGED, "happy")) == {
+        "trigger_emotion_changed_face",
+        "trigger_emotion_changed_happy",
+    }
+    assert len(TRIGGERS) == len(EventKind) + len(EMOTIONS)
+
+
+PROBABILITIES = [f"probability_{emotion}" for emotion in EMOTIONS]
+
+
+@pytest.mark.parametrize("key", PROBABILITIES)
+def test_probability_is_a_disabled_measurement_in_percent(key: str) -> None:
+    entity = COMPONENTS[key]
+    assert (entity["enabled_by_default"], entity["state_class"]) == (False, "measurement")
+    assert float(rendered(key, state())) == pytest.approx(70 if "happy" in key else 5, abs=0.1)
+    assert rendered(key, state("none", 0)) == "None"
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, "OFF"),
+        ({"source": "lost"}, "ON"),
+        ({"source": "paused"}, "OFF"),
+        ({"throttled": ["under_voltage"]}, "ON"),
+        ({"throttled": []}, "OFF"),
+        ({"spool": {"depth": 0, "durable": False}}, "ON"),
+    ],
+)
+def test_problem_is_shown(change: Json, shown: str) -> None:
+    assert rendered("problem", json.dumps(json.loads(health()) | change)) == shown
+
+
+def test_connectivity_is_available_while_offline() -> None:
+    entity = COMPONENTS["connectivity"]
+    assert (entity["payload_on"], entity["payload_off"]) == ("online", "offline")
+    assert entity["availability_template"] == "online"
+
+
+def test_device_without_temperature_has_no_sensor_of_it() -> None:
+    components = json.loads(discovered(has_temperature=False).payload)["components"]
+    assert COMPONENTS.keys() - components.keys() == {"cpu_temperature"}
 
 
 def test_values_come_from_the_topics_on_which_they_are_told() -> None:
-    sources = {key: one["state_topic"] for key, one in COMPONENTS.items()}
-    of_health = dict.fromkeys(("frame_rate", "cpu_temperature", "waiting_events"), TOPICS.health)
-    of_state = dict.fromkeys(("emotion", "faces", "presence", "pause"), TOPICS.state)
-    assert sources == {**of_state, **of_health, "face_event": TOPICS.event}
+    sources = {key: one["state_topic"] for key, one in ENTITIES.items()}
+    of_health = ("frame_rate", "cpu_temperature", "queued_events", "problem")
+    of_state = ("emotion", "faces", "presence", "pause", *PROBABILITIES)
+    assert sources == {
+        **dict.fromkeys(of_state, TOPICS.state),
+        **dict.fromkeys(of_health, TOPICS.health),
+        "face_event": TOPICS.event,
+        "connectivity": TOPICS.availability,
+    }
 
 
 def table_row(component: Json) -> str:
-    """An entity as the guide's table shows it; of the name null, the device's name is left."""
-    name = component["name"] or "(the device's name)"
-    return f"| {name} | `{component['default_entity_id']}` |"
+    """An entity as the guide's table shows it."""
+    return f"| {component['name']} | `{component['default_entity_id']}` |"
 
 
 def test_the_guide_shows_every_entity_once_in_order() -> None:
     rows = re.findall(r"^\| [^|]+ \| `[a-z_]+\.porch\w+` \|", GUIDE, re.MULTILINE)
-    assert rows == [table_row(component) for component in COMPONENTS.values()]
+    assert rows == [table_row(entity) for entity in ENTITIES.values()]
 
 
 def test_the_guide_names_no_entity_that_there_is_not() -> None:
-    platforms = "|".join({one["platform"] for one in COMPONENTS.values()})
+    platforms = "|".join({one["platform"] for one in ENTITIES.values()})
     named = set(re.findall(rf"\b(?:{platforms})\.porch\w*", GUIDE))
-    assert named == {one["default_entity_id"] for one in COMPONENTS.values()}
+    assert named == {one["default_entity_id"] for one in ENTITIES.values()}
 
 
 def test_the_guide_tells_all_values_of_the_emotion() -> None:
@@ -407,3 +501,24 @@ def test_daemon_takes_itself_away_where_it_is_not_wanted(tmp_path: Path) -> None
         publish_single(Broker("127.0.0.1", broker.port), discovered())
         with daemon(tmp_path, broker.port, live.url, "--set", "homeassistant.discovery=false"):
             listening.wait_for(DISCOVERY, discovered().payload, b"")
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        (None, None),
+        (("127.0.0.1", 8469), None),
+        (("::1", 8469), None),
+        (("localhost", 8469), None),
+        (("192.0.2.7", 8469), "http://192.0.2.7:8469/"),
+        (("2001:db8::7", 8469), "http://[2001:db8::7]:8469/"),
+        (("porch.lan", 80), "http://porch.lan:80/"),
+        (("0.0.0.0", 8469), "http://porch.local:8469/"),
+        (("::", 8469), "http://porch.local:8469/"),
+    ],
+)
+def test_preview_url_is_for_other_machines(
+    monkeypatch: pytest.MonkeyPatch, address: tuple[str, int] | None, url: str | None
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "porch")
+    assert preview_url(address) == url

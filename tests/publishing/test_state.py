@@ -9,7 +9,7 @@ from builders import EPOCH, face, probabilities, result
 from conftest import FakeClock
 from running import PATIENCE
 
-from edge_daemon.publishing.state import StateReporter, dominant_emotion
+from edge_daemon.publishing.state import StateReporter, dominant_emotion, mean_probabilities
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FaceEmotion, Probabilities
 from edge_daemon.schema import StateMessage
@@ -36,7 +36,7 @@ def seen(answer: Probabilities | None, side: float = 50.0) -> FaceEmotion:
     ],
 )
 def test_dominant_emotion_is_mean_weighted_by_area(faces: list[FaceEmotion], emotion: str) -> None:
-    assert dominant_emotion(tuple(faces), uncertain_below=0.4) == emotion
+    assert dominant_emotion(mean_probabilities(tuple(faces)), uncertain_below=0.4) == emotion
 
 
 class Kept:
@@ -101,6 +101,8 @@ def test_state_first_result_is_published_retained(kept: Kept, paused: threading.
         assert reporter(one) is one
         state = kept.wait_for(1)
     assert (state.faces, state.emotion, state.paused) == (2, "happy", False)
+    assert state.probabilities is not None
+    assert state.probabilities["happy"] == 0.9
     assert state.time == state.since == EPOCH
     (message,) = kept.messages
     assert (message.topic, message.retain, message.qos) == ("test/state", True, 1)
