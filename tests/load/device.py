@@ -245,4 +245,11 @@ def _told(event: Event, sequence: int, frame: Frame) -> EventMessage:
 def _state(result: FrameResult) -> StateMessage:
     at = result.frame.captured_at
     emotion = result.faces[0].emotion if result.faces else "none"
-    return StateMessage(time=at, faces=len(result.faces), emotion=emotion, since=at, probabilities=None, paused=False)
+    return StateMessage(
+        time=at,
+        faces=len(result.faces),
+        emotion=emotion,
+        since=at,
+        probabilities=None,
+        paused=False,
+    )

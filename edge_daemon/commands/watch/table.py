@@ -25,12 +25,13 @@ ROOMY: Final = 100
 
 BAR_WIDTH: Final = 10
 
-MOST_EVENTS: Final = 8
-MOST_NOTICES: Final = 4
-"""Lines for what happened and for what is amiss."""
+HEADER_LINES: Final = 4
+"""Lines above the first device."""
 
-LEAST_ROWS: Final = 3
-"""Of devices, however low the terminal."""
+MIN_EVENTS: Final = 3
+MAX_NOTICES: Final = 4
+MIN_ROWS: Final = 3
+"""Lines of events, notices and devices on a terminal of any height."""
 
 NOTHING: Final = "\N{EN DASH}"
 
@@ -80,18 +81,22 @@ class View:
     """Why nothing comes at present."""
     devices: Sequence[Device]
     events: Sequence[DeviceEvent]
-    """Oldest first, as are the notices."""
+    """In the order of arrival, as are the notices."""
     notices: Sequence[Notice]
     at: datetime
     now: float
     """The same moment, on the clock of the devices' `faces_arrived`."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        events, notices = self.events[-MOST_EVENTS:], self.notices[-MOST_NOTICES:]
-        below = sum(2 + len(lines) for lines in (events, notices) if lines)
+        notices = self.notices[-MAX_NOTICES:]
+        room = options.max_height - HEADER_LINES - (2 + len(notices) if notices else 0)
+        # Events fill what the devices leave; a delayed event has its place by its time.
+        devices = sum(max(1, len(device.faces_now(self.now))) for device in self.devices)
+        count = max(MIN_EVENTS, room - 2 - max(devices, MIN_ROWS))
+        events = sorted(self.events, key=_event_time)[-count:]
         yield self._heading()
         yield Text()
-        yield self._device_table(options.max_width, options.max_height - 4 - below)
+        yield self._device_table(options.max_width, room - (2 + len(events) if events else 0))
         if events:
             yield from (Text(), Rule("events", style="dim", align="left"), _event_table(events))
         if notices:
@@ -117,7 +122,7 @@ class View:
         table = _empty_table(columns, roomy=width >= ROOMY)
         for number, device in enumerate(self.devices):
             rows = list(self._rows(device, columns))
-            if number and table.row_count + len(rows) >= max(LEAST_ROWS, height):
+            if number and table.row_count + len(rows) >= max(MIN_ROWS, height):
                 table.add_row("…", Text(f"{len(self.devices) - number} more", style="dim"))
                 break
             for row in rows:
@@ -256,6 +261,10 @@ FIGURES: Final = (
     _Figure("up", _of_health(_uptime), 6, from_width=130),
     _Figure("version", _of_health(lambda health: printable(health.version)), 7, from_width=140),
 )
+
+
+def _event_time(happened: DeviceEvent) -> datetime:
+    return happened.event.time
 
 
 def _event_table(events: Sequence[DeviceEvent]) -> Table:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.screen import Screen
 
 from edge_daemon.commands.watch.consumer import Consumer
-from edge_daemon.commands.watch.table import MOST_EVENTS, Notice, View, full_screen
+from edge_daemon.commands.watch.table import MIN_EVENTS, Notice, View, full_screen
 from edge_daemon.errors import SettingsError
 from edge_daemon.records import EventKind, SourceState
 
@@ -117,11 +117,27 @@ def test_events_say_what_happened(fleet: Consumer, draw: Draw) -> None:
     ]
 
 
-def test_latest_events_are_shown_when_there_are_many(fleet: Consumer, draw: Draw) -> None:
-    for number in range(1, 30):
+@pytest.mark.parametrize("height", [12, 24, 40])
+def test_table_latest_events_fill_the_window(fleet: Consumer, draw: Draw, height: int) -> None:
+    for number in range(1, 60):
         fleet.take(message("hall", "event", event(number, track_id=number)), 0.0)
-    shown = [int(number) for number in re.findall(r"#(\d+)", "\n".join(draw()))]
-    assert shown == list(range(30 - MOST_EVENTS, 30))
+    lines = draw(height=height)
+    shown = [int(number) for number in re.findall(r"#(\d+)", "\n".join(lines))]
+    assert shown == list(range(60 - len(shown), 60))
+    assert len(shown) >= max(MIN_EVENTS, height - 9)
+    assert len(lines) <= height
+
+
+def test_table_delayed_event_has_its_place_by_time(fleet: Consumer, draw: Draw) -> None:
+    for device, number, minutes in (
+        ("hall", 1, 3),
+        ("porch", 2, 1),
+        ("hall", 3, 5),
+        ("gate", 4, 2),
+    ):
+        at = NOON + timedelta(minutes=minutes)
+        fleet.take(message(device, "event", event(number, track_id=number, at=at)), 0.0)
+    assert re.findall(r"#(\d)", "\n".join(draw())) == ["2", "4", "1", "3"]
 
 
 def test_lost_connection_and_notices_are_shown(draw: Draw) -> None:
