@@ -211,7 +211,7 @@ def test_remembered_pause_keeps_the_camera_closed_until_the_file_is_gone(
             address,
         ) as program,
     ):
-        program.wait_for(f"still paused remembered_by={pause_file}")
+        program.wait_for(f"still paused file={pause_file}")
         program.wait_for("serving metrics")
         wait_until_scraped(address, "paused")
         watched.settimeout(0.5)

@@ -42,16 +42,16 @@ class Reader(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the device or file. May be called more than once."""
+        """Release the device or file. May be called more than once."""
         ...
 
 
 @runtime_checkable
 class FlowingReader(Reader, Protocol):
-    """A reader whose pictures come also when nobody reads: they wait in buffers, and get old."""
+    """A reader of frames that arrive also when none is read, and become old in buffers."""
 
     def skip(self) -> None:
-        """Let the next picture go by.
+        """Receive the next frame and discard it.
 
         Raises:
             SourceLost: there are no more.
@@ -60,18 +60,18 @@ class FlowingReader(Reader, Protocol):
 
 
 class Source(Protocol):
-    """Where pictures come from, not yet open."""
+    """A source of frames, not yet open."""
 
     name: str
-    """As the user named it."""
+    """As in the settings, with secrets masked."""
     live: bool
-    """Whether pictures come at the world's pace; if not, each counts and none may be dropped."""
+    """Whether frames arrive in real time; if not, every frame counts and none may be dropped."""
 
     def open(self) -> Reader:
         """Open it; a live source may be opened again after a loss.
 
         Raises:
             SourceLost: a live source is not there now.
-            SourceError: there is no such source, or it is of no use.
+            SourceError: there is no such source, or it cannot be read.
         """
         ...

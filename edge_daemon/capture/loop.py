@@ -40,12 +40,12 @@ class CaptureLoop:
     """The work of the capture thread.
 
     While it is paused, a live source is closed; a file stays open where it is. When no frames
-    come, because of a pause or for longer than a face is remembered, one blank frame says so.
+    come, because of a pause or for longer than faces are followed, one blank frame ends the scene.
 
     Args:
         source: what to read.
         clock: where the time is read.
-        max_fps: frames a second at most, for live sources: some give them as fast as asked.
+        max_fps: frames a second at most, for live sources: some give them as fast as they are read.
         pause: the privacy switch.
         max_age_s: seconds without a frame after which no face is visible any more.
         history: what a restarted capture continues; None at the start.
@@ -170,7 +170,7 @@ class CaptureLoop:
         return self._abandoned.is_set() or (self.live and self._interrupted.is_set())
 
     def _paused(self) -> Iterator[Frame]:
-        """Wait for as long as the source is paused; nobody is in sight then."""
+        """Wait for as long as the source is paused; no face is visible then."""
         self._interrupted.clear()
         while self._pause.paused and not self._abandoned.is_set():
             self.status.paused()
@@ -181,14 +181,14 @@ class CaptureLoop:
             self.status.starting()
 
     def _wait(self, seconds: float) -> Iterator[Frame]:
-        """Wait before the next attempt; if faces are forgotten meanwhile, say so at once."""
+        """Wait before the next attempt; end the scene as soon as no face is followed any more."""
         end = self._clock.monotonic() + seconds
         self._interrupted.wait(min(seconds, self._frames.face_age_left_s))
         yield from self._silence()
         self._interrupted.wait(max(0.0, end - self._clock.monotonic()))
 
     def _silence(self) -> Iterator[Frame]:
-        """Once nothing has come for as long as a face is remembered, nobody is in sight."""
+        """End the scene once no frame has come for as long as faces are followed."""
         if self._frames.face_age_left_s == 0:
             yield from self._blank()
 

@@ -13,11 +13,11 @@ logger = logging.getLogger(__name__)
 class Pause(Observable):
     """Whether the source is paused. May be used from any thread.
 
-    What remembers a pause is that a file is there. Without content it cannot be half written, and
-    where it cannot be told whether it is there, the source stays paused.
+    An empty file saves a pause by its existence, so it cannot be half written. Where its existence
+    is unknown, the source stays paused.
 
     Args:
-        file: what remembers the pause; None to forget it with this object.
+        file: exists while the source is paused; None to save nothing.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -25,15 +25,15 @@ class Pause(Observable):
         self._file = file
         self._setting = threading.Lock()
         self._saving = threading.Lock()
-        self._paused = self._saved = file is not None and _remembers(file)
+        self._paused = self._saved = file is not None and _is_saved(file)
         if self._paused:
-            logger.warning("still paused", extra={"remembered_by": str(file)})
+            logger.warning("still paused", extra={"file": str(file)})
 
     @property
     def paused(self) -> bool:
         return self._paused
 
-    def set(self, paused: bool) -> bool:  # noqa: FBT001  # the name says what the value means
+    def set(self, paused: bool) -> bool:  # noqa: FBT001  # the name explains the value
         """Pause or resume at once, then save that; whether it is saved for the next start.
 
         Saving can block on the disk. The switch itself never does.
@@ -48,22 +48,22 @@ class Pause(Observable):
     def _save(self, file: Path) -> bool:
         with self._saving:
             paused = self._paused
-            if paused != self._saved and _remember(file, paused=paused):
+            if paused != self._saved and _write(file, paused=paused):
                 self._saved = paused
             return self._saved == paused
 
 
-def _remembers(file: Path) -> bool:
+def _is_saved(file: Path) -> bool:
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        logger.warning("cannot tell whether the source was paused", extra={"error": str(error)})
+        logger.warning("could not read pause state, staying paused", extra={"error": str(error)})
     return True
 
 
-def _remember(file: Path, *, paused: bool) -> bool:
+def _write(file: Path, *, paused: bool) -> bool:
     try:
         if paused:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -23,10 +23,10 @@ from edge_daemon.records import Image
 logger = logging.getLogger(__name__)
 
 FRAME_TIMEOUT: Final = 5.0
-"""Seconds to wait for a frame. libcamera itself calls a sensor dead after 1 s, but tells nobody."""
+"""Seconds to wait for a frame. libcamera gives a sensor up after 1 s, but reports it to no one."""
 
 BUFFERS: Final = 4
-"""Frames in the camera's memory: one that we copy, and enough that none is lost meanwhile."""
+"""Frames in the camera's memory: one that is copied, and enough others for the next ones."""
 
 EVENING: Final = 2
 """Pixels by which a side may miss the full picture's shape, because streams have even sides."""
@@ -92,10 +92,10 @@ class PiCamera:
 
     Args:
         number: which one, counted from 0 as `rpicam-hello --list-cameras` does.
-        size: width and height asked of the camera, in pixels; it may choose others.
-        fps: frames a second asked of the camera.
-        reduced_width: width in pixels of the smaller picture that the camera is to give beside
-            the full one, at no cost for the processor; None for no smaller picture.
+        size: requested width and height, in pixels; the camera may choose others.
+        fps: requested frames per second.
+        reduced_width: width in pixels of the smaller image that the camera gives next to the full
+            one, at no cost for the processor; None for no smaller image.
         hflip: whether the sensor exchanges left and right.
         vflip: whether it exchanges top and bottom.
     """
@@ -130,7 +130,7 @@ class PiCamera:
         try:
             camera = self._acquired(picamera2)
             with contextlib.ExitStack() as on_failure:
-                on_failure.callback(_let_go, camera)
+                on_failure.callback(_close, camera)
                 camera.configure(self._configuration(camera))
                 reader = PiCameraReader(self.name, camera)
                 camera.start()
@@ -140,7 +140,7 @@ class PiCamera:
         except Exception as error:  # picamera2 raises RuntimeError above all, but promises nothing
             cause = error.__cause__ or error
             raise SourceLost(
-                f"{self.name}: cannot be opened ({cause}); does another program use it?"
+                f"{self.name}: cannot be opened ({cause}); check that no other program uses it"
             ) from error
         return reader
 
@@ -167,7 +167,7 @@ class PiCamera:
         try:
             camera_type.__init__(camera, self._number)
         except BaseException:
-            _let_go_of_failed(camera)
+            _close_failed(camera)
             raise
         return camera
 
@@ -230,7 +230,7 @@ class PiCameraReader:
         return Picture(full, reduced=reduced[0] if reduced else None)
 
     def close(self) -> None:
-        _let_go(self._camera)
+        _close(self._camera)
 
     def _captured(self) -> list[Image]:
         """Copies of what the streams show, all of the same moment, each in its own format."""
@@ -242,7 +242,7 @@ class PiCameraReader:
                 request.release()
         except TimeoutError as error:
             raise SourceLost(
-                f"{self._name}: no frame for {FRAME_TIMEOUT:g} s; is the camera's cable seated?"
+                f"{self._name}: no frame for {FRAME_TIMEOUT:g} s; check the camera's cable"
             ) from error
         except Exception as error:
             raise SourceLost(f"{self._name}: gives no more frames ({error})") from error
@@ -291,14 +291,14 @@ def _stream(camera: str, name: str, configuration: Mapping[str, Any]) -> Stream:
     width, height = configuration["size"]
     if (format_ := configuration["format"]) not in BGR_CONVERSIONS:
         raise SourceError(
-            f"{camera}: gives the format {format_}, which is none of {', '.join(BGR_CONVERSIONS)}; "
+            f"{camera}: unsupported format {format_}, supported are {', '.join(BGR_CONVERSIONS)}; "
             "for a USB camera, name its device, such as /dev/video0"
         )
     return Stream(name, width, height, format_)
 
 
-def _let_go(camera: Camera) -> None:
-    """Close it; the second time does nothing, and errors go to the log: there is no mend for them.
+def _close(camera: Camera) -> None:
+    """Close it; the second time does nothing, and errors are logged: they have no remedy.
 
     Not `stop` first: after a time-out, that waits for ever behind the capture that was given up.
     `close` ends the thread in which both would run, and then stops the camera by itself.
@@ -309,14 +309,14 @@ def _let_go(camera: Camera) -> None:
         logger.warning("camera does not close", exc_info=True)
 
 
-def _let_go_of_failed(camera: Camera) -> None:
+def _close_failed(camera: Camera) -> None:
     """Free what a constructor that failed has taken: the camera, or else its end of a pipe.
 
     picamera2 0.3.38 closes that end in `close`, but only for a camera that it has opened. One file
     lost a try is soon too many, because the capture loop tries for as long as the camera is busy.
     """
     if getattr(camera, "is_open", False):
-        _let_go(camera)
+        _close(camera)
         return
     with contextlib.suppress(AttributeError, OSError):
         # Still the pipe? A later picamera2 may close it, and then the number is another file's.

@@ -12,7 +12,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "state" / "paused"
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records]
 
 
@@ -27,8 +27,8 @@ def test_pause_is_remembered_until_it_is_taken_back(
     Pause(file).set(True)
     again = Pause(file)
     assert again.paused
-    assert told(caplog) == ["still paused"]
-    assert vars(caplog.records[0])["remembered_by"] == str(file)
+    assert logged(caplog) == ["still paused"]
+    assert vars(caplog.records[0])["file"] == str(file)
     again.set(False)
     assert not Pause(file).paused
     assert list(file.parent.iterdir()) == []
@@ -41,7 +41,7 @@ def test_pause_without_a_file_is_forgotten(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_change_is_told_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_change_is_logged_once(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     pause = Pause(file)
     calls: list[bool] = []
@@ -49,7 +49,7 @@ def test_each_change_is_told_once(file: Path, caplog: pytest.LogCaptureFixture) 
     for paused in (False, True, True, False, False):
         pause.set(paused)
     assert calls == [True, False]
-    assert told(caplog) == ["paused", "resumed"]
+    assert logged(caplog) == ["paused", "resumed"]
 
 
 def test_change_takes_effect_before_it_is_remembered(file: Path) -> None:
@@ -81,7 +81,7 @@ def test_what_cannot_be_looked_at_means_paused(
     loop.symlink_to(loop)
     pause = Pause(loop / "paused")
     assert pause.paused
-    assert "cannot tell" in told(caplog)[0]
+    assert "could not read pause state" in logged(caplog)[0]
     pause.set(False)
     assert not pause.paused
 
@@ -93,7 +93,7 @@ def test_pause_that_cannot_be_remembered_holds_all_the_same(
     pause = Pause(tmp_path / "state" / "paused")
     pause.set(True)
     assert pause.paused
-    assert told(caplog) == ["could not save pause state"]
+    assert logged(caplog) == ["could not save pause state"]
 
 
 def test_second_change_waits_until_the_first_is_remembered(file: Path) -> None:

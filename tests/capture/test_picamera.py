@@ -148,7 +148,7 @@ def test_reduced_picture_of_no_use_is_dropped(world: World, size: tuple[int, int
 # What goes wrong
 
 
-def test_missing_library_is_named_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(SourceError, match=r"apt install python3-picamera2.*system-site") as caught:
         camera().open()
@@ -196,7 +196,7 @@ def test_camera_is_closed_when_opening_fails(world: World, method: str) -> None:
 @pytest.mark.parametrize("stream", ["main", "lores"])
 def test_unknown_format_is_named_and_the_camera_closed(world: World, stream: str) -> None:
     world.formats = {stream: "MJPEG"}
-    with pytest.raises(SourceError, match=r"picamera: gives the format MJPEG.*RGB888") as caught:
+    with pytest.raises(SourceError, match=r"picamera: unsupported format MJPEG.*RGB888") as caught:
         camera(32).open()
     assert not isinstance(caught.value, SourceLost)
     assert [made.is_open for made in world.opened] == [False]

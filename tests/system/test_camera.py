@@ -70,7 +70,7 @@ def test_faces_before_the_camera_are_published(box: Box, broker: Mosquitto) -> N
         )
         text = "\n".join(lines)
         assert code == 0, text
-        assert re.search(r"^ok +source: picamera: gives pictures of 1280x720$", text, re.MULTILINE)
+        assert re.search(r"^ok +source: picamera: gives frames of 1280x720$", text, re.MULTILINE)
         service.wait_for_results()
         message = FacesMessage.model_validate_json(service.received.payloads(f"{DEVICE}/faces")[-1])
         assert (message.width, message.height) == SIZE

@@ -1,4 +1,4 @@
-"""The source: whether it opens and gives a picture, and if not, why."""
+"""Check of the source: whether it opens and gives a frame, and if not, why."""
 
 import importlib.util
 import os
@@ -20,7 +20,7 @@ SYSTEM_PACKAGES: Final = Path("/usr/lib/python3/dist-packages")
 
 
 def check_source(settings: Settings) -> Finding:
-    """It gives a picture; or our own daemon has it; or it is paused and must stay closed."""
+    """Read one frame, unless the running daemon uses the camera or it is paused."""
     source = source_of(settings)
     if pause_of(settings, live=source.live).paused:
         return Finding.ok(f"{source.name}: paused, so the camera stays closed")
@@ -28,22 +28,22 @@ def check_source(settings: Settings) -> Finding:
     if ours := next((process for process in holders if process.ours), None):
         return Finding.ok(f"{source.name}: used by the running {ours}")
     try:
-        picture = _one_picture(source)
+        frame = _one_frame(source)
     except SourceError as error:
         return _trouble(source, error, holders)
-    height, width, _ = picture.bgr.shape
-    return Finding.ok(f"{source.name}: gives pictures of {width}x{height}")
+    height, width, _ = frame.bgr.shape
+    return Finding.ok(f"{source.name}: gives frames of {width}x{height}")
 
 
-def _one_picture(source: Source) -> Picture:
+def _one_frame(source: Source) -> Picture:
     reader = source.open()
     try:
-        picture = reader.read()
+        frame = reader.read()
     finally:
         reader.close()
-    if picture is None:
-        raise SourceError(f"{source.name}: holds no picture")
-    return picture
+    if frame is None:
+        raise SourceError(f"{source.name}: holds no frame")
+    return frame
 
 
 def _holders(source: Source) -> list[Process]:
@@ -59,11 +59,13 @@ def _trouble(source: Source, error: SourceError, holders: list[Process]) -> Find
     source = _without_orientation(source)
     if holders:
         return Finding.fail(f"{error}; it is used by {', '.join(map(str, holders))}")
-    if isinstance(source, PiCamera) and (mend := _mend_of_pi_camera()):
-        return Finding.fail(f"{source.name}: {mend}")
+    if isinstance(source, PiCamera) and (remedy := _remedy_of_pi_camera()):
+        return Finding.fail(f"{source.name}: {remedy}")
     # Another user's open files are not shown.
     if _could_be_opened(source) and os.geteuid() != 0 and (daemons := ProcessTable().daemons()):
-        return Finding.warn(f"{error}; maybe used by the running {daemons[0]}: sudo tells")
+        return Finding.warn(
+            f"{error}; maybe used by the running {daemons[0]}: run it with sudo to find out"
+        )
     return Finding.fail(str(error))
 
 
@@ -72,28 +74,28 @@ def _without_orientation(source: Source) -> Source:
 
 
 def _could_be_opened(source: Source) -> bool:
-    """Whether this is a camera that would open if nobody else had it."""
+    """Whether this is a camera that would open if no other program used it."""
     if isinstance(source, VideoDevice):
         return os.access(source.name, os.R_OK | os.W_OK)
     return isinstance(source, PiCamera)
 
 
-def _mend_of_pi_camera() -> str | None:
-    """What stands between this process and the Pi's camera, if that can be told."""
+def _remedy_of_pi_camera() -> str | None:
+    """What prevents this process from using the Pi's camera, and the remedy, if it is known."""
     if importlib.util.find_spec("picamera2") is None:
-        return _mend_of_picamera2()
+        return _remedy_of_picamera2()
     media = list(Path("/dev").glob("media*"))
     if media and not any(os.access(device, os.R_OK | os.W_OK) for device in media):
-        return "its devices may not be opened; join the group 'video', and log in again"
+        return "no permission for its devices; join the group 'video', and log in again"
     return None
 
 
-def _mend_of_picamera2() -> str:
+def _remedy_of_picamera2() -> str:
     if not (SYSTEM_PACKAGES / "picamera2").is_dir():
         return "picamera2 is not installed; on a Raspberry Pi: apt install python3-picamera2"
     if str(SYSTEM_PACKAGES) not in sys.path:
         return (
-            "picamera2 is installed, but not seen from here; make the virtual environment "
-            "with /usr/bin/python3 and --system-site-packages"
+            "picamera2 is installed, but not visible here; create the virtual environment with "
+            "/usr/bin/python3 and --system-site-packages"
         )
     return "picamera2 is installed, but incomplete; apt install --reinstall python3-picamera2"

@@ -35,7 +35,7 @@ def device() -> Iterator[Path]:
 
 
 def test_file_is_opened_and_read(tmp_path: Path, drawn_clip: Path) -> None:
-    message = f"{drawn_clip}: gives pictures of 320x240"
+    message = f"{drawn_clip}: gives frames of 320x240"
     assert found(drawn_clip, tmp_path) == Finding.ok(message)
 
 
@@ -89,7 +89,7 @@ def test_other_users_open_files_are_guessed(
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     said = found(device, tmp_path)
     assert said.level is Level.WARN
-    assert said.message.endswith("maybe used by the running edge-daemon (process 812): sudo tells")
+    assert said.message.endswith("maybe used by the running edge-daemon (process 812): run it with sudo to find out")
     assert found("/dev/video99", tmp_path).level is Level.FAIL
     daemons.clear()
     assert found(device, tmp_path).level is Level.FAIL
