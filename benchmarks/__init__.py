@@ -1,4 +1,4 @@
-"""How fast the daemon is beside others and beside its bare kernels; `python -m benchmarks --help`.
+"""Speed of the daemon, its bare kernels and another package; `python -m benchmarks --help`.
 
 What is measured, and what came out, stands in docs/performance.md.
 """

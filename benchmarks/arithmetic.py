@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of what rounds that ran side by side say.
+    """The median of ratios of rounds that ran in turns.
 
     A machine that is slower for a while is so for both, so each round's ratio is better than that
     of two medians.

@@ -1,4 +1,4 @@
-"""What a contestant is told to run, and what it answers. Known to those in other environments."""
+"""The task of a contestant and its answer. Importable in other environments."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ class Case:
     detector: str
     """Of the daemon's; fer has its own."""
     bundle: str
-    """The folder of the members that are asked."""
+    """The folder of the members that run."""
     threads: int
     frames: int
     """To be measured …"""

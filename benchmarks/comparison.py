@@ -1,4 +1,4 @@
-"""The pipeline beside its bare kernels and beside fer, on the same frames, round by round."""
+"""The pipeline compared with its bare kernels and with fer, on the same frames, in turns."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.arithmetic import median_ratio
 from benchmarks.cases import Case, Round
-from benchmarks.progress import tell
+from benchmarks.progress import report
 from benchmarks.results import Comparison, Comparisons, Figures, Stamp
 from benchmarks.workers import Contestant
 
@@ -20,7 +20,7 @@ class Group:
     faces: int | None
     threads: int
     choices: tuple[tuple[str, int], ...]
-    """Detectors, and how many members are asked."""
+    """Detectors, and the number of members that run."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _compare(
     turns = {choice: _Turns() for choice in cases}
     theirs: list[Round] = []
     for number in range(plan.rounds):
-        tell(f"{group.clip.name}, threads {group.threads}: round {number + 1} of {plan.rounds}")
+        report(f"{group.clip.name}, threads {group.threads}: round {number + 1} of {plan.rounds}")
         if fer is not None:
             theirs.append(fer(next(iter(cases.values()))))
         for choice, case in cases.items():

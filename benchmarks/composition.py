@@ -35,7 +35,7 @@ from edge_daemon.tracking.tracker import Tracker
 CELL_WIDTH, CELL_HEIGHT = 320, 240
 CELLS = list(itertools.product(range(2), range(2)))
 SIDES = (48, 64, 96, 128, 160)
-MOST_TILT = 15.0
+MAX_TILT = 15.0
 ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=1e9)
 
 
@@ -75,7 +75,7 @@ def _place(
     reach = 0.62 * side  # half a tilted square
     x = cell[1] * CELL_WIDTH + rng.uniform(reach, CELL_WIDTH - reach)
     y = cell[0] * CELL_HEIGHT + rng.uniform(reach, CELL_HEIGHT - reach)
-    tilt = rng.uniform(-MOST_TILT, MOST_TILT)
+    tilt = rng.uniform(-MAX_TILT, MAX_TILT)
     turn = np.asarray(cv2.getRotationMatrix2D((23.5, 23.5), tilt, side / 48), np.float64)
     turn[:, 2] += (x - 24, y - 24)
     size = (canvas.shape[1], canvas.shape[0])

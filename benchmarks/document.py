@@ -60,17 +60,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _targets(results: Results) -> str:
     rows = [
-        (target.what, target.wanted, target.measured, "yes" if target.met else "**no**")
+        (target.what, target.bound, target.measured, "yes" if target.met else "**no**")
         for target in targets(results)
     ]
-    return table(("target", "wanted", "measured", "met"), rows) if rows else ""
+    return table(("figure", "target", "measured", "met"), rows) if rows else ""
 
 
 def _comparisons(comparisons: Comparisons) -> str:
-    beside_fer = [line for line in comparisons.lines if line.fer is not None]
-    tables = [table((*CHOICE, *KERNELS), map(_beside_kernels, comparisons.lines))]
-    if beside_fer:
-        tables.append(table((*CHOICE, *FER), map(_beside_fer, beside_fer)))
+    with_fer = [line for line in comparisons.lines if line.fer is not None]
+    tables = [table((*CHOICE, *KERNELS), map(_with_kernels, comparisons.lines))]
+    if with_fer:
+        tables.append(table((*CHOICE, *FER), map(_with_fer, with_fer)))
     how = f"{comparisons.rounds} rounds of {comparisons.frames} frames, medians"
     return _stamped(comparisons.stamp, how, "\n\n".join(tables))
 
@@ -79,7 +79,7 @@ def _choice(line: Comparison) -> Sequence[object]:
     return line.clip, line.detector, line.members, line.threads
 
 
-def _beside_kernels(line: Comparison) -> Sequence[object]:
+def _with_kernels(line: Comparison) -> Sequence[object]:
     return (
         *_choice(line),
         *_figures(line.every_frame),
@@ -88,7 +88,7 @@ def _beside_kernels(line: Comparison) -> Sequence[object]:
     )
 
 
-def _beside_fer(line: Comparison) -> Sequence[object]:
+def _with_fer(line: Comparison) -> Sequence[object]:
     figures = () if line.fer is None else _figures(line.fer)
     return (*_choice(line), *_figures(line.pipeline), *figures, f"{line.over_fer:.2f}")
 
@@ -166,7 +166,7 @@ def _anytime(anytime: Anytime) -> str:
         ),
     )
     budgets = table(
-        ("budget, ms:", "members asked:", "CPU ms a face:", "accuracy:"),
+        ("budget, ms:", "members used:", "CPU ms a face:", "accuracy:"),
         (
             (
                 f"{it.budget_ms:.2f}",

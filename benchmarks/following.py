@@ -13,7 +13,7 @@ import cv2
 
 from benchmarks.cases import Case
 from benchmarks.frames import follower_of, frames_of
-from benchmarks.progress import tell
+from benchmarks.progress import report
 from benchmarks.results import Following, FollowingPoint, Stamp
 from benchmarks.settings import settings_of
 from edge_daemon.config.settings import Settings
@@ -33,7 +33,7 @@ def measure(clips: Sequence[Path], bundle: Path, detector: str) -> Following:
     cv2.setNumThreads(1)
     runs = {every: _Run() for every in EVERY}
     for clip, (every, run) in itertools.product(clips, runs.items()):
-        tell(f"following: {clip.name}, faces looked for in 1 of {every} frames")
+        report(f"following: {clip.name}, faces looked for in 1 of {every} frames")
         case = Case(str(clip), detector, str(bundle), threads=1, frames=0, warmup=0, every=every)
         run.play(settings_of(case))
     reference = runs[EVERY[0]]

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.arithmetic import line_through
 from benchmarks.comparison import Plan
-from benchmarks.progress import tell
+from benchmarks.progress import report
 from benchmarks.results import Linearity, Stamp
 from benchmarks.workers import Contestant
 
@@ -22,13 +22,13 @@ def measure(
     """
     stamp = Stamp.of_now()
     members = max(plan.bundles)
-    taken: dict[int, list[float]] = {faces: [] for faces in scenes}
+    cpu_times: dict[int, list[float]] = {faces: [] for faces in scenes}
     for number in range(plan.rounds):
         for faces, clip in scenes.items():
-            tell(f"{faces} faces: round {number + 1} of {plan.rounds}")
+            report(f"{faces} faces: round {number + 1} of {plan.rounds}")
             case = replace(plan.case(clip, detector, members, threads=1), every=1)
-            taken[faces].append(pipeline(case).cpu_ms)
-    cpu_ms = {faces: round(median(rounds), 3) for faces, rounds in taken.items()}
+            cpu_times[faces].append(pipeline(case).cpu_ms)
+    cpu_ms = {faces: round(median(rounds), 3) for faces, rounds in cpu_times.items()}
     line = line_through(list(cpu_ms.keys()), list(cpu_ms.values()))
     return Linearity(
         stamp=stamp,

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.arithmetic import median_ratio
-from benchmarks.progress import tell
+from benchmarks.progress import report
 from benchmarks.results import ModelFigures, Models, Stamp
 from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.inference.bundle import read_bundle
@@ -34,7 +34,7 @@ def measure(bundle: Path, fer_model: Path | None, rounds: int) -> Models:
     calls = {name: _call(path) for name, path in files.items()}
     if fer_model is not None:
         calls["fer"] = _call(fer_model)
-    return Models(stamp=stamp, rounds=rounds, models=tuple(_figures(_taken(calls, rounds))))
+    return Models(stamp=stamp, rounds=rounds, models=tuple(_figures(_cpu_times(calls, rounds))))
 
 
 def fer_model_of(python: str) -> Path:
@@ -48,38 +48,38 @@ def fer_model_of(python: str) -> Path:
 def _call(path: Path) -> Callable[[], None]:
     interpreter = interpreter_type()(model_path=str(path), num_threads=1)
     interpreter.allocate_tensors()
-    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    face: Any = np.random.default_rng(0).integers(0, 255, taken["shape"]).astype(taken["dtype"])
+    details, output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    face: Any = np.random.default_rng(0).integers(0, 255, details["shape"]).astype(details["dtype"])
 
     def ask() -> None:
-        interpreter.set_tensor(taken["index"], face)
+        interpreter.set_tensor(details["index"], face)
         interpreter.invoke()
-        interpreter.get_tensor(given["index"])
+        interpreter.get_tensor(output["index"])
 
     return ask
 
 
-def _taken(calls: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+def _cpu_times(calls: Mapping[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
     """Milliseconds a face, by model and round."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+    cpu_times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
-        tell(f"models: round {number + 1} of {rounds}")
+        report(f"models: round {number + 1} of {rounds}")
         for name, call in calls.items():
             call()
             began = time.process_time()
             for _ in range(CALLS):
                 call()
-            taken[name].append(1000 * (time.process_time() - began) / CALLS)
-    return taken
+            cpu_times[name].append(1000 * (time.process_time() - began) / CALLS)
+    return cpu_times
 
 
-def _figures(taken: Mapping[str, list[float]]) -> list[ModelFigures]:
-    peer = taken.get("fer")
+def _figures(cpu_times: Mapping[str, list[float]]) -> list[ModelFigures]:
+    peer = cpu_times.get("fer")
     return [
         ModelFigures(
             name=name,
             ms=round(median(rounds), 3),
             over_fer=None if peer is None else round(median_ratio(rounds, peer), 3),
         )
-        for name, rounds in taken.items()
+        for name, rounds in cpu_times.items()
     ]

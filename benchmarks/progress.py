@@ -1,8 +1,8 @@
-"""What is being measured, for whoever waits: on standard error, where it is a terminal's."""
+"""Progress on standard error, if it is a terminal."""
 
 import sys
 
 
-def tell(what: str) -> None:
+def report(what: str) -> None:
     if sys.stderr.isatty():
         print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)

@@ -43,8 +43,8 @@ class Stamp(Entry):
 
 def _commit() -> str:
     words = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
-    asked = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    return asked.stdout.strip() or "unknown"
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() or "unknown"
 
 
 def _processor() -> str:
@@ -222,7 +222,9 @@ class Results(Entry):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise SettingsError(f"{path}: {problems(error)}; remove it to measure anew") from error
+            raise SettingsError(
+                f"{path}: {problems(error)}; remove it to repeat the measurement"
+            ) from error
 
     def write(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from edge_daemon.records import Detection, Image
 
 COLUMNS, ROWS = 4, 2
 CELL_WIDTH, CELL_HEIGHT = 160, 240
-MOST_FACES: Final = COLUMNS * ROWS
+MAX_FACES: Final = COLUMNS * ROWS
 
 FACE_SIDE: Final = 88
 """Side of a face's crop in a cell, in pixels."""
@@ -40,8 +40,8 @@ def write_scenes(
 
     Args:
         clips: where the faces come from.
-        detectors: a face is taken from where each of these finds it, and no other beside it.
-        faces: how many are wanted, each at most `MOST_FACES`.
+        detectors: a face is used where each of these finds it, and no other one.
+        faces: how many are wanted, each at most `MAX_FACES`.
         folder: where to write.
 
     Raises:
@@ -93,10 +93,10 @@ def _write(cells: Sequence[Image], faces: int, path: Path) -> Path:
 
 def _frame(cells: Sequence[Image], step: int, faces: int) -> Image:
     """Neighbours are at other times of the clips, so that no two faces are the same."""
-    apart = len(cells) // MOST_FACES
-    shown = [cells[(step + place * apart) % len(cells)] for place in range(MOST_FACES)]
-    shown[faces:] = [_without_face(cell) for cell in shown[faces:]]
-    rows = [np.hstack(shown[start : start + COLUMNS]) for start in range(0, MOST_FACES, COLUMNS)]
+    apart = len(cells) // MAX_FACES
+    visible = [cells[(step + place * apart) % len(cells)] for place in range(MAX_FACES)]
+    visible[faces:] = [_without_face(cell) for cell in visible[faces:]]
+    rows = [np.hstack(visible[start : start + COLUMNS]) for start in range(0, MAX_FACES, COLUMNS)]
     return np.vstack(rows)
 
 

@@ -13,31 +13,31 @@ from statistics import median
 from typing import IO, Final, cast
 
 from benchmarks.arithmetic import growth
-from benchmarks.progress import tell
+from benchmarks.progress import report
 from benchmarks.results import Minute, Stamp, Steadiness
 from benchmarks.workers import QUIET, ROOT
 from edge_daemon.errors import PipelineError
 
 MINUTE: Final = 60.0
-LEAST_PARTS: Final = 4
+MIN_PARTS: Final = 4
 """Of a run that is shorter than as many minutes."""
 
 
 def measure(clip: Path, minutes: float) -> Steadiness:
-    """Run the program itself on a clip, at the clip's own pace, again and again.
+    """Run the program itself on a clip, at the clip's own speed, repeatedly.
 
     Raises:
         PipelineError: it ended before its time.
     """
     stamp = Stamp.of_now()
-    seconds = min(MINUTE, minutes * MINUTE / LEAST_PARTS)
+    seconds = min(MINUTE, minutes * MINUTE / MIN_PARTS)
     parts = round(minutes * MINUTE / seconds)
     with tempfile.TemporaryDirectory() as state, _running(clip, Path(state)) as process:
         lines = _lines(process)
         next(lines)  # it is ready
         measured = []
         for number in range(parts):
-            tell(f"steadiness: part {number + 1} of {parts}, of {seconds:.0f} s")
+            report(f"steadiness: part {number + 1} of {parts}, of {seconds:.0f} s")
             measured.append(_part(process.pid, lines, seconds))
     second, last = measured[1], measured[-1]
     return Steadiness(
@@ -75,7 +75,7 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def _part(pid: int, lines: Iterator[str], seconds: float) -> Minute:
-    """What the lines of so many seconds say, and what the process is like meanwhile."""
+    """Figures from the lines of a period, and from the process at the same time."""
     latencies, sizes = [], []
     began, cpu = time.monotonic(), _cpu_seconds(pid)
     for line in lines:

@@ -16,7 +16,7 @@ ROOT: Final = Path(__file__).parents[1]
 QUIET: Final = {"OPENCV_FFMPEG_LOGLEVEL": "-8", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 Contestant = Callable[[Case], Round]
-"""Runs a round when told to."""
+"""Runs a round on request."""
 
 
 @contextmanager
@@ -57,4 +57,4 @@ def contestant(name: str, python: str) -> Iterator[Contestant]:
 
 
 def _last_line(text: str) -> str:
-    return (text.strip() or "it said nothing").splitlines()[-1]
+    return (text.strip() or "no output").splitlines()[-1]

@@ -16,27 +16,27 @@ def pictures(clip: str) -> Iterator[Any]:
         OSError: there are none.
     """
     capture = cv2.VideoCapture(clip)
-    given, picture = capture.read()
-    if not given:
+    is_read, picture = capture.read()
+    if not is_read:
         raise OSError(f"{clip}: not a video that can be read")
-    while given:
+    while is_read:
         yield picture
-        given, picture = capture.read()
+        is_read, picture = capture.read()
 
 
 def played(clip: str) -> Iterator[Any]:
-    """Its pictures from the start again and again."""
+    """Its frames, repeatedly from the start."""
     while True:
         yield from pictures(clip)
 
 
 def timed(case: Case, work: Callable[[Any], int]) -> Round:
-    """Decode the case's frames and do the work with each, which tells how many faces there were."""
-    given = played(case.clip)
+    """Decode the case's frames and do the work with each, which returns the number of faces."""
+    frames = played(case.clip)
     for _ in range(case.warmup):
-        work(next(given))
+        work(next(frames))
     wall, processor = time.perf_counter(), time.process_time()
-    faces = sum(work(next(given)) for _ in range(case.frames))
+    faces = sum(work(next(frames)) for _ in range(case.frames))
     return Round(
         frames=case.frames,
         faces=faces,

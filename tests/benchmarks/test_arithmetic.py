@@ -18,7 +18,7 @@ def test_line_through_points_on_a_line() -> None:
     assert (slope, intercept, r_squared) == pytest.approx((1.5, 4.0, 1.0))
 
 
-def test_line_through_points_beside_it() -> None:
+def test_line_through_points_off_it() -> None:
     # Checked by hand: means 2 and 4, so the slope is 4 / 2; of 8 + 2/3 squared, 2/3 are left.
     slope, intercept, r_squared = line_through([1, 2, 3], [2 + 1 / 3, 3 + 1 / 3, 6 + 1 / 3])
     assert (slope, intercept) == pytest.approx((2.0, 0.0))

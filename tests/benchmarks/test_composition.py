@@ -16,7 +16,7 @@ FACES = 1200
 """Enough for a standard error of about one point."""
 
 
-def test_the_bundled_detector_and_its_crop_cost_at_most_three_points() -> None:
+def test_bundled_detector_and_crop_cost_at_most_three_points() -> None:
     faces, emotions = public_test.load(material("data/fer2013"))
     detector = BundledDetector(bundled_detector(), min_score=0.7)
     loss = measure(detector, EmotionEnsemble.load(), faces[:FACES], emotions[:FACES])

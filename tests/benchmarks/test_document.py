@@ -63,7 +63,7 @@ def test_page_without_marks_stays_as_it_is() -> None:
     assert updated("no marks\n", sections(linearity(1.0))) == "no marks\n"
 
 
-def test_only_what_was_measured_is_told() -> None:
+def test_only_measured_parts_have_sections() -> None:
     assert set(sections(linearity(1.0))) == {"targets", "linearity"}
     assert sections(Results()) == {}
 
@@ -72,13 +72,13 @@ def test_columns_of_figures_stand_to_the_right() -> None:
     assert table(("a", "b:"), [("x", 1)]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
 
 
-def test_line_beside_the_kernels() -> None:
+def test_line_with_kernels() -> None:
     text = sections(comparisons(comparison(1.1, None)))["comparisons"]
     assert "| clip | haar | 3 | 1 | 2.0 | 150 | 4.00 | 2.00 | 4.00 | 1.10 |\n" in text
     assert "fer" not in text
 
 
-def test_line_beside_fer() -> None:
+def test_line_with_fer() -> None:
     text = sections(comparisons(comparison(1.1, 3.5)))["comparisons"]
     ours, theirs = "2.0 | 200 | 4.00 | 2.00", "2.0 | 250 | 4.00 | 2.00"
     assert f"| clip | haar | 3 | 1 | {ours} | {theirs} | 3.50 |\n" in text

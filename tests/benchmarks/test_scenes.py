@@ -14,10 +14,10 @@ def test_scene_has_as_many_faces_as_are_wanted(drawn_clip: Path, tmp_path: Path)
     detector = BundledDetector(bundled_detector(), 0.7)
     scenes = write_scenes([drawn_clip], [detector], [1, 8], tmp_path)
     for faces, clip in scenes.items():
-        given = list(pictures(str(clip)))
-        assert len(given) == LENGTH
-        assert given[0].shape == (480, 640, 3)
-        found = [face for face in detector.detect(given[7]) if face.score >= detector.start_score]
+        frames = list(pictures(str(clip)))
+        assert len(frames) == LENGTH
+        assert frames[0].shape == (480, 640, 3)
+        found = [face for face in detector.detect(frames[7]) if face.score >= detector.start_score]
         assert len(found) == faces
 
 

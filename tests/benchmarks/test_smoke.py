@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_pipeline_beside_its_kernels(drawn_clip: Path, folder: Path) -> None:
+def test_pipeline_and_kernels_are_compared(drawn_clip: Path, folder: Path) -> None:
     done = benchmarks(
         *("--clips", drawn_clip, "--faces", 2, "--threads", 1, "--parts", "comparisons", "models"),
         *("--docs", folder, "--json"),
@@ -75,16 +75,14 @@ def test_nothing_to_measure_is_one_line(words: list[str]) -> None:
     assert done.stderr.strip() == "benchmarks: nothing to measure: name --clips, or --data"
 
 
-def test_results_of_another_form_are_refused_before_anything_is_measured(
-    drawn_clip: Path, tmp_path: Path
-) -> None:
+def test_results_of_another_form_are_refused_first(drawn_clip: Path, tmp_path: Path) -> None:
     kept = tmp_path / "performance.json"
     kept.write_text('{"models": {"rounds": 1}}')
     done = benchmarks("--clips", drawn_clip, "--docs", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"benchmarks: {kept}: models.stamp: ")
-    assert line.endswith("; remove it to measure anew")
+    assert line.endswith("; remove it to repeat the measurement")
 
 
 def test_missing_clip_is_one_line(tmp_path: Path) -> None:
