@@ -2,7 +2,7 @@
 
     python tests/documents.py
 
-updates them: the JSON Schemas in docs/schema/, the tables of fields in docs/MQTT.md, the table of
+updates them: the JSON Schemas in docs/schema/, the tables of fields in docs/mqtt.md, the table of
 metrics in docs/operation.md, the figures of the models in README.md, and the image of
 `edge-daemon watch`.
 """
@@ -40,7 +40,7 @@ from edge_daemon.schema import SCHEMA_VERSION, SourceState
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
 DOCS: Final = ROOT / "docs"
-PAGE: Final = DOCS / "MQTT.md"
+PAGE: Final = DOCS / "mqtt.md"
 OPERATION: Final = DOCS / "operation.md"
 PICTURE: Final = DOCS / "watch.svg"
 

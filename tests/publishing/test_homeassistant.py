@@ -38,7 +38,7 @@ from edge_daemon.schema import (
 Json = dict[str, Any]
 
 GOLDEN = Path(__file__).with_name("homeassistant_discovery.json")
-GUIDE = (Path(__file__).parents[2] / "docs" / "HOME-ASSISTANT.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs" / "home-assistant.md").read_text(encoding="utf-8")
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DISCOVERY = "device/edge_daemon_porch/config"
