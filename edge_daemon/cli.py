@@ -427,9 +427,19 @@ def _models(options: argparse.Namespace) -> int:
         return _list_models(settings)
     if options.wanted is None:
         raise SettingsError("models fetch: no detector named; use 'models fetch yunet'")
+    from edge_daemon._lib.clock import SystemClock
+    from edge_daemon._lib.progress import ProgressLine, can_show_progress
     from edge_daemon.detection.download import YUNET, fetch
 
-    print(fetch(YUNET, settings.state_dir, options.url))
+    if can_show_progress(prints_results=False):
+        line = ProgressLine(sys.stderr, "bytes", SystemClock())
+        try:
+            path = fetch(YUNET, settings.state_dir, options.url, line.update)
+        finally:
+            line.close()
+    else:
+        path = fetch(YUNET, settings.state_dir, options.url)
+    print(path)
     return 0
 
 

@@ -47,6 +47,7 @@ from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.monitoring.systemd import notifier_from
 from edge_daemon.output.assembly import open_outputs
 from edge_daemon.output.options import OutputOptions
+from edge_daemon.output.progress import run_progress
 from edge_daemon.pipeline import (
     DEFAULT_TIMEOUT_S,
     Chain,
@@ -105,10 +106,12 @@ def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptio
     live = LiveSettings(settings)
     live.follow(Settings, LogLevel())
     with ExitStack() as resources:
-        sinks = open_outputs(outputs, source, settings, resources)
-        pipeline = build_pipeline(
-            settings, SystemClock(), resources, live=live, source=source, sinks=sinks
-        )
+        clock = SystemClock()
+        sinks: list[Sink[FrameResult]] = [
+            *open_outputs(outputs, source, settings, resources),
+            *run_progress(source, settings, resources, clock),
+        ]
+        pipeline = build_pipeline(settings, clock, resources, live=live, source=source, sinks=sinks)
         _run(pipeline, settings, partial(live.reload, reload))
 
 

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Final
 
+from edge_daemon._lib.progress import ERASE
+
 STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -78,7 +80,10 @@ def set_level(level: str) -> None:
 
 def _standard_error() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(KeyValueFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    erase = ERASE if sys.stderr.isatty() else ""  # a progress line, which is then drawn again
+    handler.setFormatter(
+        KeyValueFormatter(f"{erase}%(asctime)s %(levelname)s %(name)s: %(message)s")
+    )
     return handler
 
 

@@ -2,6 +2,7 @@
 
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -40,7 +41,16 @@ YUNET: Final = DetectorModel(
 )
 
 
-def fetch(model: DetectorModel, folder: Path, url: str | None = None) -> Path:
+Report = Callable[[int, float], None]
+"""Receives the bytes that are there, and their part of the file, 0 to 1."""
+
+
+def fetch(
+    model: DetectorModel,
+    folder: Path,
+    url: str | None = None,
+    report: Report = lambda _bytes, _part: None,
+) -> Path:
     """Bring a model into `folder`, unless it is there already; what was begun is taken up again.
 
     Proxies are taken from the environment, as usual (`https_proxy`, `no_proxy`).
@@ -54,7 +64,7 @@ def fetch(model: DetectorModel, folder: Path, url: str | None = None) -> Path:
     part = folder / f"{model.file}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _download(url or model.url, part, model.size)
+        _download(url or model.url, part, model.size, report)
     except (OSError, HTTPException, ValueError) as error:  # the last: not an address
         if isinstance(error, urllib.error.HTTPError):
             error.close()
@@ -63,7 +73,7 @@ def fetch(model: DetectorModel, folder: Path, url: str | None = None) -> Path:
     return target
 
 
-def _download(url: str, part: Path, size: int) -> None:
+def _download(url: str, part: Path, size: int, report: Report) -> None:
     """Append to `part` what it lacks."""
     begun = part.stat().st_size if part.exists() else 0
     if begun >= size:
@@ -73,14 +83,15 @@ def _download(url: str, part: Path, size: int) -> None:
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
         resumed = begun > 0 and response.status == 206
         with part.open("ab" if resumed else "wb") as file:
-            _copy(response, file, size - (begun if resumed else 0))
+            _copy(response, file, size - (begun if resumed else 0), size, report)
 
 
-def _copy(response: HTTPResponse, file: BinaryIO, most: int) -> None:
-    """Copy the answer; a server that sends more than the file's size is cut short."""
-    while most >= 0 and (chunk := response.read(CHUNK)):
+def _copy(response: HTTPResponse, file: BinaryIO, missing: int, size: int, report: Report) -> None:
+    """Copy the response; a server that sends more than the file's size is cut short."""
+    while missing >= 0 and (chunk := response.read(CHUNK)):
         file.write(chunk)
-        most -= len(chunk)
+        missing -= len(chunk)
+        report(size - missing, (size - missing) / size)
 
 
 def _accept(model: DetectorModel, part: Path, target: Path) -> None:

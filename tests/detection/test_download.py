@@ -296,3 +296,11 @@ def test_published_detector_is_the_one_that_the_file_is(yunet_model: Path) -> No
     content = yunet_model.read_bytes()
     assert (yunet_model.name, len(content)) == (YUNET.file, YUNET.size)
     assert hashlib.sha256(content).hexdigest() == YUNET.sha256
+
+
+def test_fetch_reports_its_progress(model: DetectorModel, tmp_path: Path) -> None:
+    reports: list[tuple[int, float]] = []
+    fetch(model, tmp_path, report=lambda count, part: reports.append((count, part)))
+    assert reports == sorted(reports)
+    assert len(reports) > 1
+    assert reports[-1] == (len(CONTENT), 1.0)

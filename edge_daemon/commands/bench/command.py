@@ -15,6 +15,7 @@ from edge_daemon.commands.bench.stopwatch import Stopwatch, TimedSource
 from edge_daemon.config.settings import MetricsSettings, PreviewSettings, Settings
 from edge_daemon.detection import detector_of
 from edge_daemon.errors import SettingsError
+from edge_daemon.output.progress import frame_progress
 from edge_daemon.pipeline import Pipeline, Sink, StageObserver
 from edge_daemon.records import FrameResult
 
@@ -53,23 +54,25 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         "metrics": MetricsSettings(),
         "preview": PreviewSettings(),
     }
-    stopwatch = Stopwatch()
-    source = source_of(settings)
+    stopwatch, clock = Stopwatch(), SystemClock()
+    original = source = source_of(settings)
     if source.live:
         raise SettingsError(f"bench: {source.name} is live; name a video, image or folder")
-    if frames is not None:
-        source = Repeated(source, frames + warmup)
+    total = None if frames is None else frames + warmup
+    if total is not None:
+        source = Repeated(source, total)
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),
         ExitStack() as resources,
     ):
+        progress = frame_progress(original, resources, clock, prints_results=False, frames=total)
         build(
             settings.model_copy(update=overrides),
-            SystemClock(),
+            clock,
             resources,
             source=TimedSource(source, stopwatch),
-            sinks=[stopwatch.finish],
+            sinks=[stopwatch.finish, *progress],
             observers=[stopwatch.record],
         ).run()
     return Report.of(

@@ -61,8 +61,10 @@ def chart(statistics: Statistics) -> Drawing:
 
 def clock_time(seconds: float) -> str:
     """A duration as `m:ss` or `h:mm:ss`; below ten seconds, with a tenth."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
+    return f"{seconds:.1f} s" if seconds < 9.95 else _in_minutes(seconds)
+
+
+def _in_minutes(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -160,7 +162,7 @@ class _Drawer:
         self.shapes[grid:grid] = ticks
         self.y -= (row - ROW) / 2
         for tick in axis.ticks:
-            label = clock_time(tick) if tick else "0"
+            label = _in_minutes(tick) if axis.step >= 1 else f"{tick:.1f} s"
             self.shapes.append(Text(axis.x(tick), self.y, label, TEXT_SIZE, QUIET, "middle"))
         self.y += 26
         if (hidden := len(self._statistics.visits) - len(visits)) > 0:
@@ -188,8 +190,8 @@ class _Axis:
         self._left = left
         self._per_second = (right - left) / max(duration, 1e-3)
         spacing = duration / MAX_TICKS
-        step = TICKS_S[min(bisect.bisect_left(TICKS_S, spacing), len(TICKS_S) - 1)]
-        self.ticks = [step * number for number in range(int(duration / step) + 1)]
+        self.step = TICKS_S[min(bisect.bisect_left(TICKS_S, spacing), len(TICKS_S) - 1)]
+        self.ticks = [self.step * number for number in range(int(duration / self.step) + 1)]
 
     def x(self, seconds: float) -> float:
         return self._left + seconds * self._per_second

@@ -1,0 +1,88 @@
+"""The progress of a run over files."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.progress import ProgressLine, can_show_progress
+from edge_daemon.capture import Source
+from edge_daemon.capture.images import ImageFolder, list_folder
+from edge_daemon.config.settings import Settings
+from edge_daemon.pipeline import Sink
+from edge_daemon.records import Frame, FrameResult
+
+Fraction = Callable[[Frame, int], float | None]
+"""The part of all frames that is done with this frame, which is the n-th; None if unknown."""
+
+
+def run_progress(
+    source: Source, settings: Settings, resources: ExitStack, clock: Clock
+) -> list[Sink[FrameResult]]:
+    """The sink that shows the progress of `run`, if it reads a file to its end."""
+    if settings.capture.loop:
+        return []
+    return frame_progress(source, resources, clock, prints_results=settings.sink == "jsonl")
+
+
+def frame_progress(
+    source: Source,
+    resources: ExitStack,
+    clock: Clock,
+    *,
+    prints_results: bool,
+    frames: int | None = None,
+) -> list[Sink[FrameResult]]:
+    """A sink that shows the progress on a terminal.
+
+    Args:
+        source: what is read.
+        resources: removes the line at the end.
+        clock: measures the speed.
+        prints_results: whether standard output shows results at the same time.
+        frames: how many frames to expect; None for one pass over the source.
+
+    Returns:
+        The sink, unless there is no terminal to show it on, or the source has no end.
+    """
+    if source.live or not can_show_progress(prints_results=prints_results):
+        return []
+    line = ProgressLine(sys.stderr, "frames", clock)
+    resources.callback(line.close)
+    part_of = _by_count(frames) if frames else _part_of(source)
+    count = 0
+
+    def show(result: FrameResult) -> None:
+        nonlocal count
+        count += 1
+        line.update(count, part_of(result.frame, count))
+
+    return [show]
+
+
+def _part_of(source: Source) -> Fraction:
+    if isinstance(source, ImageFolder):
+        return _by_count(len(list_folder(Path(source.name)).images))
+    duration_s = _duration_of(Path(source.name))
+    return lambda frame, _: (
+        frame.position_s / duration_s if duration_s and frame.position_s is not None else None
+    )
+
+
+def _by_count(total: int) -> Fraction:
+    return lambda _, count: count / total if total else None
+
+
+def _duration_of(path: Path) -> float | None:
+    """Seconds of a video, as far as its container states them."""
+    import av
+    from av.error import FFmpegError
+
+    from edge_daemon.capture.decoding import open_container
+
+    try:
+        with open_container(f"file:{path}") as container:
+            return container.duration / av.time_base if container.duration else None
+    except (FFmpegError, OSError):  # the capture reports it
+        return None
