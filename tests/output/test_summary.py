@@ -275,3 +275,24 @@ def test_run_with_a_summary_shows_faces_only_if_asked(
         thumbnail = cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR)
         assert thumbnail is not None
     assert "face.mp4" in text
+
+
+def ended(last: FrameResult) -> FrameResult:
+    """The blank frame at the end of a file, in which all faces have left."""
+    blank = dataclasses.replace(last.frame, blank=True, position_s=None, file=None)
+    return FrameResult(blank, (), frozenset())
+
+
+def test_statistics_of_an_ended_video_count_its_last_frame() -> None:
+    results = [frame_result(0.5 * step, {1: HAPPY}, appears=[1]) for step in range(4)]
+    statistics = statistics_of(*results, ended(results[-1]))
+    assert (statistics.frames, statistics.duration) == (4, pytest.approx(2))
+    assert statistics.visits[0].duration == pytest.approx(2)
+
+
+def test_statistics_of_an_ended_image_count_its_face() -> None:
+    made = result(0.0, {1: HAPPY})
+    image = dataclasses.replace(made, frame=dataclasses.replace(made.frame, file="a.jpg"))
+    statistics = statistics_of(image, ended(image))
+    assert (statistics.frames, len(statistics.visits)) == (1, 1)
+    assert statistics.shares["happy"] == 1

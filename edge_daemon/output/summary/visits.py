@@ -133,16 +133,18 @@ class Collector:
     _first: Frame | None = None
     _last: tuple[float, Sequence[FaceEmotion]] = (0.0, ())
     _interval: float = 0.0
+    _end: float = 0.0
 
     def add(self, result: FrameResult) -> None:
         """Add a frame's result: its faces count until the next frame."""
         frame = result.frame
         if self._first is None:
             self._first = frame
+            self._interval = float(frame.file is not None)
         now = self._time_of(frame)
-        if self._frames:
+        if self._frames and not frame.blank:
             self._interval = now - self._last[0]
-            self._count_last()
+        self._count_last()
         self._last = now, result.faces
         self._frames += not frame.blank
         self._frames_with_faces += bool(result.faces)
@@ -159,7 +161,6 @@ class Collector:
         """Complete the visits, once all results are there."""
         first = self._first
         is_images = first is not None and first.file is not None
-        self._interval = self._interval or float(is_images)
         self._count_last()
         visits = [visit for visit in self._visits.values() if visit.has_appeared]
         is_live = first is not None and not is_images and first.position_s is None
@@ -169,14 +170,14 @@ class Collector:
             started_at=first.captured_at if first is not None and is_live else None,
             frames=self._frames,
             frames_with_faces=self._frames_with_faces,
-            duration=self._last[0] + self._interval,
+            duration=self._end,
             visits=visits,
             brief=len(self._visits) - len(visits),
         )
 
     def _time_of(self, frame: Frame) -> float:
         """Seconds from the start; of images, their number."""
-        if frame.file is not None:
+        if self._first is not None and self._first.file is not None:
             return float(self._frames)
         if frame.position_s is not None:
             return frame.position_s
@@ -187,6 +188,8 @@ class Collector:
         """Count the faces of the last frame, whose duration is now known."""
         start, faces = self._last
         end = start + min(self._interval, MAX_GAP_S)
+        self._last = end, ()
+        self._end = max(self._end, end)
         for face in faces:
             self._segments += self._visits[face.track_id].add(start, end, _mood_of(face))
         if self._segments > MAX_SEGMENTS:
