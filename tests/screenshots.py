@@ -1,9 +1,9 @@
-"""Makes the pictures of the preview in docs/, of people who are drawn.
+"""Makes the screenshots of the preview in docs/, with drawn people.
 
     python tests/screenshots.py --detector yunet --detector-model FILE
 
-The words are the daemon's; without any, it finds faces as it does by itself. It takes a minute and
-a half, as the timelines are to be full.
+The arguments are passed to the daemon; without any, it uses its default detector. It takes about
+two minutes, until the timelines are full.
 """
 
 import os
@@ -24,18 +24,18 @@ DOCS = Path(__file__).parents[1] / "docs"
 CLIP = "people.mp4"
 CLIP_SECONDS = 100
 
-UNTIL_FULL = 62
-"""Seconds until the timelines are."""
+WARM_UP_S = 62
+"""Time until the timelines are full."""
 
 
-def main(words: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         write_people(Path(CLIP), CLIP_SECONDS)
         address = f"127.0.0.1:{free_port()}"
-        ours = ("--preview", address, "--source", CLIP, "--set", "device_id=porch")
-        with running(Path(folder), *ours, *words), browser(Path(folder)) as page:
-            time.sleep(UNTIL_FULL)
+        own = ("--preview", address, "--source", CLIP, "--set", "device_id=porch")
+        with running(Path(folder), *own, *arguments), browser(Path(folder)) as page:
+            time.sleep(WARM_UP_S)
             shoot(page, f"http://{address}/")
 
 
@@ -55,7 +55,7 @@ def shoot(page: Browser, url: str) -> None:
 
 
 def settle(page: Browser) -> None:
-    """Let figures come and buttons change."""
+    """Wait for figures, and for buttons to change."""
     page.wait_for("document.querySelectorAll('.box').length === 2")
     time.sleep(3)
 

@@ -16,6 +16,7 @@ from publishing.broker import Mosquitto
 from running import PATIENCE, RunningProgram, broker_at, camera, free_port
 
 CONNECTIONS = 1500
+SLOW_CLIENTS = 64
 MAX_OPEN_FILES = 1024
 PREVIEW, METRICS = free_port(), free_port()
 
@@ -82,6 +83,20 @@ def test_connection_flood_leaves_the_pipeline_and_broker_alone(
     assert metric("edge_daemon_broker_reconnects_total") == 0
     assert not [line for line in program.err if "Traceback" in line or "ERROR" in line]
     assert sum("connection limit" in line for line in program.err) <= 2
+
+
+@pytest.mark.parametrize("port", [PREVIEW, METRICS], ids=["preview", "metrics"])
+def test_slow_clients_do_not_lock_out_others(program: RunningProgram, port: int) -> None:
+    path = {PREVIEW: "session", METRICS: "metrics"}[port]
+    with ExitStack() as clients:
+        slow = [clients.enter_context(connect(port)) for _ in range(SLOW_CLIENTS)]
+        for byte in b"GET /":
+            for client in slow:
+                with contextlib.suppress(OSError):
+                    client.send(bytes([byte]))
+            time.sleep(0.2)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=PATIENCE) as one:
+                assert one.status == 200
 
 
 def test_refused_websockets_are_not_logged(program: RunningProgram) -> None:

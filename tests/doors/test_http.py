@@ -1,4 +1,4 @@
-"""Requests that no browser makes, to what serves the preview and the metrics."""
+"""Generated requests to the preview and the metrics, which no browser sends."""
 
 import contextlib
 import socket
@@ -19,7 +19,7 @@ PATHS = {"preview": "session", "metrics": "metrics"}
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProgram]:
-    """One that serves both to this machine."""
+    """A daemon that serves both locally."""
     words = [word for name, port in SERVED.items() for word in (f"--{name}", f"127.0.0.1:{port}")]
     with (
         camera(draw_scene((60, 60, 120))) as live,
@@ -33,7 +33,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProgram
 
 
 def send(port: int, content: bytes) -> None:
-    """Send this, and read until the other end has had enough."""
+    """Send this, and read until the connection ends."""
     with (
         contextlib.suppress(ConnectionError),
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection,
@@ -80,7 +80,7 @@ requests = st.builds(
 
 
 def assert_serves(program: RunningProgram, name: str) -> None:
-    """It answers, and what came before was worth no traceback."""
+    """The daemon responds, and earlier requests caused no traceback."""
     with urlopen(f"http://127.0.0.1:{SERVED[name]}/{PATHS[name]}", timeout=PATIENCE) as answer:
         assert answer.status == 200
     assert program.process.poll() is None
@@ -89,7 +89,9 @@ def assert_serves(program: RunningProgram, name: str) -> None:
 
 @many(100)
 @given(name=st.sampled_from(sorted(SERVED)), request=requests | st.binary(min_size=1, max_size=80))
-def test_any_request(program: RunningProgram, name: str, request: bytes) -> None:
+def test_generated_request_leaves_the_server_responding(
+    program: RunningProgram, name: str, request: bytes
+) -> None:
     send(SERVED[name], request)
     assert_serves(program, name)
 
@@ -99,7 +101,9 @@ def test_any_request(program: RunningProgram, name: str, request: bytes) -> None
 @example(frames=[b"\x81\xff" + b"\xff" * 8])
 @example(frames=[b"\x88\x80\0\0\0\0"])
 @example(frames=[b"\x82\x84\0\0\0\0next"])
-def test_any_frames_of_a_watcher(program: RunningProgram, frames: list[bytes]) -> None:
+def test_generated_websocket_frames_leave_the_server_responding(
+    program: RunningProgram, frames: list[bytes]
+) -> None:
     named = HANDSHAKE | {"Host": "localhost"}
     fields = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in named.items())
     send(SERVED["preview"], f"GET /live HTTP/1.1\r\n{fields}\r\n".encode() + b"".join(frames))
