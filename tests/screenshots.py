@@ -17,7 +17,7 @@ from preview.browsing import Browser, browser
 from preview.portraits import write_people
 from running import free_port, running
 
-DESKTOP, PHONE = (1360, 985), (390, 844)
+DESKTOP, PHONE = (1360, 1330), (390, 844)
 
 DOCS = Path(__file__).parents[1] / "docs"
 

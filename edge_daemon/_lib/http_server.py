@@ -170,6 +170,11 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(SHUTDOWN_TIMEOUT_S, self._abort)
         await super().shutdown(sockets)
 
+    async def on_tick(self, counter: int) -> bool:
+        if self._accepting is not None and self._accepting.done():
+            self._accepting.result()  # raises what ended it: no client would notice otherwise
+        return await super().on_tick(counter)
+
     def _abort(self) -> None:
         """End what would delay the end: clients that do not read, and requests that take long."""
         for connection in tuple(self.server_state.connections):

@@ -243,3 +243,14 @@ def _is_refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_failed_accept_loop_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(http_server._Server, "_accept", fail)
+    listener = listen((HOST, free_port()), "preview.listen", PreviewError)
+    server = HttpServer(hello, listener, LIMITS, websockets=False)
+    with listener, pytest.raises(RuntimeError, match="broken"):
+        asyncio.run(server.serve(nullcontext))
