@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
+import cv2
+import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -20,9 +22,8 @@ from edge_daemon.pipeline import in_thread
 from edge_daemon.preview.frame_encoder import condition, crops
 from edge_daemon.preview.history import History
 from edge_daemon.preview.messages import Events, LastMinute, PhotoResult, Session, preview_frame
-from edge_daemon.preview.photo import MAX_BYTES, PhotoAnalyzer, image_from
 from edge_daemon.preview.stream import Stream
-from edge_daemon.records import Image
+from edge_daemon.records import FrameResult, Image
 
 MEDIA_TYPES: Final = {
     ".css": "text/css",
@@ -30,6 +31,15 @@ MEDIA_TYPES: Final = {
     ".js": "text/javascript",
     ".svg": "image/svg+xml",
 }
+
+
+MAX_PHOTO_SIDE_PX: Final = 960
+"""Longer side of a photo; the page reduces larger ones."""
+
+RGBA: Final = 4
+"""Bytes per pixel of a photo."""
+
+MAX_PHOTO_BYTES: Final = RGBA * MAX_PHOTO_SIDE_PX**2
 
 
 class PageFile(NamedTuple):
@@ -58,7 +68,7 @@ class PreviewApp:
         history: past results.
         health: source of the figures.
         pause: the privacy switch.
-        photos: analyses photos.
+        analyze: detects and recognises the faces of a photo; may be slow.
         clock: source of the time.
     """
 
@@ -71,7 +81,7 @@ class PreviewApp:
         history: History,
         health: Health,
         pause: Pause,
-        photos: PhotoAnalyzer,
+        analyze: Callable[[Image], FrameResult],
         clock: Clock,
     ) -> None:
         self._session = session
@@ -79,7 +89,7 @@ class PreviewApp:
         self._history = history
         self._health = health
         self._pause = pause
-        self._photos = photos
+        self._analyze = analyze
         self._photo_lock = asyncio.Lock()
         self._clock = clock
         self.asgi = Starlette(
@@ -130,7 +140,10 @@ class PreviewApp:
         return Response(status_code=204)
 
     async def _post_photo(self, request: Request) -> Response:
-        """Analyse a photo: its pixels are the body, its size is in the query."""
+        """Analyse a photo: its pixels are the body, its size is in the query. Nothing is stored.
+
+        The page decodes the photo, so no image decoder here reads untrusted files.
+        """
         if self._photo_lock.locked():
             return PlainTextResponse("edge-daemon: another photo is being analysed\n", 429)
         async with self._photo_lock:
@@ -138,9 +151,7 @@ class PreviewApp:
             if image is None:
                 return PlainTextResponse("edge-daemon: photo too large or not RGBA\n", 400)
             # Loading the models takes too long for the event loop, which serves all clients.
-            result = await asyncio.wrap_future(
-                in_thread("photo", lambda: self._photos.analyze(image))
-            )
+            result = await asyncio.wrap_future(in_thread("photo", lambda: self._analyze(image)))
             message = PhotoResult(frame=preview_frame(result, 0.0), crops=crops(result))
             return _json(message.model_dump_json(by_alias=True))
 
@@ -174,8 +185,21 @@ async def _photo_from(request: Request) -> Image | None:
     pixels = bytearray()
     async for chunk in request.stream():
         pixels += chunk
-        if len(pixels) > MAX_BYTES:
+        if len(pixels) > MAX_PHOTO_BYTES:
             return None
     size = (request.query_params.get(name, "") for name in ("width", "height"))
     width, height = (int(text) if text.isdecimal() and len(text) < 6 else 0 for text in size)
     return image_from(bytes(pixels), width, height)
+
+
+def image_from(pixels: bytes, width: int, height: int) -> Image | None:
+    """Decode a canvas's pixels, RGBA in row order: BGR uint8 [H, W, 3].
+
+    Returns:
+        None if the size is not valid or does not match the pixels.
+    """
+    is_valid = 0 < width <= MAX_PHOTO_SIDE_PX and 0 < height <= MAX_PHOTO_SIDE_PX
+    if not is_valid or len(pixels) != RGBA * width * height:
+        return None
+    rgba = np.frombuffer(pixels, np.uint8).reshape(height, width, RGBA)
+    return np.asarray(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR), np.uint8)

@@ -28,7 +28,6 @@ class PreviewFrame(FacesMessage):
     """A frame's result."""
 
     faces: tuple[PreviewFace, ...]
-    file: str | None = Field(description="Name of the image file, for a folder of images.")
 
 
 class Totals(BaseModel, frozen=True):
@@ -102,4 +101,4 @@ def preview_frame(result: FrameResult, latency_ms: float) -> PreviewFrame:
         PreviewFace(**dict(face), raw=None if emotion.raw is None else rounded(emotion.raw))
         for face, emotion in zip(message.faces, result.faces, strict=True)
     )
-    return PreviewFrame(**dict(message) | {"faces": faces, "file": result.frame.file})
+    return PreviewFrame(**dict(message) | {"faces": faces})

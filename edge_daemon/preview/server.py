@@ -11,6 +11,7 @@ from edge_daemon._lib.address import authority
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.http_server import ConnectionLimits, HttpServer
 from edge_daemon._lib.text import without_password
+from edge_daemon.analysis import ImageAnalyzer
 from edge_daemon.capture.pause import Pause
 from edge_daemon.config.settings import Settings, ZoneSettings
 from edge_daemon.monitoring.health import Health
@@ -26,9 +27,8 @@ from edge_daemon.preview.auth import (
 from edge_daemon.preview.frame_encoder import FrameEncoder
 from edge_daemon.preview.history import History
 from edge_daemon.preview.messages import Session
-from edge_daemon.preview.photo import PhotoAnalyzer
 from edge_daemon.preview.stream import Stream
-from edge_daemon.records import EMOTIONS, FrameResult
+from edge_daemon.records import EMOTIONS, FrameResult, Image
 
 LIMITS: Final = ConnectionLimits(total=64, per_address=32)
 
@@ -97,7 +97,7 @@ class PreviewServer(Service):
             history=self._history,
             health=health,
             pause=pause,
-            photos=PhotoAnalyzer(settings, clock),
+            analyze=lambda image: _analyze(image, settings),
             clock=clock,
         )
         names = host_names(host, is_local=login is None)
@@ -140,6 +140,11 @@ class PreviewServer(Service):
 
     def _state(self) -> tuple[str, bool]:
         return self._health.source.state, self._pause.paused
+
+
+def _analyze(image: Image, settings: Settings) -> FrameResult:
+    """Run the models on a photo, then release them: photos are rare, and memory is scarce."""
+    return ImageAnalyzer(settings).analyze(image)
 
 
 def _login(listener: socket.socket, page: bytes) -> TokenLogin | None:

@@ -18,11 +18,16 @@ SIZE = (640, 360)
 SIDE = 80
 
 
-def crowd(tracks: Sequence[int], events: tuple[Event, ...] = ()) -> FrameResult:
+def crowd(
+    tracks: Sequence[int], events: tuple[Event, ...] = (), file: str | None = None
+) -> FrameResult:
     """A result captured now; the face of track N is the Nth from the left."""
     bgr = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
     captured = dataclasses.replace(
-        frame(bgr=bgr), captured_at=datetime.now(UTC), captured_monotonic=time.monotonic()
+        frame(bgr=bgr),
+        captured_at=datetime.now(UTC),
+        captured_monotonic=time.monotonic(),
+        file=file,
     )
     faces = tuple(_face(track) for track in tracks)
     return FrameResult(captured, faces, frozenset(tracks), events)
@@ -47,6 +52,7 @@ class Player:
     def __init__(self, served: Served) -> None:
         self.tracks: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
         self.is_lost = False
+        self.file: str | None = None
         self._served = served
         self._stop = threading.Event()
         self._events: list[Event] = []
@@ -62,7 +68,7 @@ class Player:
             else:
                 self._served.source.running()
                 events, self._events = tuple(self._events), []
-                result = crowd(self.tracks, events)
+                result = crowd(self.tracks, events, self.file)
                 self._served.health(result)
                 self._served.server(result)
             self._served.poll()

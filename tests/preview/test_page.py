@@ -84,6 +84,13 @@ def test_picture_is_updated(page: Browser) -> None:
     page.wait_for("document.getElementById('picture').toDataURL() !== arguments[0]", first)
 
 
+def test_caption_has_the_position_in_the_video(page: Browser) -> None:
+    page.wait_for(
+        "/^960 . 600, \\d+\\.\\d s into the video, \\d+ ms old$/"
+        ".test(document.getElementById('caption').textContent)"
+    )
+
+
 TWO_BOXES_READ = r"""(() => {
   const boxes = [...document.querySelectorAll(".box")];
   const labels = [...document.querySelectorAll("#boxes .label:not([hidden])")];

@@ -110,6 +110,11 @@ def test_card_of_a_face_that_left_moves_behind_the_present_ones(
     page.wait_for("document.querySelectorAll('.card').length === 3")
 
 
+def test_caption_of_a_folder_names_the_file(page: Browser, player: Player) -> None:
+    player.file = "anna.jpg"
+    page.wait_for("document.getElementById('caption').textContent.startsWith('anna.jpg, 640')")
+
+
 def test_lost_source_shows_unknown_faces_and_stale_figures(page: Browser, player: Player) -> None:
     player.is_lost = True
     page.wait_for_state("lost")

@@ -10,7 +10,7 @@ import pytest
 from drawing import Image, draw_scene
 from preview.serving import EVERYWHERE, Answer, Served, serving
 
-from edge_daemon.preview.photo import MAX_SIDE_PX, image_from
+from edge_daemon.preview.app import MAX_PHOTO_SIDE_PX, image_from
 
 SCENE = draw_scene((60, 60, 120))
 
@@ -62,7 +62,7 @@ def test_photo_appears_in_no_other_message(served: Served) -> None:
         (b"1234", "x", 1),
         (b"1234", -1, -1),
         (b"1234", 10**9, 1),
-        (bytes(4 * (MAX_SIDE_PX + 1)), MAX_SIDE_PX + 1, 1),
+        (bytes(4 * (MAX_PHOTO_SIDE_PX + 1)), MAX_PHOTO_SIDE_PX + 1, 1),
     ],
 )
 def test_invalid_photo_is_refused(
@@ -72,8 +72,11 @@ def test_invalid_photo_is_refused(
 
 
 def test_oversized_photo_is_refused(served: Served) -> None:
-    pixels = bytes(4 * MAX_SIDE_PX**2 + 1)
-    assert post(served, pixels, MAX_SIDE_PX, MAX_SIDE_PX, served.form_token()).status == 400
+    pixels = bytes(4 * MAX_PHOTO_SIDE_PX**2 + 1)
+    assert (
+        post(served, pixels, MAX_PHOTO_SIDE_PX, MAX_PHOTO_SIDE_PX, served.form_token()).status
+        == 400
+    )
 
 
 def test_photo_without_form_token_is_refused(served: Served) -> None:

@@ -47,6 +47,7 @@ export const de = {
   photo: "Foto",
   download: "Letzte Minute sichern",
   caption: "{width} × {height}, Bild {frame}, {age} ms alt",
+  captionVideo: "{width} × {height}, bei {position} s im Video, {age} ms alt",
   captionFile: "{file}, {width} × {height}",
   faces: "Gesichter",
   smoothed: "geglättet",

@@ -47,6 +47,7 @@ export const en = {
   photo: "Photo",
   download: "Save last minute",
   caption: "{width} × {height}, frame {frame}, {age} ms old",
+  captionVideo: "{width} × {height}, {position} s into the video, {age} ms old",
   captionFile: "{file}, {width} × {height}",
   faces: "Faces",
   smoothed: "smoothed",

@@ -83,9 +83,11 @@ function enter(state) {
   at("pipeline-detail").textContent = text(state === "running" ? "pipelineDetail" : "stale");
 }
 
-function caption({ width, height, frame, file, latency_ms: latency }) {
+function caption({ width, height, frame, file, position, latency_ms: latency }) {
   if (file) return text("captionFile", { file, width, height });
-  return text("caption", { width, height, frame, age: Math.round(latency) });
+  const age = Math.round(latency);
+  if (position === null) return text("caption", { width, height, frame, age });
+  return text("captionVideo", { width, height, position: position.toFixed(1), age });
 }
 
 function togglePause() {
