@@ -332,7 +332,8 @@ def test_missing_package_logs_one_warning(
     done = program(
         "--source", drawn_clip, *BY_HAAR, PYTHONPATH=path, NOTIFY_SOCKET=str(tmp_path / "notify")
     )
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 12)
+    assert done.returncode == 0
+    assert done.stdout
     (line,) = (line for line in done.stderr.splitlines() if "python3-systemd" in line)
     assert "WARNING" in line
 
