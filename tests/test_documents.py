@@ -260,3 +260,10 @@ def test_table_columns_are_documented_in_order() -> None:
     text = (DOCS / "recordings.md").read_text(encoding="utf-8")
     section = text.partition("## The table")[2].partition("```")[0]
     assert [name for name in re.findall(r"`(\w+)`", section) if name in COLUMNS] == [*COLUMNS]
+
+
+def test_tests_named_in_reliability_exist() -> None:
+    text = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]*test_\w+\.py)`", text))
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / "tests" / name).exists()} == set()
