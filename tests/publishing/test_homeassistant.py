@@ -472,7 +472,7 @@ def daemon(tmp_path: Path, port: int, source: str, *words: str) -> AbstractConte
     )
 
 
-def test_daemon_publishes_discovery_again_when_home_assistant_starts(tmp_path: Path) -> None:
+def test_daemon_repeats_discovery_when_home_assistant_starts(tmp_path: Path) -> None:
     expected = homeassistant.discovery(
         "porch",
         TOPICS,

@@ -32,7 +32,7 @@ def test_each_result_is_a_line_flushed_at_once(clock: FakeClock) -> None:
         FacesMessage.model_validate_json(line)
 
 
-def test_reader_that_has_gone_is_told_as_an_end_in_good_order(clock: FakeClock) -> None:
+def test_jsonl_closed_reader_ends_normally(clock: FakeClock) -> None:
     class Broken(io.BytesIO):
         def write(self, _data: object) -> int:
             raise BrokenPipeError

@@ -198,7 +198,7 @@ def test_connection_limits_of_mosquitto_are_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("qos", "size"), list(itertools.product([0, 1], [126, 2000, 20_000])))
-def test_connection_publish_up_to_the_maximum_packet_size_is_sent(
+def test_connection_publish_up_to_max_packet_size_is_sent(
     tmp_path: Path, qos: int, size: int
 ) -> None:
     """mosquitto ends the connection on a packet that is one byte longer."""
@@ -414,7 +414,7 @@ def test_connection_with_tls_sends_and_receives(
 FAILED_HANDSHAKE = pytest.mark.filterwarnings("ignore:.*(SSLSocket|<socket)")
 
 
-def test_connection_with_tls_reads_several_messages_of_one_record(
+def test_connection_with_tls_reads_all_messages_of_a_record(
     certificates: Certificates,
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -297,7 +297,7 @@ def test_publisher_right_login_connects(
 
 
 class LazyBroker:
-    """Takes connections, welcomes them when it is told to, and reads nothing more."""
+    """Takes connections, acknowledges them on request, and reads nothing more."""
 
     def __init__(self) -> None:
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -436,7 +436,7 @@ def names_in_order(subscriber: Subscriber) -> list[str]:
     return [message.topic.removeprefix(f"{subscriber.topic}/") for message in subscriber.messages]
 
 
-def test_publisher_connect_sends_availability_discovery_state_events(
+def test_publisher_connect_sends_state_before_events(
     make_publishing: MakePublishing, broker: Mosquitto, topic: str, logs: Logs
 ) -> None:
     discovery = Message(f"{topic}/discovery", b"here", qos=1)
