@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from conftest import Program, material
 
 from edge_daemon.schema import FacesMessage
 
@@ -58,3 +58,26 @@ def test_haar_loses_heads_but_not_who_they_are(clips: list[Path], program: Progr
     done = program("--source", walking, "--sink", "jsonl", "--detector", "haar")
     messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
     assert {face.track_id for message in messages for face in message.faces} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("case", "settings", "frames"),
+    [
+        ("interlaced_h264.mp4", (), 50),
+        ("rpicam_raw.h264", (), 62),
+        ("lossless_cut.mp4", (), 45),
+        ("upside_down.mp4", ("--set", "capture.rotation=180"), 38),
+    ],
+)
+def test_recorded_case_shows_a_happy_face_in_every_frame(
+    case: str, settings: tuple[str, ...], frames: int, program: Program
+) -> None:
+    done = program("--source", material(f"cases/{case}"), "--sink", "jsonl", *settings)
+    assert done.returncode == 0
+    messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
+    emotions = [face.emotion for message in messages for face in message.faces]
+    assert emotions == ["happy"] * frames
+    positions = [message.position for message in messages if message.faces]
+    assert positions == sorted(set(positions))
+    kinds = [event.kind for message in messages for event in message.events]
+    assert kinds.count("appeared") == 1

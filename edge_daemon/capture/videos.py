@@ -82,7 +82,7 @@ class VideoFileReader:
         if self._time_line.frames == 0 and frame.pts is None:
             fps = round(1 / self._decoder.frame_interval_s, 3)
             extra = {"source": self._name, "fps": fps}
-            logger.info("video without timestamps, assuming a frame rate", extra=extra)
+            logger.info("video without timestamps, using its nominal frame rate", extra=extra)
         position = self._time_line.position_of(frame)
         return Picture(self._decoder.to_bgr(frame), position, position_s=position)
 
