@@ -25,6 +25,11 @@ DEFAULT_FPS: Final = 30
 It is the default of `rpicam-vid`, whose raw H.264 files are the usual case.
 """
 
+METADATA_OPTIONS: Final[dict[str, Any]] = (
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
+"""Makes PyAV 18 accept titles in other encodings than UTF-8. PyAV 19 does by itself."""
+
 QUARTER_TURNS: Final = MappingProxyType({90: 1, 180: 2, -180: 2, -90: 3})
 """Degrees counter-clockwise, as PyAV reports them, to quarter turns as `numpy.rot90` takes them."""
 
@@ -49,13 +54,14 @@ def open_container(
     Raises:
         FFmpegError: it cannot be opened; the type and `strerror` are the reason.
     """
-    return av.open(
+    container: InputContainer = av.open(
         source,
         "r",
         options={"framerate": str(DEFAULT_FPS)} | (options or {}),  # heeded by raw formats only
         timeout=timeout,
-        metadata_errors="replace",
+        **METADATA_OPTIONS,
     )
+    return container
 
 
 class VideoDecoder:

@@ -204,6 +204,13 @@ def test_relative_name_with_colons_is_a_file(
 
 
 @needs_ffmpeg
+def test_video_with_a_title_of_another_encoding_is_read(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.avi", "-c:v", "mjpeg", "-metadata", "title=XXXX")
+    path.write_bytes(path.read_bytes().replace(b"XXXX", b"caf\xe9"))
+    assert len(read_all(path)) == FRAMES
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("content", ["audio", "audio and cover"])
 def test_audio_file_is_not_a_video(tmp_path: Path, content: str) -> None:
     path = tmp_path / "song.mp3"
