@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 from edge_daemon.config.settings import DetectionSettings, QualitySettings
 from edge_daemon.detection import Detector
-from edge_daemon.detection.quality import QualityLimits
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.records import Face, Frame, Image
 
@@ -13,8 +12,7 @@ class StillFaces:
     """Finds the faces with which the daemon would start a track."""
 
     def __init__(self, detector: Detector) -> None:
-        limits = QualityLimits(**QualitySettings().model_dump())
-        self._find = FaceFinder(detector, DetectionSettings().max_side, limits)
+        self._find = FaceFinder(detector, DetectionSettings().max_side, QualitySettings())
         self._least_score = detector.start_score
 
     def __call__(self, bgr: Image) -> list[Face]:
