@@ -21,7 +21,7 @@ MENDS: Final = {
     "Name or service not known": "is mqtt.host right?",
     "name resolution": "is there a network, and mqtt.host right?",
     "WRONG_VERSION_NUMBER": "does mqtt.tls suit this port?",
-    "hung up": "does mqtt.tls suit this port?",
+    "closed by the broker": "does mqtt.tls suit this port?",
 }
 """What may help, by words of what went wrong; the first that fit count."""
 
