@@ -137,16 +137,16 @@ def _freshness_s(settings: Settings) -> float:
 
 def _discovery(settings: Settings, topics: Topics, *, has_temperature: bool) -> Message:
     """The device for Home Assistant; without discovery, its removal."""
-    wanted = settings.homeassistant
-    if not wanted.discovery:
-        return homeassistant.removal(settings.device_id, wanted.prefix)
+    section = settings.homeassistant
+    if not section.discovery:
+        return homeassistant.removal(settings.device_id, section.prefix)
     return homeassistant.discovery(
         settings.device_id,
         topics,
-        wanted.prefix,
-        wanted.expire_after,
+        section.prefix,
+        section.expire_after,
         __version__,
-        name=wanted.name,
+        name=section.name,
         configuration_url=preview_url(settings.preview.address),
         has_temperature=has_temperature,
     )
@@ -169,8 +169,8 @@ def preview_url(address: Address | None) -> str | None:
 
 def _birth_topic(settings: Settings) -> str | None:
     """Where Home Assistant publishes that it has started."""
-    wanted = settings.homeassistant
-    return f"{wanted.prefix}/status" if wanted.discovery else None
+    section = settings.homeassistant
+    return f"{section.prefix}/status" if section.discovery else None
 
 
 def default_client_id(device_id: str) -> str:

@@ -41,7 +41,7 @@ class Pause(Protocol):
         """Whether the source is paused."""
         ...
 
-    def set(self, paused: bool) -> bool:  # noqa: FBT001  # the name says what the value means
+    def set(self, paused: bool) -> bool:  # noqa: FBT001  # the only parameter
         """Pause or resume; whether that is saved for the next start. Can block on the disk."""
         ...
 
@@ -80,7 +80,7 @@ class PauseCommands(Service):
         """Accept a message from the broker, to carry it out soon. Does not wait."""
         with self._changed:
             if received.retained:
-                # The broker would send it at every connect, long after somebody published it.
+                # The broker would send it at every connect, long after it was published.
                 self._reject(received, "retained command ignored, publish it without retain")
             elif received.payload not in POSITIONS:
                 self._reject(received, "invalid command ignored, must be ON or OFF")

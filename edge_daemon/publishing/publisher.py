@@ -151,7 +151,7 @@ class MqttPublisher(Service):
                 with busy():
                     self._poll(POLL_INTERVAL_S)
             with busy():
-                self._say_goodbye()
+                self._flush_and_disconnect()
         finally:
             self._queue.close()
             self._client.close()
@@ -376,7 +376,7 @@ class MqttPublisher(Service):
             self._refused.remove(response.topic)
             logger.info("broker accepts messages again", extra={"topic": response.topic})
 
-    def _say_goodbye(self) -> None:
+    def _flush_and_disconnect(self) -> None:
         """Send what waits, then `offline`, in a short time.
 
         Without the broker's acknowledgement, the will publishes `offline` instead.

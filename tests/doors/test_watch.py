@@ -89,7 +89,7 @@ def take(*messages: Message) -> None:
         if accepted is not None:
             (line,) = _line(accepted).splitlines()
             json.loads(line)
-    assert len([line for line in told if "refused" in line]) <= len(messages)
+    assert len([line for line in told if "rejected" in line]) <= len(messages)
     assert all(line.isprintable() for line in drawn(fleet, told).splitlines())
 
 

@@ -46,18 +46,18 @@ def run(settings: Settings, devices: Sequence[str], *, as_json: bool) -> None:
 
 
 def _subscription(
-    settings: Settings, devices: Sequence[str], tell: Callable[[str], None], clock: Clock
+    settings: Settings, devices: Sequence[str], notify: Callable[[str], None], clock: Clock
 ) -> Subscription:
     topics = filters(settings.mqtt.base_topic, devices)
-    return Subscription(broker_from(settings.mqtt), topics, tell, clock)
+    return Subscription(broker_from(settings.mqtt), topics, notify, clock)
 
 
 def _print_lines(settings: Settings, devices: Sequence[str], clock: Clock) -> None:
     """Each message as a line of JSON, until the reader of the output has gone."""
     output = sys.stdout.buffer
-    consumer = Consumer(settings.mqtt.base_topic, _say)
+    consumer = Consumer(settings.mqtt.base_topic, _print_notice)
     try:
-        with closing(_subscription(settings, devices, _say, clock)) as subscription:
+        with closing(_subscription(settings, devices, _print_notice, clock)) as subscription:
             subscription.open()
             while True:
                 for message in subscription.receive(REFRESH_INTERVAL):
@@ -68,8 +68,8 @@ def _print_lines(settings: Settings, devices: Sequence[str], clock: Clock) -> No
     except OutputClosed:
         discard(output)
     finally:
-        if amiss := consumer.summary():
-            _say(amiss)
+        if summary := consumer.summary():
+            _print_notice(summary)
 
 
 def _line(accepted: Accepted) -> bytes:
@@ -85,14 +85,14 @@ def _line(accepted: Accepted) -> bytes:
 
 
 def _raise_if_closed(output: BinaryIO) -> None:
-    """Notice that the reader has gone also while there is nothing to write to him."""
+    """Detect a closed output also while there is nothing to write."""
     poll = select.poll()
-    poll.register(output, 0)  # errors are told without being asked for
+    poll.register(output, 0)  # errors are always reported
     if any(events & select.POLLERR for _, events in poll.poll(0)):
-        raise OutputClosed("the reader of the output has gone")
+        raise OutputClosed("the reader of the output has closed it")
 
 
-def _say(line: str) -> None:
+def _print_notice(line: str) -> None:
     print(f"edge-daemon: {printable(line)}", file=sys.stderr, flush=True)
 
 

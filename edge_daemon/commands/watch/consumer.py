@@ -1,7 +1,7 @@
-"""Messages in, a picture of the fleet out: how a subscriber reads what devices publish.
+"""The state of all devices by their messages, as a subscriber reads them.
 
-Nothing here knows of the network or the screen. Events that come twice are left out, gaps in
-their count are told, and what is not of this schema is refused: counted always, told once.
+This module uses neither the network nor the screen. It ignores duplicate events, reports gaps in
+their numbers, and rejects messages with another schema: it counts all, and reports the first.
 """
 
 import re
@@ -58,8 +58,8 @@ class Availability(StrEnum):
     OFFLINE = "offline"
 
 
-Said = Availability | FacesMessage | EventMessage | StateMessage | HealthMessage
-"""What a message means."""
+Content = Availability | FacesMessage | EventMessage | StateMessage | HealthMessage
+"""A decoded message."""
 
 MODELS: Final[Mapping[Kind, type[FacesMessage | EventMessage | StateMessage | HealthMessage]]] = {
     Kind.FACES: FacesMessage,
@@ -101,28 +101,28 @@ class Device:
     sequence: int | None = None
     """Of its latest event."""
     duplicates: int = 0
-    """Events that came once more."""
+    """Events received more than once."""
     missing: int = 0
-    """Events that never came."""
+    """Events not received."""
     refused: int = 0
-    """Messages that are not of the schema."""
+    """Messages with another schema."""
     event_ids: RecentIds = field(default_factory=RecentIds)
-    refusals_told: set[Kind] = field(default_factory=set)
+    reported_refusals: set[Kind] = field(default_factory=set)
 
     @property
     def paused(self) -> bool:
         """Whether the camera is closed by the privacy switch."""
-        told_by_health = self.health is not None and self.health.source is SourceState.PAUSED
-        return self.state.paused if self.state is not None else told_by_health
+        paused_by_health = self.health is not None and self.health.source is SourceState.PAUSED
+        return self.state.paused if self.state is not None else paused_by_health
 
     @property
-    def last_heard(self) -> datetime | None:
+    def last_message_time(self) -> datetime | None:
         """The latest time in its messages."""
         known = (self.faces, self.state, self.health)
         return max((message.time for message in known if message is not None), default=None)
 
     def faces_now(self, now: float) -> tuple[FaceMessage, ...]:
-        """The faces in sight; none when the device is away, paused, or silent for long."""
+        """The faces in sight; none of a device that is offline, paused or silent."""
         away = self.availability is Availability.OFFLINE or self.paused
         if self.faces is None or away or now - self.faces_arrived > FACES_FRESH:
             return ()
@@ -131,7 +131,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A message that is new and of the schema."""
+    """A new and valid message."""
 
     topic: str
     device: str
@@ -143,75 +143,75 @@ class Accepted:
 
 @dataclass(frozen=True)
 class DeviceEvent:
-    """An event and whose it is."""
+    """An event and its device."""
 
     device: str
     event: EventMessage
 
 
 class _RefusedError(Exception):
-    """Raised when a payload is not of the schema."""
+    """Raised when a payload is invalid."""
 
 
 class Consumer:
-    """Reads messages and keeps what they say of each device.
+    """Reads messages and keeps the state of each device.
 
     Args:
         base: what all topics begin with.
-        tell: is given a line for what its users should know.
+        notify: receives a line about gaps, restarts and rejected messages.
     """
 
-    def __init__(self, base: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, base: str, notify: Callable[[str], None]) -> None:
         self.devices: dict[str, Device] = {}
         self.events: deque[DeviceEvent] = deque(maxlen=EVENTS_KEPT)
         self._prefix = f"{base}/"
-        self._tell = tell
+        self._notify = notify
 
     def take(self, message: Message, now: float) -> Accepted | None:
         """Read a message that arrived at `now`, in monotonic seconds; None if it is left out."""
         place = self._place(message.topic)
-        if place is None or not message.payload:  # empty: somebody removed a retained message
+        if place is None or not message.payload:  # empty: a retained message was deleted
             return None
         name, kind = place
         device = self.devices.setdefault(name, Device(name))
         try:
-            content, said = _read(kind, message.payload)
+            decoded, content = _read(kind, message.payload)
         except _RefusedError as refusal:
             self._refuse(device, kind, str(refusal))
             return None
-        if not self._keep(device, said, now):
+        if not self._keep(device, content, now):
             return None
-        return Accepted(message.topic, name, kind, message.retain, content)
+        return Accepted(message.topic, name, kind, message.retain, decoded)
 
     def summary(self) -> str:
-        """What was amiss, in one line; nothing if nothing was."""
+        """Counts of rejected, duplicate and missing messages in one line; empty without any."""
         counts = {
-            "messages refused": sum(device.refused for device in self.devices.values()),
-            "events that came again": sum(device.duplicates for device in self.devices.values()),
-            "events that never came": sum(device.missing for device in self.devices.values()),
+            "messages rejected": sum(device.refused for device in self.devices.values()),
+            "duplicate events": sum(device.duplicates for device in self.devices.values()),
+            "missing events": sum(device.missing for device in self.devices.values()),
         }
         return ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
 
     def _place(self, topic: str) -> tuple[str, Kind] | None:
-        """The device and the kind; None where a topic is none of ours."""
+        """The device and the kind; None for other topics."""
         name, _, kind = topic.removeprefix(self._prefix).partition("/")
         if not topic.startswith(self._prefix) or kind not in list(Kind):
             return None
         return (name, Kind(kind)) if DEVICE_ID.fullmatch(name) else None
 
-    def _keep(self, device: Device, said: Said, now: float) -> bool:
-        """Note what a message says; whether it says something new."""
-        match said:
+    def _keep(self, device: Device, content: Content, now: float) -> bool:
+        """Keep the content of a message; whether it is new."""
+        match content:
             case EventMessage():
-                return self._take_event(device, said)
+                return self._take_event(device, content)
             case FacesMessage():
-                device.faces, device.faces_arrived = said, now
+                device.faces, device.faces_arrived = content, now
             case StateMessage():
-                device.state = said
+                device.state = content
             case HealthMessage():
-                device.health = said
+                device.health = content
             case Availability():
-                device.availability = said
+                device.availability = content
         return True
 
     def _take_event(self, device: Device, event: EventMessage) -> bool:
@@ -223,24 +223,24 @@ class Consumer:
         return True
 
     def _count(self, device: Device, sequence: int) -> None:
-        """Follow a device's count of its events, and tell where it jumps."""
+        """Check that a device's sequence numbers have no gap."""
         expected = sequence if device.sequence is None else device.sequence + 1
         device.sequence = sequence
         if sequence > expected:
             device.missing += sequence - expected
-            self._tell(f"{device.name}: {_range(expected, sequence - 1)} never came")
+            self._notify(f"{device.name}: {_range(expected, sequence - 1)} missing")
         elif sequence < expected:
-            self._tell(f"{device.name}: counts its events anew, from {sequence}")
+            self._notify(f"{device.name}: event count restarted at {sequence}")
 
     def _refuse(self, device: Device, kind: Kind, why: str) -> None:
         device.refused += 1
-        if kind not in device.refusals_told:
-            device.refusals_told.add(kind)
-            self._tell(f"{device.name}: {kind} refused: {why}")
+        if kind not in device.reported_refusals:
+            device.reported_refusals.add(kind)
+            self._notify(f"{device.name}: {kind} rejected: {why}")
 
 
 def filters(base: str, devices: Sequence[str]) -> list[str]:
-    """The topic filters for all that these devices publish; for every device, if none is named."""
+    """The topic filters for all messages of these devices; of all devices, if there are none."""
     topics = (Topics(base, name) for name in devices or ["+"])
     return list(chain.from_iterable(map(_published, topics)))
 
@@ -249,15 +249,15 @@ def _published(topics: Topics) -> Iterator[str]:
     yield from (topics.availability, topics.faces, topics.event, topics.state, topics.health)
 
 
-def _read(kind: Kind, payload: bytes) -> tuple[object, Said]:
-    """What a payload holds: decoded, and as what it means."""
+def _read(kind: Kind, payload: bytes) -> tuple[object, Content]:
+    """The decoded payload, and its message."""
     if kind is Kind.AVAILABILITY:
         if payload not in {word.encode() for word in Availability}:
             raise _RefusedError("must be online or offline")
         return payload.decode(), Availability(payload.decode())
     content = _decoded(payload)
     try:
-        # Fields may be added without a new schema number, so unknown ones are no fault.
+        # Fields can be added without a new schema version, so unknown ones are ignored.
         return content, MODELS[kind].model_validate_json(payload, extra="ignore")
     except ValidationError as error:
         details = error.errors()[0]

@@ -63,7 +63,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class _Figure:
-    """A column of a device's figures, which stand beside its first face."""
+    """A column of a device's figures, next to its first face."""
 
     header: str
     read: Callable[[Device], RenderableType]
@@ -133,8 +133,8 @@ class View:
         self, device: Device, columns: Sequence[_Figure]
     ) -> Iterator[Sequence[RenderableType]]:
         faces = device.faces_now(self.now)
-        nobody = _nobody(device, self.at)
-        first, *others = [_face_cells(face) for face in faces] or [nobody]
+        no_face = _no_face(device, self.at)
+        first, *others = [_face_cells(face) for face in faces] or [no_face]
         figures = [column.read(device) for column in columns]
         yield (device.name, _state(device), *first, *figures)
         for cells in others:
@@ -202,14 +202,14 @@ def _face_cells(face: FaceMessage) -> tuple[RenderableType, ...]:
     )
 
 
-def _nobody(device: Device, at: datetime) -> tuple[RenderableType, ...]:
-    """What stands in the place of a face where there is none."""
-    heard = device.last_heard
-    if device.availability is not Availability.OFFLINE or heard is None:
+def _no_face(device: Device, at: datetime) -> tuple[RenderableType, ...]:
+    """The cells of a device without a face."""
+    last = device.last_message_time
+    if device.availability is not Availability.OFFLINE or last is None:
         return "", Text(NOTHING, style="dim"), "", ""
-    today = _here(heard).date() == _here(at).date()
-    when = _clock_time(heard) if today else f"{_here(heard):%Y-%m-%d}"
-    return "", Text("last heard", style="dim"), Text(when, style="dim"), ""
+    today = _here(last).date() == _here(at).date()
+    when = _clock_time(last) if today else f"{_here(last):%Y-%m-%d}"
+    return "", Text("last seen", style="dim"), Text(when, style="dim"), ""
 
 
 def _latency(device: Device) -> str:
@@ -235,8 +235,8 @@ def _p95(health: HealthMessage) -> str:
 
 def _temperature(health: HealthMessage) -> Text:
     degrees = health.cpu_temperature_c
-    shown = "" if degrees is None else f"{degrees:.0f}"
-    return Text(shown, style="bold red" if health.throttled else "")
+    text = "" if degrees is None else f"{degrees:.0f}"
+    return Text(text, style="bold red" if health.throttled else "")
 
 
 def _spool(health: HealthMessage) -> Text:

@@ -85,12 +85,10 @@ def test_what_is_amiss_is_told_apart_from_the_messages(
     assert [payload["sequence"] for _, kind, payload in printed(lines) if kind == "event"] == [
         *(1, 2, 4)
     ]
-    refused, gap, summary = lines.err
-    assert refused.startswith("edge-daemon: hall: faces refused: not JSON")
-    assert gap == "edge-daemon: hall: event 3 never came"
-    assert summary == (
-        "edge-daemon: messages refused: 2, events that came again: 1, events that never came: 1"
-    )
+    rejected, gap, summary = lines.err
+    assert rejected.startswith("edge-daemon: hall: faces rejected: not JSON")
+    assert gap == "edge-daemon: hall: event 3 missing"
+    assert summary == ("edge-daemon: messages rejected: 2, duplicate events: 1, missing events: 1")
 
 
 def test_only_the_named_devices_are_watched(broker: Mosquitto, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ class Reading:
     """A consumer, the clock it is given, and what it tells."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
-        self.consumer = Consumer(BASE, self.told.append)
+        self.notices: list[str] = []
+        self.consumer = Consumer(BASE, self.notices.append)
         self.now = 1000.0
 
     def take(self, *messages: Message) -> list[Accepted | None]:
@@ -67,7 +67,7 @@ def test_each_kind_is_kept_for_its_device(reading: Reading) -> None:
     assert hall.health == health()
     assert [(one.device, one.event) for one in reading.consumer.events] == [("hall", event(1))]
     assert reading.device("porch").availability is Availability.OFFLINE
-    assert reading.told == []
+    assert reading.notices == []
 
 
 def test_what_is_accepted_tells_where_it_came_from_and_all_that_it_says(reading: Reading) -> None:
@@ -95,35 +95,35 @@ def test_other_topics_are_no_concern(reading: Reading, topic: str) -> None:
     assert reading.take(Message(f"{BASE}/{topic}", content)) == [None]
     assert reading.take(Message(f"elsewhere/{BASE}/hall/faces", content)) == [None]
     assert reading.consumer.devices == {}
-    assert reading.told == []
+    assert reading.notices == []
 
 
 def test_removed_retained_message_is_no_fault(reading: Reading) -> None:
     assert reading.take(message("hall", "state", b"")) == [None]
-    assert reading.told == []
+    assert reading.notices == []
 
 
 def test_event_that_comes_twice_is_told_once(reading: Reading) -> None:
     assert reading.events(1, 2, 3, 2, 3, 4) == [True, True, True, False, False, True]
     assert reading.device().duplicates == 2
-    assert reading.told == []
+    assert reading.notices == []
 
 
 def test_same_numbers_of_two_devices_are_two_counts(reading: Reading) -> None:
     assert reading.events(7, 8) == [True, True]
     assert reading.events(1, 2, device="porch") == [True, True]
-    assert reading.told == []
+    assert reading.notices == []
 
 
 def test_gap_is_told_with_what_is_missing(reading: Reading) -> None:
     reading.events(5, 6, 9, 11)
-    assert reading.told == ["hall: events 7 to 8 never came", "hall: event 10 never came"]
+    assert reading.notices == ["hall: events 7 to 8 missing", "hall: event 10 missing"]
     assert reading.device().missing == 3
 
 
 def test_first_event_may_have_any_number(reading: Reading) -> None:
     reading.events(4711)
-    assert reading.told == []
+    assert reading.notices == []
 
 
 def test_count_that_starts_anew_is_told_and_followed(reading: Reading) -> None:
@@ -131,7 +131,7 @@ def test_count_that_starts_anew_is_told_and_followed(reading: Reading) -> None:
     again = event(1, event_id=UUID(int=1))
     assert reading.take(message("hall", "event", again)) != [None]
     reading.events(2)
-    assert reading.told == ["hall: counts its events anew, from 1"]
+    assert reading.notices == ["hall: event count restarted at 1"]
     assert reading.device().missing == 0
 
 
@@ -167,8 +167,8 @@ def test_what_is_not_of_the_schema_is_refused_counted_and_told_once(
     reading: Reading, kind: str, payload: bytes, why: str
 ) -> None:
     assert reading.take(*[message("hall", kind, payload)] * 3) == [None] * 3
-    (line,) = reading.told
-    assert line.startswith(f"hall: {kind} refused: {why}")
+    (line,) = reading.notices
+    assert line.startswith(f"hall: {kind} rejected: {why}")
     assert "\n" not in line
     assert reading.device().refused == 3
     assert reading.events(1) == [True]
@@ -180,7 +180,7 @@ def test_fields_that_are_added_later_are_no_fault(reading: Reading) -> None:
     (taken,) = reading.take(message("hall", "faces", json.dumps(content).encode()))
     assert taken is not None
     assert taken.content == content
-    assert reading.told == []
+    assert reading.notices == []
 
 
 def test_faces_are_in_sight_while_the_device_is_there_and_talks(reading: Reading) -> None:
@@ -206,7 +206,7 @@ def test_summary_counts_what_was_amiss(reading: Reading) -> None:
     reading.events(2, 5)
     reading.take(message("porch", "faces", b"{"))
     assert reading.consumer.summary() == (
-        "messages refused: 1, events that came again: 1, events that never came: 2"
+        "messages rejected: 1, duplicate events: 1, missing events: 2"
     )
 
 

@@ -99,7 +99,7 @@ def test_device_that_is_away_is_told_with_when_it_was_heard_last(
 ) -> None:
     put(fleet, "hall", health=health(at=NOON - age), faces=faces(at=NOON - age))
     fleet.take(message("hall", "availability", b"offline"), 0.0)
-    assert re.fullmatch(f"hall offline last heard {shown}", row(draw(), "hall"))
+    assert re.fullmatch(f"hall offline last seen {shown}", row(draw(), "hall"))
 
 
 def test_events_say_what_happened(fleet: Consumer, draw: Draw) -> None:
