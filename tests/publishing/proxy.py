@@ -12,7 +12,7 @@ CONNECT, CONNACK_WRONG_VERSION = 0x10, b"\x20\x02\x00\x01"
 
 
 class Proxy:
-    """Passes on what clients and a broker on this machine say; it can stall, and cut off."""
+    """Connects clients with a broker on this machine; it can stall, and cut connections."""
 
     def __init__(self, broker_port: int) -> None:
         self.flowing = threading.Event()
@@ -82,7 +82,7 @@ class Proxy:
 
 
 class OldBroker(Proxy):
-    """A broker that knows MQTT 3.1.1 only, and answers others as its specification says."""
+    """A broker for MQTT 3.1.1 only, which refuses others as its specification requires."""
 
     def __init__(self, broker_port: int) -> None:
         super().__init__(broker_port)

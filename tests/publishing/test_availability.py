@@ -44,7 +44,7 @@ def test_availability_without_results_is_offline_and_logged_once(
     assert [record.levelname for record in logs.records] == ["WARNING", "INFO"]
 
 
-def test_availability_paused_is_online_and_patience_starts_at_the_end(
+def test_availability_paused_is_online(
     availability: Availability, source: Source, clock: FakeClock
 ) -> None:
     source.is_paused = True

@@ -12,13 +12,13 @@ from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.broker import broker_from
 
 
-def settings(**given: object) -> MqttSettings:
-    return MqttSettings.model_validate(given)
+def settings(**options: object) -> MqttSettings:
+    return MqttSettings.model_validate(options)
 
 
-def refusal(**given: object) -> str:
+def refusal(**options: object) -> str:
     with pytest.raises(SettingsError) as refused:
-        broker_from(settings(**given))
+        broker_from(settings(**options))
     (problem,) = refused.value.problems
     assert "\n" not in problem
     return problem
@@ -41,7 +41,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("given", "port"),
+    ("options", "port"),
     [
         ({}, 1883),
         ({"tls": True}, 8883),
@@ -50,8 +50,8 @@ def certificate(tmp_path: Path) -> Path:
         ({"transport": "websockets", "tls": True}, 443),
     ],
 )
-def test_broker_port_defaults_by_transport(given: dict[str, object], port: int) -> None:
-    broker = broker_from(settings(**given))
+def test_broker_port_defaults_by_transport(options: dict[str, object], port: int) -> None:
+    broker = broker_from(settings(**options))
     assert (broker.port, broker.address) == (port, f"localhost:{port}")
 
 
@@ -109,8 +109,8 @@ def huge(folder: Path) -> Path:
 def test_broker_file_that_blocks_or_never_ends_is_refused(
     tmp_path: Path, key: str, make: Callable[[Path], Path]
 ) -> None:
-    given = {"username": "me"} if key == "password_file" else {"tls": True}
-    assert refusal(**given, **{key: make(tmp_path)}).startswith(f"mqtt.{key}: ")
+    options = {"username": "me"} if key == "password_file" else {"tls": True}
+    assert refusal(**options, **{key: make(tmp_path)}).startswith(f"mqtt.{key}: ")
 
 
 def test_broker_websocket_headers_are_read(tmp_path: Path) -> None:
@@ -147,9 +147,7 @@ def test_settings_host_is_name_or_address(host: str, used: str) -> None:
         ("b:70000", set()),
     ],
 )
-def test_settings_host_with_more_than_a_host_is_refused_with_the_fix(
-    host: str, fixes: set[str]
-) -> None:
+def test_settings_host_as_url_is_refused_with_fix(host: str, fixes: set[str]) -> None:
     with pytest.raises(ValidationError) as refused:
         settings(host=host)
     (error,) = refused.value.errors()
@@ -173,9 +171,9 @@ def test_broker_invalid_certificate_files_are_refused(
 def test_broker_certificate_with_other_key_is_refused(
     tmp_path: Path, authority: Path, certificate: Path
 ) -> None:
-    given = {"tls": True, "ca_file": authority, "certificate_file": certificate}
-    assert broker_from(settings(**given, key_file=tmp_path / "client.key")).tls
+    options = {"tls": True, "ca_file": authority, "certificate_file": certificate}
+    assert broker_from(settings(**options, key_file=tmp_path / "client.key")).tls
     other = tmp_path / "other.key"
     trustme.CA().issue_cert("other").private_key_pem.write_to_path(other)
-    assert str(other) in refusal(**given, key_file=other)
-    assert str(certificate) in refusal(**given)
+    assert str(other) in refusal(**options, key_file=other)
+    assert str(certificate) in refusal(**options)

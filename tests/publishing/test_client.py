@@ -148,7 +148,7 @@ def test_client_short_connections_make_delays_grow(monkeypatch: pytest.MonkeyPat
     assert delays_after([short, short, stable, short]) == [0.5, 1.0, 0.5, 1.0]
 
 
-def test_client_repeated_short_connections_are_unstable_with_a_hint(attempts: Attempts) -> None:
+def test_client_repeated_short_connections_are_unstable(attempts: Attempts) -> None:
     with ScriptedBroker() as broker, client_to(broker.port) as client:
         for number in range(MAX_SHORT + 2):
             assert connected(client).is_unstable == (number > MAX_SHORT)
@@ -169,7 +169,7 @@ def test_client_session_taken_over_waits_long() -> None:
 
 
 @pytest.mark.usefixtures("attempts")
-def test_client_large_stored_command_is_discarded_with_the_session(broker: Mosquitto) -> None:
+def test_client_large_packet_discards_session(broker: Mosquitto) -> None:
     """With MQTT 3.1.1, the broker would send it at every connect."""
     target = {"protocol": "3.1.1", "session_expiry": 60}
     with client_to(broker.port, **target) as client:
@@ -191,20 +191,20 @@ def test_client_large_stored_command_is_discarded_with_the_session(broker: Mosqu
             assert received.payload == b"ON"
 
 
-def test_client_hanging_name_resolution_blocks_neither_poll_nor_close(
+def test_client_hanging_name_resolution_blocks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    released, asked = threading.Event(), threading.Event()
+    released, called = threading.Event(), threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:
-        asked.set()
+        called.set()
         released.wait(PATIENCE)
         return []
 
     monkeypatch.setattr("socket.getaddrinfo", hang)
     client = MqttClient(Broker("slow.example", 1883), "camera", SystemClock())
     began = time.monotonic()
-    while not asked.is_set():
+    while not called.is_set():
         assert client.poll(0.1) == []
     client.poll(0.1)
     client.close()

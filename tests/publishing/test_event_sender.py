@@ -85,7 +85,7 @@ def test_sender_events_without_subscriber_wait_for_one(
             assert sequences(late) == list(range(1, 51))
 
 
-def test_sender_subscriber_that_leaves_and_returns_gets_the_order(
+def test_sender_intermittent_subscriber_gets_order(
     make_publishing: MakePublishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the first half minute, the broker has no subscriber for every third message."""
@@ -104,12 +104,12 @@ def test_sender_subscriber_that_leaves_and_returns_gets_the_order(
         save(publishing, 40)
         with serving(publishing):
             wait_for_depth(publishing, 0)
-        heard = [
+        delivered = [
             json.loads(message.payload)["sequence"]
             for number, message in enumerate(broker.on("/event"))
             if responses[number] == 0
         ]
-    assert heard == list(range(1, 41))
+    assert delivered == list(range(1, 41))
 
 
 def test_sender_without_subscriber_for_long_delivers(
@@ -152,7 +152,7 @@ def test_sender_general_refusal_keeps_all_events_in_order(
 
 
 @pytest.mark.usefixtures("_soon_after_a_refusal")
-def test_sender_event_refused_for_itself_is_dropped_after_some_tries(
+def test_sender_event_refused_repeatedly_is_dropped(
     make_publishing: MakePublishing, logs: Logs
 ) -> None:
     def is_refused(message: Published) -> bool:
@@ -220,7 +220,7 @@ def test_sender_broker_without_qos_1_gets_events_once(make_publishing: MakePubli
         assert {message.qos for message in broker.published} == {0}
 
 
-def test_sender_missing_acknowledgement_sends_again_over_new_connection(
+def test_sender_missing_acknowledgement_reconnects(
     make_publishing: MakePublishing, monkeypatch: pytest.MonkeyPatch, logs: Logs
 ) -> None:
     monkeypatch.setattr("edge_daemon.publishing.mqtt.ACK_TIMEOUT_S", 0.5)
