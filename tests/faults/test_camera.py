@@ -1,7 +1,7 @@
 """What a network camera can do to the program: go, hang, change, send rubbish, or show nothing.
 
 A V4L2 camera would need a kernel module (v4l2loopback); what differs there, such as a device file
-that is gone, is tested in `capture/test_video_device.py`.
+that is gone, is tested in `capture/test_devices.py`.
 """
 
 import json
