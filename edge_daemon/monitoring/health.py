@@ -146,13 +146,17 @@ class Health:
         """The state in one line, for `systemctl status`. Reads no disk, so it may be frequent."""
         text = f"source {self.source.state}"
         if self.source.state is SourceState.RUNNING:
-            fps = self.throughput.rates().fps_out
-            text += f", {fps:.0f} fps, faces in sight: {self._faces.total()}"
+            text += self._throughput_summary()
+        return f"{text}, broker disconnected" if self.connected is False else text
+
+    def _throughput_summary(self) -> str:
+        fps = self.throughput.rates().fps_out
+        text = f", {fps:.0f} fps, faces in sight: {self._faces.total()}"
         if self._models_used < self.models_total:
             text += f", models: {self._models_used} of {self.models_total}"
         if self._level.detection_interval > self._full_level.detection_interval:
             text += f", detection in 1 of {self._level.detection_interval} frames"
-        return f"{text}, broker disconnected" if self.connected is False else text
+        return text
 
     def message(self) -> HealthMessage:
         """All figures as they are now."""

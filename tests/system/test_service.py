@@ -165,8 +165,8 @@ def test_stage_that_hangs_has_the_process_replaced(running: Service) -> None:
     eventually(lambda: running.process not in {before, "0"})
     print(f"hanging stage: another process after {time.monotonic() - hung:.1f} s")
     log = running.log()
-    assert "a stage hangs" in log
-    assert "hanging.py" in log.partition("a stage hangs")[2], "the stacks are not there"
+    assert "stage hangs, withholding" in log
+    assert "hanging.py" in log.partition("stage hangs, withholding")[2], "the stacks are not there"
     box.run("rm", "/opt/edge-daemon/hang", f"{packages}/hanging.py", f"{packages}/hanging.pth")
     box.run("systemctl", "restart", UNIT)
 
@@ -174,7 +174,7 @@ def test_stage_that_hangs_has_the_process_replaced(running: Service) -> None:
 def test_restarted_broker_receives_results_again(running: Service) -> None:
     before = running.process
     running.broker.stop()
-    eventually(lambda: "broker away" in running.property_of("StatusText"))
+    eventually(lambda: "broker disconnected" in running.property_of("StatusText"))
     running.broker.start()
     running.received.wait_until(running.received.listening.is_set)
     running.wait_for_results()
