@@ -2,36 +2,36 @@
 
     EdgeDaemonError
     ├── SettingsError      exit 2: the configuration or the command line is wrong
-    ├── SourceError        exit 1: frames cannot be had
+    ├── SourceError        exit 1: the source cannot be opened or read
     │   └── SourceLost     a live source went away and may come back
     ├── DetectorError      exit 1: a face detector cannot be built or fetched
     ├── BundleError        exit 1: the model bundle is refused
     ├── BrokerError        exit 1: the broker cannot be reached, or refuses
-    ├── MetricsError       exit 1: the figures cannot be served
+    ├── MetricsError       exit 1: the metrics cannot be served
     ├── PreviewError       exit 1: the preview cannot be served
     ├── OutputError        exit 1: an output file cannot be written
     ├── PipelineError      exit 1: a stage failed or got stuck
-    └── OutputClosed       exit 0: whoever read the results has gone
+    └── OutputClosed       exit 0: the reader of the results has closed its end
 
-Each message is one line that names the thing, the cause and, where there is one, the mend.
+Each message is one line with the subject, the problem and, if there is one, the fix.
 """
 
 from typing import ClassVar
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error of another's making says, and its type: OpenCV's have several lines."""
+    """Type and message of a third-party error, in one line; OpenCV's have several."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class EdgeDaemonError(Exception):
-    """Base of all errors that this program raises on purpose."""
+    """Base of all errors of this package."""
 
     exit_code: ClassVar[int] = 1
 
 
 class SettingsError(EdgeDaemonError):
-    """Raised when settings are refused; `problems` holds one line for each."""
+    """Raised when settings are invalid; `problems` has one line for each."""
 
     exit_code = 2
 
@@ -41,27 +41,27 @@ class SettingsError(EdgeDaemonError):
 
 
 class SourceError(EdgeDaemonError):
-    """Raised when a source cannot be opened or read, and trying again will not help."""
+    """Raised when a source cannot be opened or read, and a retry does not help."""
 
 
 class SourceLost(SourceError):
-    """Raised when a live source stops giving frames; opening it again may help."""
+    """Raised when a live source stops delivering frames; opening it again may help."""
 
 
 class DetectorError(EdgeDaemonError):
-    """Raised when a face detector cannot be built, or its model cannot be fetched."""
+    """Raised when a face detector cannot be built, or its model cannot be downloaded."""
 
 
 class BundleError(EdgeDaemonError):
-    """Raised when a model bundle is missing, damaged, or not of the form this version reads."""
+    """Raised when a model bundle is missing, damaged, or of an unsupported schema."""
 
 
 class BrokerError(EdgeDaemonError):
-    """Raised when a command needs the broker now, and it cannot be reached or refuses."""
+    """Raised when a command needs the broker, which is not reachable or refuses."""
 
 
 class MetricsError(EdgeDaemonError):
-    """Raised when the figures for Prometheus cannot be served."""
+    """Raised when the metrics for Prometheus cannot be served."""
 
 
 class PreviewError(EdgeDaemonError):

@@ -1,4 +1,4 @@
-"""The records that travel down the pipeline. All are frozen: a stage adds by making a new one.
+"""The records that pass through the pipeline. All are frozen; a stage creates new ones.
 
 Frame -> FoundFaces -> TrackedFaces -> FrameResult
 """
@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""In FER2013's order, which is the column order of every model."""
+"""In the order of FER2013, which is the column order of every model."""
 
 CROP_SIDE: Final = 48
 """Side of the crop that the models read, in pixels."""
 
 Image = NDArray[np.uint8]
-"""BGR uint8 [H, W, 3], or grey uint8 [H, W]; each place says which."""
+"""BGR uint8 [H, W, 3], or grey uint8 [H, W], as documented where it is used."""
 
 Landmarks = NDArray[np.float32]
 """float32 [5, 2], x and y of: right eye, left eye, nose, right and left mouth corner.
 
-Right and left are the person's own, so the right eye stands left in the picture.
+Right and left are the person's, so the right eye is on the left of the image.
 """
 
 Probabilities = NDArray[np.float32]
@@ -45,7 +45,7 @@ class Box(NamedTuple):
 
 
 class SourceState(StrEnum):
-    """Whether frames come."""
+    """State of the source."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -55,24 +55,24 @@ class SourceState(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture from a source."""
+    """One image from a source."""
 
     index: int
-    """Counts the source's frames from 0; dropped ones leave gaps."""
+    """Number of the frame, from 0; dropped frames leave gaps."""
     scene: int
-    """Frames of one scene follow each other in time; a new scene starts afresh."""
+    """Frames of one scene are consecutive in time; tracking restarts at a new scene."""
     bgr: Image
     """BGR uint8 [H, W, 3]."""
     captured_at: datetime
     """UTC; in a video file, at the video's pace from its first frame."""
     captured_monotonic: float
-    """The same instant on the monotonic clock, in seconds: latency is measured from here."""
+    """When the frame was read, on the monotonic clock in seconds; latency starts here."""
     stream_time: float
-    """Seconds on the source's own time line, which a file keeps however fast it is read."""
+    """Seconds on the time line of the source, which does not depend on the speed of reading."""
     reduced: Image | None = None
-    """The same picture, made smaller by the camera itself, where it does that: BGR uint8."""
+    """The same image scaled down by the camera, if it does that: BGR uint8."""
     blank: bool = False
-    """Black, because no picture comes: whoever was in sight has left it."""
+    """Black, because no image comes; all faces have left."""
     position_s: float | None = None
     """Seconds from the start of the video that is read, also while it repeats; None otherwise."""
     file: str | None = None
@@ -89,15 +89,15 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Detection:
-    """What a detector says of one face, in the pixels of the picture that it was given."""
+    """One detected face, in pixels of the detector's input image."""
 
     box: Box
     score: float
-    """The detector's own confidence, 0 to 1."""
+    """Confidence of the detector, 0 to 1."""
     landmarks: Landmarks | None = None
 
     def enlarged(self, scale: float) -> "Detection":
-        """The same face in a picture `scale` times as large."""
+        """The same face in an image `scale` times as large."""
         if scale == 1:
             return self
         return Detection(
@@ -107,7 +107,7 @@ class Detection:
         )
 
     def moved(self, x: float, y: float) -> "Detection":
-        """The same, moved by so many pixels."""
+        """The same face, moved by some pixels."""
         box = self.box._replace(x=self.box.x + x, y=self.box.y + y)
         landmarks = (
             None if self.landmarks is None else self.landmarks + np.array((x, y), np.float32)
@@ -116,7 +116,7 @@ class Detection:
 
 
 class Unscored(StrEnum):
-    """Why a face is published as seen, but without an emotion."""
+    """Why a face is published without an emotion."""
 
     TOO_SMALL = "too_small"
     TOO_BLURRED = "too_blurred"
@@ -129,13 +129,13 @@ class Face:
 
     detection: Detection
     crop: Image
-    """Grey uint8 [48, 48], framed as the models were trained."""
+    """Grey uint8 [48, 48], framed like the training images."""
     unscored: Unscored | None
 
 
 @dataclass(frozen=True, eq=False)
 class FoundFaces:
-    """A frame and the faces in it."""
+    """A frame and its faces."""
 
     frame: Frame
     faces: tuple[Face, ...]
@@ -143,7 +143,7 @@ class FoundFaces:
 
 @dataclass(frozen=True, eq=False)
 class TrackedFace:
-    """A face and whose it is: the same number for the same visit."""
+    """A face and its track: the same number for the same visit."""
 
     track_id: int
     face: Face
@@ -151,17 +151,17 @@ class TrackedFace:
 
 @dataclass(frozen=True, eq=False)
 class TrackedFaces:
-    """A frame, the faces in it by track, and the tracks that may still come back."""
+    """A frame, its faces by track, and all live tracks."""
 
     frame: Frame
     faces: tuple[TrackedFace, ...]
     remembered: frozenset[int]
-    """All live tracks, also those missing for a moment; what others left can be forgotten."""
+    """All live tracks, including those without a face at the moment."""
 
 
 @dataclass(frozen=True, eq=False)
 class FaceEmotion:
-    """A tracked face and what the ensemble reads in it; nothing where the face is not scored."""
+    """A tracked face and its emotion; without one if it is not scored."""
 
     track_id: int
     face: Face
@@ -172,7 +172,7 @@ class FaceEmotion:
     uncertain: bool
     """Whether the confidence is below the configured limit."""
     members: int
-    """How many of the ensemble's models were asked."""
+    """Number of models used."""
 
     @property
     def emotion(self) -> str | None:
@@ -184,7 +184,7 @@ class FaceEmotion:
 
 
 class EventKind(StrEnum):
-    """What can happen to a face."""
+    """Kinds of events."""
 
     APPEARED = "appeared"
     EMOTION_CHANGED = "emotion_changed"
@@ -221,7 +221,7 @@ class Event:
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """All that is known of a frame: what the sinks publish."""
+    """The result for a frame, which the sinks publish."""
 
     frame: Frame
     faces: tuple[FaceEmotion, ...]

@@ -1,4 +1,4 @@
-"""The public schema: what subscribers and readers of the output get, and nothing else leaves."""
+"""The public schema of all messages. Nothing else leaves the device."""
 
 import math
 from typing import Annotated, Final, Literal
@@ -50,27 +50,29 @@ class _Message(BaseModel):
 class FaceMessage(_Message):
     """One face."""
 
-    track_id: int = Field(description="The same for one face's whole visit; never used again.")
+    track_id: int = Field(
+        description="Number of the track, the same for a whole visit; never reused."
+    )
     box: tuple[int, int, int, int] = Field(
-        description="x, y, width and height in pixels, within the picture."
+        description="x, y, width and height in pixels, within the frame."
     )
     score: float = Field(description="The detector's confidence, 0 to 1.")
     emotion: str | None = Field(description="The most probable emotion; null if not scored.")
     confidence: float | None = Field(description="Its probability.")
     uncertain: bool = Field(description="Whether the confidence is below the configured limit.")
     probabilities: dict[str, float] | None = Field(
-        description="Of all seven emotions, smoothed over time; they sum to 1."
+        description="Probabilities of all seven emotions, smoothed over time; they sum to 1."
     )
-    members: int = Field(description="How many models of the ensemble were asked.")
-    unscored: Unscored | None = Field(description="Why a face is seen but not scored.")
+    members: int = Field(description="Number of models used.")
+    unscored: Unscored | None = Field(description="Why the face has no emotion.")
 
 
 class FaceEvent(_Message):
     """Something that happened to one face."""
 
-    event_id: UUID = Field(description="Unique; a message that comes twice has the same.")
+    event_id: UUID = Field(description="Unique; a message that is delivered twice has the same.")
     kind: EventKind = Field(description="What happened.")
-    track_id: int = Field(description="The face's, as in the topic `faces`.")
+    track_id: int = Field(description="Track of the face, as in the topic `faces`.")
     time: Timestamp = Field(
         description="When it was seen, in UTC; of a face that left, when it was last seen. In a "
         "video file, times advance with the video."
@@ -79,7 +81,9 @@ class FaceEvent(_Message):
         default=None, description="Position in the video file, in seconds; null without one."
     )
     file: str | None = Field(default=None, description="Name of the image file; null without one.")
-    emotion: EmotionName | None = Field(description="From now on; of a face that left, its last.")
+    emotion: EmotionName | None = Field(
+        description="Emotion from now on; of a face that left, its last."
+    )
     previous: EmotionName | None = Field(description="The emotion before a change.")
     started: Timestamp = Field(description="When the visit began: `time` minus `duration`.")
     duration: float = Field(description="Duration of the visit until `time`, in seconds.")
@@ -93,9 +97,10 @@ class EventMessage(FaceEvent):
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
     sequence: int = Field(
-        ge=1, description="Counts this device's events; a gap means that some were dropped."
+        ge=1,
+        description="Number of the event of this device; a gap means that events were dropped.",
     )
-    latency_ms: float = Field(description="From the capture of its frame to its making.")
+    latency_ms: float = Field(description="Time from the capture of the frame to this event.")
 
 
 class FacesMessage(_Message):
@@ -110,83 +115,88 @@ class FacesMessage(_Message):
         default=None, description="Position in the video file, in seconds; null without one."
     )
     file: str | None = Field(default=None, description="Name of the image file; null without one.")
-    latency_ms: float = Field(description="From capture to this message.")
-    frame: int = Field(description="The frame's number; dropped frames leave gaps.")
-    width: int = Field(description="The picture's, in pixels.")
-    height: int = Field(description="The picture's, in pixels.")
-    faces: tuple[FaceMessage, ...] = Field(description="Those in sight, scored or not.")
+    latency_ms: float = Field(description="Time from capture to this message.")
+    frame: int = Field(description="Number of the frame; dropped frames leave gaps.")
+    width: int = Field(description="Width of the frame, in pixels.")
+    height: int = Field(description="Height of the frame, in pixels.")
+    faces: tuple[FaceMessage, ...] = Field(description="Visible faces, scored or not.")
     events: tuple[FaceEvent, ...] = Field(
-        description="The same as on the topic `event`; know them by `event_id`."
+        description="The same as on the topic `event`, with the same `event_id`."
     )
 
 
 class StateMessage(_Message):
-    """The payload of the topic `state`: what is so now. Retained; only the latest counts."""
+    """The payload of the topic `state`: the current state. Retained; only the latest counts."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
-    time: Timestamp = Field(description="When the frame that tells it was captured.")
-    faces: int = Field(description="Faces in sight.")
+    time: Timestamp = Field(description="Capture time of the latest frame.")
+    faces: int = Field(description="Visible faces.")
     emotion: Mood = Field(
-        description="The dominant emotion of all faces in sight; `none` without a scored face, "
+        description="The dominant emotion of all visible faces; `none` without a scored face, "
         "`uncertain` where the confidence is below the configured limit."
     )
-    since: Timestamp = Field(description="When this emotion began.")
+    since: Timestamp = Field(description="Since when this is the emotion.")
     probabilities: dict[str, float] | None = Field(
-        description="Mean probabilities of all faces in sight, weighted by area; null without a "
+        description="Mean probabilities of all visible faces, weighted by area; null without a "
         "scored face."
     )
-    paused: bool = Field(description="Whether the camera is closed by the privacy switch.")
+    paused: bool = Field(description="Whether the privacy switch has closed the camera.")
 
 
 class LatencyMessage(_Message):
     """Milliseconds from capture to publishing, over the last minute."""
 
-    p50: float = Field(description="Half of the frames were no later.")
-    p95: float = Field(description="95 % of the frames were no later.")
+    p50: float = Field(description="Median.")
+    p95: float = Field(description="95th percentile.")
 
 
 class SpoolMessage(_Message):
-    """How events stand that the broker has not acknowledged yet."""
+    """The event queue: events that the broker has not acknowledged."""
 
-    depth: int = Field(description="How many wait.")
-    oldest_age_s: float = Field(description="Since when the oldest waits, in seconds.")
-    dropped: int = Field(description="Lost to the limits of size and age since the start.")
-    durable: bool = Field(description="Whether they are on disk; false when it is full or broken.")
+    depth: int = Field(description="Number of queued events.")
+    oldest_age_s: float = Field(description="Age of the oldest, in seconds.")
+    dropped: int = Field(
+        description="Events dropped by the limits of size and age since the start."
+    )
+    durable: bool = Field(
+        description="Whether they are on disk; false when the disk is full or fails."
+    )
 
 
 class HealthMessage(_Message):
-    """The payload of the topic `health`: how the daemon is. Retained."""
+    """The payload of the topic `health`: the state of the daemon. Retained."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
-    time: Timestamp = Field(description="When this was written.")
-    uptime_s: float = Field(description="Seconds since the program's start.")
-    version: str = Field(description="Of the program.")
-    bundle_id: str = Field(description="Of the models.")
-    source: SourceState = Field(description="Whether frames come.")
-    fps_in: float = Field(description="Frames a second from the source, over the last minute.")
-    fps_out: float = Field(description="Frames a second published or offered to the rate limit.")
+    time: Timestamp = Field(description="Time of this message.")
+    uptime_s: float = Field(description="Seconds since the start of the daemon.")
+    version: str = Field(description="Version of the daemon.")
+    bundle_id: str = Field(description="Version of the models.")
+    source: SourceState = Field(description="State of the source.")
+    fps_in: float = Field(description="Frames per second from the source, over the last minute.")
+    fps_out: float = Field(description="Results per second, before the limit of the publish rate.")
     dropped: dict[str, int] = Field(
-        description="Since the start: frames that each stage left out, as it was busy or failed, "
-        "and messages that `mqtt` never sent."
+        description="Since the start: frames that each stage dropped because it was busy or "
+        "failed, and messages that `mqtt` never sent."
     )
     latency_ms: LatencyMessage | None = Field(description="null before the first frame.")
-    cpu_temperature_c: float | None = Field(description="null where it cannot be read.")
+    cpu_temperature_c: float | None = Field(description="null if it is not available.")
     throttled: tuple[str, ...] | None = Field(
-        description="What the firmware says now, such as `under_voltage`; null where it is silent."
+        description="Current throttling by the firmware, such as `under_voltage`; null if it is "
+        "not available."
     )
-    memory_mb: float | None = Field(description="Resident memory; null where it cannot be read.")
-    members_active: int = Field(description="Models of the ensemble that are asked at present.")
-    members_total: int = Field(description="Models that the bundle has.")
+    memory_mb: float | None = Field(description="Resident memory; null if it is not available.")
+    members_active: int = Field(description="Models of the ensemble in use.")
+    members_total: int = Field(description="Models in the bundle.")
     detection_every: int = Field(
-        description="Frames from one detection to the next; in between, faces are taken to be "
-        "where they were going."
+        description="Frames from one detection to the next; in between, the positions of faces "
+        "are predicted."
     )
     spool: SpoolMessage
-    reconnects: int = Field(description="Connections to the broker after the first.")
+    reconnects: int = Field(description="Reconnects to the broker.")
 
 
 def faces_payload(result: FrameResult, clock: Clock) -> bytes:
-    """The result as UTF-8 JSON in one line."""
+    """The result as one line of UTF-8 JSON."""
     late = clock.monotonic() - result.frame.captured_monotonic
     return faces_message(result, 1000 * late).model_dump_json(by_alias=True).encode()
 
@@ -249,7 +259,7 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """The part of a box inside the picture, in whole pixels."""
+    """The part of a box inside the frame, in whole pixels."""
     left, top = min(width, max(0, round(box.x))), min(height, max(0, round(box.y)))
     right, bottom = min(width, round(box.x + box.width)), min(height, round(box.y + box.height))
     return left, top, max(0, right - left), max(0, bottom - top)
@@ -258,7 +268,7 @@ def within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
 def rounded(probabilities: Probabilities) -> dict[str, float]:
     """The probabilities by name, rounded so that they sum to 1 and keep their order."""
     steps = 10**PROBABILITY_DIGITS
-    # Without numpy, which takes three times as long for seven numbers.
+    # Not with numpy, which takes three times as long for seven numbers.
     exact = {name: steps * p for name, p in zip(EMOTIONS, probabilities.tolist(), strict=True)}
     values = {name: math.floor(value) for name, value in exact.items()}
     by_remainder = sorted(EMOTIONS, key=lambda name: values[name] - exact[name])
