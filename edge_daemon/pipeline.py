@@ -374,8 +374,8 @@ class StageWorker(Worker):
     def __init__(
         self,
         stage: Stage[Any, Any],
-        inbox: Mailbox[Any],
-        outbox: Mailbox[Any] | None,
+        source: Mailbox[Any],
+        target: Mailbox[Any] | None,
         *,
         failures: StageFailures,
         observers: Sequence[StageObserver],
@@ -386,20 +386,20 @@ class StageWorker(Worker):
         """Items that the step has processed."""
         self.failures = failures
         self._stage = stage
-        self._inbox = inbox
-        self._outbox = outbox
+        self._source = source
+        self._target = target
         self._observers = observers
 
     def work(self) -> None:
         try:
             while True:
-                self._process(self._inbox.get())
+                self._process(self._source.get())
         except Closed:
             if self._stage.finish is not None:
                 with self.busy():
                     self._stage.finish()
-            if self._outbox is not None:
-                self._outbox.close()
+            if self._target is not None:
+                self._target.close()
 
     def _process(self, item: Any) -> None:  # noqa: ANN401  # the chain's types fit
         try:
@@ -414,27 +414,27 @@ class StageWorker(Worker):
         self.finished += 1
         for observe in self._observers:
             observe(self.name, self.busy.last_s)
-        if self._outbox is not None:
-            self._outbox.put(result)
+        if self._target is not None:
+            self._target.put(result)
 
 
 class CaptureWorker(Worker):
     """Runs a capture."""
 
     def __init__(
-        self, name: str, capture: Capture[T], outbox: Mailbox[T], clock: Clock, timeout_s: float
+        self, name: str, capture: Capture[T], target: Mailbox[T], clock: Clock, timeout_s: float
     ) -> None:
         super().__init__(name, clock, timeout_s)
         self.capture: Capture[Any] = capture
-        self._outbox = outbox
+        self._target = target
         self._abandoned = False
 
     def work(self) -> None:
         try:
-            self.capture.run(self._outbox.put, self.busy)
+            self.capture.run(self._target.put, self.busy)
         finally:
             if not self._abandoned:
-                self._outbox.close()
+                self._target.close()
 
     def abandon(self) -> None:
         self._abandoned = True
@@ -487,15 +487,15 @@ class Pipeline:
         self._stages = [
             StageWorker(
                 stage,
-                inbox,
-                outbox,
+                source,
+                target,
                 failures=StageFailures(
                     stage.name, stage.max_failures if capture.live else 1, self._clock
                 ),
                 observers=observers,
                 clock=self._clock,
             )
-            for stage, inbox, outbox in itertools.zip_longest(chain.stages, boxes, boxes[1:])
+            for stage, source, target in itertools.zip_longest(chain.stages, boxes, boxes[1:])
         ]
         self._services = [ServiceWorker(service, self._clock) for service in services]
         self._stuck_services: set[str] = set()

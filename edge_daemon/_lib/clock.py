@@ -1,4 +1,4 @@
-"""Time, as something that can be handed in: the real clock, or a test's own."""
+"""Clocks: the system's, or that of a test."""
 
 import time
 from datetime import UTC, datetime
@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the program reads the time."""
+    """Source of the time."""
 
     def now(self) -> datetime:
-        """The wall clock, in UTC: for people and messages; it may jump."""
+        """Wall-clock time in UTC, for messages; it can jump."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that only ever go forward: for intervals, ages and time-outs."""
+        """Seconds that never go backwards, for intervals, ages and timeouts."""
         ...
 
 

@@ -12,21 +12,21 @@ def sha256_of(path: Path) -> str:
 
 
 def fault(path: Path, expected: str) -> str | None:
-    """What is wrong with a file that a manifest names by its SHA-256; None: it is the very file."""
+    """Why a file differs from its SHA-256 in a manifest; None if it does not."""
     try:
         found = sha256_of(path)
     except OSError as error:
         return f"{path}: cannot be read: {error.strerror}"
     if found == expected:
         return None
-    return f"{path}: its sha256 is {found[:12]}…, the manifest says {expected[:12]}…"
+    return f"{path}: wrong sha256 (got {found[:12]}…, the manifest has {expected[:12]}…)"
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or a folder's entries, on the disk.
+    """Write a file's content, or a folder's entries, to the disk.
 
     Raises:
-        OSError: it is not there, or the disk fails.
+        OSError: the path does not exist, or the disk fails.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:

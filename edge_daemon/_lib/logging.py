@@ -16,7 +16,7 @@ STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message"
 
 
 class KeyValueFormatter(logging.Formatter):
-    """Writes a record's extra fields behind its message."""
+    """Appends a record's extra fields to its message."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # the base class's name
         fields = (
@@ -59,22 +59,22 @@ class RateLimitFilter(logging.Filter):
 
 
 def configure_logging(level: str, handler: logging.Handler | None = None) -> None:
-    """Have this program's records written; other libraries only speak up to warn.
+    """Write the records of this program, and the warnings of libraries.
 
     Args:
-        level: the least important to be written.
-        handler: writes them; None for lines on standard error.
+        level: minimum level of this program's records.
+        handler: writes the records; None: lines on standard error.
     """
     root = logging.getLogger()
     root.handlers[:] = [handler or _standard_error()]
     root.setLevel(logging.WARNING)
     set_level(level)
-    # It tells of a busy camera at every attempt; the capture loop does so once.
+    # It logs a busy camera at every attempt; the capture loop does so once.
     logging.getLogger("picamera2").setLevel(logging.CRITICAL)
 
 
 def set_level(level: str) -> None:
-    """Write records of this program from this level on."""
+    """Set the minimum level of this program's records."""
     logging.getLogger("edge_daemon").setLevel(level.upper())
 
 

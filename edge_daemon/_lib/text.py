@@ -10,8 +10,8 @@ QUERY_START: Final = re.compile(r"[?#]")
 
 UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
-LONGEST_SHOWN: Final = 120
-"""Characters of a value that is shown as somebody wrote it."""
+MAX_VALUE_LENGTH: Final = 120
+"""Characters of a value in a message."""
 
 
 def printable(text: str) -> str:
@@ -19,16 +19,16 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else UNPRINTABLE for letter in text)
 
 
-def shown(value: object) -> str:
+def masked_repr(value: object) -> str:
     """A value as it is written in Python, without passwords, nor its middle if it is long."""
     try:
         text = repr(without_password(value) if isinstance(value, str) else value)
     except (ValueError, RecursionError):  # more digits, or more levels, than Python writes
-        return "what is too long to be shown"
+        return "a value that is too long to print"
     return shortened(masked(text))
 
 
-def shortened(text: str, most: int = LONGEST_SHOWN) -> str:
+def shortened(text: str, most: int = MAX_VALUE_LENGTH) -> str:
     """The text, without its middle if it is long."""
     half = most // 2
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"

@@ -1,4 +1,4 @@
-"""TFLite by whichever runtime this machine has: LiteRT, or its predecessor on 32-bit Arm."""
+"""The TFLite runtime: LiteRT, or its predecessor tflite-runtime on 32-bit Arm."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from edge_daemon.errors import BundleError
 def read_model(path: Path) -> bytes:
     """A `.tflite` file's content.
 
-    The runtime, given a path, would map the file into memory: one that is replaced or cut short
-    while the program runs would then change its answers, or end it with SIGBUS.
+    With a path, the runtime would map the file into memory. If the file were replaced or truncated
+    at run time, that would change results, or end the process with SIGBUS.
 
     Raises:
         ValueError: it cannot be read.
@@ -25,7 +25,7 @@ def open_interpreter(model: bytes, threads: int) -> Any:  # noqa: ANN401  # two 
     """An interpreter of a `.tflite` file's content.
 
     Raises:
-        ValueError, RuntimeError: it is no model.
+        ValueError, RuntimeError: it is not a model.
         BundleError: there is no runtime.
     """
     return interpreter_type()(model_content=model, num_threads=threads)
@@ -50,5 +50,5 @@ def interpreter_type() -> Any:  # noqa: ANN401  # likewise
 
 
 def first_line(error: Exception) -> str:
-    """What a runtime's error says, without the rest of its trace."""
+    """First line of a runtime's error, without its trace."""
     return str(error).partition("\n")[0]

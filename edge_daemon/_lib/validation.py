@@ -1,4 +1,4 @@
-"""What is asked of anything that is read, and pydantic's findings in this program's words."""
+"""Base of models that are read from files, and one-line messages for their errors."""
 
 import re
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from pydantic_core import ErrorDetails
 
 from edge_daemon._lib.text import printable, shortened
 
-MOST_TOLD: Final = 5
-"""Problems of one file."""
+MAX_PROBLEMS: Final = 5
+"""Problems of one file in a message."""
 
-LONGEST_TEXT: Final = 4000
+MAX_TEXT_LENGTH: Final = 4000
 """Characters: a path may have as many (PATH_MAX)."""
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -24,28 +24,28 @@ Value = TypeVar("Value")
 
 
 def name_of(location: Iterable[str | int]) -> str:
-    """Where a value stands: keys and numbers, joined by dots."""
+    """Path of a value: keys and indices, joined by dots."""
     return shortened(printable(".".join(map(str, location))))
 
 
 def plain(value: Value) -> Value:
-    """The value, if a text in it, or a path, fits into a line.
+    """Return the value if it is fit for one line.
 
     Raises:
-        ValueError: it does not.
+        ValueError: a text or path has control characters, or is too long.
     """
     text = str(value) if isinstance(value, str | PurePath) else ""
     if CONTROL.search(text):
-        raise ValueError("must hold no control characters")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"must have at most {LONGEST_TEXT} characters")
+        raise ValueError("must not contain control characters")
+    if len(text) > MAX_TEXT_LENGTH:
+        raise ValueError(f"must have at most {MAX_TEXT_LENGTH} characters")
     return value
 
 
 class PlainModel(BaseModel):
-    """Base of what is read from files: unknown keys and texts of several lines are refused."""
+    """Base of what is read from files; refuses unknown keys and control characters."""
 
-    # Tracebacks show errors, and an input may be an address with a password.
+    # Tracebacks include errors, and an input can be a URL with a password.
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )
@@ -57,7 +57,7 @@ class PlainModel(BaseModel):
 
 
 def reason(details: ErrorDetails) -> str:
-    """Why a value was refused, to follow the value's name and a colon."""
+    """Why a value is invalid."""
     if details["type"] == "model_type":
         return "must be a section, with its keys below it"
     words = details["msg"].removeprefix("Value error, ")
@@ -66,10 +66,10 @@ def reason(details: ErrorDetails) -> str:
 
 
 def problems(error: ValidationError) -> str:
-    """All that is wrong with a file, in one line."""
-    told = [
+    """All problems of a file in one line."""
+    lines = [
         f"{name_of(details['loc']) or 'the file'}: {reason(details)}"
         for details in error.errors(include_url=False, include_input=False)
     ]
-    more = [f"and {len(told) - MOST_TOLD} more"] if len(told) > MOST_TOLD else []
-    return "; ".join([*told[:MOST_TOLD], *more])
+    more = [f"and {len(lines) - MAX_PROBLEMS} more"] if len(lines) > MAX_PROBLEMS else []
+    return "; ".join([*lines[:MAX_PROBLEMS], *more])

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.outage import Episode
+from edge_daemon._lib.outage import Outage
 from edge_daemon.records import Image
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class _Condition:
         self._begin_event = begin_event
         self._end_event = end_event
         self._checks = 0
-        self._episode = Episode(clock)
+        self._episode = Outage(clock)
 
     def update(self, *, holds: bool) -> None:
         if not holds:

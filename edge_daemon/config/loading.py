@@ -12,7 +12,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edge_daemon._lib.text import shown
+from edge_daemon._lib.text import masked_repr
 from edge_daemon._lib.validation import name_of, reason
 from edge_daemon.config.settings import KeyPath, Section, Settings, leaves, subsections
 from edge_daemon.errors import SettingsError
@@ -115,7 +115,7 @@ def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
     origin = origins.get(path) or next(related)
     if details["type"] == "extra_forbidden":
         return f"{name_of(path)}: unknown setting (set by {origin}){_suggestion(path)}"
-    value = shown(details["input"])
+    value = masked_repr(details["input"])
     return f"{name_of(path)}: {reason(details)} (got {value}, set by {origin})"
 
 

@@ -59,8 +59,8 @@ def example(settings: Settings | None = None, explicit: Collection[KeyPath] = ()
 
 def effective(settings: Settings) -> str:
     """The current settings as TOML; passwords are masked."""
-    shown = settings.model_copy(update={"source": without_password(settings.source)})
-    return "\n".join(_effective_lines(shown)) + "\n"
+    masked = settings.model_copy(update={"source": without_password(settings.source)})
+    return "\n".join(_effective_lines(masked)) + "\n"
 
 
 def reference() -> str:

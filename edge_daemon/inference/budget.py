@@ -65,5 +65,5 @@ class TimeBudget:
         """Measure the time that so many models take for so many faces."""
         began = self._clock.monotonic()
         yield
-        taken = (self._clock.monotonic() - began) / (faces * self._cost[models - 1])
-        self._seconds_per_mmac += GAIN * (taken - self._seconds_per_mmac)
+        measured = (self._clock.monotonic() - began) / (faces * self._cost[models - 1])
+        self._seconds_per_mmac += GAIN * (measured - self._seconds_per_mmac)

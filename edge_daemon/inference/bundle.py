@@ -1,7 +1,6 @@
-"""The model bundle's manifest, `bundle.json`: what it says, and that the files are as it says.
+"""The manifest of a model bundle, `bundle.json`, and the check of its files.
 
-The trainer writes manifests through these classes and the daemon reads them through the same,
-so the two cannot drift apart.
+The trainer writes manifests with the same classes.
 """
 
 from pathlib import Path
@@ -18,7 +17,7 @@ MANIFEST_NAME: Final = "bundle.json"
 
 
 class InputSpec(PlainModel):
-    """What a member is fed: grey pixels as they are; any normalisation is part of its graph."""
+    """Input of a member: grey pixels without normalisation, which is part of the model."""
 
     shape: tuple[int, int, int] = (CROP_SIDE, CROP_SIDE, 1)
     dtype: Literal["uint8"] = "uint8"
@@ -27,14 +26,12 @@ class InputSpec(PlainModel):
     @classmethod
     def _is_the_crop(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         if shape != (CROP_SIDE, CROP_SIDE, 1):
-            raise ValueError(
-                f"must be [{CROP_SIDE}, {CROP_SIDE}, 1], the crop that the daemon cuts"
-            )
+            raise ValueError(f"must be [{CROP_SIDE}, {CROP_SIDE}, 1], the daemon's crop")
         return shape
 
 
 class Metrics(PlainModel):
-    """Figures on one split of a data set, measured on the file as bundled."""
+    """Metrics of the bundled file on one split of a data set."""
 
     split: str
     accuracy: Share
@@ -45,7 +42,7 @@ class Metrics(PlainModel):
 
 
 class Provenance(PlainModel):
-    """Where a member comes from, so that it can be made again."""
+    """Origin of a member, to reproduce it."""
 
     recipe: str
     seed: int
@@ -55,15 +52,13 @@ class Provenance(PlainModel):
 
 
 class Member(PlainModel):
-    """One model of the ensemble, or one more look by it: at the mirrored face."""
+    """One model of the ensemble, applied to the faces or to mirrored faces."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9._-]+\.tflite$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     family: str
     input: InputSpec = InputSpec()
-    mirrored: bool = Field(
-        default=False, description="Whether it is shown each face the other way round."
-    )
+    mirrored: bool = Field(default=False, description="Whether its input is mirrored.")
     quantisation: Literal["int8", "float32"]
     mmac: float = Field(gt=0.0, description="Million multiply-accumulates for one face.")
     parameters: int = Field(gt=0)
@@ -75,7 +70,7 @@ class Member(PlainModel):
 
 
 class Ensemble(PlainModel):
-    """How the members' answers become one."""
+    """How the members' outputs are combined."""
 
     adjustment: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] = Field(
         default={}, description="Added to an emotion's mean log-probability; absent: nothing."
@@ -89,12 +84,12 @@ class Ensemble(PlainModel):
     @classmethod
     def _of_emotions(cls, adjustment: dict[str, float]) -> dict[str, float]:
         if unknown := adjustment.keys() - set(EMOTIONS):
-            raise ValueError(f"holds {', '.join(sorted(unknown))}, which is none of the labels")
+            raise ValueError(f"must have labels as keys (got {', '.join(sorted(unknown))})")
         return adjustment
 
 
 class Bundle(PlainModel):
-    """A whole manifest. Members stand in the order in which an anytime ensemble runs them."""
+    """A manifest. An anytime ensemble runs the members in this order."""
 
     schema_version: Literal[1]
     bundle_id: str
@@ -138,5 +133,5 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write the manifest into `folder`, beside its member files."""
+    """Write the manifest into `folder`, next to its member files."""
     (folder / MANIFEST_NAME).write_text(bundle.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -71,23 +71,23 @@ class EmotionEnsemble:
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))
 
-    def _logits(self, faces: Image, asked: Sequence[Member]) -> NDArray[np.float32]:
-        """What each of these members says, float32 [M, N, 7].
+    def _logits(self, faces: Image, members: Sequence[Member]) -> NDArray[np.float32]:
+        """Logits of each of these members, float32 [M, N, 7].
 
-        Members that differ in the mirroring alone are one network, asked once about both views.
+        Members that differ only in mirroring share a network, which runs once for both inputs.
         """
-        logits = np.empty((len(asked), len(faces), len(EMOTIONS)), np.float32)
+        logits = np.empty((len(members), len(faces), len(EMOTIONS)), np.float32)
         for file, network in self._networks.items():
-            numbers = [number for number, member in enumerate(asked) if member.file == file]
+            numbers = [number for number, member in enumerate(members) if member.file == file]
             if numbers:
-                views = [_seen(faces, asked[number]) for number in numbers]
-                answers = network.logits(np.concatenate(views))
-                logits[numbers] = answers.reshape(len(views), *logits.shape[1:])
+                inputs = [_input(faces, members[number]) for number in numbers]
+                outputs = network.logits(np.concatenate(inputs))
+                logits[numbers] = outputs.reshape(len(inputs), *logits.shape[1:])
         return logits
 
 
-def _seen(faces: Image, member: Member) -> Image:
-    """The faces as a member is shown them."""
+def _input(faces: Image, member: Member) -> Image:
+    """Input of a member for the faces."""
     return faces[:, :, ::-1] if member.mirrored else faces
 
 
@@ -97,13 +97,13 @@ def pool(
     adjustment: NDArray[np.floating],
     temperature: float,
 ) -> NDArray[np.float32]:
-    """Members' answers as one: a logarithmic opinion pool (Heskes, 1998), adjusted and tempered.
+    """Combine outputs: a logarithmic opinion pool (Heskes, 1998), adjusted and tempered.
 
     Args:
         logs: log-probabilities by some or all members, float32 [M, N, 7].
-        weights: how much each of these counts, [M]; what they sum to does not matter.
+        weights: weight of each of these, [M]; normalised here.
         adjustment: added to each emotion's mean, [7] (logit adjustment, Menon et al., 2021).
-        temperature: divides the sums; above 1, it makes less certain (Guo et al., 2017).
+        temperature: divides the means; above 1, it reduces confidence (Guo et al., 2017).
 
     Returns:
         Log-probabilities, float32 [N, 7].
@@ -120,7 +120,7 @@ def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class _BatchedNetwork:
-    """One network, with an interpreter for each batch size, built when it is first needed."""
+    """One network, with an interpreter for each batch size, built at first use."""
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path = path
@@ -136,13 +136,13 @@ class _BatchedNetwork:
 
     def _model(self, size: int) -> BatchModel:
         if size not in self._models:
-            content = self._models[1].content  # the file may have been replaced since
+            content = self._models[1].content  # the file can have been replaced
             self._models[size] = BatchModel(self._path, size, self._threads, content)
         return self._models[size]
 
 
 def _batches(count: int) -> Iterator[slice]:
-    """So many faces in as few batches as fill them."""
+    """Split so many faces into as few full batches as possible."""
     start = 0
     for size in BATCH_SIZES:
         while start + size <= count:

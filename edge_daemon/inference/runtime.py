@@ -1,4 +1,4 @@
-"""One member of the ensemble, run by TFLite."""
+"""TFLite inference of one model."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
 
 
 class BatchModel:
-    """One model with the memory for one batch size.
+    """One model with memory for one batch size.
 
-    Resizing an interpreter's input builds its kernels anew, so each batch size has its own.
+    Resizing an interpreter's input rebuilds its kernels, so each batch size has its own.
 
     Args:
         path: the `.tflite` file.
-        batch: how many faces it takes at once.
-        threads: how many threads its kernels use.
-        content: the file's, if it was read before.
+        batch: faces per batch.
+        threads: threads of the kernels.
+        content: content of the file, if already read.
 
     Raises:
-        BundleError: the file cannot be run, or does not take crops and give seven logits.
+        BundleError: the model does not run, or has another input or output.
     """
 
     def __init__(self, path: Path, batch: int, threads: int, content: bytes | None = None) -> None:
@@ -34,25 +34,23 @@ class BatchModel:
             shape = [batch, CROP_SIDE, CROP_SIDE, 1]
             self._interpreter.resize_tensor_input(self._input, shape, strict=True)
             self._interpreter.allocate_tensors()
-            self._interpreter.invoke()  # some damage shows no earlier
+            self._interpreter.invoke()  # some damage only appears here
         except (ValueError, RuntimeError) as error:
-            raise BundleError(
-                f"{path}: not a model that can be run: {first_line(error)}"
-            ) from error
+            raise BundleError(f"{path}: not a usable model: {first_line(error)}") from error
         self._check_interface(path, batch)
 
     def logits(self, faces: Image) -> NDArray[np.float32]:
         """float32 [n, 7] logits of uint8 [n, 48, 48] grey crops; n is at most the batch."""
         count = len(faces)
-        # Straight into the interpreter's memory; what an unused place still holds is not looked at.
+        # Copied into the interpreter's memory; unused rows keep old data, which is ignored.
         self._interpreter.tensor(self._input)()[:count, :, :, 0] = faces
         self._interpreter.invoke()
         return np.array(self._interpreter.tensor(self._output)()[:count], np.float32)
 
     def _check_interface(self, path: Path, batch: int) -> None:
-        taken = self._interpreter.get_input_details()[0]
-        given = self._interpreter.get_output_details()[0]
-        if taken["dtype"] != np.uint8 or given["dtype"] != np.float32:
-            raise BundleError(f"{path}: must take uint8 and give float32")
-        if list(given["shape"]) != [batch, len(EMOTIONS)]:
-            raise BundleError(f"{path}: must give {len(EMOTIONS)} logits a face")
+        inputs = self._interpreter.get_input_details()[0]
+        outputs = self._interpreter.get_output_details()[0]
+        if inputs["dtype"] != np.uint8 or outputs["dtype"] != np.float32:
+            raise BundleError(f"{path}: must have uint8 input and float32 output")
+        if list(outputs["shape"]) != [batch, len(EMOTIONS)]:
+            raise BundleError(f"{path}: must output {len(EMOTIONS)} logits per face")

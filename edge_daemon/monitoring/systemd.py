@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.outage import Episode
+from edge_daemon._lib.outage import Outage
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.monitoring import journal
 from edge_daemon.pipeline import Pipeline
@@ -111,8 +111,8 @@ class SystemdNotifier:
         self._ready = False
         self._last_status = ""
         self._next_status = self._next_message = clock.monotonic()
-        self._hang = Episode(clock)
-        self._send_failure = Episode(clock)
+        self._hang = Outage(clock)
+        self._send_failure = Outage(clock)
 
     def poll(self, pipeline: Pipeline) -> None:
         """Send what has changed or is due."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.outage import Episode
+from edge_daemon._lib.outage import Outage
 from edge_daemon.publishing.topics import Message
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Availability:
         self._is_paused = is_paused
         self._clock = clock
         self._last_result = clock.monotonic()
-        self._stale = Episode(clock)
+        self._stale = Outage(clock)
 
     def note_result(self) -> None:
         """A result has come, in any thread."""
@@ -51,4 +51,4 @@ class Availability:
                 )
         elif (seconds := self._stale.end()) is not None:
             logger.info("results again, publishing online", extra={"seconds": seconds})
-        return self.offline if self._stale.going_on else self._online
+        return self.offline if self._stale.is_active else self._online

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.outage import Episode
+from edge_daemon._lib.outage import Outage
 from edge_daemon.publishing.event_store import Entry
 from edge_daemon.records import Event
 from edge_daemon.schema import EventMessage, SpoolMessage, event_message
@@ -82,8 +82,8 @@ class EventQueue:
         self._disk_error: str | None = "not open"
         self._disk_busy_since: float | None = None
         self._last_failure = float("-inf")
-        self._failing = Episode(clock)
-        self._dropping = Episode(clock)
+        self._failing = Outage(clock)
+        self._dropping = Outage(clock)
 
     # For the pipeline
 
@@ -175,7 +175,7 @@ class EventQueue:
                         "events not durable, keeping them in memory",
                         extra={"error": reason, "next": self._last + 1},
                     )
-            elif now - self._last_failure >= RECOVERY_S and self._failing.going_on:
+            elif now - self._last_failure >= RECOVERY_S and self._failing.is_active:
                 logger.info("events durable again", extra={"seconds": self._failing.end()})
 
     # For the writer

@@ -1,6 +1,6 @@
-"""Identity over time: the same number for the same face, from frame to frame.
+"""Tracking: the same number for the same face, from frame to frame.
 
-Each track predicts where its face is now (constant velocity) and what it looks like (a small
+Each track predicts the position of its face (constant velocity) and its appearance (a small
 normalised thumbnail, kept in memory only). Detections go to the cheapest track within reach,
 so that a face survives missed detections, and two people who cross keep their own numbers.
 """
@@ -29,22 +29,22 @@ from edge_daemon.records import (
 )
 
 REACH: Final = 0.8
-"""How far from its prediction a face may be found, in face sizes …"""
+"""Maximum distance of a face from its predicted position, in face sizes."""
 REACH_GROWTH: Final = 1.5
-"""… and how much farther for each second without a sight of it."""
-MOST_GROWTH: Final = math.log(1.8)
-"""Logarithm of the factor by which a face may grow or shrink between two sights."""
+"""Increase of the distance for each second without a detection."""
+MAX_GROWTH: Final = math.log(1.8)
+"""Logarithm of the factor by which a face may grow or shrink between two detections."""
 APPEARANCE_WEIGHT: Final = 0.5
-"""What unlikeness costs, beside distance and change of size, which cost as they are."""
+"""Weight of dissimilarity in the cost, next to distance and growth with weight 1."""
 
-LEAST_LIKENESS: Final = 0.8
-"""Of a face to its track where it is expected, to be taken for it without being looked for."""
+MIN_SIMILARITY: Final = 0.8
+"""Minimum similarity of a predicted face to its track, in the appearance check."""
 
 VELOCITY_GAIN: Final = 0.4
 APPEARANCE_GAIN: Final = np.float32(0.2)
-"""How fast a track takes over what it sees: 1 is at once."""
-LONGEST_PREDICTION: Final = 0.5
-"""Seconds after which a lost face is no longer taken to move on."""
+"""Weight of the newest detection, 0 to 1."""
+MAX_PREDICTION_S: Final = 0.5
+"""Time for which the position of a lost face is extrapolated."""
 
 THUMBNAIL_SIDE: Final = 16
 
@@ -54,8 +54,8 @@ Point = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class _Sight:
-    """What is compared: where a face is, how large, and what it looks like."""
+class _Observation:
+    """What is compared: position, size and appearance of a face."""
 
     centre: Point
     size: float
@@ -70,46 +70,50 @@ class _Sight:
 @dataclass(eq=False)
 class _Track:
     id: int
-    sight: _Sight
+    observation: _Observation
     """The last one, with a thumbnail that changes more slowly."""
     detection: Detection
     """The last one."""
     velocity: Point
     """Pixels a second."""
     seen: float
-    shown: float
-    """When it was last seen, or taken to be where it should be."""
+    updated: float
+    """When it was last detected or predicted."""
 
     def moved(self, now: float) -> Point:
-        """By how much it should have moved since it was seen."""
-        seconds = min(now - self.seen, LONGEST_PREDICTION)
+        """Predicted movement since the last detection."""
+        seconds = min(now - self.seen, MAX_PREDICTION_S)
         return seconds * self.velocity[0], seconds * self.velocity[1]
 
     def expected(self, now: float) -> Point:
-        """Where its centre should be."""
-        (x, y), (right, down) = self.sight.centre, self.moved(now)
+        """Predicted centre."""
+        (x, y), (right, down) = self.observation.centre, self.moved(now)
         return x + right, y + down
 
-    def update(self, sight: _Sight, detection: Detection, now: float) -> None:
+    def update(self, observation: _Observation, detection: Detection, now: float) -> None:
         if now > self.seen:
-            (x, y), (last_x, last_y), (right, down) = sight.centre, self.sight.centre, self.velocity
+            (x, y), (last_x, last_y), (right, down) = (
+                observation.centre,
+                self.observation.centre,
+                self.velocity,
+            )
             right += VELOCITY_GAIN * ((x - last_x) / (now - self.seen) - right)
             down += VELOCITY_GAIN * ((y - last_y) / (now - self.seen) - down)
             self.velocity = right, down
-        known = self.sight.thumbnail
-        mixed = known + APPEARANCE_GAIN * (sight.thumbnail - known)
-        self.sight = dataclasses.replace(sight, thumbnail=_normalised(mixed))
+        known = self.observation.thumbnail
+        mixed = known + APPEARANCE_GAIN * (observation.thumbnail - known)
+        self.observation = dataclasses.replace(observation, thumbnail=_normalised(mixed))
         self.detection = detection
-        self.seen = self.shown = now
+        self.seen = self.updated = now
 
 
 class Tracker:
-    """The tracking step: names the faces of each frame.
+    """The tracking step: assigns the faces of each frame to tracks.
 
     Args:
         settings: `max_age` limits how long a track continues without its face.
-        start_score: what a detection needs to start a track; less certain ones only continue
-            one, and are otherwise dropped (as in ByteTrack: Zhang et al., 2022).
+        start_score: minimum score to start a track; detections below it only continue a track, as
+            in ByteTrack (Zhang et al., 2022).
     """
 
     def __init__(self, settings: TrackingSettings, start_score: float = 0.0) -> None:
@@ -117,7 +121,7 @@ class Tracker:
         self._start_score = start_score
         self._ids = itertools.count(1)
         self._tracks: list[_Track] = []
-        self._in_sight: list[_Track] = []
+        self._visible: list[_Track] = []
         """Those of the last frame, in the order of its faces."""
         self._scene = 0
 
@@ -136,82 +140,82 @@ class Tracker:
         return frozenset(track.id for track in self._tracks)
 
     def expected(self, frame: Frame, cut: Callable[[Detection], Face]) -> TrackedFaces | None:
-        """The faces of the last frame that was looked at, where they should be in this one.
+        """The faces of the last frame, at their predicted positions in this one.
 
         Args:
             frame: a later one of the same scene.
-            cut: gives the face at a place in it.
+            cut: crops the face at a position.
 
         Returns:
-            None if one of the faces does not look like itself there: it has moved otherwise,
-            turned, or left.
+            None if a face fails the appearance check: it has moved elsewhere, turned, or left.
         """
         now = frame.stream_time
         faces = []
-        for track in self._in_sight:
+        for track in self._visible:
             face = cut(track.detection.moved(*track.moved(now)))
-            if _likeness(track.sight.thumbnail, _thumbnail(face.crop)) < LEAST_LIKENESS:
+            if _similarity(track.observation.thumbnail, _thumbnail(face.crop)) < MIN_SIMILARITY:
                 return None
             faces.append(TrackedFace(track.id, face))
-        for track in self._in_sight:
-            track.shown = now
+        for track in self._visible:
+            track.updated = now
         return TrackedFaces(frame, tuple(faces), self.remembered)
 
     def _forget(self, found: FoundFaces) -> None:
-        """Drop what is too long gone, and everything at a change of scene."""
+        """Drop tracks that are too old, and all at a change of scene."""
         if found.frame.scene != self._scene:
             self._scene = found.frame.scene
             self._tracks.clear()
         now = found.frame.stream_time
-        self._tracks = [track for track in self._tracks if now - track.shown <= self._max_age_s]
+        self._tracks = [track for track in self._tracks if now - track.updated <= self._max_age_s]
 
     def _named(self, faces: tuple[Face, ...], now: float) -> Iterator[TrackedFace]:
         """The faces with their tracks, in the same order."""
-        sights = [_Sight.of(face) for face in faces]
-        matches = self._matches(sights, now)
-        self._in_sight = []
-        for number, (face, sight) in enumerate(zip(faces, sights, strict=True)):
+        observations = [_Observation.of(face) for face in faces]
+        matches = self._matches(observations, now)
+        self._visible = []
+        for number, (face, observation) in enumerate(zip(faces, observations, strict=True)):
             if (track := matches.get(number)) is not None:
-                track.update(sight, face.detection, now)
+                track.update(observation, face.detection, now)
             elif face.detection.score >= self._start_score:
-                track = self._begun(sight, face.detection, now)
+                track = self._new_track(observation, face.detection, now)
             else:
                 continue
-            self._in_sight.append(track)
+            self._visible.append(track)
             yield TrackedFace(track.id, face)
 
-    def _begun(self, sight: _Sight, detection: Detection, now: float) -> _Track:
-        still = (0.0, 0.0)
-        track = _Track(next(self._ids), sight, detection, still, seen=now, shown=now)
+    def _new_track(self, observation: _Observation, detection: Detection, now: float) -> _Track:
+        track = _Track(next(self._ids), observation, detection, (0.0, 0.0), seen=now, updated=now)
         self._tracks.append(track)
         return track
 
-    def _matches(self, sights: list[_Sight], now: float) -> dict[int, _Track]:
-        """Pairs of a sight's number and its track: the cheapest first, each at most once."""
+    def _matches(self, observations: list[_Observation], now: float) -> dict[int, _Track]:
+        """Assign observations to tracks, the cheapest pairs first."""
         pairs = sorted(
             (cost, number, index)
             for index, track in enumerate(self._tracks)
-            for number, cost in _costs(track, sights, now)
+            for number, cost in _costs(track, observations, now)
         )
         matches: dict[int, _Track] = {}
-        taken: set[int] = set()
+        used: set[int] = set()
         for _, number, index in pairs:
-            if number not in matches and index not in taken:
+            if number not in matches and index not in used:
                 matches[number] = self._tracks[index]
-                taken.add(index)
+                used.add(index)
         return matches
 
 
-def _costs(track: _Track, sights: list[_Sight], now: float) -> Iterator[tuple[int, float]]:
-    """How badly sights fit a track, by number; only of those that can be the same face."""
-    last, expected = track.sight, track.expected(now)
+def _costs(
+    track: _Track, observations: list[_Observation], now: float
+) -> Iterator[tuple[int, float]]:
+    """Costs of the observations that can belong to a track, by number."""
+    last, expected = track.observation, track.expected(now)
     reach = REACH + REACH_GROWTH * (now - track.seen)
-    for number, sight in enumerate(sights):
-        distance = math.dist(expected, sight.centre) / max(sight.size, last.size)
-        growth = abs(math.log(sight.size / last.size))
-        if distance <= reach and growth <= MOST_GROWTH:  # false of NaN, too
-            unlikeness = 1.0 - _likeness(last.thumbnail, sight.thumbnail)
-            yield number, distance + growth + APPEARANCE_WEIGHT * unlikeness
+    for number, observation in enumerate(observations):
+        distance = math.dist(expected, observation.centre) / max(observation.size, last.size)
+        growth = abs(math.log(observation.size / last.size))
+        if distance <= reach and growth <= MAX_GROWTH:  # false of NaN, too
+            dissimilarity = 1.0 - _similarity(last.thumbnail, observation.thumbnail)
+            yield number, distance + growth + APPEARANCE_WEIGHT * dissimilarity
 
 
 def _size(box: Box) -> float:
@@ -224,8 +228,8 @@ def _thumbnail(crop: Image) -> Vector:
     return _normalised(np.asarray(small, np.float32).ravel() - np.float32(cv2.mean(small)[0]))
 
 
-def _likeness(one: Vector, other: Vector) -> float:
-    """How much two thumbnails are alike: their correlation, -1 to 1."""
+def _similarity(one: Vector, other: Vector) -> float:
+    """Correlation of two thumbnails, -1 to 1."""
     return float(one @ other)
 
 

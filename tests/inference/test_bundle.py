@@ -180,7 +180,7 @@ def dateless(manifest: Manifest) -> None:
         (no_checksum, "members.0.sha256: "),
         (temperature_missing, "ensemble.temperature: field required"),
         (frozen, "ensemble.temperature: must be greater than"),
-        (adjusted_label_unknown, "ensemble.adjustment: holds furious, which is none of the labels"),
+        (adjusted_label_unknown, "ensemble.adjustment: must have labels as keys (got furious)"),
         (adjusted_beyond_bounds, "ensemble.adjustment.fear: must be a finite number"),
         (unknown_key, "labls: "),
         (dateless, "created: "),

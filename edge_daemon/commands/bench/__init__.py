@@ -1,1 +1,1 @@
-"""`edge-daemon bench`: how fast this machine runs the pipeline, and what a frame costs."""
+"""`edge-daemon bench`: speed of the pipeline on this machine, and cost of a frame."""

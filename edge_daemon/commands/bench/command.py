@@ -36,13 +36,13 @@ class Build(Protocol):
 
 
 def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -> Report:
-    """Run the pipeline as fast as it goes; its results go nowhere.
+    """Run the pipeline at full speed, and discard its results.
 
     Args:
-        settings: as of a run; where they would have results sent does not matter.
+        settings: the settings of a run; results are discarded.
         build: builds the pipeline.
-        frames: how many to measure, the source being repeated as needed; None for one round of it.
-        warmup: how many to let pass before, in which memory is prepared.
+        frames: frames to measure, repeating the source; None: the source once.
+        warmup: frames before the measurement, which allocate memory.
 
     Raises:
         SettingsError: the source is live, or too short.

@@ -1,4 +1,4 @@
-"""The figures of a measured run."""
+"""The report of a measured run."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from edge_daemon.errors import SettingsError
 
 @dataclass(frozen=True)
 class StageReport:
-    """Milliseconds by the wall clock that frames took in one stage."""
+    """Milliseconds of wall-clock time per frame in one stage."""
 
     p50_ms: float
     p95_ms: float
@@ -21,22 +21,22 @@ class StageReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What one run measured, without the frames that warmed it up."""
+    """Results of one run, without the warm-up frames."""
 
     source: str
     width: int
     height: int
     detector: str
     members: int
-    """Models that were asked about a face, at most."""
+    """Maximum number of models used."""
     threads: int
     frames: int
     fps: float
-    """Frames a second, all stages at work at the same time."""
+    """Frames per second, with all stages in parallel."""
     cpu_ms: float
-    """Milliseconds of processor time a frame, of all threads together."""
+    """Milliseconds of processor time per frame, of all threads."""
     faces: float
-    """Faces a frame, on average."""
+    """Mean number of faces per frame."""
     stages: dict[str, StageReport]
 
     @classmethod
@@ -46,12 +46,14 @@ class Report:
         """The report of a run.
 
         Raises:
-            SettingsError: no frame is left behind those that warm up.
+            SettingsError: all frames are warm-up frames.
         """
         seen = stopwatch.frames[warmup:]
         if not seen:
-            given = len(stopwatch.frames)
-            raise SettingsError(f"bench: {source} has {given} frames; all are --warmup: set less")
+            count = len(stopwatch.frames)
+            raise SettingsError(
+                f"--warmup: takes all {count} frames of {source}; use a smaller number"
+            )
         began, ended = stopwatch.finished[warmup], stopwatch.finished[-1]
         return cls(
             source=source,

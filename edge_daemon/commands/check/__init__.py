@@ -1,4 +1,4 @@
-"""`edge-daemon check`: whether all that a run needs is there. `checks_for` is the registry."""
+"""`edge-daemon check`: whether everything a run needs works. `checks_for` is the registry."""
 
 from edge_daemon.commands.check.broker import check_broker
 from edge_daemon.commands.check.camera import check_source
@@ -16,13 +16,13 @@ __all__ = ["Check", "checks_for"]
 
 
 def checks_for(settings: Settings) -> list[Check]:
-    """What is to be looked at with these settings, in this order."""
-    broker = [Check("broker", check_broker, limit=25.0)] if settings.sink == "mqtt" else []
+    """The checks for these settings, in order."""
+    broker = [Check("broker", check_broker, limit_s=25.0)] if settings.sink == "mqtt" else []
     return [
         Check("bundle", check_bundle),
-        Check("runtime", check_runtime, limit=30.0),
+        Check("runtime", check_runtime, limit_s=30.0),
         Check("detector", check_detector),
-        Check("source", check_source, limit=20.0),
+        Check("source", check_source, limit_s=20.0),
         *broker,
         Check("state", check_state_folder),
         Check("clock", check_clock),

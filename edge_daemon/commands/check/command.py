@@ -1,4 +1,4 @@
-"""Runs the checks one after another, and prints a line for each as it comes."""
+"""Runs the checks one after another, and prints a line for each at once."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -16,65 +16,65 @@ from edge_daemon.pipeline import in_thread
 
 
 class Outcome(NamedTuple):
-    """What a check found."""
+    """The result of a check."""
 
     check: str
     finding: Finding
 
 
 def run(settings: Settings, file: Path | None, *, as_json: bool) -> bool:
-    """Look at everything.
+    """Run all checks.
 
     Args:
         settings: what a run would use.
-        file: where they come from, if from a file.
+        file: the settings file, if there is one.
         as_json: print one object instead of lines.
 
     Returns:
-        Whether nothing stands in the way of a run.
+        Whether no check failed.
     """
-    return tell(outcomes(settings, file), as_json=as_json)
+    return report(outcomes(settings, file), as_json=as_json)
 
 
 def refuse(problems: Iterable[str], *, as_json: bool) -> bool:
-    """Tell that the settings are wrong, without which nothing can be looked at."""
-    return tell((Outcome("settings", Finding.fail(it)) for it in problems), as_json=as_json)
+    """Report invalid settings, without which no check is possible."""
+    return report((Outcome("settings", Finding.fail(it)) for it in problems), as_json=as_json)
 
 
 def outcomes(settings: Settings, file: Path | None) -> Iterator[Outcome]:
     source = without_password(settings.source)
-    place = file or "the defaults, as there is no file"
+    place = file or "no settings file, defaults"
     yield Outcome("settings", Finding.ok(f"{place}; source {source}, sink {settings.sink}"))
     for check in checks_for(settings):
         yield Outcome(check.name, finding_of(check, settings))
 
 
 def finding_of(check: Check, settings: Settings) -> Finding:
-    """What a check finds; one that takes too long is left behind in its thread."""
-    looking = in_thread(f"check-{check.name}", partial(check.look, settings))
-    wait([looking], check.limit)
-    if not looking.done():
-        return Finding.fail(f"no answer for {check.limit:g} s")
+    """Run a check; one that exceeds its limit is abandoned in its thread."""
+    running = in_thread(f"check-{check.name}", partial(check.run, settings))
+    wait([running], check.limit_s)
+    if not running.done():
+        return Finding.fail(f"no result after {check.limit_s:g} s")
     try:
-        return looking.result()
+        return running.result()
     except EdgeDaemonError as error:
         return Finding.fail("; ".join(str(error).splitlines()))
-    except Exception as error:  # noqa: BLE001  # a bug of ours must not hide the other findings
+    except Exception as error:  # noqa: BLE001  # a bug must not hide the other results
         return Finding.fail(in_one_line(error))
 
 
-def tell(found: Iterable[Outcome], *, as_json: bool) -> bool:
-    """Print the outcomes; whether none is a failure."""
-    told = []
-    for outcome in found:
-        told.append(outcome)
+def report(results: Iterable[Outcome], *, as_json: bool) -> bool:
+    """Print the results; returns whether no check failed."""
+    printed = []
+    for outcome in results:
+        printed.append(outcome)
         if not as_json:
             print(_line(outcome), flush=True)
-    fine = all(outcome.finding.level is not Level.FAIL for outcome in told)
+    fine = all(outcome.finding.level is not Level.FAIL for outcome in printed)
     if as_json:
         checks = [
             {"check": name, "level": finding.level, "message": finding.message}
-            for name, finding in told
+            for name, finding in printed
         ]
         print(json.dumps({"ok": fine, "checks": checks}, ensure_ascii=False))
     return fine

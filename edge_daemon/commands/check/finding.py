@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""Checks and their findings."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from edge_daemon.config.settings import Settings
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity."""
 
     OK = "ok"
     WARN = "warn"
-    """Something is missing or wrong, and the program runs all the same."""
+    """Something is missing or wrong, but the program runs."""
     FAIL = "fail"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A level, and a line that says why; of what is not well, also the mend."""
+    """A level, and a line with the reason; for a problem, also with the fix."""
 
     level: Level
     message: str
@@ -39,10 +39,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at."""
+    """One check."""
 
     name: str
-    look: Callable[[Settings], Finding]
-    """May raise any EdgeDaemonError, whose message is then the finding."""
-    limit: float = 10.0
-    """Seconds after which it is given up."""
+    run: Callable[[Settings], Finding]
+    """Can raise any EdgeDaemonError, whose message is then the finding."""
+    limit_s: float = 10.0
+    """Time after which the check has failed."""

@@ -1,4 +1,4 @@
-"""Which programs have a device, as far as the kernel tells this user."""
+"""Which programs use a device, as far as this user may know."""
 
 import os
 from collections.abc import Collection, Iterator
@@ -9,8 +9,8 @@ from typing import Final
 PROGRAM: Final = "edge-daemon"
 MODULE: Final = "-m edge_daemon"
 
-LOOKING_ONLY: Final = frozenset({"check", "config", "models", "watch"})
-"""Commands of ours that leave cameras alone."""
+CAMERALESS: Final = frozenset({"check", "config", "models", "watch"})
+"""Commands of this program that use no camera."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Process:
 
     @property
     def ours(self) -> bool:
-        """Whether it is this program, and watches a camera."""
+        """Whether it is this program, using a camera."""
         program, script, *_ = [*(Path(word).name for word in self.words), "", ""]
         by_python = program.startswith("python")
         as_script = by_python and script == PROGRAM
         as_module = by_python and MODULE in " ".join(self.words)
         named = program == PROGRAM or as_script or as_module
-        return named and not LOOKING_ONLY & set(self.words)
+        return named and not CAMERALESS & set(self.words)
 
     def __str__(self) -> str:
         name = PROGRAM if self.ours else Path(self.words[0]).name
@@ -37,13 +37,13 @@ class Process:
 
 
 class ProcessTable:
-    """What /proc tells of other processes. Of other users' files only root learns."""
+    """Other processes, from /proc. Only root can list other users' files."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
 
     def holders(self, devices: Collection[Path]) -> list[Process]:
-        """Who has one of these files open."""
+        """Processes that have one of these files open."""
         identities = _identities(devices)
         return [
             process
@@ -52,13 +52,13 @@ class ProcessTable:
         ]
 
     def lockers(self, devices: Collection[Path]) -> list[Process]:
-        """Who has locked one of these files; this is told to everyone."""
+        """Processes that have locked one of these files; any user can list locks."""
         identities = _identities(devices)
         locked = {int(pid) for pid, file in self._locks() if file in identities}
         return [process for process in self._others() if process.pid in locked]
 
     def daemons(self) -> list[Process]:
-        """Other processes of this program that watch a camera."""
+        """Other processes of this program that use a camera."""
         return [process for process in self._others() if process.ours]
 
     def _others(self) -> Iterator[Process]:
@@ -68,7 +68,7 @@ class ProcessTable:
             try:
                 line = (entry / "cmdline").read_bytes().decode(errors="replace")
             except OSError:
-                continue  # it has ended meanwhile
+                continue  # it has ended
             yield Process(int(entry.name), tuple(line.rstrip("\0").split("\0")))
 
     def _open_files(self, pid: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The machine: its disk, its clock, its power and its systemd."""
+"""Checks of the machine: disk, clock, power supply and systemd."""
 
 import ctypes
 import importlib.util
@@ -12,10 +12,10 @@ from edge_daemon.config.settings import Settings
 from edge_daemon.monitoring.hardware import Hardware, Throttling
 
 ENOUGH_SPACE: Final = 200_000_000
-"""Bytes: the events of a long absence of the broker, and the file's log."""
+"""Bytes: events of a long outage of the broker, and the database's log."""
 
 TIMESYNCD: Final = Path("/run/systemd/timesync/synchronized")
-"""There once systemd-timesyncd has set the clock (systemd-timesyncd.service(8))."""
+"""Exists once systemd-timesyncd has set the clock (systemd-timesyncd.service(8))."""
 
 TIMEX_SIZE: Final = 512
 """Bytes; a `struct timex` has 208 on 64-bit Linux."""
@@ -24,9 +24,9 @@ TIME_ERROR: Final = 5
 """adjtimex(2): the clock is not synchronised."""
 
 SYSTEMD: Final = Path("/run/systemd/system")
-"""There where systemd runs (sd_booted(3))."""
+"""Exists if systemd runs (sd_booted(3))."""
 
-MENDS: Final = {
+HINTS: Final = {
     Throttling.UNDER_VOLTAGE: "use a stronger power supply",
     Throttling.FREQUENCY_CAPPED: "cool the board, or use a stronger power supply",
     Throttling.THROTTLED: "cool the board",
@@ -35,7 +35,7 @@ MENDS: Final = {
 
 
 def check_state_folder(settings: Settings) -> Finding:
-    """Events and a pause can be kept there."""
+    """Check that events and the pause state can be saved."""
     folder = settings.state_dir
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -43,51 +43,53 @@ def check_state_folder(settings: Settings) -> Finding:
             file.write(b"written")
     except OSError as error:
         return Finding.fail(
-            f"{folder}: cannot be written to: {error.strerror}; events and a pause would be lost "
-            "with the process: choose another state_dir, or other rights"
+            f"state_dir: not writable, so events and the pause state are lost at exit (got "
+            f"{folder}: {error.strerror}); change the folder or its permissions"
         )
     free = shutil.disk_usage(there).free
-    said = f"{folder}: {free / 1e6:,.0f} MB free"
+    space = f"{folder}: {free / 1e6:,.0f} MB free"
     if free < ENOUGH_SPACE:
-        return Finding.warn(f"{said}; make room, else events may be lost while the broker is away")
-    return Finding.ok(said)
+        return Finding.warn(
+            f"{space}; free some space, or events can be lost while the broker is away"
+        )
+    return Finding.ok(space)
 
 
 def check_clock(_settings: Settings) -> Finding:
-    """The times in messages are right."""
+    """Check that times in messages are right."""
     if TIMESYNCD.exists():
         return Finding.ok("synchronised by systemd-timesyncd")
     if _synchronised_by_kernel():
-        return Finding.ok("synchronised, says the kernel")
-    return Finding.warn("not synchronised, so times in messages may be wrong; see timedatectl")
+        return Finding.ok("synchronised according to the kernel")
+    return Finding.warn("not synchronised, so times in messages can be wrong; see timedatectl")
 
 
 def check_board(_settings: Settings) -> Finding:
-    """Neither heat nor the power supply holds the processor back now."""
+    """Check that the firmware does not throttle the CPU now."""
     board = Hardware()
     temperature, throttled = board.cpu_temperature(), board.throttled()
     warmth = "" if temperature is None else f", {temperature:.0f} degrees Celsius"
     if throttled is None:
-        return Finding.ok(f"does not tell of throttling, as no Raspberry Pi{warmth}")
+        return Finding.ok(f"no Raspberry Pi, throttling unknown{warmth}")
     if throttled:
-        mend = MENDS[Throttling[throttled[0].upper()]]
-        return Finding.warn(f"{', '.join(throttled)}{warmth}; {mend}")
+        hint = HINTS[Throttling[throttled[0].upper()]]
+        return Finding.warn(f"{', '.join(throttled)}{warmth}; {hint}")
     return Finding.ok(f"not throttled{warmth}")
 
 
 def check_systemd(_settings: Settings) -> Finding:
-    """Its Python package can be imported, where the program may run as a service."""
+    """Check that its Python package is available, where systemd runs."""
     if not SYSTEMD.is_dir():
-        return Finding.ok("does not run here")
+        return Finding.ok("not running here")
     if importlib.util.find_spec("systemd") is None:
         return Finding.warn(
-            "its Python package is not seen from here; apt install python3-systemd, and make the "
-            "virtual environment with --system-site-packages"
+            "Python package not available; apt install python3-systemd, and create the virtual "
+            "environment with --system-site-packages"
         )
-    return Finding.ok("its Python package is there")
+    return Finding.ok("Python package available")
 
 
 def _synchronised_by_kernel() -> bool:
-    """What adjtimex(2) returns when it is asked to change nothing."""
+    """Whether adjtimex(2) reports a synchronised clock."""
     state: int = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(TIMEX_SIZE))
     return 0 <= state < TIME_ERROR

@@ -1,4 +1,4 @@
-"""The models: the bundle, the runtime that runs it, and the face detector."""
+"""Checks of the model bundle, the runtime and the face detector."""
 
 import time
 from importlib import metadata
@@ -19,47 +19,45 @@ from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.records import CROP_SIDE
 
-PICTURE_SHAPE: Final = (240, 320, 3)
+IMAGE_SHAPE: Final = (240, 320, 3)
 
 
 def check_bundle(settings: Settings) -> Finding:
-    """The manifest can be read, and the members are as it says."""
+    """Check the manifest and the checksums of the models."""
     folder = settings.inference.bundle or bundled_models()
     bundle = read_bundle(folder)
     metrics = bundle.ensemble.metrics
     return Finding.ok(
-        f"{len(bundle.members)} members, sums right, "
+        f"{len(bundle.members)} models, checksums correct, "
         f"{100 * metrics.accuracy:.1f} % on {metrics.split}, {bundle.bundle_id} in {folder}"
     )
 
 
 def check_runtime(settings: Settings) -> Finding:
-    """The members run on this machine."""
-    wanted = settings.inference
-    ensemble = EmotionEnsemble.load(wanted.bundle, wanted.threads)
+    """Check that the models run on this machine."""
+    options = settings.inference
+    ensemble = EmotionEnsemble.load(options.bundle, options.threads)
     face = np.zeros((1, CROP_SIDE, CROP_SIDE), np.uint8)
-    ensemble.predict(face)  # the first time is slower
+    ensemble.predict(face)  # the first run is slower
     began = time.perf_counter()
     ensemble.predict(face)
     milliseconds = 1000 * (time.perf_counter() - began)
     package = interpreter_type().__module__.partition(".")[0].replace("_", "-")
     return Finding.ok(
         f"{package} {metadata.version(package)} takes {milliseconds:.1f} ms a face "
-        f"for {len(ensemble)} members"
+        f"for {len(ensemble)} models"
     )
 
 
 def check_detector(settings: Settings) -> Finding:
-    """The detector's file is sound, and it looks at a picture."""
+    """Check the detector's file, and that it processes an image."""
     if settings.detection.model is None and settings.detection.detector == "yunet":
         _check_fetched(settings.state_dir / YUNET.file)
     detector = detector_of(settings)
-    detector.detect(np.zeros(PICTURE_SHAPE, np.uint8))
+    detector.detect(np.zeros(IMAGE_SHAPE, np.uint8))
     return Finding.ok(detector.name)
 
 
 def _check_fetched(file: Path) -> None:
     if file.is_file() and sha256_of(file) != YUNET.sha256:
-        raise DetectorError(
-            f"{file}: another file than it should be; 'edge-daemon models fetch yunet' mends it"
-        )
+        raise DetectorError(f"{file}: wrong checksum; run 'edge-daemon models fetch yunet'")

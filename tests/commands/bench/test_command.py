@@ -36,7 +36,7 @@ def test_table_has_the_same_figures(program: Program, drawn_clip: Path) -> None:
     ("words", "told"),
     [
         (["--source", "/dev/video0"], "is live"),
-        (["--frames", "0"], "--frames must be 1 or more"),
+        (["--frames", "0"], "--frames: must be 1 or more"),
         (["--warmup", "-1"], "--warmup 0 or more"),
         (["--frames", "many"], "--frames"),
         (["--warmup", "12"], "12 frames"),

@@ -71,5 +71,5 @@ def test_report_leaves_out_the_warmup() -> None:
 
 
 def test_report_of_warmup_alone_is_refused() -> None:
-    with pytest.raises(SettingsError, match="clip has 5 frames"):
+    with pytest.raises(SettingsError, match="takes all 5 frames of clip"):
         report_of(5)

@@ -35,8 +35,8 @@ def password_file(folder: Path, password: str) -> Path:
 @pytest.mark.parametrize(
     ("protocol", "said"),
     [
-        ("auto", "takes what we publish, MQTT 5, without TLS"),
-        ("3.1.1", "lets us in, MQTT 3.1.1, without TLS"),
+        ("auto", "messages accepted, MQTT 5, without TLS"),
+        ("3.1.1", "login accepted, MQTT 3.1.1, without TLS"),
     ],
 )
 def test_broker_that_takes_messages(tmp_path: Path, protocol: str, said: str) -> None:
@@ -45,13 +45,13 @@ def test_broker_that_takes_messages(tmp_path: Path, protocol: str, said: str) ->
 
 
 def test_broker_that_is_not_there() -> None:
-    assert "does it run" in failure_at(free_port())
+    assert "start the broker" in failure_at(free_port())
 
 
 def test_name_that_no_host_has() -> None:
     found = check_broker(Settings.model_validate({"mqtt": {"host": "nowhere.invalid"}}))
     assert found.level is Level.FAIL
-    assert found.message.endswith("mqtt.host right?")
+    assert found.message.endswith("check mqtt.host")
 
 
 def test_wrong_password(tmp_path: Path) -> None:
@@ -60,14 +60,14 @@ def test_wrong_password(tmp_path: Path) -> None:
         right = found_at(broker.port, username="porch", password_file=files["right"])
         assert right.level is Level.OK
         said = failure_at(broker.port, username="porch", password_file=files["wrong"])
-    assert said.endswith("are mqtt.username and mqtt.password_file right?")
+    assert said.endswith("check mqtt.username and mqtt.password_file")
 
 
 def test_user_who_may_not_publish(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, rights=("topic read edge-daemon/#",)) as broker:
         said = failure_at(broker.port)
     assert "edge-daemon/porch/check: refused" in said
-    assert "let this user publish" in said
+    assert "allow this user to publish" in said
 
 
 def with_tls(folder: Path) -> Mosquitto:
@@ -90,7 +90,7 @@ def test_certificates(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tls", [True, False])
 def test_tls_at_the_wrong_port(tmp_path: Path, tls: bool) -> None:  # noqa: FBT001
     with Mosquitto(tmp_path) if tls else with_tls(tmp_path) as broker:
-        assert failure_at(broker.port, tls=tls).endswith("does mqtt.tls suit this port?")
+        assert failure_at(broker.port, tls=tls).endswith("check whether this port needs mqtt.tls")
 
 
 def test_program_that_is_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:

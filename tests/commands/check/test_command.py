@@ -43,7 +43,7 @@ def test_each_check_is_a_line_and_all_being_well_is_exit_code_0(
         (["--source", "absent.mp4"], "source", "absent.mp4: no such file"),
         (["--bundle", "absent"], "bundle", "absent/bundle.json: cannot be read"),
         (["--detector", "yunet"], "detector", "models fetch yunet"),
-        (["--set", "state_dir=/proc/none"], "state", "/proc/none: cannot be written to"),
+        (["--set", "state_dir=/proc/none"], "state", "state_dir: not writable"),
     ],
 )
 def test_what_stands_in_the_way_is_told_with_its_mend_and_exit_code_1(
@@ -105,8 +105,8 @@ def test_check_that_hangs_is_given_up(released: threading.Event) -> None:
         released.wait(PATIENCE)
         return Finding.ok("late")
 
-    found = finding_of(Check("slow", hang, limit=0.1), SETTINGS)
-    assert found == Finding.fail("no answer for 0.1 s")
+    found = finding_of(Check("slow", hang, limit_s=0.1), SETTINGS)
+    assert found == Finding.fail("no result after 0.1 s")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_clock_is_synchronised_by_timesyncd_or_as_the_kernel_says(
     assert check_clock(SETTINGS) == Finding.ok("synchronised by systemd-timesyncd")
     mark.unlink()
     monkeypatch.setattr(machine, "_synchronised_by_kernel", lambda: True)
-    assert check_clock(SETTINGS) == Finding.ok("synchronised, says the kernel")
+    assert check_clock(SETTINGS) == Finding.ok("synchronised according to the kernel")
 
 
 def test_kernel_is_asked_without_being_changed() -> None:
@@ -74,7 +74,7 @@ def test_kernel_is_asked_without_being_changed() -> None:
         ("0", Level.OK, "not throttled, 61 degrees Celsius"),
         ("1", Level.WARN, "under_voltage, 61 degrees Celsius; use a stronger power supply"),
         ("c", Level.WARN, "throttled, soft_temperature_limit, 61 degrees Celsius; cool the board"),
-        ("?", Level.OK, "does not tell"),
+        ("?", Level.OK, "no Raspberry Pi"),
     ],
 )
 def test_throttling_now_is_a_warning(
@@ -92,7 +92,7 @@ def test_systemds_package_is_wanted_only_where_systemd_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "SYSTEMD", tmp_path / "absent")
-    assert check_systemd(SETTINGS) == Finding.ok("does not run here")
+    assert check_systemd(SETTINGS) == Finding.ok("not running here")
     monkeypatch.setattr(machine, "SYSTEMD", tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert check_systemd(SETTINGS).level is Level.WARN

@@ -17,7 +17,7 @@ def settings(**given: object) -> Settings:
 def test_bundle_is_named_with_its_members() -> None:
     bundle = read_bundle(bundled_models())
     message = check_bundle(settings()).message
-    assert message.startswith(f"{len(bundle.members)} members, sums right, ")
+    assert message.startswith(f"{len(bundle.members)} models, checksums correct, ")
     assert bundle.bundle_id in message
 
 
