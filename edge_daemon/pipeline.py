@@ -335,7 +335,7 @@ class StageFailures:
         self._stage = stage
         self._max_consecutive = max_consecutive
         self._clock = clock
-        self._consecutive = 0
+        self.consecutive = 0
         self._logged_at = float("-inf")
 
     def record(self, error: Exception) -> None:
@@ -348,10 +348,10 @@ class StageFailures:
         if self._max_consecutive <= 1:
             raise error
         self.count += 1
-        self._consecutive += 1
-        if self._consecutive >= self._max_consecutive:
+        self.consecutive += 1
+        if self.consecutive >= self._max_consecutive:
             raise PipelineError(
-                f"{self._stage} failed on {self._consecutive} consecutive frames: "
+                f"{self._stage} failed on {self.consecutive} consecutive frames: "
                 f"{in_one_line(error)}"
             ) from error
         now = self._clock.monotonic()
@@ -365,7 +365,7 @@ class StageFailures:
 
     def reset(self) -> None:
         """Note an item that did not fail."""
-        self._consecutive = 0
+        self.consecutive = 0
 
 
 class StageWorker(Worker):
@@ -410,7 +410,8 @@ class StageWorker(Worker):
         except Exception as error:  # noqa: BLE001  # libraries raise all kinds
             self.failures.record(error)
             return
-        self.failures.reset()
+        if self.failures.consecutive:
+            self.failures.reset()
         self.finished += 1
         for observe in self._observers:
             observe(self.name, self.busy.last_s)

@@ -271,7 +271,8 @@ def rounded(probabilities: Probabilities) -> dict[str, float]:
     # Not with numpy, which takes three times as long for seven numbers.
     exact = {name: steps * p for name, p in zip(EMOTIONS, probabilities.tolist(), strict=True)}
     values = {name: math.floor(value) for name, value in exact.items()}
-    by_remainder = sorted(EMOTIONS, key=lambda name: values[name] - exact[name])
+    excess = {name: values[name] - exact[name] for name in EMOTIONS}
+    by_remainder = sorted(EMOTIONS, key=excess.__getitem__)
     for name in by_remainder[: steps - sum(values.values())]:
         values[name] += 1
     return {name: value / steps for name, value in values.items()}

@@ -78,17 +78,15 @@ class EmotionEnsemble:
         """
         logits = np.empty((len(members), len(faces), len(EMOTIONS)), np.float32)
         for file, network in self._networks.items():
-            numbers = [number for number, member in enumerate(members) if member.file == file]
-            if numbers:
-                inputs = [_input(faces, members[number]) for number in numbers]
+            numbers, inputs = [], []
+            for number, member in enumerate(members):
+                if member.file == file:
+                    numbers.append(number)
+                    inputs.append(faces[:, :, ::-1] if member.mirrored else faces)
+            if inputs:
                 outputs = network.logits(np.concatenate(inputs))
                 logits[numbers] = outputs.reshape(len(inputs), *logits.shape[1:])
         return logits
-
-
-def _input(faces: Image, member: Member) -> Image:
-    """Input of a member for the faces."""
-    return faces[:, :, ::-1] if member.mirrored else faces
 
 
 def pool(
@@ -129,6 +127,9 @@ class _BatchedNetwork:
 
     def logits(self, faces: Image) -> NDArray[np.float32]:
         """float32 [N, 7] for uint8 [N, 48, 48]."""
+        model = self._models.get(len(faces))
+        if model is not None:
+            return model.logits(faces)
         logits = np.empty((len(faces), len(EMOTIONS)), np.float32)
         for batch in _batches(len(faces)):
             logits[batch] = self._model(batch.stop - batch.start).logits(faces[batch])

@@ -24,7 +24,7 @@ class EmotionRecognizer:
         rows, members = self._answers(scored) if scored else ([], 0)
         answers = {item.track_id: row for item, row in zip(scored, rows, strict=True)}
         emotions = tuple(
-            _emotion(item, answers.get(item.track_id), members) for item in tracked.faces
+            [_emotion(item, answers.get(item.track_id), members) for item in tracked.faces]
         )
         return FrameResult(tracked.frame, emotions, tracked.remembered)
 

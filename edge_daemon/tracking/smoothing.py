@@ -34,7 +34,7 @@ class Smoother:
         for track_id in self._tracks.keys() - result.remembered:
             del self._tracks[track_id]
         now = result.frame.stream_time
-        faces = tuple(self._smoothed(face, now) for face in result.faces)
+        faces = tuple([self._smoothed(face, now) for face in result.faces])
         return dataclasses.replace(result, faces=faces)
 
     def _smoothed(self, face: FaceEmotion, now: float) -> FaceEmotion:

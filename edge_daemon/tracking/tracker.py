@@ -137,7 +137,7 @@ class Tracker:
     @property
     def remembered(self) -> frozenset[int]:
         """All live tracks."""
-        return frozenset(track.id for track in self._tracks)
+        return frozenset([track.id for track in self._tracks])
 
     def expected(self, frame: Frame, cut: Callable[[Detection], Face]) -> TrackedFaces | None:
         """The faces of the last frame, at their predicted positions in this one.

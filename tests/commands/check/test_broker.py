@@ -83,7 +83,7 @@ def test_certificates(tmp_path: Path) -> None:
         trusted = found_at(broker.port, tls=True, ca_file=tmp_path / "certs" / "ca.crt")
         assert trusted.message.endswith("with TLS")
         said = failure_at(broker.port, tls=True, ca_file=tmp_path / "others" / "ca.crt")
-        assert "mqtt.ca_file must hold" in said
+        assert "mqtt.ca_file must have" in said
 
 
 @FAILED_HANDSHAKE
