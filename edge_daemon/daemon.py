@@ -123,7 +123,7 @@ def _require_broker(settings: Settings, source: Source) -> None:
     Raises:
         BrokerError: MQTT is only the default, and nothing listens at the default address.
     """
-    is_default = settings.sink == "mqtt" and not {"host", "port"} & settings.mqtt.model_fields_set
+    is_default = settings.sink == "mqtt" and not settings.mqtt.model_fields_set
     if not is_default or settings.capture.loop or source.live:
         return
     address = (settings.mqtt.host, settings.mqtt.port or DEFAULT_BROKER_PORT)
