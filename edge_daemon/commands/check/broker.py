@@ -1,4 +1,4 @@
-"""The broker: whether it is reached, lets us in, and takes messages on our topics."""
+"""Checks that the broker is reachable, and accepts the login and messages on our topics."""
 
 from typing import Final
 
@@ -9,35 +9,35 @@ from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.client import publish_single
 from edge_daemon.publishing.topics import Message, Topics
 
-MENDS: Final = {
-    "certificate refused": "mqtt.ca_file must hold its authority's certificate, and mqtt.host be "
-    "a name that the broker's has",
-    "connection refused: ": "are mqtt.username and mqtt.password_file right?",
-    "refused: ": "let this user publish below the device's topic",
-    "Connection refused": "does it run, and is mqtt.port right?",
-    "timed out": "are mqtt.host and mqtt.port right, and does a firewall stand between?",
-    "no answer": "is that an MQTT broker, and does mqtt.tls suit this port?",
-    "reset by peer": "does mqtt.tls suit this port?",
-    "Name or service not known": "is mqtt.host right?",
-    "name resolution": "is there a network, and mqtt.host right?",
-    "WRONG_VERSION_NUMBER": "does mqtt.tls suit this port?",
-    "closed by the broker": "does mqtt.tls suit this port?",
+HINTS: Final = {
+    "certificate refused": "mqtt.ca_file must have the certificate of the broker's authority, and "
+    "mqtt.host a name in the broker's certificate",
+    "connection refused: ": "check mqtt.username and mqtt.password_file",
+    "refused: ": "allow this user to publish below the device's topic",
+    "Connection refused": "start the broker, or correct mqtt.port",
+    "timed out": "check mqtt.host, mqtt.port and firewalls",
+    "no answer": "check that it is an MQTT broker, and mqtt.tls",
+    "reset by peer": "check whether this port needs mqtt.tls",
+    "Name or service not known": "check mqtt.host",
+    "name resolution": "check the network and mqtt.host",
+    "WRONG_VERSION_NUMBER": "check whether this port needs mqtt.tls",
+    "closed by the broker": "check whether this port needs mqtt.tls",
 }
-"""What may help, by words of what went wrong; the first that fit count."""
+"""Fixes by parts of the error; the first match counts."""
 
 
 def check_broker(settings: Settings) -> Finding:
-    """Log in under a name of its own, as the daemon's would throw that out, and publish nothing."""
+    """Log in with another client ID, not to disconnect the daemon, and publish an empty message."""
     broker = broker_from(settings.mqtt)
     topics = Topics(settings.mqtt.base_topic, settings.device_id)
     try:
         version = publish_single(broker, Message(topics.check, b"", qos=1))
     except BrokerError as error:
-        said = str(error).removeprefix("broker ")
-        mends = [mend for words, mend in MENDS.items() if words in said]
-        return Finding.fail("; ".join([said, *mends[:1]]))
+        problem = str(error).removeprefix("broker ")
+        hints = [hint for words, hint in HINTS.items() if words in problem]
+        return Finding.fail("; ".join([problem, *hints[:1]]))
     encrypted = "with TLS" if broker.tls else "without TLS"
     if version != "5":
-        # MQTT 3.1.1 has no way to refuse a message.
-        return Finding.ok(f"{broker.address}: lets us in, MQTT {version}, {encrypted}")
-    return Finding.ok(f"{broker.address}: takes what we publish, MQTT {version}, {encrypted}")
+        # MQTT 3.1.1 cannot refuse a message.
+        return Finding.ok(f"{broker.address}: login accepted, MQTT {version}, {encrypted}")
+    return Finding.ok(f"{broker.address}: messages accepted, MQTT {version}, {encrypted}")

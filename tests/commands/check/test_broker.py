@@ -96,7 +96,7 @@ def test_tls_at_the_wrong_port(tmp_path: Path, tls: bool) -> None:  # noqa: FBT0
 def test_program_that_is_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_daemon.publishing.client.publish_single.__defaults__", (0.2,))
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert "is that an MQTT broker" in failure_at(silent.getsockname()[1])
+        assert "check that it is an MQTT broker" in failure_at(silent.getsockname()[1])
 
 
 def test_running_daemon_stays_connected_and_nothing_but_the_check_is_said(
@@ -118,7 +118,7 @@ def test_running_daemon_stays_connected_and_nothing_but_the_check_is_said(
             listening.flush()
             since = [message.topic for message in listening.messages[before:]]
             assert daemon.process.poll() is None
-            assert sum("connect" in line for line in daemon.err) == 1
+            assert sum("connected to the broker" in line for line in daemon.err) == 1
     levels = {check["check"]: check["level"] for check in json.loads(done.stdout)["checks"]}
     assert levels["broker"] == "ok"
     told = {topic.rpartition("/")[2] for topic in since}
