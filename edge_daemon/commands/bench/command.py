@@ -57,7 +57,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
     stopwatch, clock = Stopwatch(), SystemClock()
     original = source = source_of(settings)
     if source.live:
-        raise SettingsError(f"bench: {source.name} is live; name a video, image or folder")
+        raise SettingsError(f"source: is live (got {source.name}); use a video, image or folder")
     total = None if frames is None else frames + warmup
     if total is not None:
         source = Repeated(source, total)

@@ -54,7 +54,9 @@ class Stopwatch:
         self.seconds.setdefault(stage, []).append(seconds)
 
     def finish(self, result: FrameResult) -> None:
-        """Add a frame that has passed all stages."""
+        """Add a frame that has passed all stages; not the blank one at the end."""
+        if result.frame.blank:
+            return
         members = max((face.members for face in result.faces), default=0)
         frame = result.frame
         self.frames.append(FrameSummary(frame.width, frame.height, len(result.faces), members))
