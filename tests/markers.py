@@ -38,8 +38,12 @@ FOLDERS: Final = {
 }
 
 FILES: Final = {
+    "capture/test_streams.py": ("slow",),
+    "capture/test_videos.py": ("slow",),
     "config/test_reload.py": ("slow",),
     "deploy/test_mosquitto.py": ("broker",),
+    "output/test_program.py": ("slow",),
+    "output/test_progress.py": ("slow",),
     "preview/test_history.py": ("slow",),
     "preview/test_server.py": ("slow",),
     "publishing/test_publisher.py": ("broker", "slow"),

@@ -31,7 +31,6 @@ OF_THE_SYSTEM = re.compile(
 )
 """What a system writes by itself, or for others."""
 
-NEWEST = "echo /opt/edge-daemon/releases/0.1.2-*"
 WORK_FOLDERS = "ls --directory /var/tmp/edge-daemon-install.* 2> /dev/null || true"
 
 DIES_LATER = """
@@ -179,21 +178,6 @@ def test_settings_unreadable_for_service_leave_old_version(old: Service) -> None
     assert old.process == process
 
 
-def test_killed_installer_leaves_nothing_after_next_run(old: Service) -> None:
-    box = old.box
-    upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
-    box.run("rm", "--recursive", "--force", *box.output_of("sh", "-c", NEWEST).split())
-    box.run("systemd-run", "--collect", "--unit=upgrade", *upgrade)
-    eventually(lambda: "0.1.2" in releases(old))
-    box.run("systemctl", "kill", "--signal=KILL", "upgrade")
-    eventually(lambda: not box.succeeds("systemctl", "is-active", "upgrade"))
-    assert box.output_of("sh", "-c", WORK_FOLDERS)
-    code, _ = old.install("--upgrade", *OFFLINE, source="/opt/0.1.0")
-    assert code == 0
-    assert box.output_of("sh", "-c", WORK_FOLDERS) == ""
-    assert releases(old) == ["0.1.0"]
-
-
 def test_interrupted_upgrade_goes_back(old: Service) -> None:
     upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
     old.box.run("systemd-run", "--collect", "--unit=upgrade", *upgrade)
@@ -203,6 +187,20 @@ def test_interrupted_upgrade_goes_back(old: Service) -> None:
     assert releases(old) == ["0.1.0"]
     old.wait_until_active()
     old.wait_for_results()
+
+
+def test_killed_installer_leaves_nothing_after_next_run(old: Service) -> None:
+    box = old.box
+    upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
+    box.run("systemd-run", "--collect", "--unit=upgrade", *upgrade)
+    eventually(lambda: "0.1.2" in releases(old))
+    box.run("systemctl", "kill", "--signal=KILL", "upgrade")
+    eventually(lambda: not box.succeeds("systemctl", "is-active", "upgrade"))
+    assert box.output_of("sh", "-c", WORK_FOLDERS)
+    code, _ = old.install("--upgrade", *OFFLINE, source="/opt/0.1.0")
+    assert code == 0
+    assert box.output_of("sh", "-c", WORK_FOLDERS) == ""
+    assert releases(old) == ["0.1.0"]
 
 
 def test_upgrade_keeps_settings_and_lists_new_ones(old: Service) -> None:
