@@ -78,8 +78,9 @@ class EventSender:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no event is in flight, and none can be sent now."""
-        return self._in_flight is None and self.delay_s != 0
+        """Whether no event is in flight, and none can be sent soon."""
+        is_waiting = self._next_at - self._clock.monotonic() > MIN_INTERVAL_S
+        return self._in_flight is None and (self._queue.depth == 0 or is_waiting)
 
     def send(self, connection: Connection) -> None:
         """Send the next event, if it is time."""
