@@ -113,7 +113,8 @@ class PauseCommands(Service):
             if is_saved or not is_paused:
                 self._completed.append(command)
                 self._on_completed()
-            self._wait(MIN_INTERVAL_S)
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping, MIN_INTERVAL_S)
 
     def stop(self) -> None:
         with self._changed:
