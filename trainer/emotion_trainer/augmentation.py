@@ -4,8 +4,6 @@ Everything geometric is one affine resampling a picture, so that a picture is bl
 """
 
 import math
-from collections.abc import Callable
-from functools import reduce
 from typing import Final
 
 import cv2
@@ -18,25 +16,40 @@ from emotion_trainer.recipe import Augmentation
 Image = NDArray[np.float32]
 CENTRE: Final = (CROP_SIDE - 1) / 2
 SMALLEST_PATCH: Final = 0.02
+MIRRORED: Final = 0.5
+"""The share of pictures that are mirrored."""
 
 
 def augment(
     images: NDArray[np.uint8], settings: Augmentation, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Change each picture in its own way: uint8 [N, 48, 48] -> float32 [N, 48, 48, 1], 0 to 255."""
-    steps: tuple[Callable[[Image, Augmentation, np.random.Generator], Image], ...]
-    steps = (_warp, _coarsen, _relight, _erase)
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Change each picture in its own way.
+
+    Args:
+        images: uint8 [N, 48, 48].
+        settings: the bounds of the changes.
+        rng: draws them.
+
+    Returns:
+        The pictures, float32 [N, 48, 48, 1], 0 to 255; and which of them are mirrored, bool [N].
+    """
+    mirrored = rng.random(len(images)) < MIRRORED
     changed = np.empty((*images.shape, 1), np.float32)
     for index, image in enumerate(images.astype(np.float32)):
-        changed[index, ..., 0] = reduce(lambda face, step: step(face, settings, rng), steps, image)
-    return changed
+        face = _warp(image, settings, rng, is_mirrored=bool(mirrored[index]))
+        for step in (_coarsen, _relight, _erase):
+            face = step(face, settings, rng)
+        changed[index, ..., 0] = face
+    return changed, mirrored
 
 
-def _warp(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
+def _warp(
+    image: Image, settings: Augmentation, rng: np.random.Generator, *, is_mirrored: bool
+) -> Image:
     """Mirror, rotate, zoom, stretch and shift."""
     angle = math.radians(rng.uniform(-settings.rotation, settings.rotation))
     zoom = _factor(settings.zoom, rng)
-    width = zoom * _factor(settings.stretch, rng) * rng.choice((-1, 1))
+    width = zoom * _factor(settings.stretch, rng) * (-1.0 if is_mirrored else 1.0)
     linear = np.array(
         [
             [math.cos(angle) * width, -math.sin(angle) * zoom],

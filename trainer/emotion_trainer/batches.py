@@ -27,7 +27,13 @@ def epoch_batches(
     """The batches of one epoch: pictures float32 [B, 48, 48, 1] and targets float32 [B, 7].
 
     They depend on the recipe's seed and the epoch alone, so that a resumed training sees
-    what an unbroken one would have seen.
+    what an uninterrupted one would have seen.
+
+    Args:
+        images: uint8 [N, 48, 48].
+        targets: float32 [N, 2, 7]: of each picture and of its mirror image.
+        recipe: the seed, the batch size and the augmentation.
+        epoch: counted from 1.
     """
     rng = np.random.default_rng([recipe.seed, epoch])
     order = rng.permutation(len(images))
@@ -35,8 +41,9 @@ def epoch_batches(
 
     def make(step: int) -> Batch:
         chosen = order[step * size : (step + 1) * size]
-        faces = augment(images[chosen], recipe.augmentation, rng)
-        return mix_up(faces, targets[chosen], recipe.augmentation.mixup, rng)
+        faces, mirrored = augment(images[chosen], recipe.augmentation, rng)
+        views = targets[chosen, mirrored.astype(np.int64)]
+        return mix_up(faces, views, recipe.augmentation.mixup, rng)
 
     with ThreadPoolExecutor(1, thread_name_prefix="augmentation") as pool:
         ready = pool.submit(make, 0)

@@ -101,6 +101,17 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
     report.set_defaults(command=_report)
 
+    teach = commands.add_parser("teach", help="write teachers' answers as a file of soft labels")
+    teach.add_argument(
+        "teachers",
+        type=Path,
+        nargs="+",
+        metavar="MODEL",
+        help="a finished run's or a bundle's folder, or a .keras or .tflite file",
+    )
+    teach.add_argument("--out", type=Path, required=True, metavar="FILE", help="soft labels, .npz")
+    teach.set_defaults(command=_teach)
+
     predict = commands.add_parser(
         "predict", help="mark the faces and emotions in copies of pictures"
     )
@@ -143,8 +154,15 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (bundle, ladder):
         _add_bundling(command)
-    for command in (train, export, bundle, evaluate, ladder, track, report, prepare):
+    for command in (train, export, bundle, evaluate, ladder, teach, track, report, prepare):
         _add_data(command, required=command not in (track, report))
+    for command in (train, ladder, teach):
+        command.add_argument(
+            "--unlabelled",
+            type=Path,
+            metavar="DIR",
+            help="sheets of further faces, to learn from by soft labels",
+        )
     return parser
 
 
@@ -211,6 +229,17 @@ def _export(options: argparse.Namespace) -> None:
     Tracker().finish(run, dataset)
     path = run.exported()
     print(f"{path}: {path.stat().st_size} bytes; {agreement}")
+
+
+def _teach(options: argparse.Namespace) -> None:
+    from emotion_trainer.distillation import teach
+
+    labels = teach(options.teachers, _dataset(options, options.teachers))
+    labels.save(options.out)
+    print(
+        f"{options.out}: {options.out.stat().st_size} bytes; {len(labels.training)} training "
+        f"and {len(labels.unlabelled)} unlabelled faces"
+    )
 
 
 def _bundle(options: argparse.Namespace) -> None:
@@ -313,7 +342,7 @@ def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dat
     from emotion_trainer.leakage import require_unlearnt
 
     splitting = Splitting(options.split)
-    dataset = open_dataset(options.data, splitting)
+    dataset = open_dataset(options.data, splitting, getattr(options, "unlabelled", None))
     if splitting is Splitting.STRATIFIED:
         require_unlearnt(measured, dataset)
     if dataset.unreadable.faults:

@@ -108,8 +108,9 @@ class EpochLoop(ABC, Generic[Record]):
 
     def _learn(self, epoch: int, progress: Progress) -> float:
         total = 0.0
+        learn = training_step(self._model)
         for step, (samples, wanted) in enumerate(self._batches(epoch), start=1):
-            loss = float(self._model.train_on_batch(samples, wanted))
+            loss = learn(samples, wanted)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {epoch}, step {step}: the loss is {loss}; lower the learning rate"
@@ -146,6 +147,18 @@ class EpochLoop(ABC, Generic[Record]):
         self._history = state.history
         what = "was finished" if self._is_over() else "goes on"
         print(f"{what} after epoch {len(self._history)}", flush=True)
+
+
+def training_step(
+    model: keras.Model,
+) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    """What trains a compiled model on samples and targets, and returns the mean loss."""
+    if keras.backend.backend() == "torch":
+        from emotion_trainer.torch_step import TorchStep
+
+        if TorchStep.supports(model):
+            return TorchStep(model)
+    return lambda samples, targets: float(model.train_on_batch(samples, targets))
 
 
 def compile_model(model: keras.Model, settings: Optimisation, steps: int, loss: Loss) -> None:

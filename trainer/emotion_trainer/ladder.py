@@ -121,8 +121,8 @@ def in_order(rungs: list[Rung]) -> list[Rung]:
     """
     by_folder = {rung.folder: rung for rung in rungs}
     for rung in rungs:
-        if not rung.run.lesson.exists():
-            require_teachers(rung.recipe, to_come=by_folder)
+        if not rung.run.soft_labels.exists():
+            require_teachers(rung.recipe, pending=by_folder)
     graph = {rung.folder: [teacher.resolve() for teacher in rung.recipe.teachers] for rung in rungs}
     try:
         order = tuple(TopologicalSorter(graph).static_order())

@@ -6,7 +6,9 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from edge_daemon.checksum import sha256_of
 from emotion_trainer.data import Dataset
+from emotion_trainer.errors import RecipeError
 from emotion_trainer.recipe import AnyRecipe, Recipe
 
 UNKNOWN_COMMIT: Final = "unknown"
@@ -30,16 +32,36 @@ class RunRecord(AnyRecord):
     """The origin of an emotion model."""
 
     recipe: Recipe
+    unlabelled_fingerprint: str | None
+    start_sha256: str | None
 
     def is_same_training(self, other: Self) -> bool:
-        """Likewise; whether the network is to be bundled is another matter."""
+        """Whether both have the same recipe, `bundled` aside, and data; the code may have changed.
+
+        The file that a training continues from may have changed too: the checkpoint replaces it.
+        """
+        ignored = {"commit": "", "start_sha256": None}
         recipe = self.recipe.model_copy(update={"bundled": other.recipe.bundled})
-        return (recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
+        mine = self.model_copy(update={"recipe": recipe, **ignored})
+        return mine == other.model_copy(update=ignored)
 
 
 def record_of(recipe: Recipe, dataset: Dataset) -> RunRecord:
-    """The record of a training that begins now."""
-    return RunRecord(recipe=recipe, data_fingerprint=dataset.fingerprint, commit=current_commit())
+    """The record of a training that begins now.
+
+    Raises:
+        RecipeError: the file that the recipe continues from is missing.
+    """
+    start = recipe.start
+    if start is not None and not start.is_file():
+        raise RecipeError(f"start: {start}: no such file; give a .tflite or .keras file")
+    return RunRecord(
+        recipe=recipe,
+        data_fingerprint=dataset.fingerprint,
+        unlabelled_fingerprint=dataset.unlabelled_fingerprint,
+        start_sha256=sha256_of(start) if start is not None else None,
+        commit=current_commit(),
+    )
 
 
 def current_commit() -> str:

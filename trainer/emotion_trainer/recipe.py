@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emotion_trainer.errors import RecipeError
 from emotion_trainer.families import ModelSettings
@@ -34,15 +34,25 @@ class Targets(Section):
 
 
 class Distillation(Section):
-    """What else the model is taught, by models that were trained before."""
+    """Teachers: models that were trained before, or files with their answers.
 
-    teachers: tuple[Path, ...] = Field(
-        min_length=1, description="Folders of runs or of bundles, from where the command runs."
+    Paths are relative to the folder in which the command runs.
+    """
+
+    teachers: tuple[Path, ...] = Field(default=(), description="Folders of runs or of bundles.")
+    soft_labels: tuple[Path, ...] = Field(
+        default=(), description="Files by `emotion-trainer teach`; each counts as one teacher."
     )
     share: float = Field(default=0.5, gt=0.0, le=1.0, description="Of the teachers in a target.")
     temperature: float = Field(
         default=1.0, gt=0.0, description="Divides their log-probabilities; above 1 is softer."
     )
+
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> "Distillation":
+        if not self.teachers and not self.soft_labels:
+            raise ValueError("no teacher; set teachers or soft_labels")
+        return self
 
 
 class Augmentation(Section):
@@ -102,6 +112,10 @@ class Recipe(AnyRecipe):
     bundled: bool = Field(
         default=True,
         description="False: a teacher alone, neither exported by a ladder nor bundled.",
+    )
+    start: Path | None = Field(
+        default=None,
+        description="An int8 .tflite or a .keras file of the same network to continue from.",
     )
     model: ModelSettings
     targets: Targets = Targets()

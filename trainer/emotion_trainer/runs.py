@@ -159,9 +159,9 @@ class Run(AnyRun[RunRecord]):
     record_type = RunRecord
 
     @property
-    def lesson(self) -> Path:
-        """What the teachers say of the training pictures, where the recipe has teachers."""
-        return self.folder / "lesson.npy"
+    def soft_labels(self) -> Path:
+        """The teachers' mean answers, where the recipe has teachers."""
+        return self.folder / "soft_labels.npz"
 
 
 def load_keras(path: Path) -> keras.Model:

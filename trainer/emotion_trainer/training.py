@@ -10,31 +10,46 @@ from emotion_trainer import families
 from emotion_trainer.batches import epoch_batches, steps_per_epoch
 from emotion_trainer.checkpoint import Epoch
 from emotion_trainer.data import Dataset
-from emotion_trainer.distillation import require_teachers, teach
+from emotion_trainer.distillation import (
+    distilled_targets,
+    require_teachers,
+    soft_labels_for,
+)
 from emotion_trainer.epochs import Batches, EpochLoop
+from emotion_trainer.errors import RecipeError
 from emotion_trainer.families import cost
 from emotion_trainer.predictions import keras_logits
 from emotion_trainer.provenance import RunRecord, record_of
 from emotion_trainer.recipe import Recipe
 from emotion_trainer.runs import Run
+from emotion_trainer.soft_labels import VIEWS
 from emotion_trainer.targets import class_weights, soft_targets
+from emotion_trainer.warm_start import warm_start
 
 
 class Trainer(EpochLoop[RunRecord]):
     """The training of an emotion model."""
 
     def __init__(self, recipe: Recipe, dataset: Dataset, run: Run) -> None:
+        if len(dataset.unlabelled) and recipe.distillation is None:
+            raise RecipeError(
+                f"{recipe.name}: unlabelled faces require a [distillation] section; "
+                "add it, or omit --unlabelled"
+            )
         super().__init__(
             record_of(recipe, dataset),
             run,
-            partial(families.build, recipe.model),
+            partial(build_network, recipe, dataset),
             cross_entropy,
-            steps_per_epoch(len(dataset.training), recipe.optimisation.batch),
+            steps_per_epoch(
+                len(dataset.training) + len(dataset.unlabelled), recipe.optimisation.batch
+            ),
         )
         self._recipe = recipe
         self._dataset = dataset
-        self._lesson = run.lesson
-        self._targets = np.empty((0, 0), np.float32)
+        self._soft_labels = run.soft_labels
+        self._images = np.concatenate([dataset.training.images, dataset.unlabelled])
+        self._targets = np.empty((0, 0, 0), np.float32)
 
     def summary(self) -> str:
         """The network's name and size, what it costs, and how it is computed, in a line."""
@@ -45,34 +60,48 @@ class Trainer(EpochLoop[RunRecord]):
         )
 
     def run(self, after_epoch: Callable[[], None] | None = None) -> Epoch:
-        """As with any network.
+        """Train; see `EpochLoop.run`.
 
         Raises:
             RecipeError: a teacher is not finished.
             TrainingError: the loss is no longer finite, or the checkpoint is not of this training.
         """
-        if not self._lesson.exists():
+        if not self._soft_labels.exists():
             require_teachers(self._recipe)
         return super().run(after_epoch)
 
     def _prepare(self) -> None:
-        """What the faces are to be taken for; each row sums to how much its face counts."""
+        """Compute the targets of both views; each row sums to its face's weight."""
         split = self._dataset.training
         targets = soft_targets(split, self._recipe.targets)
         settings = self._recipe.distillation
-        if settings is not None:
-            taught = teach(split.images, settings, self._lesson)
-            targets += np.float32(settings.share) * (taught - targets)
+        if settings is None:
+            self._targets = np.repeat(targets[:, np.newaxis, :], VIEWS, axis=1)
+        else:
+            labels = soft_labels_for(self._dataset, settings, self._soft_labels)
+            self._targets = distilled_targets(targets, self._dataset, labels, settings)
         weights = class_weights(split.labels, self._recipe.targets.class_weighting)
-        self._targets = weights[:, np.newaxis] * targets
+        self._targets[: len(split)] *= weights[:, np.newaxis, np.newaxis]
 
     def _batches(self, epoch: int) -> Batches:
-        return epoch_batches(self._dataset.training.images, self._targets, self._recipe, epoch)
+        return epoch_batches(self._images, self._targets, self._recipe, epoch)
 
     def _validate(self, model: keras.Model) -> float:
         split = self._dataset.validation
         answers = keras_logits(model, split.images).argmax(axis=1)
         return float((answers == split.labels).mean())
+
+
+def build_network(recipe: Recipe, dataset: Dataset) -> keras.Model:
+    """Build a recipe's network with the weights that its training begins with.
+
+    Raises:
+        RecipeError: the network cannot be built, or the file to continue from does not fit it.
+    """
+    model = families.build(recipe.model)
+    if recipe.start is not None:
+        warm_start(model, recipe.start, dataset.training.images)
+    return model
 
 
 def cross_entropy(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:

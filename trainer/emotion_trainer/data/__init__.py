@@ -3,22 +3,38 @@
 A form is one file with one `load` function; `open_dataset` picks by what the path is.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from emotion_trainer.data import folders, kaggle, sheets
 from emotion_trainer.data.dataset import Dataset, Split
 from emotion_trainer.data.splitting import Splitting
+from emotion_trainer.data.unlabelled import load_unlabelled
 from emotion_trainer.errors import DataError
 
 __all__ = ["Dataset", "Split", "Splitting", "open_dataset"]
 
 
-def open_dataset(path: Path, splitting: Splitting = Splitting.OFFICIAL) -> Dataset:
+def open_dataset(
+    path: Path, splitting: Splitting = Splitting.OFFICIAL, unlabelled: Path | None = None
+) -> Dataset:
     """Load the data set at `path`: Kaggle's `fer2013.csv`, or a folder of sheets or of pictures.
+
+    Args:
+        path: the file or folder.
+        splitting: what to validate on.
+        unlabelled: a folder of sheets with further faces, see `unlabelled.py`.
 
     Raises:
         DataError: nothing is there, or what is there is damaged or of another form.
     """
+    dataset = _open_labelled(path, splitting)
+    if unlabelled is None:
+        return dataset
+    return replace(dataset, unlabelled=load_unlabelled(unlabelled))
+
+
+def _open_labelled(path: Path, splitting: Splitting) -> Dataset:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_file():

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_daemon.records import CROP_SIDE
 from emotion_trainer.data.unreadable import Unreadable
 
 TRAINING: Final = "Training"
@@ -47,6 +48,11 @@ class Split:
         return len(self.labels)
 
 
+def no_faces() -> NDArray[np.uint8]:
+    """An empty set of faces, uint8 [0, 48, 48]."""
+    return np.zeros((0, CROP_SIDE, CROP_SIDE), np.uint8)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What to learn from and what to validate on.
@@ -56,12 +62,14 @@ class Dataset:
         validation: FER2013's PublicTest, or what stands for it.
         validation_name: what figures on the validation split call it.
         unreadable: what was left out of both.
+        unlabelled: uint8 [M, 48, 48], faces to learn from by soft labels alone.
     """
 
     training: Split
     validation: Split
     validation_name: str = PUBLIC_TEST
     unreadable: Unreadable = field(default_factory=Unreadable)
+    unlabelled: NDArray[np.uint8] = field(default_factory=no_faces)
 
     @property
     def fingerprint(self) -> str:
@@ -71,3 +79,13 @@ class Dataset:
             for array in (split.images, split.labels, split.votes):
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    @property
+    def unlabelled_fingerprint(self) -> str | None:
+        """`faces_fingerprint` of the unlabelled faces; None without any."""
+        return faces_fingerprint(self.unlabelled) if len(self.unlabelled) else None
+
+
+def faces_fingerprint(faces: NDArray[np.uint8]) -> str:
+    """SHA-256 over faces, uint8 [N, 48, 48], in their order, without labels."""
+    return hashlib.sha256(np.ascontiguousarray(faces).tobytes()).hexdigest()

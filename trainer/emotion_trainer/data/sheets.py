@@ -43,17 +43,25 @@ def load(folder: Path, splitting: Splitting) -> Dataset:
             if split is None:
                 raise RowError(f"{row.where}: sheet {name!r} is named after no split")
             if name not in sheets:
-                sheets[name] = _read_sheet(folder / name, row.where)
+                sheets[name] = _read_listed_sheet(folder / name, row.where)
             image = sheets[name][_parse_cell(cells["cell"], row.where)]
             label = parse_emotion(cells["emotion"], row.where)
             gathered.add(split, row.where, image, label, _parse_votes(cells, row.where))
     return gathered.build(splitting)
 
 
-def _read_sheet(path: Path, where: str) -> NDArray[np.uint8]:
-    """The sheet's faces, uint8 [2304, 48, 48]."""
+def _read_listed_sheet(path: Path, where: str) -> NDArray[np.uint8]:
     if not path.is_file():
         raise DataError(f"{path}: is missing; {where} of {INDEX_NAME} names it")
+    return read_sheet(path)
+
+
+def read_sheet(path: Path) -> NDArray[np.uint8]:
+    """Read a sheet's cells, uint8 [2304, 48, 48].
+
+    Raises:
+        DataError: the file is no picture, or of another size.
+    """
     sheet = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if sheet is None:
         raise DataError(f"{path}: is no picture, or truncated")

@@ -1,0 +1,154 @@
+"""Soft labels: what teachers answer to training pictures and to unlabelled faces, in one file.
+
+The file is NumPy's `.npz`: `header` (JSON, see `Header`), `training` float16 [N, 2, 7] and,
+where unlabelled faces were asked about, `unlabelled` float16 [M, 2, 7]. They are log-probabilities
+of the picture and of its mirror image, in the order of the faces. The header holds a fingerprint of
+either set of faces, so that labels of other faces, or of the same faces in another order, are
+refused.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from edge_daemon.emotions import EMOTIONS
+from edge_daemon.inference.ensemble import log_softmax
+from emotion_trainer.data.dataset import Dataset, faces_fingerprint
+from emotion_trainer.errors import TrainingError
+
+VIEWS: Final = 2
+"""The picture, and its mirror image."""
+
+LogProbabilities = NDArray[np.float16]
+
+
+class Teacher(BaseModel):
+    """Where answers come from.
+
+    Attributes:
+        name: of the recipe, or of the bundle.
+        sha256: of the model's file or of the bundle's manifest; empty where it was not kept.
+        licence: SPDX identifier of the weights that the teacher started from, or its own.
+        provenance: how the teacher was made.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str
+    licence: str
+    provenance: str
+
+
+class Header(BaseModel):
+    """What a file of soft labels holds, and for which faces."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    emotions: tuple[str, ...] = EMOTIONS
+    teachers: tuple[Teacher, ...]
+    training_sha256: str
+    unlabelled_sha256: str | None
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """Log-probabilities, float16 [N, 2, 7] and [M, 2, 7], and where they come from."""
+
+    header: Header
+    training: LogProbabilities
+    unlabelled: LogProbabilities
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        teachers: tuple[Teacher, ...],
+        training: NDArray[np.floating],
+        unlabelled: NDArray[np.floating],
+    ) -> Self:
+        """Soft labels for a data set's training and unlabelled faces."""
+        header = Header(
+            teachers=teachers,
+            training_sha256=faces_fingerprint(dataset.training.images),
+            unlabelled_sha256=dataset.unlabelled_fingerprint,
+        )
+        return cls(header, training.astype(np.float16), unlabelled.astype(np.float16))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a file.
+
+        Raises:
+            TrainingError: it is missing, damaged or of another layout.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                header = Header.model_validate_json(str(file["header"]))
+                labels = cls(header, file["training"], file["unlabelled"])
+        except FileNotFoundError as error:
+            raise TrainingError(f"{path}: no such file") from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            reason = "invalid header" if isinstance(error, ValidationError) else error
+            raise TrainingError(f"{path}: damaged, or not soft labels: {reason}") from error
+        for array in (labels.training, labels.unlabelled):
+            if array.dtype != np.float16 or array.shape[1:] != (VIEWS, len(EMOTIONS)):
+                raise TrainingError(f"{path}: invalid array (got {array.dtype} {array.shape})")
+        return labels
+
+    def save(self, path: Path) -> None:
+        """Write the file; a kill leaves the file before it intact."""
+        unfinished = path.with_suffix(".part")
+        with unfinished.open("wb") as file:
+            np.savez_compressed(
+                file,
+                header=np.array(self.header.model_dump_json()),
+                training=self.training,
+                unlabelled=self.unlabelled,
+            )
+        unfinished.replace(path)
+
+    def require_match(self, dataset: Dataset, source: object) -> None:
+        """Refuse labels of other faces.
+
+        Raises:
+            TrainingError: the training or the unlabelled faces differ from those that were asked about.
+        """
+        if self.header.training_sha256 != faces_fingerprint(dataset.training.images):
+            raise TrainingError(
+                f"{source}: soft labels of other training faces; "
+                "use the same --data and --split, or run `emotion-trainer teach` on them"
+            )
+        if len(dataset.unlabelled) and self.header.unlabelled_sha256 != dataset.unlabelled_fingerprint:
+            raise TrainingError(
+                f"{source}: soft labels of other unlabelled faces; "
+                "use the same --unlabelled, or run `emotion-trainer teach` on them"
+            )
+
+
+def average(labels: list[SoftLabels]) -> SoftLabels:
+    """Mean log-probabilities, normalised: the geometric mean of the teachers' distributions.
+
+    All must be of the same faces; unlabelled ones are kept where all have them.
+    """
+    first = labels[0].header
+    complete = all(one.header.unlabelled_sha256 for one in labels)
+    header = first.model_copy(
+        update={
+            "teachers": tuple(teacher for one in labels for teacher in one.header.teachers),
+            "unlabelled_sha256": first.unlabelled_sha256 if complete else None,
+        }
+    )
+    unlabelled = [one.unlabelled for one in labels] if complete else [labels[0].unlabelled[:0]]
+    return SoftLabels(header, _mean([one.training for one in labels]), _mean(unlabelled))
+
+
+def _mean(labels: list[LogProbabilities]) -> LogProbabilities:
+    mean = np.mean([one.astype(np.float32) for one in labels], axis=0)
+    return log_softmax(mean).astype(np.float16)

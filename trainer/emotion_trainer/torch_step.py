@@ -1,0 +1,138 @@
+"""A training step by PyTorch's own kernels, a third faster on processors than Keras' layers.
+
+Keras computes batch normalisation from elementary operations and copies activations between
+layouts. Here the network's layers run as PyTorch functions in its channels-last layout, on the Keras
+variables themselves, so that optimiser, checkpoint and export are the same as without it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import keras
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from keras import layers
+from numpy.typing import NDArray
+
+Tensor = torch.Tensor
+
+
+class TorchStep:
+    """Trains a compiled Keras model on a batch; made by `of`."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._inputs = {
+            id(layer): [id(tensor._keras_history.operation) for tensor in _input_tensors(layer)]  # noqa: SLF001
+            for layer in model.layers
+        }
+        self._variables = model.trainable_variables
+
+    @classmethod
+    def supports(cls, model: keras.Model) -> bool:
+        """Whether all layers are known here, and the model computes in 32 bits on a processor."""
+        return (
+            keras.backend.backend() == "torch"
+            and not torch.cuda.is_available()
+            and model.dtype_policy.name == "float32"
+            and all(type(layer) in _FUNCTIONS for layer in model.layers)
+        )
+
+    def __call__(self, samples: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
+        """Take one optimiser step; samples are float32 [B, H, W, C]. Returns the mean loss."""
+        logits = self._forward(torch.from_numpy(samples).permute(0, 3, 1, 2))
+        loss = self._model.loss(torch.from_numpy(targets), logits).mean()
+        tensors = [variable.value for variable in self._variables]
+        gradients = torch.autograd.grad(loss, tensors)
+        with torch.no_grad():
+            self._model.optimizer.apply(list(gradients), self._variables)
+        return float(loss)
+
+    def _forward(self, pixels: Tensor) -> Tensor:
+        outputs: dict[int, Tensor] = {}
+        for layer in self._model.layers:
+            inputs = [outputs[source] for source in self._inputs[id(layer)]] or [pixels]
+            outputs[id(layer)] = _FUNCTIONS[type(layer)](layer, *inputs)
+        return outputs[id(self._model.layers[-1])]
+
+
+def _input_tensors(layer: keras.Layer) -> list[keras.KerasTensor]:
+    if isinstance(layer, layers.InputLayer):
+        return []
+    return layer.input if isinstance(layer.input, list) else [layer.input]
+
+
+def _padded(layer: Any, x: Tensor, fill: float = 0.0) -> Tensor:
+    """Pad as Keras' "same" does: by what the last window lacks, the odd pixel behind."""
+    if layer.padding == "valid":
+        return x
+    size = getattr(layer, "kernel_size", None) or layer.pool_size
+    lacking = [
+        max(0, (-(-length // stride) - 1) * stride + window - length)
+        for length, stride, window in zip(x.shape[2:], layer.strides, size, strict=True)
+    ]
+    height, width = lacking
+    if not height and not width:
+        return x
+    pads = (width // 2, width - width // 2, height // 2, height - height // 2)
+    return F.pad(x, pads, value=fill)
+
+
+def _kernel(layer: Any, order: tuple[int, ...]) -> Tensor:
+    return layer.kernel.value.permute(order).contiguous(memory_format=torch.channels_last)
+
+
+def _convolve(layer: Any, x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
+    bias = layer.bias.value if layer.use_bias else None
+    if layer.strides == (1, 1) and layer.padding == "same":
+        return F.conv2d(x, kernel, bias, padding="same", groups=groups)
+    # Keras pads the end alone where a stride of 2 lacks one pixel; PyTorch would pad both sides.
+    return F.conv2d(_padded(layer, x), kernel, bias, stride=layer.strides, groups=groups)
+
+
+def _conv(layer: Any, x: Tensor) -> Tensor:
+    return _convolve(layer, x, _kernel(layer, (3, 2, 0, 1)))
+
+
+def _depthwise(layer: Any, x: Tensor) -> Tensor:
+    return _convolve(layer, x, _kernel(layer, (2, 3, 0, 1)), groups=x.shape[1])
+
+
+def _normalise(layer: Any, x: Tensor) -> Tensor:
+    mean, variance = layer.moving_mean.value.data, layer.moving_variance.value.data
+    return F.batch_norm(
+        x,
+        mean,
+        variance,
+        layer.gamma.value,
+        layer.beta.value,
+        training=True,
+        momentum=1.0 - layer.momentum,
+        eps=layer.epsilon,
+    )
+
+
+def _activate(layer: Any, x: Tensor) -> Tensor:
+    if layer.max_value is None:
+        return F.relu(x)
+    return torch.clamp(x, 0.0, float(layer.max_value))
+
+
+_FUNCTIONS: Final[Mapping[type, Callable[..., Tensor]]] = {
+    layers.InputLayer: lambda _, x: x,
+    layers.Rescaling: lambda layer, x: x * layer.scale + layer.offset,
+    layers.Conv2D: _conv,
+    layers.DepthwiseConv2D: _depthwise,
+    layers.BatchNormalization: _normalise,
+    layers.ReLU: _activate,
+    layers.Add: lambda _, *xs: sum(xs[1:], xs[0]),
+    layers.Concatenate: lambda _, *xs: torch.cat(xs, dim=1),
+    layers.MaxPooling2D: lambda layer, x: F.max_pool2d(
+        _padded(layer, x, -torch.inf), layer.pool_size, layer.strides
+    ),
+    layers.AveragePooling2D: lambda layer, x: F.avg_pool2d(x, layer.pool_size, layer.strides),
+    layers.GlobalAveragePooling2D: lambda _, x: x.mean(dim=(2, 3)),
+    layers.Dropout: lambda layer, x: F.dropout(x, layer.rate, training=True),
+    layers.Dense: lambda layer, x: F.linear(x, layer.kernel.value.T, layer.bias.value),
+}
