@@ -1,8 +1,8 @@
 """Distillation: a small network also learns from what larger ones answer to the training pictures.
 
-A label names one emotion; a teacher's distribution shows which others the face resembles (Hinton et
-al. 2015). It is mixed into the soft targets, so that one cross-entropy serves both. Unlabelled faces
-have the teachers' distribution alone.
+A label names one emotion; a teacher's distribution shows which others the face resembles (Hinton
+et al. 2015). It is mixed into the soft targets, so that one cross-entropy serves both. The targets
+of unlabelled faces are the teachers' distribution alone.
 
 Teachers answer once about each picture and its mirror image, not about every augmented view: a step
 costs a network about three times its own MMAC, so for a student of 10 MMAC teachers of 100 MMAC
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.checksum import sha256_of
+from edge_daemon.emotions import EMOTIONS
 from edge_daemon.inference.bundle import MANIFEST_NAME, read_bundle
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.data import Dataset
@@ -25,7 +26,7 @@ from emotion_trainer.errors import RecipeError
 from emotion_trainer.predictions import Faces, is_bundle, probabilities_of
 from emotion_trainer.recipe import Distillation, Recipe
 from emotion_trainer.runs import Run
-from emotion_trainer.soft_labels import SoftLabels, Teacher, average
+from emotion_trainer.soft_labels import VIEWS, SoftLabels, Teacher, average
 
 MIN_PROBABILITY: Final = np.float32(1e-7)
 OWN_LICENCE: Final = "Apache-2.0"
@@ -59,6 +60,7 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
 
     Args:
         teachers: folders of finished runs or of bundles, or `.keras` and `.tflite` files.
+        dataset: whose faces are shown.
 
     Raises:
         TrainingError, BundleError: a teacher is missing or damaged.
@@ -110,6 +112,9 @@ def distilled_targets(
 
     Args:
         labelled: float32 [N, 7], rows sum to 1.
+        dataset: the N labelled and M unlabelled faces.
+        labels: the teachers' answers to them.
+        settings: the share of the answers, and their temperature.
 
     Returns:
         float32 [N + M, 2, 7]: targets of each picture and of its mirror image.
@@ -131,6 +136,8 @@ def _softened(log_probabilities: NDArray[np.float16], temperature: float) -> NDA
 
 def _both_views(model: Path, faces: Faces) -> NDArray[np.float32]:
     """Log-probabilities of faces and of their mirror images, float32 [N, 2, 7]."""
+    if not len(faces):
+        return np.empty((0, VIEWS, len(EMOTIONS)), np.float32)
     views = [probabilities_of(model, view) for view in (faces, faces[:, :, ::-1])]
     logs: NDArray[np.float32] = np.log(np.maximum(np.stack(views, axis=1), MIN_PROBABILITY))
     return logs
@@ -157,6 +164,4 @@ def _describe(teacher: Path, model: Path) -> Teacher:
     run = Run(model.parent)
     provenance = f"commit {run.record().commit}" if run.is_begun else "unknown training"
     name = run.record().recipe.name if run.is_begun else model.name
-    return Teacher(
-        name=name, sha256=sha256_of(model), licence=OWN_LICENCE, provenance=provenance
-    )
+    return Teacher(name=name, sha256=sha256_of(model), licence=OWN_LICENCE, provenance=provenance)

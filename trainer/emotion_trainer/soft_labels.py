@@ -118,14 +118,15 @@ class SoftLabels:
         """Refuse labels of other faces.
 
         Raises:
-            TrainingError: the training or the unlabelled faces differ from those that were asked about.
+            TrainingError: the training or the unlabelled faces are not those of the labels.
         """
         if self.header.training_sha256 != faces_fingerprint(dataset.training.images):
             raise TrainingError(
                 f"{source}: soft labels of other training faces; "
                 "use the same --data and --split, or run `emotion-trainer teach` on them"
             )
-        if len(dataset.unlabelled) and self.header.unlabelled_sha256 != dataset.unlabelled_fingerprint:
+        unlabelled = dataset.unlabelled_fingerprint
+        if unlabelled is not None and self.header.unlabelled_sha256 != unlabelled:
             raise TrainingError(
                 f"{source}: soft labels of other unlabelled faces; "
                 "use the same --unlabelled, or run `emotion-trainer teach` on them"

@@ -1,12 +1,12 @@
 """A training step by PyTorch's own kernels, a third faster on processors than Keras' layers.
 
 Keras computes batch normalisation from elementary operations and copies activations between
-layouts. Here the network's layers run as PyTorch functions in its channels-last layout, on the Keras
-variables themselves, so that optimiser, checkpoint and export are the same as without it.
+layouts. Here the network's layers run as PyTorch functions in its channels-last layout, on the
+Keras variables themselves, so that optimiser, checkpoint and export are the same as without it.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import keras
 import numpy as np
@@ -24,7 +24,7 @@ class TorchStep:
     def __init__(self, model: keras.Model) -> None:
         self._model = model
         self._inputs = {
-            id(layer): [id(tensor._keras_history.operation) for tensor in _input_tensors(layer)]  # noqa: SLF001
+            id(layer): [id(tensor._keras_history.operation) for tensor in _input_tensors(layer)]
             for layer in model.layers
         }
         self._variables = model.trainable_variables
@@ -47,7 +47,7 @@ class TorchStep:
         gradients = torch.autograd.grad(loss, tensors)
         with torch.no_grad():
             self._model.optimizer.apply(list(gradients), self._variables)
-        return float(loss)
+        return float(loss.detach())
 
     def _forward(self, pixels: Tensor) -> Tensor:
         outputs: dict[int, Tensor] = {}
@@ -63,7 +63,7 @@ def _input_tensors(layer: keras.Layer) -> list[keras.KerasTensor]:
     return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
-def _padded(layer: Any, x: Tensor, fill: float = 0.0) -> Tensor:
+def _padded(layer: keras.Layer, x: Tensor, fill: float = 0.0) -> Tensor:
     """Pad as Keras' "same" does: by what the last window lacks, the odd pixel behind."""
     if layer.padding == "valid":
         return x
@@ -79,11 +79,11 @@ def _padded(layer: Any, x: Tensor, fill: float = 0.0) -> Tensor:
     return F.pad(x, pads, value=fill)
 
 
-def _kernel(layer: Any, order: tuple[int, ...]) -> Tensor:
+def _kernel(layer: keras.Layer, order: tuple[int, ...]) -> Tensor:
     return layer.kernel.value.permute(order).contiguous(memory_format=torch.channels_last)
 
 
-def _convolve(layer: Any, x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
+def _convolve(layer: keras.Layer, x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
     bias = layer.bias.value if layer.use_bias else None
     if layer.strides == (1, 1) and layer.padding == "same":
         return F.conv2d(x, kernel, bias, padding="same", groups=groups)
@@ -91,15 +91,15 @@ def _convolve(layer: Any, x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
     return F.conv2d(_padded(layer, x), kernel, bias, stride=layer.strides, groups=groups)
 
 
-def _conv(layer: Any, x: Tensor) -> Tensor:
+def _conv(layer: keras.Layer, x: Tensor) -> Tensor:
     return _convolve(layer, x, _kernel(layer, (3, 2, 0, 1)))
 
 
-def _depthwise(layer: Any, x: Tensor) -> Tensor:
+def _depthwise(layer: keras.Layer, x: Tensor) -> Tensor:
     return _convolve(layer, x, _kernel(layer, (2, 3, 0, 1)), groups=x.shape[1])
 
 
-def _normalise(layer: Any, x: Tensor) -> Tensor:
+def _normalise(layer: keras.Layer, x: Tensor) -> Tensor:
     mean, variance = layer.moving_mean.value.data, layer.moving_variance.value.data
     return F.batch_norm(
         x,
@@ -113,7 +113,7 @@ def _normalise(layer: Any, x: Tensor) -> Tensor:
     )
 
 
-def _activate(layer: Any, x: Tensor) -> Tensor:
+def _activate(layer: keras.Layer, x: Tensor) -> Tensor:
     if layer.max_value is None:
         return F.relu(x)
     return torch.clamp(x, 0.0, float(layer.max_value))

@@ -7,6 +7,7 @@ are unfolded: each output channel's kernel is divided by its norm, and a batch n
 it, with the statistics of some hundred faces, restores the output.
 """
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from emotion_trainer.runs import load_keras
 
 Array = NDArray[np.float32]
 CONVOLUTIONS: Final = (layers.Conv2D, layers.DepthwiseConv2D)
+ABSENT: Final = -1
+"""The index of an optional tensor that an operator lacks, such as a bias of zeros."""
+
 STATISTICS_FACES: Final = 512
 """Faces whose activations become the running statistics."""
 
@@ -79,7 +83,7 @@ def warm_start(model: keras.Model, path: Path, faces: NDArray[np.uint8]) -> None
         folded = list(read_folded(path))
     except OSError as error:
         raise RecipeError(f"start: {path}: cannot read: {error.strerror}") from error
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
         raise RecipeError(f"start: {path}: not an int8 model by `export`: {error}") from error
     unfold(model, _assigned(model, folded, path), faces[:STATISTICS_FACES])
 
@@ -104,11 +108,16 @@ def read_folded(path: Path) -> Iterator[FoldedLayer]:
         kind = max(code.builtinCode, code.deprecatedBuiltinCode)
         if kind not in _TO_KERAS:
             continue
-        _, kernel, bias = (graph.tensors[index] for index in operator.inputs)
+        _, kernel_index, bias_index = operator.inputs
+        kernel = _TO_KERAS[kind](_dequantised(model, graph.tensors[kernel_index]))
+        is_depthwise = kind == schema.BuiltinOperator.DEPTHWISE_CONV_2D
+        channels = kernel.shape[2 if is_depthwise else -1]
         yield FoldedLayer(
-            kernel=_TO_KERAS[kind](_dequantised(model, kernel)),
-            bias=_dequantised(model, bias),
-            is_depthwise=kind == schema.BuiltinOperator.DEPTHWISE_CONV_2D,
+            kernel=kernel,
+            bias=np.zeros(channels, np.float32)
+            if bias_index == ABSENT
+            else _dequantised(model, graph.tensors[bias_index]),
+            is_depthwise=is_depthwise,
         )
 
 
@@ -119,7 +128,7 @@ _TO_KERAS: Final[dict[int, Any]] = {
 }
 
 
-def _dequantised(model: Any, tensor: Any) -> Array:
+def _dequantised(model: schema.ModelT, tensor: schema.TensorT) -> Array:
     values = np.frombuffer(model.buffers[tensor.buffer].data.tobytes(), DTYPES[tensor.type])
     values = values.reshape(tensor.shape).astype(np.float32)
     quantisation = tensor.quantization
@@ -189,9 +198,8 @@ def unfold(
         normalised.append((layer, norm, folded))
     probe = keras.Model(model.input, [layer.output for layer, _, _ in normalised])
     pixels = faces[..., np.newaxis].astype(np.float32)
-    for (layer, norm, folded), output in zip(
-        normalised, probe.predict(pixels, batch_size=64, verbose=0), strict=True
-    ):
+    outputs = keras.tree.flatten(probe.predict(pixels, batch_size=64, verbose=0))
+    for (layer, norm, folded), output in zip(normalised, outputs, strict=True):
         activations = output.astype(np.float64) / folded.scales
         mean, variance = activations.mean(axis=(0, 1, 2)), activations.var(axis=(0, 1, 2))
         deviation = np.sqrt(variance + norm.epsilon)
@@ -203,7 +211,7 @@ def unfold(
 
 def _normalisation_after(layer: keras.Layer) -> layers.BatchNormalization | None:
     """The batch normalisation that takes the layer's output alone."""
-    for node in layer._outbound_nodes:  # noqa: SLF001
+    for node in layer._outbound_nodes:
         if isinstance(node.operation, layers.BatchNormalization):
             return node.operation
     return None

@@ -1,6 +1,7 @@
 """A small made-up data set that a network can learn in an epoch, in each form."""
 
 import csv
+import json
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,6 +149,13 @@ def write_folders(dataset: Dataset, folder: Path) -> None:
             (folder / part / name).mkdir(parents=True)
         for index, (image, label) in enumerate(zip(split.images, split.labels, strict=True)):
             cv2.imwrite(str(folder / part / EMOTIONS[label] / f"{index:04}.png"), image)
+
+
+def write_unlabelled(images: NDArray[np.uint8], folder: Path) -> None:
+    """Faces as a folder of sheets without labels."""
+    folder.mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / "faces_00.png"), _sheet(images))
+    (folder / "count.json").write_text(json.dumps({"faces": len(images)}))
 
 
 def _sheet(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@ import pytest
 
 from emotion_trainer.batches import epoch_batches
 from emotion_trainer.data import Dataset
-from emotion_trainer.recipe import Recipe
+from emotion_trainer.recipe import Augmentation, Recipe
 
 LABELLED = np.eye(7, dtype=np.float32)
 
@@ -13,7 +13,7 @@ def batches(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     augmentation = recipe.augmentation.model_copy(update={"mixup": mixup})
     mixing = recipe.model_copy(update={"augmentation": augmentation})
-    targets = LABELLED[dataset.training.labels]
+    targets = np.repeat(LABELLED[dataset.training.labels][:, np.newaxis], 2, axis=1)
     return list(epoch_batches(dataset.training.images, targets, mixing, epoch))
 
 
@@ -37,3 +37,15 @@ def test_mixes_where_the_recipe_says_so(dataset: Dataset, recipe: Recipe) -> Non
     targets = np.concatenate([t for _, t in batches(dataset, recipe, epoch=1, mixup=1.0)])
     assert targets.sum(axis=1) == pytest.approx(1.0)
     assert ((targets > 0.0).sum(axis=1) == 2).mean() > 0.7
+
+
+def test_epoch_batches_mirrored_picture_has_the_mirrored_target(recipe: Recipe) -> None:
+    """Faces that only the mirror image's target calls happy are the mirrored ones."""
+    images = np.zeros((64, 48, 48), np.uint8)
+    images[:, :, :24] = 255
+    targets = np.repeat(LABELLED[[[0, 3]]], 64, axis=0)
+    still = recipe.model_copy(update={"augmentation": Augmentation()})
+    for faces, wanted in epoch_batches(images, targets, still, epoch=1):
+        is_mirrored = faces[:, 24, 40, 0] > faces[:, 24, 8, 0]
+        np.testing.assert_array_equal(wanted.argmax(axis=1), np.where(is_mirrored, 3, 0))
+        assert 0 < is_mirrored.sum() < len(faces)

@@ -30,6 +30,7 @@ batch = 32
 learning_rate = {rate}
 ema_momentum = 0.8
 """
+ABSENT_TEACHER = '[distillation]\nteachers = ["absent"]\n'
 SEQ1 = RECIPE.format(family="seq1", size="blocks = [[8, 1], [16, 1]]", epochs=4, rate=0.1)
 SEQ2 = RECIPE.format(family="seq2", size="widths = [8, 8]\nhidden = 16", epochs=3, rate=0.05)
 WILD = SEQ1.replace("0.1", "1e30")
@@ -92,7 +93,7 @@ def test_teachers_come_first_and_need_not_be_bundled(
     (place / "a.toml").write_text(SEQ1 + taught_by(place, "b"))
     (place / "b.toml").write_text("bundled = false\n" + SEQ2)
     assert main(arguments(place, "a", "b")) == 0
-    assert Run(place / "work" / "a").lesson.exists()
+    assert Run(place / "work" / "a").soft_labels.exists()
     assert not Run(place / "work" / "b").is_exported
     assert [m.provenance.recipe for m in read_bundle(place / "out").members] == ["a"]
 
@@ -121,7 +122,7 @@ def test_what_learns_from_a_recipe_that_failed_fails_too(
     (place / "b.toml").write_text(SEQ2 + taught_by(place, "wild"))
     assert main(arguments(place, "b", "a", "wild")) == 1
     error = capsys.readouterr().err
-    assert f"b: failed: b learns from {place}/work/wild, which is not finished" in error
+    assert f"b: failed: distillation.teachers: {place}/work/wild is not finished" in error
     assert error.endswith("bundled without what failed: wild, b\n")
     assert [m.provenance.recipe for m in read_bundle(place / "out").members] == ["a"]
 
@@ -165,14 +166,18 @@ def test_a_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
 def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
     tmp_path: Path, recipe: Recipe
 ) -> None:
-    with pytest.raises(RecipeError, match=r"^b learns from .*/absent, which is not finished"):
+    with pytest.raises(RecipeError, match=r"^distillation.teachers: .*/absent is not finished"):
         in_order([rung(recipe, tmp_path, "a"), rung(recipe, tmp_path, "b", "a", "absent")])
 
 
 @pytest.mark.parametrize(
     ("names", "text", "complaint"),
     [
-        (("b", "a"), SEQ1 + '[distillation]\nteachers = ["absent"]\n', "a learns from absent"),
+        (
+            ("b", "a"),
+            SEQ1 + ABSENT_TEACHER,
+            "distillation.teachers: absent",
+        ),
         (("b", "a", "a"), SEQ1, "more than one recipe has the name a\n"),
         (("a",), "bundled = false\n" + SEQ1, "a: no recipe is to be bundled"),
     ],
@@ -193,7 +198,7 @@ def test_what_would_fail_is_refused_before_anything_is_trained(
 def test_a_lesson_stands_for_its_teachers(tmp_path: Path, recipe: Recipe) -> None:
     begun = rung(recipe, tmp_path, "a", "gone")
     begun.run.folder.mkdir()
-    begun.run.lesson.touch()
+    begun.run.soft_labels.touch()
     assert in_order([begun]) == [begun]
 
 

@@ -29,7 +29,7 @@ def load_unlabelled(folder: Path) -> NDArray[np.uint8]:
     """Load the faces of a folder of sheets, uint8 [N, 48, 48].
 
     Raises:
-        DataError: `count.json` or a sheet is missing or damaged, or there are fewer cells than faces.
+        DataError: `count.json` or a sheet is missing or damaged, or the sheets hold fewer faces.
     """
     count = _read_count(folder / COUNT_NAME)
     sheets = [read_sheet(path) for path in sorted(folder.glob(SHEETS))]
