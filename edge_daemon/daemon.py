@@ -19,6 +19,7 @@ from edge_daemon._lib.logging import set_level
 from edge_daemon._lib.terminal import discard_output, in_terminal
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture import Source, pause_of, source_of
+from edge_daemon.capture.images import ImageFile, ImageFolder
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.playback import Looped
@@ -38,7 +39,9 @@ from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.zones import Zones
 from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
 from edge_daemon.inference.budget import TimeBudget
+from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
+from edge_daemon.inference.prior import CAMERA_SHARES, PriorCorrection
 from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
@@ -179,6 +182,7 @@ def build_pipeline(
     source = source or source_of(settings)
     pause = pause_of(settings, live=source.live)
     is_camera = source.live
+    prior = _prior(settings, ensemble.bundle, source)
     if settings.capture.loop and not source.live:
         source = Looped(source, clock)
     capture = _capture(settings, source, pause, clock, live)
@@ -201,7 +205,7 @@ def build_pipeline(
     preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
     for server in preview:
         live.follow(ZoneSettings, server)
-    recognize = compose(EmotionRecognizer(ensemble, budget), _smoother(settings, live))
+    recognize = compose(EmotionRecognizer(ensemble, budget, prior), _smoother(settings, live))
     # Events are made in the last stage, since frames can be dropped before it.
     events = _event_maker(settings, live)
     all_sinks: list[Sink[FrameResult]] = [health, *preview, *publishing, *sinks]
@@ -229,6 +233,16 @@ def build_pipeline(
         observers=[timings.record, *observers],
         clock=clock,
     )
+
+
+def _prior(settings: Settings, bundle: Bundle, source: Source) -> PriorCorrection | None:
+    """The correction for the place that the faces come from; none by default for images."""
+    expected = settings.inference.prior_shares
+    if expected is None:
+        if settings.inference.prior == "none" or isinstance(source, ImageFile | ImageFolder):
+            return None
+        expected = dict(CAMERA_SHARES)
+    return PriorCorrection(expected, bundle.ensemble.shares)
 
 
 def _publishing_timeout_s(settings: Settings, source: Source) -> float | None:

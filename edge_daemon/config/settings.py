@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from edge_daemon._lib.validation import PlainModel, Share
+from edge_daemon.records import EMOTIONS
 
 KeyPath = tuple[str, ...]
 """Path of a setting: its section, if any, and its key."""
@@ -134,6 +135,37 @@ Region = Annotated[Polygon, Field(min_length=3, max_length=100), BeforeValidator
 """Corners of a polygon."""
 
 Regions = Annotated[tuple[Region, ...], Field(max_length=100), BeforeValidator(_parsed)]
+
+
+PRIOR_WORDS: Final = ("auto", "none")
+MIN_PRIOR: Final = 0.001
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        shares[name.strip()] = float(number)
+    return shares
+
+
+def _prior(text: str) -> str:
+    if text in PRIOR_WORDS:
+        return text
+    forms = "must be auto, none, or a share for each emotion, such as angry=0.08,disgust=0.02,…"
+    try:
+        shares = _shares(text)
+    except ValueError:
+        raise ValueError(forms) from None
+    if shares.keys() != set(EMOTIONS) or text.count("=") != len(EMOTIONS):
+        raise ValueError(forms)
+    if not all(MIN_PRIOR <= share <= 1 for share in shares.values()):
+        raise ValueError(f"must give each emotion a share from {MIN_PRIOR} to 1")
+    return text
+
+
+Prior = Annotated[str, AfterValidator(_prior)]
+"""Expected shares of the emotions."""
 
 
 class Section(PlainModel):
@@ -283,6 +315,18 @@ class InferenceSettings(Section):
         examples=["/var/lib/edge-daemon/models"],
     )
     threads: int = Field(1, ge=1, le=64, description="Threads of the models and the detector.")
+    prior: Prior = Field(
+        "auto",
+        description="Expected share of each emotion, such as "
+        "angry=0.08,disgust=0.02,fear=0.05,happy=0.2,sad=0.1,surprise=0.05,neutral=0.5. none: the "
+        "shares of the training data, where few faces are neutral. auto: the shares above for "
+        "cameras and videos, none for images.",
+    )
+
+    @property
+    def prior_shares(self) -> dict[str, float] | None:
+        """The shares in `prior`; None where it is a word."""
+        return None if self.prior in PRIOR_WORDS else _shares(self.prior)
 
 
 class SheddingSettings(Section):

@@ -3,6 +3,7 @@
 The trainer writes manifests with the same classes.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -14,6 +15,17 @@ from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE, EMOTIONS
 
 MANIFEST_NAME: Final = "bundle.json"
+
+FER2013_SHARES: Final[Mapping[str, float]] = {
+    "angry": 0.1301,
+    "disgust": 0.0156,
+    "fear": 0.1382,
+    "happy": 0.2494,
+    "sad": 0.1819,
+    "surprise": 0.1156,
+    "neutral": 0.1691,
+}
+"""Of the labels of FER2013's PublicTest."""
 
 
 class InputSpec(PlainModel):
@@ -78,7 +90,19 @@ class Ensemble(PlainModel):
     temperature: float = Field(
         ge=0.01, le=100.0, description="Divides the adjusted mean log-probabilities."
     )
+    shares: dict[str, Share] = Field(
+        default=dict(FER2013_SHARES),
+        description="Share of each emotion in the data that the probabilities are calibrated on; "
+        "absent: PublicTest's.",
+    )
     metrics: Metrics
+
+    @field_validator("shares")
+    @classmethod
+    def _of_all_emotions(cls, shares: dict[str, float]) -> dict[str, float]:
+        if shares.keys() != set(EMOTIONS):
+            raise ValueError(f"must hold {', '.join(EMOTIONS)}")
+        return shares
 
     @field_validator("adjustment")
     @classmethod

@@ -128,6 +128,9 @@ def test_unknown_section_is_told_once_however_many_keys_it_has(tmp_path: Path) -
         ("device_id", "a b"),
         ("log_level", "loud"),
         ("inference.threads", "0"),
+        ("inference.prior", "happy=1"),
+        ("inference.prior", "angry=0,disgust=1,fear=1,happy=1,sad=1,surprise=1,neutral=1"),
+        ("inference.prior", "camera"),
         ("mqtt", "localhost"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.resources import bundled_models
 from edge_daemon.errors import BundleError
-from edge_daemon.inference.bundle import read_bundle, write_bundle
+from edge_daemon.inference.bundle import FER2013_SHARES, read_bundle, write_bundle
 from edge_daemon.records import EMOTIONS
 
 Manifest = dict[str, Any]
@@ -101,9 +101,21 @@ def test_adjustment_may_be_absent(folder: Path) -> None:
 def test_adjustment_is_written_as_read(folder: Path) -> None:
     manifest = manifest_of(folder)
     manifest["ensemble"]["adjustment"] = {"fear": 0.3, "disgust": 0.5}
+    manifest["ensemble"]["shares"] = dict.fromkeys(EMOTIONS, 0.1)
     (folder / "bundle.json").write_text(json.dumps(manifest))
     write_bundle(read_bundle(folder), folder)
     assert manifest_of(folder) == manifest
+
+
+def test_shares_absent_are_those_of_fer2013(folder: Path) -> None:
+    manifest = manifest_of(folder)
+    manifest["ensemble"].pop("shares", None)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+    assert read_bundle(folder).ensemble.shares == FER2013_SHARES
+
+
+def shares_incomplete(manifest: Manifest) -> None:
+    manifest["ensemble"]["shares"] = {"happy": 1.0}
 
 
 def labels_swapped(manifest: Manifest) -> None:
@@ -170,6 +182,7 @@ def dateless(manifest: Manifest) -> None:
     ("spoil", "named"),
     [
         (labels_swapped, "labels: must be angry, disgust"),
+        (shares_incomplete, "ensemble.shares: must hold angry, disgust"),
         (label_missing, "labels: "),
         (newer_schema, "schema_version: must be 1"),
         (no_members, "members: "),

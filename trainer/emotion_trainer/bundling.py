@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import (
@@ -147,7 +148,7 @@ def make_bundle(
     used = [one for one in applicants if any(c.applicant is one for c in chosen)]
     probabilities = fit.probabilities(answers)
     bundled = Bundled(
-        bundle=_make_manifest(members, fit, figures(probabilities)),
+        bundle=_make_manifest(members, fit, labels, figures(probabilities)),
         left_out=tuple(sorted({a.name for a in applicants} - {one.name for one in used})),
         unbalanced=figures(likeliest.probabilities(answers)),
         cross_fitted=cross_fit(answers, labels, dataset.validation_name),
@@ -169,8 +170,11 @@ def _rounded(fit: Fit) -> Fit:
     )
 
 
-def _make_manifest(members: tuple[Member, ...], fit: Fit, metrics: Metrics) -> Bundle:
+def _make_manifest(
+    members: tuple[Member, ...], fit: Fit, labels: NDArray[np.int64], metrics: Metrics
+) -> Bundle:
     adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
+    shares = (np.bincount(labels, minlength=len(EMOTIONS)) / len(labels)).round(DECIMALS)
     return Bundle(
         schema_version=1,
         bundle_id=_identify(members),
@@ -180,6 +184,7 @@ def _make_manifest(members: tuple[Member, ...], fit: Fit, metrics: Metrics) -> B
         ensemble=Ensemble(
             adjustment={name: float(by) for name, by in adjusted if by},
             temperature=fit.temperature,
+            shares=dict(zip(EMOTIONS, shares.tolist(), strict=True)),
             metrics=metrics,
         ),
     )

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.checksum import sha256_of
-from edge_daemon.emotions import EMOTIONS
+from edge_daemon._lib.files import sha256_of
+from edge_daemon.records import EMOTIONS
 from edge_daemon.inference.bundle import MANIFEST_NAME, read_bundle
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.data import Dataset

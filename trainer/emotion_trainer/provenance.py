@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from edge_daemon.checksum import sha256_of
+from edge_daemon._lib.files import sha256_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
 from emotion_trainer.recipe import AnyRecipe, Recipe

@@ -45,7 +45,7 @@ def test_epoch_batches_mirrored_picture_has_the_mirrored_target(recipe: Recipe) 
     images[:, :, :24] = 255
     targets = np.repeat(LABELLED[[[0, 3]]], 64, axis=0)
     still = recipe.model_copy(update={"augmentation": Augmentation()})
-    for faces, wanted in epoch_batches(images, targets, still, epoch=1):
+    for faces, expected in epoch_batches(images, targets, still, epoch=1):
         is_mirrored = faces[:, 24, 40, 0] > faces[:, 24, 8, 0]
-        np.testing.assert_array_equal(wanted.argmax(axis=1), np.where(is_mirrored, 3, 0))
+        np.testing.assert_array_equal(expected.argmax(axis=1), np.where(is_mirrored, 3, 0))
         assert 0 < is_mirrored.sum() < len(faces)

@@ -58,8 +58,8 @@ def test_teach_answers_both_views(teacher: Run, few: Dataset) -> None:
         (labels.training, few.training.images),
         (labels.unlabelled, few.unlabelled),
     ):
-        for view, shown in enumerate((faces, faces[:, :, ::-1])):
-            expected = log_softmax(keras_logits(model, shown))
+        for view, view_faces in enumerate((faces, faces[:, :, ::-1])):
+            expected = log_softmax(keras_logits(model, view_faces))
             np.testing.assert_allclose(answers[:, view], expected, atol=2e-2)
 
 
