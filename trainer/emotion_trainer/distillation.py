@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon._lib.files import sha256_of
-from edge_daemon.records import EMOTIONS
 from edge_daemon.inference.bundle import MANIFEST_NAME, read_bundle
 from edge_daemon.inference.ensemble import log_softmax
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
 from emotion_trainer.predictions import Faces, is_bundle, probabilities_of

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from edge_daemon.records import EMOTIONS
 from edge_daemon.inference.ensemble import log_softmax
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.data.dataset import Dataset, faces_fingerprint
 from emotion_trainer.errors import TrainingError
 
