@@ -161,8 +161,10 @@ def _pretrained(bundled: Bundled) -> list[str]:
 
 
 def _teachers(bundled: Bundled) -> list[str]:
-    lessons = [record.recipe.distillation for record in bundled.records]
-    return sorted({path.name for lesson in lessons if lesson for path in lesson.teachers})
+    sections = [record.recipe.distillation for record in bundled.records]
+    return sorted(
+        {path.stem for one in sections if one for path in (*one.teachers, *one.soft_labels)}
+    )
 
 
 def _taken_over(bundled: Bundled) -> list[str]:
