@@ -80,7 +80,8 @@ def _padded(layer: keras.Layer, x: Tensor, fill: float = 0.0) -> Tensor:
 
 
 def _kernel(layer: keras.Layer, order: tuple[int, ...]) -> Tensor:
-    return layer.kernel.value.permute(order).contiguous(memory_format=torch.channels_last)
+    kernel: Tensor = layer.kernel.value.permute(order)
+    return kernel.contiguous(memory_format=torch.channels_last)
 
 
 def _convolve(layer: keras.Layer, x: Tensor, kernel: Tensor, groups: int = 1) -> Tensor:
