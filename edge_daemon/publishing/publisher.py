@@ -125,7 +125,9 @@ class MqttPublisher(Service):
 
     def __call__(self, result: FrameResult) -> None:
         """Add the events to the queue, and publish the result if it is due."""
-        self._availability.note_result()
+        # A blank frame is made without the source, also when a stuck stage ends the pipeline.
+        if not result.frame.blank:
+            self._availability.note_result()
         late_s = self._clock.monotonic() - result.frame.captured_monotonic
         for event in result.events:
             self._queue.append(event, 1000 * late_s)

@@ -12,9 +12,10 @@ PROGRAM: Final = Path(__file__).parents[2]
 HOOK: Final = """
 import functools, importlib, os, time
 from pathlib import Path
-from edge_daemon.pipeline import Pipeline
+from edge_daemon.pipeline import Stage
 
-Pipeline.__init__.__kwdefaults__["step_timeout"] = float(os.environ["FAULT_PATIENCE"])
+_, *others = Stage.__init__.__defaults__
+Stage.__init__.__defaults__ = (float(os.environ["FAULT_PATIENCE"]), *others)
 
 module, _, names = os.environ["FAULT_PLACE"].partition(":")
 owner, method = names.split(".")
