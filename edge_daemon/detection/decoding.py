@@ -1,7 +1,7 @@
-"""From the maps that the bundled detector's network gives to faces; the trainer decodes by it too.
+"""Decoding of the bundled detector's output maps to faces; the trainer uses it too.
 
-The network is free of anchors (Tian et al. 2019, FCOS): each cell of each map says whether a face
-has its middle here, and where its box and landmarks are, in strides from the cell.
+The network has no anchors (Tian et al. 2019, FCOS). Each cell of each map has the score of a face
+centred near it, and the face's box and landmarks in strides relative to the cell.
 """
 
 import math
@@ -16,63 +16,78 @@ from numpy.typing import NDArray
 from edge_daemon.records import Box, Detection
 
 STRIDES: Final = (8, 16, 32)
-"""Pixels a cell of each map, the finest first. Sides of pictures are multiples of the last."""
+"""Pixels per cell of each map, the finest first. Picture sides are multiples of the last."""
 GEOMETRY: Final = 14
-"""Channels of a map of places: the box's middle (x, y) from the cell's, both in strides; the
-logarithms of its width and height in strides; five landmarks (x, y), as the middle."""
+"""Channels of a geometry map: the box's centre (x, y) relative to the cell's, in strides; the
+logarithms of its width and height in strides; five landmarks (x, y), likewise."""
 
 NMS_THRESHOLD: Final = 0.3
-MOST_FACES: Final = 100
+"""Intersection over union from which the less certain of two boxes is dropped."""
+MAX_CONTAINMENT: Final = 0.7
+"""Likewise, intersection over the smaller box: no face lies within another."""
+MAX_FACES: Final = 100
 
 Maps = Sequence[NDArray[np.float32]]
 
 
 def cell_centres(rows: int, columns: int, stride: int) -> NDArray[np.float32]:
-    """The middles (x, y) of a map's cells in pixels, float32 [rows, columns, 2]."""
+    """The centres (x, y) of a map's cells in pixels, float32 [rows, columns, 2]."""
     y, x = np.mgrid[:rows, :columns]
     return ((np.stack([x, y], axis=-1) + 0.5) * stride).astype(np.float32)
 
 
-def decode(scores: Maps, geometry: Maps, least_score: float) -> list[Detection]:
-    """The faces that the maps of one picture speak of, best first, in its pixels.
+def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
+    """Decode the maps of one picture to faces, best first, in its pixels.
 
     Args:
         scores: float32 [h, w] logits, a map for each of `STRIDES`.
         geometry: float32 [h, w, GEOMETRY], likewise.
-        least_score: of a face, 0 to 1.
+        min_score: of a face, 0 to 1.
     """
     logits = np.concatenate([map_.ravel() for map_ in scores])
-    chosen = np.flatnonzero(logits >= _logit(least_score))
+    chosen = np.flatnonzero(logits >= _logit(min_score))
     if not len(chosen):
         return []
     certainty = 1 / (1 + np.exp(-logits[chosen]))
-    told = np.concatenate([map_.reshape(-1, GEOMETRY // 2, 2) for map_ in geometry])[chosen]
-    middles, strides = _cells(tuple(map_.shape for map_ in scores))
-    boxes, landmarks = _places(told, middles[chosen], strides[chosen])
-    kept = cv2.dnn.NMSBoxes(
-        boxes.tolist(), certainty.tolist(), 0.0, NMS_THRESHOLD, top_k=MOST_FACES
-    )
+    values = np.concatenate([map_.reshape(-1, GEOMETRY // 2, 2) for map_ in geometry])[chosen]
+    centres, strides = _cells(tuple(map_.shape for map_ in scores))
+    boxes, landmarks = _places(values, centres[chosen], strides[chosen])
+    kept = cv2.dnn.NMSBoxes(boxes.tolist(), certainty.tolist(), 0.0, NMS_THRESHOLD, top_k=MAX_FACES)
+    best_first = np.ravel(np.asarray(kept, int))
     return [
         Detection(Box(*boxes[index].tolist()), float(certainty[index]), landmarks[index])
-        for index in np.ravel(np.asarray(kept, int)).tolist()
+        for index in best_first[~_contained(boxes[best_first])].tolist()
     ]
+
+
+def _contained(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether each box [n, 4] contains an earlier one that is kept, or lies within it: bool [n]."""
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    shared = np.minimum(high[:, np.newaxis], high) - np.maximum(low[:, np.newaxis], low)
+    areas = boxes[:, 2:].prod(axis=1)
+    smaller = np.minimum(areas[:, np.newaxis], areas)
+    is_nested = shared.clip(0).prod(axis=2) >= MAX_CONTAINMENT * smaller
+    dropped = np.zeros(len(boxes), np.bool_)
+    for index in range(1, len(boxes)):
+        dropped[index] = (is_nested[index, :index] & ~dropped[:index]).any()
+    return dropped
 
 
 @lru_cache(maxsize=4)
 def _cells(sizes: Sequence[tuple[int, int]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Middles [n, 2] and strides [n, 1] of all cells of maps of these sizes, one after another."""
+    """Centres [n, 2] and strides [n, 1] of all cells of maps of these sizes, map by map."""
     levels = list(zip(sizes, STRIDES, strict=True))
-    middles = [cell_centres(*size, stride).reshape(-1, 2) for size, stride in levels]
+    centres = [cell_centres(*size, stride).reshape(-1, 2) for size, stride in levels]
     strides = [np.full((rows * columns, 1), stride) for (rows, columns), stride in levels]
-    return np.concatenate(middles), np.concatenate(strides, dtype=np.float32)
+    return np.concatenate(centres), np.concatenate(strides, dtype=np.float32)
 
 
 def _places(
-    told: NDArray[np.float32], middles: NDArray[np.float32], strides: NDArray[np.float32]
+    values: NDArray[np.float32], centres: NDArray[np.float32], strides: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes [n, 4] and landmarks [n, 5, 2] by what cells tell, [n, 7, 2]."""
-    sides = strides * np.exp(told[:, 1])
-    points = middles[:, np.newaxis] + strides[:, np.newaxis] * told
+    """Boxes [n, 4] and landmarks [n, 5, 2] from the geometry of cells, [n, 7, 2]."""
+    sides = strides * np.exp(values[:, 1])
+    points = centres[:, np.newaxis] + strides[:, np.newaxis] * values
     return np.concatenate([points[:, 0] - sides / 2, sides], axis=1), points[:, 2:]
 
 
