@@ -4,8 +4,8 @@ from typing import Final, NamedTuple
 
 from benchmarks.document import table
 from edge_daemon._lib.resources import bundled_detector, bundled_models
-from edge_daemon.detection.bundled import LONGEST_SIDE
-from edge_daemon.detection.decoding import STRIDES
+from edge_daemon.config.settings import DetectionSettings
+from edge_daemon.detection.bundled import padded_side
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.inference.bundle import read_bundle
 
@@ -43,9 +43,10 @@ def expectation() -> str:
 
 
 def _detector_mmac() -> float:
-    """For a picture of 4:3, reduced as the detector does it and padded to whole cells."""
-    height = -(-LONGEST_SIDE * 3 // 4 // STRIDES[-1]) * STRIDES[-1]
-    return read_manifest(bundled_detector()).mmac * LONGEST_SIDE * height / DETECTOR_SIDE**2
+    """For a picture of 4:3 at the default size, padded to whole cells."""
+    width = DetectionSettings().max_side
+    pixels = padded_side(width) * padded_side(width * 3 // 4)
+    return read_manifest(bundled_detector()).mmac * pixels / DETECTOR_SIDE**2
 
 
 def _range(mmac: float, times: int) -> str:

@@ -24,6 +24,7 @@ from edge_daemon._lib.resources import bundled_detector
 from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_of, haar, yunet
+from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import CROP_SIDE, Image
@@ -125,7 +126,7 @@ def _detector(settings: Settings) -> Kernel:
         return _haar(wanted.max_side, wanted.min_size)
     if wanted.detector == "yunet":
         return _yunet(wanted.max_side, wanted.model or Path(), wanted.min_score)
-    return _bundled(min(wanted.max_side, bundled.LONGEST_SIDE), settings.inference.threads)
+    return _bundled(wanted.max_side, settings.inference.threads)
 
 
 def _haar(longest: int, least: int) -> Kernel:
@@ -145,9 +146,9 @@ def _haar(longest: int, least: int) -> Kernel:
 
 
 def _yunet(longest: int, model: Path, least_score: float) -> Kernel:
-    score = max(0.0, least_score - yunet.CONTINUATION)
+    score = max(0.0, least_score - TRACKED_MARGIN)
     network = cv2.FaceDetectorYN.create(
-        str(model), "", (0, 0), score, yunet.NMS_THRESHOLD, yunet.MOST_FACES
+        str(model), "", (0, 0), score, yunet.NMS_THRESHOLD, yunet.MAX_FACES
     )
 
     def detect(picture: Image) -> object:
@@ -165,7 +166,7 @@ def _bundled(longest: int, threads: int) -> Kernel:
 
     def detect(picture: Image) -> object:
         grey = _reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest)
-        height, width = (bundled._whole_cells(side) for side in grey.shape)  # noqa: SLF001
+        height, width = (bundled.padded_side(side) for side in grey.shape)
         if grey.shape != (height, width):
             below, beside = height - grey.shape[0], width - grey.shape[1]
             grey = cv2.copyMakeBorder(grey, 0, below, 0, beside, cv2.BORDER_CONSTANT)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Final
 
 from edge_daemon._lib.resources import bundled_detector
 from edge_daemon.config.settings import DetectorName, Settings
@@ -9,11 +10,13 @@ from edge_daemon.detection.base import Detector, Framing
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.detection.yunet import FETCH_COMMAND, YuNetDetector
 
 __all__ = ["Detector", "Framing", "create_detector", "detector_of"]
 
 logger = logging.getLogger(__name__)
+
+YUNET_HINT: Final = "detector yunet finds more distant faces, not installed"
 
 
 def create_detector(
@@ -28,21 +31,23 @@ def create_detector(
     """Build a detector.
 
     Args:
-        name: which one; `auto` is the bundled one, unless `model` is of another kind.
+        name: the kind; `auto` is the bundled one, unless `model` is of another kind.
         model: the user's own model file: ONNX for YuNet, a cascade in XML for Haar, a manifest in
             JSON for one made by the trainer.
-        fetched_yunet: where `edge-daemon models fetch yunet` puts its file.
-        min_score: the least score of a new face, 0 to 1 (not for Haar).
+        fetched_yunet: the file that `edge-daemon models fetch yunet` downloads.
+        min_score: minimum score of a new face, 0 to 1 (not for Haar).
         min_size: side of the smallest face to look for, in pixels (Haar).
-        threads: of the bundled one; OpenCV has a setting of its own for the others.
+        threads: of the bundled one; OpenCV has its own setting for the others.
 
     Raises:
-        DetectorError: the model file is not there or cannot be read.
+        DetectorError: the model file is missing or invalid.
     """
     if name == "auto":
         name = _kind_of(model)
         logger.info("detector chosen", extra={"detector": name})
     if name == "bundled":
+        if model is None and not fetched_yunet.is_file():
+            logger.info(YUNET_HINT, extra={"install": FETCH_COMMAND})
         return BundledDetector(model or bundled_detector(), min_score, threads)
     if name == "yunet":
         return YuNetDetector(model or fetched_yunet, min_score)
@@ -59,15 +64,15 @@ def detector_of(settings: Settings) -> Detector:
     """The face detector.
 
     Raises:
-        DetectorError: its model file is not there or cannot be read.
+        DetectorError: its model file is missing or invalid.
     """
-    wanted = settings.detection
+    options = settings.detection
     fetched = settings.state_dir / YUNET.file
     return create_detector(
-        wanted.detector,
-        wanted.model,
+        options.detector,
+        options.model,
         fetched,
-        wanted.min_score,
-        wanted.min_size,
+        options.min_score,
+        options.min_size,
         threads=settings.inference.threads,
     )

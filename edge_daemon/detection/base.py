@@ -1,17 +1,21 @@
-"""What a face detector is."""
+"""Interface of face detectors."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge_daemon.records import Detection, Image
+
+TRACKED_MARGIN: Final = 0.2
+"""Detections may score this much less than `start_score`: they continue a track, since heads turn
+away and back."""
 
 
 @dataclass(frozen=True)
 class Framing:
-    """Where a detector's box sits in the crop that the models know, in fractions of its side.
+    """Position of a detector's box in the crop of the emotion models, in parts of its side.
 
-    Each detector draws its box in its own way. These four figures, measured on the training
-    images, are all that is needed to get from any detector's box to the same crop.
+    Each detector draws its boxes differently. These figures, measured on training images, map any
+    detector's box to the same crop.
     """
 
     x: float
@@ -26,7 +30,7 @@ class Detector(Protocol):
     name: str
     framing: Framing
     start_score: float
-    """Less certain detections count only where a face is followed already."""
+    """Minimum score of a face that is not tracked yet."""
 
     def detect(self, bgr: Image) -> list[Detection]:
         """The faces in a BGR uint8 [H, W, 3] picture, in its pixels."""

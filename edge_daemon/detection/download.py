@@ -1,4 +1,4 @@
-"""Fetches detector models that this project may not carry, and checks what it gets."""
+"""Download of detector models that the project does not include, with a checksum."""
 
 import urllib.error
 import urllib.request
@@ -51,12 +51,12 @@ def fetch(
     url: str | None = None,
     report: Report = lambda _bytes, _part: None,
 ) -> Path:
-    """Bring a model into `folder`, unless it is there already; what was begun is taken up again.
+    """Download a model into `folder` unless it is there; resume a partial download.
 
-    Proxies are taken from the environment, as usual (`https_proxy`, `no_proxy`).
+    Proxies come from the environment (`https_proxy`, `no_proxy`).
 
     Raises:
-        DetectorError: it cannot be downloaded or written, or it is not the file that it should be.
+        DetectorError: the download or a write fails, or the checksum is wrong.
     """
     target = folder / model.file
     if target.is_file() and sha256_of(target) == model.sha256:
@@ -65,16 +65,16 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _download(url or model.url, part, model.size, report)
-    except (OSError, HTTPException, ValueError) as error:  # the last: not an address
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: not a URL
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise DetectorError(f"{url or model.url}: cannot be fetched: {_cause(error)}") from error
+        raise DetectorError(f"{url or model.url}: download failed: {_cause(error)}") from error
     _accept(model, part, target)
     return target
 
 
 def _download(url: str, part: Path, size: int, report: Report) -> None:
-    """Append to `part` what it lacks."""
+    """Append the missing bytes to `part`."""
     begun = part.stat().st_size if part.exists() else 0
     if begun >= size:
         part.unlink()
@@ -103,7 +103,7 @@ def _accept(model: DetectorModel, part: Path, target: Path) -> None:
     if sha256_of(part) != model.sha256:
         part.unlink()
         raise DetectorError(
-            f"{target.name}: what was sent is another file (wrong sha256); nothing was kept"
+            f"{target.name}: download has a wrong sha256; fetch again, or check the proxy"
         )
     part.replace(target)
 

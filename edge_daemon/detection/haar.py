@@ -1,4 +1,4 @@
-"""OpenCV's Haar cascade (Viola and Jones, 2001): always there, and weak on faces that turn away."""
+"""OpenCV's Haar cascade (Viola & Jones 2001): part of OpenCV, weak on faces turned aside."""
 
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,7 @@ class HaarDetector:
 
     Args:
         min_size: side of the smallest face to look for, in pixels of the picture.
-        cascade: a cascade file in OpenCV's XML; by default the one that OpenCV brings.
+        cascade: a cascade file in OpenCV's XML format; OpenCV's own by default.
 
     Raises:
         DetectorError: the file is not a cascade.
@@ -29,7 +29,7 @@ class HaarDetector:
 
     name = "haar"
     framing = Framing(x=0.005, y=0.005, width=0.984, height=0.984)
-    start_score = 0.0  # the cascade has done its sorting already
+    start_score = 0.0  # the cascade has a threshold of its own
 
     def __init__(self, min_size: int, cascade: Path | None = None) -> None:
         path = cascade or Path(cv2.__file__).parent / "data" / CASCADE
@@ -39,7 +39,7 @@ class HaarDetector:
         except (cv2.error, SystemError) as error:
             raise DetectorError(f"{path}: not a Haar cascade") from error
         if self._cascade.empty():
-            raise DetectorError(f"{path}: not a Haar cascade, or not there")
+            raise DetectorError(f"{path}: no such file, or not a Haar cascade")
 
     def detect(self, bgr: Image) -> list[Detection]:
         grey = cv2.equalizeHist(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))
@@ -57,6 +57,6 @@ class HaarDetector:
 
 
 def _score(weight: float) -> float:
-    """A cascade's weight has no upper end; this puts it between 0 and 1 and keeps the order."""
+    """Map a cascade's unbounded weight to 0 to 1, in the same order."""
     positive = max(0.0, float(weight))
     return positive / (1 + positive)

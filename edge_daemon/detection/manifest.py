@@ -1,6 +1,6 @@
-"""The bundled detector's manifest, `detector.json`: what it says, and that the file is as it says.
+"""The bundled detector's manifest, `detector.json`, and the check of its model file.
 
-It lies beside the ensemble's manifest and is apart from it, so that either can be replaced alone.
+It is separate from the ensemble's manifest in the same folder, so either can be replaced alone.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from edge_daemon.errors import DetectorError
 
 
 class BoxFraming(PlainModel):
-    """Where the box sits in the crop that the emotion models know, in fractions of its side."""
+    """Position of the box in the crop of the emotion models, in parts of its side."""
 
     x: Annotated[float, Field(ge=-10.0, le=10.0)]
     y: Annotated[float, Field(ge=-10.0, le=10.0)]
@@ -23,18 +23,18 @@ class BoxFraming(PlainModel):
 
 
 class DetectorMetrics(PlainModel):
-    """Figures on scenes composed of held-out material, measured on the file itself."""
+    """Figures of the file itself on whole photos that were held out of the training."""
 
-    scenes: int
+    photos: int
     average_precision: Share = Field(description="At an intersection over union of 0.5.")
-    recall: Share = Field(description="At a score of 0.7, as the following.")
+    recall: Share = Field(description="At the default start score, as the following.")
     precision: Share
-    false_positives: float = Field(ge=0.0, description="In a picture without a face.")
+    false_positives: float = Field(ge=0.0, description="In a photo.")
     landmark_error: float = Field(ge=0.0, description="Mean distance in parts of a face's size.")
 
 
 class DetectorProvenance(PlainModel):
-    """Where the detector comes from, so that it can be made again."""
+    """Origin of the detector, for reproducing it."""
 
     recipe: str
     seed: int
@@ -44,7 +44,7 @@ class DetectorProvenance(PlainModel):
 
 
 class DetectorManifest(PlainModel):
-    """A whole manifest."""
+    """The manifest."""
 
     schema_version: Literal[1]
     file: str = Field(pattern=r"^[A-Za-z0-9._-]+\.tflite$")
@@ -57,10 +57,10 @@ class DetectorManifest(PlainModel):
 
 
 def read_manifest(path: Path) -> DetectorManifest:
-    """Read a manifest and check the model beside it.
+    """Read a manifest and check its model file.
 
     Raises:
-        DetectorError: the manifest is missing or refused, or the model is missing or altered.
+        DetectorError: the manifest is missing or invalid, or the model is missing or altered.
     """
     try:
         manifest = DetectorManifest.model_validate_json(path.read_bytes())
@@ -74,5 +74,5 @@ def read_manifest(path: Path) -> DetectorManifest:
 
 
 def write_manifest(manifest: DetectorManifest, path: Path) -> None:
-    """Write it to `path`, beside its model."""
+    """Write it to `path`, in the folder of its model."""
     path.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")

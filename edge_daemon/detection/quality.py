@@ -1,4 +1,4 @@
-"""Whether a face shows enough to be read: large enough, sharp enough, turned to the camera."""
+"""Quality of a face: large enough, sharp enough, and facing the camera."""
 
 import math
 from typing import Any, Final
@@ -10,7 +10,7 @@ from edge_daemon.config.settings import QualitySettings
 from edge_daemon.records import Image, Landmarks, Unscored
 
 ROUNDING_NOISE: Final = (4 * 1**2 + 4**2) / 12
-"""Variance of the Laplacian (four neighbours less four times the centre) of rounding errors."""
+"""Variance of the Laplacian (four neighbours minus four times the centre) of rounding errors."""
 
 
 def judge(
@@ -21,7 +21,7 @@ def judge(
     Args:
         side: side of the crop in the frame, in pixels.
         crop: grey uint8 [48, 48].
-        landmarks: where the detector gives them; without, a profile cannot be told.
+        landmarks: if the detector has them; without them, no face counts as a profile.
         limits: what a face must have to be scored.
     """
     if side < limits.min_face:
@@ -34,17 +34,17 @@ def judge(
 
 
 def sharpness(crop: Image) -> float:
-    """Variance of the Laplacian (Pech-Pacheco et al., 2000) as a part of the crop's own variance.
+    """Variance of the Laplacian (Pech-Pacheco et al. 2000) relative to the crop's own variance.
 
-    The division takes the light out of it: a dim face is not a blurred one. What rounding to
-    whole greys alone would give is taken off first.
+    The division removes the influence of light: a dim face is not a blurred one. The variance
+    that rounding to whole grey levels causes is subtracted first.
     """
     edges = _variance(cv2.Laplacian(crop, cv2.CV_16S)) - ROUNDING_NOISE
     return max(0.0, edges) / max(_variance(crop), 1.0)
 
 
 def _variance(image: NDArray[Any]) -> float:
-    """As numpy's `var`, which takes ten times as long for images of this size."""
+    """NumPy's `var` in a tenth of its time for images of this size."""
     _, deviation = cv2.meanStdDev(image)
     return float(deviation[0, 0]) ** 2
 

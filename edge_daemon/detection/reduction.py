@@ -1,4 +1,4 @@
-"""Smaller pictures for detectors, made in little time."""
+"""Fast reduction of pictures for detectors."""
 
 import cv2
 import numpy as np
@@ -7,10 +7,10 @@ from edge_daemon.records import Image
 
 
 def reduced(picture: Image, longest_side: int) -> Image:
-    """The picture with this longer side; one that is no larger is given back as it is.
+    """Reduce a picture to this longer side; return one that is no larger unchanged.
 
-    It is halved as often as can be, and interpolated for the rest: OpenCV's mean of two by two
-    pixels takes a tenth of the time of its mean over an area that is no whole number of pixels.
+    It is halved as often as possible and interpolated for the rest. OpenCV's mean of two by two
+    pixels takes a tenth of the time of its mean over a fractional area.
 
     Args:
         picture: BGR uint8 [H, W, 3] or grey uint8 [H, W].

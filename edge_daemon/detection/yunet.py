@@ -1,4 +1,4 @@
-"""YuNet (Wu et al., 2023), through OpenCV: faces at most angles, with landmarks."""
+"""YuNet (Wu et al. 2023) in OpenCV: faces at most angles, with landmarks."""
 
 from pathlib import Path
 from typing import Final
@@ -6,20 +6,20 @@ from typing import Final
 import cv2
 import numpy as np
 
-from edge_daemon.detection.base import Framing
+from edge_daemon.detection.base import TRACKED_MARGIN, Framing
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Box, Detection, Image
 
 NMS_THRESHOLD: Final = 0.3
-MOST_FACES: Final = 100
-
-CONTINUATION: Final = 0.2
-"""How much less a score may be where a face is followed already: heads turn, and come back."""
+MAX_FACES: Final = 100
 
 BOX: Final = slice(0, 4)
 LANDMARKS: Final = slice(4, 14)
 SCORE: Final = 14
-"""The columns of a detection."""
+"""Columns of a detection."""
+
+
+FETCH_COMMAND: Final = "edge-daemon models fetch yunet"
 
 
 class YuNetDetector:
@@ -27,34 +27,32 @@ class YuNetDetector:
 
     Args:
         model: the network as ONNX.
-        min_score: the least score of a face that is not followed yet, 0 to 1.
+        min_score: minimum score of a face that is not tracked yet, 0 to 1.
 
     Raises:
         DetectorError: the file is not a network that OpenCV can read.
     """
 
     name = "yunet"
-    # Measured where a face has its surroundings, against Haar's boxes on photos and against known
-    # faces composed into frames. On the bare training crops the boxes come out a tenth smaller.
+    # Measured on faces with surroundings: against Haar's boxes on photos and against known faces
+    # composed into frames. On bare training crops the boxes are a tenth smaller.
     framing = Framing(x=0.06, y=-0.065, width=0.87, height=1.14)
 
     def __init__(self, model: Path, min_score: float) -> None:
         self.start_score = min_score
         if not model.is_file():
-            raise DetectorError(
-                f"{model}: no such file; 'edge-daemon models fetch yunet' brings one"
-            )
+            raise DetectorError(f"{model}: no such file; download it with '{FETCH_COMMAND}'")
         try:
             self._network = cv2.FaceDetectorYN.create(
                 str(model),
                 "",
                 (0, 0),
-                max(0.0, min_score - CONTINUATION),
+                max(0.0, min_score - TRACKED_MARGIN),
                 NMS_THRESHOLD,
-                MOST_FACES,
+                MAX_FACES,
             )
         except cv2.error as error:
-            raise DetectorError(f"{model}: not a YuNet network that OpenCV can read") from error
+            raise DetectorError(f"{model}: OpenCV cannot read it as a YuNet network") from error
 
     def detect(self, bgr: Image) -> list[Detection]:
         self._network.setInputSize((bgr.shape[1], bgr.shape[0]))

@@ -40,7 +40,7 @@ def difference(crop: Image, expected: Image) -> float:
 
 @pytest.mark.parametrize("framing", [HaarDetector.framing, YuNetDetector.framing])
 @pytest.mark.parametrize("side", [30, 48, 96, 201, 390])
-def test_the_crop_is_the_square_that_the_box_was_drawn_around(framing: Framing, side: int) -> None:
+def test_crop_equals_the_square_around_the_box(framing: Framing, side: int) -> None:
     detection = Detection(framed(framing, 20, 10, side), 1.0)
     crop = cut_crop(scene(side, 20, 10, (440, 440)), crop_square(detection, framing))
     assert crop.shape == (48, 48)
@@ -49,7 +49,7 @@ def test_the_crop_is_the_square_that_the_box_was_drawn_around(framing: Framing, 
     assert difference(crop, shrunk(draw_face(side))) < 2.5
 
 
-def test_the_wrong_framing_would_show() -> None:
+def test_crop_with_a_wrong_framing_differs() -> None:
     detection = Detection(framed(YuNetDetector.framing, 20, 10, 96), 1.0)
     grey, expected = scene(96, 20, 10), shrunk(draw_face(96))
     right = cut_crop(grey, crop_square(detection, YuNetDetector.framing))
@@ -58,7 +58,7 @@ def test_the_wrong_framing_would_show() -> None:
 
 
 @pytest.mark.parametrize("degrees", [-15, -5, 5, 15])
-def test_a_tilted_face_is_set_upright_by_its_eyes(degrees: float) -> None:
+def test_crop_of_a_tilted_face_is_upright(degrees: float) -> None:
     framing, side = YuNetDetector.framing, 96
     box = framed(framing, 100, 70, side)
     turned = cv2.getRotationMatrix2D(box.centre, -degrees, 1.0)
@@ -75,7 +75,7 @@ def test_a_tilted_face_is_set_upright_by_its_eyes(degrees: float) -> None:
     assert difference(upright, expected) < difference(tilted, expected)
 
 
-def test_a_face_cut_by_the_frame_is_padded_with_its_edge() -> None:
+def test_crop_beyond_the_frame_repeats_its_edge() -> None:
     framing = HaarDetector.framing
     grey = scene(96, -48, 40)
     crop = cut_crop(grey, crop_square(Detection(framed(framing, -48, 40, 96), 1.0), framing))
@@ -85,7 +85,7 @@ def test_a_face_cut_by_the_frame_is_padded_with_its_edge() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (500, 2)])
 @pytest.mark.parametrize("place", [-900, 0, 900])
-def test_a_face_far_larger_than_the_picture_has_a_crop(size: tuple[int, int], place: int) -> None:
+def test_crop_larger_than_the_picture_exists(size: tuple[int, int], place: int) -> None:
     picture = np.full(size, 77, np.uint8)
     detection = Detection(Box(place, place, 1000, 1000), 1.0)
     crop = cut_crop(picture, crop_square(detection, HaarDetector.framing))
@@ -93,7 +93,7 @@ def test_a_face_far_larger_than_the_picture_has_a_crop(size: tuple[int, int], pl
     assert (crop == 77).all()
 
 
-def test_shrinking_does_not_alias() -> None:
+def test_crop_of_a_fine_pattern_does_not_alias() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (480, 240))
     detection = Detection(Box(0, 0, 480, 480), 1.0)
     crop = cut_crop(stripes, crop_square(detection, Framing(0, 0, 1, 1)))
@@ -107,7 +107,7 @@ def test_shrinking_does_not_alias() -> None:
     side=st.floats(10, 400),
     tilt=st.floats(-1, 1),
 )
-def test_crop_is_the_same_as_one_cut_from_the_whole_frame(
+def test_crop_equals_one_cut_from_the_whole_frame(
     x: float, y: float, side: float, tilt: float
 ) -> None:
     picture = np.random.default_rng(7).integers(0, 256, (60, 80, 3), np.uint8)

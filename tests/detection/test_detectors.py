@@ -8,10 +8,11 @@ from drawing import draw_scene
 
 from edge_daemon._lib.resources import bundled_detector
 from edge_daemon.config.settings import DetectorName
-from edge_daemon.detection import Detector, create_detector
+from edge_daemon.detection import YUNET_HINT, Detector, create_detector
+from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.yunet import CONTINUATION, YuNetDetector
+from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.errors import DetectorError
 
 CASCADE = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
@@ -35,26 +36,26 @@ def assert_finds_the_faces(detector: Detector) -> None:
         assert 0 < detection.score <= 1
 
 
-def test_haar_finds_the_faces() -> None:
+def test_haar_detector_finds_faces() -> None:
     assert_finds_the_faces(create("haar"))
 
 
-def test_haar_finds_the_faces_by_a_cascade_of_the_users_own() -> None:
+def test_haar_detector_with_own_cascade_finds_faces() -> None:
     assert CASCADE.is_file()
     assert_finds_the_faces(create("haar", CASCADE))
 
 
-def test_haar_leaves_faces_below_the_least_size() -> None:
+def test_haar_detector_skips_faces_below_min_size() -> None:
     sides = [detection.box.width for detection in HaarDetector(150).detect(SCENE)]
     assert len(sides) == 1
     assert sides[0] > 150
 
 
-def test_yunet_finds_the_faces_with_their_landmarks(yunet_model: Path) -> None:
+def test_yunet_detector_finds_faces_with_landmarks(yunet_model: Path) -> None:
     assert_finds_faces_and_landmarks(create("yunet", yunet_model))
 
 
-def test_the_bundled_one_finds_the_faces_with_their_landmarks() -> None:
+def test_bundled_detector_finds_faces_with_landmarks() -> None:
     assert_finds_faces_and_landmarks(create("bundled"))
 
 
@@ -69,30 +70,30 @@ def assert_finds_faces_and_landmarks(detector: Detector) -> None:
         assert right_eye[1] < nose[1] < right_mouth[1]
 
 
-def test_yunet_takes_pictures_of_changing_size(yunet_model: Path) -> None:
-    assert_takes_changing_sizes(create("yunet", yunet_model))
+def test_yunet_detector_accepts_changing_sizes(yunet_model: Path) -> None:
+    assert_accepts_changing_sizes(create("yunet", yunet_model))
 
 
-def test_the_bundled_one_takes_pictures_of_changing_size() -> None:
-    assert_takes_changing_sizes(create("bundled"))
+def test_bundled_detector_accepts_changing_sizes() -> None:
+    assert_accepts_changing_sizes(create("bundled"))
 
 
-def assert_takes_changing_sizes(detector: Detector) -> None:
+def assert_accepts_changing_sizes(detector: Detector) -> None:
     small = draw_scene((20, 20, 120), size=(161, 163))
     for picture, faces in ((SCENE, 2), (small, 1), (SCENE, 2)):
         assert len(detector.detect(picture)) == faces
 
 
-def test_yunet_leaves_faces_that_could_not_even_continue_a_track(yunet_model: Path) -> None:
+def test_yunet_detector_skips_scores_below_the_tracked_margin(yunet_model: Path) -> None:
     detector = YuNetDetector(yunet_model, 0.7)
     assert detector.start_score == 0.7
     weaker, stronger = sorted(detection.score for detection in detector.detect(SCENE))
-    strict = YuNetDetector(yunet_model, (weaker + stronger) / 2 + CONTINUATION)
+    strict = YuNetDetector(yunet_model, (weaker + stronger) / 2 + TRACKED_MARGIN)
     assert [detection.score for detection in strict.detect(SCENE)] == [stronger]
 
 
 @pytest.mark.parametrize("value", [0, 120, 255])
-def test_nothing_is_found_where_nothing_is(yunet_model: Path, value: int) -> None:
+def test_detectors_find_nothing_in_blank_pictures(yunet_model: Path, value: int) -> None:
     blank = np.full((240, 320, 3), value, np.uint8)
     assert create("haar").detect(blank) == []
     assert create("bundled").detect(blank) == []
@@ -101,7 +102,7 @@ def test_nothing_is_found_where_nothing_is(yunet_model: Path, value: int) -> Non
 
 @pytest.mark.parametrize("name", ["bundled", "haar", "yunet"])
 @pytest.mark.parametrize("content", [b"no model", b"", b"<xml/>", bytes(10_000)])
-def test_file_that_is_no_model_is_refused_by_name(
+def test_detector_with_an_invalid_file_is_an_error(
     tmp_path: Path, name: DetectorName, content: bytes
 ) -> None:
     model = tmp_path / "detector.bin"
@@ -111,28 +112,58 @@ def test_file_that_is_no_model_is_refused_by_name(
 
 
 @pytest.mark.parametrize("name", ["bundled", "haar", "yunet"])
-def test_missing_file_is_refused_by_name(tmp_path: Path, name: DetectorName) -> None:
+def test_detector_with_a_missing_file_is_an_error(tmp_path: Path, name: DetectorName) -> None:
     with pytest.raises(DetectorError, match=r"absent\.bin"):
         create(name, tmp_path / "absent.bin")
 
 
-def test_yunet_without_its_file_says_how_to_get_one(tmp_path: Path) -> None:
+def test_yunet_detector_without_its_file_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match="edge-daemon models fetch yunet"):
         create("yunet", fetched=tmp_path / "absent.onnx")
 
 
-def test_yunet_uses_the_fetched_file(yunet_model: Path) -> None:
+def test_yunet_detector_uses_the_fetched_file(yunet_model: Path) -> None:
     assert isinstance(create("yunet", fetched=yunet_model), YuNetDetector)
 
 
-def test_auto_is_the_bundled_one_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_detector_is_the_bundled_one_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert isinstance(create("auto"), BundledDetector)
-    (record,) = caplog.records
-    assert vars(record)["detector"] == "bundled"
+    chosen = caplog.records[0]
+    assert chosen.message == "detector chosen"
+    assert vars(chosen)["detector"] == "bundled"
 
 
-def test_auto_takes_the_kind_of_the_users_own_file(yunet_model: Path) -> None:
+def hints(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.message == YUNET_HINT]
+
+
+def test_bundled_detector_without_yunet_logs_how_to_fetch_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    create("auto")
+    (hint,) = hints(caplog)
+    assert hint.levelno == logging.INFO
+    assert vars(hint)["install"] == "edge-daemon models fetch yunet"
+
+
+def test_bundled_detector_with_yunet_fetched_logs_no_hint(
+    caplog: pytest.LogCaptureFixture, yunet_model: Path
+) -> None:
+    caplog.set_level(logging.INFO)
+    create("auto", fetched=yunet_model)
+    assert hints(caplog) == []
+
+
+def test_other_detectors_log_no_hint(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    create("haar")
+    create("auto", bundled_detector())
+    assert hints(caplog) == []
+
+
+def test_auto_detector_follows_the_kind_of_the_file(yunet_model: Path) -> None:
     assert isinstance(create("auto", CASCADE, fetched=yunet_model), HaarDetector)
     assert isinstance(create("auto", yunet_model), YuNetDetector)
     assert isinstance(create("auto", bundled_detector()), BundledDetector)

@@ -13,33 +13,33 @@ from edge_daemon.detection.download import YUNET, DetectorModel, fetch
 from edge_daemon.errors import DetectorError
 
 CONTENT = bytes(range(256)) * 1024
-"""Several whole reads' worth."""
+"""Several reads long."""
 
 
 @dataclass
 class Request:
     target: str
-    """As it stands in the request line: a path, or for a proxy a whole address."""
+    """The target of the request line: a path, or for a proxy a URL."""
     start: int | None
-    """Where the asked-for range starts."""
+    """Start of the requested range."""
 
 
 @dataclass
 class Behaviour:
-    """How the server answers the next requests."""
+    """The server's next responses."""
 
     content: bytes = CONTENT
     sent: int | None = None
-    """Bytes after which the connection ends, though more were promised."""
+    """Bytes after which the connection ends, fewer than Content-Length."""
     ranges: bool = True
     status: int = 200
-    promise_length: bool = True
+    has_length: bool = True
     endless: bool = False
     requests: list[Request] = field(default_factory=list)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one file, well or badly. It also answers for other hosts, as a proxy does."""
+    """Serves one file, also as a proxy for other hosts."""
 
     daemon_threads = True
 
@@ -48,7 +48,7 @@ class Server(ThreadingHTTPServer):
         self.behaviour = Behaviour()
 
     def handle_error(self, *_: object) -> None:
-        """A client that leaves is no error."""
+        """A client that disconnects is no error."""
 
     @property
     def address(self) -> str:
@@ -60,8 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         behaviour = self.server.behaviour
-        asked = self.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else None
+        span = self.headers.get("Range")
+        start = int(span.removeprefix("bytes=").removesuffix("-")) if span else None
         behaviour.requests.append(Request(self.path, start))
         if behaviour.status != 200:
             self.send_error(behaviour.status)
@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         partial = behaviour.ranges and start is not None
         body = behaviour.content[start:] if partial else behaviour.content
         self.send_response(206 if partial else 200)
-        if behaviour.promise_length:
+        if behaviour.has_length:
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: behaviour.sent])
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Tests are quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def _without_the_machines_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    # Which proxies there are is read once in a process's life: when this is made.
+    # The opener reads the proxies once, when it is created.
     monkeypatch.setattr("urllib.request._opener", None)
 
 
@@ -110,18 +110,18 @@ def model(server: Server) -> DetectorModel:
     )
 
 
-def refusal(model: DetectorModel, folder: Path) -> str:
-    with pytest.raises(DetectorError) as refused:
+def error_of(model: DetectorModel, folder: Path) -> str:
+    with pytest.raises(DetectorError) as raised:
         fetch(model, folder)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
 
 
 def kept(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
-def test_good_file_is_brought_into_a_folder_made_for_it(
+def test_fetch_creates_the_folder_and_the_file(
     server: Server, model: DetectorModel, tmp_path: Path
 ) -> None:
     folder = tmp_path / "state" / "detectors"
@@ -131,14 +131,14 @@ def test_good_file_is_brought_into_a_folder_made_for_it(
     assert server.behaviour.requests == [Request("/models/tiny.onnx", None)]
 
 
-def test_file_without_a_promised_length_is_brought_too(
+def test_fetch_without_content_length_succeeds(
     server: Server, model: DetectorModel, tmp_path: Path
 ) -> None:
-    server.behaviour.promise_length = False
+    server.behaviour.has_length = False
     assert fetch(model, tmp_path).read_bytes() == CONTENT
 
 
-def test_file_that_is_there_is_not_asked_for_again(
+def test_fetch_of_an_existing_file_sends_no_request(
     server: Server, model: DetectorModel, tmp_path: Path
 ) -> None:
     fetch(model, tmp_path)
@@ -147,24 +147,25 @@ def test_file_that_is_there_is_not_asked_for_again(
     assert server.behaviour.requests == []
 
 
-def test_altered_file_is_brought_anew(model: DetectorModel, tmp_path: Path) -> None:
+def test_fetch_replaces_an_altered_file(model: DetectorModel, tmp_path: Path) -> None:
     (tmp_path / "tiny.onnx").write_bytes(b"x" + CONTENT[1:])
     assert fetch(model, tmp_path).read_bytes() == CONTENT
 
 
-def test_other_address_can_be_given(server: Server, model: DetectorModel, tmp_path: Path) -> None:
+def test_fetch_from_another_url_succeeds(
+    server: Server, model: DetectorModel, tmp_path: Path
+) -> None:
     elsewhere = replace(model, url="http://127.0.0.1:9/")
     assert fetch(elsewhere, tmp_path, f"{server.address}/mirror").read_bytes() == CONTENT
     assert server.behaviour.requests == [Request("/mirror", None)]
 
 
-@pytest.mark.parametrize("promise_length", [True, False])
-def test_truncated_answer_is_told_and_taken_up_again_where_it_ended(
-    server: Server, model: DetectorModel, tmp_path: Path, *, promise_length: bool
+@pytest.mark.parametrize("has_length", [True, False])
+def test_fetch_after_a_truncated_response_resumes(
+    server: Server, model: DetectorModel, tmp_path: Path, *, has_length: bool
 ) -> None:
-    server.behaviour = Behaviour(sent=70_000, promise_length=promise_length)
-    said = refusal(model, tmp_path)
-    assert f"70000 of {len(CONTENT)} bytes" in said
+    server.behaviour = Behaviour(sent=70_000, has_length=has_length)
+    assert f"70000 of {len(CONTENT)} bytes" in error_of(model, tmp_path)
     assert kept(tmp_path) == {"tiny.onnx.part": 70_000}
     server.behaviour = Behaviour()
     assert fetch(model, tmp_path).read_bytes() == CONTENT
@@ -172,7 +173,7 @@ def test_truncated_answer_is_told_and_taken_up_again_where_it_ended(
     assert kept(tmp_path) == {"tiny.onnx": len(CONTENT)}
 
 
-def test_server_that_knows_no_ranges_is_read_from_the_start(
+def test_fetch_from_a_server_without_ranges_starts_again(
     server: Server, model: DetectorModel, tmp_path: Path
 ) -> None:
     (tmp_path / "tiny.onnx.part").write_bytes(CONTENT[:1000])
@@ -182,7 +183,7 @@ def test_server_that_knows_no_ranges_is_read_from_the_start(
 
 
 @pytest.mark.parametrize("size", [len(CONTENT), len(CONTENT) + 5])
-def test_part_that_is_full_but_not_accepted_is_begun_anew(
+def test_fetch_with_a_full_invalid_part_starts_again(
     server: Server, model: DetectorModel, tmp_path: Path, size: int
 ) -> None:
     (tmp_path / "tiny.onnx.part").write_bytes(b"x" * size)
@@ -193,68 +194,68 @@ def test_part_that_is_full_but_not_accepted_is_begun_anew(
 @pytest.mark.parametrize(
     "content", [CONTENT[::-1], CONTENT + b"more", bytes(3 * len(CONTENT)), b"x" + CONTENT[1:]]
 )
-def test_other_file_is_refused_and_nothing_kept(
+def test_fetch_of_another_file_fails_and_keeps_nothing(
     server: Server, model: DetectorModel, tmp_path: Path, content: bytes
 ) -> None:
     server.behaviour.content = content
-    said = refusal(model, tmp_path)
-    assert "tiny.onnx" in said
-    assert "sha256" in said
+    message = error_of(model, tmp_path)
+    assert "tiny.onnx" in message
+    assert "sha256" in message
     assert kept(tmp_path) == {}
 
 
-def test_endless_answer_is_left_and_refused(
+def test_fetch_of_an_endless_response_fails(
     server: Server, model: DetectorModel, tmp_path: Path
 ) -> None:
-    server.behaviour = Behaviour(endless=True, promise_length=False)
-    assert "sha256" in refusal(model, tmp_path)
+    server.behaviour = Behaviour(endless=True, has_length=False)
+    assert "sha256" in error_of(model, tmp_path)
     assert kept(tmp_path) == {}
 
 
-def test_part_of_another_file_is_refused_and_the_next_attempt_succeeds(
-    model: DetectorModel, tmp_path: Path
-) -> None:
+def test_fetch_with_a_part_of_another_file_fails_once(model: DetectorModel, tmp_path: Path) -> None:
     (tmp_path / "tiny.onnx.part").write_bytes(b"x" * 1000)
-    assert "sha256" in refusal(model, tmp_path)
+    assert "sha256" in error_of(model, tmp_path)
     assert fetch(model, tmp_path).read_bytes() == CONTENT
 
 
-def test_refused_file_leaves_the_one_that_is_there(
+def test_failed_fetch_keeps_the_existing_file(
     server: Server, model: DetectorModel, tmp_path: Path
 ) -> None:
     (tmp_path / "tiny.onnx").write_bytes(b"an older version")
     server.behaviour.content = CONTENT[::-1]
-    refusal(model, tmp_path)
+    error_of(model, tmp_path)
     assert (tmp_path / "tiny.onnx").read_bytes() == b"an older version"
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
-def test_servers_refusal_is_told_with_the_address(
+def test_fetch_with_an_http_error_names_the_url(
     server: Server, model: DetectorModel, tmp_path: Path, status: int
 ) -> None:
     server.behaviour.status = status
-    assert refusal(model, tmp_path).startswith(f"{model.url}: ")
+    assert error_of(model, tmp_path).startswith(f"{model.url}: ")
     assert kept(tmp_path) == {}
 
 
-def test_no_server_is_told_with_the_address(model: DetectorModel, tmp_path: Path) -> None:
+def test_fetch_without_a_server_names_the_url(model: DetectorModel, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/tiny.onnx"
-    said = refusal(replace(model, url=url), tmp_path)
-    assert said.startswith(f"{url}: ")
-    assert "refused" in said
+    message = error_of(replace(model, url=url), tmp_path)
+    assert message.startswith(f"{url}: ")
+    assert "refused" in message
 
 
-def test_no_name_is_told_with_the_address(model: DetectorModel, tmp_path: Path) -> None:
+def test_fetch_with_an_unknown_host_names_the_url(model: DetectorModel, tmp_path: Path) -> None:
     url = "http://no-such-host.invalid/tiny.onnx"
-    assert refusal(replace(model, url=url), tmp_path).startswith(f"{url}: ")
+    assert error_of(replace(model, url=url), tmp_path).startswith(f"{url}: ")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://[/", "http://a:b/", "http://a b/"])
-def test_what_is_no_address_is_told(model: DetectorModel, tmp_path: Path, url: str) -> None:
-    assert refusal(replace(model, url=url), tmp_path).startswith(f"{url}: ")
+def test_fetch_of_an_invalid_url_names_it(model: DetectorModel, tmp_path: Path, url: str) -> None:
+    assert error_of(replace(model, url=url), tmp_path).startswith(f"{url}: ")
 
 
-def test_answer_that_is_not_http_is_told(model: DetectorModel, tmp_path: Path) -> None:
+def test_fetch_from_a_server_without_http_names_the_url(
+    model: DetectorModel, tmp_path: Path
+) -> None:
     def answer(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with connection:
@@ -265,16 +266,16 @@ def test_answer_that_is_not_http_is_told(model: DetectorModel, tmp_path: Path) -
         thread = threading.Thread(target=answer, args=(listener,))
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        assert refusal(replace(model, url=url), tmp_path).startswith(f"{url}: ")
+        assert error_of(replace(model, url=url), tmp_path).startswith(f"{url}: ")
         thread.join()
 
 
-def test_folder_that_cannot_be_made_is_told(model: DetectorModel, tmp_path: Path) -> None:
+def test_fetch_into_an_impossible_folder_names_it(model: DetectorModel, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file, where a folder should be")
-    assert str(tmp_path / "state") in refusal(model, tmp_path / "state")
+    assert str(tmp_path / "state") in error_of(model, tmp_path / "state")
 
 
-def test_environments_proxy_is_asked_for_the_whole_address(
+def test_fetch_through_a_proxy_requests_the_whole_url(
     server: Server, model: DetectorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", server.address)
@@ -283,7 +284,7 @@ def test_environments_proxy_is_asked_for_the_whole_address(
     assert server.behaviour.requests == [Request(url, None)]
 
 
-def test_hosts_without_proxy_are_asked_themselves(
+def test_fetch_of_a_no_proxy_host_is_direct(
     server: Server, model: DetectorModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
@@ -292,7 +293,7 @@ def test_hosts_without_proxy_are_asked_themselves(
     assert server.behaviour.requests == [Request("/models/tiny.onnx", None)]
 
 
-def test_published_detector_is_the_one_that_the_file_is(yunet_model: Path) -> None:
+def test_published_model_matches_the_file(yunet_model: Path) -> None:
     content = yunet_model.read_bytes()
     assert (yunet_model.name, len(content)) == (YUNET.file, YUNET.size)
     assert hashlib.sha256(content).hexdigest() == YUNET.sha256

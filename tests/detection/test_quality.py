@@ -16,12 +16,12 @@ def landmarks(nose_x: float, tilt: float = 0.0) -> Landmarks:
     return np.asarray(turned, np.float32)
 
 
-def test_a_good_face_is_scored() -> None:
+def test_judge_of_a_good_face_has_no_reason() -> None:
     assert judge(60, draw_face(48), landmarks(50), LIMITS) is None
     assert judge(60, draw_face(48), None, LIMITS) is None
 
 
-def test_each_flaw_has_its_own_reason() -> None:
+def test_judge_of_each_flaw_has_its_own_reason() -> None:
     blurred = np.asarray(cv2.GaussianBlur(draw_face(48), (0, 0), 6), np.uint8)
     assert judge(19, draw_face(48), landmarks(50), LIMITS) is Unscored.TOO_SMALL
     assert judge(60, blurred, landmarks(50), LIMITS) is Unscored.TOO_BLURRED
@@ -34,11 +34,11 @@ def test_yaw_is_in_eye_distances_at_any_roll(nose_x: float, expected: float, til
     assert yaw(landmarks(nose_x, tilt)) == pytest.approx(expected, abs=1e-4)
 
 
-def test_eyes_in_one_place_are_a_profile() -> None:
+def test_yaw_with_coinciding_eyes_is_infinite() -> None:
     assert yaw(np.zeros((5, 2), np.float32)) == float("inf")
 
 
-def test_sharpness_falls_with_blur_and_not_with_dim_light() -> None:
+def test_sharpness_depends_on_blur_not_on_light() -> None:
     face = draw_face(48)
     dim = (face // 3 + 10).astype(np.uint8)
     blurs = [sharpness(np.asarray(cv2.GaussianBlur(face, (0, 0), s), np.uint8)) for s in (1, 2, 4)]
@@ -46,5 +46,5 @@ def test_sharpness_falls_with_blur_and_not_with_dim_light() -> None:
     assert sharpness(dim) == pytest.approx(sharpness(face), rel=0.15)
 
 
-def test_a_black_crop_is_blurred() -> None:
+def test_judge_of_a_black_crop_is_blurred() -> None:
     assert judge(60, np.zeros((48, 48), np.uint8), None, LIMITS) is Unscored.TOO_BLURRED

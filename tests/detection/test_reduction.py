@@ -22,7 +22,7 @@ def by_area(picture: Image, size: tuple[int, int]) -> Image:
         ((5000, 3), 64, (64, 1)),
     ],
 )
-def test_longer_side_is_as_asked_and_the_shape_kept(
+def test_reduced_picture_has_the_requested_longer_side(
     size: tuple[int, int], longest_side: int, expected: tuple[int, int]
 ) -> None:
     width, height = size
@@ -31,14 +31,14 @@ def test_longer_side_is_as_asked_and_the_shape_kept(
         assert small.shape == (expected[1], expected[0], *depth)
 
 
-def test_a_picture_that_is_no_larger_is_not_even_copied() -> None:
+def test_reduced_small_picture_is_the_same_object() -> None:
     picture = np.zeros((480, 640, 3), np.uint8)
     assert reduced(picture, 640) is picture
     assert reduced(picture, 1000) is picture
 
 
 @pytest.mark.parametrize("size", [(641, 487), (960, 540), (1280, 720), (1919, 1081), (2560, 1440)])
-def test_faces_stay_where_they_are_and_look_the_same(size: tuple[int, int]) -> None:
+def test_reduced_faces_keep_their_places(size: tuple[int, int]) -> None:
     width, height = size
     scene = draw_scene((40, 60, height // 4), (width // 2, height // 3, height // 2), size=size)
     small = reduced(scene, 480)
@@ -49,7 +49,7 @@ def test_faces_stay_where_they_are_and_look_the_same(size: tuple[int, int]) -> N
     assert moved.mean() > 2 * off.mean()
 
 
-def test_what_is_too_fine_becomes_grey_and_no_pattern() -> None:
+def test_reduced_fine_pattern_becomes_grey() -> None:
     checks = 255 * (np.indices((540, 960)).sum(axis=0) % 2)
     small = reduced(checks.astype(np.uint8), 480)
     assert np.ptp(small) <= 1

@@ -13,9 +13,9 @@ SEEN = frame(bgr=draw_scene((60, 60, 120)))
 
 
 @pytest.mark.parametrize(("blank", "count"), [(False, 1), (True, 0)])
-def test_faces_are_looked_for_unless_the_frame_is_blank(*, blank: bool, count: int) -> None:
+def test_finder_skips_blank_frames(*, blank: bool, count: int) -> None:
     finder = FaceFinder(HaarDetector(24), 640, ALL_GOOD)
-    given = dataclasses.replace(SEEN, blank=blank)
-    found = finder(given)
-    assert found.frame is given
+    frame_ = dataclasses.replace(SEEN, blank=blank)
+    found = finder(frame_)
+    assert found.frame is frame_
     assert len(found.faces) == count
