@@ -1,4 +1,4 @@
-"""What stands where no face is: parts of photos beside their faces, and drawn patterns."""
+"""Backgrounds: parts of photos without faces, and drawn patterns."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,19 +7,19 @@ import cv2
 import numpy as np
 
 from edge_daemon.records import Image
-from emotion_trainer.detector.chance import happens, pick
 from emotion_trainer.detector.faces import Picture
+from emotion_trainer.detector.sampling import happens, pick
 
-NARROWEST: Final = 40
+MIN_SIDE: Final = 40
 """Pixels: a smaller part of a photo shows too little."""
 CLEARANCE: Final = 0.35
-"""Hair, ears and necks beyond a face's box belong to it: that part of the box's side."""
+"""Margin for hair, ears and neck around a face's box, in parts of its side."""
 
 
 def face_free_parts(photos: Sequence[Picture]) -> list[Image]:
-    """The strips above, below and beside all faces of each photo, where they are wide enough."""
+    """The strips above, below, left and right of all faces of each photo, if wide enough."""
     parts = [part for photo in photos for part in _strips(photo)]
-    return [part for part in parts if min(part.shape) >= NARROWEST]
+    return [part for part in parts if min(part.shape) >= MIN_SIDE]
 
 
 def _strips(photo: Picture) -> list[Image]:
@@ -33,10 +33,10 @@ def _strips(photo: Picture) -> list[Image]:
 
 
 def window(parts: Sequence[Image], side: int, rng: np.random.Generator) -> Image:
-    """A random square of a random part, brought to uint8 [side, side], perhaps turned."""
+    """A random square of a random part, resized to uint8 [side, side] and rotated."""
     part = parts[pick(len(parts), rng)]
     least = min(part.shape)
-    cut = int(rng.integers(min(NARROWEST, least), least + 1))
+    cut = int(rng.integers(min(MIN_SIDE, least), least + 1))
     x = int(rng.integers(part.shape[1] - cut + 1))
     y = int(rng.integers(part.shape[0] - cut + 1))
     square = np.rot90(part[y : y + cut, x : x + cut], pick(4, rng))
@@ -47,7 +47,7 @@ def window(parts: Sequence[Image], side: int, rng: np.random.Generator) -> Image
 
 
 def pattern(side: int, rng: np.random.Generator) -> Image:
-    """Clouds of several coarsenesses, with bars, ellipses and lines over them."""
+    """Noise of several scales under rectangles, ellipses and lines: uint8 [side, side]."""
     canvas = np.full((side, side), rng.uniform(20, 235), np.float32)
     for cells in rng.choice((2, 4, 8, 16, 40), rng.integers(1, 4), replace=False):
         cloud = rng.normal(0, rng.uniform(5, 35), (cells, cells)).astype(np.float32)
@@ -60,7 +60,7 @@ def pattern(side: int, rng: np.random.Generator) -> Image:
 
 
 def _draw(image: Image, rng: np.random.Generator) -> None:
-    """One shape of a random kind, grey, place and size."""
+    """Draw one shape of random kind, grey level, place and size."""
     side = len(image)
     x, y = (int(value) for value in rng.integers(0, side, 2))
     w, h = (int(value) for value in np.exp(rng.uniform(np.log(3), np.log(side / 2), 2)))

@@ -1,4 +1,4 @@
-"""Batches of scenes, made ready by other threads while one is learnt from."""
+"""Batches of scenes, made by another thread while the network learns from one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,26 +7,25 @@ from typing import Final
 import numpy as np
 
 from edge_daemon.records import Image
-from emotion_trainer.detector.assignment import targets_of
-from emotion_trainer.detector.faces import Floats
+from emotion_trainer.detector.faces import Faces, Floats
 from emotion_trainer.detector.scenes import SceneMaker
 
-Batch = tuple[Floats, Floats]
+Batch = tuple[Floats, list[Faces]]
 
-AHEAD: Final = 3
-"""Batches that are made while another is learnt from."""
-WORKERS: Final = 2
+AHEAD: Final = 4
+"""Batches that are made ahead."""
+WORKERS: Final = 1
 
 
 def epoch_batches(
     maker: SceneMaker, mined: Sequence[Image], seed: tuple[int, int], size: int, steps: int
 ) -> Iterator[Batch]:
-    """Batches of scenes float32 [B, S, S, 1] and their targets float32 [B, cells, COLUMNS].
+    """Batches of scenes float32 [B, S, S, 1] and their faces.
 
     Args:
         maker: makes the scenes.
-        mined: backgrounds that the network took for faces.
-        seed: all chance comes from it; the same seed makes the same batches.
+        mined: backgrounds with false positives.
+        seed: the same seed makes the same batches.
         size: scenes in a batch.
         steps: batches.
     """
@@ -35,8 +34,7 @@ def epoch_batches(
         rng = np.random.default_rng([*seed, step])
         scenes = [maker.scene(rng, mined) for _ in range(size)]
         pictures = np.stack([scene.image for scene in scenes])[..., np.newaxis]
-        targets = np.stack([targets_of(scene.faces, scene.image.shape[0]) for scene in scenes])
-        return pictures.astype(np.float32), targets
+        return pictures.astype(np.float32), [scene.faces for scene in scenes]
 
     yield from _ahead(make, steps)
 

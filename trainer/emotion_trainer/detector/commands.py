@@ -3,60 +3,89 @@
 import argparse
 from pathlib import Path
 
+from emotion_trainer.errors import TrainingError
+
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands below `detector` to the command line."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    label = commands.add_parser("label", help="have YuNet label tight crops of faces, as FER2013's")
-    label.add_argument("--data", type=Path, required=True, metavar="PATH", help="as for train")
-    label.add_argument(
-        "--teacher", type=Path, required=True, metavar="FILE", help="YuNet as ONNX, which labels"
-    )
-    label.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
-    label.set_defaults(command=_label)
-
-    train = commands.add_parser("train", help="train a detector, or go on where it was stopped")
+    _add_label(commands.add_parser("label", help="label tight crops of faces with YuNet"))
+    train = commands.add_parser("train", help="train a detector, or resume its training")
     train.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
     train.add_argument(
-        "--run", type=Path, metavar="DIR", help="keeps the training; work/<recipe's name> if absent"
+        "--run", type=Path, metavar="DIR", help="keeps the training (default: work/RECIPE'S NAME)"
+    )
+    train.add_argument(
+        "--weights", type=Path, metavar="FILE", help="start from a run's weights.npz"
     )
     train.set_defaults(command=_train)
-
-    evaluate = commands.add_parser("evaluate", help="measure a detector on held-out scenes")
-    evaluate.add_argument(
-        "model", type=Path, metavar="MODEL", help=".keras or .tflite; or YuNet's .onnx, to compare"
-    )
-    evaluate.add_argument("--plots", type=Path, metavar="DIR", help="gets plots as SVG")
-    evaluate.set_defaults(command=_evaluate)
-
     export = commands.add_parser("export", help="make a run's best weights the daemon's detector")
-    export.add_argument("run", type=Path, metavar="RUN", help="a folder that train filled")
+    export.add_argument("run", type=Path, metavar="RUN", help="a folder filled by train")
     export.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="gets the model and detector.json"
+        "--out", type=Path, required=True, metavar="DIR", help="for the model and detector.json"
     )
     export.set_defaults(command=_export)
-
-    for command in (train, evaluate, export):
+    for command in (train, export):
         command.add_argument(
             "--photos",
             type=Path,
             required=True,
+            action="append",
             metavar="DIR",
-            help="photos with labels.json, or WIDER FACE",
+            help="photos with labels.json, or WIDER FACE; may be given more than once",
         )
         command.add_argument(
-            "--crops", type=Path, required=True, metavar="FILE", help="what label wrote"
+            "--crops", type=Path, required=True, metavar="FILE", help="the output of label"
         )
+    _add_compare(commands.add_parser("compare", help="compare a detector with YuNet and Haar"))
+
+
+def _add_label(label: argparse.ArgumentParser) -> None:
+    label.add_argument("--data", type=Path, required=True, metavar="PATH", help="as for train")
+    _add_teacher(label)
+    label.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
+    label.set_defaults(command=_label)
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="labelled photos; or any photos and clips"
+    )
+    _add_teacher(compare)
+    compare.add_argument(
+        "--detector", type=Path, metavar="FILE", help="detector.json (default: the bundled one)"
+    )
+    compare.add_argument(
+        "--max-side", type=int, default=640, metavar="PX", help="of the picture that is searched"
+    )
+    compare.add_argument(
+        "--all", action="store_true", help="also labelled photos that training may have used"
+    )
+    compare.add_argument(
+        "--interval", type=int, default=1, metavar="N", help="use every Nth frame of a clip"
+    )
+    compare.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="write the worst misses as pictures"
+    )
+    compare.add_argument(
+        "--count", type=int, default=20, metavar="N", help="of pictures (default: 20)"
+    )
+    compare.set_defaults(command=_compare)
+
+
+def _add_teacher(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--teacher", type=Path, required=True, metavar="FILE", help="YuNet as ONNX"
+    )
 
 
 def _label(options: argparse.Namespace) -> None:
     from edge_daemon.detection.yunet import YuNetDetector
     from emotion_trainer.data import Splitting, open_dataset
-    from emotion_trainer.detector.crops import LEAST_SCORE, label_crops, save_crops
+    from emotion_trainer.detector.crops import MIN_SCORE, label_crops, save_crops
 
     images = open_dataset(options.data, Splitting.OFFICIAL).training.images
-    crops = label_crops(images, YuNetDetector(options.teacher, LEAST_SCORE))
+    crops = label_crops(images, YuNetDetector(options.teacher, MIN_SCORE))
     save_crops(crops, options.out)
     print(f"{options.out}: {len(crops)} of {len(images)} crops labelled")
 
@@ -65,29 +94,24 @@ def _train(options: argparse.Namespace) -> None:
     from emotion_trainer.detector.data import load_data
     from emotion_trainer.detector.recipe import DetectorRecipe
     from emotion_trainer.detector.runs import DetectorRun
-    from emotion_trainer.detector.training import DetectorTrainer
     from emotion_trainer.recipe import read_recipe_as
+
+    try:
+        from emotion_trainer.detector.training import DetectorTrainer
+    except ImportError as error:
+        raise TrainingError(
+            f"detector train: PyTorch cannot be imported ({error}); "
+            "install a processor's build, see trainer/README.md"
+        ) from error
 
     recipe = read_recipe_as(DetectorRecipe, options.recipe)
     run = DetectorRun(options.run or Path("work") / recipe.name)
-    trainer = DetectorTrainer(recipe, load_data(options.photos, options.crops), run)
+    trainer = DetectorTrainer(
+        recipe, load_data(options.photos, options.crops), run, options.weights
+    )
     print(trainer.summary(), flush=True)
     best = trainer.run()
     print(f"best average precision {best.accuracy:.4f} in epoch {best.number}: {run.best}")
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from emotion_trainer.detector.data import load_data
-    from emotion_trainer.detector.plots import write_plots
-    from emotion_trainer.detector.predictions import finder_of
-    from emotion_trainer.detector.recipe import SceneSettings
-    from emotion_trainer.detector.report import measure
-
-    find = finder_of(options.model)
-    report = measure(find, load_data(options.photos, options.crops), SceneSettings())
-    print(report)
-    if options.plots:
-        write_plots(report, options.plots)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -96,4 +120,27 @@ def _export(options: argparse.Namespace) -> None:
     from emotion_trainer.detector.runs import DetectorRun
 
     data = load_data(options.photos, options.crops)
-    print(export_detector(DetectorRun(options.run), data, options.out))
+    metrics = export_detector(DetectorRun(options.run), data, options.out)
+    print(", ".join(f"{name} {value}" for name, value in metrics.model_dump().items()))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from edge_daemon._lib.resources import bundled_detector
+    from edge_daemon.detection import Detector
+    from edge_daemon.detection.bundled import BundledDetector
+    from edge_daemon.detection.haar import HaarDetector
+    from edge_daemon.detection.yunet import YuNetDetector
+    from emotion_trainer.detector.compare import compare, load_samples, table, write_misses
+    from emotion_trainer.detector.export import START_SCORE
+
+    yunet = YuNetDetector(options.teacher, START_SCORE)
+    bundled = BundledDetector(options.detector or bundled_detector(), START_SCORE)
+    samples = list(
+        load_samples(options.folder, yunet, test_only=not options.all, interval=options.interval)
+    )
+    detectors: dict[str, Detector] = {"bundled": bundled, "YuNet": yunet, "Haar": HaarDetector(24)}
+    results = compare(samples, detectors, options.max_side)
+    print(f"{len(samples)} pictures, searched at {options.max_side} pixels\n\n{table(results)}")
+    if options.pictures:
+        paths = write_misses(samples, results["bundled"], options.pictures, options.count)
+        print(f"\n{len(paths)} pictures in {options.pictures}")

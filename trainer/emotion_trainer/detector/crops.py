@@ -1,7 +1,7 @@
 """Tight crops of single faces, such as FER2013's, labelled by another detector.
 
-The teacher sees each crop enlarged and with a margin around it, as it would miss faces that fill
-a picture. Crops in which it is not sure of a face are left out.
+The teacher gets each crop enlarged and with a margin, since it misses faces that fill a picture.
+Crops in which it is not certain of a face are left out.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from emotion_trainer.errors import DataError
 
 ENLARGEMENT: Final = 3
 MARGIN: Final = 24
-LEAST_SCORE: Final = 0.6
+MIN_SCORE: Final = 0.6
 HELD_OUT: Final = 10
-"""One crop in so many is validated on."""
-# YuNet's boxes come out smaller on bare crops than on faces with surroundings (see its framing in
-# the daemon): the factors on width and height that make up for it, measured on FER2013.
+"""One crop in this many is not learnt from."""
+# YuNet's boxes are smaller on bare crops than on faces with surroundings (see its framing in the
+# daemon). These factors on width and height compensate, measured on FER2013.
 WIDENING: Final = (1.083, 1.06)
 
 
@@ -39,19 +39,19 @@ class Crops:
         return len(self.images)
 
     def picture(self, index: int) -> Picture:
-        """One of them."""
+        """The crop at this index and its face."""
         which = slice(index, index + 1)
         faces: Faces = faces_from(self.boxes[which], self.landmarks[which])
         return Picture(self.images[index], faces)
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all that is in them."""
+        """A digest of the images and labels."""
         arrays = (self.images, self.boxes, self.landmarks)
         return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     def divided(self) -> tuple["Crops", "Crops"]:
-        """Those to learn from, and the last tenth, which is held out."""
+        """The crops to learn from, and the last tenth, which is held out."""
         border = len(self) - len(self) // HELD_OUT
         return self._part(slice(None, border)), self._part(slice(border, None))
 
@@ -60,12 +60,16 @@ class Crops:
 
 
 def label_crops(images: Image, teacher: Detector) -> Crops:
-    """Have a detector label crops, uint8 [N, S, S], and leave out those that it is not sure of."""
+    """Label crops, uint8 [N, S, S], with a detector; leave out those with an uncertain face.
+
+    Raises:
+        DataError: the detector finds no face at all.
+    """
     found = [_label(image, teacher) for image in images]
     kept = [index for index, label in enumerate(found) if label is not None]
     labels = [label for label in found if label is not None]
     if not labels:
-        raise DataError("the teacher finds no face in any of the crops")
+        raise DataError("crops: the teacher finds no face in any of them; use pictures of faces")
     return Crops(
         images[kept],
         np.stack([box for box, _ in labels]),
@@ -78,7 +82,7 @@ def _label(crop: Image, teacher: Detector) -> tuple[Floats, Floats] | None:
     padded = cv2.copyMakeBorder(enlarged, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
     found = teacher.detect(np.asarray(cv2.cvtColor(padded, cv2.COLOR_GRAY2BGR), np.uint8))
     best = max(found, key=lambda detection: detection.score, default=None)
-    if best is None or best.score < LEAST_SCORE or best.landmarks is None:
+    if best is None or best.score < MIN_SCORE or best.landmarks is None:
         return None
     box = (np.array(best.box, np.float32) - (MARGIN, MARGIN, 0, 0)) / ENLARGEMENT
     centre = box[:2] + box[2:] / 2
@@ -88,13 +92,13 @@ def _label(crop: Image, teacher: Detector) -> tuple[Floats, Floats] | None:
 
 
 def save_crops(crops: Crops, path: Path) -> None:
-    """Write them to an `.npz` file."""
+    """Write crops to an `.npz` file."""
     with path.open("wb") as file:
         np.savez(file, **vars(crops))
 
 
 def load_crops(path: Path) -> Crops:
-    """Read what `save_crops` wrote.
+    """Read crops written by `save_crops`.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -103,4 +107,4 @@ def load_crops(path: Path) -> Crops:
         with np.load(path, allow_pickle=False) as file:
             return Crops(file["images"], file["boxes"], file["landmarks"])
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"{path}: is no file of labelled crops: {error}") from error
+        raise DataError(f"{path}: not a file of labelled crops: {error}") from error

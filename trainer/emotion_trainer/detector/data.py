@@ -1,36 +1,49 @@
 """What a detector is trained on and measured by."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from emotion_trainer.detector.backgrounds import face_free_parts
-from emotion_trainer.detector.crops import load_crops
+from emotion_trainer.detector.crops import Crops, load_crops
+from emotion_trainer.detector.faces import Picture
 from emotion_trainer.detector.photos import load_photos
-from emotion_trainer.detector.scenes import Material
+from emotion_trainer.detector.scenes import Material, material_of
 
 
 @dataclass(frozen=True)
 class DetectorData:
-    """Material to learn from, and other material to validate on."""
+    """Material to learn from, and photos for calibration and test.
+
+    Attributes:
+        training: what scenes are made of.
+        calibration: whole photos.
+        test: whole photos.
+        held_out: tight crops that are not learnt from.
+        fingerprint: a digest of everything.
+    """
 
     training: Material
-    validation: Material
+    calibration: Sequence[Picture]
+    test: Sequence[Picture]
+    held_out: Crops
     fingerprint: str
 
 
-def load_data(photos: Path, crops: Path) -> DetectorData:
-    """Read photos, and crops as `label` wrote them.
+def load_data(photos: Sequence[Path], crops: Path) -> DetectorData:
+    """Read folders of photos, and crops as `label` wrote them.
 
     Raises:
-        DataError: either cannot be read.
+        DataError: one cannot be read.
     """
     found = load_photos(photos)
     labelled = load_crops(crops)
     kept, held_out = labelled.divided()
     digest = hashlib.sha256((found.fingerprint + labelled.fingerprint).encode())
     return DetectorData(
-        Material(found.training, kept, face_free_parts(found.training)),
-        Material(found.validation, held_out, face_free_parts(found.validation)),
+        material_of(found.training, kept),
+        found.calibration,
+        found.test,
+        held_out,
         digest.hexdigest(),
     )

@@ -1,4 +1,4 @@
-"""How well faces are found: matching, average precision, recall, landmarks."""
+"""How detections match the labelled faces of pictures: average precision, recall, landmarks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,65 +10,79 @@ from numpy.typing import NDArray
 from edge_daemon.records import Detection
 from emotion_trainer.detector.faces import Faces, Floats, together
 
-SAME: Final = 0.5
-"""Intersection over union from which on two boxes are of the same face."""
+MIN_OVERLAP: Final = 0.5
+"""Intersection over union from which two boxes are of the same face."""
+MIN_IGNORED_OVERLAP: Final = 0.3
+"""Likewise with a doubtful face, whose box is inexact: such a detection does not count."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What came of all pictures together.
+    """The matches of all pictures together.
 
     Attributes:
-        scores: float32 [D] of all that was found, without what met a doubtful face.
-        right: bool [D]: whether it is a face that nothing surer had found.
-        found: float32 [F]: of each true face the score of what found it, 0 if nothing did.
-        truth: the true faces, the doubtful ones left out.
+        counted: the detections that count, the most certain of each picture first; those of
+            doubtful faces do not.
+        right: bool [D]: whether a detection is a face that no more certain one has found.
+        found: float32 [F]: the score of the detection of each true face, 0 if it was missed.
+        truth: the true faces, without the doubtful ones.
+        overlaps: float32 [F]: intersection over union with the detection; NaN if missed.
         landmark_errors: float32 [F]: mean distance of the landmarks in parts of the face's size;
-            NaN where it was not found, or nobody knows.
+            NaN if missed or unknown.
     """
 
-    scores: Floats
+    counted: list[Detection]
     right: NDArray[np.bool_]
     found: Floats
     truth: Faces
+    overlaps: Floats
     landmark_errors: Floats
 
+    @property
+    def scores(self) -> Floats:
+        """The scores of the detections that count: float32 [D]."""
+        return np.array([detection.score for detection in self.counted], np.float32)
 
-def judge_pictures(found: Sequence[list[Detection]], truth: Sequence[Faces]) -> Judged:
-    """Match what was found in pictures with what is in them, the surest first."""
-    parts = [_judge(*pair) for pair in zip(found, truth, strict=True)]
+
+def judge_pictures(
+    found: Sequence[list[Detection]], truth: Sequence[Faces], min_overlap: float = MIN_OVERLAP
+) -> Judged:
+    """Match the detections in pictures with their faces, the most certain first."""
+    parts = [_judge(*pair, min_overlap) for pair in zip(found, truth, strict=True)]
     return Judged(
-        np.concatenate([part.scores for part in parts]),
+        [detection for part in parts for detection in part.counted],
         np.concatenate([part.right for part in parts]),
         np.concatenate([part.found for part in parts]),
         together([part.truth for part in parts]),
+        np.concatenate([part.overlaps for part in parts]),
         np.concatenate([part.landmark_errors for part in parts]),
     )
 
 
-def _judge(found: list[Detection], truth: Faces) -> Judged:
-    overlaps = overlap(np.array([d.box for d in found], np.float32).reshape(-1, 4), truth.boxes)
-    scores, right = [], []
-    by = np.zeros(len(truth), np.float32)
-    errors = np.full(len(truth), np.nan, np.float32)
-    for index in np.argsort([-detection.score for detection in found]):
-        detection = found[index]
-        row = np.where((by > 0) & ~truth.doubtful, 0.0, overlaps[index])
-        best = int(row.argmax()) if len(row) else -1
-        hit = best >= 0 and row[best] >= SAME
-        if hit and truth.doubtful[best]:
-            continue
-        scores.append(detection.score)
-        right.append(hit)
-        if hit:
-            by[best] = detection.score
-            errors[best] = _landmark_error(detection, truth, best)
+def _judge(found: list[Detection], truth: Faces, min_overlap: float) -> Judged:
+    boxes = np.array([detection.box for detection in found], np.float32).reshape(-1, 4)
+    overlaps = overlap(boxes, truth.boxes)
     sure = ~truth.doubtful
+    counted, right = [], []
+    by, errors, matched = (np.full(len(truth), value, np.float32) for value in (0, np.nan, np.nan))
+    for index in np.argsort([-detection.score for detection in found], kind="stable"):
+        detection, row = found[index], overlaps[index]
+        free = np.where(sure & (by == 0), row, 0.0)
+        best = int(free.argmax()) if len(row) else -1
+        is_right = best >= 0 and free[best] >= min_overlap
+        if not is_right and (row[~sure] >= MIN_IGNORED_OVERLAP).any():
+            continue
+        counted.append(detection)
+        right.append(is_right)
+        if is_right:
+            by[best], matched[best] = detection.score, row[best]
+            errors[best] = _landmark_error(detection, truth, best)
     return Judged(
-        np.array(scores, np.float32),
+        counted,
         np.array(right, np.bool_),
         by[sure],
         truth.chosen(sure),
+        matched[sure],
         errors[sure],
     )
 
@@ -91,14 +105,8 @@ def overlap(boxes: Floats, others: Floats) -> Floats:
 
 def average_precision(judged: Judged) -> float:
     """The area under precision over recall, precision made monotonous (Everingham et al. 2010)."""
-    precision, recall = precision_recall(judged)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
-
-
-def precision_recall(judged: Judged) -> tuple[Floats, Floats]:
-    """Precision and recall as the least score falls, each [D]."""
     right = judged.right[np.argsort(-judged.scores, kind="stable")].cumsum()
     precision = right / np.arange(1, len(right) + 1)
     recall = right / max(1, len(judged.found))
-    return precision.astype(np.float32), recall.astype(np.float32)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))

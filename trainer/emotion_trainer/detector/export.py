@@ -1,14 +1,18 @@
-"""Export of a detector to TFLite in integers, with the manifest by which the daemon runs it."""
+"""Export of a detector to int8 TFLite, with the manifest by which the daemon runs it."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon._lib.files import sha256_of
+from edge_daemon.config.settings import DetectionSettings
+from edge_daemon.detection.decoding import STRIDES
 from edge_daemon.detection.manifest import (
     DetectorManifest,
     DetectorMetrics,
@@ -17,63 +21,134 @@ from edge_daemon.detection.manifest import (
 )
 from emotion_trainer.conversion import convert
 from emotion_trainer.detector import network
-from emotion_trainer.detector.calibration import deserving_score, shift_scores
 from emotion_trainer.detector.data import DetectorData
+from emotion_trainer.detector.evaluation import Judged, average_precision, judge_pictures
+from emotion_trainer.detector.faces import Picture
 from emotion_trainer.detector.framing import measure_framing
-from emotion_trainer.detector.predictions import keras_finder, tflite_finder
+from emotion_trainer.detector.predictions import Finder, keras_finder, tflite_finder
 from emotion_trainer.detector.recipe import DetectorRecipe, NetworkSettings
-from emotion_trainer.detector.report import Report, measure
 from emotion_trainer.detector.runs import DetectorRun
-from emotion_trainer.detector.scenes import SceneMaker
+from emotion_trainer.detector.scenes import SceneMaker, is_close_up
 from emotion_trainer.errors import ExportError
 from emotion_trainer.families import cost
 
-REPRESENTATIVES: Final = 200
-LARGEST_LOSS: Final = 0.02
-"""Of average precision."""
-QUOTED_SIDE: Final = 192
-"""Of the picture whose cost the manifest tells, in pixels."""
+REPRESENTATIVES: Final = 100
+MAX_LOSS: Final = 0.02
+"""Of average precision, by quantisation."""
+MANIFEST_SIDE: Final = 192
+"""Pixels of the picture whose cost the manifest states."""
 MANIFEST_NAME: Final = "detector.json"
+START_SCORE: Final = DetectionSettings().min_score
+"""The daemon's default `detection.min_score`, to which scores are calibrated."""
+FALSE_POSITIVE_RATE: Final = 0.013
+"""False positives in a calibration picture at `START_SCORE`, all maps together."""
+CALIBRATION_SCALES: Final = (1.0, 0.6, 0.75, 1.33, 1.6)
+"""Photos are judged at several sizes: more pictures, and more kinds of false positives."""
+MIN_SCORE, MAX_SCORE = 0.2, 0.9
+"""Bounds to the score that calibration makes `START_SCORE`."""
 
 
-def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Report:
+def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> DetectorMetrics:
     """Export a run's best weights and put the file and its manifest into `folder`.
+
+    Returns:
+        The figures of the int8 file on the test photos.
 
     Raises:
         TrainingError: no epoch was finished, or the run's files are damaged.
-        ExportError: the int8 file finds less than its original does.
+        ExportError: quantisation loses too much average precision.
     """
-    record = run.record()
-    recipe = record.recipe
+    recipe = run.record().recipe
     model = run.best_model()
-    uncalibrated = measure(keras_finder(model), data, recipe.scenes)
-    shift_scores(model, deserving_score(uncalibrated.imagined, uncalibrated.empty))
-    original = measure(keras_finder(model), data, recipe.scenes)
-    unfinished = run.folder / "unfinished.tflite"
-    unfinished.write_bytes(to_int8(model, recipe.network, _representatives(data, recipe)))
-    report = measure(tflite_finder(unfinished), data, recipe.scenes)
-    if original.average_precision - report.average_precision > LARGEST_LOSS:
-        raise ExportError(
-            f"{unfinished}: int8 loses too much: average precision "
-            f"{original.average_precision:.4f} as float, {report.average_precision:.4f} as int8"
-        )
+    pictures = _representatives(data, recipe)
     exported = run.exported()
-    unfinished.replace(exported)
+    exported.write_bytes(to_int8(model, recipe.network, pictures))
+    _require_precision(model, exported, data.calibration)
+    # A shift of the biases changes no other range, so the second file differs in scores alone.
+    shift_scores(model, calibrated_scores(exported, data.calibration))
+    exported.write_bytes(to_int8(model, recipe.network, pictures))
+    metrics = measure(tflite_finder(exported), data.test)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(exported, folder / exported.name)
-    write_manifest(_manifest(run, exported, report, data), folder / MANIFEST_NAME)
-    return report
+    write_manifest(_manifest(run, exported, metrics, data), folder / MANIFEST_NAME)
+    return metrics
+
+
+def _require_precision(model: keras.Model, exported: Path, photos: Sequence[Picture]) -> None:
+    original = average_precision(judge(keras_finder(model), photos))
+    int8 = average_precision(judge(tflite_finder(exported), photos))
+    if original - int8 > MAX_LOSS:
+        raise ExportError(
+            f"{exported}: int8 loses too much average precision (got {int8:.4f} for "
+            f"{original:.4f} as float); train with a wider range of pictures"
+        )
+
+
+def shift_scores(model: keras.Model, scores: Sequence[float]) -> None:
+    """Shift the logits of each map, in place, so that its score here becomes `START_SCORE`."""
+    for level, score in enumerate(scores):
+        bias = model.get_layer(network.score_layer(level)).bias
+        bias.assign(bias + np.float32(_logit(START_SCORE) - _logit(score)))
+
+
+def calibrated_scores(exported: Path, photos: Sequence[Picture]) -> list[float]:
+    """For each map, the score above which false positives are rare enough.
+
+    Maps are calibrated apart, since coarse maps have fewer false positives. Close-ups are left out:
+    small faces in their backgrounds have no labels.
+    """
+    scenes = [photo for photo in photos if not is_close_up(photo)] or photos
+    pictures = [scaled(photo, scale) for scale in CALIBRATION_SCALES for photo in scenes]
+    levels = range(len(STRIDES))
+    return [_calibrated_score(tflite_finder(exported, {level}), pictures) for level in levels]
+
+
+def _calibrated_score(find: Finder, pictures: Sequence[Picture]) -> float:
+    judged = judge(find, pictures)
+    wrong = np.sort(judged.scores[~judged.right])[::-1]
+    allowed = int(FALSE_POSITIVE_RATE / len(STRIDES) * len(pictures))
+    score = float(wrong[allowed]) if len(wrong) > allowed else 0.0
+    return min(MAX_SCORE, max(MIN_SCORE, score))
+
+
+def scaled(photo: Picture, scale: float) -> Picture:
+    """A photo and its faces, enlarged or reduced."""
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=how)
+    return Picture(np.asarray(image, np.uint8), photo.faces.moved(scale * np.eye(2, 3)))
+
+
+def judge(find: Finder, photos: Sequence[Picture]) -> Judged:
+    """Match what a detector finds in whole photos with their labels."""
+    found = [find([photo.image])[0] for photo in photos]
+    return judge_pictures(found, [photo.faces for photo in photos])
+
+
+def measure(find: Finder, photos: Sequence[Picture]) -> DetectorMetrics:
+    """The figures of a detector on whole photos."""
+    judged = judge(find, photos)
+    found = judged.found >= START_SCORE
+    right = judged.right[judged.scores >= START_SCORE]
+    errors = judged.landmark_errors[found & np.isfinite(judged.landmark_errors)]
+    return DetectorMetrics(
+        photos=len(photos),
+        average_precision=round(average_precision(judged), 4),
+        recall=round(float(found.mean()) if len(found) else 0.0, 4),
+        precision=round(float(right.mean()) if len(right) else 0.0, 4),
+        false_positives=round(float((~right).sum()) / len(photos), 4),
+        landmark_error=round(float(errors.mean()) if len(errors) else 0.0, 4),
+    )
 
 
 def to_int8(model: keras.Model, settings: NetworkSettings, pictures: NDArray[np.uint8]) -> bytes:
-    """The network as a TFLite file whose outputs are the maps, and whose input may be resized.
+    """Convert the network to a TFLite file whose outputs are the maps.
 
     Args:
         model: the trained network.
         settings: its size.
-        pictures: uint8 [N, S, S], on which ranges are measured; they must span all grey levels.
+        pictures: uint8 [N, S, S] on which ranges are measured; they must span all grey levels.
     """
-    # The converter quantises networks of a fixed size alone.
+    # The converter quantises only networks of a fixed size; the daemon resizes the file's input.
     sized = network.build(settings, pictures.shape[1:])
     sized.set_weights(model.get_weights())
     return convert(network.maps_of(sized), pictures)
@@ -88,25 +163,18 @@ def _representatives(data: DetectorData, recipe: DetectorRecipe) -> NDArray[np.u
 
 
 def _manifest(
-    run: DetectorRun, exported: Path, report: Report, data: DetectorData
+    run: DetectorRun, exported: Path, metrics: DetectorMetrics, data: DetectorData
 ) -> DetectorManifest:
     record = run.record()
-    sized = network.build(record.recipe.network, (QUOTED_SIDE, QUOTED_SIDE))
+    sized = network.build(record.recipe.network, (MANIFEST_SIDE, MANIFEST_SIDE))
     return DetectorManifest(
         schema_version=1,
         file=exported.name,
         sha256=sha256_of(exported),
         mmac=round(cost.mmac(sized), 2),
         parameters=cost.parameters(sized),
-        framing=measure_framing(tflite_finder(exported), data.validation.crops),
-        metrics=DetectorMetrics(
-            scenes=report.scenes,
-            average_precision=round(report.average_precision, 4),
-            recall=round(report.recall, 4),
-            precision=round(report.precision, 4),
-            false_positives=round(report.false_positives, 4),
-            landmark_error=round(report.landmark_error, 4),
-        ),
+        framing=measure_framing(tflite_finder(exported), data.held_out),
+        metrics=metrics,
         provenance=DetectorProvenance(
             recipe=record.recipe.name,
             seed=record.recipe.seed,
@@ -114,3 +182,7 @@ def _manifest(
             commit=record.commit,
         ),
     )
+
+
+def _logit(score: float) -> float:
+    return float(np.log(score / (1 - score)))

@@ -1,4 +1,4 @@
-"""Faces as a detector's training knows them: boxes and landmarks, which move with their picture."""
+"""Labelled faces of a picture: boxes and landmarks, which move with the picture."""
 
 from dataclasses import dataclass
 
@@ -20,10 +20,10 @@ class Faces:
     Attributes:
         boxes: float32 [N, 4]: left, top, width, height.
         landmarks: float32 [N, 5, 2]: right eye, left eye, nose, right and left corner of the
-            mouth; NaN where nobody said where they are.
-        doubtful: bool [N]: whether a detector may find it or not, as it pleases.
-        covered: float32 [N]: the part of the box that something hides.
-        tilt: float32 [N]: degrees by which the face was turned in the picture's plane.
+            mouth; NaN where unknown.
+        doubtful: bool [N]: whether a face counts neither as a face nor as background.
+        covered: float32 [N]: the covered part of the box.
+        tilt: float32 [N]: rotation in the picture's plane in degrees.
     """
 
     boxes: Floats
@@ -41,7 +41,7 @@ class Faces:
         return np.asarray(np.sqrt(self.boxes[:, 2] * self.boxes[:, 3]), np.float32)
 
     def chosen(self, which: NDArray[np.bool_]) -> "Faces":
-        """Those of a mask, bool [N]."""
+        """The faces selected by a mask, bool [N]."""
         return Faces(
             self.boxes[which],
             self.landmarks[which],
@@ -72,7 +72,7 @@ class Faces:
         """The faces of the picture's mirror image, of the given width."""
         boxes = self.boxes.copy()
         boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
-        # What was the right eye stands where a left one does.
+        # The mirrored right eye is a left eye.
         landmarks = self.landmarks[:, [1, 0, 2, 4, 3]].copy()
         landmarks[..., 0] = width - landmarks[..., 0]
         return Faces(boxes, landmarks, self.doubtful, self.covered, -self.tilt)
@@ -93,7 +93,7 @@ def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
 
 
 def together(parts: list[Faces]) -> Faces:
-    """The faces of several parts of one picture."""
+    """The faces of several parts of one picture together."""
     if not parts:
         return faces_from(np.zeros((0, 4), np.float32))
     return Faces(

@@ -1,74 +1,113 @@
-"""The network: depthwise separable blocks down to three maps of faces.
+"""The detector's network in Keras: depthwise separable blocks, a feature pyramid, three maps.
 
-It follows BlazeFace (Bazarevsky et al. 2019) and YuNet (Wu et al. 2023).
-Nothing in it depends on the picture's size, and nothing resizes: the exported file takes
-whatever size its input is set to. 5x5 depthwise kernels, which cost little beside the 1x1
-convolutions, widen what a cell sees.
+It follows YuNet (Wu et al. 2023) and SCRFD (Guo et al. 2021). PyTorch trains it
+(`network_torch`); this definition measures and exports it. No operation depends on the picture's
+size, so the exported file takes any size whose sides are multiples of 32.
 """
 
 from typing import Final
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from emotion_trainer.detector.recipe import NetworkSettings
-from emotion_trainer.families.layers import NORM_MOMENTUM, convolve, normalise
+from emotion_trainer.families.layers import normalise
 
 OUTPUTS: Final = 1 + GEOMETRY
-"""Numbers a cell: the score's logit, then the geometry."""
-FIRST_LOGIT: Final = -4.0
-"""Nearly no cell has a face: from here the first steps are not lost on learning that."""
+"""Numbers of a cell: the score's logit, then the geometry."""
+
+
+STRIDED_KERNEL: Final = 3
+"""Side of the kernels that halve the resolution."""
+
+
+@keras.saving.register_keras_serializable("emotion_trainer")
+class NearestUpsampling(layers.Layer):  # type: ignore[misc]
+    """Double the height and width by repeating pixels.
+
+    TensorFlow Lite's resizing takes a fixed size, its depth-to-space does not.
+    """
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """[N, H, W, C] to [N, 2H, 2W, C]."""
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            return tf.nn.depth_to_space(ops.concatenate([x] * 4, axis=-1), 2)
+        return ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
 
 
 def build(
     settings: NetworkSettings, size: tuple[int | None, int | None] = (None, None)
 ) -> keras.Model:
-    """The untrained network, from grey pixels [N, H, W, 1] to all cells' outputs [N, cells, 15].
+    """Build the untrained network.
 
-    The cells of the finest map come first, row by row.
+    It maps grey pixels [N, H, W, 1] to the outputs of all cells [N, cells, 15], the finest map
+    first, row by row. Layers have the names of PyTorch's modules, with `-` for the dot.
     """
     pixels = keras.Input((*size, 1), name="pictures")
-    x = layers.ReLU()(convolve(normalise(pixels), settings.stem, stride=2))
-    cells = []
-    for number, (width, blocks) in enumerate(settings.stages):
-        for block in range(blocks):
-            x = _block(x, width, settings.kernel, stride=2 if block == 0 else 1)
-        if number > 0:
-            cells.append(_head(x, STRIDES[number - 1]))
+    x = layers.ReLU()(_convolve(normalise(pixels), settings.stem, STRIDED_KERNEL, "stem", 2))
+    levels = []
+    for stage, ((width, blocks), kernel) in enumerate(
+        zip(settings.stages, settings.kernels, strict=True)
+    ):
+        for number in range(blocks):
+            name = f"stages-{stage}-{number}"
+            x = _block(x, width, kernel, name, is_strided=number == 0)
+        levels.append(x)
+    merged: list[keras.KerasTensor] = []
+    for number, level in reversed(list(enumerate(levels[1:]))):
+        y = _convolve(level, settings.pyramid, 1, f"laterals-{number}")
+        if merged:
+            y = layers.Add()([y, NearestUpsampling()(merged[0])])
+        merged.insert(0, layers.ReLU()(y))
+    kernel = settings.kernels[-1]
+    cells = [_head(level, kernel, f"heads-{number}") for number, level in enumerate(merged)]
     return keras.Model(pixels, layers.Concatenate(axis=1)(cells), name="detector")
 
 
+def score_layer(level: int) -> str:
+    """The name of the layer that gives a map's scores; 0 is the finest map."""
+    return f"heads-{level}-scores"
+
+
 def maps_of(model: keras.Model) -> keras.Model:
-    """The same network, with the maps as its outputs: scores, then geometry, finest first."""
-    names = [*(f"scores_{stride}" for stride in STRIDES), *(f"geometry_{s}" for s in STRIDES)]
+    """The same network with the maps as its outputs: scores, then geometry, finest first."""
+    levels = range(len(STRIDES))
+    names = [*map(score_layer, levels), *(f"heads-{level}-geometry" for level in levels)]
     return keras.Model(model.inputs, [model.get_layer(name).output for name in names])
 
 
-def _block(x: keras.KerasTensor, width: int, kernel: int, stride: int) -> keras.KerasTensor:
+def _convolve(
+    x: keras.KerasTensor, width: int, kernel: int, name: str, stride: int = 1
+) -> keras.KerasTensor:
+    x = layers.Conv2D(
+        width, kernel, stride, padding="same", use_bias=False, name=f"{name}-convolution"
+    )(x)
+    return layers.BatchNormalization(name=f"{name}-norm")(x)
+
+
+def _block(
+    x: keras.KerasTensor, width: int, kernel: int, name: str, *, is_strided: bool = False
+) -> keras.KerasTensor:
     y = layers.DepthwiseConv2D(
-        kernel if stride == 1 else 3,
-        strides=stride,
+        STRIDED_KERNEL if is_strided else kernel,
+        2 if is_strided else 1,
         padding="same",
         use_bias=False,
-        depthwise_initializer="he_normal",
+        name=f"{name}-depthwise-convolution",
     )(x)
-    # Pixels that a residual adds to must stay linear; between the two kernels a norm is enough.
-    y = layers.BatchNormalization(momentum=NORM_MOMENTUM)(y)
-    y = convolve(y, width, kernel=1)
-    if stride == 1 and x.shape[-1] == width:
+    y = layers.BatchNormalization(name=f"{name}-depthwise-norm")(y)
+    y = _convolve(y, width, 1, f"{name}-pointwise")
+    if x.shape[-1] == width and not is_strided:
         y = layers.Add()([x, y])
     return layers.ReLU()(y)
 
 
-def _head(x: keras.KerasTensor, stride: int) -> keras.KerasTensor:
-    # Two layers, as the exported file needs a scale of its own for either's range.
-    scores = layers.Conv2D(
-        1,
-        1,
-        bias_initializer=keras.initializers.Constant(FIRST_LOGIT),
-        dtype="float32",
-        name=f"scores_{stride}",
-    )(x)
-    geometry = layers.Conv2D(GEOMETRY, 1, dtype="float32", name=f"geometry_{stride}")(x)
+def _head(x: keras.KerasTensor, kernel: int, name: str) -> keras.KerasTensor:
+    x = _block(x, x.shape[-1], kernel, f"{name}-block")
+    # Two layers, since the int8 file needs a scale of its own for either's range.
+    scores = layers.Conv2D(1, 1, name=f"{name}-scores")(x)
+    geometry = layers.Conv2D(GEOMETRY, 1, name=f"{name}-geometry")(x)
     return layers.Reshape((-1, OUTPUTS))(layers.Concatenate()([scores, geometry]))

@@ -1,4 +1,4 @@
-"""Putting one picture into another so that the seam tells little."""
+"""Blending one picture into another with soft edges."""
 
 from typing import Final
 
@@ -20,13 +20,13 @@ CHANCES: Final = (0.5, 0.25, 0.25)
 def placement(
     source: tuple[float, float], scale: float, degrees: float, target: tuple[float, float]
 ) -> Transform:
-    """The similarity transform that brings a point of one picture to one of another.
+    """The similarity transform that moves a point of one picture to a point of another.
 
     Args:
         source: the point, in pixels of the first.
         scale: factor on all lengths.
-        degrees: turn about it, counter-clockwise.
-        target: where it goes.
+        degrees: rotation about it, counter-clockwise.
+        target: its place in the other picture.
     """
     turn = cv2.getRotationMatrix2D(source, degrees, scale)
     turn[:, 2] += np.subtract(target, source)
@@ -34,7 +34,7 @@ def placement(
 
 
 def soft_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
-    """1 inside and 0 at the rim, with a soft or a sharp edge between, float32 [H, W]."""
+    """A mask, float32 [H, W]: 1 inside, 0 at the rim, with a soft or a sharp edge."""
     y = np.abs(np.linspace(-1, 1, shape[0], dtype=np.float32))[:, np.newaxis]
     x = np.abs(np.linspace(-1, 1, shape[1], dtype=np.float32))
     power = np.float32(rng.choice(SHAPES, p=CHANCES))
@@ -43,7 +43,7 @@ def soft_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
 
 
 def paste(canvas: Image, piece: Image, mask: Mask, transform: Transform) -> Mask:
-    """Blend a piece into the canvas, in place; returns the mask where it came to lie."""
+    """Blend a piece into the canvas, in place; returns the moved mask."""
     size = (canvas.shape[1], canvas.shape[0])
     # Sampling a much larger piece would alias.
     shrinkage = float(np.hypot(transform[0, 0], transform[0, 1]))

@@ -1,81 +1,125 @@
-"""Photos with labelled faces, and which of them are held out.
+"""Photos with labelled faces, and their division into training, calibration and test.
 
-Two forms are read:
-
-- A folder with `labels.json`: a list of objects with `file`, `width`, `height` and `faces`, each
-  of these with `box` [x, y, width, height] and, where known, `landmarks` (ten numbers).
-- WIDER FACE (Yang et al. 2016), see `wider.py`.
+A folder holds either `labels.json` or WIDER FACE (see `wider.py`). `labels.json` is a list of
+objects with `file`, `faces` and perhaps `ignore`. A face has `box` [x, y, width, height] and, where
+known, `landmarks` (ten numbers). `ignore` lists boxes that count neither as faces nor as
+background.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import cv2
 import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from emotion_trainer.detector import wider
-from emotion_trainer.detector.faces import LANDMARKS, Faces, Picture, faces_from
+from emotion_trainer.detector.faces import LANDMARKS, Faces, Picture, faces_from, together
 from emotion_trainer.errors import DataError
 
 LABELS: Final = "labels.json"
-HELD_OUT: Final = 0.1
-"""The part of the photos that is never learnt from."""
-LONGEST_SIDE: Final = 480
-"""Larger photos are reduced: scenes are smaller anyway."""
+TEST_SHARE: Final = 0.15
+"""Of the photos: they are only measured on."""
+CALIBRATION_SHARE: Final = 0.05
+"""Of the photos: they choose the best epoch and the meaning of scores."""
+MAX_SIDE: Final = 640
+"""Pixels: larger photos are reduced, as the daemon does."""
 
+Part = Literal["training", "calibration", "test"]
 Numbers = list[float]
+Box = Annotated[Numbers, Field(min_length=4, max_length=4)]
 
 
 class _Face(BaseModel):
-    box: Annotated[Numbers, Field(min_length=4, max_length=4)]
+    box: Box
     landmarks: Annotated[Numbers, Field(min_length=10, max_length=10)] | None = None
 
 
 class _Photo(BaseModel):
     file: str
     faces: list[_Face]
+    ignore: list[Box] = []
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Photos to learn from, and others to validate on."""
+    """Photos of one or more folders, each in one part."""
 
     training: tuple[Picture, ...]
-    validation: tuple[Picture, ...]
+    calibration: tuple[Picture, ...]
+    test: tuple[Picture, ...]
     fingerprint: str
 
 
-def load_photos(path: Path) -> Photos:
-    """Read the photos in a folder. Which are held out, their names alone decide.
+def load_photos(folders: Sequence[Path]) -> Photos:
+    """Read the photos in some folders.
 
     Raises:
-        DataError: the folder is of neither form, its labels are damaged, or a photo is missing.
+        DataError: a folder is of neither form, its labels are damaged, a photo is missing, or
+            there are too few photos for each part.
     """
-    labelled = dict(wider.read_labels(path) if wider.is_wider(path) else _read_labels(path))
-    kept: list[Picture] = []
-    held_out: list[Picture] = []
+    parts: dict[Part, list[Picture]] = {"training": [], "calibration": [], "test": []}
     digest = hashlib.sha256()
-    for name, faces in sorted(labelled.items()):
-        picture = _load(path / name, faces)
-        digest.update(name.encode() + faces.boxes.tobytes() + picture.image.tobytes())
-        (held_out if is_held_out(name) else kept).append(picture)
-    if not kept or not held_out:
-        raise DataError(f"{path}: too few photos to learn from some and to hold out others")
-    return Photos(tuple(kept), tuple(held_out), digest.hexdigest())
+    for folder in folders:
+        for name, faces in read_labels(folder):
+            picture = read_photo(folder / name, faces)
+            digest.update(name.encode() + faces.boxes.tobytes() + picture.image.tobytes())
+            parts[part_of(name)].append(picture)
+    if missing := [part for part, pictures in parts.items() if not pictures]:
+        places = ", ".join(map(str, folders))
+        raise DataError(f"{places}: too few photos, none for {', '.join(missing)}; add photos")
+    return Photos(
+        tuple(parts["training"]),
+        tuple(parts["calibration"]),
+        tuple(parts["test"]),
+        digest.hexdigest(),
+    )
 
 
-def is_held_out(name: str) -> bool:
-    """Whether a photo of this name is validated on."""
-    digest = hashlib.sha256(name.encode()).digest()
-    return int.from_bytes(digest[:4]) < HELD_OUT * 2**32
+def part_of(name: str) -> Part:
+    """The part that a photo belongs to, by a hash of its file name."""
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32
+    if share < TEST_SHARE:
+        return "test"
+    return "calibration" if share < TEST_SHARE + CALIBRATION_SHARE else "training"
 
 
-def _read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
+def has_labels(folder: Path) -> bool:
+    """Whether a folder holds labelled photos of either form."""
+    return (folder / LABELS).exists() or wider.is_wider(folder)
+
+
+def read_labels(folder: Path) -> list[tuple[str, Faces]]:
+    """The photos' names in a folder, sorted, with their faces; ignored boxes are doubtful faces.
+
+    Raises:
+        DataError: the folder is of neither form, or its labels are damaged.
+    """
+    labels = wider.read_labels(folder) if wider.is_wider(folder) else _read_json(folder)
+    return sorted(labels, key=lambda labelled: labelled[0])
+
+
+def read_photo(path: Path, faces: Faces) -> Picture:
+    """A photo in grey, reduced to `MAX_SIDE` with its faces if it is larger.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise DataError(f"{path}: cannot be read as a picture")
+    scale = MAX_SIDE / max(image.shape)
+    if scale >= 1:
+        return Picture(np.asarray(image, np.uint8), faces)
+    reduced = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return Picture(np.asarray(reduced, np.uint8), faces.moved(scale * np.eye(2, 3)))
+
+
+def _read_json(folder: Path) -> Iterator[tuple[str, Faces]]:
     path = folder / LABELS
     try:
         photos = TypeAdapter(list[_Photo]).validate_json(path.read_bytes())
@@ -91,18 +135,12 @@ def _read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
 
 def _faces(photo: _Photo) -> Faces:
     unknown = [np.nan] * (2 * LANDMARKS)
-    return faces_from(
+    sure = faces_from(
         np.array([face.box for face in photo.faces], np.float32).reshape(-1, 4),
         np.array([face.landmarks or unknown for face in photo.faces], np.float32),
     )
-
-
-def _load(path: Path, faces: Faces) -> Picture:
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise DataError(f"{path}: cannot be read as a picture")
-    scale = LONGEST_SIDE / max(image.shape)
-    if scale >= 1:
-        return Picture(np.asarray(image, np.uint8), faces)
-    reduced = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return Picture(np.asarray(reduced, np.uint8), faces.moved(scale * np.eye(2, 3)))
+    ignored = faces_from(np.array(photo.ignore, np.float32).reshape(-1, 4))
+    doubtful = np.ones(len(ignored), np.bool_)
+    return together(
+        [sure, Faces(ignored.boxes, ignored.landmarks, doubtful, ignored.covered, ignored.tilt)]
+    )

@@ -1,75 +1,69 @@
-"""What a detector finds in grey pictures, as the daemon would be told."""
+"""Detections of a network in grey pictures, decoded as by the daemon."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-import cv2
 import keras
 import numpy as np
 
 from edge_daemon.detection.bundled import MapNetwork
 from edge_daemon.detection.decoding import STRIDES, decode
-from edge_daemon.detection.yunet import CONTINUATION, YuNetDetector
 from edge_daemon.records import Detection, Image
 from emotion_trainer.detector.faces import Floats
-from emotion_trainer.errors import DataError
-from emotion_trainer.runs import load_keras
 
-LEAST_SCORE: Final = 0.02
-"""Average precision looks at doubtful findings too."""
+MIN_SCORE: Final = 0.02
+"""Average precision needs uncertain detections too."""
 BATCH: Final = 50
 
 Finder = Callable[[Sequence[Image]], list[list[Detection]]]
 """From grey pictures of one size, uint8 [H, W] each, to the faces in each."""
 
 
-def finder_of(path: Path) -> Finder:
-    """What finds faces by a `.keras` or `.tflite` file, or, to compare, by YuNet's `.onnx`.
-
-    Raises:
-        DataError: the file is of no such kind.
-        DetectorError, TrainingError: it is missing or damaged.
-    """
-    match path.suffix:
-        case ".keras":
-            return keras_finder(load_keras(path))
-        case ".tflite":
-            return tflite_finder(path)
-        case ".onnx":
-            return _yunet_finder(path)
-        case _:
-            raise DataError(f"{path}: must be a .keras, .tflite or .onnx file")
-
-
 def keras_finder(model: keras.Model) -> Finder:
-    """What a Keras model finds."""
+    """Detections of a Keras model, called eagerly: a compiled one is traced for each size."""
+    return outputs_finder(lambda pictures: np.asarray(model(pictures, training=False)))
+
+
+def outputs_finder(predict: Callable[[Floats], Floats]) -> Finder:
+    """Detections of a function from [N, H, W, 1] to all cells' outputs [N, cells, 15]."""
 
     def find(images: Sequence[Image]) -> list[list[Detection]]:
         found: list[list[Detection]] = []
         for first in range(0, len(images), BATCH):
-            batch = np.stack(images[first : first + BATCH])[..., np.newaxis]
-            outputs = np.asarray(model.predict_on_batch(batch))
-            found += [_decoded(cells, batch.shape[1:3]) for cells in outputs]
+            batch = _padded(np.stack(images[first : first + BATCH]))
+            outputs = predict(batch[..., np.newaxis].astype(np.float32))
+            found += [_decoded(cells, batch.shape[1:]) for cells in outputs]
         return found
 
     return find
 
 
-def tflite_finder(path: Path) -> Finder:
-    """What an exported file finds, by the daemon's own runtime."""
+def tflite_finder(path: Path, levels: Collection[int] = range(len(STRIDES))) -> Finder:
+    """Detections of an exported file in the daemon's own runtime.
+
+    Args:
+        path: the file.
+        levels: the maps to use; 0 is the finest.
+    """
     network = MapNetwork(path, threads=1)
-    return lambda images: [decode(*network.maps(image), LEAST_SCORE) for image in images]
+
+    def find_in(image: Image) -> list[Detection]:
+        scores, geometry = network.maps(image)
+        used = [
+            map_ if level in levels else np.full_like(map_, -np.inf)
+            for level, map_ in enumerate(scores)
+        ]
+        return decode(used, geometry, MIN_SCORE)
+
+    return lambda images: [find_in(image) for image in images]
 
 
-def _yunet_finder(path: Path) -> Finder:
-    detector = YuNetDetector(path, LEAST_SCORE + CONTINUATION)
-
-    def find(images: Sequence[Image]) -> list[list[Detection]]:
-        colours = (cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) for image in images)
-        return [detector.detect(np.asarray(bgr, np.uint8)) for bgr in colours]
-
-    return find
+def _padded(images: Image) -> Image:
+    """[N, H, W] with black rows and columns added up to whole cells, as the daemon does."""
+    height, width = images.shape[1:]
+    below, right = -height % STRIDES[-1], -width % STRIDES[-1]
+    return np.pad(images, ((0, 0), (0, below), (0, right)))
 
 
 def _decoded(cells: Floats, shape: tuple[int, ...]) -> list[Detection]:
@@ -79,4 +73,4 @@ def _decoded(cells: Floats, shape: tuple[int, ...]) -> list[Detection]:
         rows, columns = shape[0] // stride, shape[1] // stride
         maps.append(cells[: rows * columns].reshape(rows, columns, -1))
         cells = cells[rows * columns :]
-    return decode([m[..., 0] for m in maps], [m[..., 1:] for m in maps], LEAST_SCORE)
+    return decode([m[..., 0] for m in maps], [m[..., 1:] for m in maps], MIN_SCORE)

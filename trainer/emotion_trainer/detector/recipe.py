@@ -1,4 +1,4 @@
-"""A detector's recipe: all that its training is made of, in one TOML file."""
+"""A detector's recipe: all settings of its training, in one TOML file."""
 
 from typing import Annotated
 
@@ -11,26 +11,31 @@ Chance = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class NetworkSettings(Section):
-    """Size of the network; each stage halves the resolution, the last three find faces."""
+    """Size of the network; each stage halves the resolution, the last three have maps."""
 
     stem: int = Field(default=16, gt=0, description="Channels of the stem.")
     stages: tuple[Stage, Stage, Stage, Stage]
-    kernel: int = Field(default=5, ge=3, description="Side of the depthwise kernels.")
+    kernels: tuple[int, int, int, int] = Field(
+        default=(3, 5, 5, 5), description="Sides of the depthwise kernels, for each stage."
+    )
+    pyramid: int = Field(default=64, gt=0, description="Channels of the feature pyramid.")
 
 
 class SceneSettings(Section):
-    """What the composed scenes are like."""
+    """What the training scenes are like."""
 
-    side: int = Field(default=160, ge=64, multiple_of=32, description="Pixels.")
-    smallest: float = Field(default=9.0, gt=0.0, description="Root of a face's area, in pixels.")
-    photos: Chance = Field(default=0.4, description="Of scenes that are a photo, moved and turned.")
-    empty: Chance = Field(default=0.15, description="Of scenes without a face.")
-    crops: Chance = Field(default=0.6, description="Of pasted faces that are tight crops.")
-    tilt: float = Field(default=35.0, ge=0.0, le=90.0, description="Most degrees either way.")
-    hidden: Chance = Field(default=0.25, description="Of faces that something partly hides.")
-    mined: Chance = Field(default=0.5, description="Of empty scenes, those taken for faces.")
+    side: int = Field(default=224, ge=64, multiple_of=32, description="Pixels.")
+    min_face: float = Field(default=8.0, gt=0.0, description="Root of a face's area, in pixels.")
+    max_face: float = Field(default=110.0, gt=0.0, description="Likewise, in parts of photos.")
+    empty: Chance = Field(default=0.08, description="Scenes without a face.")
+    composed: Chance = Field(default=0.12, description="Scenes composed of single faces.")
+    mosaic: Chance = Field(default=0.4, description="Mosaics among the scenes of photos.")
+    wide: Chance = Field(default=0.8, description="Photos that show more than single faces.")
+    crops: Chance = Field(default=0.7, description="Tight crops among composed faces.")
+    tilt: float = Field(default=30.0, ge=0.0, le=90.0, description="Maximum, degrees either way.")
+    hidden: Chance = Field(default=0.08, description="Faces that something partly covers.")
+    mined: Chance = Field(default=0.5, description="Mined false positives among empty scenes.")
     epoch: int = Field(default=9600, gt=0, description="Scenes in an epoch.")
-    validation: int = Field(default=400, gt=0, description="Scenes to validate on.")
 
 
 class DetectorRecipe(AnyRecipe):

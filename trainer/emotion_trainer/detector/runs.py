@@ -1,4 +1,6 @@
-"""A detector's run: the same folder as an emotion model's, with a record of its own."""
+"""The folder of a detector's training and its record."""
+
+from pathlib import Path
 
 from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.provenance import AnyRecord
@@ -6,7 +8,7 @@ from emotion_trainer.runs import AnyRun
 
 
 class DetectorRecord(AnyRecord):
-    """The origin of a detector."""
+    """The settings and data of a detector's training."""
 
     recipe: DetectorRecipe
 
@@ -15,3 +17,8 @@ class DetectorRun(AnyRun[DetectorRecord]):
     """The folder of one detector's training."""
 
     record_type = DetectorRecord
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights of the best epoch, from which another training may start."""
+        return self.folder / "weights.npz"

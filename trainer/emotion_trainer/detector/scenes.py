@@ -1,57 +1,85 @@
-"""Training scenes, composed anew each time: what photos of single faces do not teach of scale.
+"""Training scenes: parts of photos at random scales, mosaics of them, and composed scenes.
 
-A scene is a photo, moved and turned; or a background with faces pasted into it; or one without a
-face. Decoys are pasted just as faces are, so that a seam alone is no sign of a face.
+Most scenes are parts of photos, so scale, background and pose are those of real pictures. Photos of
+single faces and tight crops teach little of that. Composed scenes put them on parts of photos
+without faces. Decoys are pasted the same way, so an edge alone is no sign of a face.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_daemon.records import Image
 from emotion_trainer.detector import backgrounds
-from emotion_trainer.detector.chance import happens, pick
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
-from emotion_trainer.detector.faces import Faces, Picture, together
+from emotion_trainer.detector.faces import Faces, Picture, Transform, together
 from emotion_trainer.detector.pasting import paste, placement, soft_mask
 from emotion_trainer.detector.recipe import SceneSettings
+from emotion_trainer.detector.sampling import happens, pick
 
-MOST_FACES: Final = 6
-WIDE: Final = 0.5
-"""Of scenes that are a photo, those of a photo with surroundings."""
-WIDE_FACE: Final = 0.45
-"""Of a photo's longer side: smaller faces have surroundings."""
+MAX_FACES: Final = 6
+"""In a composed scene."""
+CLOSE_UP: Final = 0.35
+"""Of a photo's longer side: a photo whose faces are all larger shows little around them."""
+MAX_ENLARGEMENT: Final = 2.0
+"""Of a photo: beyond it, faces are only blurred."""
 SURROUNDINGS: Final = 0.35
-"""How much of a photo around a face comes with it, in parts of the box."""
-LEAST_SEEN: Final = 0.55
-"""The part of a face that must lie within the scene to be asked for."""
-LEAST_SIZE: Final = 8.0
-"""Pixels: smaller faces may be found or not."""
-OVERLAP: Final = 0.1
+"""Parts of a box around a face that come with it into a composed scene."""
+MIN_VISIBLE: Final = 0.5
+"""Part of a face inside the scene; faces with less are doubtful."""
+MIN_SIZE: Final = 7.0
+"""Pixels: smaller faces are doubtful."""
+MAX_OVERLAP: Final = 0.1
+"""Between faces of a composed scene."""
+MAX_REDUCTION: Final = 0.5
+MIN_HALVED_SIDE: Final = 4
+BLURRED_SCALE: Final = 0.8
+PREFILTER_SIGMA: Final = 0.5
+"""Reductions to half or less start from a halved picture; others below 0.8 from a blurred one."""
+FULL_TILT: Final = 0.3
+"""Of scenes that use the whole range of tilts; the others use a third of it."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What scenes are made of."""
+    """What scenes are made of.
 
-    photos: Sequence[Picture]
+    Attributes:
+        scenes: photos that show more than single faces, some of them without a face.
+        close_ups: photos that are mostly face.
+        crops: tight crops of faces.
+        parts: face-free parts of photos.
+    """
+
+    scenes: Sequence[Picture]
+    close_ups: Sequence[Picture]
     crops: Crops
     parts: Sequence[Image]
-    """Face-free parts of photos."""
 
-    @cached_property
-    def wide(self) -> Sequence[Picture]:
-        """The photos that show more than a face, rarer than close-ups and worth more."""
-        return [photo for photo in self.photos if is_wide(photo)] or self.photos
+
+def material_of(photos: Sequence[Picture], crops: Crops) -> Material:
+    """Sort photos into scenes and close-ups, and cut the parts without faces."""
+    close_ups = [photo for photo in photos if is_close_up(photo)]
+    scenes = [photo for photo in photos if not is_close_up(photo)]
+    return Material(
+        scenes or close_ups, close_ups or scenes, crops, backgrounds.face_free_parts(photos)
+    )
+
+
+def is_close_up(photo: Picture) -> bool:
+    """Whether a photo has faces and all of them are large in it."""
+    sizes = photo.faces.sizes
+    return len(sizes) > 0 and bool((sizes > CLOSE_UP * max(photo.image.shape)).all())
 
 
 class SceneMaker:
-    """Makes scenes; all chance comes from the generator that it is given."""
+    """Makes scenes; all randomness comes from the generator passed in."""
 
     def __init__(self, material: Material, settings: SceneSettings) -> None:
         self._material = material
@@ -59,18 +87,18 @@ class SceneMaker:
         self._side = settings.side
 
     def scene(self, rng: np.random.Generator, mined: Sequence[Image] = ()) -> Picture:
-        """One scene; empty ones may be taken from those that the network took for faces."""
+        """One scene; an empty one may be one of the mined false positives."""
         kind = rng.random()
         if kind < self._settings.empty:
             return self._empty(rng, mined)
-        if kind < self._settings.empty + self._settings.photos:
-            canvas, faces = self._photo(rng)
+        if kind < self._settings.empty + self._settings.composed:
+            canvas, faces = self._composed(rng)
         else:
-            canvas, faces = self._pasted(rng)
+            canvas, faces = self._mosaic(rng)
         faces = self._hide(canvas, faces, rng)
         if happens(0.5, rng):
             canvas, faces = np.ascontiguousarray(canvas[:, ::-1]), faces.mirrored(self._side)
-        return Picture(degrade(canvas, rng), self._judged(faces))
+        return Picture(degrade(canvas, rng), faces)
 
     def background(self, rng: np.random.Generator) -> Image:
         """A square without a face, with decoys."""
@@ -80,8 +108,8 @@ class SceneMaker:
         return canvas
 
     def plain_background(self, rng: np.random.Generator) -> Image:
-        """A square of a photo, or drawn."""
-        if happens(0.7, rng):
+        """A square of a photo, or a drawn pattern."""
+        if happens(0.8, rng):
             return backgrounds.window(self._material.parts, self._side, rng)
         return backgrounds.pattern(self._side, rng)
 
@@ -92,67 +120,123 @@ class SceneMaker:
             canvas = self.background(rng)
         return Picture(degrade(np.ascontiguousarray(canvas), rng), together([]))
 
-    def _photo(self, rng: np.random.Generator) -> tuple[Image, Faces]:
-        """A photo so scaled that one of its faces has a random size, on a background."""
-        photos = self._material.wide if happens(WIDE, rng) else self._material.photos
-        photo = photos[pick(len(photos), rng)]
-        canvas = self.background(rng)
-        if not len(photo.faces):
-            return canvas, together([])
-        index = pick(len(photo.faces), rng)
-        size = self._size(1.1 * self._side, rng)
-        degrees = self._tilt(rng)
-        margin = 0.3 * min(size, self._side)
-        target = rng.uniform(margin, self._side - margin, 2)
-        scale = size / float(photo.faces.sizes[index])
-        transform = placement(_middle(photo.faces, index), scale, degrees, tuple(target))
-        whole = np.ones(photo.image.shape, np.float32)
-        paste(canvas, photo.image, whole, transform)
-        return canvas, photo.faces.moved(transform, degrees)
+    def _mosaic(self, rng: np.random.Generator) -> tuple[Image, Faces]:
+        """A part of one photo, or of two to four next to each other."""
+        side = self._side
+        canvas = np.empty((side, side), np.uint8)
+        across, down = side, side
+        if happens(self._settings.mosaic, rng):
+            across, down = (int(v) for v in rng.integers(side // 4, 3 * side // 4 + 1, 2))
+            if happens(0.3, rng):
+                across = side
+        tiles = []
+        for columns in (slice(0, across), slice(across, side)):
+            for rows in (slice(0, down), slice(down, side)):
+                tile = canvas[rows, columns]
+                if tile.size:
+                    faces = self._fill(tile, rng)
+                    shift = np.array([[1, 0, columns.start], [0, 1, rows.start]], np.float64)
+                    tiles.append(faces.moved(shift))
+        return canvas, together(tiles)
 
-    def _pasted(self, rng: np.random.Generator) -> tuple[Image, Faces]:
+    def _fill(self, tile: Image, rng: np.random.Generator) -> Faces:
+        """Fill a tile with a part of a photo, in place; returns the faces in it."""
+        rows, columns = tile.shape
+        is_wide = happens(self._settings.wide, rng)
+        photos = self._material.scenes if is_wide else self._material.close_ups
+        photo = photos[pick(len(photos), rng)]
+        sure = np.flatnonzero(~photo.faces.doubtful)
+        if len(sure):
+            index = int(sure[pick(len(sure), rng)])
+            source = _middle(photo.faces, index)
+            scale = self._size(photo.faces, index, rng) / float(photo.faces.sizes[index])
+        else:
+            height, width = photo.image.shape
+            source = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
+            scale = float(np.exp(rng.uniform(math.log(0.4), math.log(1.6))))
+        target = self._target(photo, source, scale, (columns, rows), rng)
+        degrees = self._tilt(rng)
+        transform = placement(source, scale, degrees, target)
+        if not _covers(photo.image, transform, tile):
+            tile[:] = self.plain_background(rng)[:rows, :columns]
+        image, sampling = _prefiltered(photo.image, transform, scale)
+        cv2.warpAffine(
+            image,
+            sampling,
+            (columns, rows),
+            dst=tile,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_TRANSPARENT,
+        )
+        return judged(photo.faces.moved(transform, degrees), (rows, columns))
+
+    def _target(
+        self,
+        photo: Picture,
+        source: tuple[float, float],
+        scale: float,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[float, float]:
+        """Where a point of a photo goes in a tile, so that the photo covers most of the tile."""
+        place = []
+        for at, length, span in zip(source, photo.image.shape[::-1], size, strict=True):
+            low, high = span - scale * (length - at), scale * at  # the photo's edges at the tile's
+            low, high = min(low, high), max(low, high)
+            low, high = max(low, 0.1 * span), min(high, 0.9 * span)
+            place.append(float(rng.uniform(low, high)) if low < high else float((low + high) / 2))
+        return place[0], place[1]
+
+    def _size(self, faces: Faces, index: int, rng: np.random.Generator) -> float:
+        """The size that a face shall have: each octave is equally likely."""
+        smallest = self._settings.min_face
+        largest = min(self._settings.max_face, MAX_ENLARGEMENT * float(faces.sizes[index]))
+        if largest <= smallest:
+            return largest
+        return float(np.exp(rng.uniform(math.log(smallest), math.log(largest))))
+
+    def _composed(self, rng: np.random.Generator) -> tuple[Image, Faces]:
         canvas = self.background(rng)
-        count = int(rng.integers(1, MOST_FACES + 1))
-        largest = self._side * (0.9 if count == 1 else 1.1 / count**0.6)
+        count = int(rng.integers(1, MAX_FACES + 1))
+        largest = self._side * (0.9 if count == 1 else 1.0 / count**0.6)
         placed: list[Faces] = []
         for _ in range(count):
             piece = self._piece(rng)
-            degrees, size = self._tilt(rng), self._size(largest, rng)
+            degrees = self._tilt(rng)
+            size = float(np.exp(rng.uniform(math.log(self._settings.min_face), math.log(largest))))
             target = tuple(rng.uniform(0.4 * size, self._side - 0.4 * size, 2))
             scale = size / float(piece.faces.sizes[0])
             transform = placement(_middle(piece.faces, 0), scale, degrees, target)
             faces = piece.faces.moved(transform, degrees)
-            if _overlap(faces, together(placed)) < OVERLAP:
+            if _overlap(faces, together(placed)) < MAX_OVERLAP:
                 paste(canvas, piece.image, soft_mask(piece.image.shape, rng), transform)
                 placed.append(faces)
-        return canvas, together(placed)
+        return canvas, judged(together(placed), canvas.shape)
 
     def _piece(self, rng: np.random.Generator) -> Picture:
         """One face with little around it."""
         if happens(self._settings.crops, rng):
             return self._material.crops.picture(pick(len(self._material.crops), rng))
-        while True:
-            photo = self._material.photos[pick(len(self._material.photos), rng)]
-            if len(photo.faces):
-                return close_up(photo, pick(len(photo.faces), rng))
+        photo = self._material.close_ups[pick(len(self._material.close_ups), rng)]
+        return close_up(photo, pick(len(photo.faces), rng))
 
     def _paste_decoy(self, canvas: Image, rng: np.random.Generator) -> None:
-        """Something without a face: scrambled, or from elsewhere."""
+        """Paste something without a face: a scrambled one, or a part of another photo."""
         if happens(0.5, rng):
-            image = self._piece(rng).image
-            decoy = scrambled(image, rng)
+            decoy = scrambled(self._piece(rng).image, rng)
         else:
             decoy = backgrounds.window(self._material.parts, 64, rng)
-        size = self._size(0.6 * self._side, rng)
+        size = float(np.exp(rng.uniform(math.log(8.0), math.log(0.6 * self._side))))
         target = tuple(rng.uniform(0, self._side, 2))
         middle = (decoy.shape[1] / 2, decoy.shape[0] / 2)
         transform = placement(middle, size / min(decoy.shape), self._tilt(rng), target)
         paste(canvas, decoy, soft_mask(decoy.shape, rng), transform)
 
     def _hide(self, canvas: Image, faces: Faces, rng: np.random.Generator) -> Faces:
-        """Put something over a part of some faces."""
+        """Cover a part of some faces."""
         covered = faces.covered.copy()
-        for index in np.flatnonzero(rng.random(len(faces)) < self._settings.hidden):
+        chosen = (rng.random(len(faces)) < self._settings.hidden) & (faces.sizes > 2 * MIN_SIZE)
+        for index in np.flatnonzero(chosen & ~faces.doubtful):
             covered[index] += self._cover(canvas, faces, int(index), rng)
         return Faces(faces.boxes, faces.landmarks, faces.doubtful, covered, faces.tilt)
 
@@ -161,36 +245,29 @@ class SceneMaker:
         x, y, w, h = faces.boxes[index]
         patch = backgrounds.window(self._material.parts, 48, rng)
         middle = (x + w * rng.uniform(0, 1), y + h * rng.uniform(0, 1))
-        scale = float(faces.sizes[index]) * rng.uniform(0.3, 0.75) / 48
+        scale = float(faces.sizes[index]) * rng.uniform(0.3, 0.7) / 48
         transform = placement((24, 24), scale, rng.uniform(0, 360), middle)
         share = paste(canvas, patch, soft_mask(patch.shape, rng), transform)
         left, top, right, bottom = np.array([x, y, x + w, y + h]).round().astype(int).clip(0)
         hidden = share[top:bottom, left:right]
         return float(hidden.mean()) if hidden.size else 0.0
 
-    def _judged(self, faces: Faces) -> Faces:
-        """Doubtful are those that are too small, or too far out of the scene."""
-        low = faces.boxes[:, :2]
-        high = low + faces.boxes[:, 2:]
-        within = (np.minimum(high, self._side) - np.maximum(low, 0)).clip(0)
-        seen = within.prod(axis=1) / faces.boxes[:, 2:].prod(axis=1)
-        doubtful = faces.doubtful | (seen < LEAST_SEEN) | (faces.sizes < LEAST_SIZE)
-        judged = Faces(faces.boxes, faces.landmarks, doubtful, faces.covered, faces.tilt)
-        return judged.chosen(seen > 0)
-
-    def _size(self, largest: float, rng: np.random.Generator) -> float:
-        smallest = self._settings.smallest
-        return float(np.exp(rng.uniform(np.log(smallest), np.log(max(largest, smallest)))))
-
     def _tilt(self, rng: np.random.Generator) -> float:
-        """Most heads are nearly upright."""
-        most = self._settings.tilt
-        return float(rng.uniform(-most, most) * (1.0 if happens(0.4, rng) else 0.3))
+        """Degrees; most heads are nearly upright."""
+        limit = self._settings.tilt * (1.0 if happens(FULL_TILT, rng) else 0.3)
+        return float(rng.uniform(-limit, limit))
 
 
-def is_wide(photo: Picture) -> bool:
-    """Whether all faces of a photo, if any, are small in it."""
-    return bool((photo.faces.sizes < WIDE_FACE * max(photo.image.shape)).all())
+def judged(faces: Faces, shape: tuple[int, ...]) -> Faces:
+    """Faces inside a picture of this shape; too small or cut ones are doubtful."""
+    limits = np.array(shape[1::-1], np.float32)
+    low = faces.boxes[:, :2]
+    high = low + faces.boxes[:, 2:]
+    within = (np.minimum(high, limits) - np.maximum(low, 0)).clip(0)
+    visible = within.prod(axis=1) / faces.boxes[:, 2:].prod(axis=1)
+    doubtful = faces.doubtful | (visible < MIN_VISIBLE) | (faces.sizes < MIN_SIZE)
+    result = Faces(faces.boxes, faces.landmarks, doubtful, faces.covered, faces.tilt)
+    return result.chosen(visible > 0)
 
 
 def close_up(photo: Picture, index: int) -> Picture:
@@ -208,11 +285,40 @@ def scrambled(image: Image, rng: np.random.Generator) -> Image:
     """The picture's ninths in another order: a face's texture without a face."""
     square = cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)
     tiles = square.reshape(3, 16, 3, 16).transpose(0, 2, 1, 3).reshape(9, 16, 16)
-    # No tile stays where it was, as the permutation is a single cycle.
+    # The permutation is a single cycle, so no tile keeps its place.
     cycle = rng.permutation(9)
     whole = np.empty_like(tiles)
     whole[cycle] = tiles[np.roll(cycle, 1)]
     return np.asarray(whole.reshape(3, 3, 16, 16).transpose(0, 2, 1, 3).reshape(48, 48), np.uint8)
+
+
+def _prefiltered(
+    image: Image, transform: Transform, scale: float
+) -> tuple[Image, NDArray[np.float64]]:
+    """The picture halved as often as the scale allows, so that sampling does not alias.
+
+    Returns it with the transform between indices of pixels, as OpenCV wants it. The one passed in
+    moves places, which are half a pixel further: 0 is the first pixel's outer edge.
+    """
+    matrix, shift = transform[:, :2].copy(), transform[:, 2]
+    while scale <= MAX_REDUCTION and min(image.shape) >= MIN_HALVED_SIDE:
+        size = (image.shape[1] // 2, image.shape[0] // 2)
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix *= 2.0
+        scale *= 2.0
+    if scale < BLURRED_SCALE:
+        image = np.asarray(cv2.GaussianBlur(image, (3, 3), PREFILTER_SIGMA), np.uint8)
+    half = np.array([0.5, 0.5])
+    return image, np.column_stack([matrix, matrix @ half + shift - half])
+
+
+def _covers(image: Image, transform: Transform, tile: Image) -> bool:
+    """Whether the moved picture covers the whole tile."""
+    rows, columns = tile.shape
+    back = cv2.invertAffineTransform(transform)
+    corners = np.array([[0, 0], [columns, 0], [0, rows], [columns, rows]], np.float64)
+    seen = corners @ back[:, :2].T + back[:, 2]
+    return bool(((seen >= 0) & (seen <= image.shape[::-1])).all())
 
 
 def _middle(faces: Faces, index: int) -> tuple[float, float]:

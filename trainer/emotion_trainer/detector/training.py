@@ -1,49 +1,92 @@
-"""Training the detector by a recipe."""
+"""Training the detector by a recipe, with PyTorch."""
 
-from functools import partial
+import copy
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Final
 
 import cv2
-import keras
 import numpy as np
+import torch
+from torch import Tensor
 
+from edge_daemon.records import Image
+from emotion_trainer.checkpoint import Epoch
 from emotion_trainer.detector import network
 from emotion_trainer.detector.batches import epoch_batches
 from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.evaluation import average_precision, judge_pictures
-from emotion_trainer.detector.loss import detection_loss
-from emotion_trainer.detector.mining import mine
-from emotion_trainer.detector.predictions import keras_finder
+from emotion_trainer.detector.faces import Floats
+from emotion_trainer.detector.network_torch import (
+    Network,
+    load_weights,
+    save_weights,
+    transfer,
+)
+from emotion_trainer.detector.objective import detection_losses
+from emotion_trainer.detector.predictions import outputs_finder
 from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker
-from emotion_trainer.detector.validation import validation_scenes
-from emotion_trainer.epochs import Batches, EpochLoop
+from emotion_trainer.errors import TrainingError
 from emotion_trainer.families import cost
 from emotion_trainer.provenance import current_commit
 
+EMA_WARMUP: Final = 10
+"""Steps: the average forgets its random start faster at first."""
+MAX_GRADIENT_NORM: Final = 10.0
+MIN_RATE: Final = 0.01
+"""Part of the learning rate that is left at the end."""
+MAX_VALIDATION_PHOTOS: Final = 120
+MINED_FROM: Final = 256
+MINED: Final = 64
+"""Backgrounds in which the network looks for false positives, and those that are shown again."""
 
-class DetectorTrainer(EpochLoop[DetectorRecord]):
-    """The training of a detector; it is validated on scenes of held-out photos and crops."""
 
-    measure = "average precision"
+class DetectorTrainer:
+    """The training of a detector, validated on whole calibration photos.
 
-    def __init__(self, recipe: DetectorRecipe, data: DetectorData, run: DetectorRun) -> None:
-        batch = recipe.optimisation.batch
-        super().__init__(
-            DetectorRecord(
-                recipe=recipe, data_fingerprint=data.fingerprint, commit=current_commit()
-            ),
-            run,
-            partial(network.build, recipe.network),
-            detection_loss,
-            max(1, recipe.scenes.epoch // batch),
-        )
+    Args:
+        recipe: what the training is made of.
+        data: what it learns from.
+        run: the folder that keeps it.
+        weights: the file to start from in place of random weights.
+
+    Raises:
+        TrainingError: the file is damaged, or of another network.
+    """
+
+    def __init__(
+        self,
+        recipe: DetectorRecipe,
+        data: DetectorData,
+        run: DetectorRun,
+        weights: Path | None = None,
+    ) -> None:
+        torch.manual_seed(recipe.seed)
         self._recipe = recipe
+        self._settings = recipe.optimisation
+        self._run = run
+        self._record = DetectorRecord(
+            recipe=recipe, data_fingerprint=data.fingerprint, commit=current_commit()
+        )
+        self._steps = max(1, recipe.scenes.epoch // self._settings.batch)
+        self._network = Network(recipe.network).to(memory_format=torch.channels_last)
+        if weights is not None:
+            load_weights(self._network, weights)
+        self._average = copy.deepcopy(self._network).eval()
+        self._optimiser = self._build_optimiser()
         self._maker = SceneMaker(data.training, recipe.scenes)
-        self._scenes = validation_scenes(data.validation, recipe.scenes)
+        # Photos with surroundings are what a camera sees; close-ups are easy.
+        wide = sorted(data.calibration, key=lambda p: float(p.faces.sizes.max(initial=0.0)))
+        self._validation = wide[:MAX_VALIDATION_PHOTOS]
+        self._history: tuple[Epoch, ...] = ()
 
     def summary(self) -> str:
-        """The network's size and what it costs, in a line."""
+        """The network's size and cost, in a line."""
         side = self._recipe.scenes.side
         sized = network.build(self._recipe.network, (side, side))
         return (
@@ -51,19 +94,170 @@ class DetectorTrainer(EpochLoop[DetectorRecord]):
             f"{cost.parameters(sized)} parameters"
         )
 
-    def _prepare(self) -> None:
-        # The scenes' threads are enough; OpenCV's own would compete with them.
+    def run(self) -> Epoch:
+        """Train to the recipe's last epoch and return the best one, whose weights are kept.
+
+        Continues from the folder's checkpoint if there is one.
+
+        Raises:
+            TrainingError: the loss is not finite, or the checkpoint is of another training.
+        """
+        self._run.begin(self._record)
+        self._resume()
+        # The thread that makes scenes is enough; OpenCV's own would compete with it.
         cv2.setNumThreads(1)
+        while not self._is_over():
+            started = time.monotonic()
+            number = len(self._history) + 1
+            loss = self._learn(number)
+            precision = self._validate()
+            self._keep(Epoch(number, loss, precision, time.monotonic() - started))
+        return self._best()
 
-    def _batches(self, epoch: int) -> Batches:
+    def _is_over(self) -> bool:
+        return len(self._history) >= self._settings.epochs
+
+    def _progress(self, step: int) -> float:
+        """The part of the training that is done before a step, 0 to 1."""
+        return step / (self._settings.epochs * self._steps)
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0: a linear warm-up, then half a cosine."""
+        warmup = self._settings.warmup_epochs * self._steps
+        if step < warmup:
+            return self._settings.learning_rate * (step + 1) / warmup
+        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, self._progress(step))))
+        return self._settings.learning_rate * (MIN_RATE + (1.0 - MIN_RATE) * cosine)
+
+    def _build_optimiser(self) -> torch.optim.AdamW:
+        kernels = [p for p in self._network.parameters() if p.ndim > 1]
+        others = [p for p in self._network.parameters() if p.ndim == 1]
+        groups = [
+            {"params": kernels, "weight_decay": self._settings.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, self._settings.learning_rate, fused=True)
+
+    def _learn(self, epoch: int) -> float:
         seed = (self._recipe.seed, epoch)
-        mined = []
-        if epoch > 1:
-            self._averaged.set_weights(self._average.weights)
-            mined = mine(self._averaged, self._maker, np.random.default_rng([*seed, self._steps]))
-        batch = self._recipe.optimisation.batch
-        return epoch_batches(self._maker, mined, seed, batch, self._steps)
+        rng = np.random.default_rng([*seed, self._steps])
+        mined = self._mine(rng) if epoch > 1 else []
+        batch, total = self._settings.batch, 0.0
+        self._network.train()
+        batches = epoch_batches(self._maker, mined, seed, batch, self._steps)
+        for number, (pictures, faces) in enumerate(batches):
+            step = (epoch - 1) * self._steps + number
+            for group in self._optimiser.param_groups:
+                group["lr"] = self._rate(step)
+            outputs = self._network(_channels_last(pictures))
+            loss = detection_losses(outputs, faces, pictures.shape[1]).total
+            self._optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_GRADIENT_NORM)
+            self._optimiser.step()
+            self._update_average(step + 1)
+            total += loss.item()
+            if not math.isfinite(total):
+                raise TrainingError(
+                    f"optimisation.learning_rate: the loss of epoch {epoch}, step {number} is not "
+                    f"finite (got {self._settings.learning_rate}); lower it"
+                )
+        return total / self._steps
 
-    def _validate(self, model: keras.Model) -> float:
-        found = keras_finder(model)([scene.image for scene in self._scenes])
-        return average_precision(judge_pictures(found, [scene.faces for scene in self._scenes]))
+    def _mine(self, rng: np.random.Generator) -> list[Image]:
+        """Hard negatives (Sung & Poggio 1998): backgrounds with the most certain detections."""
+        fresh = np.stack([self._maker.background(rng) for _ in range(MINED_FROM)])
+        pictures, batch = fresh[..., np.newaxis].astype(np.float32), self._settings.batch
+        outputs = [self._predict(pictures[i : i + batch]) for i in range(0, MINED_FROM, batch)]
+        worst = np.argsort(-np.concatenate(outputs)[..., 0].max(axis=1))[:MINED]
+        return list(fresh[worst])
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        momentum = min(self._settings.ema_momentum, step / (step + EMA_WARMUP))
+        pairs = zip(
+            self._average.state_dict().values(), self._network.state_dict().values(), strict=True
+        )
+        for average, value in pairs:
+            if average.is_floating_point():
+                average.lerp_(value, 1.0 - momentum)
+
+    @torch.no_grad()
+    def _predict(self, pictures: Floats) -> Floats:
+        """The outputs of the averaged network for pictures [N, H, W, 1]."""
+        outputs: Floats = self._average(_channels_last(pictures)).numpy()
+        return outputs
+
+    def _validate(self) -> float:
+        find = outputs_finder(self._predict)
+        found = [find([photo.image])[0] for photo in self._validation]
+        return average_precision(judge_pictures(found, [photo.faces for photo in self._validation]))
+
+    def _best(self) -> Epoch:
+        return max(self._history, key=lambda epoch: epoch.accuracy)
+
+    def _keep(self, epoch: Epoch) -> None:
+        self._history += (epoch,)
+        if self._best() is epoch:
+            save_weights(self._average, self._run.weights)
+            model = network.build(self._recipe.network)
+            transfer(self._average, model)
+            unfinished = self._run.best.with_name("unfinished.keras")
+            model.save(unfinished)
+            unfinished.replace(self._run.best)
+        self._save()
+        best = self._best()
+        print(
+            f"epoch {epoch.number}/{self._settings.epochs}  loss {epoch.loss:.4f}  "
+            f"average precision {epoch.accuracy:.4f}  best {best.accuracy:.4f} "
+            f"(epoch {best.number})  {epoch.seconds:.0f} s",
+            flush=True,
+        )
+
+    def _save(self) -> None:
+        state = Checkpoint(
+            self._history,
+            self._network.state_dict(),
+            self._average.state_dict(),
+            self._optimiser.state_dict(),
+        )
+        unfinished = self._run.checkpoint.with_suffix(".part")
+        torch.save({**vars(state), "history": [asdict(e) for e in state.history]}, unfinished)
+        unfinished.replace(self._run.checkpoint)
+
+    def _resume(self) -> None:
+        if not self._run.checkpoint.exists():
+            return
+        state = load_checkpoint(self._run.checkpoint)
+        self._network.load_state_dict(state.network)
+        self._average.load_state_dict(state.average)
+        self._optimiser.load_state_dict(state.optimiser)
+        self._history = state.history
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training's state after an epoch; the dictionaries are PyTorch's."""
+
+    history: tuple[Epoch, ...]
+    network: dict[str, Any]
+    average: dict[str, Any]
+    optimiser: dict[str, Any]
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    try:
+        state = torch.load(path, weights_only=True)
+        state["history"] = tuple(Epoch(**epoch) for epoch in state["history"])
+        return Checkpoint(**state)
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, UnpicklingError) as error:
+        raise TrainingError(f"{path}: checkpoint is damaged; remove it to start again") from error
+
+
+def _channels_last(pictures: Floats) -> Tensor:
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)

@@ -1,8 +1,8 @@
 """WIDER FACE (Yang et al. 2016): its annotation format.
 
-A text file names a picture, says how many faces it has, and gives each face a line: x, y, width,
-height, then blur, expression, illumination, invalid, occlusion and pose. A picture without faces
-has one line of zeros. It gives no landmarks.
+A text file lists pictures: the name, the number of faces, and a line for each face with x, y,
+width, height, blur, expression, illumination, invalid, occlusion and pose. A picture without faces
+has one line of zeros. There are no landmarks.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ BLUR, INVALID, OCCLUSION = 4, 7, 8
 COLUMNS: Final = 10
 """Of a face's line."""
 COVERED: Final = (0.0, 0.2, 0.5)
-"""What `occlusion` 0, 1 and 2 say of a face, roughly, as a part of it."""
+"""The covered part of a face for `occlusion` 0, 1 and 2, roughly."""
 
 
 def is_wider(folder: Path) -> bool:
@@ -30,9 +30,9 @@ def is_wider(folder: Path) -> bool:
 
 
 def read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
-    """Pictures' paths in the folder, and their faces.
+    """The paths of pictures in the folder and their faces.
 
-    Faces that the annotators call invalid or heavily blurred are doubtful.
+    Invalid or heavily blurred faces are doubtful.
 
     Raises:
         DataError: the file is not in the format.
@@ -44,7 +44,7 @@ def read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
             count = int(next(lines))
             rows = [_numbers(next(lines)) for _ in range(max(1, count))]
         except (StopIteration, ValueError) as error:
-            raise DataError(f"{path}: {name}: what follows is not in WIDER FACE's form") from error
+            raise DataError(f"{path}: {name}: not in WIDER FACE's format") from error
         yield str(PICTURES / name), _faces(np.stack(rows)[:count])
 
 

@@ -1,4 +1,4 @@
-"""Made-up photos and crops: a bright oval with two dark eyes stands for a face."""
+"""Synthetic photos and crops: a bright oval with two dark eyes stands for a face."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def crops(count: int = 40) -> Crops:
 
 
 def write_photos(folder: Path, count: int = 60) -> None:
-    """Photos with `labels.json`."""
+    """Photos with `labels.json`; each has an ignored box in its lower right corner."""
     folder.mkdir(exist_ok=True)
     labels = []
     for number in range(count):
@@ -63,4 +63,5 @@ def write_photos(folder: Path, count: int = 60) -> None:
             for box, marks in zip(made.faces.boxes, made.faces.landmarks, strict=True)
         ]
         labels.append({"file": name, "width": width, "height": height, "faces": faces})
+        labels[-1]["ignore"] = [[220.0, 160.0, 15.0, 18.0]]
     (folder / "labels.json").write_text(json.dumps(labels))

@@ -20,7 +20,7 @@ BOX = (8.0, 4.0, 30.0, 40.0)
 
 
 class Teacher:
-    """Is sure of a face in bright crops alone."""
+    """Is certain of a face only in bright crops."""
 
     name = "teacher"
     framing = Framing(0, 0, 1, 1)
@@ -33,7 +33,7 @@ class Teacher:
         return [Detection(Box(*box), bgr.mean() / 255, landmarks_in(box))]
 
 
-def test_labels_are_the_teachers_in_the_crops_own_pixels() -> None:
+def test_label_crops_gives_boxes_in_crop_pixels() -> None:
     images = np.full((3, 48, 48), 250, np.uint8)
     images[1] = 20
     labelled = label_crops(images, Teacher())
@@ -44,12 +44,12 @@ def test_labels_are_the_teachers_in_the_crops_own_pixels() -> None:
     np.testing.assert_allclose(labelled.landmarks[0], landmarks_in(BOX), atol=1e-4)
 
 
-def test_a_teacher_that_finds_nothing_is_told() -> None:
+def test_label_crops_without_any_face_is_an_error() -> None:
     with pytest.raises(DataError, match="no face"):
         label_crops(np.zeros((3, 48, 48), np.uint8), Teacher())
 
 
-def test_they_are_the_same_when_read_again(tmp_path: Path) -> None:
+def test_load_crops_reads_saved_crops(tmp_path: Path) -> None:
     save_crops(crops(), tmp_path / "crops.npz")
     again = load_crops(tmp_path / "crops.npz")
     assert again.fingerprint == crops().fingerprint
@@ -58,7 +58,7 @@ def test_they_are_the_same_when_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK"])
-def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+def test_load_crops_of_a_damaged_file_is_an_error(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "crops.npz"
     if content is not None:
         path.write_bytes(content)

@@ -12,7 +12,7 @@ from emotion_trainer.errors import ExportError
 
 
 def find_bright(images: Sequence[Image]) -> list[list[Detection]]:
-    """The oval of the made-up faces, and something far from it."""
+    """The oval of the synthetic faces, and a box far from it."""
     found = []
     for image in images:
         box = cv2.boundingRect(np.asarray(image > 200, np.uint8))
@@ -25,13 +25,13 @@ def _dark_backgrounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backgrounds, "pattern", lambda side, _rng: np.zeros((side, side), np.uint8))
 
 
-def test_the_framing_is_that_of_the_boxes_in_their_crops() -> None:
+def test_framing_is_the_median_box_in_the_crops() -> None:
     found = measure_framing(find_bright, crops()).model_dump()
     # The oval is (6, 2, 36, 44) in 48 pixels.
     truth = {"x": 6 / 48, "y": 2 / 48, "width": 36 / 48, "height": 44 / 48}
     assert found == pytest.approx(truth, abs=0.02)
 
 
-def test_a_detector_that_finds_nothing_has_no_framing() -> None:
+def test_framing_without_detections_is_an_error() -> None:
     with pytest.raises(ExportError, match="0 of"):
         measure_framing(lambda images: [[] for _ in images], crops())

@@ -1,31 +1,43 @@
 import numpy as np
 import pytest
-from detector.material import crops, photo
+from detector.material import crops, faces_at, photo
 
 from emotion_trainer.detector.backgrounds import face_free_parts, pattern, window
+from emotion_trainer.detector.faces import Faces, Picture
 from emotion_trainer.detector.recipe import SceneSettings
-from emotion_trainer.detector.scenes import LEAST_SIZE, Material, SceneMaker, close_up, scrambled
+from emotion_trainer.detector.scenes import (
+    MIN_SIZE,
+    SceneMaker,
+    close_up,
+    is_close_up,
+    judged,
+    material_of,
+    scrambled,
+)
 
 PHOTOS = [photo(seed) for seed in range(12)]
-MATERIAL = Material(PHOTOS, crops(), face_free_parts(PHOTOS))
+MATERIAL = material_of(PHOTOS, crops())
 
 
 def maker(**settings: float) -> SceneMaker:
-    return SceneMaker(MATERIAL, SceneSettings.model_validate(settings))
+    return SceneMaker(MATERIAL, SceneSettings.model_validate({"side": 160, **settings}))
 
 
-def test_the_same_chance_makes_the_same_scene() -> None:
+def test_scene_with_the_same_seed_is_the_same() -> None:
     first, again = (maker().scene(np.random.default_rng(4)) for _ in range(2))
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.faces.boxes, again.faces.boxes)
     assert not np.array_equal(first.image, maker().scene(np.random.default_rng(5)).image)
 
 
-@pytest.mark.parametrize("photos", [0.0, 1.0])
-def test_faces_are_where_the_labels_say(photos: float) -> None:
-    """Faces here are brighter than all else, and their eyes are darker than they are."""
+@pytest.mark.parametrize(
+    "settings",
+    [{"mosaic": 0.0, "composed": 0.0}, {"mosaic": 1.0, "composed": 0.0}, {"composed": 1.0}],
+)
+def test_scene_faces_are_where_the_labels_say(settings: dict[str, float]) -> None:
+    """Faces here are brighter than the background, and their eyes are darker than the faces."""
     rng = np.random.default_rng(1)
-    made = maker(photos=photos, empty=0.0, hidden=0.0)
+    made = maker(empty=0.0, hidden=0.0, **settings)
     brighter, darker = [], []
     for _ in range(60):
         scene = made.scene(rng)
@@ -35,8 +47,8 @@ def test_faces_are_where_the_labels_say(photos: float) -> None:
             eyes = [_mean(scene.image, *marks[eye]) for eye in (0, 1)]
             darker += [eye < face for eye in eyes if np.isfinite(eye)]
             brighter.append(face > np.median(scene.image))
-    assert len(brighter) > 30
-    assert np.mean(brighter) > 0.8
+    assert len(brighter) > 20
+    assert np.mean(brighter) > 0.75
     assert np.mean(darker) > 0.9
 
 
@@ -45,41 +57,95 @@ def _mean(image: np.ndarray, x: float, y: float) -> float:
     return float(near.mean()) if near.size else float("nan")
 
 
-def test_sizes_reach_from_tiny_to_the_whole_scene_and_tilts_both_ways() -> None:
+@pytest.mark.parametrize("scale", [0.12, 0.45, 1.0, 1.9])
+def test_scene_places_are_exact_at_every_scale(scale: float) -> None:
+    """A white square in a photo is found where the label says, to a part of a pixel."""
+    image = np.zeros((640, 640), np.uint8)
+    image[260:340, 280:360] = 255
+    labelled = Picture(image, faces_at((280, 260, 80, 80)))
+    size = 80 * scale
+    settings = {"min_face": size, "max_face": size, "mosaic": 0, "composed": 0, "empty": 0}
+    made = SceneMaker(
+        material_of([labelled], crops()),
+        SceneSettings.model_validate(
+            {"side": 192, "hidden": 0, "tilt": 0, "wide": 1.0, **settings}
+        ),
+    )
+    rng = np.random.default_rng(3)
+    errors = [
+        _offset(scene.image, box)
+        for scene in (made.scene(rng) for _ in range(60))
+        for box in scene.faces.boxes
+        if box[:2].min() > 4 and (box[:2] + box[2:]).max() < 188
+    ]
+    assert len(errors) > 10
+    np.testing.assert_allclose(np.mean(errors, axis=0), 0, atol=0.2)
+
+
+def _offset(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """From the centre of a box to the centre of the bright pixels around it."""
+    x, y = (box[:2] - 4).astype(int)
+    side = int(box[2]) + 9
+    part = image[y : y + side, x : x + side].astype(float)
+    weight = (part - np.median(image)).clip(0)
+    rows, columns = np.mgrid[:side, :side] + 0.5
+    centre = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+    return centre + np.array([x, y]) - (box[:2] + box[2:] / 2)
+
+
+def test_scene_sizes_and_tilts_vary() -> None:
     rng = np.random.default_rng(2)
     scenes = [maker().scene(rng) for _ in range(200)]
     sizes = np.concatenate([scene.faces.sizes for scene in scenes])
     tilts = np.concatenate([scene.faces.tilt for scene in scenes])
-    assert sizes.min() < 14
-    assert sizes.max() > 110
+    assert sizes.min() < 12
+    assert sizes.max() > 70
     assert tilts.min() < -20
     assert tilts.max() > 20
     assert max(len(scene.faces) for scene in scenes) >= 4
     assert any(len(scene.faces) == 0 for scene in scenes)
 
 
-def test_what_is_hidden_is_told() -> None:
+def test_scene_with_covered_faces_records_the_part() -> None:
     rng = np.random.default_rng(3)
-    covered = [maker(hidden=1.0, empty=0.0).scene(rng).faces.covered for _ in range(20)]
+    made = maker(hidden=1.0, empty=0.0, min_face=30)
+    covered = [made.scene(rng).faces.covered for _ in range(20)]
     assert np.concatenate(covered).max() > 0.1
 
 
-def test_too_small_and_cut_off_faces_are_doubtful() -> None:
-    rng = np.random.default_rng(4)
-    for _ in range(80):
-        faces = maker(smallest=4.0).scene(rng).faces
-        assert faces.doubtful[faces.sizes < LEAST_SIZE].all()
-        middles = faces.boxes[:, :2] + faces.boxes[:, 2:] / 2
-        outside = ((middles < 0) | (middles > 160)).any(axis=1)
-        assert faces.doubtful[outside].all()
+def test_judged_small_and_cut_faces_are_doubtful() -> None:
+    faces = faces_at((50, 50, 30, 30), (50, 50, 5, 5), (-20, 10, 30, 30), (200, 10, 30, 30))
+    inside = judged(faces, (160, 160))
+    assert inside.doubtful.tolist() == [False, True, True]
+    assert inside.sizes[1] < MIN_SIZE
 
 
-def test_mined_backgrounds_are_shown_again() -> None:
+def test_scene_with_an_ignored_box_keeps_it_doubtful() -> None:
+    plain = faces_at((60, 60, 40, 40), (120, 60, 40, 40))
+    doubt = Faces(plain.boxes, plain.landmarks, np.array([False, True]), plain.covered, plain.tilt)
+    made = SceneMaker(
+        material_of([Picture(np.full((200, 240), 90, np.uint8), doubt)], crops()),
+        SceneSettings(side=160, composed=0, mosaic=0, empty=0, tilt=0),
+    )
+    scenes = [made.scene(np.random.default_rng(seed)) for seed in range(20)]
+    both = [scene.faces for scene in scenes if len(scene.faces) == 2]
+    assert both
+    assert all(faces.doubtful.any() for faces in both)
+
+
+def test_scene_of_mined_backgrounds_shows_them() -> None:
     mined = [np.full((160, 160), 255, np.uint8)]
     rng = np.random.default_rng(5)
     made = maker(empty=1.0, mined=1.0)
-    means = [made.scene(rng, mined).image.std() for _ in range(20)]
-    assert np.median(means) < 15
+    spreads = [made.scene(rng, mined).image.std() for _ in range(20)]
+    assert np.median(spreads) < 15
+
+
+def test_close_ups_are_photos_with_only_large_faces() -> None:
+    image = np.zeros((100, 100), np.uint8)
+    assert is_close_up(Picture(image, faces_at((10, 10, 60, 60))))
+    assert not is_close_up(Picture(image, faces_at((10, 10, 60, 60), (80, 80, 10, 10))))
+    assert not is_close_up(Picture(image, faces_at((10, 10, 60, 60)).chosen(np.array([False]))))
 
 
 def test_face_free_parts_leave_out_the_faces() -> None:
@@ -93,20 +159,14 @@ def test_patterns_differ() -> None:
     assert len({pattern(96, rng).tobytes() for _ in range(20)}) == 20
 
 
-def test_a_scrambled_picture_has_the_same_pixels_elsewhere() -> None:
+def test_scrambled_picture_has_the_same_pixels_elsewhere() -> None:
     image = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
     mixed = scrambled(image, np.random.default_rng(7))
     np.testing.assert_array_equal(np.sort(mixed.ravel()), np.sort(image.ravel()))
-    tiles = [
-        np.array_equal(mixed[y : y + 16, x : x + 16], image[y : y + 16, x : x + 16])
-        for y in (0, 16, 32)
-        for x in (0, 16, 32)
-    ]
     assert not np.array_equal(mixed, image)
-    assert len(tiles) == 9
 
 
-def test_a_close_up_holds_its_face_alone() -> None:
+def test_close_up_holds_only_its_face() -> None:
     single = close_up(PHOTOS[0], 0)
     assert single.image.shape < PHOTOS[0].image.shape
     x, y, w, h = single.faces.boxes[0].astype(int)

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_reads_boxes_and_what_is_said_of_them(folder: Path) -> None:
+def test_labels_have_boxes_doubt_and_occlusion(folder: Path) -> None:
     assert is_wider(folder)
     labels = dict(read_labels(folder))
     assert list(labels) == [
@@ -46,7 +46,7 @@ def test_reads_boxes_and_what_is_said_of_them(folder: Path) -> None:
     assert invalid.doubtful.tolist() == [True]
 
 
-def test_its_pictures_are_loaded(folder: Path) -> None:
+def test_photos_of_wider_face_are_loaded(folder: Path) -> None:
     lines = []
     for number in range(80):
         name = f"0--Parade/{number}.jpg"
@@ -55,12 +55,12 @@ def test_its_pictures_are_loaded(folder: Path) -> None:
         cv2.imwrite(str(path), photo(number).image)
         lines += [name, "1", "5 6 7 8 0 0 0 0 0 0"]
     (folder / ANNOTATIONS).write_text("\n".join(lines))
-    photos = load_photos(folder)
-    assert len(photos.training) + len(photos.validation) == 80
+    photos = load_photos([folder])
+    assert len(photos.training) + len(photos.calibration) + len(photos.test) == 80
 
 
 @pytest.mark.parametrize("content", ["a.jpg\n", "a.jpg\nmany\n", "a.jpg\n2\n1 2 3 4 0 0 0 0 0 0\n"])
-def test_refuses_another_form(folder: Path, content: str) -> None:
+def test_labels_in_another_format_are_an_error(folder: Path, content: str) -> None:
     (folder / ANNOTATIONS).write_text(content)
     with pytest.raises(DataError, match=r"a\.jpg"):
         dict(read_labels(folder))
