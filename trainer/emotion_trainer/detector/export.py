@@ -65,7 +65,7 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
     exported.write_bytes(to_int8(model, recipe.network, pictures))
     _require_precision(model, exported, data.calibration)
     # A shift of the biases changes no other range, so the second file differs in scores alone.
-    shift_scores(model, calibrated_scores(exported, data.calibration))
+    shift_scores(model, recipe.start_scores or calibrated_scores(exported, data.calibration))
     exported.write_bytes(to_int8(model, recipe.network, pictures))
     metrics = measure(tflite_finder(exported), data.test)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from pydantic import Field
 from emotion_trainer.recipe import AnyRecipe, Section
 
 Stage = Annotated[tuple[int, int], Field(description="Width in channels, and blocks.")]
+Score = Annotated[float, Field(gt=0.0, lt=1.0)]
 Chance = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -43,3 +44,8 @@ class DetectorRecipe(AnyRecipe):
 
     network: NetworkSettings
     scenes: SceneSettings = SceneSettings()
+    start_scores: tuple[Score, Score, Score] | None = Field(
+        default=None,
+        description="Score of each map that becomes the daemon's default minimum; unset: export "
+        "chooses them by the false positives in calibration photos.",
+    )

@@ -68,7 +68,7 @@ def test_scene_places_are_exact_at_every_scale(scale: float) -> None:
     made = SceneMaker(
         material_of([labelled], crops()),
         SceneSettings.model_validate(
-            {"side": 192, "hidden": 0, "tilt": 0, "wide": 1.0, **settings}
+            {"side": 320, "hidden": 0, "tilt": 0, "wide": 1.0, **settings}
         ),
     )
     rng = np.random.default_rng(3)
@@ -76,7 +76,7 @@ def test_scene_places_are_exact_at_every_scale(scale: float) -> None:
         _offset(scene.image, box)
         for scene in (made.scene(rng) for _ in range(60))
         for box in scene.faces.boxes
-        if box[:2].min() > 4 and (box[:2] + box[2:]).max() < 188
+        if box[:2].min() > 4 and (box[:2] + box[2:]).max() < 316
     ]
     assert len(errors) > 10
     np.testing.assert_allclose(np.mean(errors, axis=0), 0, atol=0.2)
