@@ -11,10 +11,14 @@ import numpy as np
 
 from edge_daemon._lib.tflite import first_line, open_interpreter, read_model
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
-from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode
+from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Detection, Image
+
+MIN_LARGE_FACE: Final = 60
+"""Pixels: faces from this width are searched at half size too. The network does not know faces
+wider than 110 pixels, and takes parts of them for faces."""
 
 
 class BundledDetector:
@@ -35,12 +39,22 @@ class BundledDetector:
         content = read_manifest(manifest)
         self.framing = Framing(**content.framing.model_dump())
         self.start_score = min_score
-        self._network = MapNetwork(manifest.parent / content.file, threads)
+        # One network for each size, since setting another size takes time.
+        self._full, self._half = (
+            MapNetwork(manifest.parent / content.file, threads) for _ in range(2)
+        )
 
     def detect(self, bgr: Image) -> list[Detection]:
         grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
-        scores, geometry = self._network.maps(grey)
-        return decode(scores, geometry, max(0.0, self.start_score - TRACKED_MARGIN))
+        found = self._found(self._full, grey)
+        if min(grey.shape) >= MIN_LARGE_FACE:
+            half = np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+            large = (d.enlarged(2.0) for d in self._found(self._half, half.astype(np.uint8)))
+            found += [d for d in large if d.box.width >= MIN_LARGE_FACE]
+        return without_duplicates(found)
+
+    def _found(self, network: "MapNetwork", grey: Image) -> list[Detection]:
+        return decode(*network.maps(grey), max(0.0, self.start_score - TRACKED_MARGIN))
 
 
 class MapNetwork:

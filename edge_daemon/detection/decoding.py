@@ -52,12 +52,27 @@ def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
     values = np.concatenate([map_.reshape(-1, GEOMETRY // 2, 2) for map_ in geometry])[chosen]
     centres, strides = _cells(tuple(map_.shape for map_ in scores))
     boxes, landmarks = _places(values, centres[chosen], strides[chosen])
-    kept = cv2.dnn.NMSBoxes(boxes.tolist(), certainty.tolist(), 0.0, NMS_THRESHOLD, top_k=MAX_FACES)
-    best_first = np.ravel(np.asarray(kept, int))
+    kept = _kept(boxes, certainty)
     return [
         Detection(Box(*boxes[index].tolist()), float(certainty[index]), landmarks[index])
-        for index in best_first[~_contained(boxes[best_first])].tolist()
+        for index in kept.tolist()
     ]
+
+
+def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
+    """The detections that no better one overlaps or contains, best first."""
+    if not detections:
+        return []
+    boxes = np.array([detection.box for detection in detections], np.float32)
+    scores = np.array([detection.score for detection in detections], np.float32)
+    return [detections[index] for index in _kept(boxes, scores).tolist()]
+
+
+def _kept(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.int_]:
+    """Indices of the boxes [n, 4] that remain after suppression, best first."""
+    kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.0, NMS_THRESHOLD, top_k=MAX_FACES)
+    best_first = np.ravel(np.asarray(kept, int))
+    return np.asarray(best_first[~_contained(boxes[best_first])], np.int_)
 
 
 def _contained(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from drawing import Image
+from drawing import Image, draw_scene
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.resources import bundled_detector, bundled_models
@@ -153,21 +152,13 @@ def test_detector_on_turning_heads_finds_more_than_haar(clips: list[Path]) -> No
     assert by_bundled >= 5 * by_haar
 
 
-def test_detector_takes_no_more_time_than_yunet(clips: list[Path], yunet_model: Path) -> None:
-    frames = list(frames_of(clips[0]))[:20]
-    bundled, yunet = BundledDetector(bundled_detector(), 0.7), YuNetDetector(yunet_model, 0.7)
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        assert _seconds(bundled, frames) <= _seconds(yunet, frames)
-    finally:
-        cv2.setNumThreads(threads)
+def test_detector_on_a_face_that_fills_the_picture_finds_it_once() -> None:
+    detector = BundledDetector(bundled_detector(), 0.7)
+    picture = draw_scene((40, 40, 400), size=(480, 480))
+    (found,) = certain(detector, picture)
+    assert found.box.width > 200
 
 
-def _seconds(detector: BundledDetector | YuNetDetector, frames: list[Image]) -> float:
-    """Processor time."""
-    detector.detect(frames[0])
-    before = time.process_time()
-    for frame in frames:
-        detector.detect(frame)
-    return time.process_time() - before
+def test_detector_on_a_tiny_picture_finds_nothing() -> None:
+    detector = BundledDetector(bundled_detector(), 0.7)
+    assert detector.detect(np.zeros((1, 1, 3), np.uint8)) == []
