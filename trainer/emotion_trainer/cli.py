@@ -12,7 +12,7 @@ from edge_daemon.errors import EdgeDaemonError, SettingsError
 from emotion_trainer.detector.commands import add_commands as add_detector_commands
 
 if TYPE_CHECKING:
-    from emotion_trainer.data import Dataset
+    from emotion_trainer.data import Dataset, Numbering
     from emotion_trainer.runs import Run
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
@@ -199,6 +199,11 @@ def _add_data(command: argparse.ArgumentParser, *, required: bool) -> None:
         default="official",
         help="validate on the data's own split, or on a stratified 20 %% of Training; official",
     )
+    command.add_argument(
+        "--numbering",
+        choices=["fer2013", "raf-db"],
+        help="what numbers as names of folders mean: 0 to 6, or 1 to 7",
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -324,13 +329,22 @@ def _prepare(options: argparse.Namespace) -> None:
     from emotion_trainer.data.photos import crop_photos
 
     if options.crop_to:
-        print(crop_photos(options.data, options.crop_to, options.detector_model), end="\n\n")
+        cropping = crop_photos(
+            options.data, options.crop_to, options.detector_model, _numbering(options)
+        )
+        print(cropping, end="\n\n")
         options.data = options.crop_to
     dataset = _dataset(options)
     duplicates = find_duplicates(dataset)
     print(describe(dataset, duplicates))
     if options.duplicates:
         write_duplicates(duplicates, dataset, options.duplicates)
+
+
+def _numbering(options: argparse.Namespace) -> "Numbering | None":
+    from emotion_trainer.data import Numbering
+
+    return None if options.numbering is None else Numbering(options.numbering)
 
 
 def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dataset":
@@ -342,7 +356,8 @@ def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dat
     from emotion_trainer.leakage import require_unlearnt
 
     splitting = Splitting(options.split)
-    dataset = open_dataset(options.data, splitting, getattr(options, "unlabelled", None))
+    unlabelled = getattr(options, "unlabelled", None)
+    dataset = open_dataset(options.data, splitting, unlabelled, _numbering(options))
     if splitting is Splitting.STRATIFIED:
         require_unlearnt(measured, dataset)
     if dataset.unreadable.faults:

@@ -8,15 +8,19 @@ from pathlib import Path
 
 from emotion_trainer.data import folders, kaggle, sheets
 from emotion_trainer.data.dataset import Dataset, Split
+from emotion_trainer.data.folders import Numbering
 from emotion_trainer.data.splitting import Splitting
 from emotion_trainer.data.unlabelled import load_unlabelled
 from emotion_trainer.errors import DataError
 
-__all__ = ["Dataset", "Split", "Splitting", "open_dataset"]
+__all__ = ["Dataset", "Numbering", "Split", "Splitting", "open_dataset"]
 
 
 def open_dataset(
-    path: Path, splitting: Splitting = Splitting.OFFICIAL, unlabelled: Path | None = None
+    path: Path,
+    splitting: Splitting = Splitting.OFFICIAL,
+    unlabelled: Path | None = None,
+    numbering: Numbering | None = None,
 ) -> Dataset:
     """Load the data set at `path`: Kaggle's `fer2013.csv`, or a folder of sheets or of pictures.
 
@@ -24,17 +28,18 @@ def open_dataset(
         path: the file or folder.
         splitting: what to validate on.
         unlabelled: a folder of sheets with further faces, see `unlabelled.py`.
+        numbering: what numbers as names of folders mean.
 
     Raises:
         DataError: nothing is there, or what is there is damaged or of another form.
     """
-    dataset = _open_labelled(path, splitting)
+    dataset = _open_labelled(path, splitting, numbering)
     if unlabelled is None:
         return dataset
     return replace(dataset, unlabelled=load_unlabelled(unlabelled))
 
 
-def _open_labelled(path: Path, splitting: Splitting) -> Dataset:
+def _open_labelled(path: Path, splitting: Splitting, numbering: Numbering | None) -> Dataset:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_file():
@@ -43,8 +48,8 @@ def _open_labelled(path: Path, splitting: Splitting) -> Dataset:
         return sheets.load(path, splitting)
     if (path / kaggle.FILE_NAME).is_file():
         return kaggle.load(path / kaggle.FILE_NAME, splitting)
-    if folders.is_layout(path):
-        return folders.load(path, splitting)
+    if folders.is_layout(path, numbering):
+        return folders.load(path, splitting, numbering)
     raise DataError(
         f"{path}: holds neither {sheets.INDEX_NAME} nor {kaggle.FILE_NAME} nor a folder for each "
         "emotion"

@@ -1,22 +1,23 @@
 """Pictures in folders named after their emotions, as in Kaggle's `msambare/fer2013`.
 
     train/angry/… train/disgust/… …    the pictures to learn from
-    test/angry/… test/disgust/… …      those to validate on; also `validation` or `val`
+    test/angry/… test/disgust/… …      those to validate on; also `validation`, `valid` or `val`
 
 The seven folders can also stand at the top. Without pictures to validate on, a fifth of all is
-held back for that.
+held back for that. Other usual words for the emotions work, too. Numbers have different meanings
+in different data sets, so they need a numbering.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
-from sklearn.preprocessing import LabelEncoder
 from tqdm import tqdm
 
-from edge_daemon.capture.images import ImageError, read_image
+from edge_daemon.capture.images import IGNORED_NAMES, ImageError, read_image
 from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
 from emotion_trainer.data.dataset import Dataset
 from emotion_trainer.data.gathering import Gatherer
@@ -24,8 +25,39 @@ from emotion_trainer.data.splitting import Splitting
 from emotion_trainer.errors import DataError, RowError
 
 TRAINING_FOLDER: Final = "train"
-VALIDATION_FOLDERS: Final = ("validation", "val", "test")
-"""The first of these that is there is validated on; another one is left unseen."""
+VALIDATION_FOLDERS: Final = ("validation", "valid", "val", "test")
+"""The first of these that exists is validated on; another one is left unseen."""
+
+SYNONYMS: Final = {
+    "anger": "angry",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+}
+"""Other words for the emotions, as folders of public data sets have them."""
+
+
+class Numbering(StrEnum):
+    """What numbers as names of folders mean."""
+
+    FER2013 = "fer2013"
+    RAF_DB = "raf-db"
+
+
+NUMBERED: Final[dict[Numbering, dict[str, str]]] = {
+    Numbering.FER2013: {str(number): name for number, name in enumerate(EMOTIONS)},
+    Numbering.RAF_DB: {
+        "1": "surprise",
+        "2": "fear",
+        "3": "disgust",
+        "4": "happy",
+        "5": "sad",
+        "6": "angry",
+        "7": "neutral",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -36,14 +68,19 @@ class LabelledFile:
     label: int
 
 
-def is_layout(folder: Path) -> bool:
+def is_layout(folder: Path, numbering: Numbering | None = None) -> bool:
     """Whether the folder is laid out like this, be it with faults."""
     names = {path.name.lower() for path in _subfolders(folder)}
-    return not names.isdisjoint({TRAINING_FOLDER, *EMOTIONS})
+    return not names.isdisjoint({TRAINING_FOLDER, *_emotions_by_name(numbering)})
 
 
-def load(folder: Path, splitting: Splitting) -> Dataset:
-    """Load the pictures in `folder`, brought to 48x48 grey pixels where they are others.
+def load(folder: Path, splitting: Splitting, numbering: Numbering | None = None) -> Dataset:
+    """Load the pictures in `folder`, resized to 48x48 grey pixels.
+
+    Args:
+        folder: the folder with the layout above.
+        splitting: what to validate on.
+        numbering: what numbers as names of folders mean; None: numbers are refused.
 
     Raises:
         DataError: the folders are not those of the seven emotions, one of them is empty, or too
@@ -53,7 +90,7 @@ def load(folder: Path, splitting: Splitting) -> Dataset:
     if len(parts) == 1 or splitting is Splitting.STRATIFIED:
         parts, splitting = parts[:1], Splitting.STRATIFIED
     gathered = Gatherer(folder, parts[0].name, parts[-1].name)
-    files = [(part.name, file) for part in parts for file in labelled_files(part)]
+    files = [(part.name, file) for part in parts for file in labelled_files(part, numbering)]
     # `disable=None`: unless on a terminal.
     for part, file in tqdm(files, desc=folder.name, unit=" pictures", leave=False, disable=None):
         with gathered.skipping():
@@ -71,7 +108,7 @@ def parts_of(folder: Path) -> list[Path]:
     return [by_name[TRAINING_FOLDER], *validation[:1]]
 
 
-def labelled_files(part: Path) -> list[LabelledFile]:
+def labelled_files(part: Path, numbering: Numbering | None = None) -> list[LabelledFile]:
     """The files in the folders of the seven emotions, sorted by name.
 
     Raises:
@@ -79,7 +116,7 @@ def labelled_files(part: Path) -> list[LabelledFile]:
     """
     return [
         LabelledFile(path, label)
-        for folder, label in zip(*_emotion_folders(part), strict=True)
+        for folder, label in _emotion_folders(part, numbering)
         for path in _files(folder)
     ]
 
@@ -103,17 +140,33 @@ def to_face(picture: Image) -> Image:
     return np.asarray(face, np.uint8)
 
 
-def _emotion_folders(part: Path) -> tuple[list[Path], list[int]]:
+def _emotion_folders(part: Path, numbering: Numbering | None) -> list[tuple[Path, int]]:
+    """The folders, each with its label."""
+    known = _emotions_by_name(numbering)
     folders = _subfolders(part)
-    names = [path.name.lower() for path in folders]
-    faults = [f"{name} is missing" for name in EMOTIONS if name not in names]
-    faults += [f"{name} is none of them" for name in names if name not in EMOTIONS]
+    emotions = [known.get(path.name.lower()) for path in folders]
+    faults = [f"{name} is missing" for name in EMOTIONS if name not in emotions]
+    faults += [f"{name} exists twice" for name in EMOTIONS if emotions.count(name) > 1]
+    faults += [
+        f"{path.name} is none of them"
+        for path, emotion in zip(folders, emotions, strict=True)
+        if emotion is None
+    ]
+    if any(path.name.isdecimal() for path in folders) and numbering is None:
+        faults.append("for numbers as names, use --numbering")
     if faults:
         raise DataError(f"{part}: needs the folders {', '.join(EMOTIONS)}; {', '.join(faults)}")
-    # The encoder counts in alphabetical order; the columns of a model stand in FER2013's.
-    encoder = LabelEncoder().fit(EMOTIONS)
-    official = [EMOTIONS.index(name) for name in encoder.classes_]
-    return folders, [official[code] for code in encoder.transform(names)]
+    return [
+        (folder, EMOTIONS.index(emotion))
+        for folder, emotion in zip(folders, emotions, strict=True)
+        if emotion is not None
+    ]
+
+
+def _emotions_by_name(numbering: Numbering | None) -> dict[str, str]:
+    """The emotions by the names of folders that stand for them."""
+    words = {name: name for name in EMOTIONS} | SYNONYMS
+    return words if numbering is None else words | NUMBERED[numbering]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -128,4 +181,4 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".")
+    return path.name.startswith(".") or path.name.lower() in IGNORED_NAMES

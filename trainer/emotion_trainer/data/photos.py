@@ -11,7 +11,7 @@ from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.records import Face, Image
-from emotion_trainer.data.folders import labelled_files, parts_of, read_picture
+from emotion_trainer.data.folders import Numbering, labelled_files, parts_of, read_picture
 from emotion_trainer.data.unreadable import Faults, Unreadable
 from emotion_trainer.errors import DataError
 from emotion_trainer.stills import StillFaces
@@ -38,13 +38,16 @@ class Cropping:
         return "\n".join(lines)
 
 
-def crop_photos(photos: Path, crops: Path, model: Path | None) -> Cropping:
+def crop_photos(
+    photos: Path, crops: Path, model: Path | None, numbering: Numbering | None = None
+) -> Cropping:
     """Cut the largest face out of each photo, into folders like those that the photos are in.
 
     Args:
-        photos: a folder laid out as `folders` tells.
+        photos: a folder with the layout of `folders`.
         crops: what to fill with 48x48 grey pictures, laid out alike.
         model: a YuNet network that finds the faces; None: OpenCV's Haar cascade does.
+        numbering: what numbers as names of folders mean.
 
     Raises:
         DataError: `crops` is there and not empty, the photos are not laid out so, too many of
@@ -53,7 +56,7 @@ def crop_photos(photos: Path, crops: Path, model: Path | None) -> Cropping:
     """
     if crops.exists() and any(crops.iterdir()):
         raise DataError(f"{crops}: is not empty; give another folder for the crops")
-    cropper = _Cropper(photos, model)
+    cropper = _Cropper(photos, model, numbering)
     unfinished = crops.with_name(f"{crops.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     cropping = cropper.fill(unfinished)
@@ -62,9 +65,10 @@ def crop_photos(photos: Path, crops: Path, model: Path | None) -> Cropping:
 
 
 class _Cropper:
-    def __init__(self, photos: Path, model: Path | None) -> None:
+    def __init__(self, photos: Path, model: Path | None, numbering: Numbering | None) -> None:
         settings = DetectionSettings()
         self._photos = photos
+        self._numbering = numbering
         self._find = StillFaces(
             HaarDetector(settings.min_size)
             if model is None
@@ -73,7 +77,11 @@ class _Cropper:
 
     def fill(self, folder: Path) -> Cropping:
         crops, faceless, faults = 0, [], Faults(self._photos)
-        files = [file.path for part in parts_of(self._photos) for file in labelled_files(part)]
+        files = [
+            file.path
+            for part in parts_of(self._photos)
+            for file in labelled_files(part, self._numbering)
+        ]
         # `disable=None`: unless on a terminal.
         for path in tqdm(files, desc=self._photos.name, unit=" photos", leave=False, disable=None):
             place = path.relative_to(self._photos)

@@ -44,7 +44,7 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
         DataError: the file cannot be read, or lacks one of `columns`.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(_lines(file, path))
             header = [name.strip() for name in next(reader, [])]
             _check_header(path, header, columns)

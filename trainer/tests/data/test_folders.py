@@ -6,7 +6,8 @@ import pytest
 from conftest import write_folders
 
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.data import Dataset, Split, Splitting, open_dataset
+from emotion_trainer.data import Dataset, Numbering, Split, Splitting, open_dataset
+from emotion_trainer.data.folders import NUMBERED, SYNONYMS
 from emotion_trainer.errors import DataError
 
 
@@ -45,7 +46,7 @@ def test_letters_of_folders_may_be_large(folder: Path) -> None:
     assert sorted(open_dataset(folder).training.labels) == sorted(labels)
 
 
-@pytest.mark.parametrize("name", ["validation", "val"])
+@pytest.mark.parametrize("name", ["validation", "valid", "val"])
 def test_validates_on_another_name_and_leaves_test_unseen(
     folder: Path, tmp_path: Path, dataset: Dataset, name: str
 ) -> None:
@@ -104,14 +105,39 @@ def test_refuses_too_many_bad_pictures(folder: Path) -> None:
 
 def test_hidden_files_and_folders_are_passed_over(folder: Path) -> None:
     (folder / "train" / ".cache").mkdir()
-    (folder / "train" / "fear" / ".DS_Store").touch()
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (folder / "train" / "fear" / name).touch()
     assert not open_dataset(folder).unreadable.faults
 
 
 def test_names_folders_that_are_wrong_or_missing(folder: Path) -> None:
-    (folder / "test" / "disgust").rename(folder / "test" / "Disgusted")
-    complaint = "test: needs the folders angry, .*; disgust is missing, disgusted is none of them"
+    (folder / "test" / "disgust").rename(folder / "test" / "Contempt")
+    complaint = "test: needs the folders angry, .*; disgust is missing, Contempt is none of them"
     with pytest.raises(DataError, match=complaint):
+        open_dataset(folder)
+
+
+def test_folders_with_synonyms_have_the_same_labels(folder: Path) -> None:
+    labels = open_dataset(folder).training.labels
+    for word, emotion in SYNONYMS.items():
+        (folder / "train" / emotion).rename(folder / "train" / word)
+    assert sorted(open_dataset(folder).training.labels) == sorted(labels)
+
+
+def test_folders_with_two_words_for_an_emotion_are_refused(folder: Path) -> None:
+    (folder / "train" / "anger").mkdir()
+    with pytest.raises(DataError, match="angry exists twice"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize("numbering", Numbering)
+def test_numbered_folders_need_a_numbering(folder: Path, numbering: Numbering) -> None:
+    labels = open_dataset(folder).training.labels
+    for part in ("train", "test"):
+        for number, emotion in NUMBERED[numbering].items():
+            (folder / part / emotion).rename(folder / part / number)
+    assert sorted(open_dataset(folder, numbering=numbering).training.labels) == sorted(labels)
+    with pytest.raises(DataError, match="--numbering"):
         open_dataset(folder)
 
 

@@ -22,6 +22,13 @@ def test_reads_back_what_was_written(tmp_path: Path, dataset: Dataset) -> None:
     assert not read.training.votes.any()
 
 
+def test_table_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "fer2013.csv"
+    table = f"emotion,pixels,Usage\n{TRAINING}\n{VALIDATION}\n"
+    path.write_text(table, encoding="utf-8-sig")
+    assert open_dataset(path).training.labels.tolist() == [3]
+
+
 def test_finds_the_file_in_its_folder(tmp_path: Path, dataset: Dataset) -> None:
     write_csv(dataset, tmp_path / "fer2013.csv")
     assert len(open_dataset(tmp_path).training) == len(dataset.training)
