@@ -41,6 +41,7 @@ MAX_GRADIENT_NORM: Final = 10.0
 MIN_RATE: Final = 0.01
 """Part of the learning rate that is left at the end."""
 MAX_VALIDATION_PHOTOS: Final = 120
+KERNEL_DIMENSIONS: Final = 4
 MINED_FROM: Final = 256
 MINED: Final = 64
 """Backgrounds in which the network looks for false positives, and those that are shown again."""
@@ -74,7 +75,10 @@ class DetectorTrainer:
             recipe=recipe, data_fingerprint=data.fingerprint, commit=current_commit()
         )
         self._steps = max(1, recipe.scenes.epoch // self._settings.batch)
-        self._network = Network(recipe.network).to(memory_format=torch.channels_last)
+        self._network = Network(recipe.network)
+        for parameter in self._network.parameters():
+            if parameter.ndim == KERNEL_DIMENSIONS:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if weights is not None:
             load_weights(self._network, weights)
         self._average = copy.deepcopy(self._network).eval()

@@ -15,6 +15,8 @@ from emotion_trainer.detector.network_torch import (  # noqa: E402
 from emotion_trainer.detector.recipe import NetworkSettings  # noqa: E402
 from emotion_trainer.errors import TrainingError  # noqa: E402
 
+torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine
+
 SETTINGS = NetworkSettings(
     stem=8, stages=((8, 2), (16, 2), (16, 1), (24, 2)), kernels=(3, 5, 5, 3), pyramid=12
 )

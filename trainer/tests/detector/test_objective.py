@@ -8,6 +8,8 @@ from edge_daemon.detection.decoding import STRIDES, decode  # noqa: E402
 from emotion_trainer.detector.faces import Faces, faces_from, together  # noqa: E402
 from emotion_trainer.detector.objective import detection_losses  # noqa: E402
 
+torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine
+
 SIDE = 96
 CELLS = sum((SIDE // stride) ** 2 for stride in STRIDES)
 
