@@ -67,7 +67,7 @@ def forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
     with patch.dict(os.environ):
-        cli._tame_libraries()  # OpenCV reads its log levels when it loads
+        cli._configure_libraries()  # OpenCV reads its log levels when it loads
         multiprocessing.forkserver.ensure_running()
     return context
 

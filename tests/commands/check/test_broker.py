@@ -13,6 +13,9 @@ from edge_daemon.commands.check.broker import check_broker
 from edge_daemon.commands.check.finding import Finding, Level
 from edge_daemon.config.settings import Settings
 
+# The garbage collector may close such a socket during a later test of this module.
+pytestmark = FAILED_HANDSHAKE
+
 
 def found_at(port: int, **mqtt: object) -> Finding:
     given = {"host": "127.0.0.1", "port": port, **mqtt}
@@ -76,7 +79,6 @@ def with_tls(folder: Path) -> Mosquitto:
     return Mosquitto(folder, lines=keys)
 
 
-@FAILED_HANDSHAKE
 def test_certificates(tmp_path: Path) -> None:
     make_certificates(tmp_path / "others")
     with with_tls(tmp_path) as broker:
@@ -86,7 +88,6 @@ def test_certificates(tmp_path: Path) -> None:
         assert "mqtt.ca_file must have" in said
 
 
-@FAILED_HANDSHAKE
 @pytest.mark.parametrize("tls", [True, False])
 def test_tls_at_the_wrong_port(tmp_path: Path, tls: bool) -> None:  # noqa: FBT001
     with Mosquitto(tmp_path) if tls else with_tls(tmp_path) as broker:

@@ -41,5 +41,5 @@ def test_detector_is_named(tmp_path: Path, yunet_model: Path) -> None:
 
 def test_fetched_detector_that_was_altered(tmp_path: Path, yunet_model: Path) -> None:
     (tmp_path / YUNET.file).write_bytes(yunet_model.read_bytes() + b"more")
-    with pytest.raises(DetectorError, match="another file"):
+    with pytest.raises(DetectorError, match="checksum"):
         check_detector(settings(state_dir=tmp_path, detection={"detector": "yunet"}))
