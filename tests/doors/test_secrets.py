@@ -158,12 +158,12 @@ def test_address_that_is_refused_is_told_without_its_password(
 @pytest.mark.parametrize(
     "words",
     [
-        [secret_address("rtsp://cam/1")],
+        ["clip.mp4", secret_address("rtsp://cam/1")],
         ["--set", secret_address("rtsp://cam/1").replace("=", ":")],
         ["--set", f"mqtt.password={PASSWORD}"],
         ["--sink", secret_address("rtsp://cam/1")],
     ],
-    ids=["without --source", "without a key", "no such setting", "of another setting"],
+    ids=["a second source", "without a key", "no such setting", "of another setting"],
 )
 def test_words_that_are_refused_are_told_without_their_password(
     tmp_path: Path, words: list[str]

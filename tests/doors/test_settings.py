@@ -212,7 +212,7 @@ def test_every_number_has_bounds() -> None:
         for key, field in model.model_fields.items()
         if any(kind in str(field.annotation) for kind in ("int", "float"))
     }
-    assert numbers == BOUNDS.keys()
+    assert numbers - {"zones.ignore"} == BOUNDS.keys()  # coordinates, with bounds of their own
 
 
 @many(5)
@@ -233,7 +233,9 @@ def test_numbers_at_their_bounds_run(
     words = ("--source", drawn_clip, "--sink", "jsonl", "--detector", "haar")
     done = run(*words, *flags, state=tmp_path)
     done.assert_orderly()
-    assert (done.code, len(done.out.splitlines())) == (0, 12), done.err
+    assert done.code == 0, done.err
+    # Of each frame, and one more where a face has to leave at the end.
+    assert len(done.out.splitlines()) in {12, 13}
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["least", "most"])
