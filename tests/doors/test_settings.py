@@ -234,8 +234,9 @@ def test_numbers_at_their_bounds_run(
     done = run(*words, *flags, state=tmp_path)
     done.assert_orderly()
     assert done.code == 0, done.err
-    # Of each frame, and one more where a face has to leave at the end.
-    assert len(done.out.splitlines()) in {12, 13}
+    lines = done.out.splitlines()
+    assert len(lines) in {12, 13}  # of each frame, and of the faces that leave at the end
+    assert all('"kind":"left"' in line for line in lines[12:])
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["least", "most"])
