@@ -5,6 +5,7 @@ import hashlib
 import ipaddress
 import socket
 from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,9 @@ from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import FrameResult, SourceState
 
 MACHINE_ID: Final = Path("/etc/machine-id")
+
+OWNER_PLACEHOLDER: Final = "/OWNER/"
+"""What stands in the addresses of pyproject.toml until the repository has one."""
 
 
 class MqttPublishing:
@@ -148,6 +152,7 @@ def _discovery(settings: Settings, topics: Topics, *, has_temperature: bool) -> 
         __version__,
         name=section.name,
         configuration_url=preview_url(settings.preview.address),
+        support_url=support_url(),
         has_temperature=has_temperature,
     )
 
@@ -165,6 +170,18 @@ def preview_url(address: Address | None) -> str | None:
         elif ip.is_loopback:
             return None
     return None if host == "localhost" else f"http://{authority((host, port))}/"
+
+
+def support_url() -> str | None:
+    """The project's page, as the package's metadata has it; None while it has none."""
+    try:
+        links = metadata("edge-daemon").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return None
+    urls = {label: url for label, _, url in (link.partition(", ") for link in links)}
+    url = urls.get("Homepage")
+    # Users get no link that is broken because no owner has been filled in yet.
+    return None if url is None or OWNER_PLACEHOLDER in url else url
 
 
 def _birth_topic(settings: Settings) -> str | None:

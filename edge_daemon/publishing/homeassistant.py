@@ -5,7 +5,6 @@ https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery. Nothing is sent
 """
 
 import json
-from importlib.metadata import PackageNotFoundError, metadata
 from typing import Final, get_args
 
 from edge_daemon.publishing.topics import Message, Topics
@@ -49,6 +48,7 @@ def discovery(
     *,
     name: str | None = None,
     configuration_url: str | None = None,
+    support_url: str | None = None,
     has_temperature: bool = True,
 ) -> Message:
     """The message that creates or updates the device and its entities.
@@ -61,9 +61,10 @@ def discovery(
         version: of this program.
         name: the device's name; None: its ID.
         configuration_url: a web page of the device.
+        support_url: a web page of this program.
         has_temperature: whether the device has a sensor of the CPU's temperature.
     """
-    origin = {"name": "edge-daemon", "sw_version": version, "support_url": _support_url()}
+    origin = {"name": "edge-daemon", "sw_version": version, "support_url": support_url}
     components = _entities(topics)
     if not has_temperature:
         del components["cpu_temperature"]
@@ -96,15 +97,6 @@ def _topic(device_id: str, prefix: str) -> str:
 def _unique(device_id: str) -> str:
     """The ID, distinct from those of other programs' devices."""
     return f"edge_daemon_{device_id}"
-
-
-def _support_url() -> str | None:
-    """The project's page by the package's metadata, if it has one."""
-    try:
-        links = metadata("edge-daemon").get_all("Project-URL") or []
-    except PackageNotFoundError:
-        return None
-    return next((link.partition(", ")[2] for link in links), None)
 
 
 def _device(device_id: str, name: str, version: str, configuration_url: str | None) -> Json:

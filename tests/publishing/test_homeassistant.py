@@ -1,7 +1,10 @@
 import json
 import re
+import tomllib
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from email.message import EmailMessage
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
@@ -18,8 +21,8 @@ from edge_daemon import __version__
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.monitoring.hardware import Hardware
-from edge_daemon.publishing import homeassistant
-from edge_daemon.publishing.assembly import preview_url
+from edge_daemon.publishing import assembly, homeassistant
+from edge_daemon.publishing.assembly import OWNER_PLACEHOLDER, preview_url, support_url
 from edge_daemon.publishing.availability import OFFLINE, ONLINE
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
@@ -38,7 +41,8 @@ from edge_daemon.schema import (
 Json = dict[str, Any]
 
 GOLDEN = Path(__file__).with_name("homeassistant_discovery.json")
-GUIDE = (Path(__file__).parents[2] / "docs" / "home-assistant.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "home-assistant.md").read_text(encoding="utf-8")
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 DISCOVERY = "device/edge_daemon_porch/config"
@@ -50,8 +54,8 @@ def discovered(device_id: str = "porch", **options: Any) -> Message:
     return homeassistant.discovery(device_id, topics, "homeassistant", 90, "1.2.3", **options)
 
 
-def payload() -> Json:
-    return json.loads(discovered().payload)
+def payload(**options: Any) -> Json:
+    return json.loads(discovered(**options).payload)
 
 
 COMPONENTS: Json = payload()["components"]
@@ -91,6 +95,52 @@ def test_discovery_follows_the_rules(device_id: str, prefix: str) -> None:
     device = json.loads(message.payload)["device"]
     assert device["name"] == 'The "Küche"'
     assert device["configuration_url"] == "http://porch.local:8080/"
+
+
+def test_origin_links_to_support_where_there_is_an_address() -> None:
+    url = "https://example.org/edge-daemon"
+    assert payload(support_url=url)["origin"]["support_url"] == url
+    assert "support_url" not in payload()["origin"]
+
+
+def package_metadata(*urls: str) -> EmailMessage:
+    message = EmailMessage()
+    for url in urls:
+        message["Project-URL"] = url
+    return message
+
+
+@pytest.mark.parametrize(
+    ("urls", "url"),
+    [
+        ([], None),
+        (["Homepage, https://example.org/jo/edge-daemon"], "https://example.org/jo/edge-daemon"),
+        (
+            ["Issues, https://example.org/issues", "Homepage, https://example.org/"],
+            "https://example.org/",
+        ),
+        ([f"Homepage, https://example.org{OWNER_PLACEHOLDER}edge-daemon"], None),
+    ],
+)
+def test_support_url_is_the_homepage_once_filled_in(
+    monkeypatch: pytest.MonkeyPatch, urls: list[str], url: str | None
+) -> None:
+    monkeypatch.setattr(assembly, "metadata", lambda _: package_metadata(*urls))
+    assert support_url() == url
+
+
+def test_support_url_without_installed_package_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> EmailMessage:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(assembly, "metadata", missing)
+    assert support_url() is None
+
+
+def test_support_url_placeholder_matches_the_project_file() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    url = project["project"]["urls"]["Homepage"]
+    assert (OWNER_PLACEHOLDER in url) == ("OWNER" in url)
 
 
 def test_device_without_a_name_goes_by_its_id() -> None:
@@ -479,6 +529,7 @@ def test_daemon_repeats_discovery_when_home_assistant_starts(tmp_path: Path) -> 
         "homeassistant",
         90,
         __version__,
+        support_url=support_url(),
         has_temperature=Hardware().cpu_temperature() is not None,
     ).payload
     with (
