@@ -1,8 +1,39 @@
-"""Checksums of files, and writes that survive a power cut."""
+"""Checks of files, checksums, and writes that survive a power cut."""
 
+import errno
 import hashlib
 import os
+import stat
 from pathlib import Path
+from typing import Final
+
+MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+"""Size of a model; the largest published face detectors have about 100 MB."""
+
+
+def require_regular(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
+    """Refuse what blocks or never ends when it is read, such as a FIFO or /dev/zero.
+
+    Raises:
+        OSError: the path is missing, not a regular file, or too large.
+    """
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if found.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+
+
+def read_regular(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as `require_regular`, or it cannot be read.
+    """
+    require_regular(path, max_bytes)
+    return path.read_bytes()
 
 
 def sha256_of(path: Path) -> str:
@@ -14,6 +45,7 @@ def sha256_of(path: Path) -> str:
 def fault(path: Path, expected: str) -> str | None:
     """Why a file differs from its SHA-256 in a manifest; None if it does not."""
     try:
+        require_regular(path)
         found = sha256_of(path)
     except OSError as error:
         return f"{path}: cannot be read: {error.strerror}"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from edge_daemon._lib.files import read_regular
 from edge_daemon.errors import BundleError
 
 
@@ -16,7 +17,7 @@ def read_model(path: Path) -> bytes:
         ValueError: it cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error
 

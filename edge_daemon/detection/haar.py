@@ -6,6 +6,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from edge_daemon._lib.files import require_regular
 from edge_daemon.detection.base import Framing
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Box, Detection, Image
@@ -35,11 +36,14 @@ class HaarDetector:
         path = cascade or Path(cv2.__file__).parent / "data" / CASCADE
         self._min_size = (min_size, min_size)
         try:
+            require_regular(path)
             self._cascade = cv2.CascadeClassifier(str(path))
+        except OSError as error:
+            raise DetectorError(f"{path}: cannot be read: {error.strerror}") from error
         except (cv2.error, SystemError) as error:
             raise DetectorError(f"{path}: not a Haar cascade") from error
         if self._cascade.empty():
-            raise DetectorError(f"{path}: no such file, or not a Haar cascade")
+            raise DetectorError(f"{path}: not a Haar cascade")
 
     def detect(self, bgr: Image) -> list[Detection]:
         grey = cv2.equalizeHist(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))

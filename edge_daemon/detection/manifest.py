@@ -63,7 +63,7 @@ def read_manifest(path: Path) -> DetectorManifest:
         DetectorError: the manifest is missing or invalid, or the model is missing or altered.
     """
     try:
-        manifest = DetectorManifest.model_validate_json(path.read_bytes())
+        manifest = DetectorManifest.model_validate_json(files.read_regular(path))
     except OSError as error:
         raise DetectorError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:

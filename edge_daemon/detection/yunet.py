@@ -6,6 +6,7 @@ from typing import Final
 import cv2
 import numpy as np
 
+from edge_daemon._lib.files import require_regular
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Box, Detection, Image
@@ -40,9 +41,8 @@ class YuNetDetector:
 
     def __init__(self, model: Path, min_score: float) -> None:
         self.start_score = min_score
-        if not model.is_file():
-            raise DetectorError(f"{model}: no such file; download it with '{FETCH_COMMAND}'")
         try:
+            require_regular(model)
             self._network = cv2.FaceDetectorYN.create(
                 str(model),
                 "",
@@ -51,6 +51,12 @@ class YuNetDetector:
                 NMS_THRESHOLD,
                 MAX_FACES,
             )
+        except FileNotFoundError as error:
+            raise DetectorError(
+                f"{model}: no such file; download it with '{FETCH_COMMAND}'"
+            ) from error
+        except OSError as error:
+            raise DetectorError(f"{model}: cannot be read: {error.strerror}") from error
         except cv2.error as error:
             raise DetectorError(f"{model}: OpenCV cannot read it as a YuNet network") from error
 

@@ -145,7 +145,7 @@ def read_bundle(folder: Path) -> Bundle:
     """
     manifest = folder / MANIFEST_NAME
     try:
-        bundle = Bundle.model_validate_json(manifest.read_bytes())
+        bundle = Bundle.model_validate_json(files.read_regular(manifest))
     except OSError as error:
         raise BundleError(f"{manifest}: cannot be read: {error.strerror}") from error
     except ValidationError as error:

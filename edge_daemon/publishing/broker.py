@@ -2,13 +2,13 @@
 
 import re
 import ssl
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from edge_daemon._lib.address import authority
+from edge_daemon._lib.files import require_regular
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 
@@ -156,12 +156,6 @@ def _require_readable(setting: str, file: Path) -> None:
         SettingsError: it is not a regular file of moderate size.
     """
     try:
-        found = file.stat()
+        require_regular(file, MAX_FILE_BYTES)
     except OSError as error:
-        raise SettingsError(f"{setting}: {file}: cannot be read: {error}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise SettingsError(f"{setting}: {file}: cannot be read: not a regular file")
-    if found.st_size > MAX_FILE_BYTES:
-        raise SettingsError(
-            f"{setting}: {file}: cannot be read: larger than {MAX_FILE_BYTES} bytes"
-        )
+        raise SettingsError(f"{setting}: {file}: cannot be read: {error.strerror}") from error

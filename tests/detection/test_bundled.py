@@ -2,13 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from drawing import Image, draw_scene
+from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.resources import bundled_detector, bundled_models
@@ -36,6 +37,18 @@ def altered(manifest: Path, **changes: object) -> Path:
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | changes))
     return manifest
+
+
+@pytest.mark.parametrize("make", UNREADABLE, ids=UNREADABLE_IDS)
+def test_bundled_detector_with_special_model_is_refused(
+    manifest: Path, make: Callable[[Path], None]
+) -> None:
+    model = manifest.parent / read_manifest(manifest).file
+    model.unlink()
+    make(model)
+    with pytest.raises(DetectorError) as refused:
+        BundledDetector(manifest, 0.5)
+    assert str(refused.value).startswith(f"{model}: cannot be read: ")
 
 
 def test_bundled_manifest_is_valid_and_the_network_small() -> None:

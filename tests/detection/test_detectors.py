@@ -1,10 +1,12 @@
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from drawing import draw_scene
+from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.resources import bundled_detector
 from edge_daemon.config.settings import DetectorName
@@ -115,6 +117,18 @@ def test_detector_with_an_invalid_file_is_an_error(
 def test_detector_with_a_missing_file_is_an_error(tmp_path: Path, name: DetectorName) -> None:
     with pytest.raises(DetectorError, match=r"absent\.bin"):
         create(name, tmp_path / "absent.bin")
+
+
+@pytest.mark.parametrize("name", ["bundled", "haar", "yunet"])
+@pytest.mark.parametrize("make", UNREADABLE, ids=UNREADABLE_IDS)
+def test_detector_with_special_file_is_refused(
+    tmp_path: Path, name: DetectorName, make: Callable[[Path], None]
+) -> None:
+    model = tmp_path / "detector.bin"
+    make(model)
+    with pytest.raises(DetectorError) as refused:
+        create(name, model)
+    assert str(refused.value).startswith(f"{model}: cannot be read: ")
 
 
 def test_yunet_detector_without_its_file_names_the_command(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.resources import bundled_models
@@ -76,6 +77,17 @@ def test_missing_member_is_refused_by_name(folder: Path) -> None:
     member = first_member(folder)
     member.unlink()
     assert member.name in refusal(folder)
+
+
+@pytest.mark.parametrize("make", UNREADABLE, ids=UNREADABLE_IDS)
+@pytest.mark.parametrize("name", ["bundle.json", "member"])
+def test_bundle_with_special_file_is_refused(
+    folder: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    file = first_member(folder) if name == "member" else folder / name
+    file.unlink()
+    make(file)
+    assert refusal(folder).startswith(f"{file}: cannot be read: ")
 
 
 @pytest.mark.parametrize("content", [b"", b"no JSON", b"[1, 2]", b'{"schema_version": ', b"\xff"])

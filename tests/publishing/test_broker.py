@@ -1,4 +1,3 @@
-import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import pytest
 import trustme
 from pydantic import ValidationError
+from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
@@ -92,25 +92,19 @@ def test_broker_key_without_certificate_is_refused(tmp_path: Path) -> None:
     assert refusal(tls=True, key_file=file).startswith("mqtt.certificate_file: ")
 
 
-def fifo(folder: Path) -> Path:
-    os.mkfifo(folder / "fifo")
-    return folder / "fifo"
+FILES = ["password_file", "ca_file", "certificate_file", "key_file", "websocket_headers_file"]
 
 
-def huge(folder: Path) -> Path:
-    file = folder / "huge"
-    file.touch()
-    os.truncate(file, 10**9)
-    return file
-
-
-@pytest.mark.parametrize("key", ["password_file", "ca_file", "certificate_file", "key_file"])
-@pytest.mark.parametrize("make", [fifo, huge, lambda _: Path("/dev/zero")])
-def test_broker_file_that_blocks_or_never_ends_is_refused(
-    tmp_path: Path, key: str, make: Callable[[Path], Path]
+@pytest.mark.parametrize("key", FILES)
+@pytest.mark.parametrize("make", UNREADABLE, ids=UNREADABLE_IDS)
+def test_broker_with_special_file_is_refused(
+    tmp_path: Path, key: str, make: Callable[[Path], None]
 ) -> None:
+    file = tmp_path / "special"
+    make(file)
     options = {"username": "me"} if key == "password_file" else {"tls": True}
-    assert refusal(**options, **{key: make(tmp_path)}).startswith(f"mqtt.{key}: ")
+    problem = refusal(**options, **{key: file})
+    assert problem.startswith(f"mqtt.{key}: {file}: cannot be read: ")
 
 
 def test_broker_websocket_headers_are_read(tmp_path: Path) -> None:
