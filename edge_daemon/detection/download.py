@@ -3,18 +3,24 @@
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon.errors import DetectorError
+from edge_daemon.pipeline import in_thread
 
-TIMEOUT: Final = 20.0
-"""Seconds without a byte before the server is given up."""
+READ_TIMEOUT_S: Final = 20.0
+"""Limit on the time without a byte from the server."""
 
-CHUNK: Final = 64 * 1024
+DOWNLOAD_TIMEOUT_S: Final = 300.0
+"""Limit on the whole download: a server can send single bytes for ever."""
+
+CHUNK_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,14 @@ def fetch(
     folder: Path,
     url: str | None = None,
     report: Report = lambda _bytes, _part: None,
+    timeout_s: float = DOWNLOAD_TIMEOUT_S,
 ) -> Path:
     """Download a model into `folder` unless it is there; resume a partial download.
 
     Proxies come from the environment (`https_proxy`, `no_proxy`).
 
     Raises:
-        DetectorError: the download or a write fails, or the checksum is wrong.
+        DetectorError: the download or a write fails or takes too long, or the checksum is wrong.
     """
     target = folder / model.file
     if target.is_file() and sha256_of(target) == model.sha256:
@@ -64,7 +71,14 @@ def fetch(
     part = folder / f"{model.file}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _download(url or model.url, part, model.size, report)
+        download = partial(_download, url or model.url, part, model.size, report)
+        done, _ = wait([in_thread("download", download)], timeout_s)
+        if not done:
+            raise DetectorError(
+                f"{url or model.url}: download incomplete after {timeout_s:g} s; fetch again to "
+                "resume it"
+            )
+        done.pop().result()
     except (OSError, HTTPException, ValueError) as error:  # ValueError: not a URL
         if isinstance(error, urllib.error.HTTPError):
             error.close()
@@ -80,15 +94,15 @@ def _download(url: str, part: Path, size: int, report: Report) -> None:
         part.unlink()
         begun = 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={begun}-"} if begun else {})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=READ_TIMEOUT_S) as response:  # noqa: S310
         resumed = begun > 0 and response.status == 206
-        with part.open("ab" if resumed else "wb") as file:
+        with part.open("ab" if resumed else "wb", buffering=0) as file:
             _copy(response, file, size - (begun if resumed else 0), size, report)
 
 
 def _copy(response: HTTPResponse, file: BinaryIO, missing: int, size: int, report: Report) -> None:
-    """Copy the response; a server that sends more than the file's size is cut short."""
-    while missing >= 0 and (chunk := response.read(CHUNK)):
+    """Copy the response as it arrives, and no more than just beyond the file's size."""
+    while missing >= 0 and (chunk := response.read1(CHUNK_BYTES)):
         file.write(chunk)
         missing -= len(chunk)
         report(size - missing, (size - missing) / size)
@@ -98,7 +112,7 @@ def _accept(model: DetectorModel, part: Path, target: Path) -> None:
     found = part.stat().st_size
     if found < model.size:
         raise DetectorError(
-            f"{part}: {found} of {model.size} bytes arrived; fetch again to take it up from there"
+            f"{part}: {found} of {model.size} bytes arrived; fetch again to resume it"
         )
     if sha256_of(part) != model.sha256:
         part.unlink()

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import socket
 import threading
@@ -35,6 +36,8 @@ class Behaviour:
     status: int = 200
     has_length: bool = True
     endless: bool = False
+    drip_interval_s: float | None = None
+    """Time between two bytes of the header and the content."""
     requests: list[Request] = field(default_factory=list)
 
 
@@ -46,6 +49,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.behaviour = Behaviour()
+        self.is_closing = threading.Event()
 
     def handle_error(self, *_: object) -> None:
         """A client that disconnects is no error."""
@@ -66,6 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
         if behaviour.status != 200:
             self.send_error(behaviour.status)
             return
+        if behaviour.drip_interval_s is not None:
+            self._drip(behaviour)
+            return
         partial = behaviour.ranges and start is not None
         body = behaviour.content[start:] if partial else behaviour.content
         self.send_response(206 if partial else 200)
@@ -75,6 +82,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[: behaviour.sent])
         while behaviour.endless:
             self.wfile.write(body)
+
+    def _drip(self, behaviour: Behaviour) -> None:
+        header = b"HTTP/1.0 200 OK\r\n\r\n" if behaviour.sent else b"HTTP/1.0 200 "
+        self.wfile.write(header + behaviour.content[: behaviour.sent or 0])
+        with contextlib.suppress(OSError):
+            while not self.server.is_closing.wait(behaviour.drip_interval_s):
+                self.wfile.write(b"x")
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -86,6 +100,7 @@ def server() -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
         yield running
+        running.is_closing.set()
         running.shutdown()
         thread.join()
 
@@ -210,6 +225,17 @@ def test_fetch_of_an_endless_response_fails(
     server.behaviour = Behaviour(endless=True, has_length=False)
     assert "sha256" in error_of(model, tmp_path)
     assert kept(tmp_path) == {}
+
+
+@pytest.mark.parametrize("sent", [0, 1000], ids=["in the header", "in the content"])
+def test_fetch_from_a_dripping_server_ends_at_the_limit(
+    server: Server, model: DetectorModel, tmp_path: Path, sent: int
+) -> None:
+    server.behaviour = Behaviour(sent=sent, drip_interval_s=0.05)
+    with pytest.raises(DetectorError) as raised:
+        fetch(model, tmp_path, timeout_s=0.5)
+    assert str(raised.value).startswith(f"{model.url}: ")
+    assert ("tiny.onnx.part" in kept(tmp_path)) == (sent > 0)
 
 
 def test_fetch_with_a_part_of_another_file_fails_once(model: DetectorModel, tmp_path: Path) -> None:
