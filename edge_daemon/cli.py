@@ -22,7 +22,7 @@ from edge_daemon._lib.text import masked, printable, shortened
 from edge_daemon.config.loading import load_settings, settings_file
 from edge_daemon.config.settings import KeyPath, Settings
 from edge_daemon.errors import EdgeDaemonError, SettingsError, in_one_line
-from edge_daemon.monitoring.journal import is_standard_error, journal_handler
+from edge_daemon.monitoring.systemd import is_standard_error, journal_handler
 
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
@@ -389,7 +389,7 @@ def _bench(options: argparse.Namespace) -> int:
     _configure_libraries()
     from edge_daemon import daemon
     from edge_daemon._lib.logging import configure_logging
-    from edge_daemon.commands.bench.command import measure
+    from edge_daemon.commands.bench import measure
 
     configure_logging("warning")
     report = measure(settings, daemon.build_pipeline, options.frames, options.warmup)

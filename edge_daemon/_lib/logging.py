@@ -1,7 +1,7 @@
 """Logs: one line an event, `level logger: message key=value …`, on standard error.
 
 Fields go in by `extra=`; they stay apart from the message, so that the journal can index them
-(see `edge_daemon.monitoring.journal`).
+(see `edge_daemon.monitoring.systemd`).
 """
 
 import json

@@ -1,20 +1,57 @@
-"""Service notifications for systemd: ready, watchdog, status, stopping (sd_notify(3)).
+"""systemd: service notifications (sd_notify(3)), and a handler for its journal.
 
-Needs systemd-python, the extra `systemd`. A lost or paused camera and a disconnected broker do not
-stop the watchdog messages: the daemon recovers from both without a restart.
+Both need systemd-python, the extra `systemd`; without it the journal gets plain lines. A lost or
+paused camera and a disconnected broker do not stop the watchdog messages: the daemon recovers from
+both without a restart.
 """
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.logging import STANDARD_FIELDS, KeyValueFormatter
 from edge_daemon._lib.outage import Outage
 from edge_daemon.capture.status import SourceStatus
-from edge_daemon.monitoring import journal
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import SourceState
+
+IDENTIFIER: Final = "edge-daemon"
+
+
+def is_standard_error() -> bool:
+    """Whether standard error is connected to the journal, by JOURNAL_STREAM (systemd.exec(5))."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if stream is None:
+        return False
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def journal_handler() -> logging.Handler | None:
+    """A handler that sends records to the journal; None if standard error leads elsewhere."""
+    if not is_standard_error():
+        return None
+    try:
+        from systemd.journal import JournalHandler, send
+    except ImportError:
+        return None  # `notifier_from` logs it
+
+    def send_fields(text: str, /, **fields: object) -> None:
+        """The journal's field names are upper case; those of the library already are."""
+        send(text, **{key.upper(): fields[key] for key in fields.keys() - STANDARD_FIELDS})
+
+    handler: logging.Handler = JournalHandler(
+        sender_function=send_fields, SYSLOG_IDENTIFIER=IDENTIFIER
+    )
+    handler.setFormatter(KeyValueFormatter("%(message)s"))
+    return handler
+
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +82,7 @@ def notifier_from(
     """
     socket = environment.pop(SOCKET_VARIABLE, None)
     watchdog_s = _watchdog_from(environment)
-    if socket is None and not journal.is_standard_error():
+    if socket is None and not is_standard_error():
         return None
     try:
         from systemd.daemon import notify

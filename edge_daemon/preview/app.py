@@ -19,10 +19,15 @@ from edge_daemon.capture.pause import Pause
 from edge_daemon.config.settings import ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import in_thread
-from edge_daemon.preview.frame_encoder import condition, crops
-from edge_daemon.preview.history import History
-from edge_daemon.preview.messages import Events, LastMinute, PhotoResult, Session, preview_frame
-from edge_daemon.preview.stream import Stream
+from edge_daemon.preview.history import (
+    Events,
+    History,
+    LastMinute,
+    PhotoResult,
+    Session,
+    preview_frame,
+)
+from edge_daemon.preview.stream import Stream, condition, crops
 from edge_daemon.records import FrameResult, Image
 
 MEDIA_TYPES: Final = {

@@ -24,10 +24,8 @@ from edge_daemon.preview.auth import (
     is_ip_address,
     new_token,
 )
-from edge_daemon.preview.frame_encoder import FrameEncoder
-from edge_daemon.preview.history import History
-from edge_daemon.preview.messages import Session
-from edge_daemon.preview.stream import Stream
+from edge_daemon.preview.history import History, Session
+from edge_daemon.preview.stream import FrameEncoder, Stream
 from edge_daemon.records import EMOTIONS, FrameResult, Image
 
 LIMITS: Final = ConnectionLimits(total=64, per_address=32)

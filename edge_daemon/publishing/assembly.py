@@ -21,15 +21,19 @@ from edge_daemon.config.settings import (
 )
 from edge_daemon.pipeline import BackPressure, Service, Sink
 from edge_daemon.publishing import homeassistant
-from edge_daemon.publishing.availability import Availability
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.commands import Pause, PauseCommands
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
-from edge_daemon.publishing.health_reporter import Health, HealthReporter, SourceStatus
 from edge_daemon.publishing.publisher import MqttPublisher
-from edge_daemon.publishing.state import StateReporter
+from edge_daemon.publishing.state import (
+    Availability,
+    Health,
+    HealthReporter,
+    SourceStatus,
+    StateReporter,
+)
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import FrameResult, SourceState
 

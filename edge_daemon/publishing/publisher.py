@@ -18,7 +18,6 @@ from typing import Final
 from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.pipeline import BackPressure, Busy, Service
-from edge_daemon.publishing.availability import ONLINE, Availability
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient
 from edge_daemon.publishing.commands import FloodDetector, PauseCommands
 from edge_daemon.publishing.event_queue import EventQueue
@@ -33,6 +32,7 @@ from edge_daemon.publishing.mqtt import (
     Received,
     Subscribed,
 )
+from edge_daemon.publishing.state import ONLINE, Availability
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SpoolMessage, faces_payload

@@ -1,24 +1,145 @@
-"""The present state: the number of faces, and their dominant emotion."""
+"""The retained messages besides events: availability, health and the current state."""
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.config.settings import SmoothingSettings
+from edge_daemon._lib.outage import Outage
+from edge_daemon.config.settings import HealthSettings, SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.topics import Message
-from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities
-from edge_daemon.schema import Mood, StateMessage, rounded
+from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities, SourceState
+from edge_daemon.schema import HealthMessage, Mood, StateMessage, rounded
+
+logger = logging.getLogger(__name__)
+
+ONLINE: Final = b"online"
+OFFLINE: Final = b"offline"
+
+
+class Availability:
+    """Online while results come, or the source is paused.
+
+    Args:
+        topic: where to publish it.
+        stale_after_s: time without a result after which the device is offline.
+        is_paused: whether the source is paused.
+        clock: the clock to use.
+    """
+
+    def __init__(
+        self, topic: str, stale_after_s: float, is_paused: Callable[[], bool], clock: Clock
+    ) -> None:
+        self.offline = Message(topic, OFFLINE, retain=True, qos=1)
+        """The message of a device that is not there; also the will."""
+        self._online = Message(topic, ONLINE, retain=True, qos=1)
+        self._stale_after_s = stale_after_s
+        self._is_paused = is_paused
+        self._clock = clock
+        self._last_result = clock.monotonic()
+        self._stale = Outage(clock)
+
+    def note_result(self) -> None:
+        """A result has come, in any thread."""
+        self._last_result = self._clock.monotonic()
+
+    def current(self) -> Message:
+        """The present availability; logs when it changes."""
+        if self._is_paused():
+            self.note_result()
+        if self._clock.monotonic() - self._last_result > self._stale_after_s:
+            if self._stale.begin():
+                logger.warning(
+                    "no results, publishing offline", extra={"seconds": self._stale_after_s}
+                )
+        elif (seconds := self._stale.end()) is not None:
+            logger.info("results again, publishing online", extra={"seconds": seconds})
+        return self.offline if self._stale.is_active else self._online
+
+
+CHECK_INTERVAL_S: Final = 0.25
+"""Time between two checks of the source's state."""
+
+
+class SourceStatus(Protocol):
+    """How the source is."""
+
+    @property
+    def state(self) -> SourceState: ...
+
+
+class Health(Protocol):
+    """What the message is made of."""
+
+    @property
+    def source(self) -> SourceStatus: ...
+
+    def message(self) -> HealthMessage:
+        """The present health; must not wait for the disk."""
+        ...
+
+
+class HealthReporter(Service):
+    """The service that publishes the health message.
+
+    Args:
+        health: what to publish.
+        topic: where to publish it.
+        keep: publishes a state until the next one.
+        settings: `interval` is the time between two messages.
+        max_interval_s: limit on that.
+    """
+
+    name = "health"
+    is_essential = False
+
+    def __init__(
+        self,
+        health: Health,
+        topic: str,
+        keep: Callable[[Message], None],
+        settings: HealthSettings,
+        max_interval_s: float,
+    ) -> None:
+        self._health = health
+        self._topic = topic
+        self._keep = keep
+        self._max_interval_s = max_interval_s
+        self._interval_s = min(settings.interval, max_interval_s)
+        self._is_due = True
+        self._stopping = threading.Event()
+
+    def run(self, busy: Busy) -> None:
+        """Report until `stop` is called."""
+        waited_s, reported = 0.0, self._health.source.state
+        while not self._stopping.is_set():
+            state = self._health.source.state
+            if self._is_due or state is not reported or waited_s >= self._interval_s:
+                waited_s, reported, self._is_due = 0.0, state, False
+                with busy():
+                    payload = self._health.message().model_dump_json(by_alias=True).encode()
+                    self._keep(Message(self._topic, payload, retain=True, qos=1))
+            self._stopping.wait(min(CHECK_INTERVAL_S, self._interval_s))
+            waited_s += min(CHECK_INTERVAL_S, self._interval_s)
+
+    def apply(self, settings: HealthSettings) -> None:
+        """Apply a changed interval, which begins with a message."""
+        self._interval_s = min(settings.interval, self._max_interval_s)
+        self._is_due = True
+
+    def stop(self) -> None:
+        self._stopping.set()
+
 
 MIN_INTERVAL_S: Final = 1.0
 """Time between two state messages."""
 
-CHECK_INTERVAL_S: Final = 0.25
 """Time between two checks whether the source is paused."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from running import PATIENCE
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.commands.watch.subscription import Subscription
+from edge_daemon.commands.watch.command import Subscription
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.mqtt import Connection, ConnectionEnded, ConnectOptions

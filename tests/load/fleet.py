@@ -33,8 +33,8 @@ from load.device import RATE, Account, simulate
 from publishing.broker import Mosquitto
 
 from edge_daemon._lib.clock import SystemClock
+from edge_daemon.commands.watch.command import Subscription
 from edge_daemon.commands.watch.consumer import Accepted, Consumer, Kind, filters
-from edge_daemon.commands.watch.subscription import Subscription
 from edge_daemon.publishing.broker import Broker
 
 BASE = "edge-daemon"

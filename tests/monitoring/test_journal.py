@@ -12,7 +12,7 @@ from textwrap import dedent
 import pytest
 from conftest import clean_environment
 
-from edge_daemon.monitoring import journal
+from edge_daemon.monitoring.systemd import is_standard_error, journal_handler
 
 LISTENER = Path(__file__).with_name("journal_listener.py")
 
@@ -28,7 +28,7 @@ def sent(code: str) -> tuple[list[dict[str, str]], str]:
         pytest.skip("needs its own mount namespace")
     setting = """
         import logging
-        from edge_daemon.monitoring.journal import journal_handler
+        from edge_daemon.monitoring.systemd import journal_handler
         from edge_daemon._lib.logging import configure_logging
         configure_logging("debug", journal_handler())
         logger = logging.getLogger("edge_daemon.part")
@@ -106,8 +106,8 @@ def test_no_handler_without_journal_stream(
     monkeypatch.delenv("JOURNAL_STREAM", raising=False)
     if stream is not None:
         monkeypatch.setenv("JOURNAL_STREAM", stream)
-    assert not journal.is_standard_error()
-    assert journal.journal_handler() is None
+    assert not is_standard_error()
+    assert journal_handler() is None
 
 
 def test_no_handler_without_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,9 +115,9 @@ def test_no_handler_without_package(monkeypatch: pytest.MonkeyPatch) -> None:
         status = os.fstat(stderr.fileno())
         monkeypatch.setattr(sys, "stderr", stderr)
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        assert journal.is_standard_error()
+        assert is_standard_error()
         monkeypatch.setitem(sys.modules, "systemd.journal", None)
-        assert journal.journal_handler() is None
+        assert journal_handler() is None
 
 
 def test_no_handler_without_file_descriptor(
@@ -125,4 +125,4 @@ def test_no_handler_without_file_descriptor(
 ) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert not journal.is_standard_error()
+    assert not is_standard_error()

@@ -340,8 +340,8 @@ def test_missing_package_logs_one_warning(
 
 def test_package_is_imported_only_under_systemd() -> None:
     code = (
-        "import os, sys; from edge_daemon.monitoring import journal, systemd; "
-        "journal.journal_handler(); systemd.notifier_from(os.environ, None, str, None); "
+        "import os, sys; from edge_daemon.monitoring import systemd; "
+        "systemd.journal_handler(); systemd.notifier_from(os.environ, None, str, None); "
         "print([name for name in sys.modules if name.split('.')[0] == 'systemd'])"
     )
     environment = {

@@ -17,8 +17,8 @@ from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.statistics import StageTimings
-from edge_daemon.preview.frame_encoder import MAX_SIDE_PX, FrameEncoder, jpeg
 from edge_daemon.preview.history import History
+from edge_daemon.preview.stream import MAX_SIDE_PX, FrameEncoder, jpeg
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SpoolMessage
 

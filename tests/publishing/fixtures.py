@@ -14,13 +14,13 @@ from running import PATIENCE, eventually
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.pipeline import BusyTimer
-from edge_daemon.publishing.availability import Availability
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_store import Entry, EventStore
 from edge_daemon.publishing.event_writer import EventWriter, OpenStore, QueueLimits
 from edge_daemon.publishing.publisher import MqttPublisher
+from edge_daemon.publishing.state import Availability
 from edge_daemon.publishing.topics import Topics
 from edge_daemon.schema import EventMessage
 

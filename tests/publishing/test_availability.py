@@ -2,7 +2,7 @@ import pytest
 from conftest import FakeClock
 from publishing.fixtures import Logs
 
-from edge_daemon.publishing.availability import OFFLINE, ONLINE, Availability
+from edge_daemon.publishing.state import OFFLINE, ONLINE, Availability
 from edge_daemon.publishing.topics import Message
 
 

@@ -13,7 +13,7 @@ from edge_daemon.config.settings import HealthSettings
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.statistics import StageTimings
-from edge_daemon.publishing.health_reporter import HealthReporter
+from edge_daemon.publishing.state import HealthReporter
 from edge_daemon.publishing.topics import Message
 from edge_daemon.schema import HealthMessage
 

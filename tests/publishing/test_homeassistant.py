@@ -23,9 +23,9 @@ from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.publishing import assembly, homeassistant
 from edge_daemon.publishing.assembly import OWNER_PLACEHOLDER, preview_url, support_url
-from edge_daemon.publishing.availability import OFFLINE, ONLINE
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
+from edge_daemon.publishing.state import OFFLINE, ONLINE
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import (

@@ -1,4 +1,7 @@
-"""Runs the checks one after another, and prints a line for each at once."""
+"""`edge-daemon check`: whether everything a run needs works. `checks_for` is the registry.
+
+The checks run one after another, and each prints a line at once.
+"""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,11 +11,41 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_daemon._lib.text import printable, without_password
-from edge_daemon.commands.check import Check, checks_for
-from edge_daemon.commands.check.finding import Finding, Level
+from edge_daemon.commands.check.camera import check_source
+from edge_daemon.commands.check.checks import (
+    Check,
+    Finding,
+    Level,
+    check_board,
+    check_broker,
+    check_bundle,
+    check_clock,
+    check_detector,
+    check_runtime,
+    check_state_folder,
+    check_systemd,
+)
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import EdgeDaemonError, in_one_line
 from edge_daemon.pipeline import in_thread
+
+__all__ = ["Check", "checks_for"]
+
+
+def checks_for(settings: Settings) -> list[Check]:
+    """The checks for these settings, in order."""
+    broker = [Check("broker", check_broker, limit_s=25.0)] if settings.sink == "mqtt" else []
+    return [
+        Check("bundle", check_bundle),
+        Check("runtime", check_runtime, limit_s=30.0),
+        Check("detector", check_detector),
+        Check("source", check_source, limit_s=20.0),
+        *broker,
+        Check("state", check_state_folder),
+        Check("clock", check_clock),
+        Check("board", check_board),
+        Check("systemd", check_systemd),
+    ]
 
 
 class Outcome(NamedTuple):

@@ -5,8 +5,7 @@ import pytest
 from builders import probabilities, result
 
 from edge_daemon.capture import Picture
-from edge_daemon.commands.bench.report import Report
-from edge_daemon.commands.bench.stopwatch import Stopwatch, TimedSource
+from edge_daemon.commands.bench import Report, Stopwatch, TimedSource
 from edge_daemon.errors import SettingsError
 
 

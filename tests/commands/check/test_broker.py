@@ -9,8 +9,7 @@ from publishing.broker import Mosquitto, subscribed
 from publishing.test_mqtt import FAILED_HANDSHAKE
 from running import broker_at, free_port, running
 
-from edge_daemon.commands.check.broker import check_broker
-from edge_daemon.commands.check.finding import Finding, Level
+from edge_daemon.commands.check.checks import Finding, Level, check_broker
 from edge_daemon.config.settings import Settings
 
 # The garbage collector may close such a socket during a later test of this module.

@@ -10,9 +10,8 @@ from drawing import draw_scene
 from running import camera
 
 from edge_daemon.commands.check import camera as camera_check
-from edge_daemon.commands.check.camera import check_source
-from edge_daemon.commands.check.finding import Finding, Level
-from edge_daemon.commands.check.holders import Process, ProcessTable
+from edge_daemon.commands.check.camera import Process, ProcessTable, check_source
+from edge_daemon.commands.check.checks import Finding, Level
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 

@@ -4,9 +4,10 @@ from typing import NamedTuple
 import pytest
 from monitoring.test_hardware import written, zone
 
-from edge_daemon.commands.check import machine
-from edge_daemon.commands.check.finding import Finding, Level
-from edge_daemon.commands.check.machine import (
+from edge_daemon.commands.check import checks
+from edge_daemon.commands.check.checks import (
+    Finding,
+    Level,
     check_board,
     check_clock,
     check_state_folder,
@@ -54,18 +55,18 @@ def test_clock_is_synchronised_by_timesyncd_or_as_the_kernel_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / "synchronized"
-    monkeypatch.setattr(machine, "TIMESYNCD", mark)
-    monkeypatch.setattr(machine, "_synchronised_by_kernel", lambda: False)
+    monkeypatch.setattr(checks, "TIMESYNCD", mark)
+    monkeypatch.setattr(checks, "_synchronised_by_kernel", lambda: False)
     assert check_clock(SETTINGS).level is Level.WARN
     mark.touch()
     assert check_clock(SETTINGS) == Finding.ok("synchronised by systemd-timesyncd")
     mark.unlink()
-    monkeypatch.setattr(machine, "_synchronised_by_kernel", lambda: True)
+    monkeypatch.setattr(checks, "_synchronised_by_kernel", lambda: True)
     assert check_clock(SETTINGS) == Finding.ok("synchronised according to the kernel")
 
 
 def test_kernel_is_asked_without_being_changed() -> None:
-    assert machine._synchronised_by_kernel() in {True, False}
+    assert checks._synchronised_by_kernel() in {True, False}
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_throttling_now_is_a_warning(
 ) -> None:
     firmware = {"devices/platform/soc/soc:firmware/get_throttled": said}
     board = written(tmp_path, firmware | zone(0, "cpu-thermal", "61000"))
-    monkeypatch.setattr(machine, "Hardware", lambda: board)
+    monkeypatch.setattr(checks, "Hardware", lambda: board)
     found = check_board(SETTINGS)
     assert found.level is level
     assert found.message.startswith(words)
@@ -91,9 +92,9 @@ def test_throttling_now_is_a_warning(
 def test_systemds_package_is_wanted_only_where_systemd_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "SYSTEMD", tmp_path / "absent")
+    monkeypatch.setattr(checks, "SYSTEMD", tmp_path / "absent")
     assert check_systemd(SETTINGS) == Finding.ok("not running here")
-    monkeypatch.setattr(machine, "SYSTEMD", tmp_path)
+    monkeypatch.setattr(checks, "SYSTEMD", tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert check_systemd(SETTINGS).level is Level.WARN
     monkeypatch.setattr("importlib.util.find_spec", lambda _: object())

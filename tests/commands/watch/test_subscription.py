@@ -10,8 +10,8 @@ from publishing.proxy import OldBroker
 from running import PATIENCE
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.commands.watch import subscription as subscription_module
-from edge_daemon.commands.watch.subscription import Subscription
+from edge_daemon.commands.watch import command
+from edge_daemon.commands.watch.command import Subscription
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.topics import Message
@@ -82,7 +82,7 @@ def test_subscription_broker_restart_loses_no_event(tmp_path: Path) -> None:
 
 
 def test_subscription_silent_broker_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscription_module, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(command, "CONNECT_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with (
