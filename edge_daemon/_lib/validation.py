@@ -56,6 +56,16 @@ class PlainModel(BaseModel):
         return plain(value)
 
 
+class Provenance(PlainModel):
+    """Origin of a bundled model, to reproduce it."""
+
+    recipe: str
+    seed: int
+    data_fingerprint: str
+    commit: str
+    mlflow_run_id: str | None = None
+
+
 def reason(details: ErrorDetails) -> str:
     """Why a value is invalid."""
     if details["type"] == "model_type":

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from edge_daemon._lib import files
-from edge_daemon._lib.validation import PlainModel, Share, problems
+from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
 from edge_daemon.errors import DetectorError
 
 
@@ -33,16 +33,6 @@ class DetectorMetrics(PlainModel):
     landmark_error: float = Field(ge=0.0, description="Mean distance in parts of a face's size.")
 
 
-class DetectorProvenance(PlainModel):
-    """Origin of the detector, for reproducing it."""
-
-    recipe: str
-    seed: int
-    data_fingerprint: str
-    commit: str
-    mlflow_run_id: str | None = None
-
-
 class DetectorManifest(PlainModel):
     """The manifest."""
 
@@ -53,7 +43,7 @@ class DetectorManifest(PlainModel):
     parameters: int = Field(gt=0)
     framing: BoxFraming
     metrics: DetectorMetrics
-    provenance: DetectorProvenance
+    provenance: Provenance
 
 
 def read_manifest(path: Path) -> DetectorManifest:

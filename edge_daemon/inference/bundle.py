@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from edge_daemon._lib import files
-from edge_daemon._lib.validation import PlainModel, Share, problems
+from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE, EMOTIONS
 
@@ -51,16 +51,6 @@ class Metrics(PlainModel):
     calibration_error: Share | None = Field(
         default=None, description="Expected calibration error over 15 bins."
     )
-
-
-class Provenance(PlainModel):
-    """Origin of a member, to reproduce it."""
-
-    recipe: str
-    seed: int
-    data_fingerprint: str
-    commit: str
-    mlflow_run_id: str | None = None
 
 
 class Member(PlainModel):

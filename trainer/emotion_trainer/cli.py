@@ -13,7 +13,7 @@ from emotion_trainer.detector.commands import add_commands as add_detector_comma
 
 if TYPE_CHECKING:
     from emotion_trainer.data import Dataset, Numbering
-    from emotion_trainer.runs import Run
+    from emotion_trainer.training.runs import Run
 
 # TensorFlow tells its start-up to standard error unless told not to before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -208,9 +208,9 @@ def _add_data(command: argparse.ArgumentParser, *, required: bool) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from emotion_trainer.recipe import read_recipe
-    from emotion_trainer.runs import Run
-    from emotion_trainer.tracking import Tracker
-    from emotion_trainer.training import Trainer
+    from emotion_trainer.tracking.tracker import Tracker
+    from emotion_trainer.training.runs import Run
+    from emotion_trainer.training.trainer import Trainer
 
     recipe = read_recipe(options.recipe)
     dataset = _dataset(options)
@@ -224,9 +224,9 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from emotion_trainer.export import export_run
-    from emotion_trainer.runs import Run
-    from emotion_trainer.tracking import Tracker
+    from emotion_trainer.export.int8 import export_run
+    from emotion_trainer.tracking.tracker import Tracker
+    from emotion_trainer.training.runs import Run
 
     run = Run(options.run)
     dataset = _dataset(options, [options.run])
@@ -237,7 +237,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _teach(options: argparse.Namespace) -> None:
-    from emotion_trainer.distillation import teach
+    from emotion_trainer.training.distillation import teach
 
     labels = teach(options.teachers, _dataset(options, options.teachers))
     labels.save(options.out)
@@ -259,8 +259,8 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _ladder(options: argparse.Namespace) -> None:
+    from emotion_trainer.bundle.ladder import Ladder
     from emotion_trainer.errors import TrainingError
-    from emotion_trainer.ladder import Ladder
     from emotion_trainer.recipe import read_recipe
 
     recipes = [read_recipe(path) for path in options.recipes]
@@ -272,10 +272,10 @@ def _ladder(options: argparse.Namespace) -> None:
 
 
 def _make_bundle(models: list[Path], dataset: "Dataset", options: argparse.Namespace) -> None:
-    from emotion_trainer.applicants import applicants_in
-    from emotion_trainer.bundling import Bundled, make_bundle
-    from emotion_trainer.clips import answers_in
-    from emotion_trainer.model_card import model_card
+    from emotion_trainer.bundle.bundling import Bundled, make_bundle
+    from emotion_trainer.bundle.candidates import applicants_in
+    from emotion_trainer.bundle.clips import answers_in
+    from emotion_trainer.bundle.model_card import model_card
 
     def describe(bundled: Bundled, folder: Path) -> str:
         clips = [answers_in(clip, folder, options.detector_model) for clip in options.clips]
@@ -287,16 +287,16 @@ def _make_bundle(models: list[Path], dataset: "Dataset", options: argparse.Names
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from emotion_trainer.evaluation import report
-    from emotion_trainer.predictions import probabilities_of
+    from emotion_trainer.evaluation.metrics import report
+    from emotion_trainer.models.predictions import probabilities_of
 
     dataset = _dataset(options, [options.model])
     print(report(probabilities_of(options.model, dataset.validation.images), dataset))
 
 
 def _track(options: argparse.Namespace) -> None:
-    from emotion_trainer.runs import Run
-    from emotion_trainer.tracking import track
+    from emotion_trainer.tracking.tracker import track
+    from emotion_trainer.training.runs import Run
 
     runs = [Run(folder) for folder in options.runs]
     _keep_answers(runs, options)
@@ -305,7 +305,7 @@ def _track(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from emotion_trainer.report import report, runs_among
+    from emotion_trainer.tracking.report import report, runs_among
 
     runs = runs_among(options.runs)
     _keep_answers(runs, options)
@@ -314,7 +314,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _keep_answers(runs: "list[Run]", options: argparse.Namespace) -> None:
-    from emotion_trainer.answers import keep_answers
+    from emotion_trainer.evaluation.answers import keep_answers
 
     if options.data is None:
         return
@@ -353,7 +353,7 @@ def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dat
     Models that are to be measured on it must not have learnt what it validates on.
     """
     from emotion_trainer.data import Splitting, open_dataset
-    from emotion_trainer.leakage import require_unlearnt
+    from emotion_trainer.evaluation.leakage import require_unlearnt
 
     splitting = Splitting(options.split)
     unlabelled = getattr(options, "unlabelled", None)

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.families import ModelSettings
+from emotion_trainer.models.families import ModelSettings
 
 
 class Section(BaseModel):

@@ -11,9 +11,9 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
-from emotion_trainer.evaluation import measure
-from emotion_trainer.predictions import keras_logits, tflite_logits
-from emotion_trainer.runs import Run
+from emotion_trainer.evaluation.metrics import measure
+from emotion_trainer.models.predictions import keras_logits, tflite_logits
+from emotion_trainer.training.runs import Run
 
 
 def test_int8_answers_as_float_does(place: Path, dataset: Dataset) -> None:
@@ -65,7 +65,8 @@ def test_a_model_may_see_the_mirrored_face_too(
 ) -> None:
     # Whether the second view of a tiny model adds anything depends on the processor.
     monkeypatch.setattr(
-        "emotion_trainer.ensembling._least_loss", lambda answers, _labels: np.ones(len(answers))
+        "emotion_trainer.bundle.ensembling._least_loss",
+        lambda answers, _labels: np.ones(len(answers)),
     )
     data = ["--data", str(place / "sheets")]
     words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
@@ -92,7 +93,7 @@ def test_the_daemon_applies_the_adjustment_that_bundling_finds(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("emotion_trainer.balancing.LEAST_RECALL", 0.95)
+    monkeypatch.setattr("emotion_trainer.bundle.balancing.LEAST_RECALL", 0.95)
     data = ["--data", str(place / "sheets")]
     assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
     ensemble = read_bundle(tmp_path).ensemble

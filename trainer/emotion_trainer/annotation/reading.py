@@ -11,7 +11,7 @@ from edge_daemon.config.settings import DetectionSettings, default_state_dir
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.records import EMOTIONS, Face, Image, Probabilities
-from emotion_trainer.stills import StillFaces
+from emotion_trainer.data.stills import StillFaces
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.records import Face, Image
 from emotion_trainer.data.folders import Numbering, labelled_files, parts_of, read_picture
+from emotion_trainer.data.stills import StillFaces
 from emotion_trainer.data.unreadable import Faults, Unreadable
 from emotion_trainer.errors import DataError
-from emotion_trainer.stills import StillFaces
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from edge_daemon._lib.files import sha256_of
 from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.decoding import STRIDES
+from edge_daemon._lib.validation import Provenance
 from edge_daemon.detection.manifest import (
     DetectorManifest,
     DetectorMetrics,
-    DetectorProvenance,
     write_manifest,
 )
-from emotion_trainer.conversion import convert
 from emotion_trainer.detector import network
 from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.evaluation import Judged, average_precision, judge_pictures
@@ -30,7 +29,8 @@ from emotion_trainer.detector.recipe import DetectorRecipe, NetworkSettings
 from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker, is_close_up
 from emotion_trainer.errors import ExportError
-from emotion_trainer.families import cost
+from emotion_trainer.export.conversion import convert
+from emotion_trainer.models.families import cost
 
 REPRESENTATIVES: Final = 100
 MAX_LOSS: Final = 0.02
@@ -175,7 +175,7 @@ def _manifest(
         parameters=cost.parameters(sized),
         framing=measure_framing(tflite_finder(exported), data.held_out),
         metrics=metrics,
-        provenance=DetectorProvenance(
+        provenance=Provenance(
             recipe=record.recipe.name,
             seed=record.recipe.seed,
             data_fingerprint=record.data_fingerprint,

@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from emotion_trainer.detector.recipe import NetworkSettings
-from emotion_trainer.families.layers import normalise
+from emotion_trainer.models.families.layers import normalise
 
 OUTPUTS: Final = 1 + GEOMETRY
 """Numbers of a cell: the score's logit, then the geometry."""

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from emotion_trainer.detector.recipe import DetectorRecipe
-from emotion_trainer.provenance import AnyRecord
-from emotion_trainer.runs import AnyRun
+from emotion_trainer.training.provenance import AnyRecord
+from emotion_trainer.training.runs import AnyRun
 
 
 class DetectorRecord(AnyRecord):

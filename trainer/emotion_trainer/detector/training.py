@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from edge_daemon.records import Image
-from emotion_trainer.checkpoint import Epoch
 from emotion_trainer.detector import network
 from emotion_trainer.detector.batches import epoch_batches
 from emotion_trainer.detector.data import DetectorData
@@ -32,8 +31,9 @@ from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker
 from emotion_trainer.errors import TrainingError
-from emotion_trainer.families import cost
-from emotion_trainer.provenance import current_commit
+from emotion_trainer.models.families import cost
+from emotion_trainer.training.checkpoint import Epoch
+from emotion_trainer.training.provenance import current_commit
 
 EMA_WARMUP: Final = 10
 """Steps: the average forgets its random start faster at first."""

@@ -106,7 +106,7 @@ def test_leaves_out_faces_that_the_daemon_would_not_score(
     cv2.imwrite(str(photos / "sad" / "blurred.png"), blurred)
     # Haar finds no face that is blurred enough for the usual limit.
     strict = QualitySettings(min_sharpness=0.02)
-    monkeypatch.setattr("emotion_trainer.stills.QualitySettings", lambda: strict)
+    monkeypatch.setattr("emotion_trainer.data.stills.QualitySettings", lambda: strict)
     cropping = crop_photos(photos, tmp_path / "crops", None)
     assert cropping.crops == 14
     assert cropping.faceless == ("sad/blurred.png: its face is too blurred",)

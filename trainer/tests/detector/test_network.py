@@ -49,7 +49,7 @@ def test_network_in_keras_and_pytorch_gives_same_outputs(size: tuple[int, int]) 
 
 
 def test_network_keeps_weights_in_a_keras_file(tmp_path: Path) -> None:
-    from emotion_trainer.runs import load_keras
+    from emotion_trainer.models.predictions import load_keras
 
     model = network.build(SETTINGS)
     transfer(randomised(), model)

@@ -1,0 +1,1 @@
+"""Selection of models for the bundle, their ensemble, and the model card."""

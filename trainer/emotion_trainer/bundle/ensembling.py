@@ -1,0 +1,148 @@
+"""How much each member counts in an ensemble, and in which order members are worth running.
+
+The daemon's rule: the members' log-probabilities, averaged by weight, adjusted for emotions that
+would be found too rarely, divided by a temperature.
+Members' answers are `Answers` here: their log-probabilities, float32 [M, N, 7].
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax as exact_log_softmax
+from sklearn.model_selection import StratifiedKFold
+
+from edge_daemon.inference.bundle import Metrics
+from edge_daemon.inference.ensemble import pool
+from edge_daemon.records import EMOTIONS
+from emotion_trainer.bundle.balancing import least_adjustment
+from emotion_trainer.errors import ExportError
+from emotion_trainer.evaluation.metrics import measure
+from emotion_trainer.models.predictions import Scores
+
+Answers = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+NEGLIGIBLE: Final = 0.01
+COLDEST: Final = 0.05
+"""Where all answers are right, each lower temperature would be likelier still."""
+HOTTEST: Final = 20.0
+HALVES_SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the daemon makes one answer of its members'.
+
+    Attributes:
+        weights: float64 [M], not negative.
+        temperature: divides the adjusted mean log-probabilities.
+        adjustment: what is added to each emotion's, float64 [7].
+    """
+
+    weights: NDArray[np.float64]
+    temperature: float
+    adjustment: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
+
+    def probabilities(self, answers: Answers) -> Scores:
+        """What the daemon would answer, float32 [N, 7]."""
+        return np.exp(pool(answers, self.weights, self.adjustment, self.temperature))
+
+
+def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
+    """The weights and temperature with the least negative log-likelihood of the labels.
+
+    Weights over temperature are one vector, in which the loss is convex: a multinomial logistic
+    regression with a coefficient a member, which is a logarithmic opinion pool (Heskes 1998) and
+    temperature scaling (Guo et al. 2017) in one. So the minimum that is found is the only one.
+    Where every face is told right there is none: the temperature is then the least allowed.
+    A member with less than 1 % of the weight gets none, and the others are fitted again.
+
+    Raises:
+        ExportError: no member tells the emotions apart.
+    """
+    kept = np.arange(len(answers))
+    while True:
+        coefficients = _least_loss(answers[kept], labels)
+        total = float(coefficients.sum())
+        if total < 1.0 / HOTTEST:
+            raise ExportError("no weight can be fitted: no member tells the emotions apart")
+        enough = coefficients >= NEGLIGIBLE * total
+        if enough.all():
+            weights = np.zeros(len(answers))
+            weights[kept] = coefficients / total
+            return Fit(weights, max(COLDEST, 1.0 / total))
+        kept = kept[enough]
+
+
+def balance(fit: Fit, answers: Answers, labels: Labels) -> Fit:
+    """The fit with the least adjustment by which no emotion is found too rarely.
+
+    The temperature is fitted anew. Where no adjustment is needed, the fit stays as it is.
+    """
+    mixed = pool(answers, fit.weights, fit.adjustment, temperature=1.0)
+    adjustment = least_adjustment(mixed, labels)
+    if not adjustment.any():
+        return fit
+    adjusted = (mixed + adjustment).astype(np.float32)
+    temperature = fit_ensemble(adjusted[np.newaxis], labels).temperature
+    return replace(fit, temperature=temperature, adjustment=fit.adjustment + adjustment)
+
+
+def cross_fit(answers: Answers, labels: Labels, split: str) -> Metrics:
+    """Figures that owe nothing to the fit: each half is answered by a fit on the other half."""
+    probabilities = np.empty(answers.shape[1:], np.float32)
+    halves = StratifiedKFold(2, shuffle=True, random_state=HALVES_SEED)
+    for fitted, held_out in halves.split(labels, labels):
+        halved = answers[:, fitted], labels[fitted]
+        fit = balance(fit_ensemble(*halved), *halved)
+        probabilities[held_out] = fit.probabilities(answers[:, held_out])
+    return measure(probabilities, labels, split)
+
+
+def anytime_order(answers: Answers, labels: Labels, fit: Fit, mmac: Sequence[float]) -> list[int]:
+    """The members that have a weight, in the order in which running them pays most.
+
+    First comes the one with the best accuracy a MMAC, then always the one whose answer takes
+    most from the running ensemble's loss a MMAC.
+    """
+
+    def gain(members: list[int], new: int) -> float:
+        before, after = (_loss(answers, labels, fit, m) for m in (members, [*members, new]))
+        return (before - after) / mmac[new]
+
+    left = [int(member) for member in np.flatnonzero(fit.weights)]
+    accuracy = (answers.argmax(axis=2) == labels).mean(axis=1)
+    order = [max(left, key=lambda member: accuracy[member] / mmac[member])]
+    left.remove(order[0])
+    while left:
+        order.append(max(left, key=lambda member: gain(order, member)))
+        left.remove(order[-1])
+    return order
+
+
+def _loss(answers: Answers, labels: Labels, fit: Fit, members: list[int]) -> float:
+    running = replace(fit, weights=fit.weights[members])
+    probabilities = running.probabilities(answers[members])
+    return float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-9).mean())
+
+
+def _least_loss(answers: Answers, labels: Labels) -> NDArray[np.float64]:
+    """The coefficients, float64 [M], of the likeliest non-negative mix of log-probabilities."""
+    rows = np.arange(len(labels))
+    exact = answers.astype(np.float64)
+    of_labels = exact[:, rows, labels]
+
+    def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logs = exact_log_softmax(np.tensordot(coefficients, exact, axes=1), axis=1)
+        expected = (exact * np.exp(logs)).sum(axis=2)
+        return float(-logs[rows, labels].mean()), (expected - of_labels).mean(axis=1)
+
+    start = np.full(len(answers), 1.0 / len(answers))
+    bounds = [(0.0, None)] * len(answers)
+    found: Any = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    coefficients: NDArray[np.float64] = found.x
+    return coefficients

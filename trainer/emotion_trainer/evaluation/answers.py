@@ -1,0 +1,121 @@
+"""What a model says of the validation split, kept beside its file.
+
+So figures and plots of a run can be had without the data, and no model is asked twice.
+"""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon._lib.files import sha256_of
+from edge_daemon.inference.bundle import Metrics
+from edge_daemon.inference.ensemble import log_softmax
+from emotion_trainer.data import Dataset, Split
+from emotion_trainer.evaluation.metrics import confuse, measure
+from emotion_trainer.models.predictions import Scores, logits_of
+from emotion_trainer.training.runs import Run
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's answers to labelled faces.
+
+    Attributes:
+        model_sha256: of the model's file.
+        split: what the faces are called.
+        split_sha256: of the faces and their labels.
+        labels: int64 [N].
+        log_probabilities: float32 [N, 7].
+    """
+
+    model_sha256: str
+    split: str
+    split_sha256: str
+    labels: NDArray[np.int64]
+    log_probabilities: Scores
+
+    @property
+    def probabilities(self) -> Scores:
+        """Float32 [N, 7], rows sum to 1."""
+        return np.exp(self.log_probabilities)
+
+    @property
+    def metrics(self) -> Metrics:
+        """The figures that a bundle's manifest holds."""
+        return measure(self.probabilities, self.labels, self.split)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """Int64 [7, 7]: a row for each label, a column for each answer."""
+        return confuse(self.log_probabilities, self.labels)
+
+
+def answers_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
+    """The answers of a `.keras` or `.tflite` file, asked for unless they are kept already.
+
+    Args:
+        model: the file.
+        dataset: whose validation split is asked about.
+        mirrored: show each face the other way round.
+
+    Raises:
+        BundleError, TrainingError: the file is missing or damaged.
+    """
+    kept = kept_answers(model, mirrored=mirrored)
+    asked = (dataset.validation_name, _digest(dataset.validation))
+    if kept is not None and (kept.split, kept.split_sha256) == asked:
+        return kept
+    answers = ask(model, dataset, mirrored=mirrored)
+    np.savez(_place(model, mirrored=mirrored), **vars(answers))
+    return answers
+
+
+def ask(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
+    """Likewise, but asked for in any case, and not kept.
+
+    Raises:
+        BundleError, TrainingError: the file is missing or damaged.
+    """
+    name, split = dataset.validation_name, dataset.validation
+    faces = split.images[:, :, ::-1] if mirrored else split.images
+    logs = log_softmax(logits_of(model, faces))
+    return Answers(sha256_of(model), name, _digest(split), split.labels, logs)
+
+
+def kept_answers(model: Path, *, mirrored: bool = False) -> Answers | None:
+    """The answers beside a model; None if there are none, or they are another file's."""
+    try:
+        with np.load(_place(model, mirrored=mirrored), allow_pickle=False) as file:
+            answers = Answers(
+                str(file["model_sha256"]),
+                str(file["split"]),
+                str(file["split_sha256"]),
+                file["labels"],
+                file["log_probabilities"],
+            )
+        return answers if answers.model_sha256 == sha256_of(model) else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        # What is missing or was cut off by a kill can be had again by asking.
+        return None
+
+
+def keep_answers(run: Run, dataset: Dataset) -> None:
+    """Have the answers of a run's models on disk.
+
+    Raises:
+        BundleError, TrainingError: a file is damaged.
+    """
+    for model in run.models().values():
+        answers_of(model, dataset)
+
+
+def _place(model: Path, *, mirrored: bool) -> Path:
+    return model.with_suffix(".mirrored.npz" if mirrored else ".answers.npz")
+
+
+def _digest(split: Split) -> str:
+    return hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()

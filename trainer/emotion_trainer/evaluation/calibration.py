@@ -1,0 +1,44 @@
+"""How far probabilities can be believed."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emotion_trainer.models.predictions import Scores
+
+BINS: Final = 15
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Faces in 15 equal bins of confidence (Guo et al. 2017); each array is float64 [15].
+
+    Attributes:
+        share: of all faces, how many are in the bin.
+        confidence: their mean confidence; 0 in an empty bin.
+        accuracy: the share of right answers among them; 0 in an empty bin.
+    """
+
+    share: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def reliability(probabilities: Scores, labels: NDArray[np.int64]) -> Reliability:
+    """How confidence and accuracy go together."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    faces, total, hits = (
+        np.bincount(bins, weights=weights, minlength=BINS) for weights in (None, confidence, right)
+    )
+    filled = np.maximum(faces, 1)
+    return Reliability(faces / len(labels), total / filled, hits / filled)
+
+
+def calibration_error(probabilities: Scores, labels: NDArray[np.int64]) -> float:
+    """Expected calibration error over the bins, 0 to 1."""
+    bins = reliability(probabilities, labels)
+    return float((bins.share * np.abs(bins.confidence - bins.accuracy)).sum())

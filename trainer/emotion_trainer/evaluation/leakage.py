@@ -1,0 +1,42 @@
+"""No model may be measured on faces that it has learnt.
+
+A stratified split holds back a fifth of the official training split. Whoever learnt on the
+official one has learnt that fifth, so figures on it would only tell how well it is remembered.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from edge_daemon.inference.bundle import read_bundle
+from emotion_trainer.data import Dataset
+from emotion_trainer.errors import DataError
+from emotion_trainer.models.predictions import is_bundle
+from emotion_trainer.training.runs import Run
+
+
+def require_unlearnt(models: Iterable[Path], dataset: Dataset) -> None:
+    """Refuse to measure models on a stratified split unless they were trained on that very split.
+
+    Args:
+        models: folders of runs or of bundles, or files in them; of any other, nothing is known.
+        dataset: one with a stratified split.
+
+    Raises:
+        DataError: a model was trained on another split, or on other data.
+        BundleError, TrainingError: a manifest or a run's record is damaged.
+    """
+    for model in models:
+        if _learnt(model) - {dataset.fingerprint}:
+            raise DataError(
+                f"{model}: was trained on another split or other data, and may have learnt faces "
+                f"of {dataset.validation_name}; leave out --split stratified, or train with it"
+            )
+
+
+def _learnt(model: Path) -> set[str]:
+    """The fingerprints of the data that it was trained on, as far as they are known."""
+    folder = model if model.is_dir() else model.parent
+    if is_bundle(folder):
+        return {member.provenance.data_fingerprint for member in read_bundle(folder).members}
+    run = Run(folder)
+    return {run.record().data_fingerprint} if run.is_begun else set()

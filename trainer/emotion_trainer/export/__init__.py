@@ -1,0 +1,1 @@
+"""Export of Keras models to int8 TFLite files."""

@@ -1,0 +1,110 @@
+"""Export to TFLite in integers: int8 kernels, uint8 pixels in, float32 logits out.
+
+Pixels are fed as they are. The input's quantisation has the scale 1 and the zero point 0, so a
+pixel's value is its own code, and the normalisation is part of the graph.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import keras
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+
+from emotion_trainer.data import Dataset, Split
+from emotion_trainer.errors import ExportError
+from emotion_trainer.export.conversion import convert
+from emotion_trainer.models.predictions import Faces, keras_logits, tflite_logits
+from emotion_trainer.training.runs import Run
+
+REPRESENTATIVES: Final = 500
+LARGEST_LOSS: Final = 0.005
+# On a small split, half a point is less than what a face or two at the margin make.
+FEWEST_LOST: Final = 2
+PIXELS_AS_THEY_ARE: Final = (1.0, 0)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an int8 file answers beside the model that it comes from, on the same faces."""
+
+    faces: int
+    float_accuracy: float
+    int8_accuracy: float
+    same_answer: float
+
+    def __str__(self) -> str:
+        return (
+            f"accuracy float {self.float_accuracy:.4f}, int8 {self.int8_accuracy:.4f}; "
+            f"same answer on {self.same_answer:.2%} of {self.faces} faces"
+        )
+
+
+def export_run(run: Run, dataset: Dataset) -> Agreement:
+    """Export a run's best weights; the file has its name only when it has been checked.
+
+    Raises:
+        TrainingError: no epoch was finished, or the run's files are damaged.
+        ExportError: the int8 file does not answer as its original does.
+    """
+    model = run.best_model()
+    unfinished = run.folder / "unfinished.tflite"
+    export_int8(model, dataset.training, run.record().recipe.seed, unfinished)
+    agreement = compare(model, unfinished, dataset.validation)
+    unfinished.replace(run.exported())
+    return agreement
+
+
+def export_int8(model: keras.Model, training: Split, seed: int, path: Path) -> None:
+    """Write the model to `path`, its ranges measured on faces drawn from the training split.
+
+    Raises:
+        ExportError: the converter chose a quantisation of the input that alters pixels.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(training))[:REPRESENTATIVES]
+    content = convert(model, training.images[drawn])
+    details = Interpreter(model_content=content).get_input_details()[0]
+    if details["quantization"] != PIXELS_AS_THEY_ARE:
+        raise ExportError(
+            f"the input's scale and zero point are {details['quantization']}, not "
+            f"{PIXELS_AS_THEY_ARE}; the training faces do not span the grey levels 0 to 255"
+        )
+    path.write_bytes(content)
+
+
+def compare(model: keras.Model, path: Path, split: Split) -> Agreement:
+    """Compare the int8 file with its original on a split.
+
+    Raises:
+        ExportError: it loses more than half a point of accuracy (and more than two faces), or
+            answers differently in batches and face by face.
+    """
+    original = keras_logits(model, split.images).argmax(axis=1)
+    exported = tflite_logits(path, split.images)
+    answers = exported.argmax(axis=1)
+    agreement = agreement_of(original, answers, split.labels)
+    lost = int((original == split.labels).sum() - (answers == split.labels).sum())
+    if lost > max(LARGEST_LOSS * len(split), FEWEST_LOST):
+        raise ExportError(f"{path}: int8 loses too much: {agreement}")
+    _check_batching(path, split.images[: len(split) // 10 + 1], exported)
+    return agreement
+
+
+def agreement_of(
+    original: NDArray[np.int64], exported: NDArray[np.int64], labels: NDArray[np.int64]
+) -> Agreement:
+    """From both models' answers and the labels, each int64 [N]."""
+    return Agreement(
+        faces=len(labels),
+        float_accuracy=float((original == labels).mean()),
+        int8_accuracy=float((exported == labels).mean()),
+        same_answer=float((original == exported).mean()),
+    )
+
+
+def _check_batching(path: Path, faces: Faces, batched: NDArray[np.float32]) -> None:
+    alone = tflite_logits(path, faces, batch=1)
+    if not np.allclose(alone, batched[: len(faces)], atol=1e-5):
+        raise ExportError(f"{path}: answers differently in batches and face by face")

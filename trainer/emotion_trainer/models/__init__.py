@@ -1,0 +1,1 @@
+"""Networks: the families, warm starts and predictions."""

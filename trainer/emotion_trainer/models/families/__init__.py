@@ -1,0 +1,74 @@
+"""The families of networks, one a file: its settings, and the function that builds it.
+
+A new family is a new file, a part of `ModelSettings`, and a line in `BUILDERS`.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, Final
+
+import keras
+from pydantic import Field
+
+from emotion_trainer.models.families import (
+    cost,
+    densenet,
+    imagenet,
+    mobilenet,
+    resnet,
+    seq1,
+    seq2,
+    vgg16,
+)
+from emotion_trainer.models.families.scaling import ScalableSettings, solve_width
+
+ModelSettings = Annotated[
+    densenet.Settings
+    | imagenet.Settings
+    | mobilenet.Settings
+    | resnet.Settings
+    | seq1.Settings
+    | seq2.Settings
+    | vgg16.Settings,
+    Field(discriminator="family"),
+]
+BUILDERS: Final[dict[str, Callable[[Any], keras.Model]]] = {
+    "densenet": densenet.build,
+    "imagenet": imagenet.build,
+    "mobilenet": mobilenet.build,
+    "resnet": resnet.build,
+    "seq1": seq1.build,
+    "seq2": seq2.build,
+    "vgg16": vgg16.build,
+}
+
+
+def build(settings: ModelSettings) -> keras.Model:
+    """Build the network to be trained: float32 [N, 48, 48, 1] grey, 0 to 255 -> logits [N, 7].
+
+    Raises:
+        RecipeError: the settings' budget cannot be met, or their weights cannot be loaded.
+    """
+    return _build(within_budget(settings))
+
+
+@cache
+def within_budget(settings: ModelSettings) -> ModelSettings:
+    """The settings with the width that meets their budget; as they are if they have none.
+
+    Raises:
+        RecipeError: the budget cannot be met.
+    """
+    if not isinstance(settings, ScalableSettings) or settings.budget_mmac is None:
+        return settings
+
+    def widened(width: float) -> ModelSettings:
+        return settings.model_copy(update={"width": width, "budget_mmac": None})
+
+    return widened(
+        solve_width(lambda width: cost.mmac(_build(widened(width))), settings.budget_mmac)
+    )
+
+
+def _build(settings: ModelSettings) -> keras.Model:
+    return BUILDERS[settings.family](settings)

@@ -1,0 +1,62 @@
+"""DenseNet (Huang et al. 2017): each layer sees the outputs of all layers of its block.
+
+Two changes make it fit for int8. Normalisation and activation follow a convolution, as in Pelee
+(Wang et al. 2018), since batch normalisation folds into the convolution before it; the
+original's, before a convolution, would stay a pass of its own over all that is concatenated.
+And activations are ReLU6, so that what is concatenated shares one range. The growth rate rises
+from block to block, as in CondenseNet (Huang et al. 2018), where layers are cheaper.
+"""
+
+from typing import Annotated, Final, Literal
+
+import keras
+from keras import layers
+from pydantic import Field
+
+from emotion_trainer.models.families.layers import classify, convolve, grey_input, normalise
+from emotion_trainer.models.families.scaling import ScalableSettings
+
+Block = Annotated[tuple[int, int], Field(description="Growth rate in channels, and layers.")]
+
+HIGHEST: Final = 6.0
+# The 1x1 convolution before each 3x3 one is so many times the growth rate wide.
+BOTTLENECK: Final = 2
+
+
+class Settings(ScalableSettings):
+    """Size of the network."""
+
+    family: Literal["densenet"]
+    stem: int = Field(default=24, gt=0, description="Channels of the stem.")
+    blocks: tuple[Block, ...] = Field(
+        default=((16, 4), (24, 6), (32, 6)), min_length=1, max_length=4
+    )
+
+
+def build(settings: Settings) -> keras.Model:
+    """Build the untrained network: stem at 48x48, first block at 24x24; transitions halve."""
+    faces = grey_input()
+    x = _activate(convolve(normalise(faces), settings.channels(settings.stem)))
+    x = layers.MaxPooling2D(2)(x)
+    for index, (growth, count) in enumerate(settings.blocks):
+        if index > 0:
+            x = _transition(x)
+        for _ in range(settings.repeats(count)):
+            x = _grow(x, settings.channels(growth), settings.channels(BOTTLENECK * growth))
+    x = _activate(convolve(x, x.shape[-1], kernel=1))
+    return keras.Model(faces, classify(x, settings.dropout), name="densenet")
+
+
+def _grow(x: keras.KerasTensor, growth: int, bottleneck: int) -> keras.KerasTensor:
+    new = _activate(convolve(x, bottleneck, kernel=1))
+    new = _activate(convolve(new, growth))
+    return layers.Concatenate()([x, new])
+
+
+def _transition(x: keras.KerasTensor) -> keras.KerasTensor:
+    half = x.shape[-1] // 16 * 8
+    return layers.AveragePooling2D(2)(_activate(convolve(x, half, kernel=1)))
+
+
+def _activate(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.ReLU(HIGHEST)(x)

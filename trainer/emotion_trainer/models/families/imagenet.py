@@ -1,0 +1,115 @@
+"""Networks of `keras.applications`, to go on from weights that were learnt on ImageNet.
+
+Those weights know colour pictures of 224 pixels a side, not grey ones of 48. So the grey is given
+three times, in the range that the application was trained with, and a picture whose resolution
+the stem would halve at once is made twice as large before it: the same sums as without the stride,
+while the kernels see edges of a size that they know. Such networks are large: they suit as
+teachers. Weights are a file of the user's own; nothing is downloaded.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import keras
+import numpy as np
+from keras import applications, layers
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from emotion_trainer.errors import RecipeError
+from emotion_trainer.models.families.layers import NORM_MOMENTUM, classify, grey_input, normalise
+
+BLACK: Final = np.zeros((1, 1, 1, 3), np.float32)
+WHITE: Final = np.full((1, 1, 1, 3), 255.0, np.float32)
+
+
+@dataclass(frozen=True)
+class Application:
+    """A network of Keras, the range of its input, and by how much its stem shrinks a picture."""
+
+    make: Callable[..., keras.Model]
+    preprocess: Callable[..., Any]
+    stem_stride: int
+
+
+APPLICATIONS: Final = {
+    "VGG16": Application(applications.VGG16, applications.vgg16.preprocess_input, 1),
+    "ResNet50V2": Application(applications.ResNet50V2, applications.resnet_v2.preprocess_input, 2),
+    "DenseNet121": Application(applications.DenseNet121, applications.densenet.preprocess_input, 2),
+    "MobileNetV2": Application(
+        applications.MobileNetV2, applications.mobilenet_v2.preprocess_input, 2
+    ),
+}
+
+
+class Settings(BaseModel):
+    """Which network, and from where its weights come."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: Literal["imagenet"]
+    application: Literal["VGG16", "ResNet50V2", "DenseNet121", "MobileNetV2"]
+    alpha: float = Field(default=1.0, gt=0.0, description="Factor on MobileNetV2's channels.")
+    weights: Path | None = Field(
+        default=None,
+        description="A .h5 or .weights.h5 file without the top; random weights if absent.",
+    )
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _alpha_is_of_mobilenet(self) -> "Settings":
+        if self.alpha != 1.0 and self.application != "MobileNetV2":
+            raise ValueError("alpha is a setting of MobileNetV2 alone")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.application}, {'random' if self.weights is None else self.weights}"
+
+
+def build(settings: Settings) -> keras.Model:
+    """Build the network, its weights loaded if the settings name any.
+
+    Raises:
+        RecipeError: the weights are missing, damaged, or not of this application.
+    """
+    application = APPLICATIONS[settings.application]
+    faces = grey_input()
+    options = {"alpha": settings.alpha} if settings.application == "MobileNetV2" else {}
+    trunk = application.make(
+        include_top=False, weights=None, input_tensor=_adapt(faces, application), **options
+    )
+    if settings.weights is not None:
+        _load(trunk, settings.weights, settings.application)
+    for layer in trunk.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = NORM_MOMENTUM
+    return keras.Model(faces, classify(trunk.output, settings.dropout), name="imagenet")
+
+
+def _adapt(faces: keras.KerasTensor, application: Application) -> keras.KerasTensor:
+    """Grey levels to three channels, in the range and at the size that the application takes.
+
+    Its own function does the preprocessing of colours; of greys, whose channels are equal, that
+    is a line a channel, and two points tell the line.
+    """
+    black, white = (np.ravel(application.preprocess(grey.copy())) for grey in (BLACK, WHITE))
+    middle, half = (white + black) / 2, (white - black) / 2
+    # Normalised first, as in all families: int8 export wants the scale 1 for the pixels alone.
+    x = layers.Concatenate()([normalise(faces)] * 3)
+    x = layers.Rescaling(half.tolist(), offset=middle.tolist())(x)
+    return layers.UpSampling2D(application.stem_stride, interpolation="bilinear")(x)
+
+
+def _load(trunk: keras.Model, path: Path, application: str) -> None:
+    if not path.is_file():
+        raise RecipeError(f"model.weights: {path}: no such file")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # each says what the error then says
+            trunk.load_weights(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise RecipeError(
+            f"model.weights: {path}: are no weights of {application} without its top: {reason}"
+        ) from error

@@ -1,0 +1,44 @@
+"""Seq-2: a lean sequence of single convolutions with a dense head, in the manner of LeNet-5.
+
+LeCun et al. 1998, with ReLU, maxima, batch normalisation (Ioffe & Szegedy 2015) and dropout
+(Srivastava et al. 2014). The dense layer sees where in the face a feature is, which global
+pooling would not tell it. It is written as a convolution over all that is left of the picture
+(Long et al. 2015), the same sums without a reshaping that would fix TFLite's batch.
+"""
+
+from typing import Literal
+
+import keras
+from keras import layers
+from pydantic import Field
+
+from emotion_trainer.models.families.layers import classify, convolve, grey_input, normalise
+from emotion_trainer.models.families.scaling import ScalableSettings
+
+
+class Settings(ScalableSettings):
+    """Size of the network."""
+
+    family: Literal["seq2"]
+    widths: tuple[int, ...] = Field(
+        default=(24, 48, 96, 192), min_length=1, max_length=5, description="Of the convolutions."
+    )
+    hidden: int = Field(default=128, gt=0, description="Width of the dense layer.")
+
+
+def build(settings: Settings) -> keras.Model:
+    """Build the untrained network; each convolution is followed by a 2x2 maximum."""
+    faces = grey_input()
+    x = normalise(faces)
+    for width in settings.widths:
+        for _ in range(settings.repeats(1)):
+            x = layers.ReLU()(convolve(x, settings.channels(width)))
+        x = layers.MaxPooling2D(2)(x)
+    x = layers.Dropout(settings.dropout)(x)
+    x = layers.Conv2D(
+        settings.channels(settings.hidden),
+        x.shape[1:3],
+        activation="relu",
+        kernel_initializer="he_normal",
+    )(x)
+    return keras.Model(faces, classify(x, settings.dropout), name="seq2")

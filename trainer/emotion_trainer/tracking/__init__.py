@@ -1,0 +1,1 @@
+"""Comparison of runs: MLflow, plots and the HTML report."""

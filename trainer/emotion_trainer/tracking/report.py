@@ -1,0 +1,123 @@
+"""A page that compares runs: a table, curves, accuracy against cost, and plots of each run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from edge_daemon.inference.bundle import Metrics
+from emotion_trainer.errors import TrainingError
+from emotion_trainer.evaluation.answers import Answers
+from emotion_trainer.templating import render
+from emotion_trainer.tracking import plots
+from emotion_trainer.tracking.summary import Summary, summarise
+from emotion_trainer.training.runs import Run
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run as the page shows it; `label` is its own on the page."""
+
+    label: str
+    summary: Summary
+
+    @property
+    def kind(self) -> str:
+        """The model whose plots are shown: `int8`, or `float` where none was exported."""
+        return "int8" if "int8" in self.summary.answers else "float"
+
+    @property
+    def answers(self) -> Answers | None:
+        """The answers of that model, where they are kept."""
+        return self.summary.answers.get(self.kind)
+
+    @property
+    def float_accuracy(self) -> float:
+        """That of the best epoch."""
+        return self.summary.best.accuracy
+
+    @property
+    def int8_accuracy(self) -> float | None:
+        """That of the int8 file, where its answers are kept."""
+        answers = self.summary.answers.get("int8")
+        return None if answers is None else answers.metrics.accuracy
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """The figures of the model whose plots are shown."""
+        return None if self.answers is None else self.answers.metrics
+
+    @property
+    def calibration_error(self) -> float | None:
+        """That of the model whose plots are shown."""
+        return None if self.metrics is None else self.metrics.calibration_error
+
+    @property
+    def weakest(self) -> tuple[str, float] | None:
+        """The emotion with the least recall, and its recall."""
+        return (
+            None if self.metrics is None else min(self.metrics.recall.items(), key=lambda i: i[1])
+        )
+
+    @property
+    def point(self) -> tuple[float, float]:
+        """MMAC and accuracy of the model whose plots are shown."""
+        accuracy = self.float_accuracy if self.metrics is None else self.metrics.accuracy
+        return self.summary.mmac, accuracy
+
+    @property
+    def time(self) -> timedelta:
+        """Spent on training, in whole seconds."""
+        return timedelta(seconds=round(self.summary.seconds))
+
+    @property
+    def plots(self) -> dict[str, str]:
+        """SVG elements by name."""
+        if self.answers is None:
+            return {}
+        return {name: plots.as_svg(plot) for name, plot in plots.of_answers(self.answers).items()}
+
+
+def runs_among(paths: Sequence[Path]) -> list[Run]:
+    """The runs among the paths that have a finished epoch; whatever else is there is passed over.
+
+    Raises:
+        TrainingError: there is no such run.
+    """
+    runs = [run for run in map(Run, paths) if run.checkpoint.exists()]
+    if not runs:
+        raise TrainingError(f"no run with a finished epoch in {', '.join(map(str, paths))}")
+    return runs
+
+
+def report(runs: Sequence[Run]) -> str:
+    """The page, HTML that needs no other file.
+
+    Raises:
+        TrainingError: a run's folder is damaged.
+    """
+    rows = [Row(_label(run, runs), summarise(run)) for run in runs]
+    return render(
+        "report.html",
+        rows=rows,
+        splits=sorted({row.answers.split for row in rows if row.answers}),
+        several_data=len({row.summary.record.data_fingerprint for row in rows}) > 1,
+        unanswered=[row.label for row in rows if row.answers is None],
+        best_float=max(row.float_accuracy for row in rows),
+        best_int8=max(_present([row.int8_accuracy for row in rows]), default=math.nan),
+        best_calibration=min(_present([row.calibration_error for row in rows]), default=math.nan),
+        curves=plots.as_svg(plots.curves({row.label: row.summary.history for row in rows})),
+        accuracy_by_cost=plots.as_svg(plots.accuracy_by_cost({r.label: r.point for r in rows})),
+    )
+
+
+def _present(figures: list[float | None]) -> list[float]:
+    return [figure for figure in figures if figure is not None]
+
+
+def _label(run: Run, runs: Sequence[Run]) -> str:
+    """The folder's name, or its whole path where two have the same name."""
+    name = run.folder.resolve().name
+    alone = sum(other.folder.resolve().name == name for other in runs) == 1
+    return name if alone else str(run.folder)

@@ -1,0 +1,79 @@
+"""What a run came to, read from its folder alone."""
+
+from dataclasses import dataclass
+
+from emotion_trainer.errors import TrainingError
+from emotion_trainer.evaluation.answers import Answers, kept_answers
+from emotion_trainer.models.families import cost
+from emotion_trainer.training.checkpoint import Epoch
+from emotion_trainer.training.provenance import RunRecord
+from emotion_trainer.training.runs import Run
+from emotion_trainer.training.stopping import best_of
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in figures.
+
+    Attributes:
+        record: what it was made of.
+        history: its epochs so far, at least one.
+        mmac: what its network costs a face, in millions.
+        parameters: how many its network has.
+        answers: to the validation split, of the models `float` and `int8`, where they are kept.
+        mlflow_run_id: its id in MLflow, if it was logged there.
+    """
+
+    record: RunRecord
+    history: tuple[Epoch, ...]
+    mmac: float
+    parameters: int
+    answers: dict[str, Answers]
+    mlflow_run_id: str | None
+
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        return self.record.recipe.name
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights are kept."""
+        return best_of(self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on training."""
+        return sum(epoch.seconds for epoch in self.history)
+
+
+def summarise(run: Run) -> Summary:
+    """Read a run's folder.
+
+    Raises:
+        TrainingError: it holds no run or no finished epoch, or is damaged.
+    """
+    record = run.record()
+    history = finished_epochs(run)
+    model = run.best_model()
+    kept = {kind: kept_answers(path) for kind, path in run.models().items()}
+    return Summary(
+        record=record,
+        history=history,
+        mmac=cost.mmac(model),
+        parameters=cost.parameters(model),
+        answers={kind: answers for kind, answers in kept.items() if answers is not None},
+        mlflow_run_id=run.mlflow_run_id,
+    )
+
+
+def finished_epochs(run: Run) -> tuple[Epoch, ...]:
+    """The epochs so far, at least one.
+
+    Raises:
+        TrainingError: there is none, or the checkpoint is damaged.
+    """
+    history = run.history
+    if not history:
+        raise TrainingError(f"{run.folder}: has no finished epoch yet")
+    return history

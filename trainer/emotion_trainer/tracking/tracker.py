@@ -1,0 +1,114 @@
+"""Tracking in MLflow: which store, and when a run is logged there.
+
+A run's folder is the truth and MLflow holds a copy of it, which `track` brings up to date. So
+nothing is lost where a store is away, or where a run was never logged: it is logged later.
+"""
+
+import logging
+import os
+import sys
+import textwrap
+from typing import Final
+
+from edge_daemon._lib.text import without_password
+from emotion_trainer.data import Dataset
+from emotion_trainer.errors import TrackingError, TrainerError
+from emotion_trainer.evaluation.answers import keep_answers
+from emotion_trainer.training.runs import Run
+
+STORE_VARIABLE: Final = "MLFLOW_TRACKING_URI"
+LONGEST_REASON: Final = 160
+
+# A user's own choice stays. MLflow would ask a server that is away for minutes.
+QUIET_AND_BRISK: Final = {
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "20",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class Tracker:
+    """Logs runs while they are trained, one after the other, and never stands in their way."""
+
+    def __init__(self) -> None:
+        self._failed = False
+
+    def after_epoch(self, run: Run) -> None:
+        """Log the curves so far; a store that was away is not waited for in every epoch."""
+        if not self._failed:
+            self._try(run, curves_only=True)
+
+    def finish(self, run: Run, dataset: Dataset) -> None:
+        """Log all that has come of a run, its models' answers to the validation split included.
+
+        Raises:
+            TrainerError: the run's folder is damaged.
+        """
+        keep_answers(run, dataset)
+        self._try(run)
+        self._failed = False
+
+    def _try(self, run: Run, *, curves_only: bool = False) -> None:
+        try:
+            track(run, curves_only=curves_only)
+        except TrackingError as error:
+            if not self._failed:
+                print(
+                    f"{error}; 'emotion-trainer track {run.folder}' logs it later", file=sys.stderr
+                )
+            self._failed = True
+
+
+def store_uri(run: Run) -> str | None:
+    """Where the run is tracked: $MLFLOW_TRACKING_URI, or a database beside the run's folder.
+
+    Returns:
+        None if the variable is empty, which switches tracking off.
+    """
+    beside = run.folder.resolve().parent / "mlflow.db"
+    return os.environ.get(STORE_VARIABLE, f"sqlite:///{beside}") or None
+
+
+def track(run: Run, *, curves_only: bool = False) -> str | None:
+    """Bring the run's copy in MLflow up to date: what it has already is not logged again.
+
+    Returns:
+        The run's id there; None if tracking is switched off.
+
+    Raises:
+        TrackingError: the store cannot be reached, or refuses.
+        TrainerError: the run's folder is damaged.
+    """
+    uri = store_uri(run)
+    if uri is None:
+        return None
+    for variable, value in QUIET_AND_BRISK.items():
+        os.environ.setdefault(variable, value)
+    for library in ("databricks", "urllib3"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    try:
+        from emotion_trainer.tracking.mlflow_copy import MlflowCopy
+
+        return MlflowCopy(run, uri).update(curves_only=curves_only)
+    except TrainerError:
+        raise
+    except Exception as error:
+        # Stores are databases, clouds and plugins, and raise whatever those raise.
+        place = without_password(uri)
+        reason = str(_root(error)).replace(uri, place)
+        raise TrackingError(
+            f"{run.folder}: not tracked in {place}: "
+            f"{textwrap.shorten(reason, LONGEST_REASON, placeholder=' …')}"
+        ) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an error began with."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

@@ -1,0 +1,1 @@
+"""Training of one network by one recipe, in a run folder."""

@@ -1,0 +1,167 @@
+"""Distillation: a small network also learns from what larger ones answer to the training pictures.
+
+A label names one emotion; a teacher's distribution shows which others the face resembles (Hinton
+et al. 2015). It is mixed into the soft targets, so that one cross-entropy serves both. The targets
+of unlabelled faces are the teachers' distribution alone.
+
+Teachers answer once about each picture and its mirror image, not about every augmented view: a step
+costs a network about three times its own MMAC, so for a student of 10 MMAC teachers of 100 MMAC
+would make it four times as long. A view that the augmentation mirrors has the answers to the
+mirror image as its target (consistent teaching, Beyer et al. 2022).
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon._lib.files import sha256_of
+from edge_daemon.inference.bundle import MANIFEST_NAME, read_bundle
+from edge_daemon.inference.ensemble import log_softmax
+from edge_daemon.records import EMOTIONS
+from emotion_trainer.data import Dataset
+from emotion_trainer.errors import RecipeError
+from emotion_trainer.models.predictions import Faces, is_bundle, probabilities_of
+from emotion_trainer.recipe import Distillation, Recipe
+from emotion_trainer.training.runs import Run
+from emotion_trainer.training.soft_labels import VIEWS, SoftLabels, Teacher, average
+
+MIN_PROBABILITY: Final = np.float32(1e-7)
+OWN_LICENCE: Final = "Apache-2.0"
+
+
+def require_teachers(recipe: Recipe, pending: Collection[Path] = ()) -> None:
+    """Refuse a recipe whose teachers or soft labels are missing or unfinished.
+
+    Args:
+        recipe: a recipe, with teachers or without.
+        pending: resolved folders of runs that will be finished by then.
+
+    Raises:
+        RecipeError: a teacher is neither finished nor pending, or a file is missing.
+    """
+    for teacher in recipe.teachers:
+        if teacher.resolve() not in pending and not _is_finished(teacher):
+            raise RecipeError(
+                f"distillation.teachers: {teacher} is not finished; train it before {recipe.name}"
+            )
+    for path in recipe.distillation.soft_labels if recipe.distillation else ():
+        if not path.is_file():
+            raise RecipeError(
+                f"distillation.soft_labels: {path}: no such file; write it with "
+                "`emotion-trainer teach`"
+            )
+
+
+def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
+    """Ask teachers about the training and the unlabelled faces of a data set, in both views.
+
+    Args:
+        teachers: folders of finished runs or of bundles, or `.keras` and `.tflite` files.
+        dataset: whose faces are shown.
+
+    Raises:
+        TrainingError, BundleError: a teacher is missing or damaged.
+    """
+    answers = []
+    for teacher in teachers:
+        faces = len(dataset.training) + len(dataset.unlabelled)
+        print(f"asking {teacher} about {faces} faces", flush=True)
+        model = _model_of(teacher)
+        answers.append(
+            SoftLabels.of(
+                dataset,
+                (_describe(teacher, model),),
+                _both_views(model, dataset.training.images),
+                _both_views(model, dataset.unlabelled),
+            )
+        )
+    return average(answers)
+
+
+def soft_labels_for(dataset: Dataset, settings: Distillation, kept: Path) -> SoftLabels:
+    """The mean of a recipe's soft label files and of its teachers' answers.
+
+    It is kept in the file `kept`, so that a resumed training has the targets that it began with,
+    although a teacher may have been trained again.
+
+    Raises:
+        TrainingError, BundleError: a teacher or a file is missing, damaged, or of other faces.
+    """
+    if kept.exists():
+        labels = SoftLabels.load(kept)
+        labels.require_match(dataset, kept)
+        return labels
+    parts = []
+    for path in settings.soft_labels:
+        parts.append(SoftLabels.load(path))
+        parts[-1].require_match(dataset, path)
+    if settings.teachers:
+        parts += [teach([teacher], dataset) for teacher in settings.teachers]
+    labels = average(parts)
+    labels.save(kept)
+    return labels
+
+
+def distilled_targets(
+    labelled: NDArray[np.float32], dataset: Dataset, labels: SoftLabels, settings: Distillation
+) -> NDArray[np.float32]:
+    """Mix soft labels into the labelled faces' targets, and append the unlabelled faces' targets.
+
+    Args:
+        labelled: float32 [N, 7], rows sum to 1.
+        dataset: the N labelled and M unlabelled faces.
+        labels: the teachers' answers to them.
+        settings: the share of the answers, and their temperature.
+
+    Returns:
+        float32 [N + M, 2, 7]: targets of each picture and of its mirror image.
+    """
+    training = labelled[:, np.newaxis, :]
+    mixed = training + np.float32(settings.share) * (
+        _softened(labels.training, settings.temperature) - training
+    )
+    unlabelled = labels.unlabelled[: len(dataset.unlabelled)]
+    return np.concatenate([mixed, _softened(unlabelled, settings.temperature)])
+
+
+def _softened(log_probabilities: NDArray[np.float16], temperature: float) -> NDArray[np.float32]:
+    softened: NDArray[np.float32] = np.exp(
+        log_softmax(log_probabilities.astype(np.float32) / np.float32(temperature))
+    )
+    return softened
+
+
+def _both_views(model: Path, faces: Faces) -> NDArray[np.float32]:
+    """Log-probabilities of faces and of their mirror images, float32 [N, 2, 7]."""
+    if not len(faces):
+        return np.empty((0, VIEWS, len(EMOTIONS)), np.float32)
+    views = [probabilities_of(model, view) for view in (faces, faces[:, :, ::-1])]
+    logs: NDArray[np.float32] = np.log(np.maximum(np.stack(views, axis=1), MIN_PROBABILITY))
+    return logs
+
+
+def _is_finished(teacher: Path) -> bool:
+    return is_bundle(teacher) or Run(teacher).is_finished
+
+
+def _model_of(teacher: Path) -> Path:
+    """A bundle's folder, a model's file, or the best weights in a run's folder."""
+    return teacher if is_bundle(teacher) or teacher.is_file() else Run(teacher).best
+
+
+def _describe(teacher: Path, model: Path) -> Teacher:
+    if is_bundle(teacher):
+        bundle = read_bundle(teacher)
+        return Teacher(
+            name=bundle.bundle_id,
+            sha256=sha256_of(teacher / MANIFEST_NAME),
+            licence=OWN_LICENCE,
+            provenance=f"model bundle of {bundle.created.date()}",
+        )
+    run = Run(model.parent)
+    provenance = f"commit {run.record().commit}" if run.is_begun else "unknown training"
+    name = run.record().recipe.name if run.is_begun else model.name
+    return Teacher(name=name, sha256=sha256_of(model), licence=OWN_LICENCE, provenance=provenance)

@@ -1,0 +1,39 @@
+"""Progress of a training on a terminal or in a log."""
+
+import sys
+import time
+from datetime import timedelta
+from typing import Final
+
+from emotion_trainer.training.checkpoint import Epoch
+
+REFRESH_SECONDS: Final = 1.0
+
+
+class Progress:
+    """Prints a line an epoch and, on a terminal, one that moves within it."""
+
+    def __init__(self, epochs: int, steps: int, measure: str = "accuracy") -> None:
+        self._measure = measure
+        self._epochs = epochs
+        self._steps = steps
+        self._shown = 0.0
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """Show how far the epoch is, where somebody may be looking."""
+        now = time.monotonic()
+        if sys.stdout.isatty() and now - self._shown >= REFRESH_SECONDS:
+            self._shown = now
+            line = f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}"
+            print(f"\r\x1b[K{line}", end="", flush=True)
+
+    def epoch(self, done: Epoch, best: Epoch) -> None:
+        """Print what came of an epoch, and when the training will be done."""
+        left = timedelta(seconds=round((self._epochs - done.number) * done.seconds))
+        start = "\r\x1b[K" if sys.stdout.isatty() else ""
+        print(
+            f"{start}epoch {done.number}/{self._epochs}  loss {done.loss:.4f}  "
+            f"{self._measure} {done.accuracy:.4f}  best {best.accuracy:.4f} (epoch {best.number})  "
+            f"{done.seconds:.0f} s  left {left}",
+            flush=True,
+        )

@@ -1,0 +1,165 @@
+"""A run's folder: what a training keeps on disk, and what later commands read from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar, cast
+
+import keras
+from pydantic import ValidationError
+
+from emotion_trainer.errors import ExportError, TrainingError
+from emotion_trainer.models.predictions import load_keras
+from emotion_trainer.training.checkpoint import Epoch, load_history
+from emotion_trainer.training.provenance import AnyRecord, RunRecord
+from emotion_trainer.training.stopping import is_over
+
+Record = TypeVar("Record", bound=AnyRecord)
+
+
+@dataclass(frozen=True)
+class AnyRun(Generic[Record]):
+    """The folder of one training, of any kind of network."""
+
+    record_type: ClassVar[type[AnyRecord]]
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the latest epoch, from which training goes on."""
+        return self.folder / "checkpoint.npz"
+
+    @property
+    def best(self) -> Path:
+        """The averaged weights of the best epoch, as a Keras model."""
+        return self.folder / "best.keras"
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """The epochs so far.
+
+        Raises:
+            TrainingError: the checkpoint is damaged.
+        """
+        return load_history(self.checkpoint)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a run."""
+        return self._record.exists()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its training is over; that of a folder without a run is not.
+
+        Raises:
+            TrainingError: the record or the checkpoint is damaged.
+        """
+        return self.is_begun and is_over(self.history, self.record().recipe.optimisation)
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """The run's id in MLflow, if it was ever logged there."""
+        path = self._mlflow_run_id
+        return path.read_text(encoding="utf-8").strip() if path.exists() else None
+
+    def remember_mlflow_run(self, run_id: str) -> None:
+        """Keep the id, so that what comes later is logged to the same run."""
+        self._mlflow_run_id.write_text(run_id + "\n", encoding="utf-8")
+
+    def models(self) -> dict[str, Path]:
+        """The files of the best weights so far: `float`, and `int8` where they are exported."""
+        if not self.best.exists():
+            return {}
+        exported = {"int8": self.exported()} if self.is_exported else {}
+        return {"float": self.best, **exported}
+
+    def exported(self) -> Path:
+        """Where the int8 file is, or will be."""
+        return self.folder / f"{self.record().recipe.name}_int8.tflite"
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether the int8 file is there and as new as the best weights."""
+        path = self.exported()
+        return path.exists() and path.stat().st_mtime >= self.best.stat().st_mtime
+
+    def begin(self, record: Record) -> None:
+        """Create the folder and write the record, unless they are there already.
+
+        Of a record that is there, only what the recipe says of bundling is brought up to date.
+
+        Raises:
+            TrainingError: the folder holds a run of another recipe or other data.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.is_begun:
+            self._write(record)
+            return
+        begun = self.record()
+        if not begun.is_same_training(record):
+            raise TrainingError(
+                f"{self.folder}: holds a run of another recipe or other data; "
+                "remove it, or give another --run folder"
+            )
+        if begun.recipe != record.recipe:
+            self._write(begun.model_copy(update={"recipe": record.recipe}))
+
+    def record(self) -> Record:
+        """What the training is made of.
+
+        Raises:
+            TrainingError: the folder holds no run, or its record is damaged.
+        """
+        try:
+            record = self.record_type.model_validate_json(self._record.read_bytes())
+        except OSError as error:
+            raise TrainingError(f"{self._record}: cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            raise TrainingError(
+                f"{self._record}: is damaged, or of another version of the trainer"
+            ) from error
+        return cast("Record", record)
+
+    def best_model(self) -> keras.Model:
+        """The model of the best epoch.
+
+        Raises:
+            TrainingError: no epoch was finished, or the file is damaged.
+        """
+        return load_keras(self.best)
+
+    def require_exported(self) -> Path:
+        """The int8 file.
+
+        Raises:
+            ExportError: the run was not exported since its best epoch.
+        """
+        path = self.exported()
+        if not self.is_exported:
+            raise ExportError(f"{path}: is missing or older than the weights; export the run first")
+        return path
+
+    def _write(self, record: Record) -> None:
+        unfinished = self._record.with_suffix(".part")
+        unfinished.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(self._record)
+
+    @property
+    def _record(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def _mlflow_run_id(self) -> Path:
+        return self.folder / "mlflow_run_id"
+
+
+class Run(AnyRun[RunRecord]):
+    """The folder of one emotion model's training."""
+
+    record_type = RunRecord
+
+    @property
+    def soft_labels(self) -> Path:
+        """The teachers' mean answers, where the recipe has teachers."""
+        return self.folder / "soft_labels.npz"

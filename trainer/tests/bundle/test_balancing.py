@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from emotion_trainer.bundle.balancing import LEAST_RECALL, MOST_STEPS, STEP, least_adjustment
+
+FACES = 7 * 200
+DISGUST, FEAR = 1, 2
+WANTED = LEAST_RECALL + 1.5 * np.sqrt(LEAST_RECALL * (1 - LEAST_RECALL) / 200)
+
+
+def drawn(seed: int, lowered: dict[int, float]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Log-probabilities that know the labels well, but for what the emotions are lowered by."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(FACES) % 7
+    logs = rng.normal(0.0, 1.0, (FACES, 7))
+    logs[np.arange(FACES), labels] += 2.0
+    for emotion, by in lowered.items():
+        logs[:, emotion] -= by
+    return logs.astype(np.float32), labels
+
+
+def recalls(logs: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    right = logs.argmax(axis=1) == labels
+    return np.array([right[labels == emotion].mean() for emotion in range(7)])
+
+
+def test_nothing_is_adjusted_where_all_is_found() -> None:
+    assert not least_adjustment(*drawn(0, {})).any()
+
+
+@pytest.mark.parametrize("lowered", [{FEAR: 2.0}, {DISGUST: 3.0, FEAR: 2.0}])
+def test_what_is_found_too_rarely_is_raised_and_nothing_else(lowered: dict[int, float]) -> None:
+    logs, labels = drawn(0, lowered)
+    assert recalls(logs, labels).min() < LEAST_RECALL
+    adjustment = least_adjustment(logs, labels)
+    assert recalls(logs + adjustment, labels).min() >= LEAST_RECALL
+    assert set(np.flatnonzero(adjustment)) == set(lowered)
+
+
+def test_margin_is_of_one_and_a_half_standard_deviations() -> None:
+    logs, labels = drawn(0, {FEAR: 2.0})
+    found = recalls(logs + least_adjustment(logs, labels), labels)[FEAR]
+    assert WANTED <= found < WANTED + 0.02
+
+
+def test_no_emotion_could_do_with_a_step_less() -> None:
+    logs, labels = drawn(1, {DISGUST: 3.0, FEAR: 2.5})
+    adjustment = least_adjustment(logs, labels)
+    for emotion in (DISGUST, FEAR):
+        less = adjustment.copy()
+        less[emotion] -= STEP
+        assert recalls(logs + less, labels)[emotion] < WANTED
+
+
+def test_emotion_that_cannot_be_found_is_given_up_and_others_are_not() -> None:
+    logs, labels = drawn(2, {DISGUST: 50.0, FEAR: 2.0})
+    adjustment = least_adjustment(logs, labels)
+    assert adjustment[DISGUST] == pytest.approx(STEP * MOST_STEPS)
+    assert recalls(logs + adjustment, labels)[FEAR] >= LEAST_RECALL
+
+
+def test_emotion_without_faces_is_not_missed() -> None:
+    logs, labels = drawn(3, {DISGUST: 50.0})
+    some = labels != DISGUST
+    assert not least_adjustment(logs[some], labels[some]).any()

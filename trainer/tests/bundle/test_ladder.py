@@ -1,0 +1,214 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import write_sheets
+
+from edge_daemon.inference.bundle import read_bundle
+from emotion_trainer.bundle.ladder import Rung, in_order, time_left
+from emotion_trainer.cli import main
+from emotion_trainer.data import Dataset
+from emotion_trainer.errors import RecipeError
+from emotion_trainer.recipe import Distillation, Recipe
+from emotion_trainer.training import checkpoint
+from emotion_trainer.training.checkpoint import Epoch
+from emotion_trainer.training.runs import Run
+
+RECIPE = """
+seed = 3
+[model]
+family = "{family}"
+{size}
+[optimisation]
+epochs = {epochs}
+batch = 32
+learning_rate = {rate}
+ema_momentum = 0.8
+"""
+ABSENT_TEACHER = '[distillation]\nteachers = ["absent"]\n'
+SEQ1 = RECIPE.format(family="seq1", size="blocks = [[8, 1], [16, 1]]", epochs=4, rate=0.1)
+SEQ2 = RECIPE.format(family="seq2", size="widths = [8, 8]\nhidden = 16", epochs=3, rate=0.05)
+WILD = SEQ1.replace("0.1", "1e30")
+
+
+@pytest.fixture
+def place(tmp_path: Path, dataset: Dataset) -> Path:
+    write_sheets(dataset, tmp_path / "sheets")
+    for name, text in (("a", SEQ1), ("b", SEQ2), ("wild", WILD)):
+        (tmp_path / f"{name}.toml").write_text(text)
+    return tmp_path
+
+
+def arguments(place: Path, *names: str) -> list[str]:
+    recipes = [str(place / f"{name}.toml") for name in names]
+    folders = {"--data": "sheets", "--work": "work", "--out": "out"}
+    return ["ladder", *recipes, *(x for k, v in folders.items() for x in (k, str(place / v)))]
+
+
+def test_goes_on_after_a_kill_and_skips_what_is_done(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Run(place / "work" / "a")
+    code = "import sys; from emotion_trainer.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments(place, "a", "b")])
+    while not first.checkpoint.exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+    assert main(arguments(place, "a", "b")) == 0
+    assert "goes on after epoch" in capsys.readouterr().out
+    assert len(checkpoint.load(first.checkpoint).history) == 4
+    assert {member.provenance.recipe for member in read_bundle(place / "out").members} <= {"a", "b"}
+
+    exported = first.exported().stat().st_mtime_ns
+    assert main(arguments(place, "a", "b")) == 0
+    assert "epoch" not in capsys.readouterr().out
+    assert first.exported().stat().st_mtime_ns == exported
+
+
+def test_a_recipe_that_fails_does_not_stop_the_others(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(place, "wild", "a")) == 1
+    error = capsys.readouterr().err
+    assert "wild: failed: epoch 1" in error
+    assert error.endswith("emotion-trainer: bundled without what failed: wild\n")
+    assert [m.family for m in read_bundle(place / "out").members] == ["seq1"]
+
+
+def taught_by(place: Path, *teachers: str) -> str:
+    folders = [str(place / "work" / teacher) for teacher in teachers]
+    return f"[distillation]\nteachers = {folders}\n"
+
+
+def test_teachers_come_first_and_need_not_be_bundled(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "a.toml").write_text(SEQ1 + taught_by(place, "b"))
+    (place / "b.toml").write_text("bundled = false\n" + SEQ2)
+    assert main(arguments(place, "a", "b")) == 0
+    assert Run(place / "work" / "a").soft_labels.exists()
+    assert not Run(place / "work" / "b").is_exported
+    assert [m.provenance.recipe for m in read_bundle(place / "out").members] == ["a"]
+
+    teacher = ["bundle", str(place / "work" / "b"), "--out", str(place / "other")]
+    assert main([*teacher, "--data", str(place / "sheets")]) == 1
+    assert "b: not to be bundled, says the recipe" in capsys.readouterr().err
+
+
+def test_a_training_that_stopped_early_is_finished(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = SEQ2.replace("epochs = 3", "epochs = 60\npatience = 1")
+    (place / "b.toml").write_text("bundled = false\n" + teacher)
+    assert main(arguments(place, "b", "a")) == 0
+    assert len(Run(place / "work" / "b").history) < 60
+    assert "no better accuracy in 1 epochs" in capsys.readouterr().out
+    assert main(arguments(place, "b", "a")) == 0
+    said = capsys.readouterr().out
+    assert "b: about 0:00:00 left for all" in said
+    assert "epoch" not in said
+
+
+def test_what_learns_from_a_recipe_that_failed_fails_too(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "b.toml").write_text(SEQ2 + taught_by(place, "wild"))
+    assert main(arguments(place, "b", "a", "wild")) == 1
+    error = capsys.readouterr().err
+    assert f"b: failed: distillation.teachers: {place}/work/wild is not finished" in error
+    assert error.endswith("bundled without what failed: wild, b\n")
+    assert [m.provenance.recipe for m in read_bundle(place / "out").members] == ["a"]
+
+
+def rung(recipe: Recipe, work: Path, name: str, *teachers: str) -> Rung:
+    taught = Distillation(teachers=tuple(work / t for t in teachers)) if teachers else None
+    return Rung(
+        recipe.model_copy(update={"name": name, "distillation": taught}), Run(work / name), 1.0
+    )
+
+
+def test_teachers_of_teachers_come_before_them(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a folder may be written in more than one way."""
+    monkeypatch.chdir(tmp_path)
+    work = Path("work")
+    rungs = [
+        rung(recipe, work, "c", "b", "a"),
+        rung(recipe, tmp_path / "work", "b", "a"),
+        rung(recipe, work, "d"),
+        rung(recipe, work / ".." / "work", "a"),
+    ]
+    order = [placed.recipe.name for placed in in_order(rungs)]
+    assert sorted(order) == ["a", "b", "c", "d"]
+    assert order.index("a") < order.index("b") < order.index("c")
+
+
+def test_a_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
+    rungs = [
+        rung(recipe, tmp_path, "a", "b"),
+        rung(recipe, tmp_path, "b", "a"),
+        rung(recipe, tmp_path, "c"),
+    ]
+    with pytest.raises(RecipeError, match=r"in a circle: . teaches . teaches "):
+        in_order(rungs)
+    with pytest.raises(RecipeError, match="in a circle: d teaches d"):
+        in_order([rung(recipe, tmp_path, "d", "d")])
+
+
+def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    with pytest.raises(RecipeError, match=r"^distillation.teachers: .*/absent is not finished"):
+        in_order([rung(recipe, tmp_path, "a"), rung(recipe, tmp_path, "b", "a", "absent")])
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "complaint"),
+    [
+        (
+            ("b", "a"),
+            SEQ1 + ABSENT_TEACHER,
+            "distillation.teachers: absent",
+        ),
+        (("b", "a", "a"), SEQ1, "more than one recipe has the name a\n"),
+        (("a",), "bundled = false\n" + SEQ1, "a: no recipe is to be bundled"),
+    ],
+)
+def test_what_would_fail_is_refused_before_anything_is_trained(
+    place: Path,
+    names: tuple[str, ...],
+    text: str,
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (place / "a.toml").write_text(text)
+    assert main(arguments(place, *names)) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (place / "work").exists()
+
+
+def test_a_lesson_stands_for_its_teachers(tmp_path: Path, recipe: Recipe) -> None:
+    begun = rung(recipe, tmp_path, "a", "gone")
+    begun.run.folder.mkdir()
+    begun.run.soft_labels.touch()
+    assert in_order([begun]) == [begun]
+
+
+def test_nothing_finished_is_no_bundle(place: Path) -> None:
+    assert main(arguments(place, "wild")) == 1
+    assert not (place / "out").exists()
+
+
+def test_time_left_is_at_the_pace_so_far() -> None:
+    done = tuple(Epoch(number, 1.0, 0.5, seconds=20.0) for number in (1, 2))
+    assert time_left([(10, 4.0, ())]) is None
+    # Eight epochs of 20 s; five of a network of half the cost, thought to take 10 s.
+    assert time_left([(10, 4.0, done), (5, 2.0, ())]) == timedelta(seconds=8 * 20 + 5 * 10)

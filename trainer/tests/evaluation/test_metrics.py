@@ -1,0 +1,64 @@
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from edge_daemon.records import EMOTIONS
+from emotion_trainer.data import Dataset, Split
+from emotion_trainer.evaluation.metrics import confuse, measure, report
+
+# Each emotion once, fear taken for surprise, and one more happy face.
+LABELS = np.array([0, 1, 2, 3, 4, 5, 6, 3])
+ANSWERS = np.array([0, 1, 5, 3, 4, 5, 6, 3])
+PROBABILITIES = np.eye(7, dtype=np.float32)[ANSWERS]
+
+
+def test_measures() -> None:
+    metrics = measure(PROBABILITIES, LABELS, "val")
+    assert metrics.accuracy == 7 / 8
+    assert metrics.recall == {name: 0.0 if name == "fear" else 1.0 for name in EMOTIONS}
+    assert metrics.calibration_error == 1 / 8
+    assert metrics.split == "val"
+
+
+def test_an_absent_emotion_has_no_recall() -> None:
+    assert measure(PROBABILITIES[:3], LABELS[:3], "val").recall["neutral"] == 0.0
+
+
+def test_confusion_has_a_row_for_each_label() -> None:
+    matrix = confuse(PROBABILITIES, LABELS)
+    assert matrix[2, 5] == 1
+    assert matrix[3, 3] == 2
+    assert matrix.sum() == len(LABELS)
+
+
+def test_report_is_a_table() -> None:
+    lines = report(PROBABILITIES, dataset_of(known=())).splitlines()
+    assert lines[0].startswith("PublicTest, 8 faces: accuracy 0.8750")
+    assert lines[1] == ""
+    assert "| fear | 0 | 0 | 0 | 0 | 0 | 1 | 0 | 0.000 |" in lines
+
+
+def test_report_tells_of_faces_that_were_learnt() -> None:
+    # One of the two known faces is fear taken for surprise.
+    text = report(PROBABILITIES, dataset_of(known=(2, 3)))
+    assert text.splitlines()[1] == (
+        "without the 2 faces that are also in Training: accuracy 1.0000"
+    )
+    text = report(PROBABILITIES, dataset_of(known=range(8)))
+    assert text.splitlines()[1].startswith("all of these faces are also in Training")
+
+
+def test_report_names_what_it_was_measured_on() -> None:
+    dataset = replace(dataset_of(known=()), validation_name="val")
+    assert report(PROBABILITIES, dataset).startswith("val, 8 faces")
+
+
+def dataset_of(known: Iterable[int]) -> Dataset:
+    """A plain picture for each of `LABELS` to validate on, and to learn from those of `known`."""
+    pictures = np.stack([np.full((48, 48), grey, np.uint8) for grey in range(8)])
+    learnt = np.stack([np.full((48, 48), 99, np.uint8), *(pictures[index] for index in known)])
+    return Dataset(
+        training=Split(learnt, np.zeros(len(learnt), np.int64), votes=np.zeros((1, 10), np.uint8)),
+        validation=Split(pictures, LABELS, votes=np.zeros((8, 10), np.uint8)),
+    )

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from emotion_trainer.data import Dataset
+from emotion_trainer.recipe import Augmentation, Recipe
+from emotion_trainer.training.batches import epoch_batches
+
+LABELLED = np.eye(7, dtype=np.float32)
+
+
+def batches(
+    dataset: Dataset, recipe: Recipe, epoch: int, mixup: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    augmentation = recipe.augmentation.model_copy(update={"mixup": mixup})
+    mixing = recipe.model_copy(update={"augmentation": augmentation})
+    targets = np.repeat(LABELLED[dataset.training.labels][:, np.newaxis], 2, axis=1)
+    return list(epoch_batches(dataset.training.images, targets, mixing, epoch))
+
+
+def test_an_epoch_sees_each_face_once(dataset: Dataset, recipe: Recipe) -> None:
+    seen = batches(dataset, recipe, epoch=1, mixup=0.0)
+    assert [(len(faces), len(targets)) for faces, targets in seen] == [(32, 32)] * 14
+    counted = np.concatenate([targets for _, targets in seen]).sum(axis=0)
+    np.testing.assert_array_equal(counted, np.bincount(dataset.training.labels))
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_seed_and_epoch_tell_all(mixup: float, dataset: Dataset, recipe: Recipe) -> None:
+    first, again, other = (batches(dataset, recipe, epoch, mixup) for epoch in (2, 2, 3))
+    for (faces, targets), (same_faces, same_targets) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(faces, same_faces)
+        np.testing.assert_array_equal(targets, same_targets)
+    assert not np.array_equal(first[0][0], other[0][0])
+
+
+def test_mixes_where_the_recipe_says_so(dataset: Dataset, recipe: Recipe) -> None:
+    targets = np.concatenate([t for _, t in batches(dataset, recipe, epoch=1, mixup=1.0)])
+    assert targets.sum(axis=1) == pytest.approx(1.0)
+    assert ((targets > 0.0).sum(axis=1) == 2).mean() > 0.7
+
+
+def test_epoch_batches_mirrored_picture_has_the_mirrored_target(recipe: Recipe) -> None:
+    """Faces that only the mirror image's target calls happy are the mirrored ones."""
+    images = np.zeros((64, 48, 48), np.uint8)
+    images[:, :, :24] = 255
+    targets = np.repeat(LABELLED[[[0, 3]]], 64, axis=0)
+    still = recipe.model_copy(update={"augmentation": Augmentation()})
+    for faces, expected in epoch_batches(images, targets, still, epoch=1):
+        is_mirrored = faces[:, 24, 40, 0] > faces[:, 24, 8, 0]
+        np.testing.assert_array_equal(expected.argmax(axis=1), np.where(is_mirrored, 3, 0))
+        assert 0 < is_mirrored.sum() < len(faces)

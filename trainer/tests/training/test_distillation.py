@@ -1,0 +1,203 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw_split, write_unlabelled
+
+from edge_daemon.inference.ensemble import log_softmax
+from emotion_trainer.bundle.bundling import make_bundle
+from emotion_trainer.bundle.candidates import TrainedModel
+from emotion_trainer.cli import main
+from emotion_trainer.data import Dataset, Split
+from emotion_trainer.errors import RecipeError, TrainingError
+from emotion_trainer.export.int8 import export_int8
+from emotion_trainer.models.predictions import keras_logits, probabilities_of
+from emotion_trainer.recipe import Distillation, Recipe
+from emotion_trainer.training.distillation import (
+    distilled_targets,
+    require_teachers,
+    soft_labels_for,
+    teach,
+)
+from emotion_trainer.training.runs import Run
+from emotion_trainer.training.soft_labels import SoftLabels
+from emotion_trainer.training.trainer import Trainer
+
+
+def trained_for(epochs: int, recipe: Recipe) -> Recipe:
+    longer = recipe.optimisation.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"optimisation": longer})
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, recipe: Recipe) -> Run:
+    run = Run(tmp_path_factory.mktemp("teacher"))
+    assert Trainer(trained_for(8, recipe), dataset, run).run().accuracy > 0.9
+    return run
+
+
+@pytest.fixture(scope="module")
+def few(dataset: Dataset) -> Dataset:
+    """A data set with 20 labelled and 10 unlabelled faces."""
+    learnt = dataset.training
+    training = Split(learnt.images[:20], learnt.labels[:20], learnt.votes[:20])
+    return Dataset(training, dataset.validation, unlabelled=draw_split(10, seed=9).images)
+
+
+def targets_of(labels: SoftLabels, dataset: Dataset, **settings: float) -> np.ndarray:
+    labelled = np.eye(7, dtype=np.float32)[dataset.training.labels]
+    distillation = Distillation(soft_labels=(Path("any.npz"),), **settings)
+    return distilled_targets(labelled, dataset, labels, distillation)
+
+
+def test_teach_answers_both_views(teacher: Run, few: Dataset) -> None:
+    labels = teach([teacher.folder], few)
+    model = teacher.best_model()
+    for answers, faces in (
+        (labels.training, few.training.images),
+        (labels.unlabelled, few.unlabelled),
+    ):
+        for view, view_faces in enumerate((faces, faces[:, :, ::-1])):
+            expected = log_softmax(keras_logits(model, view_faces))
+            np.testing.assert_allclose(answers[:, view], expected, atol=2e-2)
+
+
+def test_distilled_targets_share_mixes_labels_and_answers(teacher: Run, few: Dataset) -> None:
+    labels = teach([teacher.folder], few)
+    targets = targets_of(labels, few, share=0.25)
+    assert targets.shape == (30, 2, 7)
+    truth = np.eye(7)[few.training.labels][:, np.newaxis]
+    expected = 0.75 * truth + 0.25 * np.exp(labels.training.astype(np.float32))
+    np.testing.assert_allclose(targets[:20], expected, atol=2e-3)
+    np.testing.assert_allclose(
+        targets[20:], np.exp(labels.unlabelled.astype(np.float32)), atol=2e-3
+    )
+
+
+def test_distilled_targets_higher_temperature_is_softer(teacher: Run, few: Dataset) -> None:
+    labels = teach([teacher.folder], few)
+    cool, hot = (targets_of(labels, few, share=1.0, temperature=t) for t in (1.0, 4.0))
+    assert hot.sum(axis=-1) == pytest.approx(1.0, abs=1e-5)
+    assert (hot.max(axis=-1) < cool.max(axis=-1)).all()
+
+
+def test_teach_bundle_uses_its_ensemble(teacher: Run, tmp_path: Path, few: Dataset) -> None:
+    # A small network may lose more to int8 than `export_run` accepts; that is not tested here.
+    export_int8(teacher.best_model(), few.training, seed=0, path=teacher.exported())
+    make_bundle([TrainedModel(teacher)], few, tmp_path / "bundle", lambda *_: "")
+    labels = teach([tmp_path / "bundle"], few)
+    expected = probabilities_of(tmp_path / "bundle", few.training.images)
+    found = np.exp(labels.training[:, 0].astype(np.float32))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    assert labels.header.teachers[0].name.startswith("tiny-")
+
+
+def test_soft_labels_for_averages_files_and_teachers(
+    teacher: Run, tmp_path: Path, few: Dataset
+) -> None:
+    flat = np.full((20, 2, 7), -np.log(7.0)), np.full((10, 2, 7), -np.log(7.0))
+    taught = teach([teacher.folder], few)
+    SoftLabels.of(few, taught.header.teachers, *flat).save(tmp_path / "flat.npz")
+    settings = Distillation(teachers=(teacher.folder,), soft_labels=(tmp_path / "flat.npz",))
+    mixed = soft_labels_for(few, settings, tmp_path / "kept.npz")
+    expected = log_softmax(taught.training.astype(np.float32) / 2)
+    np.testing.assert_allclose(mixed.training, expected, atol=2e-2)
+    assert len(mixed.header.teachers) == 2
+
+
+def test_soft_labels_for_resumed_training_keeps_first_answers(
+    teacher: Run, tmp_path: Path, few: Dataset
+) -> None:
+    kept = tmp_path / "kept.npz"
+    first = soft_labels_for(few, Distillation(teachers=(teacher.folder,)), kept)
+    second = soft_labels_for(few, Distillation(teachers=(tmp_path / "gone",)), kept)
+    np.testing.assert_array_equal(first.training, second.training)
+    assert first.header == second.header
+
+
+@pytest.mark.parametrize("changed", ["training", "unlabelled"])
+def test_soft_labels_for_other_faces_are_refused(
+    changed: str, teacher: Run, tmp_path: Path, few: Dataset
+) -> None:
+    path = tmp_path / "labels.npz"
+    teach([teacher.folder], few).save(path)
+    if changed == "training":
+        reordered = Split(few.training.images[::-1], few.training.labels, few.training.votes)
+        other = replace(few, training=reordered)
+    else:
+        other = replace(few, unlabelled=few.unlabelled[::-1])
+    settings = Distillation(soft_labels=(path,))
+    with pytest.raises(TrainingError, match=rf"labels.npz: soft labels of other {changed} faces"):
+        soft_labels_for(other, settings, tmp_path / "kept.npz")
+
+
+@pytest.mark.parametrize("content", [None, b"PK\x03\x04 cut off", b""])
+def test_soft_labels_load_damaged_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "labels.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"labels\.npz: "):
+        SoftLabels.load(path)
+
+
+def test_train_labels_wrong_learns_from_teacher(
+    teacher: Run, tmp_path: Path, dataset: Dataset, recipe: Recipe
+) -> None:
+    """Where all faces are labelled angry, the truth can only come from the teacher."""
+    learnt = dataset.training
+    wrong = Split(learnt.images, np.zeros_like(learnt.labels), np.zeros_like(learnt.votes))
+    distillation = Distillation(teachers=(teacher.folder,), share=1.0)
+    student = trained_for(8, recipe).model_copy(update={"distillation": distillation})
+    blind = Dataset(training=wrong, validation=dataset.validation)
+    assert Trainer(student, blind, Run(tmp_path)).run().accuracy > 0.5
+
+
+def test_train_unlabelled_faces_are_learnt_from(
+    teacher: Run, tmp_path: Path, dataset: Dataset, place: Path
+) -> None:
+    """Seven labelled faces are too few to learn from; the unlabelled ones are the lesson."""
+    write_unlabelled(dataset.training.images, tmp_path / "more")
+    data = ["--data", str(place / "sheets"), "--unlabelled", str(tmp_path / "more")]
+    labels = tmp_path / "labels.npz"
+    assert main(["teach", str(teacher.folder), *data, "--out", str(labels)]) == 0
+    settings = f'[distillation]\nsoft_labels = ["{labels}"]\nshare = 1.0\n'
+    (tmp_path / "student.toml").write_text((place / "tiny.toml").read_text() + settings)
+    run = Run(tmp_path / "run")
+    assert main(["train", str(tmp_path / "student.toml"), *data, "--run", str(run.folder)]) == 0
+    assert run.record().unlabelled_fingerprint is not None
+    assert SoftLabels.load(run.soft_labels).unlabelled.shape == (448, 2, 7)
+
+
+def test_train_unlabelled_without_distillation_exits_2(
+    tmp_path: Path, dataset: Dataset, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_unlabelled(dataset.training.images[:9], tmp_path / "more")
+    data = ["--data", str(place / "sheets"), "--unlabelled", str(tmp_path / "more")]
+    arguments = ["train", str(place / "tiny.toml"), *data, "--run", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "[distillation]" in capsys.readouterr().err
+
+
+def test_require_teachers_missing_or_unfinished_is_refused(
+    teacher: Run, tmp_path: Path, recipe: Recipe
+) -> None:
+    def learning_from(folder: Path) -> Recipe:
+        return recipe.model_copy(update={"distillation": Distillation(teachers=(folder,))})
+
+    require_teachers(recipe)
+    require_teachers(learning_from(teacher.folder))
+    (tmp_path / "bundle.json").touch()
+    require_teachers(learning_from(tmp_path))
+    absent = tmp_path / "absent"
+    require_teachers(learning_from(absent), pending=[absent])
+    with pytest.raises(RecipeError, match=r"distillation.teachers: .*/absent"):
+        require_teachers(learning_from(absent))
+    files = Distillation(soft_labels=(tmp_path / "absent.npz",))
+    with pytest.raises(RecipeError, match=r"distillation.soft_labels: .*/absent.npz"):
+        require_teachers(recipe.model_copy(update={"distillation": files}))
+
+
+def test_distillation_without_teacher_is_refused() -> None:
+    with pytest.raises(ValueError, match="set teachers or soft_labels"):
+        Distillation()

@@ -1,0 +1,36 @@
+import keras
+import pytest
+
+from emotion_trainer.training.precision import computing_in, for_capability, for_processor, resolve
+
+
+@pytest.mark.parametrize(
+    ("capability", "policy"),
+    [
+        ((6, 1), "float32"),
+        ((7, 0), "mixed_float16"),
+        ((7, 5), "mixed_float16"),
+        ((8, 0), "mixed_bfloat16"),
+        ((9, 0), "mixed_bfloat16"),
+    ],
+)
+def test_each_gpu_gets_what_its_tensor_cores_take(capability: tuple[int, int], policy: str) -> None:
+    assert for_capability(capability) == policy
+
+
+def test_a_processor_gets_what_its_tiles_take() -> None:
+    features = "flags\t\t: fpu avx512f avx512_bf16"
+    assert for_processor(f"{features} amx_bf16 amx_tile\n") == "mixed_bfloat16"
+    assert for_processor(f"{features}\n") == "float32"
+
+
+def test_what_a_recipe_asks_for_is_not_questioned() -> None:
+    assert resolve("mixed_float16") == "mixed_float16"
+
+
+def test_holds_for_the_layers_that_are_made_within() -> None:
+    with computing_in("mixed_bfloat16"):
+        layer = keras.layers.Dense(1)
+    assert layer.compute_dtype == "bfloat16"
+    assert layer.variable_dtype == "float32"
+    assert keras.layers.Dense(1).compute_dtype == "float32"

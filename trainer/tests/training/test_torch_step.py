@@ -1,0 +1,61 @@
+"""PyTorch's own step, in a process whose Keras computes by PyTorch."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+COMPARE = """
+import sys
+import keras, numpy as np
+from emotion_trainer.models import familiesNone
+from emotion_trainer.models.families import densenet, mobilenet, resnet, vgg16
+from emotion_trainer.training.torch_step import TorchStep
+from emotion_trainer.training.trainer import cross_entropy
+
+SMALL = {
+    "resnet": resnet.Settings(family="resnet", stem=8, stages=((8, 1), (16, 2))),
+    "vgg16": vgg16.Settings(family="vgg16", widths=(8, 8, 8, 8, 8)),
+    "mobilenet": mobilenet.Settings(family="mobilenet", stem=8, stages=((8, 1), (16, 2)), head=32),
+    "densenet": densenet.Settings(family="densenet", stem=8, blocks=((8, 2), (8, 2))),
+}
+models = [families.build(SMALL[sys.argv[1]]) for _ in range(2)]
+models[1].set_weights(models[0].get_weights())
+for model in models:
+    model.compile(keras.optimizers.SGD(0.01, 0.9, nesterov=True), cross_entropy)
+rng = np.random.default_rng(0)
+faces = rng.uniform(0, 255, (64, 48, 48, 1)).astype(np.float32)
+targets = rng.dirichlet(np.ones(7), 64).astype(np.float32)
+assert TorchStep.supports(models[1])
+step = TorchStep(models[1])
+for _ in range(2):
+    expected, found = models[0].train_on_batch(faces, targets), step(faces, targets)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+for weight, found, expected in zip(models[0].weights, *(m.get_weights()[:] for m in models[::-1])):
+    # PyTorch's running variance is that of a sample, n / (n - 1) times Keras'.
+    np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-3, err_msg=weight.path)
+unknown = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Flatten()])
+assert not TorchStep.supports(unknown)
+"""
+
+
+def _has_torch() -> bool:
+    if find_spec("torch") is None:
+        return False
+    command = [sys.executable, "-c", "import torch"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("family", ["resnet", "vgg16", "mobilenet", "densenet"])
+def test_torch_step_updates_as_keras_does(family: str, tmp_path: Path) -> None:
+    if not _has_torch():
+        pytest.skip("torch is not installed, or cannot be loaded")
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    command = [sys.executable, "-c", COMPARE, family]
+    result = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
