@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon._lib.files import sha256_of
+from edge_daemon._lib.validation import Provenance
 from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.decoding import STRIDES
-from edge_daemon._lib.validation import Provenance
 from edge_daemon.detection.manifest import (
     DetectorManifest,
     DetectorMetrics,
