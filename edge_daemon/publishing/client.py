@@ -151,8 +151,12 @@ class MqttClient:
         return delay <= 0
 
     def _start_opening(self) -> Connection:
-        connection = Connection(self.broker, self._client_id, self._options, self._clock)
-        self._connection, self._accepted_at = connection, None
+        self._accepted_at = None
+        try:
+            connection = Connection(self.broker, self._client_id, self._options, self._clock)
+        except OSError as error:  # too many open files
+            raise ConnectionEnded(str(error.strerror)) from error
+        self._connection = connection
         self._opening = in_thread("mqtt-connect", connection.open)
         return connection
 

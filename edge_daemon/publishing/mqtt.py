@@ -385,9 +385,11 @@ class Connection:
         if link is None:
             return
         pending = getattr(link, "pending", lambda: 0)()  # decrypted already
-        writing = [link] if self._client.want_write() else []
         is_due = bool(pending or self._notifications)
-        select.select([link, self._wake_receiver], writing, [], 0 if is_due else timeout_s)
+        poller = select.poll()  # `select.select` fails with file descriptors from 1024
+        poller.register(link, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+        poller.register(self._wake_receiver, select.POLLIN)
+        poller.poll(0 if is_due else 1000 * timeout_s)
         with contextlib.suppress(BlockingIOError):
             self._wake_receiver.recv(4096)
 

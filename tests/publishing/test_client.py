@@ -1,11 +1,12 @@
 """The client that stays connected, and single messages."""
 
+import resource
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,33 @@ def test_client_hanging_name_resolution_blocks_nothing(
     client.close()
     assert time.monotonic() - began < STOP_LIMIT
     released.set()
+
+
+@contextmanager
+def file_limit(maximum: int) -> Iterator[None]:
+    """Let this process open no file with a descriptor from this number."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.usefixtures("attempts")
+def test_client_without_file_descriptors_retries(broker: Mosquitto) -> None:
+    with client_to(broker.port) as client:
+        with file_limit(3):
+            assert "Too many open files" in disconnected(client).reason
+        assert connected(client)
+
+
+def test_client_with_high_file_descriptors_connects(broker: Mosquitto) -> None:
+    with ExitStack() as opened:
+        opened.enter_context(file_limit(2048))
+        while opened.enter_context(socket.socket()).fileno() < 1100:
+            pass
+        assert connected(opened.enter_context(client_to(broker.port)))
 
 
 def test_client_wake_ends_the_wait_for_the_next_attempt() -> None:
