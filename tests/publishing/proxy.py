@@ -4,11 +4,13 @@ import contextlib
 import selectors
 import socket
 import threading
+from enum import Enum, auto
 from typing import Self
 
 from running import PATIENCE
 
 CONNECT, CONNACK_WRONG_VERSION = 0x10, b"\x20\x02\x00\x01"
+PUBLISH_QOS_1, QUOTA_EXCEEDED = 0x32, b"\x97"
 
 
 class Proxy:
@@ -78,7 +80,76 @@ class Proxy:
                     data = key.fileobj.recv(65536)
                     if not data:
                         return
-                    key.data.sendall(data)
+                    self._forward(data, key.fileobj, key.data)
+
+    def _forward(self, data: bytes, _source: socket.socket, target: socket.socket) -> None:
+        target.sendall(data)
+
+
+class Response(Enum):
+    """What a device's events get."""
+
+    FORWARD = auto()
+    """The broker's response."""
+    REFUSE = auto()
+    """A PUBACK with the reason `quota exceeded`, without the broker."""
+    NONE = auto()
+
+
+class EventProxy(Proxy):
+    """Stops a client's events with QoS 1 on their way to the broker (MQTT 5).
+
+    Args:
+        broker_port: of the broker on this machine.
+        topic: where the events are published.
+    """
+
+    def __init__(self, broker_port: int, topic: str) -> None:
+        super().__init__(broker_port)
+        self.response = Response.FORWARD
+        self._topic = topic.encode()
+        self._streams: dict[socket.socket, bytearray] = {}
+
+    def _forward(self, data: bytes, source: socket.socket, target: socket.socket) -> None:
+        is_from_client = target.getpeername()[1] == self._broker_port
+        if not is_from_client:
+            target.sendall(data)
+            return
+        stream = self._streams.setdefault(source, bytearray())
+        stream += data
+        while (size := _packet_bytes(stream)) is not None and len(stream) >= size:
+            packet = bytes(stream[:size])
+            del stream[:size]
+            packet_id = self._event_id(packet)
+            if packet_id is None or self.response is Response.FORWARD:
+                target.sendall(packet)
+            elif self.response is Response.REFUSE:
+                source.sendall(b"\x40\x03" + packet_id + QUOTA_EXCEEDED)
+
+    def _event_id(self, packet: bytes) -> bytes | None:
+        """The packet identifier, if this is an event."""
+        if packet[0] & 0xF6 != PUBLISH_QOS_1:
+            return None
+        start = 1 + _length_bytes(packet) + 2
+        end = start + len(self._topic)
+        length = int.from_bytes(packet[start - 2 : start])
+        is_event = length == len(self._topic) and packet[start:end] == self._topic
+        return packet[end : end + 2] if is_event else None
+
+
+def _length_bytes(packet: bytes | bytearray) -> int:
+    """Bytes of the length in the fixed header."""
+    return next(count for count in (1, 2, 3, 4) if not packet[count] & 0x80)
+
+
+def _packet_bytes(stream: bytearray) -> int | None:
+    """Bytes of the first packet of a stream; None if its header is incomplete."""
+    length = 0
+    for place, byte in enumerate(stream[1:5]):
+        length |= (byte & 0x7F) << (7 * place)
+        if not byte & 0x80:
+            return 2 + place + length
+    return None
 
 
 class OldBroker(Proxy):

@@ -1,10 +1,11 @@
 """The daemon as a child process, started again as systemd would, and watched from outside."""
 
 import contextlib
+import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from running import RunningProgram
 
 RESTART_PAUSE: Final = 2.0
 """Seconds, as RestartSec in the service's unit."""
+
+FILES_LIMIT: Final = 1024
+"""Open files without a fault."""
 
 SAMPLING_INTERVAL: Final = 1.0
 
@@ -38,9 +42,10 @@ class Device:
     Args:
         state: below which its state folder is made.
         words: of its command line.
+        inside: a command inside of which it runs.
     """
 
-    def __init__(self, state: Path, *words: object) -> None:
+    def __init__(self, state: Path, *words: object, inside: Sequence[str] = ()) -> None:
         self.samples: list[Sample] = []
         self.own_ends: list[str] = []
         """How it ended when nobody had ended it."""
@@ -48,6 +53,7 @@ class Device:
         self.seconds_up = 0.0
         self._state = state
         self._words = words
+        self._inside = inside
         self._lives: list[RunningProgram] = []
         self._lines_read: list[int] = []
         self._logged: dict[str, int] = {}
@@ -66,6 +72,14 @@ class Device:
 
     def send(self, number: signal.Signals) -> None:
         self._life.process.send_signal(number)
+
+    def limit_files(self, more: int | None) -> None:
+        """Limit the open files to so many more than now; None: to the limit at the start."""
+        pid = self._life.process.pid
+        _, maximum = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        files = [int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        limit = FILES_LIMIT if more is None else max(files) + 1 + more
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(limit, maximum), maximum))
 
     def retire(self) -> None:
         """End it for good, as `systemctl stop` does."""
@@ -113,7 +127,7 @@ class Device:
     def _start(self) -> None:
         self._began = time.monotonic()
         self._lines_read.append(0)
-        self._lives.append(RunningProgram(self._state, *self._words))
+        self._lives.append(RunningProgram(self._state, *self._words, inside=self._inside))
         self._expected.clear()
 
     def _keep(self) -> None:
@@ -147,8 +161,8 @@ class Device:
 
 
 @contextmanager
-def kept_running(state: Path, *words: object) -> Iterator[Device]:
-    device = Device(state, *words)
+def kept_running(state: Path, *words: object, inside: Sequence[str] = ()) -> Iterator[Device]:
+    device = Device(state, *words, inside=inside)
     try:
         yield device
     finally:

@@ -1,6 +1,7 @@
 """The faults, one context manager each: from its beginning to its end, something is amiss."""
 
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from disks import fill_up
-from publishing.fixtures import DURABLE, NOT_DURABLE
+from publishing.fixtures import DURABLE, MOVED, NOT_DURABLE
+from publishing.proxy import Response
 from running import PATIENCE
 from soak.camera import Mood
 from soak.listener import TOPICS
@@ -80,6 +82,22 @@ def network_dropped(site: Site, _chance: random.Random) -> Iterator[None]:
 
 
 @contextmanager
+def _events_are(site: Site, response: Response) -> Iterator[None]:
+    site.network.response = response
+    yield
+    site.network.response = Response.FORWARD
+
+
+def events_refused(site: Site, _chance: random.Random) -> AbstractContextManager[None]:
+    """The broker's quota is exceeded, so each event is refused."""
+    return _events_are(site, Response.REFUSE)
+
+
+def acknowledgements_missing(site: Site, _chance: random.Random) -> AbstractContextManager[None]:
+    return _events_are(site, Response.NONE)
+
+
+@contextmanager
 def _camera_is(site: Site, mood: Mood) -> Iterator[None]:
     site.camera.mood = mood
     yield
@@ -143,10 +161,56 @@ def disk_full(site: Site, _chance: random.Random) -> Iterator[None]:
     ballast = fill_up(site.disk)
     yield
     ballast.unlink()
-    # Until then, events are in memory only, and a kill would rightly lose them.
+    _wait_until_durable(site)
+
+
+@contextmanager
+def fsync_hanging(site: Site, _chance: random.Random) -> Iterator[None]:
+    site.fsync.hang()
+    yield
+    site.fsync.recover()
+    _wait_until_durable(site)
+
+
+@contextmanager
+def descriptors_exhausted(site: Site, chance: random.Random) -> Iterator[None]:
+    """The daemon can open one more file, or none."""
+    site.device.limit_files(chance.randrange(2))
+    yield
+    site.device.limit_files(None)
+    _wait_until_durable(site)
+
+
+@contextmanager
+def queue_removed(site: Site, chance: random.Random) -> Iterator[None]:
+    """The state folder, the database or its log is removed, renamed or replaced."""
+    before = site.device.told(MOVED)
+    (database,) = site.disk.glob("**/events-*.sqlite")
+    match chance.randrange(4):
+        case 0:
+            shutil.rmtree(database.parent)
+        case 1:
+            database.unlink()
+        case 2:
+            database.rename(database.with_suffix(".renamed"))
+        case 3:
+            shutil.copy(database, copy := database.with_suffix(".copy"))
+            copy.rename(database)
+    yield
+    _wait(lambda: site.device.told(MOVED) > before, "the removed database is not noticed")
+    _wait_until_durable(site)
+
+
+def _wait_until_durable(site: Site) -> None:
+    """Wait, as events are in memory only until then, so that a kill loses them."""
+    told = site.device.told
+    _wait(lambda: told(NOT_DURABLE) <= told(DURABLE), "events stay in memory")
+
+
+def _wait(is_fulfilled: Callable[[], bool], failure: str) -> None:
     deadline = time.monotonic() + PATIENCE
-    while site.device.told(NOT_DURABLE) > site.device.told(DURABLE):
-        assert time.monotonic() < deadline, "events stay in memory though the disk has room"
+    while not is_fulfilled():
+        assert time.monotonic() < deadline, failure
         time.sleep(0.2)
 
 
@@ -159,6 +223,8 @@ def lanes(site: Site) -> dict[str, list[Chance]]:
             Chance(connection_cut, 2),
             Chance(network_stalled, 2, 1, 20),
             Chance(network_dropped, 2, 1, 40),
+            Chance(events_refused, 2, 1, 20),
+            Chance(acknowledgements_missing, 2, 1, 45),
         ],
         "camera": [
             Chance(camera_lost, 3, 0, 20),
@@ -173,6 +239,9 @@ def lanes(site: Site) -> dict[str, list[Chance]]:
             Chance(settings_mistaken, 1, 1, 2),
             Chance(camera_paused, 2, 1, 15),
             *([Chance(disk_full, 2, 2, 20)] if site.small else []),
+            Chance(fsync_hanging, 2, 1, 20),
+            Chance(descriptors_exhausted, 2, 1, 20),
+            Chance(queue_removed, 2, 1, 3),
         ],
     }
 

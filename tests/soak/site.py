@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from disks import own_disk
+from disks import HangingDisk, own_disk
 from publishing.broker import Mosquitto
-from publishing.proxy import Proxy
+from publishing.proxy import EventProxy
 from soak.camera import FilmCamera, playing
 from soak.device import Device, kept_running
 from soak.film import Film
-from soak.listener import DEVICE_ID, Listener, listening
+from soak.listener import DEVICE_ID, TOPICS, Listener, listening
 
 DISK_SIZE: Final = "32m"
 
@@ -42,12 +42,13 @@ class Site:
 
     camera: FilmCamera
     broker: Mosquitto
-    network: Proxy
+    network: EventProxy
     """Between daemon and broker."""
     disk: Path
     """Where the state folder is."""
     small: bool
     """Whether that is a small disk of its own, so that it can be filled."""
+    fsync: HangingDisk
     config: Path
     device: Device
     listener: Listener
@@ -63,12 +64,13 @@ def built(folder: Path, film: Film) -> Iterator[Site]:
         camera = enter(playing(film))
         lines = (*BROKER, f"persistence_location {folder}/")
         broker = enter(Mosquitto(folder, lines=lines))
-        network = enter(Proxy(broker.port))
+        network = enter(EventProxy(broker.port, TOPICS.event))
         small = enter(own_disk(disk, DISK_SIZE))
         listener = enter(listening(broker.port))
         words = ["--source", camera.url, "--config", config]
         way = (f"device_id={DEVICE_ID}", "mqtt.host=127.0.0.1", f"mqtt.port={network.port}")
         for setting in (*SETTINGS, *way):
             words += ["--set", setting]
-        device = enter(kept_running(disk, *words))
-        yield Site(camera, broker, network, disk, small, config, device, listener)
+        fsync = HangingDisk(folder)
+        device = enter(kept_running(disk, *words, inside=fsync.inside))
+        yield Site(camera, broker, network, disk, small, fsync, config, device, listener)
