@@ -1,245 +1,233 @@
-"""A device without a camera: faces come, change their emotion and leave, and it tells of them."""
+"""Devices without a camera: simulated faces, published by the daemon's own classes."""
 
-import asyncio
-import contextlib
+import heapq
 import itertools
 import logging
 import random
 import time
-from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import wait
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
-import aiomqtt
 import numpy as np
 from builders import face, probabilities
 from payloads import encoded, health
 
-from edge_daemon import schema as messages
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.config.settings import EventSettings
+from edge_daemon.pipeline import in_thread
+from edge_daemon.publishing.availability import Availability
+from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.client import MqttClient
+from edge_daemon.publishing.event_queue import EventQueue
+from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
+from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.topics import Message, Topics
-from edge_daemon.records import EMOTIONS, Event, FaceEmotion, Frame, FrameResult
-from edge_daemon.schema import EventMessage, StateMessage, faces_payload
+from edge_daemon.records import EMOTIONS, FaceEmotion, Frame, FrameResult
+from edge_daemon.schema import StateMessage
 from edge_daemon.tracking.events import EventMaker
 
-RATE: Final = 5.0
-"""Results a second, as the daemon's own default."""
+BASE: Final = "edge-daemon"
 
-HEALTH_INTERVAL: Final = 10.0
+HEALTH_INTERVAL_S: Final = 10.0
 
-RETRY_PAUSE: Final = 1.0
-"""Seconds between two attempts to connect, at most."""
+FLUSH_TIMEOUT_S: Final = 60.0
+"""Limit on delivering the events that are queued at the end."""
 
-PATIENCE: Final = 5.0
-"""Seconds for an acknowledgement; of a broken connection, aiomqtt does not always hear."""
+QUEUE_LIMITS: Final = QueueLimits(max_events=100_000, max_age_s=86_400.0)
+UNLIMITED_HZ: Final = 1000.0
+"""Each result is published."""
 
 LIMITS: Final = EventSettings(appear_after=0.5, margin=0.1, dwell=0.6)
 
-PICTURE: Final = np.zeros((480, 640, 3), np.uint8)
+IMAGE: Final = np.zeros((480, 640, 3), np.uint8)
 FACE: Final = face()
-
-SILENT: Final = logging.getLogger("load.silent")
-SILENT.disabled = True
 
 clock = SystemClock()
 
 
 class Scene:
-    """What a camera sees, by chance: up to three faces, each for a while."""
+    """What a camera captures: up to three faces, each for a random time.
 
-    def __init__(self, seed: int) -> None:
-        self._chance = random.Random(seed)
+    Args:
+        seed: of the random numbers.
+        interval_s: time between two results.
+    """
+
+    def __init__(self, seed: int, interval_s: float) -> None:
+        self._random = random.Random(seed)
+        self._scale = interval_s / 0.2
         self._numbers = itertools.count(1)
         self._frames = itertools.count()
         self._faces: dict[int, str] = {}
         self._events = EventMaker(LIMITS)
 
-    def look(self) -> FrameResult:
+    def result(self) -> FrameResult:
         """The result of a frame that is captured now."""
         self._change()
-        faces = tuple(self._read(track, emotion) for track, emotion in self._faces.items())
+        faces = tuple(_recognised(track, emotion) for track, emotion in self._faces.items())
         return self._events(FrameResult(self._frame(), faces, frozenset(self._faces)))
 
     def _change(self) -> None:
-        if len(self._faces) < 3 and self._chance.random() < 0.02:
-            self._faces[next(self._numbers)] = self._chance.choice(EMOTIONS)
+        if len(self._faces) < 3 and self._random.random() < 0.02 * self._scale:
+            self._faces[next(self._numbers)] = self._random.choice(EMOTIONS)
         for track in list(self._faces):
-            if self._chance.random() < 0.02:
-                self._faces[track] = self._chance.choice(EMOTIONS)
-            if self._chance.random() < 0.01:
+            if self._random.random() < 0.02 * self._scale:
+                self._faces[track] = self._random.choice(EMOTIONS)
+            if self._random.random() < 0.01 * self._scale:
                 del self._faces[track]
 
-    def _read(self, track_id: int, emotion: str) -> FaceEmotion:
-        answer = probabilities(**{emotion: self._chance.uniform(0.5, 0.9)})
-        return FaceEmotion(track_id, FACE, answer, answer, uncertain=False, members=2)
-
     def _frame(self) -> Frame:
-        """Captured at a whole millisecond, as a message tells no finer; so latencies are right."""
+        """Captured at a whole millisecond, the resolution of messages, so latencies are exact."""
         now = time.time_ns()
         part = now % 1_000_000
         at = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=now // 1_000_000)
         monotonic = clock.monotonic() - part / 1e9
-        return Frame(next(self._frames), 0, PICTURE, at, monotonic, monotonic)
+        return Frame(next(self._frames), 0, IMAGE, at, monotonic, monotonic)
+
+
+def _recognised(track_id: int, emotion: str) -> FaceEmotion:
+    answer = probabilities(**{emotion: 0.7})
+    return FaceEmotion(track_id, FACE, answer, answer, uncertain=False, members=2)
 
 
 @dataclass
 class Account:
-    """What a device has handed to the network."""
+    """What some devices have published."""
 
-    faces: int = 0
+    results: int = 0
     dropped: int = 0
-    """Results while the broker was away."""
-    events: list[str] = field(default_factory=list)
-    """The ids of those that the broker has acknowledged."""
-    unsent: int = 0
-    """Events that still wait."""
+    """Results without a connection."""
+    events: set[str] = field(default_factory=set)
+    """Their IDs."""
+    queued: int = 0
+    """Events that the broker has not acknowledged."""
     connections: int = 0
+    away_s: list[float] = field(default_factory=list)
+    """Durations without a connection."""
 
 
-class Publisher:
-    """Does with results what the daemon's publisher does, through another MQTT library.
+class Device:
+    """The daemon's publisher and event queue, without its camera.
 
-    Events wait until they are acknowledged, `keep` remembers a state, and results that find no
-    connection are dropped.
+    Args:
+        name: the device ID.
+        broker: where it publishes.
+        folder: for the event database.
+        interval_s: time between two results.
     """
 
-    def __init__(self, topics: Topics, port: int) -> None:
-        self.account = Account()
-        self._topics = topics
-        self._port = port
-        self._client: aiomqtt.Client | None = None
-        self._kept: dict[str, Message] = {}
-        self._spool: deque[EventMessage] = deque()
-        self._sending: set[asyncio.Task[None]] = set()
-        self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
-        self._sequence = itertools.count(1)
-
-    def publish(self, result: FrameResult) -> None:
-        """Hand over a result, and what has happened in it; like the daemon's, it never waits."""
-        for event in result.events:
-            self._spool.append(_told(event, next(self._sequence), result.frame))
-            self._filled.set()
-            self._emptied.clear()
-        sending = asyncio.create_task(self._send_result(faces_payload(result, clock)))
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-
-    async def _send_result(self, payload: bytes) -> None:
-        try:
-            await self._send(Message(self._topics.faces, payload))
-            self.account.faces += 1
-        except aiomqtt.MqttError:
-            self.account.dropped += 1
-
-    async def keep(self, message: Message) -> None:
-        """Publish a state, now or at the next connect."""
-        self._kept[message.topic] = message
-        if self._client is not None:
-            try:
-                await self._send(message)
-            except aiomqtt.MqttError:
-                return  # it goes with the next connect
-
-    async def run(self) -> None:
-        """Stay connected until cancelled."""
-        while True:
-            try:
-                await self._serve()
-            except* aiomqtt.MqttError:
-                self._client = None  # the next try comes after a pause
-            await asyncio.sleep(random.uniform(0, RETRY_PAUSE))
-
-    async def drain(self, seconds: float) -> None:
-        """Wait until no event waits any more."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._emptied.wait(), seconds)
-        self.account.unsent = len(self._spool)
-
-    async def _serve(self) -> None:
-        will = aiomqtt.Will(self._topics.availability, b"offline", qos=1, retain=True)
-        client = aiomqtt.Client(
-            "127.0.0.1",
-            self._port,
-            identifier=f"simulated-{self._topics.device_id}",
-            will=will,
-            logger=SILENT,
+    def __init__(self, name: str, broker: Broker, folder: Path, interval_s: float) -> None:
+        self.events: list[str] = []
+        self.results = 0
+        self._topics = Topics(BASE, name)
+        self._scene = Scene(random.Random(name).randrange(2**32), interval_s)
+        availability = Availability(self._topics.availability, 30.0, lambda: False, clock)
+        self._client = MqttClient(broker, f"simulated-{name}", clock, availability.offline)
+        self._queue = EventQueue(clock, self._client.wake)
+        writer = EventWriter(self._queue, folder / f"events-{name}.sqlite", QUEUE_LIMITS, clock)
+        self._publisher = MqttPublisher(
+            self._client,
+            self._topics,
+            UNLIMITED_HZ,
+            queue=self._queue,
+            availability=availability,
+            clock=clock,
         )
-        async with client:
-            self.account.connections += 1
-            self._client = client
-            await self._send(Message(self._topics.availability, b"online", retain=True, qos=1))
-            for message in list(self._kept.values()):
-                await self._send(message)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._send_events())
-                both.create_task(_notice_the_end(client))
+        self._services = (self._publisher, writer)
+        self._threads = [
+            in_thread(service.name, lambda service=service: service.run(nullcontext))  # type: ignore[misc]
+            for service in self._services
+        ]
 
-    async def _send_events(self) -> None:
-        """One after another, each until it is acknowledged."""
-        while True:
-            await self._filled.wait()
-            while self._spool:
-                event = self._spool[0]
-                await self._send(Message(self._topics.event, encoded(event), qos=1))
-                self.account.events.append(str(event.event_id))
-                self._spool.popleft()
-            self._filled.clear()
-            self._emptied.set()
-
-    async def _send(self, message: Message) -> None:
-        if self._client is None:
-            raise aiomqtt.MqttError("no connection")
-        await self._client.publish(
-            message.topic, message.payload, message.qos, message.retain, timeout=PATIENCE
-        )
-
-
-async def _notice_the_end(client: aiomqtt.Client) -> None:
-    """Nothing is subscribed to, but to wait for messages is how one hears of the end."""
-    async for _ in client.messages:
-        pass
-
-
-async def simulate(name: str, base: str, port: int, seconds: float) -> Account:
-    """One device for a while."""
-    topics = Topics(base, name)
-    publisher = Publisher(topics, port)
-    chance = random.Random(name)
-    scene = Scene(chance.randrange(2**32))
-    serving = asyncio.create_task(publisher.run())
-    await asyncio.sleep(chance.uniform(0, 1 / RATE))  # devices are not in step
-    begin = time.monotonic()
-    next_health = begin + chance.uniform(0, HEALTH_INTERVAL)
-    for tick in itertools.count():
-        await asyncio.sleep(begin + tick / RATE - time.monotonic())
-        now = time.monotonic()
-        if now > begin + seconds:
-            break
-        result = scene.look()
-        publisher.publish(result)
+    def publish_result(self) -> None:
+        """Publish one result with its events, and the state if there are events."""
+        result = self._scene.result()
+        self._publisher(result)
+        self.results += 1
+        self.events += [str(event.event_id) for event in result.events]
         if result.events:
-            await publisher.keep(_retained(topics.state, encoded(_state(result))))
-        if now > next_health:
-            next_health += HEALTH_INTERVAL
-            await publisher.keep(_retained(topics.health, encoded(health(at=clock.now()))))
-    await publisher.drain(30.0)
-    serving.cancel()
-    await asyncio.wait([serving])
-    return publisher.account
+            self._publisher.keep(_retained(self._topics.state, encoded(_state(result))))
+
+    def publish_health(self) -> None:
+        self._publisher.keep(_retained(self._topics.health, encoded(health(at=clock.now()))))
+
+    @property
+    def depth(self) -> int:
+        """Events that the broker has not acknowledged."""
+        return self._queue.depth
+
+    def stop(self) -> None:
+        for service in self._services:
+            service.stop()
+
+    def join(self) -> None:
+        wait(self._threads, FLUSH_TIMEOUT_S)
+
+    def add_to(self, account: Account) -> None:
+        account.results += self.results
+        account.dropped += self._publisher.dropped
+        account.events.update(self.events)
+        account.queued += self.depth
+        account.connections += self._client.connection_count
+
+
+class _AwayTimes(logging.Handler):
+    """Collects how long devices had no connection, from the publisher's log."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__()
+        self._account = account
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (away_s := getattr(record, "away_seconds", None)) is not None:
+            self._account.away_s.append(away_s)
+
+
+def simulate(
+    names: Sequence[str], broker: Broker, folder: Path, seconds: float, rate_hz: float
+) -> Account:
+    """Run some devices for a limited time, and deliver what is queued then."""
+    account = Account()
+    logger = logging.getLogger("edge_daemon")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(_AwayTimes(account))
+    devices = [Device(name, broker, folder, 1 / rate_hz) for name in names]
+    _play(devices, seconds, 1 / rate_hz)
+    deadline = time.monotonic() + FLUSH_TIMEOUT_S
+    while any(device.depth for device in devices) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for device in devices:
+        device.stop()
+    for device in devices:
+        device.join()
+        device.add_to(account)
+    return account
+
+
+def _play(devices: Sequence[Device], seconds: float, interval_s: float) -> None:
+    """Publish the devices' results, each at its own phase, and their health."""
+    begin = time.monotonic()
+    due = [(begin + interval_s * number / len(devices), number) for number in range(len(devices))]
+    heapq.heapify(due)
+    health_at = [begin + random.uniform(0, HEALTH_INTERVAL_S) for _ in devices]
+    while due[0][0] < begin + seconds:
+        at, number = due[0]
+        time.sleep(max(0.0, at - time.monotonic()))
+        devices[number].publish_result()
+        if at >= health_at[number]:
+            health_at[number] += HEALTH_INTERVAL_S
+            devices[number].publish_health()
+        heapq.heapreplace(due, (at + interval_s, number))
 
 
 def _retained(topic: str, payload: bytes) -> Message:
     return Message(topic, payload, retain=True, qos=1)
-
-
-def _told(event: Event, sequence: int, frame: Frame) -> EventMessage:
-    latency_ms = round(1000 * (clock.monotonic() - frame.captured_monotonic), 1)
-    told = dict(messages._event(event))
-    return EventMessage(**told, sequence=sequence, latency_ms=latency_ms)
 
 
 def _state(result: FrameResult) -> StateMessage:
