@@ -20,12 +20,12 @@ from payloads import encoded, health
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.config.settings import EventSettings
 from edge_daemon.pipeline import in_thread
-from edge_daemon.publishing.availability import Availability
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
 from edge_daemon.publishing.publisher import MqttPublisher
+from edge_daemon.publishing.state import Availability
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import EMOTIONS, FaceEmotion, Frame, FrameResult
 from edge_daemon.schema import StateMessage

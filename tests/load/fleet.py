@@ -36,7 +36,6 @@ from load.rabbitmq import Cluster, missing, running_cluster
 from publishing.broker import Mosquitto
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.commands.watch.command import Subscription
 from edge_daemon.commands.watch.consumer import Accepted, Consumer, Kind, filters
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import Connected, MqttClient
@@ -46,8 +45,11 @@ from edge_daemon.publishing.topics import Message
 SESSION_EXPIRY_S: Final = 300
 """Time for which the broker keeps a subscriber's session (MQTT 5)."""
 
-SETTLING_S: Final = 3.0
-"""Time in which the last messages arrive."""
+IDLE_S: Final = 5.0
+"""Time without a result or an event after which a subscriber has received all."""
+
+DRAIN_TIMEOUT_S: Final = 120.0
+"""Limit on receiving what is queued for a subscriber at the end."""
 
 processes = multiprocessing.get_context("spawn")
 
@@ -172,20 +174,22 @@ def devices_process(
     options: argparse.Namespace,
     accounts: "Queue[Any]",
 ) -> None:
-    """Some of the devices."""
+    """Some of the devices, at a lower priority than broker and subscribers, which are measured."""
+    os.nice(5)
     accounts.put(simulate(names, broker, folder, options.seconds, options.rate))
 
 
 def subscriber_process(
     number: int, broker: Broker, ready: Event, done: Event, receipts: "Queue[Any]"
 ) -> None:
-    """A subscriber to all devices, until it is done."""
+    """A subscriber to all devices, until all of them are done and nothing arrives any more."""
     receipt = Receipt()
     clock = SystemClock()
     consumer = Consumer(BASE, receipt.notices.append)
     session = replace(broker, session_expiry=SESSION_EXPIRY_S)
     with closing(MqttClient(session, f"subscriber-{number}", clock)) as client:
-        while not done.is_set():
+        received_at = time.monotonic()
+        while not done.is_set() or time.monotonic() - received_at < IDLE_S:
             for update in client.poll(0.2):
                 connection = client.connection
                 if isinstance(update, Subscribed):
@@ -198,6 +202,7 @@ def subscriber_process(
                     message = Message(update.topic, update.payload, update.retained, update.qos)
                     if (accepted := consumer.take(message, clock.monotonic())) is not None:
                         receipt.add(accepted)
+                        received_at = time.monotonic()
                     connection.acknowledge(update)
     receipt.duplicates = sum(device.duplicates for device in consumer.devices.values())
     receipts.put(receipt)
@@ -227,9 +232,8 @@ def run(
         time.sleep(options.seconds / (options.restarts + 1))
         broker.restart(number, options.away)
     found = [accounts.get(timeout=options.seconds + 3 * FLUSH_TIMEOUT_S) for _ in shares]
-    time.sleep(SETTLING_S)
     done.set()
-    return found, [receipts.get(timeout=60) for _ in range(options.subscribers)]
+    return found, [receipts.get(timeout=DRAIN_TIMEOUT_S) for _ in range(options.subscribers)]
 
 
 def report(

@@ -24,34 +24,17 @@ HOST: Final = "localhost"
 PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
 """The programs themselves; those in /usr/sbin change to the user `rabbitmq`."""
 
-CONFIG: Final = """
+DEPLOYED: Final = Path(__file__).parents[2] / "deploy" / "rabbitmq"
+"""The configuration that the documentation recommends."""
+
+MORE_CONFIG: Final = """
 listeners.tcp = none
 mqtt.listeners.tcp.1 = 127.0.0.1:{port}
 mqtt.allow_anonymous = true
-mqtt.durable_queue_type = quorum
-mqtt.subscription_ttl = 86400000
-cluster_partition_handling = pause_minority
 vm_memory_high_watermark.absolute = 2GB
 disk_free_limit.absolute = 50MB
 log.console = false
 log.file.level = warning
-"""
-
-BALANCER: Final = """
-defaults
-  mode tcp
-  timeout connect 2s
-  timeout client 2m
-  timeout server 2m
-  option redispatch
-  retries 3
-frontend mqtt
-  bind 127.0.0.1:{port}
-  default_backend nodes
-backend nodes
-  balance leastconn
-  default-server check inter 1s fall 2 rise 2 on-marked-down shutdown-sessions
-{servers}
 """
 
 ERLANG_OPTIONS: Final = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
@@ -74,7 +57,8 @@ class Node:
         self._folder = folder / name
         self._folder.mkdir()
         config = self._folder / "rabbitmq.conf"
-        config.write_text(CONFIG.format(port=self.mqtt_port))
+        deployed = (DEPLOYED / "rabbitmq.conf").read_text()
+        config.write_text(deployed + MORE_CONFIG.format(port=self.mqtt_port))
         plugins = self._folder / "enabled_plugins"
         plugins.write_text("[rabbitmq_mqtt].\n")
         self._environment = os.environ | {
@@ -182,12 +166,11 @@ def running_cluster(folder: Path) -> Iterator[Cluster]:
         for node in nodes[1:]:
             node.join(nodes[0])
             node.wait_until_ready()
-        servers = "\n".join(
-            f"  server node{number} 127.0.0.1:{node.mqtt_port}"
-            for number, node in enumerate(nodes, 1)
-        )
+        text = (DEPLOYED / "haproxy.cfg").read_text().replace(":1883", f"127.0.0.1:{port}", 1)
+        for number, node in enumerate(nodes, 1):
+            text = text.replace(f"node{number}.example:1883", f"127.0.0.1:{node.mqtt_port}")
         config = folder / "haproxy.cfg"
-        config.write_text(BALANCER.format(port=port, servers=servers))
+        config.write_text(text)
         haproxy = shutil.which("haproxy", path=_PATH) or "haproxy"
         parts.enter_context(_process([haproxy, "-db", "-f", str(config)]))
         _wait_for(port)
