@@ -215,7 +215,6 @@ class EventQueue:
     def confirm(self, changes: Changes, saved_count: int) -> None:
         """Note that the disk has these changes, and holds so many events."""
         with self._changed:
-            is_contiguous = self._backlog == 0
             added = {entry.sequence for entry in changes.added}
             saved: list[_New] = []
             while self._new and self._new[0].entry.sequence in added:
@@ -224,11 +223,7 @@ class EventQueue:
             # Delivered or dropped while they were written:
             self._deleted |= added - {new.entry.sequence for new in saved}
             self._saved_count = saved_count
-            if is_contiguous:
-                room = max(0, MAX_WINDOW - len(self._window))
-                self.load([new.entry for new in saved[:room]])
             self._log(saved)
-        self._on_ready()
 
     def log_unsaved(self) -> None:
         """Log new events, as the disk does not take them."""
