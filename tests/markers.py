@@ -32,6 +32,7 @@ FOLDERS: Final = {
     "benchmarks": ("slow",),
     "doors": ("slow",),
     "faults": ("slow",),
+    "home_assistant": ("broker", "slow"),
     "load": ("broker", "slow"),
     "soak": ("slow",),
     "system": ("system", "broker", "slow"),
