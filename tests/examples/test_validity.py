@@ -161,6 +161,30 @@ def test_dashboard_metrics_and_labels_exist() -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+# Prometheus
+
+
+ALERTS = EXAMPLES / "prometheus/alerts.yml"
+
+
+def test_alert_metrics_exist() -> None:
+    (group,) = yaml.safe_load(ALERTS.read_text())["groups"]
+    metrics = documents.metric_samples()
+    for rule in group["rules"]:
+        names = re.findall(r"\bedge_daemon_\w+", rule["expr"])
+        assert set(names) <= metrics.keys()
+        assert names or rule["expr"].startswith("up{")
+
+
+def test_alert_rules_fire_as_expected(tmp_path: Path) -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("needs promtool (Debian package prometheus)")
+    shutil.copy(ALERTS, tmp_path)
+    shutil.copy(Path(__file__).with_name("alerts_test.yml"), tmp_path)
+    subprocess.run([promtool, "check", "rules", "alerts.yml"], cwd=tmp_path, check=True)
+    subprocess.run([promtool, "test", "rules", "alerts_test.yml"], cwd=tmp_path, check=True)
+
+
 # mosquitto
 
 

@@ -132,8 +132,8 @@ def offered_triggers(home: Home) -> list[Json]:
     """The device's triggers, as the editor of automations lists them."""
     device = home.device("porch")
     assert device is not None
-    offered = home.hass.command("device_automation/trigger/list", device_id=device["id"])
-    return [one for one in offered if one["domain"] == "mqtt"]
+    triggers = home.hass.command("device_automation/trigger/list", device_id=device["id"])
+    return [one for one in triggers if one["domain"] == "mqtt"]
 
 
 def test_device_triggers_are_offered(home: Home) -> None:
@@ -178,10 +178,10 @@ def test_event_entity_and_logbook_show_the_event(home: Home) -> None:
         return home.hass.states()["event.porch_face_event"]["attributes"]
 
     home.hass.wait_until(lambda: attributes().get("sequence") == 1002)
-    shown = attributes()
-    assert shown["event_type"] == "left"
+    attributes_now = attributes()
+    assert attributes_now["event_type"] == "left"
     fields = ("emotion", "track_id", "duration", "probabilities", "started")
-    assert {key: shown[key] for key in fields} == {key: message[key] for key in fields}
+    assert {key: attributes_now[key] for key in fields} == {key: message[key] for key in fields}
 
     def logged() -> list[Json]:
         return home.hass.command(
@@ -225,7 +225,7 @@ def test_blueprint_example_runs_for_its_emotion(home: Home) -> None:
     assert not has_run(home.hass, "greet_angry")
 
 
-def test_device_that_stops_is_unavailable(home: Home) -> None:
+def test_stopped_device_is_unavailable(home: Home) -> None:
     with home.daemon("hall") as program:
         home.hass.wait_for_state("sensor.hall_faces", state="1")
         program.end(signal.SIGTERM)
