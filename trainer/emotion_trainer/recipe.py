@@ -90,12 +90,24 @@ class Optimisation(Section):
     ema_momentum: float = Field(
         default=0.999, ge=0.0, lt=1.0, description="Of the weights' moving average, a step."
     )
+    head_rate: float = Field(
+        default=1.0, gt=0.0, description="Factor on the learning rate of the last layer."
+    )
+    max_norm: float = Field(
+        default=0.0, ge=0.0, description="Of a step's gradient, which is clipped; 0: no limit."
+    )
     patience: int = Field(
         default=0, ge=0, description="Epochs without a better accuracy that end it; 0: none do."
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
         default="auto", description="Of the sums in training; auto: what the device is fast in."
     )
+
+    @model_validator(mode="after")
+    def _head_rate_is_of_adamw(self) -> "Optimisation":
+        if self.head_rate != 1.0 and self.method != "adamw":
+            raise ValueError("head_rate requires method adamw")
+        return self
 
 
 class AnyRecipe(Section):

@@ -27,6 +27,7 @@ CONVOLUTIONS: Final = (layers.Conv2D, layers.DepthwiseConv2D)
 ABSENT: Final = -1
 """The index of an optional tensor that an operator lacks, such as a bias of zeros."""
 
+STATISTICS_BATCH: Final = 32
 STATISTICS_FACES: Final = 512
 """Faces whose activations become the running statistics."""
 
@@ -197,16 +198,34 @@ def unfold(
         norm.set_weights([ones, folded.bias, 0.0 * ones, ones - np.float32(norm.epsilon)])
         normalised.append((layer, norm, folded))
     probe = keras.Model(model.input, [layer.output for layer, _, _ in normalised])
-    pixels = faces[..., np.newaxis].astype(np.float32)
-    outputs = keras.tree.flatten(probe.predict(pixels, batch_size=64, verbose=0))
-    for (layer, norm, folded), output in zip(normalised, outputs, strict=True):
-        activations = output.astype(np.float64) / folded.scales
-        mean, variance = activations.mean(axis=(0, 1, 2)), activations.var(axis=(0, 1, 2))
+    moments = _moments(probe, faces)
+    for (layer, norm, folded), (means, variances) in zip(normalised, moments, strict=True):
+        # The square of a dead channel's scale is below what a float32 can hold.
+        mean, variance = means / folded.scales, variances / folded.scales / folded.scales
         deviation = np.sqrt(variance + norm.epsilon)
         layer.set_weights([folded.normalised_kernel])
         norm.set_weights(
             [folded.scales * deviation, folded.bias + folded.scales * mean, mean, variance]
         )
+
+
+def _moments(
+    probe: keras.Model, faces: NDArray[np.uint8]
+) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Mean and variance of each output's channels, float64 [C].
+
+    The sums run over batches: all activations of a large network do not fit into memory.
+    """
+    sums: list[NDArray[np.float64]] = []
+    for start in range(0, len(faces), STATISTICS_BATCH):
+        pixels = faces[start : start + STATISTICS_BATCH, ..., np.newaxis].astype(np.float32)
+        outputs = keras.tree.flatten(probe.predict_on_batch(pixels))
+        flat = [np.asarray(x, np.float64).reshape(-1, x.shape[-1]) for x in outputs]
+        parts = [np.stack([np.full(x.shape[-1], len(x)), x.sum(0), (x**2).sum(0)]) for x in flat]
+        sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+    means = [total / count for count, total, _ in sums]
+    squares = [square / count for count, _, square in sums]
+    return [(m, np.maximum(s - m**2, 0.0)) for m, s in zip(means, squares, strict=True)]
 
 
 def _normalisation_after(layer: keras.Layer) -> layers.BatchNormalization | None:

@@ -4,6 +4,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, ClassVar, Final, Generic
 
 import keras
@@ -20,6 +21,7 @@ from emotion_trainer.training.runs import AnyRun, Record
 from emotion_trainer.training.stopping import best_of, is_over
 
 # Decay pulls kernels towards zero; batch normalisation's own weights and biases have no need of it.
+HEAD: Final = "logits/"
 UNDECAYED: Final = ["gamma", "beta", "bias"]
 
 Batches = Iterable[tuple[NDArray[Any], NDArray[Any]]]
@@ -149,6 +151,35 @@ class EpochLoop(ABC, Generic[Record]):
         print(f"{what} after epoch {len(self._history)}", flush=True)
 
 
+class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
+    """AdamW that changes the last layer at a multiple of the learning rate.
+
+    A pretrained network's new head has everything to learn, its body little.
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        *,
+        weight_decay: float,
+        global_clipnorm: float | None,
+        head_rate: float,
+    ) -> None:
+        super().__init__(schedule, weight_decay=weight_decay, global_clipnorm=global_clipnorm)
+        self._head_rate = head_rate
+
+    def update_step(
+        self,
+        gradient: keras.KerasTensor,
+        variable: keras.Variable,
+        learning_rate: keras.KerasTensor,
+    ) -> None:
+        """Update one variable."""
+        is_head = variable.path.startswith(HEAD)
+        factor = self._head_rate if is_head else 1.0
+        super().update_step(gradient, variable, learning_rate * factor)
+
+
 def training_step(
     model: keras.Model,
 ) -> Callable[[NDArray[Any], NDArray[Any]], float]:
@@ -164,12 +195,20 @@ def training_step(
 def compile_model(model: keras.Model, settings: Optimisation, steps: int, loss: Loss) -> None:
     """Give the model its optimiser and loss; `steps` is the number of steps in an epoch."""
     schedule = learning_rate(settings, steps)
+    max_norm = settings.max_norm or None
     optimiser: keras.optimizers.Optimizer
     if settings.method == "adamw":
-        optimiser = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+        factory = partial(AdamW, head_rate=settings.head_rate)
+        if settings.head_rate == 1.0:
+            factory = keras.optimizers.AdamW  # faster in PyTorch, which groups its updates
+        optimiser = factory(schedule, weight_decay=settings.weight_decay, global_clipnorm=max_norm)
     else:
         optimiser = keras.optimizers.SGD(
-            schedule, settings.momentum, nesterov=True, weight_decay=settings.weight_decay
+            schedule,
+            settings.momentum,
+            nesterov=True,
+            weight_decay=settings.weight_decay,
+            global_clipnorm=max_norm,
         )
     optimiser.exclude_from_weight_decay(var_names=UNDECAYED)
     optimiser.build(model.trainable_variables)

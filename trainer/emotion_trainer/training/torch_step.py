@@ -120,9 +120,24 @@ def _activate(layer: keras.Layer, x: Tensor) -> Tensor:
     return torch.clamp(x, 0.0, float(layer.max_value))
 
 
+def _rescale(layer: keras.Layer, x: Tensor) -> Tensor:
+    scale, offset = (
+        torch.as_tensor(value, dtype=x.dtype).reshape(-1, 1, 1)
+        for value in (layer.scale, layer.offset)
+    )
+    return x * scale + offset
+
+
+def _resize(layer: keras.Layer, x: Tensor) -> Tensor:
+    return F.interpolate(
+        x, (layer.height, layer.width), mode=layer.interpolation, align_corners=False
+    )
+
+
 _FUNCTIONS: Final[Mapping[type, Callable[..., Tensor]]] = {
     layers.InputLayer: lambda _, x: x,
-    layers.Rescaling: lambda layer, x: x * layer.scale + layer.offset,
+    layers.Rescaling: _rescale,
+    layers.Resizing: _resize,
     layers.Conv2D: _conv,
     layers.DepthwiseConv2D: _depthwise,
     layers.BatchNormalization: _normalise,

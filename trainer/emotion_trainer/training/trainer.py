@@ -9,8 +9,9 @@ import numpy as np
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
 from emotion_trainer.models import families
-from emotion_trainer.models.families import cost
+from emotion_trainer.models.families import backbone, cost
 from emotion_trainer.models.predictions import keras_logits
+from emotion_trainer.models.pretrained import load_pretrained
 from emotion_trainer.models.warm_start import warm_start
 from emotion_trainer.recipe import Recipe
 from emotion_trainer.training.batches import epoch_batches, steps_per_epoch
@@ -99,6 +100,8 @@ def build_network(recipe: Recipe, dataset: Dataset) -> keras.Model:
         RecipeError: the network cannot be built, or the file to continue from does not fit it.
     """
     model = families.build(recipe.model)
+    if isinstance(recipe.model, backbone.Settings) and recipe.model.weights is not None:
+        load_pretrained(model, recipe.model.weights, dataset.training.images)
     if recipe.start is not None:
         warm_start(model, recipe.start, dataset.training.images)
     return model

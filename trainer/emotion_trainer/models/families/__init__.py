@@ -11,6 +11,7 @@ import keras
 from pydantic import Field
 
 from emotion_trainer.models.families import (
+    backbone,
     cost,
     densenet,
     imagenet,
@@ -23,7 +24,8 @@ from emotion_trainer.models.families import (
 from emotion_trainer.models.families.scaling import ScalableSettings, solve_width
 
 ModelSettings = Annotated[
-    densenet.Settings
+    backbone.Settings
+    | densenet.Settings
     | imagenet.Settings
     | mobilenet.Settings
     | resnet.Settings
@@ -33,6 +35,7 @@ ModelSettings = Annotated[
     Field(discriminator="family"),
 ]
 BUILDERS: Final[dict[str, Callable[[Any], keras.Model]]] = {
+    "backbone": backbone.build,
     "densenet": densenet.build,
     "imagenet": imagenet.build,
     "mobilenet": mobilenet.build,

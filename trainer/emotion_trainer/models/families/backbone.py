@@ -1,0 +1,83 @@
+"""Backbones that others trained on faces or on ImageNet, as teachers of the small networks.
+
+The face is resized inside the graph to the side that the recipe sets. Weights come from an `.npz`
+file that `emotion-trainer convert` writes; `models.pretrained` loads them. Such networks are large
+and their weights have licences of their own, so none of them is bundled.
+"""
+
+from pathlib import Path
+from typing import Final, Literal
+
+import keras
+from keras import layers
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from emotion_trainer.models.families.layers import NORM_MOMENTUM, classify, grey_input
+
+MAX_ACTIVATION: Final = 6.0
+
+CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
+"""Subtracted from the three channels, which MobileNetV1 was trained with."""
+
+MOBILENET_V1: Final = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *((512, 1),) * 5,
+    (1024, 2),
+    (1024, 1),
+)
+"""Channels and stride of each separable convolution (Howard et al. 2017)."""
+
+
+class Settings(BaseModel):
+    """Network, input side and weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: Literal["backbone"]
+    network: Literal["mobilenet_v1"] = "mobilenet_v1"
+    side: int = Field(default=96, ge=48, le=224, description="Pixels a side, resized in the graph.")
+    weights: Path | None = Field(
+        default=None, description="A file by `convert`; random weights if absent."
+    )
+    licence: str | None = Field(
+        default=None, description="Of the weights, for the model cards; required with weights."
+    )
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _weights_have_a_licence(self) -> "Settings":
+        if self.weights is not None and self.licence is None:
+            raise ValueError("licence is required with weights")
+        return self
+
+    def __str__(self) -> str:
+        origin = "random weights" if self.weights is None else f"{self.weights} ({self.licence})"
+        return f"{self.network} at {self.side} px, {origin}"
+
+
+def build(settings: Settings) -> keras.Model:
+    """Build the network with random weights; each convolution has its weights' name."""
+    faces = grey_input()
+    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = layers.Concatenate()([x] * len(CHANNEL_MEANS))
+    x = layers.Rescaling(1.0, offset=[-mean for mean in CHANNEL_MEANS])(x)
+    x = _normalised(
+        layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="conv1")(x)
+    )
+    for number, (channels, stride) in enumerate(MOBILENET_V1, start=1):
+        depthwise = layers.DepthwiseConv2D(
+            3, strides=stride, padding="same", use_bias=False, name=f"conv_dw_{number}"
+        )
+        pointwise = layers.Conv2D(channels, 1, use_bias=False, name=f"conv_pw_{number}")
+        x = _normalised(pointwise(_normalised(depthwise(x))))
+    return keras.Model(faces, classify(x, settings.dropout), name="backbone")
+
+
+def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:
+    x = layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
+    return layers.ReLU(MAX_ACTIVATION)(x)
