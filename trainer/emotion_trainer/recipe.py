@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.models.families import ModelSettings
+from emotion_trainer.models.families import ModelSettings, backbone
 
 
 class Section(BaseModel):
@@ -133,6 +133,12 @@ class Recipe(AnyRecipe):
     targets: Targets = Targets()
     distillation: Distillation | None = None
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _a_backbone_is_not_bundled(self) -> "Recipe":
+        if self.bundled and isinstance(self.model, backbone.Settings):
+            raise ValueError("a backbone is a teacher and never bundled; set bundled = false")
+        return self
 
     @property
     def teachers(self) -> tuple[Path, ...]:

@@ -194,5 +194,5 @@ def _applicants_of(folder: Path) -> list[Applicant]:
         return [BundledModel(folder, member) for member in models.values()]
     trained = TrainedModel(Run(folder))
     if not trained.record.recipe.bundled:
-        raise ExportError(f"{trained.name}: not to be bundled, says the recipe; leave it out")
+        raise ExportError(f"{folder}: its recipe has bundled = false; remove it from the arguments")
     return [trained]

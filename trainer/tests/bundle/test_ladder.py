@@ -99,7 +99,7 @@ def test_teachers_come_first_and_need_not_be_bundled(
 
     teacher = ["bundle", str(place / "work" / "b"), "--out", str(place / "other")]
     assert main([*teacher, "--data", str(place / "sheets")]) == 1
-    assert "b: not to be bundled, says the recipe" in capsys.readouterr().err
+    assert "bundled = false" in capsys.readouterr().err
 
 
 def test_a_training_that_stopped_early_is_finished(
