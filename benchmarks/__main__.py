@@ -17,7 +17,7 @@ from benchmarks.progress import report
 from benchmarks.results import Results
 from benchmarks.scenes import MAX_FACES, write_scenes
 from benchmarks.workers import contestant
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.config.settings import DetectorName
 from edge_daemon.detection import Detector, create_detector
 from edge_daemon.errors import EdgeDaemonError, SettingsError

@@ -14,9 +14,8 @@ from benchmarks.progress import report
 from benchmarks.results import Anytime, BudgetPoint, MembersPoint, Stamp
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.config.settings import SheddingSettings
-from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer, TimeBudget
 from edge_daemon.records import (
     Box,
     Detection,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks import public_test
 from edge_daemon import EmotionEnsemble
-from edge_daemon._lib.resources import bundled_detector
+from edge_daemon._lib.files import bundled_detector
 from edge_daemon.config.settings import QualitySettings, TrackingSettings
 from edge_daemon.detection import Detector
 from edge_daemon.detection.bundled import BundledDetector

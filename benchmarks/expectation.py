@@ -3,7 +3,7 @@
 from typing import Final, NamedTuple
 
 from benchmarks.document import table
-from edge_daemon._lib.resources import bundled_detector, bundled_models
+from edge_daemon._lib.files import bundled_detector, bundled_models
 from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.bundled import padded_side
 from edge_daemon.detection.manifest import read_manifest

@@ -5,13 +5,12 @@ from contextlib import closing
 
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import source_of
-from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.capture.loop import FrameMaker
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import Detector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.records import Frame
-from edge_daemon.tracking.follower import FaceFollower
-from edge_daemon.tracking.tracker import Tracker
+from edge_daemon.tracking.tracker import FaceFollower, Tracker
 
 
 def frames_of(settings: Settings) -> Iterator[Frame]:

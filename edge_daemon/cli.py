@@ -358,7 +358,7 @@ def _run(options: argparse.Namespace) -> int:
     _configure_libraries()
     from edge_daemon import daemon  # imports OpenCV, which reads its log level at import
     from edge_daemon._lib.logging import configure_logging
-    from edge_daemon.output.options import OutputOptions
+    from edge_daemon.output.base import OutputOptions
 
     configure_logging(settings.log_level, journal_handler())
     outputs = OutputOptions(
@@ -428,7 +428,7 @@ def _models(options: argparse.Namespace) -> int:
     if options.wanted is None:
         raise SettingsError("models fetch: no detector named; use 'models fetch yunet'")
     from edge_daemon._lib.clock import SystemClock
-    from edge_daemon._lib.progress import ProgressLine, can_show_progress
+    from edge_daemon._lib.terminal import ProgressLine, can_show_progress
     from edge_daemon.detection.download import YUNET, fetch
 
     if can_show_progress(prints_results=False):
@@ -444,7 +444,7 @@ def _models(options: argparse.Namespace) -> int:
 
 
 def _list_models(settings: Settings) -> int:
-    from edge_daemon._lib.resources import bundled_detector, bundled_models
+    from edge_daemon._lib.files import bundled_detector, bundled_models
     from edge_daemon.detection.download import YUNET
     from edge_daemon.detection.manifest import read_manifest
     from edge_daemon.inference.bundle import read_bundle

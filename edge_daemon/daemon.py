@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 
-from edge_daemon._lib.address import authority
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.logging import set_level
 from edge_daemon._lib.terminal import discard_output, in_terminal
-from edge_daemon._lib.text import without_password
+from edge_daemon._lib.text import authority, without_password
 from edge_daemon.capture import Source, pause_of, source_of
 from edge_daemon.capture.images import ImageFile, ImageFolder
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.playback import Looped
-from edge_daemon.capture.status import SourceStatus
-from edge_daemon.config.reload import LiveSettings
+from edge_daemon.capture.status import Pause, SourceStatus
+from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
     EventSettings,
     QualitySettings,
@@ -35,21 +33,18 @@ from edge_daemon.config.settings import (
     ZoneSettings,
 )
 from edge_daemon.detection import detector_of
-from edge_daemon.detection.step import FaceFinder
-from edge_daemon.detection.zones import Zones
+from edge_daemon.detection.step import FaceFinder, Zones
 from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
-from edge_daemon.inference.budget import TimeBudget
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.prior import CAMERA_SHARES, PriorCorrection
-from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.inference.step import CAMERA_SHARES, EmotionRecognizer, PriorCorrection, TimeBudget
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
 from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.monitoring.systemd import notifier_from
-from edge_daemon.output.assembly import open_outputs
-from edge_daemon.output.options import OutputOptions
+from edge_daemon.output import open_outputs
+from edge_daemon.output.base import OutputOptions
 from edge_daemon.output.progress import run_progress
 from edge_daemon.pipeline import (
     DEFAULT_TIMEOUT_S,
@@ -67,9 +62,8 @@ from edge_daemon.publishing.assembly import MqttPublishing
 from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
-from edge_daemon.tracking.follower import FaceFollower
 from edge_daemon.tracking.smoothing import Smoother
-from edge_daemon.tracking.tracker import Tracker
+from edge_daemon.tracking.tracker import FaceFollower, Tracker
 
 if TYPE_CHECKING:
     from edge_daemon.preview.server import PreviewServer

@@ -15,7 +15,7 @@ from conftest import Program
 from drawing import draw_scene, write_clip
 from running import PATIENCE, STOP_LIMIT, broker_at, camera, free_port, running
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.schema import FacesMessage
 
 FRAMES = 60

@@ -24,7 +24,7 @@ from publishing.broker import Mosquitto, subscribed
 from running import PATIENCE, STOP_LIMIT, Camera, camera, eventually, free_port, running
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.config.loading import load_settings
 from edge_daemon.daemon import build_pipeline
 from edge_daemon.inference.bundle import read_bundle

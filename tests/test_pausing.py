@@ -16,7 +16,7 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import EventSettings, QualitySettings, TrackingSettings
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder

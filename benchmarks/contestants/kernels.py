@@ -20,7 +20,7 @@ from benchmarks.cases import Case, Round
 from benchmarks.contestants.timing import timed
 from benchmarks.frames import follower_of, frames_of
 from benchmarks.settings import settings_of
-from edge_daemon._lib.resources import bundled_detector
+from edge_daemon._lib.files import bundled_detector
 from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_of, haar, yunet

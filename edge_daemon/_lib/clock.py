@@ -1,8 +1,11 @@
-"""Clocks: the system's, or that of a test."""
+"""Clocks, delays before retries, and outages that are logged once."""
 
+import itertools
+import random
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -24,3 +27,44 @@ class SystemClock:
         return datetime.now(UTC)
 
     monotonic = staticmethod(time.monotonic)
+
+
+FIRST_DELAY_S: Final = 0.5
+MAX_DELAY_S: Final = 30.0
+"""The bound on the delay doubles from the first to the maximum."""
+
+
+def backoff_delays(first_s: float = FIRST_DELAY_S, max_s: float = MAX_DELAY_S) -> Iterator[float]:
+    """Seconds to wait before each attempt: exponential, with full jitter.
+
+    The jitter keeps devices that lost the same service from reconnecting at the same time.
+    """
+    for attempt in itertools.count():
+        bound = min(max_s, first_s * 2 ** min(attempt, 16))
+        yield random.uniform(0.0, bound)  # noqa: S311  # no secret depends on it
+
+
+class Outage:
+    """Whether something is out of order, and since when. It can happen repeatedly."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self._since is not None
+
+    def begin(self) -> bool:
+        """Record a failure; returns whether the outage begins with it."""
+        if self._since is not None:
+            return False
+        self._since = self._clock.monotonic()
+        return True
+
+    def end(self) -> float | None:
+        """Record a success; returns the seconds of the outage that ends with it, if any."""
+        if self._since is None:
+            return None
+        seconds, self._since = self._clock.monotonic() - self._since, None
+        return round(seconds, 1)

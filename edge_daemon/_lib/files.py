@@ -1,4 +1,4 @@
-"""Checks of files, checksums, and writes that survive a power cut."""
+"""Files: checksums, writes that survive a power cut, and paths of the bundled models."""
 
 import errno
 import hashlib
@@ -6,6 +6,19 @@ import os
 import stat
 from pathlib import Path
 from typing import Final
+
+
+def bundled_models() -> Path:
+    """The folder in the package, or next to it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def bundled_detector() -> Path:
+    """The manifest of the bundled face detector."""
+    return bundled_models() / "detector.json"
+
 
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 """Size of a model; the largest published face detectors have about 100 MB."""

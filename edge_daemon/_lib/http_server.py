@@ -20,8 +20,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from edge_daemon._lib.address import Address, authority
 from edge_daemon._lib.logging import RateLimitFilter
+from edge_daemon._lib.text import Address, authority
 from edge_daemon.errors import EdgeDaemonError
 
 logger = logging.getLogger(__name__)

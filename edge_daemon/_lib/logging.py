@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Final
 
-from edge_daemon._lib.progress import ERASE
+from edge_daemon._lib.terminal import ERASE
 
 STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 

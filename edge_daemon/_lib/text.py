@@ -3,6 +3,16 @@
 import re
 from typing import Final
 
+Address = tuple[str, int]
+"""Host and port."""
+
+
+def authority(address: Address) -> str:
+    """The address as it stands in URLs."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 WORD: Final = re.compile(r"\S+")
 
 AUTHORITY_END: Final = re.compile(r"[/?#]")

@@ -10,10 +10,9 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture, Reader
-from edge_daemon.capture.http_client import HttpClient
+from edge_daemon.capture.images import JPEG_START
 from edge_daemon.capture.images import ImageError, decode_image
-from edge_daemon.capture.jpeg import START as JPEG_START
-from edge_daemon.capture.network import HttpStatusError, parse_address, reason_of
+from edge_daemon.capture.network import HttpClient, HttpStatusError, parse_address, reason_of
 from edge_daemon.errors import SourceLost
 
 PLAYLIST_START: Final = b"#EXTM3U"

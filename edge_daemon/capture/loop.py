@@ -1,21 +1,166 @@
-"""Reads a source for as long as it gives frames, and opens a live one again when it is lost."""
+"""Reads a source for as long as it gives frames, and opens a live one again when it is lost.
 
+Frames are numbered and timestamped through all openings. Frames of a live source are checked for
+what is no error but leaves nothing to see: the lens is covered, it is night, or the camera repeats
+one frame. The program cannot fix these, so it logs when one begins and when it ends.
+"""
+
+import dataclasses
+import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
-from edge_daemon._lib.backoff import backoff_delays
-from edge_daemon._lib.clock import Clock
+import numpy as np
+
+from edge_daemon._lib.clock import Clock, Outage, backoff_delays
 from edge_daemon.capture.base import FlowingReader, Picture, Reader, Source
-from edge_daemon.capture.frame_checks import FrameChecks
-from edge_daemon.capture.frames import FrameMaker
-from edge_daemon.capture.pause import Pause
-from edge_daemon.capture.status import SourceStatus
+from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
-from edge_daemon.records import Frame, SourceState
+from edge_daemon.records import Frame, Image, SourceState
+
+
+class FrameMaker:
+    """Makes frames, and the blank ones that end a scene when no frame comes.
+
+    Of a picture it keeps the shape and the time, never the pixels.
+
+    Args:
+        clock: where the time is read.
+        max_age_s: seconds without a frame after which no face is visible any more.
+    """
+
+    def __init__(self, clock: Clock, max_age_s: float) -> None:
+        self._max_age_s = max_age_s
+        self._clock = clock
+        self._numbers = itertools.count()
+        self._scene = 0
+        self._scenes_ended = 0
+        self._shape: tuple[int, ...] | None = None
+        self._stream_time: float | None = None
+        self._video_began: datetime | None = None
+        self._made_at = 0.0
+
+    def apply(self, settings: TrackingSettings) -> None:
+        """Use another `max_age`."""
+        self._max_age_s = settings.max_age
+
+    def frame(self, picture: Picture) -> Frame:
+        monotonic = self._clock.monotonic()
+        self._scene = picture.scene
+        self._shape = picture.bgr.shape
+        self._stream_time = picture.stream_time
+        self._made_at = monotonic
+        return Frame(
+            index=next(self._numbers),
+            scene=self._scenes_ended + picture.scene,
+            bgr=picture.bgr,
+            captured_at=self._captured_at(picture),
+            captured_monotonic=monotonic,
+            stream_time=monotonic if picture.stream_time is None else picture.stream_time,
+            reduced=picture.reduced,
+            position_s=picture.position_s,
+            file=picture.file,
+        )
+
+    def _captured_at(self, picture: Picture) -> datetime:
+        """The wall clock; for a video, which can be read at any speed, its own time.
+
+        Its first frame is captured now, and all others at their distance from it.
+        """
+        now = self._clock.now()
+        if picture.position_s is None or picture.stream_time is None:
+            return now
+        elapsed = timedelta(seconds=picture.stream_time)
+        if self._video_began is None:
+            self._video_began = now - elapsed
+        return self._video_began + elapsed
+
+    def blank(self) -> Frame | None:
+        """A frame that ends the scene, and with it every visit; None if there is none to end."""
+        if self._shape is None:
+            return None
+        black = np.broadcast_to(np.uint8(0), self._shape)
+        self._scenes_ended += 1
+        frame = self.frame(Picture(black, self._stream_time, self._scene))
+        self._shape = None
+        return dataclasses.replace(frame, blank=True)
+
+    @property
+    def face_age_left_s(self) -> float:
+        """Seconds for which faces may still be followed while no frame comes; 0 if none is."""
+        return max(0.0, self._made_at + self._max_age_s - self._clock.monotonic())
+
+
+logger = logging.getLogger(__name__)
+
+MAX_DARK_GREY: Final = 10.0
+"""Mean grey, 0 to 255, below which a frame is dark: no detector finds a face in it."""
+
+CHECK_INTERVAL_S: Final = 1.0
+
+CHECKS_UNTIL_LOGGED: Final = 60
+"""Checks in a row that must find a condition before it is logged: lights go out for moments."""
+
+STEP: Final = 16
+"""One pixel of so many is checked, in each direction."""
+
+
+class FrameChecks:
+    """Checks the frames of one camera for darkness, and for identical frames.
+
+    A sensor has noise, so two of its frames are never identical.
+
+    Args:
+        source: the source's name.
+        clock: where the time is read.
+    """
+
+    def __init__(self, source: str, clock: Clock) -> None:
+        self._clock = clock
+        self._next_check = clock.monotonic()
+        self._last: Image | None = None
+        self._dark = _Condition(source, clock, "image is dark", "image is bright again")
+        self._frozen = _Condition(source, clock, "image is frozen", "image changes again")
+
+    def check(self, bgr: Image) -> None:
+        """Check a frame, BGR uint8, unless the last check was a moment ago."""
+        now = self._clock.monotonic()
+        if now < self._next_check:
+            return
+        self._next_check = now + CHECK_INTERVAL_S
+        sample = bgr[::STEP, ::STEP].copy()
+        self._dark.update(holds=float(sample.mean()) < MAX_DARK_GREY)
+        self._frozen.update(holds=self._last is not None and np.array_equal(sample, self._last))
+        self._last = sample
+
+
+class _Condition:
+    """Something that lasts: logged once it has held for a while, and once more when it ends."""
+
+    def __init__(self, source: str, clock: Clock, begin_event: str, end_event: str) -> None:
+        self._source = source
+        self._begin_event = begin_event
+        self._end_event = end_event
+        self._checks = 0
+        self._episode = Outage(clock)
+
+    def update(self, *, holds: bool) -> None:
+        if not holds:
+            self._checks = 0
+            if (lasted_s := self._episode.end()) is not None:
+                extra = {"source": self._source, "seconds": lasted_s}
+                logger.info(self._end_event, extra=extra)
+            return
+        self._checks += 1
+        if self._checks >= CHECKS_UNTIL_LOGGED and self._episode.begin():
+            logger.warning(self._begin_event, extra={"source": self._source})
+
 
 Busy = Callable[[], AbstractContextManager[None]]
 """Marks a call that may hang, so that the supervisor can watch it."""

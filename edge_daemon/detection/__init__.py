@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from edge_daemon._lib.resources import bundled_detector
+from edge_daemon._lib.files import bundled_detector
 from edge_daemon.config.settings import DetectorName, Settings
 from edge_daemon.detection.base import Detector, Framing
 from edge_daemon.detection.bundled import BundledDetector

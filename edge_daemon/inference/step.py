@@ -1,12 +1,17 @@
-"""The inference step: all faces of a frame through the ensemble, as one batch."""
+"""The inference step: all faces of a frame as one batch, within a time budget."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.inference.budget import TimeBudget
+from edge_daemon._lib.clock import Clock
+from edge_daemon.config.settings import SheddingSettings
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.prior import PriorCorrection
 from edge_daemon.records import (
+    EMOTIONS,
     FaceEmotion,
     FrameResult,
     Image,
@@ -14,6 +19,100 @@ from edge_daemon.records import (
     TrackedFace,
     TrackedFaces,
 )
+
+GAIN: Final = 0.1
+"""Weight of one frame in the estimated cost."""
+
+RESERVE: Final = 0.8
+"""Share of the budget into which an additional model must fit."""
+
+
+class TimeBudget:
+    """Chooses how many models to use: as many as fit, in their order, and at least one.
+
+    The estimated cost of a model is proportional to its multiply-accumulates, with a factor
+    measured at run time. An additional model must fit with a reserve, so that the number is stable.
+
+    Args:
+        mmac: million multiply-accumulates of each model for one face, in their order.
+        settings: `budget` is the time for one frame.
+        frame_interval_s: the time without a `budget`.
+        clock: the clock to use.
+    """
+
+    def __init__(
+        self,
+        mmac: Sequence[float],
+        settings: SheddingSettings,
+        frame_interval_s: float,
+        clock: Clock,
+    ) -> None:
+        self._max_models = len(mmac)
+        self._cost = np.cumsum(mmac)
+        self._frame_interval_s = frame_interval_s
+        self._budget_s = settings.budget or frame_interval_s
+        self._clock = clock
+        self._seconds_per_mmac = 0.0
+        self._models_used = self._max_models
+
+    def apply(self, settings: SheddingSettings) -> None:
+        """Use another budget."""
+        self._budget_s = settings.budget or self._frame_interval_s
+
+    def limit(self, models: int) -> None:
+        """Use at most so many models, whatever the time."""
+        self._max_models = models
+
+    def models(self, faces: int) -> int:
+        """Number of models that fit for so many faces; at least 1."""
+        expected = faces * self._seconds_per_mmac * self._cost
+        limits = np.where(np.arange(len(expected)) < self._models_used, 1.0, RESERVE)
+        fitting = int(np.count_nonzero(expected <= limits * self._budget_s))
+        self._models_used = max(1, min(fitting, self._max_models))
+        return self._models_used
+
+    @contextmanager
+    def measured(self, faces: int, models: int) -> Iterator[None]:
+        """Measure the time that so many models take for so many faces."""
+        began = self._clock.monotonic()
+        yield
+        measured = (self._clock.monotonic() - began) / (faces * self._cost[models - 1])
+        self._seconds_per_mmac += GAIN * (measured - self._seconds_per_mmac)
+
+
+CAMERA_SHARES: Final[Mapping[str, float]] = {
+    "angry": 0.08,
+    "disgust": 0.02,
+    "fear": 0.05,
+    "happy": 0.20,
+    "sad": 0.10,
+    "surprise": 0.05,
+    "neutral": 0.50,
+}
+"""An estimate for people in front of a camera, who are mostly neutral; FER2013 has 17 % neutral."""
+
+MIN_SHARE: Final = 1e-3
+"""Smaller shares in the data count as this one: they are too few faces to calibrate on."""
+
+
+class PriorCorrection:
+    """Converts probabilities from the shares of one population to those of another.
+
+    Args:
+        expected: share of each emotion where the faces come from; they need not sum to 1.
+        calibrated: share of each emotion in the data that the probabilities are calibrated on.
+    """
+
+    def __init__(self, expected: Mapping[str, float], calibrated: Mapping[str, float]) -> None:
+        old = np.array([max(calibrated[name], MIN_SHARE) for name in EMOTIONS])
+        new = np.array([expected[name] for name in EMOTIONS])
+        self._factors = (new / old).astype(np.float32)
+
+    def __call__(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Correct float32 [N, 7] probabilities; each row of the result sums to 1."""
+        weighted = probabilities * self._factors
+        corrected: NDArray[np.float32] = weighted / weighted.sum(axis=1, keepdims=True)
+        return corrected
 
 
 class EmotionRecognizer:

@@ -2,7 +2,7 @@
 
 Under heat the daemon first uses fewer models of the ensemble, then detects faces in fewer frames.
 Under overload it detects faces in fewer frames; models that take too long are already left out by
-the time budget (see `edge_daemon.inference.budget`).
+the time budget (see `edge_daemon.inference.step`).
 """
 
 import logging

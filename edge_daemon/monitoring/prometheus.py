@@ -20,7 +20,6 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from edge_daemon._lib.address import authority
 from edge_daemon._lib.http_server import (
     ASGIApp,
     ConnectionLimits,
@@ -29,6 +28,7 @@ from edge_daemon._lib.http_server import (
     Receive,
     Send,
 )
+from edge_daemon._lib.text import authority
 from edge_daemon.monitoring.hardware import Throttling
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.statistics import BUCKET_BOUNDS_S, Histogram

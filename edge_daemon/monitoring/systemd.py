@@ -11,9 +11,8 @@ import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Final
 
-from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon._lib.logging import STANDARD_FIELDS, KeyValueFormatter
-from edge_daemon._lib.outage import Outage
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import SourceState

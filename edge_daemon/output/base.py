@@ -1,12 +1,18 @@
-"""Files that a run writes: complete under their own name, or not there at all."""
+"""The files that a run writes: complete under their name, or absent."""
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from edge_daemon.errors import OutputError
+from edge_daemon.capture import Source
+from edge_daemon.capture.images import ImageFile, ImageFolder
+from edge_daemon.errors import OutputError, SettingsError
 from edge_daemon.records import FrameResult
 
 
@@ -81,3 +87,149 @@ def write_errors(path: Path) -> Iterator[None]:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); check its disk and permissions"
         ) from error
+
+
+IMAGE_SUFFIXES: Final = (".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Image formats that every build of OpenCV writes."""
+VIDEO_SUFFIXES: Final = (".mp4", ".mov", ".mkv")
+SUMMARY_SUFFIXES: Final = (".html", ".png")
+
+
+class Kind(Enum):
+    """What an output is; its value names it in messages."""
+
+    CSV = "a table"
+    PARQUET = "a table in Parquet"
+    VIDEO = "an annotated video"
+    IMAGE = "an annotated image"
+    FOLDER = "a folder of annotated images"
+
+
+class SourceKind(Enum):
+    """What a source is; its value names it in messages."""
+
+    LIVE = "a live source"
+    VIDEO = "a video"
+    IMAGE = "an image"
+    FOLDER = "a folder of images"
+
+
+SUITABLE: Final = {
+    Kind.VIDEO: (SourceKind.VIDEO,),
+    Kind.IMAGE: (SourceKind.IMAGE,),
+    Kind.FOLDER: (SourceKind.FOLDER, SourceKind.IMAGE),
+}
+"""Sources of the outputs that hold images; tables suit all."""
+
+REMEDIES: Final = {
+    SourceKind.LIVE: "images of a live source are never written; use a .csv or .parquet file",
+    SourceKind.VIDEO: f"name a {', '.join(VIDEO_SUFFIXES)} file",
+    SourceKind.IMAGE: "name an image file, such as annotated.png",
+    SourceKind.FOLDER: "name a folder",
+}
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The options of the command line, not yet checked."""
+
+    outputs: tuple[Path, ...] = ()
+    """`--output`: tables, and annotated copies."""
+    summaries: tuple[Path, ...] = ()
+    """`--summary`: the page, and its image."""
+    has_thumbnails: bool = False
+    """`--summary-thumbnails`: whether the summary shows faces."""
+
+    def __bool__(self) -> bool:
+        return bool(self.outputs or self.summaries)
+
+
+def check_options(options: OutputOptions, source: Source, *, is_repeated: bool) -> None:
+    """Check all options against each other, the source and the file system.
+
+    Args:
+        options: what to check.
+        source: what the run reads.
+        is_repeated: whether a file is repeated without end (`capture.loop`).
+
+    Raises:
+        SettingsError: with one line for each problem.
+    """
+    problems = list(_problems(options, source))
+    if is_repeated and not source.live:
+        problems.append("capture.loop: has no end to write a file at (got true); set it to false")
+    if problems:
+        raise SettingsError(*problems)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """What `--output` means by this path: its suffix decides; None if that is unknown."""
+    suffix = path.suffix.lower()
+    if path.is_dir() or not suffix:
+        return Kind.FOLDER
+    if suffix in VIDEO_SUFFIXES:
+        return Kind.VIDEO
+    if suffix in IMAGE_SUFFIXES:
+        return Kind.IMAGE
+    return {".csv": Kind.CSV, ".parquet": Kind.PARQUET}.get(suffix)
+
+
+def kind_of_source(source: Source) -> SourceKind:
+    """What a source is, as far as outputs depend on it."""
+    if source.live:
+        return SourceKind.LIVE
+    if isinstance(source, ImageFolder):
+        return SourceKind.FOLDER
+    return SourceKind.IMAGE if isinstance(source, ImageFile) else SourceKind.VIDEO
+
+
+def _problems(options: OutputOptions, source: Source) -> Iterator[str]:
+    source_kind = kind_of_source(source)
+    for path in options.outputs:
+        yield from _output_problems(path, source_kind)
+        yield from _path_problems("--output", path, source)
+    for path in options.summaries:
+        if path.suffix.lower() not in SUMMARY_SUFFIXES:
+            yield f"--summary: unknown file type (got {path}); name a .html or .png"
+        yield from _path_problems("--summary", path, source)
+    yield from _duplicates([*options.outputs, *options.summaries])
+    if options.has_thumbnails and not options.summaries:
+        yield "--summary-thumbnails: requires --summary; add --summary summary.html"
+    if options.has_thumbnails and source_kind is SourceKind.LIVE:
+        yield "--summary-thumbnails: images of a live source are never written; leave it out"
+
+
+def _output_problems(path: Path, source: SourceKind) -> Iterator[str]:
+    kind = kind_of(path)
+    if kind is None:
+        yield (
+            f"--output: unknown file type (got {path}); name a .csv, .parquet or "
+            f"{' '.join(VIDEO_SUFFIXES)} file, an image file, or a folder"
+        )
+    elif source not in SUITABLE.get(kind, tuple(SourceKind)):
+        yield (
+            f"--output: {kind.value} cannot be made of {source.value} "
+            f"(got {path}); {REMEDIES[source]}"
+        )
+
+
+def _path_problems(option: str, path: Path, source: Source) -> Iterator[str]:
+    folder = path.parent
+    if not folder.is_dir():
+        yield f"{option}: no such folder (got {folder}); create it with mkdir -p"
+    elif not os.access(folder, os.W_OK):
+        yield f"{option}: folder is not writable (got {folder}); name another one"
+    elif path.is_dir() and option == "--summary":
+        yield f"{option}: is a folder (got {path}); name a file"
+    elif not source.live and _overwrites(path, Path(source.name)):
+        yield f"{option}: would overwrite the source (got {path}); name another path"
+
+
+def _overwrites(path: Path, source: Path) -> bool:
+    return any(target.exists() and target.samefile(source) for target in (path, path / source.name))
+
+
+def _duplicates(paths: Sequence[Path]) -> Iterator[str]:
+    for path, count in Counter(path.resolve() for path in paths).items():
+        if count > 1:
+            yield f"--output, --summary: file is named twice (got {path}); name it once"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.progress import ProgressLine, can_show_progress
+from edge_daemon._lib.terminal import ProgressLine, can_show_progress
 from edge_daemon.capture import Source
 from edge_daemon.capture.images import ImageFolder, list_folder
 from edge_daemon.config.settings import Settings

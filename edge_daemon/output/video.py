@@ -17,10 +17,9 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from edge_daemon.errors import OutputError
-from edge_daemon.output.annotation.annotation import annotations_of
-from edge_daemon.output.annotation.drawing import FrameAnnotator
-from edge_daemon.output.annotation.layout import Size
 from edge_daemon.output.base import PartialFile
+from edge_daemon.output.drawing import FrameAnnotator, annotations_of
+from edge_daemon.output.layout import Size
 from edge_daemon.records import FrameResult, Image
 
 FORMATS: Final = MappingProxyType({".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"})

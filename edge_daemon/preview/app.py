@@ -15,7 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import in_thread

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from edge_daemon import __version__
-from edge_daemon._lib.address import authority
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.http_server import ConnectionLimits, HttpServer
-from edge_daemon._lib.text import without_password
+from edge_daemon._lib.text import authority, without_password
 from edge_daemon.analysis import ImageAnalyzer
-from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import Settings, ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import Busy, Pipeline, Service

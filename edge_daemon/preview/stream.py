@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import Pause
 from edge_daemon.monitoring.health import Health
 from edge_daemon.preview.history import Condition, FrameHeader, History, preview_frame
 from edge_daemon.records import Frame, FrameResult

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from edge_daemon import __version__
-from edge_daemon._lib.address import Address, authority
 from edge_daemon._lib.clock import Clock
-from edge_daemon.config.reload import LiveSettings
+from edge_daemon._lib.text import Address, authority
+from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
     HealthSettings,
     MqttSettings,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from edge_daemon._lib.address import authority
 from edge_daemon._lib.files import require_regular
+from edge_daemon._lib.text import authority
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 

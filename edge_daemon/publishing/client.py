@@ -9,8 +9,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_daemon._lib.backoff import backoff_delays
-from edge_daemon._lib.clock import Clock, SystemClock
+from edge_daemon._lib.clock import Clock, SystemClock, backoff_delays
 from edge_daemon.errors import BrokerError
 from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker

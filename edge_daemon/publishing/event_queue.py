@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
-from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.outage import Outage
+from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon.publishing.event_store import Entry
 from edge_daemon.records import Event
 from edge_daemon.schema import EventMessage, SpoolMessage, event_message

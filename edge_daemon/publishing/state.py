@@ -9,8 +9,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.outage import Outage
+from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon.config.settings import HealthSettings, SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.topics import Message

@@ -3,6 +3,10 @@
 Each track predicts the position of its face (constant velocity) and its appearance (a small
 normalised thumbnail, kept in memory only). Detections go to the cheapest track within reach,
 so that a face survives missed detections, and two people who cross keep their own numbers.
+
+Detection takes most of a frame's time, and a face moves little from one frame to the next. In
+between, each face is cropped at its track's predicted position; if one of them fails the
+appearance check, faces are detected at once.
 """
 
 import dataclasses
@@ -10,6 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 import cv2
@@ -17,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.config.settings import TrackingSettings
+from edge_daemon.detection.step import FaceFinder
 from edge_daemon.records import (
     Box,
     Detection,
@@ -236,3 +242,35 @@ def _similarity(one: Vector, other: Vector) -> float:
 def _normalised(vector: Vector) -> Vector:
     length = math.sqrt(vector @ vector)
     return vector / np.float32(max(length, 1e-6))
+
+
+class FaceFollower:
+    """Detects and tracks the faces of a frame.
+
+    Args:
+        finder: detects faces.
+        tracker: assigns them to tracks.
+        interval: maximum frames from one detection to the next; 1: detect in every frame.
+    """
+
+    def __init__(self, finder: FaceFinder, tracker: Tracker, interval: int = 1) -> None:
+        self._finder = finder
+        self._tracker = tracker
+        self._interval = interval
+        self._frames_since = 0
+        self._scene: int | None = None
+
+    def limit(self, interval: int) -> None:
+        """Use another interval."""
+        self._interval = interval
+
+    def __call__(self, frame: Frame) -> TrackedFaces:
+        self._frames_since += 1
+        if self._frames_since < self._interval and frame.scene == self._scene:
+            expected = self._tracker.expected(frame, partial(self._finder.cut, frame))
+            if expected is not None:
+                return expected
+        found = self._tracker(self._finder(frame))
+        # Not before, so that a failed detection is tried again in the next frame.
+        self._frames_since, self._scene = 0, frame.scene
+        return found

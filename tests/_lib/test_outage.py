@@ -1,6 +1,6 @@
 from conftest import FakeClock
 
-from edge_daemon._lib.outage import Outage
+from edge_daemon._lib.clock import Outage
 
 
 def test_trouble_is_news_once_and_its_end_too(clock: FakeClock) -> None:

@@ -3,7 +3,7 @@ import io
 import pytest
 from conftest import FakeClock
 
-from edge_daemon._lib.progress import DEFAULT_COLUMNS, ERASE, INTERVAL_S, ProgressLine
+from edge_daemon._lib.terminal import DEFAULT_COLUMNS, ERASE, INTERVAL_S, ProgressLine
 
 
 @pytest.fixture

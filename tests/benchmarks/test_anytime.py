@@ -8,7 +8,7 @@ from drawing import draw_face
 
 from benchmarks import anytime, public_test
 from edge_daemon import EmotionEnsemble
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.errors import SourceError
 
 

@@ -7,7 +7,7 @@ from conftest import material
 from benchmarks import public_test
 from benchmarks.composition import measure
 from edge_daemon import EmotionEnsemble
-from edge_daemon._lib.resources import bundled_detector
+from edge_daemon._lib.files import bundled_detector
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector

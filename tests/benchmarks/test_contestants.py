@@ -7,7 +7,7 @@ from conftest import material
 from benchmarks.cases import Case
 from benchmarks.contestants import kernels, pipeline
 from benchmarks.workers import contestant
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.errors import PipelineError
 
 

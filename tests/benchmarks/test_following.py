@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import following
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 
 
 def test_still_face_is_as_good_with_fewer_detections(drawn_clip: Path) -> None:

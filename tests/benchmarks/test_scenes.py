@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.contestants.timing import pictures, played
 from benchmarks.scenes import LENGTH, write_scenes
-from edge_daemon._lib.resources import bundled_detector
+from edge_daemon._lib.files import bundled_detector
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.errors import SourceError

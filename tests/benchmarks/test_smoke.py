@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.inference.bundle import read_bundle
 
 ROOT = Path(__file__).parents[2]

@@ -12,8 +12,8 @@ from edge_daemon.capture import ImageFile, Reader, source_from
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.pause import Pause
 from edge_daemon.capture.picamera import PiCamera
+from edge_daemon.capture.status import Pause
 from edge_daemon.capture.streams import NetworkStream
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame

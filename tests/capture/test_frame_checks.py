@@ -3,7 +3,7 @@ import pytest
 from conftest import FakeClock
 from drawing import draw_scene
 
-from edge_daemon.capture.frame_checks import FrameChecks
+from edge_daemon.capture.loop import FrameChecks
 
 BRIGHT = draw_scene()
 BLACK = np.zeros_like(BRIGHT)

@@ -6,7 +6,7 @@ import numpy as np
 from conftest import FakeClock
 
 from edge_daemon.capture import Picture
-from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.capture.loop import FrameMaker
 
 MEMORY = 2.0
 

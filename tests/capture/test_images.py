@@ -20,10 +20,10 @@ from edge_daemon.capture.images import (
     ImageFile,
     ImageFolder,
     decode_image,
+    jpeg_info,
     list_folder,
     read_image,
 )
-from edge_daemon.capture.jpeg import jpeg_info
 from edge_daemon.capture.videos import VideoFile
 from edge_daemon.errors import SourceError
 

@@ -12,8 +12,7 @@ from conftest import FakeClock
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture import Picture
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.pause import Pause
-from edge_daemon.capture.status import LOG_INTERVAL_S
+from edge_daemon.capture.status import LOG_INTERVAL_S, Pause
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame, SourceState
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import Pause
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from drawing import draw_scene
 from publishing.broker import Mosquitto, subscribed
 from running import PATIENCE, Camera, camera, eventually, running
 
-from edge_daemon.config.loading import load_settings
-from edge_daemon.config.reload import LiveSettings
+from edge_daemon.config.loading import LiveSettings, load_settings
 from edge_daemon.config.settings import (
     EventSettings,
     KeyPath,

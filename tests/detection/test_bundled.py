@@ -11,8 +11,7 @@ import pytest
 from drawing import Image, draw_scene
 from special_files import UNREADABLE, UNREADABLE_IDS
 
-from edge_daemon._lib.files import sha256_of
-from edge_daemon._lib.resources import bundled_detector, bundled_models
+from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
 from edge_daemon.detection.bundled import BundledDetector, MapNetwork
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from edge_daemon.detection.haar import HaarDetector

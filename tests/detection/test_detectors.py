@@ -8,7 +8,7 @@ import pytest
 from drawing import draw_scene
 from special_files import UNREADABLE, UNREADABLE_IDS
 
-from edge_daemon._lib.resources import bundled_detector
+from edge_daemon._lib.files import bundled_detector
 from edge_daemon.config.settings import DetectorName
 from edge_daemon.detection import YUNET_HINT, Detector, create_detector
 from edge_daemon.detection.base import TRACKED_MARGIN

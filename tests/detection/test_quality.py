@@ -4,7 +4,7 @@ import pytest
 from drawing import draw_face
 
 from edge_daemon.config.settings import QualitySettings
-from edge_daemon.detection.quality import judge, sharpness, yaw
+from edge_daemon.detection.step import judge, sharpness, yaw
 from edge_daemon.records import Landmarks, Unscored
 
 LIMITS = QualitySettings(min_face=20, min_sharpness=0.005, max_yaw=0.6)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from drawing import Image, draw_scene
 
-from edge_daemon.detection.reduction import reduced
+from edge_daemon.detection.step import reduced
 
 
 def by_area(picture: Image, size: tuple[int, int]) -> Image:

@@ -3,7 +3,7 @@ from builders import frame
 
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import ZoneSettings
-from edge_daemon.detection.zones import Zones, contains
+from edge_daemon.detection.step import Zones, contains
 from edge_daemon.errors import SettingsError
 from edge_daemon.records import Box, Detection
 

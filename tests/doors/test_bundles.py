@@ -20,8 +20,7 @@ from drawing import draw_face, draw_scene
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge_daemon._lib.files import sha256_of
-from edge_daemon._lib.resources import bundled_detector, bundled_models
+from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
 from edge_daemon.config.settings import QualitySettings
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.step import FaceFinder

@@ -18,7 +18,7 @@ from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import Logs
 from running import PATIENCE, RunningProgram, camera, running
 
-from edge_daemon.capture.pause import Pause
+from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.broker import broker_from

@@ -48,7 +48,7 @@ class Fault(StrEnum):
 
 PLACES: Final = {
     "detection": "edge_daemon.detection.haar:HaarDetector.detect",
-    "inference": "edge_daemon.inference.runtime:BatchModel.logits",
+    "inference": "edge_daemon.inference.ensemble:BatchModel.logits",
 }
 """Where the stages call what is not ours."""
 

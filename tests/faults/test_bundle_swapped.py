@@ -11,7 +11,7 @@ from conftest import Program
 from drawing import draw_scene
 from running import Camera, camera, running
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.schema import FacesMessage
 
 ONE_FACE = draw_scene((100, 60, 120))

@@ -176,7 +176,7 @@ def test_damaged_pictures_are_survived_and_told_no_more_than_once_each(
 
 def test_black_pictures_end_the_visit_and_are_told_once(tmp_path: Path, live: Camera) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import edge_daemon.capture.frame_checks as checks; checks.CHECKS_UNTIL_LOGGED = 2"
+        "import edge_daemon.capture.loop as checks; checks.CHECKS_UNTIL_LOGGED = 2"
     )
     path = f"{tmp_path}:{PROGRAM}:{os.environ.get('PYTHONPATH', '')}"
     with running(tmp_path, "--source", live.url, *LINES, PYTHONPATH=path) as program:

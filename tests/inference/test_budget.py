@@ -2,7 +2,7 @@ import pytest
 from conftest import FakeClock
 
 from edge_daemon.config.settings import SheddingSettings
-from edge_daemon.inference.budget import TimeBudget
+from edge_daemon.inference.step import TimeBudget
 
 SECONDS_PER_MMAC = 0.001
 

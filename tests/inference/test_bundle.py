@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from special_files import UNREADABLE, UNREADABLE_IDS
 
-from edge_daemon._lib.files import sha256_of
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models, sha256_of
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import FER2013_SHARES, read_bundle, write_bundle
 from edge_daemon.records import EMOTIONS

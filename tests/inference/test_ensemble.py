@@ -7,11 +7,10 @@ import pytest
 from drawing import draw_face
 
 from edge_daemon import EmotionEnsemble
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import Bundle, read_bundle, write_bundle
-from edge_daemon.inference.ensemble import log_softmax, pool
-from edge_daemon.inference.runtime import BatchModel
+from edge_daemon.inference.ensemble import BatchModel, log_softmax, pool
 from edge_daemon.records import Image
 
 MOST = 20
@@ -272,9 +271,7 @@ def test_installed_models_come_before_those_of_a_checkout(
 ) -> None:
     package = tmp_path / "site" / "edge_daemon"
     package.mkdir(parents=True)
-    monkeypatch.setattr(
-        "edge_daemon._lib.resources.__file__", str(package / "_lib" / "resources.py")
-    )
+    monkeypatch.setattr("edge_daemon._lib.files.__file__", str(package / "_lib" / "resources.py"))
     assert bundled_models() == tmp_path / "site" / "models"
     (package / "models").mkdir()
     assert bundled_models() == package / "models"

@@ -4,8 +4,7 @@ from builders import face, frame
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import FER2013_SHARES
-from edge_daemon.inference.prior import CAMERA_SHARES, PriorCorrection
-from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.inference.step import CAMERA_SHARES, EmotionRecognizer, PriorCorrection
 from edge_daemon.records import EMOTIONS, TrackedFace, TrackedFaces
 
 EVEN = dict.fromkeys(EMOTIONS, 1 / 7)

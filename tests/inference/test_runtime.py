@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.errors import BundleError
 from edge_daemon.inference import runtime
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.inference.runtime import BatchModel
+from edge_daemon.inference.ensemble import BatchModel
 from edge_daemon.records import Image
 
 MODEL = bundled_models() / read_bundle(bundled_models()).members[0].file
@@ -92,13 +92,13 @@ def test_model_that_is_rewritten_but_the_same_is_taken(tmp_path: Path) -> None:
 
 
 def test_model_for_another_number_of_emotions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_daemon.inference.runtime.EMOTIONS", ("happy", "other"))
+    monkeypatch.setattr("edge_daemon.inference.ensemble.EMOTIONS", ("happy", "other"))
     with pytest.raises(BundleError, match="2 logits"):
         BatchModel(MODEL, 1, 1)
 
 
 def test_model_for_another_size_of_crop_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_daemon.inference.runtime.CROP_SIDE", 64)
+    monkeypatch.setattr("edge_daemon.inference.ensemble.CROP_SIDE", 64)
     with pytest.raises(BundleError, match=MODEL.name):
         BatchModel(MODEL, 1, 1)
 

@@ -5,8 +5,7 @@ from conftest import FakeClock
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.config.settings import SheddingSettings
-from edge_daemon.inference.budget import TimeBudget
-from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer, TimeBudget
 from edge_daemon.records import TrackedFace, TrackedFaces, Unscored
 
 

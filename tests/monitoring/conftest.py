@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import FakeClock
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.inference.bundle import Bundle, read_bundle
 from edge_daemon.monitoring.statistics import StageTimings

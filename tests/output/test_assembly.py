@@ -9,7 +9,7 @@ from builders import frame, probabilities, result
 from disks import small_disk
 
 from edge_daemon.errors import OutputError
-from edge_daemon.output.assembly import Outputs
+from edge_daemon.output import Outputs
 from edge_daemon.output.table import CsvTable
 from edge_daemon.output.video import AnnotatedVideo
 from edge_daemon.records import FrameResult

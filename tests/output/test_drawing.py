@@ -3,15 +3,15 @@ import pytest
 from builders import probabilities
 from numpy.typing import NDArray
 
-from edge_daemon.output.annotation.annotation import Annotation
-from edge_daemon.output.annotation.drawing import (
+from edge_daemon.output.drawing import (
     COLOURS,
     MIN_SIDE,
+    Annotation,
     FrameAnnotator,
     annotate_picture,
 )
-from edge_daemon.output.annotation.layout import Size
-from edge_daemon.output.annotation.panel import BAR_WIDTH, draw_panel, draw_tag, panel_size
+from edge_daemon.output.layout import Size
+from edge_daemon.output.panel import BAR_WIDTH, draw_panel, draw_tag, panel_size
 from edge_daemon.records import Box, Image
 
 HAPPY = 3

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_daemon.output.annotation.layout import Layout, Size, arrange, overlap
+from edge_daemon.output.layout import Layout, Size, arrange, overlap
 from edge_daemon.records import Box
 
 PICTURE = Size(960, 540)

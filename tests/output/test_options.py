@@ -6,7 +6,7 @@ import pytest
 
 from edge_daemon.capture import Source, source_from
 from edge_daemon.errors import SettingsError
-from edge_daemon.output.options import Kind, OutputOptions, check_options, kind_of
+from edge_daemon.output.base import Kind, OutputOptions, check_options, kind_of
 
 CAMERA = "/dev/video0"
 

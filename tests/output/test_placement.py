@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_daemon.output.annotation.layout import Size, overlap
-from edge_daemon.output.annotation.placement import ENLARGE_INTERVAL, Placer
+from edge_daemon.output.layout import ENLARGE_INTERVAL, Placer, Size, overlap
 from edge_daemon.records import Box
 
 FRAME = Size(960, 540)

@@ -14,7 +14,7 @@ from conftest import Program, clean_environment
 from drawing import draw_scene
 from output.media import FACE, make_video
 
-from edge_daemon._lib.progress import ERASE
+from edge_daemon._lib.terminal import ERASE
 
 HAAR = ("--detector", "haar")
 

@@ -16,12 +16,18 @@ from conftest import Program
 from drawing import draw_scene
 from output.media import make_video
 
-from edge_daemon.output.summary import visits
-from edge_daemon.output.summary.chart import COLOURS, MAX_ROWS, chart, clock_time
-from edge_daemon.output.summary.output import SummaryOutput
-from edge_daemon.output.summary.page import page
-from edge_daemon.output.summary.shapes import PNG_SCALE, Picture, Rectangle, Text
-from edge_daemon.output.summary.visits import Collector, Statistics
+from edge_daemon.output.chart import (
+    COLOURS,
+    MAX_ROWS,
+    PNG_SCALE,
+    Picture,
+    Rectangle,
+    Text,
+    chart,
+    clock_time,
+)
+from edge_daemon.output.summary import SummaryOutput, page, visits
+from edge_daemon.output.visits import Collector, Statistics
 from edge_daemon.records import Event, EventKind, FaceEmotion, FrameResult, Probabilities
 
 HAPPY, SAD = probabilities(happy=0.9), probabilities(sad=0.8)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from builders import probabilities, result
 
-from edge_daemon.output.options import IMAGE_SUFFIXES, SUMMARY_SUFFIXES, VIDEO_SUFFIXES
+from edge_daemon.output.base import IMAGE_SUFFIXES, SUMMARY_SUFFIXES, VIDEO_SUFFIXES
 from edge_daemon.output.table import COLUMNS, ROWS_PER_GROUP, CsvTable, ParquetTable, rows_of
 from edge_daemon.records import EMOTIONS, FrameResult
 

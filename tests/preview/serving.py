@@ -20,10 +20,9 @@ from drawing import Image, draw_scene
 from running import PATIENCE, free_port
 
 from edge_daemon._lib.clock import SystemClock
+from edge_daemon._lib.files import bundled_models
 from edge_daemon._lib.http_server import listen
-from edge_daemon._lib.resources import bundled_models
-from edge_daemon.capture.pause import Pause
-from edge_daemon.capture.status import SourceStatus
+from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import DetectionSettings, PreviewSettings, Settings
 from edge_daemon.errors import PreviewError
 from edge_daemon.inference.bundle import read_bundle

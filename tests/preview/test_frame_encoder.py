@@ -10,9 +10,8 @@ from conftest import FakeClock
 from drawing import Image, draw_scene
 from preview.serving import Shown, decoded, seen
 
-from edge_daemon._lib.resources import bundled_models
-from edge_daemon.capture.pause import Pause
-from edge_daemon.capture.status import SourceStatus
+from edge_daemon._lib.files import bundled_models
+from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health

@@ -14,7 +14,7 @@ from preview.portraits import write_people
 from running import STOP_LIMIT, RunningProgram, eventually, free_port, running
 from selenium.webdriver.common.keys import Keys
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.preview.app import page_files
 from edge_daemon.records import EMOTIONS

@@ -7,7 +7,7 @@ import pytest
 from conftest import FakeClock
 from running import PATIENCE
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.config.settings import HealthSettings
 from edge_daemon.inference.bundle import read_bundle

@@ -14,16 +14,15 @@ from drawing import draw_scene
 from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import source_from
-from edge_daemon.capture.frames import FrameMaker
+from edge_daemon.capture.loop import FrameMaker
 from edge_daemon.config.settings import QualitySettings, SmoothingSettings, TrackingSettings
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.records import Detection, Frame, FrameResult, Image, TrackedFaces
-from edge_daemon.tracking.follower import FaceFollower
 from edge_daemon.tracking.smoothing import Smoother
-from edge_daemon.tracking.tracker import Tracker
+from edge_daemon.tracking.tracker import FaceFollower, Tracker
 
 ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 

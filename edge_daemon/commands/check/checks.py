@@ -14,8 +14,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from edge_daemon._lib.files import sha256_of
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models, sha256_of
 from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import detector_of

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from conftest import Program
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.inference.bundle import read_bundle
 
 STAGES = ["capture", "detection", "inference", "publishing"]

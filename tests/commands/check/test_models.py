@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_daemon._lib.resources import bundled_models
+from edge_daemon._lib.files import bundled_models
 from edge_daemon.commands.check.checks import check_bundle, check_detector, check_runtime
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection.download import YUNET

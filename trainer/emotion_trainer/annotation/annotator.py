@@ -9,10 +9,8 @@ from pathlib import Path
 
 from edge_daemon.capture.images import IMAGE_SUFFIXES, list_folder, read_image
 from edge_daemon.errors import OutputError, SourceError
-from edge_daemon.output.annotation.annotation import Annotation
-from edge_daemon.output.annotation.drawing import annotate_picture
 from edge_daemon.output.base import write_errors
-from edge_daemon.output.pictures import copy_name, write_image
+from edge_daemon.output.drawing import Annotation, annotate_picture, copy_name, write_image
 from edge_daemon.records import Image
 from edge_daemon.schema import within
 from emotion_trainer.annotation.reading import FaceReader, Reading

@@ -125,7 +125,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from edge_daemon._lib.resources import bundled_detector
+    from edge_daemon._lib.files import bundled_detector
     from edge_daemon.detection import Detector
     from edge_daemon.detection.bundled import BundledDetector
     from edge_daemon.detection.haar import HaarDetector

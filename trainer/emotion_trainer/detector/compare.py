@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.detection import Detector
-from edge_daemon.detection.reduction import reduced
+from edge_daemon.detection.step import reduced
 from edge_daemon.records import Detection, Image
 from emotion_trainer.detector.evaluation import Judged, judge_pictures
 from emotion_trainer.detector.faces import Faces, Floats, faces_from

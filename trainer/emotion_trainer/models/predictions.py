@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.inference.bundle import MANIFEST_NAME
-from edge_daemon.inference.ensemble import EmotionEnsemble, log_softmax
-from edge_daemon.inference.runtime import BatchModel
+from edge_daemon.inference.ensemble import BatchModel, EmotionEnsemble, log_softmax
 from emotion_trainer.errors import TrainingError
 
 Faces = NDArray[np.uint8]

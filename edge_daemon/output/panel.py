@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
 
-from edge_daemon.output.annotation.layout import Size
+from edge_daemon.output.layout import Size
 from edge_daemon.records import EMOTIONS, Image, Probabilities
 
 Colour = tuple[int, int, int]

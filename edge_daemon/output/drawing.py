@@ -1,23 +1,27 @@
-"""Copies of pictures in which the faces are marked, each with a label of its emotions."""
+"""Annotated copies of pictures: the faces are marked, each with a label of its emotions."""
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Final
 
 import cv2
 import numpy as np
 
-from edge_daemon.output.annotation.annotation import Annotation
-from edge_daemon.output.annotation.layout import (
+from edge_daemon.errors import OutputError
+from edge_daemon.output.base import IMAGE_SUFFIXES, replace_file
+from edge_daemon.output.layout import (
     Corner,
     Layout,
+    Placer,
     Size,
     arrange,
     head_of,
     overlap,
 )
-from edge_daemon.output.annotation.panel import (
+from edge_daemon.output.panel import (
     GROUND,
     Colour,
     draw_number,
@@ -26,9 +30,46 @@ from edge_daemon.output.annotation.panel import (
     panel_size,
     tag_size,
 )
-from edge_daemon.output.annotation.placement import Placer
-from edge_daemon.records import EMOTIONS, Box, Image
+from edge_daemon.records import EMOTIONS, Box, FaceEmotion, FrameResult, Image, Probabilities
 from edge_daemon.schema import within
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """A face to mark."""
+
+    box: Box
+    probabilities: Probabilities | None
+    """None where the face is not scored."""
+    note: str = ""
+    """What limits the result, such as `too small`."""
+    track_id: int = 0
+    """The same for one face in all frames of a video."""
+
+    @property
+    def text(self) -> str:
+        """The emotion and its probability, or why there is none."""
+        if self.probabilities is None:
+            return self.note
+        index = int(self.probabilities.argmax())
+        return f"{EMOTIONS[index]} {100 * self.probabilities[index]:.0f} %"
+
+
+def annotations_of(result: FrameResult) -> list[Annotation]:
+    """The faces of a frame, from left to right."""
+    faces = sorted(result.faces, key=lambda face: face.face.detection.box.centre)
+    return [
+        Annotation(face.face.detection.box, face.probabilities, _note(face), face.track_id)
+        for face in faces
+    ]
+
+
+def _note(face: FaceEmotion) -> str:
+    """Why a face is not scored, or that its emotion is uncertain."""
+    if face.face.unscored is not None:
+        return face.face.unscored.replace("_", " ")
+    return "uncertain" if face.uncertain else ""
+
 
 COLOURS: Final[tuple[Colour, ...]] = (
     (255, 193, 7),
@@ -239,3 +280,54 @@ def _paste(canvas: Image, label: Image, corner: Corner) -> None:
     opacity = label[:, :, 3:].astype(np.uint16)
     ink = label[:, :, 2::-1].astype(np.uint16)
     part[:] = (ink * opacity + part * (255 - opacity) + 127) // 255
+
+
+JPEG_QUALITY: Final = 95
+
+
+class AnnotatedImages:
+    """Writes a copy of each image: a folder's into a folder, under the same names.
+
+    Args:
+        path: the copy's file, or the copies' folder, which is created.
+        is_folder: which of the two.
+    """
+
+    def __init__(self, path: Path, *, is_folder: bool) -> None:
+        self.path = path
+        self._is_folder = is_folder
+
+    def write(self, result: FrameResult) -> None:
+        frame = result.frame
+        if frame.file is None:
+            return
+        file = self.path
+        if self._is_folder:
+            self.path.mkdir(exist_ok=True)
+            file = self.path / copy_name(frame.file)
+        write_image(file, annotate_picture(frame.bgr, annotations_of(result)))
+
+    def close(self) -> None:
+        """Each file is complete already."""
+
+    def discard(self) -> None:
+        """Each file is complete already."""
+
+
+def copy_name(name: str) -> str:
+    """The name of an image's copy: the same, or a JPEG's where the format cannot be written."""
+    return name if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}.jpg"
+
+
+def write_image(path: Path, bgr: Image) -> None:
+    """Write a BGR uint8 [H, W, 3] image in the format of the file's suffix, in one step.
+
+    Raises:
+        OutputError: OpenCV cannot encode this format or size.
+        OSError: it cannot be written.
+    """
+    try:
+        _, content = cv2.imencode(path.suffix, bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    except cv2.error as error:
+        raise OutputError(f"{path}: cannot be encoded: {error.err}") from error
+    replace_file(path, content.tobytes())

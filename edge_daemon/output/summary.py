@@ -1,14 +1,17 @@
-"""The summary as one HTML page, without external parts."""
+"""The summary of a run: one HTML page without external parts, or a chart."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Final
 
-from edge_daemon.output.summary.chart import chart, clock_time
-from edge_daemon.output.summary.visits import Statistics, Visit
+from edge_daemon.output.base import replace_file, write_errors
+from edge_daemon.output.chart import chart, clock_time
+from edge_daemon.output.visits import Collector, Statistics, Visit
+from edge_daemon.records import FrameResult
 
 MAX_ROWS: Final = 1000
 """Visits in the table."""
@@ -66,3 +69,34 @@ def _notes(statistics: Statistics) -> Iterator[str]:
         "that is too small, too blurred or turned away. The same person counts again after a "
         "longer absence: faces are followed, never identified."
     )
+
+
+class SummaryOutput:
+    """The page, and the chart alone as a PNG.
+
+    Args:
+        paths: `.html` and `.png` files.
+        source: the source's name, as it can be shown.
+        has_thumbnails: whether to show each face.
+    """
+
+    def __init__(self, paths: Sequence[Path], source: str, *, has_thumbnails: bool) -> None:
+        self.path = paths[0]
+        self._paths = paths
+        self._collector = Collector(source, has_thumbnails)
+
+    def write(self, result: FrameResult) -> None:
+        self._collector.add(result)
+
+    def close(self) -> None:
+        statistics = self._collector.statistics()
+        for path in self._paths:
+            with write_errors(path):
+                if path.suffix.lower() == ".png":
+                    content = chart(statistics).as_png()
+                else:
+                    content = page(statistics).encode()
+                replace_file(path, content)
+
+    def discard(self) -> None:
+        """Each file is complete already."""
