@@ -10,8 +10,7 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture, Reader
-from edge_daemon.capture.images import JPEG_START
-from edge_daemon.capture.images import ImageError, decode_image
+from edge_daemon.capture.images import JPEG_START, ImageError, decode_image
 from edge_daemon.capture.network import HttpClient, HttpStatusError, parse_address, reason_of
 from edge_daemon.errors import SourceLost
 

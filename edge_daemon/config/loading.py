@@ -27,6 +27,11 @@ from edge_daemon.config.settings import (
 )
 from edge_daemon.errors import SettingsError
 
+logger = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Section)
+S_contra = TypeVar("S_contra", bound=Section, contravariant=True)
+
 ENVIRONMENT_PREFIX: Final = "EDGE_DAEMON_"
 NESTING: Final = "__"
 SYSTEM_CONFIG: Final = Path("/etc/edge-daemon/config.toml")
@@ -146,12 +151,6 @@ def _names(model: type[Section] = Settings, parent: KeyPath = ()) -> Iterator[Ke
         yield (*parent, key)
         if key in inner:
             yield from _names(inner[key], (*parent, key))
-
-
-logger = logging.getLogger(__name__)
-
-S = TypeVar("S", bound=Section)
-S_contra = TypeVar("S_contra", bound=Section, contravariant=True)
 
 
 class Reloadable(Protocol[S_contra]):
