@@ -8,7 +8,7 @@ import pytest
 
 from edge_daemon._lib.files import bundled_models
 from edge_daemon.errors import BundleError
-from edge_daemon.inference import runtime
+from edge_daemon.inference import ensemble
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.inference.ensemble import BatchModel
 from edge_daemon.records import Image
@@ -106,9 +106,9 @@ def test_model_for_another_size_of_crop_is_refused(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("threads", [1, 3])
 def test_number_of_threads_is_always_given(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     asked = []
-    make = runtime.open_interpreter
+    make = ensemble.open_interpreter
     monkeypatch.setattr(
-        runtime, "open_interpreter", lambda model, count: asked.append(count) or make(model, count)
+        ensemble, "open_interpreter", lambda model, count: asked.append(count) or make(model, count)
     )
     BatchModel(MODEL, 1, threads)
     assert asked == [threads]
