@@ -1,10 +1,49 @@
 """The TFLite runtime: LiteRT, or its predecessor tflite-runtime on 32-bit Arm."""
 
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge_daemon._lib.files import read_regular
 from edge_daemon.errors import BundleError
+
+NOISE: Final = b"INFO: Created TensorFlow Lite XNNPACK delegate"
+"""A line that the runtime prints for each interpreter, and has no setting to suppress."""
+
+_STDERR_LOCK: Final = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_noise() -> Iterator[None]:
+    """Drop the runtime's `NOISE` from standard error; all other output is printed at the end.
+
+    The descriptor belongs to the process, so the output of other threads is delayed, too.
+    """
+    with _STDERR_LOCK, contextlib.ExitStack() as resources:
+        sys.stderr.flush()
+        try:
+            original = os.dup(2)
+        except OSError:  # closed, as of some services
+            yield
+            return
+        resources.callback(os.close, original)
+        kept = os.memfd_create("stderr")
+        resources.callback(os.close, kept)
+        os.dup2(kept, 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(original, 2)
+            os.lseek(kept, 0, os.SEEK_SET)
+            with os.fdopen(os.dup(kept), "rb") as file:
+                lines = [line for line in file if not line.startswith(NOISE)]
+            with os.fdopen(os.dup(2), "wb") as stderr:
+                stderr.writelines(lines)
 
 
 def read_model(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from edge_daemon._lib.tflite import first_line, open_interpreter, read_model
+from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, without_noise
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
 from edge_daemon.detection.manifest import read_manifest
@@ -98,7 +98,8 @@ class MapNetwork:
     def _resize(self, size: tuple[int, int]) -> None:
         """Set the rows and columns of the network's input."""
         self._interpreter.resize_tensor_input(self._input, [1, *size, 1])
-        self._interpreter.allocate_tensors()
+        with without_noise():
+            self._interpreter.allocate_tensors()
         self._size = size
         # The runtime has its own order of outputs. Scores have fewer channels than geometry.
         outputs = self._interpreter.get_output_details()

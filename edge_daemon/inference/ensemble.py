@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon._lib.files import bundled_models
-from edge_daemon._lib.tflite import first_line, open_interpreter, read_model
+from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, without_noise
 from edge_daemon.errors import BundleError
 from edge_daemon.inference.bundle import Bundle, Member, read_bundle
 from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
@@ -37,7 +37,8 @@ class BatchModel:
             self._output = self._interpreter.get_output_details()[0]["index"]
             shape = [batch, CROP_SIDE, CROP_SIDE, 1]
             self._interpreter.resize_tensor_input(self._input, shape, strict=True)
-            self._interpreter.allocate_tensors()
+            with without_noise():
+                self._interpreter.allocate_tensors()
             self._interpreter.invoke()  # some damage only appears here
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{path}: not a usable model: {first_line(error)}") from error

@@ -16,6 +16,7 @@ from conftest import Program
 from drawing import draw_scene
 from output.media import make_video
 
+from edge_daemon.output import visits
 from edge_daemon.output.chart import (
     COLOURS,
     MAX_ROWS,
@@ -26,7 +27,7 @@ from edge_daemon.output.chart import (
     chart,
     clock_time,
 )
-from edge_daemon.output.summary import SummaryOutput, page, visits
+from edge_daemon.output.summary import SummaryOutput, page
 from edge_daemon.output.visits import Collector, Statistics
 from edge_daemon.records import Event, EventKind, FaceEmotion, FrameResult, Probabilities
 
