@@ -9,13 +9,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon._lib.logging import STANDARD_FIELDS, KeyValueFormatter
-from edge_daemon.capture.status import SourceStatus
-from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import SourceState
+
+if TYPE_CHECKING:  # the command line imports this module, and must not load OpenCV
+    from edge_daemon.capture.status import SourceStatus
+    from edge_daemon.pipeline import Pipeline
 
 IDENTIFIER: Final = "edge-daemon"
 
@@ -71,7 +73,7 @@ Send = Callable[[str], None]
 
 def notifier_from(
     environment: MutableMapping[str, str],
-    source: SourceStatus,
+    source: "SourceStatus",
     summary: Callable[[], str],
     clock: Clock,
 ) -> "SystemdNotifier | None":
@@ -135,7 +137,7 @@ class SystemdNotifier:
         self,
         send: Send,
         watchdog_s: float | None,
-        source: SourceStatus,
+        source: "SourceStatus",
         summary: Callable[[], str],
         clock: Clock,
     ) -> None:
@@ -150,7 +152,7 @@ class SystemdNotifier:
         self._hang = Outage(clock)
         self._send_failure = Outage(clock)
 
-    def poll(self, pipeline: Pipeline) -> None:
+    def poll(self, pipeline: "Pipeline") -> None:
         """Send what has changed or is due."""
         lines = [*self._readiness(pipeline), *self._status(), *self._watchdog(pipeline)]
         if lines:
@@ -160,7 +162,7 @@ class SystemdNotifier:
         """Report the end."""
         self._send("STOPPING=1", "STATUS=stopping")
 
-    def _readiness(self, pipeline: Pipeline) -> Iterator[str]:
+    def _readiness(self, pipeline: "Pipeline") -> Iterator[str]:
         is_paused = self._source.state is SourceState.PAUSED
         if not self._ready and (is_paused or pipeline.finished > 0):
             self._ready = True
@@ -176,7 +178,7 @@ class SystemdNotifier:
             self._last_status = summary
             yield f"STATUS={summary}"
 
-    def _watchdog(self, pipeline: Pipeline) -> Iterator[str]:
+    def _watchdog(self, pipeline: "Pipeline") -> Iterator[str]:
         """One message per third of the timeout, unless a stage hangs for as long."""
         timeout_s = self._watchdog_s if self._ready else START_EXTENSION_S
         if timeout_s is None or self._clock.monotonic() < self._next_message:
@@ -187,7 +189,7 @@ class SystemdNotifier:
         self._next_message = self._clock.monotonic() + interval_s
         yield "WATCHDOG=1" if self._ready else f"EXTEND_TIMEOUT_USEC={int(1e6 * timeout_s)}"
 
-    def _is_hanging(self, pipeline: Pipeline, limit_s: float) -> bool:
+    def _is_hanging(self, pipeline: "Pipeline", limit_s: float) -> bool:
         """Whether a stage works on one frame for longer than the limit; logged once."""
         busy_for = pipeline.busy_for
         stage = max(busy_for, key=busy_for.__getitem__)

@@ -22,7 +22,7 @@ MAX_MOODS: Final = 3
 
 def page(statistics: Statistics) -> str:
     """Write the page: the chart, and a table of the visits."""
-    template = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    template = resources.files(__package__).joinpath("summary.html").read_text("utf-8")
     title = f"Emotions in {statistics.source}"
     return Template(template).substitute(
         title=escape(title),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from commands.watch.test_command import publish
-from load.fleet import LoadedBroker
+from load.fleet import LoadedMosquitto
 from publishing.broker import Mosquitto
 from publishing.proxy import OldBroker
 from running import PATIENCE
@@ -68,7 +68,7 @@ def test_subscription_short_loss_loses_no_event(broker: Mosquitto) -> None:
 
 
 def test_subscription_broker_restart_loses_no_event(tmp_path: Path) -> None:
-    broker = LoadedBroker(tmp_path)
+    broker = LoadedMosquitto(tmp_path)
     broker.start()
     try:
         with closing(subscription_to(broker.port)) as subscription:
