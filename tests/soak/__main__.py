@@ -66,12 +66,12 @@ class Soak:
         return time.monotonic() - self._began
 
     def recovers(self) -> bool:
-        """Wait for new results, and for all events that were told by now."""
-        since, told = datetime.now(UTC), self._site.device.logged.keys()
+        """Wait for new results, and for all events that are logged by now."""
+        since, logged = datetime.now(UTC), self._site.device.logged.keys()
         listener = self._site.listener
         deadline = time.monotonic() + RECOVERY_LIMIT
         while time.monotonic() < deadline:
-            if listener.connected and listener.newest > since and told <= listener.events.keys():
+            if listener.connected and listener.newest > since and logged <= listener.events.keys():
                 return True
             time.sleep(0.1)
         return False
@@ -95,10 +95,10 @@ class Soak:
         recovered = self.seconds if self.recovers() else None
         self.incidents.append(Incident(one.name, began, ended, recovered))
         took = "never" if recovered is None else f"{recovered - ended:.1f} s"
-        tell(f"{began:7.1f} s: {one.name} for {ended - began:.1f} s, recovery {took}")
+        log(f"{began:7.1f} s: {one.name} for {ended - began:.1f} s, recovery {took}")
 
 
-def tell(line: str) -> None:
+def log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -114,7 +114,7 @@ def soaked(folder: Path, options: argparse.Namespace) -> Summary:
         time.sleep(2.0)  # who was there has left
         soak.recovers()
         site.device.retire()
-        time.sleep(1.0)  # what it said last arrives
+        time.sleep(1.0)  # its last messages arrive
         (folder / "daemon.log").write_text("\n".join(site.device.lines))
         return summary(soak.seconds, site.device, site.listener, soak.incidents)
 

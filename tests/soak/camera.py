@@ -16,7 +16,7 @@ class Mood(Enum):
 
     WELL = auto()
     EMPTY = auto()
-    """Well, but nobody is there."""
+    """Well, but no one is there."""
     LOST = auto()
     """It ends connections, and those who connect."""
     HANGING = auto()
@@ -68,7 +68,7 @@ class _Stream(BaseHTTPRequestHandler):
                 self.wfile.write(head.encode() + b"\r\n\r\n" + jpeg + b"\r\n")
 
     def log_message(self, *_: object) -> None:
-        """Faults are told elsewhere."""
+        """Faults are logged elsewhere."""
 
 
 @contextmanager

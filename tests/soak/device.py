@@ -48,7 +48,7 @@ class Device:
     def __init__(self, state: Path, *words: object, inside: Sequence[str] = ()) -> None:
         self.samples: list[Sample] = []
         self.own_ends: list[str] = []
-        """How it ended when nobody had ended it."""
+        """How it ended by itself."""
         self.restarts = 0
         self.seconds_up = 0.0
         self._state = state
@@ -99,7 +99,7 @@ class Device:
 
     @property
     def logged(self) -> dict[str, int]:
-        """Sequence numbers by the ids of all events that it has told of, in order."""
+        """Sequence numbers by the ids of all events that it has logged, in order."""
         with self._reading:
             for number, life in enumerate(self._lives):
                 lines = life.err[self._lines_read[number] :]
@@ -109,14 +109,14 @@ class Device:
 
     @property
     def lines(self) -> list[str]:
-        """All that it has said, by life."""
+        """All that it has logged, by life."""
         return [
             f"[{number}] {line}"
             for number, life in enumerate(self._lives, 1)
             for line in (*life.out, *life.err)
         ]
 
-    def told(self, words: str) -> int:
+    def count_logged(self, words: str) -> int:
         """How many of its lines in this life have these words."""
         return sum(words in line for line in list(self._life.err))
 

@@ -184,7 +184,7 @@ def descriptors_exhausted(site: Site, chance: random.Random) -> Iterator[None]:
 @contextmanager
 def queue_removed(site: Site, chance: random.Random) -> Iterator[None]:
     """The state folder, the database or its log is removed, renamed or replaced."""
-    before = site.device.told(MOVED)
+    before = site.device.count_logged(MOVED)
     (database,) = site.disk.glob("**/events-*.sqlite")
     match chance.randrange(4):
         case 0:
@@ -197,14 +197,14 @@ def queue_removed(site: Site, chance: random.Random) -> Iterator[None]:
             shutil.copy(database, copy := database.with_suffix(".copy"))
             copy.rename(database)
     yield
-    _wait(lambda: site.device.told(MOVED) > before, "the removed database is not noticed")
+    _wait(lambda: site.device.count_logged(MOVED) > before, "the removed database is not noticed")
     _wait_until_durable(site)
 
 
 def _wait_until_durable(site: Site) -> None:
     """Wait, as events are in memory only until then, so that a kill loses them."""
-    told = site.device.told
-    _wait(lambda: told(NOT_DURABLE) <= told(DURABLE), "events stay in memory")
+    count = site.device.count_logged
+    _wait(lambda: count(NOT_DURABLE) <= count(DURABLE), "events stay in memory")
 
 
 def _wait(is_fulfilled: Callable[[], bool], failure: str) -> None:
@@ -247,15 +247,15 @@ def lanes(site: Site) -> dict[str, list[Chance]]:
 
 
 def _switch(site: Site, payload: bytes, answer: str) -> None:
-    """Command the daemon by MQTT until it says that it has obeyed."""
-    before = site.device.told(answer)
+    """Command the daemon by MQTT until it logs that it has obeyed."""
+    before = site.device.count_logged(answer)
     broker = Broker("127.0.0.1", site.broker.port)
-    while site.device.told(answer) == before:
+    while site.device.count_logged(answer) == before:
         try:
             publish_single(broker, Message(TOPICS.set_paused, payload, qos=1))
         except BrokerError:
             time.sleep(1.0)
             continue
         deadline = time.monotonic() + ASKING_INTERVAL
-        while site.device.told(answer) == before and time.monotonic() < deadline:
+        while site.device.count_logged(answer) == before and time.monotonic() < deadline:
             time.sleep(0.1)

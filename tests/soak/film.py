@@ -13,12 +13,12 @@ RATE: Final = 12.5
 """Pictures a second."""
 
 SHOTS: Final = 60
-"""Visits, each followed by nobody, until the film begins again."""
+"""Visits, each followed by an empty scene, until the film begins again."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """Pictures to be shown one after another, again and again."""
+    """Pictures to be shown one after another, repeatedly."""
 
     pictures: tuple[bytes, ...]
     empty: bytes

@@ -1,4 +1,4 @@
-"""The subscriber that must hear of every event, and that tells when results come again."""
+"""The subscriber that must hear of every event, and the times at which results come again."""
 
 import threading
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ class Listener:
         """Sequence numbers by the events' ids."""
         self.repeated = 0
         """Events that came once more."""
-        self.told: list[str] = []
-        """What a subscriber is told: gaps, refused messages, lost connections."""
+        self.messages: list[str] = []
+        """Messages about gaps, refused messages, lost connections."""
         self.newest = datetime.min.replace(tzinfo=UTC)
         """When the newest frame was captured of which a result came."""
-        self._consumer = Consumer(BASE, self.told.append)
+        self._consumer = Consumer(BASE, self.messages.append)
         topics = [TOPICS.faces, TOPICS.event, TOPICS.state, TOPICS.health]
         self._subscription = Subscription(
-            Broker("127.0.0.1", port, keepalive=30), topics, self.told.append, SystemClock()
+            Broker("127.0.0.1", port, keepalive=30), topics, self.messages.append, SystemClock()
         )
         self._leaving = threading.Event()
         self._subscription.open()

@@ -21,7 +21,7 @@ class Incident:
     began: float
     ended: float
     recovered: float | None
-    """When results came again, and all events told until then had come; None if never."""
+    """When results came again, and all events logged until then had come; None if never."""
 
     @property
     def seconds(self) -> float | None:
@@ -66,9 +66,9 @@ class Summary:
     restarts: int
     own_ends: list[str]
     created: int
-    """Events told by the daemon's log."""
+    """Events in the daemon's log."""
     delivered: int
-    """Different ones that arrived; a killed daemon may not have told of its last."""
+    """Different ones that arrived; a killed daemon may not have logged its last."""
     lost: int
     duplicates: int
     out_of_order: int

@@ -54,12 +54,12 @@ def test_good_soak_has_no_problems() -> None:
     assert "| cut | 1 | 3.0 | 3.0 |" in good.text()
 
 
-def test_event_told_by_nobody_but_the_broker_is_no_loss() -> None:
-    """The daemon was killed between keeping it and telling of it."""
+def test_event_known_only_to_the_broker_is_no_loss() -> None:
+    """The daemon was killed between saving it and logging it."""
     delivered = SoakedListener({"a": 1, "b": 2, "x": 3, "c": 4})
-    told = summed_up(SoakedDevice({"a": 1, "b": 2, "c": 4}), delivered)
-    assert list(told.problems(LIMITS)) == []
-    assert (told.created, told.delivered) == (3, 4)
+    summary = summed_up(SoakedDevice({"a": 1, "b": 2, "c": 4}), delivered)
+    assert list(summary.problems(LIMITS)) == []
+    assert (summary.created, summary.delivered) == (3, 4)
 
 
 @pytest.mark.parametrize(
@@ -79,28 +79,28 @@ def test_event_told_by_nobody_but_the_broker_is_no_loss() -> None:
         ),
     ],
 )
-def test_what_must_not_be_is_told(
+def test_problem_is_reported(
     device: dict[str, object], listener: dict[str, object], problem: str
 ) -> None:
-    told = summed_up(
+    summary = summed_up(
         replace(SoakedDevice(), **device),  # type: ignore[arg-type]
         replace(SoakedListener(), **listener),  # type: ignore[arg-type]
     )
-    assert list(told.problems(LIMITS)) == [problem]
+    assert list(summary.problems(LIMITS)) == [problem]
 
 
-def test_fault_without_recovery_is_told() -> None:
-    told = summed_up(SoakedDevice(), SoakedListener(), Incident("cut", 10, 12, None))
-    assert list(told.problems(LIMITS)) == ["no recovery from: cut"]
+def test_fault_without_recovery_is_reported() -> None:
+    summary = summed_up(SoakedDevice(), SoakedListener(), Incident("cut", 10, 12, None))
+    assert list(summary.problems(LIMITS)) == ["no recovery from: cut"]
 
 
 def test_recovery_during_another_fault_is_not_timed() -> None:
-    told = summed_up(
+    summary = summed_up(
         SoakedDevice(),
         SoakedListener(),
         Incident("cut", 10, 12, 13),
         Incident("cut", 20, 22, 29),
         Incident("lost", 25, 30, 31),
     )
-    assert (told.recovery["cut"].faults, told.recovery["cut"].most) == (2, 1)
-    assert told.recovery["lost"].most == 1
+    assert (summary.recovery["cut"].faults, summary.recovery["cut"].most) == (2, 1)
+    assert summary.recovery["lost"].most == 1

@@ -16,8 +16,8 @@ def test_short_soak_loses_nothing(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    assert told["problems"] == []
-    assert told["delivered"] >= told["created"] > 0
-    assert sum(of_kind["faults"] for of_kind in told["recovery"].values()) >= 3
-    assert (tmp_path / "soak" / "daemon.log").read_text().count("event_id=") == told["created"]
+    summary = json.loads(done.stdout)
+    assert summary["problems"] == []
+    assert summary["delivered"] >= summary["created"] > 0
+    assert sum(of_kind["faults"] for of_kind in summary["recovery"].values()) >= 3
+    assert (tmp_path / "soak" / "daemon.log").read_text().count("event_id=") == summary["created"]
