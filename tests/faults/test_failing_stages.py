@@ -59,7 +59,7 @@ def test_stage_that_raises_once_costs_a_frame_that_is_told_and_counted(
         seen = len(subscriber.on("faces"))
         subscriber.wait_until(lambda: len(subscriber.on("faces")) > seen + 3)
         subscriber.wait_until(
-            lambda: json.loads(subscriber.payloads("health")[-1])["dropped"][stage] > 0
+            lambda: json.loads(subscriber.payloads("health")[-1])["dropped"].get(stage, 0) > 0
         )
         code, _ = program.end(signal.SIGTERM)
         subscriber.flush()
