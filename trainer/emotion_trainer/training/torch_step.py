@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from keras import layers
 from numpy.typing import NDArray
-
-Tensor = torch.Tensor
+from torch import Tensor
 
 
 class TorchStep:
