@@ -77,7 +77,7 @@ def test_stream_of_an_unknown_host_reports_it() -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
 def test_stream_that_never_answers_reports_it(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    for module in ("network", "streams", "http_client"):
+    for module in ("network", "streams"):
         monkeypatch.setattr(f"edge_daemon.capture.{module}.NETWORK_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "no answer" in reason(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/1")

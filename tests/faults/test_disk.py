@@ -77,7 +77,7 @@ def test_read_only_state_folder_at_the_start_holds_up_nothing(tmp_path: Path) ->
             subscriber.publish("set/paused", b"ON")
             watching.wait_for(PAUSE_NOT_SAVED)
             subscriber.publish("set/paused", b"OFF")
-            watching.wait_for("pause: resumed")
+            watching.wait_for("status: resumed")
             healing.close()
             watching.wait_for(DURABLE)
             watching.wait_for_events(3)

@@ -152,7 +152,7 @@ def test_pipeline_figures_are_shown(page: Browser) -> None:
 def test_pause_removes_the_picture_until_resume(page: Browser, live: LivePage) -> None:
     page.one("#pause").click()
     page.wait_for_state("paused")
-    live.program.wait_for("pause: paused")
+    live.program.wait_for("status: paused")
     assert (page.text("#state"), page.text("#notice-title")) == ("Paused", "Paused")
     assert page.text("#notice-reason") == "The file waits until you resume."
     assert page.text("#pause").startswith("Resume")

@@ -151,9 +151,9 @@ def settings_mistaken(site: Site, _chance: random.Random) -> Iterator[None]:
 
 @contextmanager
 def camera_paused(site: Site, _chance: random.Random) -> Iterator[None]:
-    _switch(site, b"ON", "pause: paused")
+    _switch(site, b"ON", "status: paused")
     yield
-    _switch(site, b"OFF", "pause: resumed")
+    _switch(site, b"OFF", "status: resumed")
 
 
 @contextmanager
