@@ -65,6 +65,7 @@ class Node:
             "HOME": str(folder),  # for the cookie that the nodes share
             "ERL_EPMD_PORT": str(mapper_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_CRASH_DUMP_BYTES": "0",  # a killed node leaves no file of many megabytes
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
