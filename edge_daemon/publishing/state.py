@@ -63,7 +63,7 @@ class Availability:
 
 
 CHECK_INTERVAL_S: Final = 0.25
-"""Time between two checks of the source's state."""
+"""Time between two checks of the source's state, and of whether it is paused."""
 
 
 class SourceStatus(Protocol):
@@ -138,8 +138,6 @@ class HealthReporter(Service):
 
 MIN_INTERVAL_S: Final = 1.0
 """Time between two state messages."""
-
-"""Time between two checks whether the source is paused."""
 
 
 def mean_probabilities(faces: tuple[FaceEmotion, ...]) -> Probabilities | None:
