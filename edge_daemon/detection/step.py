@@ -109,7 +109,7 @@ def yaw(landmarks: Landmarks) -> float:
     return abs(aside_x * across + aside_y * down) / squared
 
 
-def reduced(picture: Image, longest_side: int) -> Image:
+def reduced(picture: Image, max_side: int) -> Image:
     """Reduce a picture to this longer side; return one that is no larger unchanged.
 
     It is halved as often as possible and interpolated for the rest. OpenCV's mean of two by two
@@ -117,10 +117,10 @@ def reduced(picture: Image, longest_side: int) -> Image:
 
     Args:
         picture: BGR uint8 [H, W, 3] or grey uint8 [H, W].
-        longest_side: in pixels.
+        max_side: in pixels.
     """
     height, width = picture.shape[:2]
-    scale = longest_side / max(height, width)
+    scale = max_side / max(height, width)
     if scale >= 1:
         return picture
     size = (max(1, round(scale * width)), max(1, round(scale * height)))

@@ -12,7 +12,7 @@ def by_area(picture: Image, size: tuple[int, int]) -> Image:
 
 
 @pytest.mark.parametrize(
-    ("size", "longest_side", "expected"),
+    ("size", "max_side", "expected"),
     [
         ((1920, 1080), 640, (640, 360)),
         ((1280, 720), 640, (640, 360)),
@@ -23,11 +23,11 @@ def by_area(picture: Image, size: tuple[int, int]) -> Image:
     ],
 )
 def test_reduced_picture_has_the_requested_longer_side(
-    size: tuple[int, int], longest_side: int, expected: tuple[int, int]
+    size: tuple[int, int], max_side: int, expected: tuple[int, int]
 ) -> None:
     width, height = size
     for depth in ((), (3,)):
-        small = reduced(np.zeros((height, width, *depth), np.uint8), longest_side)
+        small = reduced(np.zeros((height, width, *depth), np.uint8), max_side)
         assert small.shape == (expected[1], expected[0], *depth)
 
 

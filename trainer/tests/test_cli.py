@@ -93,7 +93,7 @@ def test_the_daemon_applies_the_adjustment_that_bundling_finds(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("emotion_trainer.bundle.balancing.LEAST_RECALL", 0.95)
+    monkeypatch.setattr("emotion_trainer.bundle.balancing.MIN_RECALL", 0.95)
     data = ["--data", str(place / "sheets")]
     assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
     ensemble = read_bundle(tmp_path).ensemble

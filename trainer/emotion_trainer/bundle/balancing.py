@@ -17,7 +17,7 @@ from edge_daemon.records import EMOTIONS
 from emotion_trainer.evaluation.metrics import confuse
 from emotion_trainer.models.predictions import Scores
 
-LEAST_RECALL: Final = 0.45
+MIN_RECALL: Final = 0.45
 MARGIN: Final = 1.5
 """Standard deviations of a recall: other faces will be found less often than those fitted on.
 
@@ -26,11 +26,11 @@ on the other half, at a cost of 0.4 points of accuracy; without any, 32 %, at 0.
 """
 
 STEP: Final = 0.01
-MOST_STEPS: Final = 300
+MAX_STEPS: Final = 300
 """An emotion is made likelier by a factor of twenty at most, enough for any that is rare."""
 
 
-def least_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+def minimum_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """What to add to each emotion so that none is recalled too rarely, float64 [7], 0 or more.
 
     An emotion's recall rises with its own adjustment and falls with those of others. So an
@@ -46,7 +46,7 @@ def least_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.flo
     while True:
         raised = (mixed + STEP * steps).astype(np.float32)
         found = confuse(raised, labels).diagonal()
-        lacking = np.where(steps < MOST_STEPS, wanted - found, 0.0)
+        lacking = np.where(steps < MAX_STEPS, wanted - found, 0.0)
         if lacking.max() <= 0:
             return STEP * steps
         steps[lacking.argmax()] += 1
@@ -54,6 +54,6 @@ def least_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.flo
 
 def _wanted(faces: NDArray[np.int64]) -> NDArray[np.float64]:
     """How many of each emotion's faces must be found: binomial, the margin above the mean."""
-    deviation = np.sqrt(LEAST_RECALL * (1 - LEAST_RECALL) * faces)
-    wanted: NDArray[np.float64] = np.minimum(LEAST_RECALL * faces + MARGIN * deviation, faces)
+    deviation = np.sqrt(MIN_RECALL * (1 - MIN_RECALL) * faces)
+    wanted: NDArray[np.float64] = np.minimum(MIN_RECALL * faces + MARGIN * deviation, faces)
     return wanted

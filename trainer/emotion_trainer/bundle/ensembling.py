@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 from edge_daemon.inference.bundle import Metrics
 from edge_daemon.inference.ensemble import pool
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.bundle.balancing import least_adjustment
+from emotion_trainer.bundle.balancing import minimum_adjustment
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation.metrics import measure
 from emotion_trainer.models.predictions import Scores
@@ -84,7 +84,7 @@ def balance(fit: Fit, answers: Answers, labels: Labels) -> Fit:
     The temperature is fitted anew. Where no adjustment is needed, the fit stays as it is.
     """
     mixed = pool(answers, fit.weights, fit.adjustment, temperature=1.0)
-    adjustment = least_adjustment(mixed, labels)
+    adjustment = minimum_adjustment(mixed, labels)
     if not adjustment.any():
         return fit
     adjusted = (mixed + adjustment).astype(np.float32)

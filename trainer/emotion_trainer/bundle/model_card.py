@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.bundle.balancing import LEAST_RECALL
+from emotion_trainer.bundle.balancing import MIN_RECALL
 from emotion_trainer.bundle.bundling import Bundled, display_name
 from emotion_trainer.bundle.clips import ClipAnswers
 from emotion_trainer.data import Dataset, Split
@@ -74,7 +74,7 @@ def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] 
         left_out=bundled.left_out,
         agreements=bundled.agreements,
         unbalanced=bundled.unbalanced,
-        least_recall=LEAST_RECALL,
+        min_recall=MIN_RECALL,
         cross_fitted=bundled.cross_fitted,
         training=len(dataset.training),
         validation=len(split),
@@ -87,7 +87,7 @@ def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] 
         shares=_answer_counts(dataset.validation_name, confusion, clips),
         seen_as_labelled=_seen_as_labelled(split),
         weakest=weakest(confusion),
-        mixed_up=most_mixed_up(confusion),
+        mixed_up=most_confused(confusion),
         rarest=(EMOTIONS[int(faces.argmin())], int(faces.min())),
         taken_over=_taken_over(bundled),
         recipes=[f"recipes/{name}.toml" for name in _recipe_names(bundled)],
@@ -105,7 +105,7 @@ def weakest(confusion: Matrix) -> list[Weakness]:
     return found
 
 
-def most_mixed_up(confusion: Matrix) -> MixUp:
+def most_confused(confusion: Matrix) -> MixUp:
     """The two emotions that are most often taken for each other, whichever way is the rarer."""
     shares = _shares(confusion)
     both = np.triu(np.minimum(shares, shares.T), k=1)

@@ -24,7 +24,7 @@ COLUMNS: Final = ("sheet", "cell", "emotion", *VOTES)
 SPLITS: Final = {"training": TRAINING, "publictest": PUBLIC_TEST}
 CELLS_A_SIDE: Final = 48
 SHEET_SIDE: Final = CELLS_A_SIDE * CROP_SIDE
-MOST_VOTES: Final = 10
+MAX_VOTES: Final = 10
 
 
 def load(folder: Path, splitting: Splitting) -> Dataset:
@@ -81,6 +81,6 @@ def _parse_cell(text: str, where: str) -> int:
 
 def _parse_votes(cells: dict[str, str], where: str) -> list[int]:
     votes = [parse_integer(cells[name], where, name) for name in VOTES]
-    if any(not 0 <= count <= MOST_VOTES for count in votes):
-        raise RowError(f"{where}: a count of votes is out of range, 0 to {MOST_VOTES}")
+    if any(not 0 <= count <= MAX_VOTES for count in votes):
+        raise RowError(f"{where}: a count of votes is out of range, 0 to {MAX_VOTES}")
     return votes

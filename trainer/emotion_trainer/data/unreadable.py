@@ -8,7 +8,7 @@ from typing import Final
 
 from emotion_trainer.errors import DataError, RowError
 
-MOST_UNREADABLE: Final = 0.01
+MAX_UNREADABLE: Final = 0.01
 """The share of a data set that may be skipped."""
 
 FIRST: Final = 5
@@ -56,12 +56,12 @@ class Faults:
         """Judge what was skipped beside the number of those that could be read.
 
         Raises:
-            DataError: it is more than `MOST_UNREADABLE` of all.
+            DataError: it is more than `MAX_UNREADABLE` of all.
         """
         unreadable = Unreadable(tuple(self._faults), readable + len(self._faults))
-        if len(unreadable.faults) > MOST_UNREADABLE * unreadable.total:
+        if len(unreadable.faults) > MAX_UNREADABLE * unreadable.total:
             raise DataError(
-                f"{self._source}: {unreadable}, more than {100 * MOST_UNREADABLE:.0f} %: "
+                f"{self._source}: {unreadable}, more than {100 * MAX_UNREADABLE:.0f} %: "
                 f"{'; '.join(unreadable.faults[:FIRST])}"
             )
         return unreadable

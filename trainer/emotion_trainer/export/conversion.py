@@ -22,7 +22,7 @@ Faces = NDArray[np.uint8]
 MODEL_NAME: Final = "model.keras"
 FACES_NAME: Final = "faces.npy"
 CONVERTED_NAME: Final = "model.tflite"
-LONGEST_SECONDS: Final = 3600.0
+TIMEOUT_S: Final = 3600.0
 
 
 def convert(model: keras.Model, representatives: Faces) -> bytes:
@@ -51,13 +51,13 @@ def _run_tensorflow(folder: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=LONGEST_SECONDS,
+            timeout=TIMEOUT_S,
         )
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip().rpartition("\n")[2]
         raise ExportError(f"TensorFlow could not convert the model: {reason}") from error
     except subprocess.TimeoutExpired as error:
-        raise ExportError(f"TensorFlow took over {LONGEST_SECONDS:.0f} s to convert") from error
+        raise ExportError(f"TensorFlow took over {TIMEOUT_S:.0f} s to convert") from error
 
 
 def _convert(model: keras.Model, representatives: Faces) -> bytes:

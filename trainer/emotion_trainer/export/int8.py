@@ -20,9 +20,9 @@ from emotion_trainer.models.predictions import Faces, keras_logits, tflite_logit
 from emotion_trainer.training.runs import Run
 
 REPRESENTATIVES: Final = 500
-LARGEST_LOSS: Final = 0.005
+MAX_LOSS: Final = 0.005
 # On a small split, half a point is less than what a face or two at the margin make.
-FEWEST_LOST: Final = 2
+TOLERATED_LOST: Final = 2
 PIXELS_AS_THEY_ARE: Final = (1.0, 0)
 
 
@@ -86,7 +86,7 @@ def compare(model: keras.Model, path: Path, split: Split) -> Agreement:
     answers = exported.argmax(axis=1)
     agreement = agreement_of(original, answers, split.labels)
     lost = int((original == split.labels).sum() - (answers == split.labels).sum())
-    if lost > max(LARGEST_LOSS * len(split), FEWEST_LOST):
+    if lost > max(MAX_LOSS * len(split), TOLERATED_LOST):
         raise ExportError(f"{path}: int8 loses too much: {agreement}")
     _check_batching(path, split.images[: len(split) // 10 + 1], exported)
     return agreement

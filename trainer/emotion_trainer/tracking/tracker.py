@@ -17,7 +17,7 @@ from emotion_trainer.evaluation.answers import keep_answers
 from emotion_trainer.training.runs import Run
 
 STORE_VARIABLE: Final = "MLFLOW_TRACKING_URI"
-LONGEST_REASON: Final = 160
+MAX_REASON: Final = 160
 
 # A user's own choice stays. MLflow would ask a server that is away for minutes.
 QUIET_AND_BRISK: Final = {
@@ -103,7 +103,7 @@ def track(run: Run, *, curves_only: bool = False) -> str | None:
         reason = str(_root(error)).replace(uri, place)
         raise TrackingError(
             f"{run.folder}: not tracked in {place}: "
-            f"{textwrap.shorten(reason, LONGEST_REASON, placeholder=' …')}"
+            f"{textwrap.shorten(reason, MAX_REASON, placeholder=' …')}"
         ) from error
 
 

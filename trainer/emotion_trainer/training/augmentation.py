@@ -15,7 +15,7 @@ from emotion_trainer.recipe import Augmentation
 
 Image = NDArray[np.float32]
 CENTRE: Final = (CROP_SIDE - 1) / 2
-SMALLEST_PATCH: Final = 0.02
+MIN_PATCH: Final = 0.02
 MIRRORED: Final = 0.5
 """The share of pictures that are mirrored."""
 
@@ -92,7 +92,7 @@ def _erase(image: Image, settings: Augmentation, rng: np.random.Generator) -> Im
     """Cover a patch with one grey level: random erasing (Zhong et al. 2020)."""
     if rng.random() >= settings.erasing:
         return image
-    area = rng.uniform(SMALLEST_PATCH, settings.erased) * CROP_SIDE**2
+    area = rng.uniform(MIN_PATCH, settings.erased) * CROP_SIDE**2
     aspect = _factor(2.0, rng)
     height = min(CROP_SIDE, round(math.sqrt(area * aspect)))
     width = min(CROP_SIDE, round(math.sqrt(area / aspect)))

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from emotion_trainer.bundle.balancing import LEAST_RECALL, MOST_STEPS, STEP, least_adjustment
+from emotion_trainer.bundle.balancing import MAX_STEPS, MIN_RECALL, STEP, minimum_adjustment
 
 FACES = 7 * 200
 DISGUST, FEAR = 1, 2
-WANTED = LEAST_RECALL + 1.5 * np.sqrt(LEAST_RECALL * (1 - LEAST_RECALL) / 200)
+WANTED = MIN_RECALL + 1.5 * np.sqrt(MIN_RECALL * (1 - MIN_RECALL) / 200)
 
 
 def drawn(seed: int, lowered: dict[int, float]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -26,27 +26,27 @@ def recalls(logs: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np
 
 
 def test_nothing_is_adjusted_where_all_is_found() -> None:
-    assert not least_adjustment(*drawn(0, {})).any()
+    assert not minimum_adjustment(*drawn(0, {})).any()
 
 
 @pytest.mark.parametrize("lowered", [{FEAR: 2.0}, {DISGUST: 3.0, FEAR: 2.0}])
 def test_what_is_found_too_rarely_is_raised_and_nothing_else(lowered: dict[int, float]) -> None:
     logs, labels = drawn(0, lowered)
-    assert recalls(logs, labels).min() < LEAST_RECALL
-    adjustment = least_adjustment(logs, labels)
-    assert recalls(logs + adjustment, labels).min() >= LEAST_RECALL
+    assert recalls(logs, labels).min() < MIN_RECALL
+    adjustment = minimum_adjustment(logs, labels)
+    assert recalls(logs + adjustment, labels).min() >= MIN_RECALL
     assert set(np.flatnonzero(adjustment)) == set(lowered)
 
 
 def test_margin_is_of_one_and_a_half_standard_deviations() -> None:
     logs, labels = drawn(0, {FEAR: 2.0})
-    found = recalls(logs + least_adjustment(logs, labels), labels)[FEAR]
+    found = recalls(logs + minimum_adjustment(logs, labels), labels)[FEAR]
     assert WANTED <= found < WANTED + 0.02
 
 
 def test_no_emotion_could_do_with_a_step_less() -> None:
     logs, labels = drawn(1, {DISGUST: 3.0, FEAR: 2.5})
-    adjustment = least_adjustment(logs, labels)
+    adjustment = minimum_adjustment(logs, labels)
     for emotion in (DISGUST, FEAR):
         less = adjustment.copy()
         less[emotion] -= STEP
@@ -55,12 +55,12 @@ def test_no_emotion_could_do_with_a_step_less() -> None:
 
 def test_emotion_that_cannot_be_found_is_given_up_and_others_are_not() -> None:
     logs, labels = drawn(2, {DISGUST: 50.0, FEAR: 2.0})
-    adjustment = least_adjustment(logs, labels)
-    assert adjustment[DISGUST] == pytest.approx(STEP * MOST_STEPS)
-    assert recalls(logs + adjustment, labels)[FEAR] >= LEAST_RECALL
+    adjustment = minimum_adjustment(logs, labels)
+    assert adjustment[DISGUST] == pytest.approx(STEP * MAX_STEPS)
+    assert recalls(logs + adjustment, labels)[FEAR] >= MIN_RECALL
 
 
 def test_emotion_without_faces_is_not_missed() -> None:
     logs, labels = drawn(3, {DISGUST: 50.0})
     some = labels != DISGUST
-    assert not least_adjustment(logs[some], labels[some]).any()
+    assert not minimum_adjustment(logs[some], labels[some]).any()

@@ -11,7 +11,7 @@ from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.bundling import Bundled, make_bundle
 from emotion_trainer.bundle.candidates import TrainedModel
-from emotion_trainer.bundle.model_card import model_card, most_mixed_up, weakest
+from emotion_trainer.bundle.model_card import model_card, most_confused, weakest
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.splitting import STRATIFIED_NAME
@@ -41,7 +41,7 @@ def test_the_weakest_come_first_with_what_they_are_taken_for(confusion: np.ndarr
 
 
 def test_a_mix_up_goes_both_ways(confusion: np.ndarray) -> None:
-    found = most_mixed_up(confusion)
+    found = most_confused(confusion)
     assert (found.first, found.second) == ("sad", "neutral")
     assert (found.first_as_second, found.second_as_first) == (0.2, 0.1)
 
