@@ -1,6 +1,7 @@
 """The TFLite runtime: LiteRT, or its predecessor tflite-runtime on 32-bit Arm."""
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -11,8 +12,8 @@ from typing import Any, Final
 from edge_daemon._lib.files import read_regular
 from edge_daemon.errors import BundleError
 
-NOISE: Final = b"INFO: Created TensorFlow Lite XNNPACK delegate"
-"""A line that the runtime prints for each interpreter, and has no setting to suppress."""
+NOISE: Final = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
+"""What the runtime prints for each interpreter, and has no setting to suppress."""
 
 _STDERR_LOCK: Final = threading.Lock()
 
@@ -21,9 +22,13 @@ _STDERR_LOCK: Final = threading.Lock()
 def without_noise() -> Iterator[None]:
     """Drop the runtime's `NOISE` from standard error; all other output is printed at the end.
 
-    The descriptor belongs to the process, so the output of other threads is delayed, too.
+    The descriptor belongs to the process. The log waits, so that no line of another thread gets
+    into the middle of the noise.
     """
     with _STDERR_LOCK, contextlib.ExitStack() as resources:
+        for handler in logging.getLogger().handlers:
+            if handler.lock is not None:
+                resources.enter_context(handler.lock)
         sys.stderr.flush()
         try:
             original = os.dup(2)
@@ -41,9 +46,9 @@ def without_noise() -> Iterator[None]:
             os.dup2(original, 2)
             os.lseek(kept, 0, os.SEEK_SET)
             with os.fdopen(os.dup(kept), "rb") as file:
-                lines = [line for line in file if not line.startswith(NOISE)]
+                output = file.read()
             with os.fdopen(os.dup(2), "wb") as stderr:
-                stderr.writelines(lines)
+                stderr.write(output.replace(NOISE, b""))
 
 
 def read_model(path: Path) -> bytes:
