@@ -78,23 +78,36 @@ class Attempts:
     """Short delays between attempts, which a test can block and count."""
 
     def __init__(self) -> None:
-        self.allowed = threading.Event()
-        self.allowed.set()
-        self._counted = threading.Condition()
+        self._changed = threading.Condition()
+        self._is_allowed = True
+        self._is_waiting = False
         self._count = 0
 
     def delays(self) -> Iterator[float]:
         while True:
-            with self._counted:
+            with self._changed:
                 self._count += 1
-                self._counted.notify_all()
-            self.allowed.wait(PATIENCE)
+                self._is_waiting = True
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._is_allowed, PATIENCE)
+                self._is_waiting = False
             yield 0.02
 
+    def block(self) -> None:
+        """Allow no further attempt, and wait for the end of one that is going on."""
+        with self._changed:
+            self._is_allowed = False
+            assert self._changed.wait_for(lambda: self._is_waiting, PATIENCE)
+
+    def allow(self) -> None:
+        with self._changed:
+            self._is_allowed = True
+            self._changed.notify_all()
+
     def wait_for(self, count: int) -> None:
-        with self._counted:
+        with self._changed:
             total = self._count + count
-            assert self._counted.wait_for(lambda: self._count >= total, PATIENCE)
+            assert self._changed.wait_for(lambda: self._count >= total, PATIENCE)
 
 
 @pytest.fixture
