@@ -91,16 +91,18 @@ look_at() {
     done < <(systemctl show "$1" --property=ActiveState,MainPID,NRestarts,StatusText,ExecMainStatus)
 }
 
-# The last state of a service, and its last warning.
+# The last state of a service, and its last warning; of one that still starts, what it waits for.
 problem_of() {
-    local state="not ready within $timeout s" message
+    local state message
+    message=$(journalctl --quiet --output=cat --lines=1 --priority=warning --since="@$started_at" \
+        _SYSTEMD_UNIT="$1")
     if [[ ${now[ActiveState]} == failed ]]; then
         state="failed with exit status ${now[ExecMainStatus]}"
     elif ((now[NRestarts])); then
         state="exited ${now[NRestarts]} times"
+    else
+        state="not ready within $timeout s"
+        message=${message:-${now[StatusText]}}
     fi
-    message=$(journalctl --quiet --output=cat --lines=1 --priority=warning --since="@$started_at" \
-        _SYSTEMD_UNIT="$1")
-    message=${message:-${now[StatusText]}}
     echo "$1: $state${message:+; $message}"
 }
