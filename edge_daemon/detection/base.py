@@ -1,8 +1,10 @@
 """Interface of face detectors."""
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
+from pydantic import Field
+
+from edge_daemon._lib.validation import PlainModel
 from edge_daemon.records import Detection, Image
 
 TRACKED_MARGIN: Final = 0.2
@@ -10,18 +12,17 @@ TRACKED_MARGIN: Final = 0.2
 away and back."""
 
 
-@dataclass(frozen=True)
-class Framing:
+class Framing(PlainModel):
     """Position of a detector's box in the crop of the emotion models, in parts of its side.
 
     Each detector draws its boxes differently. These figures, measured on training images, map any
     detector's box to the same crop.
     """
 
-    x: float
-    y: float
-    width: float
-    height: float
+    x: Annotated[float, Field(ge=-10.0, le=10.0)]
+    y: Annotated[float, Field(ge=-10.0, le=10.0)]
+    width: Annotated[float, Field(ge=0.01, le=10.0)]
+    height: Annotated[float, Field(ge=0.01, le=10.0)]
 
 
 class Detector(Protocol):

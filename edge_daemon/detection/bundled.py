@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, without_noise
-from edge_daemon.detection.base import TRACKED_MARGIN, Framing
+from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
 from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.errors import DetectorError
@@ -37,7 +37,7 @@ class BundledDetector:
 
     def __init__(self, manifest: Path, min_score: float, threads: int = 1) -> None:
         content = read_manifest(manifest)
-        self.framing = Framing(**content.framing.model_dump())
+        self.framing = content.framing
         self.start_score = min_score
         # One network for each size, since setting another size takes time.
         self._full, self._half = (

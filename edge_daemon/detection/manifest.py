@@ -4,22 +4,14 @@ It is separate from the ensemble's manifest in the same folder, so either can be
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from edge_daemon._lib import files
 from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
+from edge_daemon.detection.base import Framing
 from edge_daemon.errors import DetectorError
-
-
-class BoxFraming(PlainModel):
-    """Position of the box in the crop of the emotion models, in parts of its side."""
-
-    x: Annotated[float, Field(ge=-10.0, le=10.0)]
-    y: Annotated[float, Field(ge=-10.0, le=10.0)]
-    width: Annotated[float, Field(ge=0.01, le=10.0)]
-    height: Annotated[float, Field(ge=0.01, le=10.0)]
 
 
 class DetectorMetrics(PlainModel):
@@ -41,7 +33,7 @@ class DetectorManifest(PlainModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     mmac: float = Field(gt=0.0, description="Million multiply-accumulates at 192x192 pixels.")
     parameters: int = Field(gt=0)
-    framing: BoxFraming
+    framing: Framing
     metrics: DetectorMetrics
     provenance: Provenance
 

@@ -96,7 +96,7 @@ def test_crop_larger_than_the_picture_exists(size: tuple[int, int], place: int) 
 def test_crop_of_a_fine_pattern_does_not_alias() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (480, 240))
     detection = Detection(Box(0, 0, 480, 480), 1.0)
-    crop = cut_crop(stripes, crop_square(detection, Framing(0, 0, 1, 1)))
+    crop = cut_crop(stripes, crop_square(detection, Framing(x=0, y=0, width=1, height=1)))
     assert np.ptp(crop[2:-2, 2:-2]) < 30
     assert math.isclose(crop.mean(), 127.5, abs_tol=3)
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from edge_daemon.detection.manifest import BoxFraming
+from edge_daemon.detection import Framing
 from edge_daemon.records import Detection, Image
 from emotion_trainer.detector import backgrounds
 from emotion_trainer.detector.crops import Crops
@@ -28,7 +28,7 @@ MAX_DISTANCE: Final = 0.3
 MIN_FOUND: Final = 50
 
 
-def measure_framing(find: Finder, crops: Crops) -> BoxFraming:
+def measure_framing(find: Finder, crops: Crops) -> Framing:
     """The framing of a detector's boxes.
 
     Raises:
@@ -47,7 +47,7 @@ def measure_framing(find: Finder, crops: Crops) -> BoxFraming:
             f"framing: too few faces are found (got {len(boxes)} of {FRAMES}); train further"
         )
     x, y, width, height = (round(float(value), 4) for value in np.median(boxes, axis=0))
-    return BoxFraming(x=x, y=y, width=width, height=height)
+    return Framing(x=x, y=y, width=width, height=height)
 
 
 def _frame(crops: Crops, rng: np.random.Generator) -> tuple[Image, Floats]:

@@ -17,7 +17,7 @@ class Bright:
     """Finds the brightest oval, and reports a fixed box in addition."""
 
     name = "bright"
-    framing = Framing(0, 0, 1, 1)
+    framing = Framing(x=0, y=0, width=1, height=1)
     start_score = 0.5
 
     def __init__(self, *extra: tuple[float, float, float, float], score: float = 0.9) -> None:

@@ -23,7 +23,7 @@ class Teacher:
     """Is certain of a face only in bright crops."""
 
     name = "teacher"
-    framing = Framing(0, 0, 1, 1)
+    framing = Framing(x=0, y=0, width=1, height=1)
     start_score = 0.0
 
     def detect(self, bgr: Image) -> list[Detection]:
