@@ -5,8 +5,7 @@ from typing import Final, NamedTuple
 from benchmarks.document import table
 from edge_daemon._lib.files import bundled_detector, bundled_models
 from edge_daemon.config.settings import DetectionSettings
-from edge_daemon.detection.bundled import padded_side
-from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.bundled import padded_side, read_manifest
 from edge_daemon.inference.bundle import read_bundle
 
 CORES: Final = 4

@@ -445,8 +445,8 @@ def _models(options: argparse.Namespace) -> int:
 
 def _list_models(settings: Settings) -> int:
     from edge_daemon._lib.files import bundled_detector, bundled_models
+    from edge_daemon.detection.bundled import read_manifest
     from edge_daemon.detection.download import YUNET
-    from edge_daemon.detection.manifest import read_manifest
     from edge_daemon.inference.bundle import read_bundle
 
     folder = settings.inference.bundle or bundled_models()

@@ -17,7 +17,7 @@ from running import STOP_LIMIT, Camera, camera, running
 
 from edge_daemon import __version__, cli
 from edge_daemon._lib.files import bundled_detector, bundled_models
-from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.bundled import read_manifest
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import EMOTIONS
 from edge_daemon.schema import FacesMessage

@@ -25,7 +25,7 @@ from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_of, haar, yunet
 from edge_daemon.detection.base import TRACKED_MARGIN
-from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.bundled import read_manifest
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import CROP_SIDE, Image
 

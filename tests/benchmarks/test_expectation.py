@@ -1,6 +1,6 @@
 from benchmarks.expectation import expectation
 from edge_daemon._lib.files import bundled_detector, bundled_models
-from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.bundled import read_manifest
 from edge_daemon.inference.bundle import read_bundle
 
 

@@ -12,10 +12,9 @@ from drawing import Image, draw_scene
 from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
-from edge_daemon.detection.bundled import BundledDetector, MapNetwork
+from edge_daemon.detection.bundled import BundledDetector, MapNetwork, read_manifest
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.manifest import read_manifest
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.errors import DetectorError
 from edge_daemon.inference.bundle import read_bundle

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.validation import Provenance
 from edge_daemon.config.settings import DetectionSettings
-from edge_daemon.detection.decoding import STRIDES
-from edge_daemon.detection.manifest import (
+from edge_daemon.detection.bundled import (
     DetectorManifest,
     DetectorMetrics,
     write_manifest,
 )
+from edge_daemon.detection.decoding import STRIDES
 from emotion_trainer.detector import network
 from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.evaluation import Judged, average_precision, judge_pictures

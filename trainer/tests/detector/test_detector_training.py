@@ -11,8 +11,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed", exc_type=ImportE
 
 import torch
 
-from edge_daemon.detection.bundled import BundledDetector
-from edge_daemon.detection.manifest import read_manifest
+from edge_daemon.detection.bundled import BundledDetector, read_manifest
 from emotion_trainer.cli import main
 from emotion_trainer.detector import training
 from emotion_trainer.detector.crops import save_crops
