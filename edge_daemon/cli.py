@@ -371,14 +371,14 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     _configure_libraries()
     from edge_daemon._lib.logging import configure_logging
-    from edge_daemon.commands.check import command
+    from edge_daemon.commands import check
 
     configure_logging("error")
     try:
         settings, file = _settings(options), settings_file(_named_file(options))
-        fine = command.run(settings, file, as_json=options.json)
+        fine = check.run(settings, file, as_json=options.json)
     except SettingsError as error:
-        fine = command.refuse(error.problems, as_json=options.json)
+        fine = check.refuse(error.problems, as_json=options.json)
     return 0 if fine else 1
 
 

@@ -21,7 +21,7 @@ from edge_daemon import cli
 LIMIT = 60.0
 """Seconds; a run takes a fraction of one, however busy the machine."""
 
-LOADED = ["edge_daemon.daemon", "edge_daemon.commands.check.command", "ai_edge_litert.interpreter"]
+LOADED = ["edge_daemon.daemon", "edge_daemon.commands.check", "ai_edge_litert.interpreter"]
 
 
 @dataclass(frozen=True)

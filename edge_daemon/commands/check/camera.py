@@ -10,8 +10,8 @@ from typing import Final
 
 from edge_daemon.capture import Picture, Source, pause_of, source_of
 from edge_daemon.capture.devices import VideoDevice
-from edge_daemon.capture.orientation import Oriented
 from edge_daemon.capture.picamera import PiCamera
+from edge_daemon.capture.wrappers import Oriented
 from edge_daemon.commands.check.checks import Finding
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError

@@ -7,8 +7,8 @@ import pytest
 from conftest import Program
 from running import PATIENCE
 
+from edge_daemon.commands.check import checks_for, finding_of
 from edge_daemon.commands.check.checks import Check, Finding, Level
-from edge_daemon.commands.check.command import checks_for, finding_of
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import BundleError
 
