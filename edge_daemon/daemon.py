@@ -20,8 +20,8 @@ from edge_daemon._lib.text import authority, without_password
 from edge_daemon.capture import Source, pause_of, source_of
 from edge_daemon.capture.images import ImageFile, ImageFolder
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.playback import Looped
 from edge_daemon.capture.status import Pause, SourceStatus
+from edge_daemon.capture.wrappers import Looped
 from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
     EventSettings,

@@ -10,7 +10,7 @@ from benchmarks.cases import Case, Round
 from benchmarks.settings import settings_of
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import source_of
-from edge_daemon.capture.playback import Repeated
+from edge_daemon.capture.wrappers import Repeated
 from edge_daemon.commands.bench import Stopwatch
 from edge_daemon.daemon import build_pipeline
 

@@ -8,9 +8,9 @@ from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
 from edge_daemon.capture.images import IMAGE_SUFFIXES, ImageFile, ImageFolder
 from edge_daemon.capture.network import parse_address
-from edge_daemon.capture.orientation import Orientation, Oriented
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.status import Pause
+from edge_daemon.capture.wrappers import Orientation, Oriented
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.capture import Picture, Reader, Source, source_of
-from edge_daemon.capture.playback import Repeated
+from edge_daemon.capture.wrappers import Repeated
 from edge_daemon.config.settings import MetricsSettings, PreviewSettings, Settings
 from edge_daemon.detection import detector_of
 from edge_daemon.errors import SettingsError

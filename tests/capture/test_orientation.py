@@ -6,7 +6,7 @@ import pytest
 from drawing import draw_scene
 
 from edge_daemon.capture.base import FlowingReader, Picture
-from edge_daemon.capture.orientation import Orientation, Oriented
+from edge_daemon.capture.wrappers import Orientation, Oriented
 
 SCENE = draw_scene((20, 60, 120))[:200]
 ALL = [

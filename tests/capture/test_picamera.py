@@ -26,9 +26,9 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import loop as capture_loop
 from edge_daemon.capture import picamera, source_from
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.orientation import Orientation
 from edge_daemon.capture.picamera import BGR_CONVERSIONS, FRAME_TIMEOUT, PiCamera
 from edge_daemon.capture.status import Pause
+from edge_daemon.capture.wrappers import Orientation
 from edge_daemon.config.settings import CaptureSettings
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame, Image

@@ -8,7 +8,7 @@ from drawing import draw_scene, write_clip
 
 from edge_daemon.capture import Picture, source_from
 from edge_daemon.capture.base import SourceIncomplete
-from edge_daemon.capture.playback import Looped, LoopedReader, Repeated
+from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
 
 LENGTH = 4
