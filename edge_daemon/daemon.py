@@ -58,8 +58,7 @@ from edge_daemon.pipeline import (
     compose,
     fan_out,
 )
-from edge_daemon.publishing.assembly import MqttPublishing
-from edge_daemon.publishing.jsonl import JsonLines
+from edge_daemon.publishing import JsonLines, MqttPublishing
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.smoothing import Smoother

@@ -3,9 +3,10 @@
 import os
 import sys
 from contextlib import suppress
-from typing import Final, TextIO
+from typing import BinaryIO, Final, TextIO
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon.errors import OutputClosed
 
 ERASE: Final = "\r\x1b[K"
 """Returns to the start of a terminal's line and clears it."""
@@ -114,6 +115,19 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
             stream = open(descriptor, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for the life of the process
             setattr(sys, name, stream)
+
+
+def write_line(stream: BinaryIO, line: bytes) -> None:
+    """Write a line and flush it.
+
+    Raises:
+        OutputClosed: the reader of the stream has closed it.
+    """
+    try:
+        stream.write(line + b"\n")
+        stream.flush()
+    except BrokenPipeError as error:
+        raise OutputClosed("the reader of the output has closed it") from error
 
 
 def discard_output() -> None:

@@ -17,12 +17,16 @@ from publishing import homeassistant_rules as rules
 from publishing.broker import Mosquitto, subscribed
 from running import broker_at, camera, running
 
-from edge_daemon import __version__
+from edge_daemon import __version__, publishing
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.monitoring.hardware import Hardware
-from edge_daemon.publishing import assembly, homeassistant
-from edge_daemon.publishing.assembly import OWNER_PLACEHOLDER, preview_url, support_url
+from edge_daemon.publishing import (
+    OWNER_PLACEHOLDER,
+    homeassistant,
+    preview_url,
+    support_url,
+)
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
 from edge_daemon.publishing.state import OFFLINE, ONLINE
@@ -125,7 +129,7 @@ def package_metadata(*urls: str) -> EmailMessage:
 def test_support_url_is_the_homepage_once_filled_in(
     monkeypatch: pytest.MonkeyPatch, urls: list[str], url: str | None
 ) -> None:
-    monkeypatch.setattr(assembly, "metadata", lambda _: package_metadata(*urls))
+    monkeypatch.setattr(publishing, "metadata", lambda _: package_metadata(*urls))
     assert support_url() == url
 
 
@@ -133,7 +137,7 @@ def test_support_url_without_installed_package_is_absent(monkeypatch: pytest.Mon
     def missing(name: str) -> EmailMessage:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(assembly, "metadata", missing)
+    monkeypatch.setattr(publishing, "metadata", missing)
     assert support_url() is None
 
 

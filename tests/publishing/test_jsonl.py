@@ -5,7 +5,7 @@ from builders import probabilities, result
 from conftest import FakeClock
 
 from edge_daemon.errors import OutputClosed
-from edge_daemon.publishing.jsonl import JsonLines
+from edge_daemon.publishing import JsonLines
 from edge_daemon.schema import FacesMessage, faces_payload
 
 

@@ -32,10 +32,10 @@ from publishing.proxy import Proxy
 from publishing.scripted import CONNACK, ScriptedBroker
 from running import PATIENCE, STOP_LIMIT, broker_at, camera, eventually, free_port, running
 
+from edge_daemon.publishing import JsonLines
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MAX_SHORT
 from edge_daemon.publishing.commands import PauseCommands
-from edge_daemon.publishing.jsonl import JsonLines
 from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
 from edge_daemon.publishing.publisher import MAX_TELEMETRY
 from edge_daemon.publishing.topics import Message

@@ -18,13 +18,13 @@ from uuid import uuid4
 from pydantic_core import to_json
 
 from edge_daemon._lib.clock import Clock, SystemClock
+from edge_daemon._lib.terminal import discard_output, write_line
 from edge_daemon._lib.text import printable
 from edge_daemon.commands.watch.consumer import DEVICE_ID, Accepted, Consumer, filters
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import BrokerError, OutputClosed, SettingsError
 from edge_daemon.publishing.broker import Broker, broker_from
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient, Update
-from edge_daemon.publishing.jsonl import discard, write_line
 from edge_daemon.publishing.mqtt import Received, Subscribed
 from edge_daemon.publishing.topics import Message
 
@@ -158,7 +158,7 @@ def _print_lines(settings: Settings, devices: Sequence[str], clock: Clock) -> No
                         write_line(output, _line(accepted))
                 _raise_if_closed(output)
     except OutputClosed:
-        discard(output)
+        discard_output()
     finally:
         if summary := consumer.summary():
             _print_notice(summary)
