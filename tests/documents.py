@@ -27,13 +27,14 @@ from pydantic.json_schema import GenerateJsonSchema
 from rich.console import Console
 
 from edge_daemon.capture.status import SourceStatus
-from edge_daemon.commands.watch.consumer import MODELS, Consumer, Kind
+from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import Notice, View
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.prometheus import HealthCollector
 from edge_daemon.monitoring.statistics import StageTimings
+from edge_daemon.publishing.subscription import MODELS, Kind
 from edge_daemon.records import EventKind
 from edge_daemon.schema import SCHEMA_VERSION, SourceState
 

@@ -34,8 +34,8 @@ from publishing.broker import Mosquitto
 from running import PATIENCE
 
 from edge_daemon import cli
-from edge_daemon.commands.watch.consumer import MODELS, Kind
 from edge_daemon.output.table import COLUMNS
+from edge_daemon.publishing.subscription import MODELS, Kind
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SourceState, faces_payload
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from running import PATIENCE
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.commands.watch.command import Subscription
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.mqtt import Connection, ConnectionEnded, ConnectOptions
+from edge_daemon.publishing.subscription import Subscription
 
 WELCOME = b"\x20\x03\x00\x00\x00"
 """MQTT 5's CONNACK: accepted, no properties."""
@@ -143,17 +143,19 @@ def test_watch_loses_the_connection_or_is_refused(
     bad: BadBroker, stream: bytes, greeting: bytes
 ) -> None:
     bad.answer = greeting + stream
-    told: list[str] = []
+    notices: list[str] = []
     broker = Broker("127.0.0.1", bad.port)
-    with closing(Subscription(broker, ["a"], told.append, SystemClock())) as subscription:
+    with closing(
+        Subscription(broker, ["a"], notices.append, SystemClock(), role="test")
+    ) as subscription:
         try:
             subscription.open()
         except BrokerError as error:
-            told.append(str(error))
+            notices.append(str(error))
         else:
             for _ in range(TURNS):
                 list(subscription.receive(0.02))
                 if subscription.problem:
                     break
-        assert told
-        assert all(len(line.splitlines()) == 1 for line in told)
+        assert notices
+        assert all(len(line.splitlines()) == 1 for line in notices)

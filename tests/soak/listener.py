@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.commands.watch.command import Subscription
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.subscription import Subscription
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.schema import EventMessage
 
@@ -36,7 +36,12 @@ class Listener:
         self._consumer = Consumer(BASE, self.messages.append)
         topics = [TOPICS.faces, TOPICS.event, TOPICS.state, TOPICS.health]
         self._subscription = Subscription(
-            Broker("127.0.0.1", port, keepalive=30), topics, self.messages.append, SystemClock()
+            Broker("127.0.0.1", port, keepalive=30),
+            topics,
+            self.messages.append,
+            SystemClock(),
+            role="soak",
+            session_expiry_s=60,
         )
         self._leaving = threading.Event()
         self._subscription.open()

@@ -4,32 +4,30 @@ This module uses neither the network nor the screen. It ignores duplicate events
 their numbers, and rejects messages with another schema: it counts all, and reports the first.
 """
 
-import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from itertools import chain
 from typing import Final
 from uuid import UUID
 
-from pydantic import ValidationError
-from pydantic_core import from_json
-
-from edge_daemon._lib.validation import reason
-from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.publishing.subscription import (
+    Availability,
+    Content,
+    Kind,
+    RejectedError,
+    device_and_kind,
+    read,
+)
+from edge_daemon.publishing.topics import Message
 from edge_daemon.records import SourceState
 from edge_daemon.schema import (
-    SCHEMA_VERSION,
     EventMessage,
     FaceMessage,
     FacesMessage,
     HealthMessage,
     StateMessage,
 )
-
-DEVICE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 IDS_REMEMBERED: Final = 1000
 """Events of a device within which one that comes twice is recognised."""
@@ -39,34 +37,6 @@ EVENTS_KEPT: Final = 100
 
 FACES_FRESH: Final = 15.0
 """Seconds for which faces count as in sight when no further message comes."""
-
-
-class Kind(StrEnum):
-    """What a message is about: the last level of its topic."""
-
-    AVAILABILITY = "availability"
-    FACES = "faces"
-    EVENT = "event"
-    STATE = "state"
-    HEALTH = "health"
-
-
-class Availability(StrEnum):
-    """The payloads of the topic `availability`."""
-
-    ONLINE = "online"
-    OFFLINE = "offline"
-
-
-Content = Availability | FacesMessage | EventMessage | StateMessage | HealthMessage
-"""A decoded message."""
-
-MODELS: Final[Mapping[Kind, type[FacesMessage | EventMessage | StateMessage | HealthMessage]]] = {
-    Kind.FACES: FacesMessage,
-    Kind.EVENT: EventMessage,
-    Kind.STATE: StateMessage,
-    Kind.HEALTH: HealthMessage,
-}
 
 
 class RecentIds:
@@ -149,10 +119,6 @@ class DeviceEvent:
     event: EventMessage
 
 
-class _RefusedError(Exception):
-    """Raised when a payload is invalid."""
-
-
 class Consumer:
     """Reads messages and keeps the state of each device.
 
@@ -164,20 +130,20 @@ class Consumer:
     def __init__(self, base: str, notify: Callable[[str], None]) -> None:
         self.devices: dict[str, Device] = {}
         self.events: deque[DeviceEvent] = deque(maxlen=EVENTS_KEPT)
-        self._prefix = f"{base}/"
+        self._base = base
         self._notify = notify
 
     def take(self, message: Message, now: float) -> Accepted | None:
         """Read a message that arrived at `now`, in monotonic seconds; None if it is left out."""
-        place = self._place(message.topic)
+        place = device_and_kind(self._base, message.topic)
         if place is None or not message.payload:  # empty: a retained message was deleted
             return None
         name, kind = place
         device = self.devices.setdefault(name, Device(name))
         try:
-            decoded, content = _read(kind, message.payload)
-        except _RefusedError as refusal:
-            self._refuse(device, kind, str(refusal))
+            decoded, content = read(kind, message.payload)
+        except RejectedError as error:
+            self._reject(device, kind, str(error))
             return None
         if not self._keep(device, content, now):
             return None
@@ -191,13 +157,6 @@ class Consumer:
             "missing events": sum(device.missing for device in self.devices.values()),
         }
         return ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
-
-    def _place(self, topic: str) -> tuple[str, Kind] | None:
-        """The device and the kind; None for other topics."""
-        name, _, kind = topic.removeprefix(self._prefix).partition("/")
-        if not topic.startswith(self._prefix) or kind not in list(Kind):
-            return None
-        return (name, Kind(kind)) if DEVICE_ID.fullmatch(name) else None
 
     def _keep(self, device: Device, content: Content, now: float) -> bool:
         """Keep the content of a message; whether it is new."""
@@ -232,51 +191,11 @@ class Consumer:
         elif sequence < expected:
             self._notify(f"{device.name}: event count restarted at {sequence}")
 
-    def _refuse(self, device: Device, kind: Kind, why: str) -> None:
+    def _reject(self, device: Device, kind: Kind, reason: str) -> None:
         device.refused += 1
         if kind not in device.reported_refusals:
             device.reported_refusals.add(kind)
-            self._notify(f"{device.name}: {kind} rejected: {why}")
-
-
-def filters(base: str, devices: Sequence[str]) -> list[str]:
-    """The topic filters for all messages of these devices; of all devices, if there are none."""
-    topics = (Topics(base, name) for name in devices or ["+"])
-    return list(chain.from_iterable(map(_published, topics)))
-
-
-def _published(topics: Topics) -> Iterator[str]:
-    yield from (topics.availability, topics.faces, topics.event, topics.state, topics.health)
-
-
-def _read(kind: Kind, payload: bytes) -> tuple[object, Content]:
-    """The decoded payload, and its message."""
-    if kind is Kind.AVAILABILITY:
-        if payload not in {word.encode() for word in Availability}:
-            raise _RefusedError("must be online or offline")
-        return payload.decode(), Availability(payload.decode())
-    content = _decoded(payload)
-    try:
-        # Fields can be added without a new schema version, so unknown ones are ignored.
-        return content, MODELS[kind].model_validate_json(payload, extra="ignore")
-    except ValidationError as error:
-        details = error.errors()[0]
-        where = ".".join(map(str, details["loc"]))
-        raise _RefusedError(f"{where}: {reason(details)}") from error
-
-
-def _decoded(payload: bytes) -> dict[str, object]:
-    try:
-        content = from_json(payload, allow_inf_nan=False)
-    except ValueError as error:
-        raise _RefusedError(f"not JSON: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-        raise _RefusedError("not an object with a schema number")
-    if content["schema"] != SCHEMA_VERSION:
-        raise _RefusedError(
-            f"schema {content['schema']} is unknown here; a newer edge-daemon may know it"
-        )
-    return content
+            self._notify(f"{device.name}: {kind} rejected: {reason}")
 
 
 def _range(first: int, last: int) -> str:

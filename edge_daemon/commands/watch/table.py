@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_daemon._lib.text import printable
-from edge_daemon.commands.watch.consumer import Availability, Device, DeviceEvent
+from edge_daemon.commands.watch.consumer import Device, DeviceEvent
 from edge_daemon.errors import SettingsError
+from edge_daemon.publishing.subscription import Availability
 from edge_daemon.records import EventKind, SourceState
 from edge_daemon.schema import FaceMessage, HealthMessage
 
