@@ -9,6 +9,7 @@ metrics in docs/operation.md, the figures of the models in README.md, and the im
 
 import io
 import json
+import math
 import os
 import re
 import tempfile
@@ -217,23 +218,35 @@ def picture() -> str:
     """`edge-daemon watch` on a terminal, as SVG."""
     notices: list[Notice] = []
     consumer = Consumer(BASE, lambda line: notices.append(Notice(NOON, line)))
+    for now, emotion in _past():
+        seen = faces(scored(12, emotion, 0.8), at=NOON + timedelta(seconds=now))
+        consumer.take(message("hall", "faces", seen), now)
     for device, contents in _fleet().items():
         for kind, content in contents:
             consumer.take(message(device, kind, content), 0.0)
     view = View(
         title="edge-daemon at broker.local",
         problem=None,
-        devices=list(consumer.devices.values()),
+        devices=sorted(consumer.devices.values(), key=lambda device: device.name),
         events=list(consumer.events),
+        session=consumer.session,
         notices=notices,
         at=NOON,
         now=0.0,
     )
-    console = Console(width=100, height=24, record=True, file=io.StringIO(), force_terminal=True)
+    console = Console(width=100, height=32, record=True, file=io.StringIO(), force_terminal=True)
     console.print(view)
     svg = console.export_svg(title="edge-daemon watch", unique_id="watch")
     # A picture must not fetch fonts from elsewhere.
     return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+
+
+def _past() -> Iterator[tuple[float, str]]:
+    """Arrival and emotion of messages over five minutes, until now."""
+    for second in range(-300, 1):
+        wave = math.sin(second / 31) + math.sin(second / 7) / 2
+        if wave > -1:
+            yield float(second), "happy" if wave > 0.8 else "surprise" if wave > 0.5 else "neutral"
 
 
 def _fleet() -> Mapping[str, list[tuple[str, Any]]]:

@@ -126,6 +126,7 @@ def _show_table(settings: Settings, devices: Sequence[str], clock: Clock) -> Non
                         problem=subscription.problem,
                         devices=sorted(consumer.devices.values(), key=lambda device: device.name),
                         events=tuple(consumer.events),
+                        session=consumer.session,
                         notices=tuple(notices),
                         at=clock.now(),
                         now=clock.monotonic(),

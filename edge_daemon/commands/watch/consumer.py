@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from edge_daemon.commands.watch.session import Session
 from edge_daemon.publishing.subscription import (
     Availability,
     Content,
@@ -20,7 +21,7 @@ from edge_daemon.publishing.subscription import (
     read,
 )
 from edge_daemon.publishing.topics import Message
-from edge_daemon.records import SourceState
+from edge_daemon.records import EventKind, SourceState
 from edge_daemon.schema import (
     EventMessage,
     FaceMessage,
@@ -32,7 +33,7 @@ from edge_daemon.schema import (
 IDS_REMEMBERED: Final = 1000
 """Events of a device within which one that comes twice is recognised."""
 
-EVENTS_KEPT: Final = 100
+EVENTS_KEPT: Final = 300
 """Of all devices together."""
 
 FACES_FRESH: Final = 15.0
@@ -64,7 +65,7 @@ class Device:
     name: str
     availability: Availability | None = None
     faces: FacesMessage | None = None
-    faces_arrived: float = 0.0
+    faces_arrived: float = float("-inf")
     """On the monotonic clock."""
     state: StateMessage | None = None
     health: HealthMessage | None = None
@@ -129,6 +130,7 @@ class Consumer:
 
     def __init__(self, base: str, notify: Callable[[str], None]) -> None:
         self.devices: dict[str, Device] = {}
+        self.session = Session()
         self.events: deque[DeviceEvent] = deque(maxlen=EVENTS_KEPT)
         self._base = base
         self._notify = notify
@@ -164,6 +166,7 @@ class Consumer:
             case EventMessage():
                 return self._take_event(device, content)
             case FacesMessage():
+                self.session.add(content, now - device.faces_arrived, now)
                 device.faces, device.faces_arrived = content, now
             case StateMessage():
                 device.state = content
@@ -179,6 +182,7 @@ class Consumer:
             return False
         self._count(device, event.sequence)
         self.events.append(DeviceEvent(device.name, event))
+        self.session.visits += event.kind is EventKind.APPEARED
         return True
 
     def _count(self, device: Device, sequence: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 from typing import Final
 
 from rich import box
@@ -16,9 +17,10 @@ from rich.text import Text
 
 from edge_daemon._lib.text import printable
 from edge_daemon.commands.watch.consumer import Device, DeviceEvent
+from edge_daemon.commands.watch.session import BIN_S, MAX_BINS, Session
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.subscription import Availability
-from edge_daemon.records import EventKind, SourceState
+from edge_daemon.records import EMOTIONS, EventKind, SourceState
 from edge_daemon.schema import FaceMessage, HealthMessage
 
 ROOMY: Final = 100
@@ -33,6 +35,14 @@ MIN_EVENTS: Final = 3
 MAX_NOTICES: Final = 4
 MIN_ROWS: Final = 3
 """Lines of events, notices and devices on a terminal of any height."""
+
+MIN_ROOM: Final = 12
+"""Lines for devices and events, from which on the window has room for emotions."""
+
+SHARE_WIDTH: Final = 16
+"""Columns of an emotion's name and share."""
+
+BARS: Final = " ▁▂▃▄▅▆▇█"
 
 NOTHING: Final = "\N{EN DASH}"
 
@@ -83,6 +93,7 @@ class View:
     devices: Sequence[Device]
     events: Sequence[DeviceEvent]
     """In the order of arrival, as are the notices."""
+    session: Session
     notices: Sequence[Notice]
     at: datetime
     now: float
@@ -91,6 +102,9 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         notices = self.notices[-MAX_NOTICES:]
         room = options.max_height - HEADER_LINES - (2 + len(notices) if notices else 0)
+        emotions = self._emotions(room)
+        if self._has_totals:
+            room -= 2 + len(emotions) + bool(emotions)
         # Events fill what the devices leave; a delayed event has its place by its time.
         devices = sum(max(1, len(device.faces_now(self.now))) for device in self.devices)
         count = max(MIN_EVENTS, room - 2 - max(devices, MIN_ROWS))
@@ -98,6 +112,10 @@ class View:
         yield self._heading()
         yield Text()
         yield self._device_table(options.max_width, room - (2 + len(events) if events else 0))
+        if self._has_totals:
+            yield from (Text(), Rule(Text(self._totals()), style="dim", align="left"))
+            if emotions:
+                yield self._course(emotions, options.max_width)
         if events:
             yield from (Text(), Rule("events", style="dim", align="left"), _event_table(events))
         if notices:
@@ -116,6 +134,34 @@ class View:
         line.add_column(ratio=1)
         line.add_row(heading, Text(_clock_time(self.at), style="dim"))
         return line
+
+    @property
+    def _has_totals(self) -> bool:
+        return self.session.visits > 0 or self.session.total_s > 0
+
+    def _emotions(self, room: int) -> list[str]:
+        """The emotions that have a line: few of them in a low window."""
+        if self.session.total_s == 0:
+            return []
+        return self.session.most_frequent(max(0, min(len(EMOTIONS), (room - MIN_ROOM) // 2)))
+
+    def _totals(self) -> str:
+        session = self.session
+        visits = "1 visit" if session.visits == 1 else f"{session.visits} visits"
+        return f"session: {visits}, {_duration(session.total_s)} of faces"
+
+    def _course(self, emotions: Sequence[str], width: int) -> Table:
+        """An emotion's share, and how many faces had it over time, as a sparkline."""
+        steps = max(1, min(MAX_BINS, width - SHARE_WIDTH))
+        course = self.session.course(self.now, steps)
+        highest = max(value for name in emotions for value in course[name])
+        table = Table.grid(padding=(0, 1, 0, 0))
+        for name in emotions:
+            share = f"{100 * self.session.share(name):.0f} %"
+            line = Text(sparkline(course[name], highest), style=COLOURS[name], no_wrap=True)
+            table.add_row(Text(f"{name:<8}", style=COLOURS[name]), f"{share:>5}", line)
+        table.add_row("", "", Text(f"the last {_duration(steps * BIN_S)}", style="dim"))
+        return table
 
     def _device_table(self, width: int, height: int) -> Table:
         """A row for each face and for each device without one, as many as there is room for."""
@@ -140,6 +186,18 @@ class View:
         yield (device.name, _state(device), *first, *figures)
         for cells in others:
             yield ("", "", *cells)
+
+
+def sparkline(values: Sequence[float], highest: float) -> str:
+    """One character per value; blank for zero."""
+    if highest <= 0:
+        return " " * len(values)
+    steps = (min(len(BARS) - 1, ceil(value / highest * (len(BARS) - 1))) for value in values)
+    return "".join(BARS[step] for step in steps)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 @contextmanager

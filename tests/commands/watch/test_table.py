@@ -11,7 +11,7 @@ from rich.screen import Screen
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import MIN_EVENTS, Notice, View, full_screen
 from edge_daemon.errors import SettingsError
-from edge_daemon.records import EventKind, SourceState
+from edge_daemon.records import EMOTIONS, EventKind, SourceState
 
 Draw = Callable[..., list[str]]
 
@@ -30,15 +30,17 @@ def draw(fleet: Consumer) -> Draw:
         height: int = 40,
         problem: str | None = None,
         notices: tuple[Notice, ...] = (),
+        now: float = 0.0,
     ) -> list[str]:
         view = View(
             title="edge-daemon at broker.local",
             problem=problem,
             devices=list(fleet.devices.values()),
             events=list(fleet.events),
+            session=fleet.session,
             notices=notices,
             at=NOON,
-            now=0.0,
+            now=now,
         )
         console = Console(width=width, height=height, record=True, file=io.StringIO())
         console.print(Screen(view))
@@ -124,7 +126,7 @@ def test_table_latest_events_fill_the_window(fleet: Consumer, draw: Draw, height
     lines = draw(height=height)
     shown = [int(number) for number in re.findall(r"#(\d+)", "\n".join(lines))]
     assert shown == list(range(60 - len(shown), 60))
-    assert len(shown) >= max(MIN_EVENTS, height - 9)
+    assert len(shown) >= max(MIN_EVENTS, height - 11)
     assert len(lines) <= height
 
 
@@ -138,6 +140,57 @@ def test_table_delayed_event_has_its_place_by_time(fleet: Consumer, draw: Draw) 
         at = NOON + timedelta(minutes=minutes)
         fleet.take(message(device, "event", event(number, track_id=number, at=at)), 0.0)
     assert re.findall(r"#(\d)", "\n".join(draw())) == ["2", "4", "1", "3"]
+
+
+def see(fleet: Consumer, *messages: tuple[float, str], device: str = "hall") -> None:
+    """Let messages with one face arrive: the time, and the emotion."""
+    for now, emotion in messages:
+        fleet.take(message(device, "faces", faces(scored(1, emotion, 0.8))), now)
+
+
+def course(lines: list[str]) -> dict[str, tuple[str, str]]:
+    """The share and the sparkline of each emotion."""
+    found = (re.match(r"(\w+) +(\d+ %) ?(.*)", line) for line in lines)
+    return {match[1]: (match[2], match[3]) for match in found if match}
+
+
+def test_table_session_has_visits_and_shares(fleet: Consumer, draw: Draw) -> None:
+    fleet.take(message("hall", "event", event(1)), 0.0)
+    fleet.take(message("hall", "event", event(2, EventKind.LEFT)), 0.0)
+    see(fleet, *((step * 0.5, "happy" if step <= 6 else "sad") for step in range(9)))
+    lines = draw(now=4.0)
+    assert any(line.startswith("session: 1 visit, 4 s of faces ─") for line in lines)
+    shares = {name: share for name, (share, _) in course(lines).items()}
+    assert shares == dict.fromkeys(EMOTIONS, "0 %") | {"happy": "75 %", "sad": "25 %"}
+
+
+def test_table_sparkline_follows_the_time(fleet: Consumer, draw: Draw) -> None:
+    see(fleet, *((step * 0.5, "happy") for step in range(11)))  # 0 to 5 s
+    see(fleet, *((15 + step * 0.5, "sad") for step in range(6)))  # 15 to 17.5 s
+    lines = course(draw(now=17.5))
+    assert lines["happy"][1].strip() == "█▁"
+    assert lines["sad"][1].strip() == "▅"
+    assert len(lines["sad"][1]) == len(lines["happy"][1]) + 2
+    later = course(draw(now=22.5))
+    assert len(later["sad"][1]) == len(lines["sad"][1]) - 1
+
+
+def test_table_silence_counts_for_no_emotion(fleet: Consumer, draw: Draw) -> None:
+    see(fleet, (0.0, "happy"), (1.0, "happy"), (60.0, "happy"))
+    assert any("1 s of faces" in line for line in draw(now=60.0))
+
+
+@pytest.mark.parametrize(("height", "count"), [(12, 0), (24, 4), (40, 7)])
+def test_table_emotions_fit_the_height(
+    fleet: Consumer, draw: Draw, height: int, count: int
+) -> None:
+    put(fleet, "hall", event=event(1))
+    see(fleet, *((step * 0.5, "surprise") for step in range(9)))
+    lines = draw(height=height, now=4.0)
+    assert len(course(lines)) == count
+    assert count == 0 or "surprise" in course(lines)
+    assert any("appeared" in line for line in lines)
+    assert len(lines) <= height
 
 
 def test_lost_connection_and_notices_are_shown(draw: Draw) -> None:
