@@ -198,6 +198,7 @@ def build_pipeline(
     preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
     for server in preview:
         live.follow(ZoneSettings, server)
+        services += server.services
     recognize = compose(EmotionRecognizer(ensemble, budget, prior), _smoother(settings, live))
     # Events are made in the last stage, since frames can be dropped before it.
     events = _event_maker(settings, live)
@@ -220,7 +221,7 @@ def build_pipeline(
                 finish=finish,
             )
         ),
-        [*services, *preview, *_metrics(settings, health, resources)],
+        [*services, *_metrics(settings, health, resources)],
         [health, *preview, shedder, *_notifiers(health, clock)],
         read_timeout_s=settings.capture.read_timeout,
         observers=[timings.record, *observers],

@@ -19,6 +19,7 @@ from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import in_thread
+from edge_daemon.preview.devices import Devices
 from edge_daemon.preview.history import (
     Events,
     History,
@@ -74,6 +75,7 @@ class PreviewApp:
         health: source of the figures.
         pause: the privacy switch.
         analyze: detects and recognises the faces of a photo; may be slow.
+        devices: the devices of the broker.
         clock: source of the time.
     """
 
@@ -87,6 +89,7 @@ class PreviewApp:
         health: Health,
         pause: Pause,
         analyze: Callable[[Image], FrameResult],
+        devices: Callable[[], Devices],
         clock: Clock,
     ) -> None:
         self._session = session
@@ -95,6 +98,7 @@ class PreviewApp:
         self._health = health
         self._pause = pause
         self._analyze = analyze
+        self._devices = devices
         self._photo_lock = asyncio.Lock()
         self._clock = clock
         self.asgi = Starlette(
@@ -103,6 +107,7 @@ class PreviewApp:
                 *(Route(f"/{name}", _static(file)) for name, file in page.items()),
                 Route("/session", self._get_session),
                 Route("/events", self._get_events),
+                Route("/devices", self._get_devices),
                 Route("/minute.json", self._get_last_minute),
                 Route("/pause", self._post_pause, methods=["POST"]),
                 Route("/resume", self._post_resume, methods=["POST"]),
@@ -120,6 +125,9 @@ class PreviewApp:
 
     async def _get_events(self, _request: Request) -> Response:
         return _json(Events(events=tuple(self._history.events())).model_dump_json())
+
+    async def _get_devices(self, _request: Request) -> Response:
+        return _json(self._devices().model_dump_json())
 
     async def _get_last_minute(self, _request: Request) -> Response:
         frames = (preview_frame(past.result, past.latency_ms) for past in self._history.results())

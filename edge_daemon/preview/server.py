@@ -23,6 +23,7 @@ from edge_daemon.preview.auth import (
     is_ip_address,
     new_token,
 )
+from edge_daemon.preview.devices import NO_BROKER, DeviceMonitor
 from edge_daemon.preview.history import History, Session
 from edge_daemon.preview.stream import FrameEncoder, Stream
 from edge_daemon.records import EMOTIONS, FrameResult, Image
@@ -87,6 +88,9 @@ class PreviewServer(Service):
             zones=settings.zones.ignore,
             token=new_token(),
         )
+        monitor = DeviceMonitor(settings, clock) if settings.sink == "mqtt" else None
+        self.services: tuple[Service, ...] = (self,) if monitor is None else (self, monitor)
+        """This service, and those that it needs."""
         self._app = PreviewApp(
             page,
             session,
@@ -95,6 +99,7 @@ class PreviewServer(Service):
             health=health,
             pause=pause,
             analyze=lambda image: _analyze(image, settings),
+            devices=(lambda: NO_BROKER) if monitor is None else monitor.devices,
             clock=clock,
         )
         names = host_names(host, is_local=login is None)

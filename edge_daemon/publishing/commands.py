@@ -145,10 +145,16 @@ class PauseCommands(Service):
 
 
 class FloodDetector:
-    """Detects more messages from outside than anybody needs."""
+    """Detects more messages from outside than the service needs.
 
-    def __init__(self, clock: Clock) -> None:
+    Args:
+        clock: source of the time.
+        max_messages: messages in FLOOD_INTERVAL_S that are no flood.
+    """
+
+    def __init__(self, clock: Clock, max_messages: int = MAX_MESSAGES) -> None:
         self._clock = clock
+        self._max_messages = max_messages
         self._count = 0
         self._since = clock.monotonic()
 
@@ -158,4 +164,4 @@ class FloodDetector:
         if now - self._since > FLOOD_INTERVAL_S:
             self._count, self._since = 0, now
         self._count += 1
-        return self._count > MAX_MESSAGES
+        return self._count > self._max_messages

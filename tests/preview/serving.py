@@ -23,7 +23,7 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon._lib.files import bundled_models
 from edge_daemon._lib.http_server import listen
 from edge_daemon.capture.status import Pause, SourceStatus
-from edge_daemon.config.settings import DetectionSettings, PreviewSettings, Settings
+from edge_daemon.config.settings import DetectionSettings, MqttSettings, PreviewSettings, Settings
 from edge_daemon.errors import PreviewError
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
@@ -57,9 +57,11 @@ class Shown(NamedTuple):
 
 
 class Served:
-    """A preview that runs in a thread, as the pipeline's would."""
+    """A preview that runs in threads, as the pipeline's would."""
 
-    def __init__(self, host: str = "127.0.0.1", fps: float = FPS) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", fps: float = FPS, broker_port: int | None = None
+    ) -> None:
         clock = SystemClock()
         self.port = free_port()
         self.pause = Pause()
@@ -74,6 +76,8 @@ class Served:
         settings = Settings(
             source="camera",
             device_id="porch",
+            sink="none" if broker_port is None else "mqtt",
+            mqtt=MqttSettings(host="127.0.0.1", port=broker_port),
             detection=DetectionSettings(detector="haar"),
             preview=PreviewSettings(listen=listen_at, fps=fps),
         )
@@ -191,15 +195,20 @@ def handshake(headers: Mapping[str, str]) -> bytes:
 @contextmanager
 def serving(served: Served) -> Iterator[Served]:
     """Serve during a test."""
-    thread = threading.Thread(target=served.server.run, args=(nullcontext,))
-    thread.start()
+    threads = [
+        threading.Thread(target=service.run, args=(nullcontext,))
+        for service in served.server.services
+    ]
+    for thread in threads:
+        thread.start()
     try:
         assert served.ready.wait(PATIENCE)
         yield served
     finally:
-        served.server.stop()
-        thread.join(PATIENCE)
-    assert not thread.is_alive()
+        for service, thread in zip(served.server.services, threads, strict=True):
+            service.stop()
+            thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def decoded(message: bytes) -> Shown:

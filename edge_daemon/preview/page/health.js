@@ -58,7 +58,8 @@ function stage(name, figure, unit, ...lines) {
   return element;
 }
 
-function fact(name, value, isBad = false) {
+/** A pair of a term and its value. */
+export function fact(name, value, isBad = false) {
   const pair = document.createElement("div");
   const [term, description] = ["dt", "dd"].map((tag) => document.createElement(tag));
   term.textContent = text(name);
