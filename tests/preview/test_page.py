@@ -403,7 +403,7 @@ def test_scripts_refer_to_existing_elements() -> None:
     scripts = "".join(text for name, text in FILES.items() if name.endswith(".js"))
     names = set(re.findall(r'(?:getElementById|\bat|copy)\("([\w-]+)"\)', scripts))
     assert len(names) > 15
-    assert names <= set(re.findall(r'\bid="([\w-]+)"', FILES["index.html"]))
+    assert names <= set(re.findall(r'\bid="([\w-]+)"', FILES["index.html"] + FILES["devices.html"]))
 
 
 def test_languages_have_the_same_keys() -> None:
