@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from edge_daemon.commands.watch.session import Session
 from edge_daemon.publishing.subscription import (
     Availability,
     Content,
@@ -21,7 +20,7 @@ from edge_daemon.publishing.subscription import (
     read,
 )
 from edge_daemon.publishing.topics import Message
-from edge_daemon.records import EventKind, SourceState
+from edge_daemon.records import EMOTIONS, EventKind, SourceState
 from edge_daemon.schema import (
     EventMessage,
     FaceMessage,
@@ -118,6 +117,74 @@ class DeviceEvent:
 
     device: str
     event: EventMessage
+
+
+BIN_S: Final = 5.0
+"""Length of a step of the course."""
+
+MAX_BINS: Final = 240
+"""Steps kept: 20 minutes."""
+
+MAX_GAP_S: Final = 2.0
+"""Longest time that one message stands for; after a longer gap, nothing is known of it."""
+
+
+def _no_time() -> dict[str, float]:
+    return dict.fromkeys(EMOTIONS, 0.0)
+
+
+@dataclass
+class Session:
+    """Totals since `watch` started: visits, and the time of all faces by emotion."""
+
+    visits: int = 0
+    """Faces that appeared."""
+    face_seconds: dict[str, float] = field(default_factory=_no_time)
+    """Time of all faces by emotion."""
+    _bins: deque[tuple[int, dict[str, float]]] = field(
+        default_factory=lambda: deque(maxlen=MAX_BINS)
+    )
+    """The number of each step, and the time of all faces in it; steps without faces are absent."""
+
+    @property
+    def total_s(self) -> float:
+        """Time of all faces together."""
+        return sum(self.face_seconds.values())
+
+    def share(self, emotion: str) -> float:
+        """An emotion's share of the time of all faces, 0 to 1."""
+        total_s = self.total_s
+        return self.face_seconds[emotion] / total_s if total_s else 0.0
+
+    def most_frequent(self, count: int) -> list[str]:
+        """The emotions with the largest shares, in the usual order."""
+        by_time = sorted(EMOTIONS, key=self.face_seconds.__getitem__, reverse=True)
+        return [name for name in EMOTIONS if name in by_time[:count]]
+
+    def add(self, message: FacesMessage, gap_s: float, now: float) -> None:
+        """Add a device's message that arrived at `now`, `gap_s` after the one before."""
+        if not 0 < gap_s <= MAX_GAP_S:
+            return
+        number = int(now // BIN_S)
+        for face in message.faces:
+            if face.emotion in EMOTIONS:
+                self.face_seconds[face.emotion] += gap_s
+                self._bin(number)[face.emotion] += gap_s
+
+    def course(self, now: float, steps: int) -> dict[str, list[float]]:
+        """By emotion, the mean number of faces in each of the latest steps, oldest first."""
+        first = int(now // BIN_S) - steps + 1
+        means = {name: [0.0] * steps for name in EMOTIONS}
+        for number, seconds in self._bins:
+            if first <= number < first + steps:
+                for name, value in seconds.items():
+                    means[name][number - first] = value / BIN_S
+        return means
+
+    def _bin(self, number: int) -> dict[str, float]:
+        if not self._bins or self._bins[-1][0] != number:
+            self._bins.append((number, _no_time()))
+        return self._bins[-1][1]
 
 
 class Consumer:

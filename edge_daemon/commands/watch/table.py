@@ -16,8 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_daemon._lib.text import printable
-from edge_daemon.commands.watch.consumer import Device, DeviceEvent
-from edge_daemon.commands.watch.session import BIN_S, MAX_BINS, Session
+from edge_daemon.commands.watch.consumer import BIN_S, MAX_BINS, Device, DeviceEvent, Session
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.subscription import Availability
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
