@@ -33,6 +33,7 @@ from edge_daemon.config.settings import (
     ZoneSettings,
 )
 from edge_daemon.detection import detector_of
+from edge_daemon.detection.base import Detector
 from edge_daemon.detection.step import FaceFinder, Zones
 from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
 from edge_daemon.inference.bundle import Bundle
@@ -152,6 +153,7 @@ def build_pipeline(
     *,
     live: LiveSettings | None = None,
     source: Source | None = None,
+    detector: Detector | None = None,
     sinks: Sequence[Sink[FrameResult]] = (),
     observers: Sequence[StageObserver] = (),
 ) -> Pipeline:
@@ -163,6 +165,7 @@ def build_pipeline(
         resources: receives what must be closed once all threads have ended.
         live: receives the parts that follow changes of the settings.
         source: the source to read; None: the one in the settings.
+        detector: the face detector; None: the one in the settings.
         sinks: receive each result after all other sinks.
         observers: receive the duration of each frame in each stage.
 
@@ -179,7 +182,7 @@ def build_pipeline(
     if settings.capture.loop and not source.live:
         source = Looped(source, clock)
     capture = _capture(settings, source, pause, clock, live)
-    follower = _follower(settings, live)
+    follower = _follower(settings, detector or detector_of(settings), live)
     budget = _budget(settings, source, ensemble, clock, live)
     timings = StageTimings(clock)
     mqtt = _mqtt(
@@ -252,8 +255,7 @@ def _capture(
     return capture
 
 
-def _follower(settings: Settings, live: LiveSettings) -> FaceFollower:
-    detector = detector_of(settings)
+def _follower(settings: Settings, detector: Detector, live: LiveSettings) -> FaceFollower:
     zones = Zones(settings.zones)
     finder = FaceFinder(detector, settings.detection.max_side, settings.quality, zones)
     tracker = Tracker(settings.tracking, detector.start_score)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,18 @@ def test_clip_is_measured_through_all_stages(program: Program, drawn_clip: Path)
     assert list(report["stages"]) == STAGES
     assert all(0 < stage["p50_ms"] <= stage["p95_ms"] for stage in report["stages"].values())
     assert (report["frames"], report["width"], report["height"]) == (10, 320, 240)
-    assert (report["detector"], report["faces"]) == ("haar", 1.0)
-    assert report["members"] == len(read_bundle(bundled_models()).members)
+    assert report["faces"] == 1.0
+    models = read_bundle(bundled_models()).members
+    assert report["members"] == len(models)
+    settings = report["settings"]
+    assert (settings["detector"], settings["threads"]) == ("haar", 1)
+    assert (settings["detection_interval"], settings["detection_max_side"]) == (3, 640)
+    assert [name.split()[0] for name in settings["models"]] == [model.file for model in models]
+    assert report["machine"]["cores"] == len(os.sched_getaffinity(0))
+    assert report["machine"]["model"]
+    assert report["machine"]["memory_mb"] > 100
+    assert 0.2 < report["detection"]["share"] < 1
+    assert report["detection"]["without_ms"] < report["detection"]["with_ms"]
     assert report["fps"] > 0
     assert report["cpu_ms"] > 0
 
@@ -28,8 +39,17 @@ def test_table_has_the_same_figures(program: Program, drawn_clip: Path) -> None:
     words = ("bench", "--source", drawn_clip, "--detector", "haar", "--frames", 30)
     lines = program(*words).stdout.splitlines()
     assert lines[0] == f"{drawn_clip}: 30 frames of 320x240"
-    assert [line.split()[0] for line in lines[4:8]] == STAGES
-    assert lines[-1].endswith("1.00 faces a frame")
+    assert lines[1].startswith("machine: ")
+    assert [line.split()[0] for line in lines[lines.index("") + 2 :][:4]] == STAGES
+    assert any("1.00 faces a frame" in line for line in lines)
+    assert lines[-2].endswith("(detection.interval = 3)")
+
+
+def test_detection_in_every_frame_has_no_frames_without(program: Program, drawn_clip: Path) -> None:
+    words = ("bench", "--source", drawn_clip, "--detector", "haar", "--json")
+    done = program(*words, "--set", "detection.interval=1")
+    detection = json.loads(done.stdout)["detection"]
+    assert (detection["share"], detection["without_ms"]) == (1.0, None)
 
 
 @pytest.mark.parametrize(
