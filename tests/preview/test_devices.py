@@ -168,7 +168,7 @@ def names(served: Served) -> list[str]:
     return [row["name"] for row in listed(served)["devices"]]
 
 
-def test_devices_without_broker_says_so() -> None:
+def test_devices_without_broker_reports_none() -> None:
     with serving(Served()) as served:
         assert listed(served) == {
             "broker": "none",

@@ -79,12 +79,12 @@ def test_devices_page_lists_states_and_figures(
     put(broker, "gate", age_s=3600)
     put(broker, "yard", source=SourceState.LOST)
     open_page(chromium, served)
-    shown = cards(chromium, 4)
-    assert re.search(r"porch\s+this device\s+Online\s+happy\s+1 in sight", shown["porch"])
-    assert re.search(r"Latency p95\s+71 ms\s+Temperature\s+61 °C", shown["porch"])
-    assert re.search(r"hall\s+Offline\s+Faces are unknown\s+Last message 2 h", shown["hall"])
-    assert re.search(r"gate\s+Out of date\s+Faces are unknown\s+Last message 1 h", shown["gate"])
-    assert re.search(r"yard\s+No camera\s+Faces are unknown", shown["yard"])
+    texts = cards(chromium, 4)
+    assert re.search(r"porch\s+this device\s+Online\s+happy\s+1 in sight", texts["porch"])
+    assert re.search(r"Latency p95\s+71 ms\s+Temperature\s+61 °C", texts["porch"])
+    assert re.search(r"hall\s+Offline\s+Faces are unknown\s+Last message 2 h", texts["hall"])
+    assert re.search(r"gate\s+Out of date\s+Faces are unknown\s+Last message 1 h", texts["gate"])
+    assert re.search(r"yard\s+No camera\s+Faces are unknown", texts["yard"])
     assert chromium.text("#summary") == "4 in all, 1 online, 1 out of date, 1 offline"
     assert not chromium.one("#explanation").is_displayed()
     assert chromium.complaints() == []
@@ -130,7 +130,7 @@ def test_devices_page_alone_explains_access_rights(page: Browser, broker: Mosqui
     page.wait_for("document.getElementById('explanation').textContent.includes('access rights')")
 
 
-def test_devices_page_full_table_says_so(page: Browser, broker: Mosquitto) -> None:
+def test_devices_page_full_table_is_reported(page: Browser, broker: Mosquitto) -> None:
     for number in range(110):
         publish(broker.port, f"edge-daemon/fake-{number:03}/availability", b"online")
     page.wait_for("document.getElementById('explanation').textContent.includes('More devices')")
