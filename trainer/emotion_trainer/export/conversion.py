@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -67,8 +68,13 @@ def _convert(model: keras.Model, representatives: Faces) -> bytes:
         for face in representatives:
             yield [face[np.newaxis, ..., np.newaxis].astype(np.float32)]
 
+    signature = keras.InputSpec("float32", (None, *model.input_shape[1:]))
     with tempfile.TemporaryDirectory() as folder:
-        model.export(folder, format="tf_saved_model", verbose=False)
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        # Without `training`, Keras traces what follows a Resizing layer as in training.
+        archive.add_endpoint("serve", partial(model, training=False), [signature])
+        archive.write_out(folder, verbose=False)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = batches
