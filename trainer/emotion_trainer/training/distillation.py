@@ -23,7 +23,7 @@ from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.models.families import backbone
+from emotion_trainer.models.families.backbone import PretrainedSettings
 from emotion_trainer.models.predictions import Faces, is_bundle, probabilities_of
 from emotion_trainer.recipe import Distillation, Recipe
 from emotion_trainer.training.runs import Run
@@ -167,6 +167,6 @@ def _describe(teacher: Path, model: Path) -> Teacher:
     if run.is_begun:
         record = run.record()
         name, provenance = record.recipe.name, f"commit {record.commit}"
-        if isinstance(record.recipe.model, backbone.Settings):
+        if isinstance(record.recipe.model, PretrainedSettings):
             licence = record.recipe.model.licence or OWN_LICENCE
     return Teacher(name=name, sha256=sha256_of(model), licence=licence, provenance=provenance)

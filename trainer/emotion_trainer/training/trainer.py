@@ -9,7 +9,8 @@ import numpy as np
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
 from emotion_trainer.models import families
-from emotion_trainer.models.families import backbone, cost
+from emotion_trainer.models.families import cost
+from emotion_trainer.models.families.backbone import PretrainedSettings
 from emotion_trainer.models.predictions import keras_logits
 from emotion_trainer.models.pretrained import load_pretrained
 from emotion_trainer.models.warm_start import warm_start
@@ -100,7 +101,7 @@ def build_network(recipe: Recipe, dataset: Dataset) -> keras.Model:
         RecipeError: the network cannot be built, or the file to continue from does not fit it.
     """
     model = families.build(recipe.model)
-    if isinstance(recipe.model, backbone.Settings) and recipe.model.weights is not None:
+    if isinstance(recipe.model, PretrainedSettings) and recipe.model.weights is not None:
         load_pretrained(model, recipe.model.weights, dataset.training.images)
     if recipe.start is not None:
         warm_start(model, recipe.start, dataset.training.images)

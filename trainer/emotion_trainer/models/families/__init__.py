@@ -14,6 +14,7 @@ from emotion_trainer.models.families import (
     backbone,
     cost,
     densenet,
+    efficientnet,
     imagenet,
     mobilenet,
     resnet,
@@ -26,6 +27,7 @@ from emotion_trainer.models.families.scaling import ScalableSettings, solve_widt
 ModelSettings = Annotated[
     backbone.Settings
     | densenet.Settings
+    | efficientnet.Settings
     | imagenet.Settings
     | mobilenet.Settings
     | resnet.Settings
@@ -37,6 +39,7 @@ ModelSettings = Annotated[
 BUILDERS: Final[dict[str, Callable[[Any], keras.Model]]] = {
     "backbone": backbone.build,
     "densenet": densenet.build,
+    "efficientnet_lite0": efficientnet.build,
     "imagenet": imagenet.build,
     "mobilenet": mobilenet.build,
     "resnet": resnet.build,

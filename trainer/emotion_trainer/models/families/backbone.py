@@ -1,8 +1,7 @@
-"""Backbones that others trained on faces or on ImageNet, as teachers of the small networks.
+"""A backbone that others trained on faces, as a teacher of the small networks.
 
-The face is resized inside the graph to the side that the recipe sets. Weights come from an `.npz`
-file that `emotion-trainer convert` writes; `models.pretrained` loads them. Such networks are large
-and their weights have licences of their own, so none of them is bundled.
+The face is resized inside the graph to the side that the recipe sets. The network is large and
+VGGFace2, from which it learnt, is for research, so it is never bundled.
 """
 
 from pathlib import Path
@@ -33,13 +32,14 @@ MOBILENET_V1: Final = (
 """Channels and stride of each separable convolution (Howard et al. 2017)."""
 
 
-class Settings(BaseModel):
-    """Network, input side and weights."""
+class PretrainedSettings(BaseModel):
+    """Input side and weights of a network that others trained.
+
+    `models.pretrained` loads the weights: an `.npz` file by `emotion-trainer convert`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: Literal["backbone"]
-    network: Literal["mobilenet_v1"] = "mobilenet_v1"
     side: int = Field(default=96, ge=48, le=224, description="Pixels a side, resized in the graph.")
     weights: Path | None = Field(
         default=None, description="A file by `convert`; random weights if absent."
@@ -50,14 +50,25 @@ class Settings(BaseModel):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
-    def _weights_have_a_licence(self) -> "Settings":
+    def _weights_have_a_licence(self) -> "PretrainedSettings":
         if self.weights is not None and self.licence is None:
             raise ValueError("licence is required with weights")
         return self
 
+    @property
+    def origin(self) -> str:
+        """Where the weights come from."""
+        return "random weights" if self.weights is None else f"{self.weights} ({self.licence})"
+
+
+class Settings(PretrainedSettings):
+    """Network, input side and weights."""
+
+    family: Literal["backbone"]
+    network: Literal["mobilenet_v1"] = "mobilenet_v1"
+
     def __str__(self) -> str:
-        origin = "random weights" if self.weights is None else f"{self.weights} ({self.licence})"
-        return f"{self.network} at {self.side} px, {origin}"
+        return f"{self.network} at {self.side} px, {self.origin}"
 
 
 def build(settings: Settings) -> keras.Model:

