@@ -36,7 +36,7 @@ MIN_FACES: Final = 5
 
 @dataclass(frozen=True)
 class Identity:
-    """What the daemon's tracks say about the people of the reference.
+    """How the daemon's tracks match the people of the reference.
 
     Attributes:
         people: of the reference, in all clips together.
