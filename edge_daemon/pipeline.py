@@ -392,8 +392,7 @@ class StageWorker(Worker):
 
     def work(self) -> None:
         try:
-            while True:
-                self._process(self._source.get())
+            self._process_all()
         except Closed:
             if self._stage.finish is not None:
                 with self.busy():
@@ -401,22 +400,25 @@ class StageWorker(Worker):
             if self._target is not None:
                 self._target.close()
 
-    def _process(self, item: Any) -> None:  # noqa: ANN401  # the chain's types fit
-        try:
-            with self.busy:
-                result = self._stage.step(item)
-        except EdgeDaemonError:
-            raise
-        except Exception as error:  # noqa: BLE001  # libraries raise all kinds
-            self.failures.record(error)
-            return
-        if self.failures.consecutive:
-            self.failures.reset()
-        self.finished += 1
-        for observe in self._observers:
-            observe(self.name, self.busy.last_s)
-        if self._target is not None:
-            self._target.put(result)
+    def _process_all(self) -> None:
+        """Process items until the mailbox is closed and empty, which raises Closed."""
+        while True:
+            item = self._source.get()
+            try:
+                with self.busy:
+                    result = self._stage.step(item)
+            except EdgeDaemonError:
+                raise
+            except Exception as error:  # noqa: BLE001  # libraries raise all kinds
+                self.failures.record(error)
+                continue
+            if self.failures.consecutive:
+                self.failures.reset()
+            self.finished += 1
+            for observe in self._observers:
+                observe(self.name, self.busy.last_s)
+            if self._target is not None:
+                self._target.put(result)
 
 
 class CaptureWorker(Worker):

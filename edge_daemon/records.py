@@ -100,8 +100,9 @@ class Detection:
         """The same face in an image `scale` times as large."""
         if scale == 1:
             return self
+        x, y, width, height = self.box
         return Detection(
-            Box(*(scale * value for value in self.box)),
+            Box(scale * x, scale * y, scale * width, scale * height),
             self.score,
             None if self.landmarks is None else self.landmarks * np.float32(scale),
         )

@@ -13,7 +13,6 @@ from edge_daemon.records import (
     Event,
     EventKind,
     FaceEmotion,
-    Frame,
     FrameResult,
     Probabilities,
     SourceState,
@@ -204,15 +203,16 @@ def faces_payload(result: FrameResult, clock: Clock) -> bytes:
 def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
     """The result as published on the topic `faces`."""
     frame = result.frame
+    height, width, _ = frame.bgr.shape
     return FacesMessage(
         time=frame.captured_at,
         position=_milliseconds(frame.position_s),
         file=frame.file,
         latency_ms=round(latency_ms, 1),
         frame=frame.index,
-        width=frame.width,
-        height=frame.height,
-        faces=tuple(_face_message(face, frame) for face in result.faces),
+        width=width,
+        height=height,
+        faces=tuple([_face_message(face, width, height) for face in result.faces]),
         events=tuple(map(_event, result.events)),
     )
 
@@ -223,11 +223,11 @@ def event_message(event: Event, sequence: int, latency_ms: float) -> EventMessag
     return EventMessage(**fields, sequence=sequence, latency_ms=round(latency_ms, 1))
 
 
-def _face_message(face: FaceEmotion, frame: Frame) -> FaceMessage:
+def _face_message(face: FaceEmotion, width: int, height: int) -> FaceMessage:
     probabilities = None if face.probabilities is None else rounded(face.probabilities)
     return FaceMessage(
         track_id=face.track_id,
-        box=within(face.face.detection.box, frame.width, frame.height),
+        box=within(face.face.detection.box, width, height),
         score=round(face.face.detection.score, 3),
         emotion=face.emotion,
         confidence=None if probabilities is None else max(probabilities.values()),
@@ -269,9 +269,11 @@ def rounded(probabilities: Probabilities) -> dict[str, float]:
     """The probabilities by name, rounded so that they sum to 1 and keep their order."""
     steps = 10**PROBABILITY_DIGITS
     # Not with numpy, which takes three times as long for seven numbers.
-    exact = {name: steps * p for name, p in zip(EMOTIONS, probabilities.tolist(), strict=True)}
-    values = {name: math.floor(value) for name, value in exact.items()}
-    excess = {name: values[name] - exact[name] for name in EMOTIONS}
+    values: dict[str, int] = {}
+    excess: dict[str, float] = {}
+    for name, probability in zip(EMOTIONS, probabilities.tolist(), strict=True):
+        values[name] = math.floor(steps * probability)
+        excess[name] = values[name] - steps * probability
     by_remainder = sorted(EMOTIONS, key=excess.__getitem__)
     for name in by_remainder[: steps - sum(values.values())]:
         values[name] += 1

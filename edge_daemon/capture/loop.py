@@ -255,7 +255,7 @@ class CaptureLoop:
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening after another."""
-        delays = backoff_delays()
+        delays: Iterator[float] | None = None
         while True:
             yield from self._paused()
             if self._abandoned.is_set():
@@ -263,11 +263,12 @@ class CaptureLoop:
             yield from self._silence()
             try:
                 for frame in self._opened(busy):
-                    delays = backoff_delays()
+                    delays = None
                     yield frame
             except SourceLost as loss:
                 if not self._abandoned.is_set():
                     self.status.lost(loss)
+                    delays = delays or backoff_delays()
                     yield from self._wait(next(delays))
             else:
                 if not self._must_close:
@@ -279,11 +280,12 @@ class CaptureLoop:
             reader = self._source.open()
         try:
             while (picture := self._read(reader, busy)) is not None:
-                if not self.live:
+                if not self.live and self._pause.paused:
                     yield from self._paused()
                 if self._must_close:
                     return
-                self.status.running()
+                if self.status.state is not SourceState.RUNNING:
+                    self.status.running()
                 if self.live and picture.position_s is None and picture.file is None:
                     self._checks.check(picture.bgr)
                 yield self._frames.frame(picture)

@@ -50,7 +50,7 @@ def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
         return []
     certainty = 1 / (1 + np.exp(-logits[chosen]))
     values = np.concatenate([map_.reshape(-1, GEOMETRY // 2, 2) for map_ in geometry])[chosen]
-    centres, strides = _cells(tuple(map_.shape for map_ in scores))
+    centres, strides = _cells(tuple([map_.shape for map_ in scores]))
     boxes, landmarks = _places(values, centres[chosen], strides[chosen])
     kept = _kept(boxes, certainty)
     return [

@@ -15,8 +15,6 @@ from edge_daemon.records import (
     FaceEmotion,
     FrameResult,
     Image,
-    Probabilities,
-    TrackedFace,
     TrackedFaces,
 )
 
@@ -131,38 +129,35 @@ class EmotionRecognizer:
         prior: PriorCorrection | None = None,
     ) -> None:
         self._ensemble = ensemble
+        self._models = len(ensemble)
         self._budget = budget
         self._prior = prior
 
     def __call__(self, tracked: TrackedFaces) -> FrameResult:
-        scored = [item for item in tracked.faces if item.face.unscored is None]
-        rows, members = self._answers(scored) if scored else ([], 0)
-        answers = {item.track_id: row for item, row in zip(scored, rows, strict=True)}
-        emotions = tuple(
-            [_emotion(item, answers.get(item.track_id), members) for item in tracked.faces]
-        )
-        return FrameResult(tracked.frame, emotions, tracked.remembered)
-
-    def _answers(self, scored: list[TrackedFace]) -> tuple[list[Probabilities], int]:
-        """A row for each face, and the number of models used."""
-        crops = np.array([item.face.crop for item in scored])
-        rows, members = self._predict(crops)
-        return list(rows if self._prior is None else self._prior(rows)), members
+        crops = [item.face.crop for item in tracked.faces if item.face.unscored is None]
+        rows, models = self._predict(np.array(crops)) if crops else ((), 0)
+        remaining = iter(rows)
+        emotions = []
+        for item in tracked.faces:
+            row = next(remaining) if item.face.unscored is None else None
+            emotion = FaceEmotion(
+                track_id=item.track_id,
+                face=item.face,
+                raw=row,
+                probabilities=row,
+                uncertain=False,
+                members=0 if row is None else models,
+            )
+            emotions.append(emotion)
+        return FrameResult(tracked.frame, tuple(emotions), tracked.remembered)
 
     def _predict(self, crops: Image) -> tuple[NDArray[np.float32], int]:
+        """Probabilities of each crop, float32 [N, 7], and the number of models used."""
         if self._budget is None:
-            return self._ensemble.predict(crops), len(self._ensemble)
-        members = self._budget.models(len(crops))
-        with self._budget.measured(len(crops), members):
-            return self._ensemble.predict(crops, members), members
-
-
-def _emotion(item: TrackedFace, answer: Probabilities | None, members: int) -> FaceEmotion:
-    return FaceEmotion(
-        track_id=item.track_id,
-        face=item.face,
-        raw=answer,
-        probabilities=answer,
-        uncertain=False,
-        members=0 if answer is None else members,
-    )
+            models = self._models
+            rows = self._ensemble.predict(crops)
+        else:
+            models = self._budget.models(len(crops))
+            with self._budget.measured(len(crops), models):
+                rows = self._ensemble.predict(crops, models)
+        return rows if self._prior is None else self._prior(rows), models

@@ -88,12 +88,18 @@ class Health:
         """Count a result."""
         if not result.frame.blank:
             self.throughput.record(result)
-        faces = Counter(face.emotion or "none" for face in result.faces)
+        faces: Counter[str] = Counter()
+        models = 0
+        for face in result.faces:
+            faces[face.emotion or "none"] += 1
+            models = max(models, face.members)
         # Other threads copy these, so they are replaced and never changed.
         self._faces, self._faces_total = faces, self._faces_total + faces
-        self._events_total = self._events_total + Counter(event.kind for event in result.events)
-        if models := [face.members for face in result.faces if face.members]:
-            self._models_used = max(models)
+        if result.events:
+            events = Counter([event.kind for event in result.events])
+            self._events_total = self._events_total + events
+        if models:
+            self._models_used = models
 
     def poll(self, pipeline: Pipeline) -> None:
         """Read the pipeline's drop counters."""

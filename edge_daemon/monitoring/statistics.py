@@ -5,6 +5,7 @@ Rates and quantiles cover the last minute; counters and histograms cover the tim
 
 import threading
 from bisect import bisect_left
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -30,47 +31,44 @@ BUCKET_BOUNDS_S: Final = (
 """Upper bounds of a histogram's buckets; a last bucket has no bound."""
 
 
-class RollingWindow:
-    """A ring buffer of samples of the last minute. Not thread-safe.
+@dataclass(frozen=True)
+class Histogram:
+    """Durations counted by bucket since the start."""
+
+    counts: tuple[int, ...]
+    """Durations per bucket, not cumulative."""
+    sum_s: float
+
+
+class Durations:
+    """Durations, each in the last minute and all since the start. Not thread-safe.
 
     Args:
         clock: source of the sample times.
-        columns: numbers per sample.
+        columns: further numbers per duration.
     """
 
-    def __init__(self, clock: Clock, columns: int = 1) -> None:
+    def __init__(self, clock: Clock, columns: int = 0) -> None:
         self._clock = clock
-        self._ring = np.full((MAX_SAMPLES, 1 + columns), -np.inf)
+        self._ring = np.full((MAX_SAMPLES, 2 + columns), -np.inf)
         self._count = 0
+        self._bucket_counts = [0] * (len(BUCKET_BOUNDS_S) + 1)
+        self._sum_s = 0.0
 
-    def add(self, *values: float) -> None:
-        """Add a sample, taken now."""
-        self._ring[self._count % MAX_SAMPLES] = self._clock.monotonic(), *values
+    def add(self, seconds: float, *values: float) -> None:
+        """Add a duration that ends now."""
+        self._ring[self._count % MAX_SAMPLES] = self._clock.monotonic(), seconds, *values
         self._count += 1
+        self._bucket_counts[bisect_left(BUCKET_BOUNDS_S, seconds)] += 1
+        self._sum_s += seconds
 
     def rows(self) -> NDArray[np.float64]:
-        """Samples of the last minute, float64 [N, 1 + columns]: the time, then the numbers."""
+        """The last minute, float64 [N, 2 + columns]: the time, the duration, further numbers."""
         return self._ring[self._ring[:, 0] > self._clock.monotonic() - WINDOW_S]
 
-
-class Histogram:
-    """Durations counted by bucket since the start. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKET_BOUNDS_S) + 1)
-        """Observations per bucket, not cumulative."""
-        self.sum_s = 0.0
-
-    def observe(self, seconds: float) -> None:
-        """Count a duration."""
-        self.counts[bisect_left(BUCKET_BOUNDS_S, seconds)] += 1
-        self.sum_s += seconds
-
-    def copy(self) -> "Histogram":
-        """A snapshot, which later observations do not change."""
-        snapshot = Histogram()
-        snapshot.counts, snapshot.sum_s = self.counts.copy(), self.sum_s
-        return snapshot
+    def histogram(self) -> Histogram:
+        """All durations since the start."""
+        return Histogram(tuple(self._bucket_counts), self._sum_s)
 
 
 def quantiles(seconds: NDArray[np.float64]) -> LatencyMessage | None:
@@ -100,8 +98,7 @@ class Throughput:
         """Frames from the source, up to that of the newest result."""
         self._clock = clock
         self._started = clock.monotonic()
-        self._window = RollingWindow(clock, columns=2)  # latency in seconds, frame index
-        self._latency = Histogram()
+        self._latencies = Durations(clock, columns=1)  # the frame's index
         self._lock = threading.Lock()
 
     def record(self, result: FrameResult) -> None:
@@ -109,15 +106,14 @@ class Throughput:
         frame = result.frame
         latency_s = self._clock.monotonic() - frame.captured_monotonic
         with self._lock:
-            self._window.add(latency_s, frame.index)
-            self._latency.observe(latency_s)
+            self._latencies.add(latency_s, frame.index)
             self.frames = frame.index + 1
 
     def rates(self) -> Rates:
         """Rates and latency of the last minute."""
         now = self._clock.monotonic()
         with self._lock:
-            times, latencies, indices = self._window.rows().T
+            times, latencies, indices = self._latencies.rows().T
         if len(times) == 0:
             return Rates(0.0, 0.0, None)
         started = times.min() if len(times) == MAX_SAMPLES else self._started
@@ -131,7 +127,7 @@ class Throughput:
     def latency_histogram(self) -> Histogram:
         """Latencies of all results since the start."""
         with self._lock:
-            return self._latency.copy()
+            return self._latencies.histogram()
 
 
 class StageTimings:
@@ -143,27 +139,24 @@ class StageTimings:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._windows: dict[str, RollingWindow] = {}
-        self._histograms: dict[str, Histogram] = {}
+        self._stages: dict[str, Durations] = {}
         self._lock = threading.Lock()
 
     def record(self, stage: str, seconds: float) -> None:
         """Add the duration of one frame in a stage."""
         with self._lock:
-            if stage not in self._windows:
-                self._windows[stage] = RollingWindow(self._clock)
-                self._histograms[stage] = Histogram()
-            self._windows[stage].add(seconds)
-            self._histograms[stage].observe(seconds)
+            if stage not in self._stages:
+                self._stages[stage] = Durations(self._clock)
+            self._stages[stage].add(seconds)
 
     def quantiles(self) -> dict[str, LatencyMessage]:
         """Durations of the last minute by stage; idle stages are left out."""
         with self._lock:
-            seconds = {name: window.rows()[:, 1] for name, window in self._windows.items()}
+            seconds = {name: stage.rows()[:, 1] for name, stage in self._stages.items()}
         summaries = {name: quantiles(each) for name, each in seconds.items()}
         return {name: summary for name, summary in summaries.items() if summary is not None}
 
     def histograms(self) -> dict[str, Histogram]:
         """Durations since the start, by stage."""
         with self._lock:
-            return {name: histogram.copy() for name, histogram in self._histograms.items()}
+            return {name: stage.histogram() for name, stage in self._stages.items()}

@@ -91,7 +91,9 @@ class EventMaker:
     def _news(self, result: FrameResult) -> Iterator[Event]:
         now = result.frame.stream_time
         for face in result.faces:
-            visit = self._visits.setdefault(face.track_id, _Visit(now, now, result.frame))
+            visit = self._visits.get(face.track_id)
+            if visit is None:
+                visit = self._visits[face.track_id] = _Visit(now, now, result.frame)
             visit.see(result.frame, face.probabilities)
             previous = visit.emotion
             self._follow(visit, face)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -33,24 +34,19 @@ class Smoother:
     def __call__(self, result: FrameResult) -> FrameResult:
         for track_id in self._tracks.keys() - result.remembered:
             del self._tracks[track_id]
-        now = result.frame.stream_time
-        faces = tuple([self._smoothed(face, now) for face in result.faces])
-        return dataclasses.replace(result, faces=faces)
+        smoothed = partial(self._smoothed, result.frame.stream_time)
+        return dataclasses.replace(result, faces=tuple(map(smoothed, result.faces)))
 
-    def _smoothed(self, face: FaceEmotion, now: float) -> FaceEmotion:
+    def _smoothed(self, now: float, face: FaceEmotion) -> FaceEmotion:
         if face.raw is None:
             return face
         before = self._tracks.get(face.track_id)
-        if before is None:
+        time_constant = self._settings.time_constant
+        if before is None or time_constant == 0:
             probabilities = face.raw
         else:
-            gain = np.float32(self._gain(now - before.at_s))
+            gain = np.float32(1 - math.exp(-max(0.0, now - before.at_s) / time_constant))
             probabilities = before.probabilities + gain * (face.raw - before.probabilities)
         self._tracks[face.track_id] = _Smoothed(probabilities, now)
         uncertain = float(probabilities.max()) < self._settings.uncertain_below
         return dataclasses.replace(face, probabilities=probabilities, uncertain=uncertain)
-
-    def _gain(self, elapsed: float) -> float:
-        if self._settings.time_constant == 0:
-            return 1.0
-        return 1.0 - math.exp(-max(0.0, elapsed) / self._settings.time_constant)

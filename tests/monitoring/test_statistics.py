@@ -8,8 +8,7 @@ from conftest import FakeClock
 from edge_daemon.monitoring.statistics import (
     BUCKET_BOUNDS_S,
     MAX_SAMPLES,
-    Histogram,
-    RollingWindow,
+    Durations,
     StageTimings,
     Throughput,
 )
@@ -32,18 +31,19 @@ def record(throughput: Throughput, clock: FakeClock, index: int, latency_s: floa
     throughput.record(FrameResult(captured, (), frozenset()))
 
 
-def test_rolling_window_overflow_keeps_newest(clock: FakeClock) -> None:
-    window = RollingWindow(clock)
+def test_durations_overflow_keeps_newest(clock: FakeClock) -> None:
+    durations = Durations(clock)
     for number in range(MAX_SAMPLES + 10):
-        window.add(number)
-    rows = window.rows()
+        durations.add(number)
+    rows = durations.rows()
     assert (len(rows), rows[:, 1].min(), rows[:, 1].max()) == (MAX_SAMPLES, 10, MAX_SAMPLES + 9)
 
 
-def test_histogram_counts_each_duration_in_one_bucket() -> None:
-    histogram = Histogram()
+def test_histogram_counts_each_duration_in_one_bucket(clock: FakeClock) -> None:
+    durations = Durations(clock)
     for seconds in (0.0005, 0.001, 0.0011, 9.0, 100.0):
-        histogram.observe(seconds)
+        durations.add(seconds)
+    histogram = durations.histogram()
     counts = dict(zip([*BUCKET_BOUNDS_S, "inf"], histogram.counts, strict=True))
     assert {bound: count for bound, count in counts.items() if count} == {
         0.001: 2,
@@ -54,10 +54,10 @@ def test_histogram_counts_each_duration_in_one_bucket() -> None:
     assert histogram.sum_s == pytest.approx(109.0026)
 
 
-def test_histogram_copy_is_a_snapshot() -> None:
-    histogram = Histogram()
-    snapshot = histogram.copy()
-    histogram.observe(1.0)
+def test_histogram_is_a_snapshot(clock: FakeClock) -> None:
+    durations = Durations(clock)
+    snapshot = durations.histogram()
+    durations.add(1.0)
     assert (sum(snapshot.counts), snapshot.sum_s) == (0, 0.0)
 
 
