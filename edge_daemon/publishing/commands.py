@@ -1,4 +1,4 @@
-"""Commands from the broker: the pause switch.
+"""Messages from the broker: the pause switch, and the start of Home Assistant.
 
 A command is acknowledged after it is carried out, so that the broker sends it again if the daemon
 or the connection ends before that.
@@ -12,7 +12,14 @@ from typing import Final, Protocol
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.pipeline import Busy, Service
-from edge_daemon.publishing.mqtt import Connection, Received
+from edge_daemon.publishing.mqtt import (
+    Connection,
+    ConnectionEnded,
+    PacketTooLarge,
+    Received,
+    Subscribed,
+)
+from edge_daemon.publishing.state import ONLINE
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +38,12 @@ CHECK_INTERVAL_S: Final = 0.05
 MAX_MESSAGES: Final = 100
 FLOOD_INTERVAL_S: Final = 10.0
 """More messages than this in this time are a flood."""
+
+UNSUBSCRIBED_S: Final = 60.0
+"""Time without subscriptions after a flood of messages, or packets that are too large."""
+
+BIRTH_INTERVAL_S: Final = 10.0
+"""Time between two responses to Home Assistant's birth message."""
 
 
 class Pause(Protocol):
@@ -165,3 +178,84 @@ class FloodDetector:
             self._count, self._since = 0, now
         self._count += 1
         return self._count > self._max_messages
+
+
+class Inbox:
+    """Subscribes, and passes on what arrives. Used by the network's thread.
+
+    Args:
+        commands: carries out commands; None: there are none.
+        birth_topic: where Home Assistant publishes `online` at its start; None: it does not matter.
+        clock: the clock to use.
+    """
+
+    def __init__(
+        self, commands: PauseCommands | None, birth_topic: str | None, clock: Clock
+    ) -> None:
+        self._commands = commands
+        self._birth_topic = birth_topic
+        self._clock = clock
+        self._topics = [] if commands is None else [commands.topic]
+        if birth_topic is not None:
+            self._topics.append(birth_topic)
+        self._floods = FloodDetector(clock)
+        self._oversized = 0
+        """Consecutive connections that ended because of a large packet."""
+        self._subscribe_at: float | None = None
+        """When to subscribe; None if it is done."""
+        self._is_birth_due = False
+        self._birth_response_at = float("-inf")
+
+    def on_connected(self) -> None:
+        """Plan the subscriptions of a new connection."""
+        # After two large packets, the messages on the subscribed topics are the cause.
+        delay_s = 0.0 if self._oversized < 2 else UNSUBSCRIBED_S
+        self._subscribe_at = self._clock.monotonic() + delay_s
+
+    def on_disconnected(self, cause: ConnectionEnded) -> None:
+        """Note why a connection ended."""
+        self._oversized = self._oversized + 1 if isinstance(cause, PacketTooLarge) else 0
+
+    def subscribe_if_due(self, connection: Connection) -> None:
+        """Subscribe, if it is time."""
+        if self._subscribe_at is not None and self._clock.monotonic() >= self._subscribe_at:
+            self._subscribe_at = None
+            if self._topics:
+                connection.subscribe(self._topics)
+
+    def on_subscribed(self, response: Subscribed) -> None:
+        """Log the topics that the broker refuses."""
+        if response.refusals:
+            logger.warning(
+                "subscription refused, commands do not arrive",
+                extra={"reason": ", ".join(response.refusals)},
+            )
+
+    def on_received(self, connection: Connection, received: Received) -> None:
+        """Pass a message on; after too many, unsubscribe for a while."""
+        if self._floods.count() and self._subscribe_at is None:
+            self._subscribe_at = self._clock.monotonic() + UNSUBSCRIBED_S
+            connection.unsubscribe(self._topics)
+            logger.warning(
+                "too many messages, unsubscribing",
+                extra={"topic": received.topic, "seconds": UNSUBSCRIBED_S},
+            )
+        if self._commands is not None and received.topic == self._commands.topic:
+            self._commands.submit(connection, received)
+            return
+        if received.topic == self._birth_topic:
+            self._is_birth_due |= received.payload == ONLINE and not received.retained
+        connection.acknowledge(received)
+
+    def acknowledge(self, connection: Connection) -> None:
+        """Acknowledge completed commands."""
+        if self._commands is not None:
+            self._commands.acknowledge(connection)
+
+    def take_birth(self) -> bool:
+        """Whether to send all state now, since Home Assistant has started; true once for each."""
+        now = self._clock.monotonic()
+        if not self._is_birth_due or now < self._birth_response_at + BIRTH_INTERVAL_S:
+            return False
+        self._birth_response_at, self._is_birth_due = now, False
+        return True

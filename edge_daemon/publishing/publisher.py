@@ -19,7 +19,7 @@ from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.pipeline import BackPressure, Busy, Service
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient
-from edge_daemon.publishing.commands import FloodDetector, PauseCommands
+from edge_daemon.publishing.commands import Inbox, PauseCommands
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_sender import EventSender
 from edge_daemon.publishing.mqtt import (
@@ -28,11 +28,10 @@ from edge_daemon.publishing.mqtt import (
     Connection,
     Limits,
     Outcome,
-    PacketTooLarge,
     Received,
     Subscribed,
 )
-from edge_daemon.publishing.state import ONLINE, Availability
+from edge_daemon.publishing.state import Availability
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SpoolMessage, faces_payload
@@ -47,12 +46,6 @@ FAREWELL_TIMEOUT_S: Final = 0.9
 
 MAX_TELEMETRY: Final = 16
 """Results that wait for the network."""
-
-BIRTH_INTERVAL_S: Final = 10.0
-"""Time between two responses to Home Assistant's birth message."""
-
-UNSUBSCRIBED_S: Final = 60.0
-"""Time without subscriptions after a flood of messages, or packets that are too large."""
 
 
 class MqttPublisher(Service):
@@ -97,8 +90,7 @@ class MqttPublisher(Service):
         self._clock = clock
         self._blocks = back_pressure == "block"
         self._discovery = discovery
-        self._commands = commands
-        self._birth_topic = birth_topic
+        self._inbox = Inbox(commands, birth_topic, clock)
         self._sender = EventSender(queue, topics.event, clock)
         self._next_due_s = float("-inf")
         self._changed = threading.Condition()
@@ -113,13 +105,6 @@ class MqttPublisher(Service):
         self._too_large: set[str] = set()
         """Topics with messages that are too large for the broker."""
         self._logged_limits = Limits()
-        self._floods = FloodDetector(clock)
-        self._oversized = 0
-        """Consecutive connections that ended because of a large packet."""
-        self._subscribe_at: float | None = None
-        """When to subscribe; None if it is done."""
-        self._birth_response_at = float("-inf")
-        self._is_birth_due = False
         # A file played to a new broker need not wait for subscribers to return.
         self._has_grace = not self._blocks or queue.depth > 0
 
@@ -226,13 +211,11 @@ class MqttPublisher(Service):
                 case Acknowledged():
                     self._sender.on_acknowledged(update)
                     self._log_refusal(update)
-                case Subscribed() if update.refusals:
-                    logger.warning(
-                        "subscription refused, commands do not arrive",
-                        extra={"reason": ", ".join(update.refusals)},
-                    )
+                case Subscribed():
+                    self._inbox.on_subscribed(update)
                 case Received():
-                    self._on_received(update)
+                    if (connection := self._client.connection) is not None:
+                        self._inbox.on_received(connection, update)
         if (connection := self._client.connection) is not None:
             self._pump(connection)
         self._queue.log_durability()
@@ -245,14 +228,13 @@ class MqttPublisher(Service):
                 self._publish(connection, self._due.pop(next(iter(self._due))))
             if self._due:
                 return
-            self._subscribe_if_due(connection)
+            self._inbox.subscribe_if_due(connection)
             while self._telemetry and connection.is_flushed:
                 payload = self._telemetry.popleft()
                 if self._publish(connection, Message(self._topics.faces, payload)) is None:
                     self.dropped += 1
             self._changed.notify_all()
-        if self._commands is not None:
-            self._commands.acknowledge(connection)
+        self._inbox.acknowledge(connection)
         self._sender.send(connection)
 
     def _publish(self, connection: Connection, message: Message) -> int | None:
@@ -273,9 +255,7 @@ class MqttPublisher(Service):
         if availability != self._sent_availability:
             self._sent_availability = availability
             self._send(availability)
-        now = self._clock.monotonic()
-        if self._is_birth_due and now >= self._birth_response_at + BIRTH_INTERVAL_S:
-            self._birth_response_at, self._is_birth_due = now, False
+        if self._inbox.take_birth():
             self._send_state()
 
     def _send(self, message: Message) -> None:
@@ -295,9 +275,7 @@ class MqttPublisher(Service):
     def _on_connected(self, update: Connected) -> None:
         self._sender.begin(with_grace=self._has_grace)
         self._has_grace = True
-        # After two large packets, the messages on the subscribed topics are the cause.
-        delay_s = 0.0 if self._oversized < 2 else UNSUBSCRIBED_S
-        self._subscribe_at = self._clock.monotonic() + delay_s
+        self._inbox.on_connected()
         self._sent_availability = self._availability.current()
         self._send_state()
         fields: dict[str, object] = {"broker": self._client.broker.address, "mqtt": update.version}
@@ -326,44 +304,13 @@ class MqttPublisher(Service):
             self.dropped += len(self._telemetry)
             self._telemetry.clear()
             self._changed.notify_all()
-        is_oversized = isinstance(update.cause, PacketTooLarge)
-        self._oversized = self._oversized + 1 if is_oversized else 0
+        self._inbox.on_disconnected(update.cause)
         if update.is_new:
             logger.log(
                 logging.DEBUG if update.is_unstable else logging.WARNING,
                 "no connection to the broker, retrying",
                 extra={"broker": self._client.broker.address, "reason": update.reason},
             )
-
-    def _on_received(self, received: Received) -> None:
-        connection = self._client.connection
-        if connection is None:
-            return
-        if self._floods.count() and self._subscribe_at is None:
-            self._subscribe_at = self._clock.monotonic() + UNSUBSCRIBED_S
-            connection.unsubscribe(self._subscriptions)
-            logger.warning(
-                "too many messages, unsubscribing",
-                extra={"topic": received.topic, "seconds": UNSUBSCRIBED_S},
-            )
-        if received.topic == self._birth_topic:
-            self._is_birth_due |= received.payload == ONLINE and not received.retained
-            connection.acknowledge(received)
-        elif self._commands is not None and received.topic == self._commands.topic:
-            self._commands.submit(connection, received)
-        else:
-            connection.acknowledge(received)
-
-    @property
-    def _subscriptions(self) -> list[str]:
-        commands = [] if self._commands is None else [self._commands.topic]
-        return commands if self._birth_topic is None else [*commands, self._birth_topic]
-
-    def _subscribe_if_due(self, connection: Connection) -> None:
-        if self._subscribe_at is not None and self._clock.monotonic() >= self._subscribe_at:
-            self._subscribe_at = None
-            if self._subscriptions:
-                connection.subscribe(self._subscriptions)
 
     def _log_refusal(self, response: Acknowledged) -> None:
         """Log once that the broker refuses messages on a topic, and when it accepts them again."""
