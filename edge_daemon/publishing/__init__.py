@@ -1,4 +1,8 @@
-"""Publishing of results: over MQTT, or as lines of JSON. Builds the parts that do so."""
+"""Publishing of results: over MQTT, or as lines of JSON. This module builds the parts.
+
+An event passes `publisher`, `event_queue`, `event_writer` (disk), `event_sender`, `client` and
+`mqtt`; docs/architecture.md has the diagram.
+"""
 
 import contextlib
 import hashlib

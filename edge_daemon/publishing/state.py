@@ -1,4 +1,4 @@
-"""The retained messages besides events: availability, health and the current state."""
+"""The retained messages: availability, health and the current state; only the latest counts."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""The MQTT topics of a device, and a message to one of them."""
+"""The MQTT topics of a device, and a message to one of them, as all modules here pass it on."""
 
 from dataclasses import dataclass
 
