@@ -288,7 +288,7 @@ def test_program_without_camera_keeps_the_watchdog(tmp_path: Path, systemd: Syst
         running(tmp_path, "--source", server.url, *BY_HAAR) as program,
     ):
         systemd.wait_for("READY=1")
-        assert program.out
+        eventually(lambda: program.out)
         systemd.wait_for("WATCHDOG=1")
         eventually(lambda: any("faces in sight: 1" in line for line in systemd.received()))
         server.gone.set()
