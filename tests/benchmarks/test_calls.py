@@ -1,6 +1,5 @@
 """The count of a frame's calls, and a limit on it."""
 
-
 import pytest
 from drawing import draw_scene, write_clip
 
