@@ -5,15 +5,16 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import aiomqtt
 import documents
 import jinja2
 import pytest
 import yaml
-from payloads import encoded, event
+from payloads import encoded, event, health, state
 from publishing.broker import Mosquitto
 
 from edge_daemon import __version__
@@ -183,6 +184,62 @@ def test_alert_rules_fire_as_expected(tmp_path: Path) -> None:
     shutil.copy(Path(__file__).with_name("alerts_test.yml"), tmp_path)
     subprocess.run([promtool, "check", "rules", "alerts.yml"], cwd=tmp_path, check=True)
     subprocess.run([promtool, "test", "rules", "alerts_test.yml"], cwd=tmp_path, check=True)
+
+
+# Telegraf
+
+
+PAYLOADS = {Kind.STATE: state(), Kind.EVENT: event(1), Kind.HEALTH: health()}
+
+
+def telegraf_inputs() -> list[dict[str, Any]]:
+    text = (EXAMPLES / "telegraf/telegraf.conf").read_text()
+    return list(tomllib.loads(text)["inputs"]["mqtt_consumer"])
+
+
+def value_at(path: str, content: Any) -> Any:
+    """The value at a path of keys."""
+    for key in path.split("."):
+        content = content[key]
+    return content
+
+
+def test_telegraf_topics_exist() -> None:
+    topics = Topics("edge-daemon", "+")
+    subscribed = [topic for each in telegraf_inputs() for topic in each["topics"]]
+    assert subscribed == [topics.state, topics.event, topics.health]
+    for each in telegraf_inputs():
+        (parsing,) = each["topic_parsing"]
+        assert [parsing["topic"]] == each["topics"]
+        assert parsing["tags"].split("/") == ["_", "device", "_"]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_telegraf_paths_and_types_match_payloads(number: int) -> None:
+    one = telegraf_inputs()[number]
+    kind = Kind(one["topics"][0].rpartition("/")[2])
+    content = json.loads(encoded(PAYLOADS[kind]))
+    (parser,) = one["json_v2"]
+    types = {"int": int, "float": (int, float), "string": str, "bool": bool}
+    for field in parser["field"]:
+        value = value_at(field["path"], content)
+        assert isinstance(value, types[field["type"]]), field
+    for tag in parser.get("tag", ()):
+        assert isinstance(value_at(tag["path"], content), str | int)
+    for each in parser.get("object", ()):
+        assert set(value_at(each["path"], content)) == set(EMOTIONS)
+    time = value_at(parser["timestamp_path"], content)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", time)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_telegraf_nullable_paths_are_optional(number: int) -> None:
+    one = telegraf_inputs()[number]
+    model = MODELS[Kind(one["topics"][0].rpartition("/")[2])]
+    (parser,) = one["json_v2"]
+    for each in (*parser["field"], *parser.get("object", ())):
+        annotation = model.model_fields[each["path"].partition(".")[0]].annotation
+        assert each.get("optional", False) == (type(None) in get_args(annotation)), each
 
 
 # mosquitto
