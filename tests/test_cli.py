@@ -311,6 +311,7 @@ def test_reader_that_leaves_ends_the_program_in_good_order(tmp_path: Path) -> No
     assert "edge-daemon: " not in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
     tmp_path: Path, drawn_clip: Path
@@ -443,6 +444,7 @@ def test_file_without_configured_broker_is_refused(program: Program, drawn_clip:
     assert "--sink jsonl" in error_of(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
 def test_closed_standard_streams_are_no_error(
     tmp_path: Path, drawn_clip: Path, closed: str

@@ -25,12 +25,17 @@ def run(checkout: Path) -> tuple[int, list[str], list[str]]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the check and of the package, to change."""
+    """A copy of the check, with a small package of the same packages to change."""
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts/imports", tmp_path / "scripts")
-    shutil.copytree(
-        ROOT / "edge_daemon", tmp_path / "edge_daemon", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    package = tmp_path / "edge_daemon"
+    package.mkdir()
+    for file in ROOT.glob("edge_daemon/*.py"):
+        (package / file.name).touch()
+    for file in ROOT.glob("edge_daemon/*/*.py"):
+        (package / file.parent.name).mkdir(exist_ok=True)
+        (package / file.parent.name / file.name).touch()
+    append(tmp_path, "publishing/client.py", "from edge_daemon.publishing import mqtt")
     return tmp_path
 
 
@@ -39,8 +44,8 @@ def append(checkout: Path, module: str, line: str) -> None:
         file.write(f"\n{line}\n")
 
 
-def test_imports_of_this_package_pass(checkout: Path) -> None:
-    code, table, problems = run(checkout)
+def test_imports_of_this_package_pass() -> None:
+    code, table, problems = run(ROOT)
     assert (code, problems) == (0, [])
     rows = [line.split() for line in table[1:-1]]
     imports = {name: set(imported) for name, _, _, _, _, *imported in rows}
@@ -75,7 +80,7 @@ def test_imports_cycle_in_a_package_fails(checkout: Path) -> None:
 
 
 def test_imports_of_too_many_modules_fail(checkout: Path) -> None:
-    for number in range(10):
+    for number in range(100):
         append(checkout, f"_lib/part{number}.py", "X = 1")
     code, _, problems = run(checkout)
     assert code == 1
