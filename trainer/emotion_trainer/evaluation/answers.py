@@ -1,6 +1,6 @@
-"""What a model says of the validation split, kept beside its file.
+"""A model's answers to the validation split, kept next to its file.
 
-So figures and plots of a run can be had without the data, and no model is asked twice.
+Figures and plots of a run are made from them, without the data and without running the model.
 """
 
 import hashlib
@@ -59,15 +59,15 @@ def answers_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answ
 
     Args:
         model: the file.
-        dataset: whose validation split is asked about.
-        mirrored: show each face the other way round.
+        dataset: whose validation split is shown to the model.
+        mirrored: mirror each face.
 
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
     """
     kept = kept_answers(model, mirrored=mirrored)
-    asked = (dataset.validation_name, _digest(dataset.validation))
-    if kept is not None and (kept.split, kept.split_sha256) == asked:
+    expected = (dataset.validation_name, _digest(dataset.validation))
+    if kept is not None and (kept.split, kept.split_sha256) == expected:
         return kept
     answers = ask(model, dataset, mirrored=mirrored)
     np.savez(_place(model, mirrored=mirrored), **vars(answers))
@@ -75,7 +75,7 @@ def answers_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answ
 
 
 def ask(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
-    """Likewise, but asked for in any case, and not kept.
+    """Compute the answers in any case, and do not keep them.
 
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
@@ -87,7 +87,7 @@ def ask(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
 
 
 def kept_answers(model: Path, *, mirrored: bool = False) -> Answers | None:
-    """The answers beside a model; None if there are none, or they are another file's."""
+    """The answers next to a model; None if there are none, or they are another file's."""
     try:
         with np.load(_place(model, mirrored=mirrored), allow_pickle=False) as file:
             answers = Answers(

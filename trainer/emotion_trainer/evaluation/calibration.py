@@ -1,4 +1,4 @@
-"""How far probabilities can be believed."""
+"""Calibration: how well confidence agrees with accuracy."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -26,19 +26,36 @@ class Reliability:
     accuracy: NDArray[np.float64]
 
 
-def reliability(probabilities: Scores, labels: NDArray[np.int64]) -> Reliability:
-    """How confidence and accuracy go together."""
+def reliability(
+    probabilities: Scores,
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> Reliability:
+    """How confidence and accuracy go together.
+
+    Args:
+        probabilities: float32 [N, 7], rows sum to 1.
+        labels: int64 [N].
+        weights: how much each face counts, [N]; None: all alike.
+    """
+    if weights is None:
+        weights = np.ones(len(labels))
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     faces, total, hits = (
-        np.bincount(bins, weights=weights, minlength=BINS) for weights in (None, confidence, right)
+        np.bincount(bins, weights=weights * values, minlength=BINS)
+        for values in (1.0, confidence, right)
     )
-    filled = np.maximum(faces, 1)
-    return Reliability(faces / len(labels), total / filled, hits / filled)
+    filled = np.where(faces > 0, faces, 1.0)
+    return Reliability(faces / weights.sum(), total / filled, hits / filled)
 
 
-def calibration_error(probabilities: Scores, labels: NDArray[np.int64]) -> float:
-    """Expected calibration error over the bins, 0 to 1."""
-    bins = reliability(probabilities, labels)
+def calibration_error(
+    probabilities: Scores,
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Expected calibration error over the bins, 0 to 1; see `reliability`."""
+    bins = reliability(probabilities, labels, weights)
     return float((bins.share * np.abs(bins.confidence - bins.accuracy)).sum())

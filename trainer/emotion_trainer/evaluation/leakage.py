@@ -1,7 +1,7 @@
 """No model may be measured on faces that it has learnt.
 
-A stratified split holds back a fifth of the official training split. Whoever learnt on the
-official one has learnt that fifth, so figures on it would only tell how well it is remembered.
+A stratified split holds back a fifth of the official training split. A model that
+learnt from the official one has learnt that fifth, so figures on it would only measure its memory.
 """
 
 from collections.abc import Iterable

@@ -10,22 +10,27 @@ from edge_daemon.inference.bundle import Metrics
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import Dataset
 from emotion_trainer.data.dataset import TRAINING
-from emotion_trainer.data.duplicates import find_duplicates
+from emotion_trainer.data.duplicates import find_duplicates, near_copies
 from emotion_trainer.evaluation.calibration import calibration_error
+from emotion_trainer.evaluation.priors import PriorEffect, prior_effects
 from emotion_trainer.models.predictions import Scores
 
 
 @dataclass(frozen=True)
-class Unlearnt:
-    """The validation faces that a model cannot have learnt by heart.
+class WithoutCopies:
+    """Figures without the validation faces that have a near-copy in the training split.
 
     Attributes:
-        learnt: how many others are, pixel for pixel, in the training split too.
-        accuracy: on those that are not; None if all are.
+        copies: the faces left out.
+        identical: how many of them are in the training split pixel for pixel.
+        accuracy: on the other faces; None if there are none.
+        calibration_error: likewise.
     """
 
-    learnt: int
+    copies: int
+    identical: int
     accuracy: float | None
+    calibration_error: float | None
 
 
 def measure(probabilities: Scores, labels: NDArray[np.int64], split: str) -> Metrics:
@@ -50,12 +55,19 @@ def confuse(probabilities: Scores, labels: NDArray[np.int64]) -> NDArray[np.int6
     return matrix
 
 
-def measure_unlearnt(probabilities: Scores, dataset: Dataset) -> Unlearnt:
-    """The accuracy on the faces of the validation split that are not in the training split too."""
-    learnt = find_duplicates(dataset).across.faces
-    right = probabilities.argmax(axis=1) == dataset.validation.labels
-    accuracy = None if learnt.all() else float(right[~learnt].mean())
-    return Unlearnt(int(learnt.sum()), accuracy)
+def measure_without_copies(probabilities: Scores, dataset: Dataset) -> WithoutCopies:
+    """Figures on the validation faces that have no near-copy in the training split."""
+    copies = near_copies(dataset)
+    identical = int(find_duplicates(dataset).across.faces.sum())
+    if copies.all():
+        return WithoutCopies(len(copies), identical, None, None)
+    kept, labels = probabilities[~copies], dataset.validation.labels[~copies]
+    return WithoutCopies(
+        copies=int(copies.sum()),
+        identical=identical,
+        accuracy=float((kept.argmax(axis=1) == labels).mean()),
+        calibration_error=calibration_error(kept, labels),
+    )
 
 
 def report(probabilities: Scores, dataset: Dataset) -> str:
@@ -65,7 +77,8 @@ def report(probabilities: Scores, dataset: Dataset) -> str:
     lines = [
         f"{metrics.split}, {len(labels)} faces: accuracy {metrics.accuracy:.4f}, "
         f"expected calibration error {metrics.calibration_error:.4f}",
-        *_of_unlearnt(measure_unlearnt(probabilities, dataset)),
+        *_without_copies(measure_without_copies(probabilities, dataset)),
+        *_priors(prior_effects(probabilities, labels)),
         "",
         f"| label | {' | '.join(EMOTIONS)} | recall |",
         f"| --- |{' ---: |' * (len(EMOTIONS) + 1)}",
@@ -75,12 +88,22 @@ def report(probabilities: Scores, dataset: Dataset) -> str:
     return "\n".join(lines)
 
 
-def _of_unlearnt(figures: Unlearnt) -> list[str]:
-    if not figures.learnt:
+def _without_copies(figures: WithoutCopies) -> list[str]:
+    if not figures.copies:
         return []
     if figures.accuracy is None:
-        return [f"all of these faces are also in {TRAINING}: the accuracy tells nothing"]
+        return [f"every face has a near-copy in {TRAINING}: the accuracy means nothing"]
     return [
-        f"without the {figures.learnt} faces that are also in {TRAINING}: "
-        f"accuracy {figures.accuracy:.4f}"
+        f"without the {figures.copies} faces that have a near-copy in {TRAINING}: "
+        f"accuracy {figures.accuracy:.4f}, "
+        f"expected calibration error {figures.calibration_error:.4f}"
+    ]
+
+
+def _priors(effects: list[PriorEffect]) -> list[str]:
+    return [
+        f"prior {effect.prior}: accuracy {effect.accuracy:.4f}, "
+        f"expected calibration error {effect.calibration_error:.4f}; with a camera's shares of "
+        f"emotions {effect.camera_accuracy:.4f} and {effect.camera_calibration_error:.4f}"
+        for effect in effects
     ]

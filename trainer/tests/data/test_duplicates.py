@@ -2,11 +2,12 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from emotion_trainer.data import Dataset, Split
-from emotion_trainer.data.duplicates import find_duplicates, write_duplicates
+from emotion_trainer.data.duplicates import find_duplicates, near_copies, write_duplicates
 
 
 def split_of(greys: str, labels: list[int], place: str) -> Split:
@@ -62,3 +63,23 @@ def test_lists_them(doubled: Dataset, tmp_path: Path) -> None:
         ["cell 1 sad", "cell 2 surprise"],
     ]
     assert [row["split"] for row in rows[:3]] == ["Training", "Training", "PublicTest"]
+
+
+def test_near_copies_finds_other_light_and_ignores_other_faces() -> None:
+    rng = np.random.default_rng(0)
+    photos = rng.integers(0, 200, (4, 48, 48), dtype=np.uint8)
+    photos = np.stack([cv2.GaussianBlur(photo, (0, 0), 2) for photo in photos])
+    brighter = photos[0] + 20
+    noisy = (photos[1] + rng.normal(0, 1, (48, 48))).astype(np.uint8)
+    shifted = np.roll(photos[2], 8, axis=1)
+    plain = np.full((48, 48), 7, np.uint8)
+
+    def split(images: list[np.ndarray]) -> Split:
+        count = len(images)
+        return Split(np.stack(images), np.zeros(count, np.int64), np.zeros((count, 10), np.uint8))
+
+    dataset = Dataset(
+        training=split([*photos, plain]),
+        validation=split([brighter, noisy, shifted, plain, plain + 1]),
+    )
+    assert near_copies(dataset).tolist() == [True, True, False, True, False]
