@@ -12,11 +12,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.evaluation.answers import Answers
 from emotion_trainer.evaluation.calibration import BINS, Reliability, reliability
+from emotion_trainer.evaluation.robustness import Curve, Robustness
 from emotion_trainer.training.checkpoint import Epoch
 
 INK: Final = "#1b1c1d"
@@ -24,7 +26,7 @@ FILL: Final = "#3f83c6"
 FAINT: Final = 0.25
 # From nothing to the fill, so that the background shows through empty cells.
 SHADES: Final = LinearSegmentedColormap.from_list("shades", [f"{FILL}00", f"{FILL}d8"])
-# Okabe and Ito's colours (2008), which the colour-blind can tell apart, without black and yellow.
+# Okabe and Ito's colours (2008), which the colour-blind can distinguish, without black and yellow.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE: Final = mpl.RcParams(
     {
@@ -105,6 +107,8 @@ def curves(histories: Mapping[str, tuple[Epoch, ...]]) -> Figure:
         right.plot(numbers, [epoch.accuracy for epoch in history], label=name)
     left.set(xlabel="epoch", ylabel="loss on the training split")
     right.set(xlabel="epoch", ylabel="accuracy on the validation split")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
@@ -120,6 +124,39 @@ def accuracy_by_cost(points: Mapping[str, tuple[float, float]]) -> Figure:
     axes.margins(0.18)
     axes.set(xlabel="MMAC a face", ylabel="accuracy on the validation split")
     return figure
+
+
+def of_robustness(robustness: Robustness) -> dict[str, str]:
+    """A plot of each curve: SVG files' content by their name."""
+    return {plot_name(curve): as_svg_file(degradation(curve)) for curve in robustness.curves}
+
+
+def plot_name(curve: Curve) -> str:
+    """File name of a curve's plot."""
+    return f"robustness_{curve.degradation.name}.svg"
+
+
+@mpl.rc_context(STYLE)
+def degradation(curve: Curve) -> Figure:
+    """Accuracy at each level of a degradation; the first model, the ensemble, stands out."""
+    figure = Figure(figsize=(5.6, 3.6))
+    axes = figure.subplots()
+    places = range(len(curve.degradation.levels))
+    for index, (name, values) in enumerate(curve.accuracies.items()):
+        width, marker = (2.2, "o") if index == 0 else (1.0, "")
+        axes.plot(places, values, label=name, linewidth=width, marker=marker, markersize=4)
+    axes.set_xticks(places, [f"{level:g}" for level in curve.degradation.levels])
+    axes.set(xlabel=curve.degradation.title, ylabel="accuracy", ylim=(0, None))
+    axes.legend()
+    return figure
+
+
+@mpl.rc_context({**STYLE, "svg.hashsalt": "edge-daemon"})
+def as_svg_file(figure: Figure) -> str:
+    """The plot as an SVG file of its own, on white, since an image has no page's colours."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", facecolor="white", metadata={"Date": None})
+    return file.getvalue()
 
 
 @mpl.rc_context(STYLE)
