@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.errors import ExportError
 from emotion_trainer.export.conversion import convert
+from emotion_trainer.export.equalisation import equalised
 from emotion_trainer.models.predictions import Faces, keras_logits, tflite_logits
 from emotion_trainer.training.runs import Run
 
@@ -28,7 +29,7 @@ PIXELS_AS_THEY_ARE: Final = (1.0, 0)
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an int8 file answers beside the model that it comes from, on the same faces."""
+    """How an int8 file compares with the float model that it comes from, on the same faces."""
 
     faces: int
     float_accuracy: float
@@ -64,7 +65,8 @@ def export_int8(model: keras.Model, training: Split, seed: int, path: Path) -> N
         ExportError: the converter chose a quantisation of the input that alters pixels.
     """
     drawn = np.random.default_rng(seed).permutation(len(training))[:REPRESENTATIVES]
-    content = convert(model, training.images[drawn])
+    representatives = training.images[drawn]
+    content = convert(equalised(model, representatives), representatives)
     details = Interpreter(model_content=content).get_input_details()[0]
     if details["quantization"] != PIXELS_AS_THEY_ARE:
         raise ExportError(

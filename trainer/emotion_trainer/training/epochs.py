@@ -20,9 +20,11 @@ from emotion_trainer.training.progress import Progress
 from emotion_trainer.training.runs import AnyRun, Record
 from emotion_trainer.training.stopping import best_of, is_over
 
-# Decay pulls kernels towards zero; batch normalisation's own weights and biases have no need of it.
 HEAD: Final = "logits/"
+
 UNDECAYED: Final = ["gamma", "beta", "bias"]
+"""Weights that are not decayed, nor are depthwise kernels, which have few weights (Howard et al.
+2017) and lose their channels to int8 when they become small."""
 
 Batches = Iterable[tuple[NDArray[Any], NDArray[Any]]]
 Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
@@ -210,7 +212,10 @@ def compile_model(model: keras.Model, settings: Optimisation, steps: int, loss: 
             weight_decay=settings.weight_decay,
             global_clipnorm=max_norm,
         )
-    optimiser.exclude_from_weight_decay(var_names=UNDECAYED)
+    depthwise = [
+        layer.kernel for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)
+    ]
+    optimiser.exclude_from_weight_decay(depthwise, UNDECAYED)
     optimiser.build(model.trainable_variables)
     model.compile(optimiser, loss)
 

@@ -23,7 +23,12 @@ Stage = Annotated[tuple[int, int], Field(description="Width in channels, and res
 
 # The first block works at full resolution before it halves it, where expansion is dear.
 FIRST_EXPANSION: Final = 1
-HIGHEST: Final = 6.0
+MAX_ACTIVATION: Final = 6.0
+
+DEPTHWISE_DEVIATION: Final = (2 / 9) ** 0.5
+"""Of the initial depthwise kernels (He et al. 2015): nine weights lead to a channel. Keras' own
+`he_normal` counts the inputs of all channels. Kernels so small have outputs with less variance than
+batch normalisation's epsilon, which then does not normalise them, and int8 loses these channels."""
 
 
 class Settings(ScalableSettings):
@@ -66,10 +71,14 @@ def _inverted_residual(
 
 def _convolve_depthwise(x: keras.KerasTensor, stride: int) -> keras.KerasTensor:
     x = layers.DepthwiseConv2D(
-        3, strides=stride, padding="same", use_bias=False, depthwise_initializer="he_normal"
+        3,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=keras.initializers.RandomNormal(stddev=DEPTHWISE_DEVIATION),
     )(x)
     return layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
 
 
 def _activate(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU(HIGHEST)(x)
+    return layers.ReLU(MAX_ACTIVATION)(x)
