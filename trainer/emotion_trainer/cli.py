@@ -3,104 +3,130 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
 from emotion_trainer.detector.commands import add_commands as add_detector_commands
+from emotion_trainer.errors import did_you_mean
 
 if TYPE_CHECKING:
+    from emotion_trainer.bundle.figures import Bundled
     from emotion_trainer.data import Dataset, Numbering
+    from emotion_trainer.training.provenance import RunRecord
     from emotion_trainer.training.runs import Run
 
-# TensorFlow tells its start-up to standard error unless told not to before it is imported.
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+# TensorFlow logs its start to standard error unless this is set before it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BACKENDS: Final = ("tensorflow", "jax", "torch")
+PROGRAM: Final = "emotion-trainer"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Returns 0 when done, 1 when it failed, 2 for bad usage or a bad recipe."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
     try:
+        _check_words(parser, words)
+        options = parser.parse_args(words)
         _check_backend()
         options.command(options)
     except EdgeDaemonError as error:
-        print(f"emotion-trainer: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"emotion-trainer: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("emotion-trainer: stopped", file=sys.stderr)
+        print(f"{PROGRAM}: stopped", file=sys.stderr)
         return 1
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error in one line, like all other errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; see '{self.prog} --help'")
+
+
+def _check_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Refuse an unknown command or option, with the most similar one as a hint.
+
+    Raises:
+        SettingsError: a command or an option is unknown.
+    """
+    commands = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
+    if commands is not None and words and not words[0].startswith("-"):
+        if words[0] not in commands.choices:
+            hint = did_you_mean(words[0], commands.choices)
+            raise SettingsError(f"unknown command '{words[0]}'{hint}; see '{parser.prog} --help'")
+        _check_words(commands.choices[words[0]], words[1:])
+        return
+    known = list(parser._option_string_actions)
+    for name in (word.partition("=")[0] for word in words if word.startswith("--")):
+        if not any(option.startswith(name) for option in known):
+            hint = did_you_mean(name, known)
+            raise SettingsError(f"unknown option '{name}'{hint}; see '{parser.prog} --help'")
+
+
 def _check_backend() -> None:
-    """Say in a line what Keras would say in a traceback."""
+    """Report in one line what Keras would report as a traceback.
+
+    Raises:
+        SettingsError: the backend in `KERAS_BACKEND` is unknown or not installed.
+    """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend not in BACKENDS:
-        raise SettingsError(f"KERAS_BACKEND: {backend!r} is none of {', '.join(BACKENDS)}")
+        raise SettingsError(f"KERAS_BACKEND: must be {', '.join(BACKENDS)} (got {backend!r})")
     if find_spec(backend) is None:
-        mend = f"pip install 'emotion-trainer[{backend}]'"
-        raise SettingsError(f"KERAS_BACKEND: {backend} is not installed: {mend}")
+        fix = f"pip install 'emotion-trainer[{backend}]'"
+        raise SettingsError(f"KERAS_BACKEND: not installed (got {backend!r}); {fix}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="emotion-trainer", description=__doc__)
+    parser: argparse.ArgumentParser = _Parser(prog=PROGRAM, description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_training_commands(commands)
+    _add_bundle_commands(commands)
+    _add_tracking_commands(commands)
+    _add_data_commands(commands)
+    add_detector_commands(
+        commands.add_parser("detector", help="train, measure and export a face detector")
+    )
+    return parser
 
-    train = commands.add_parser("train", help="train a network, or go on where it was stopped")
+
+def _add_training_commands(commands: "Commands") -> None:
+    train = commands.add_parser("train", help="train a network, or resume its training")
     train.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
     train.add_argument(
-        "--run", type=Path, metavar="DIR", help="keeps the training; work/<recipe's name> if absent"
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="keeps the training (default: work/RECIPE, for a trial work/RECIPE_trial)",
+    )
+    train.add_argument(
+        "--epochs",
+        type=_positive,
+        metavar="N",
+        help="epochs instead of the recipe's; fewer make the run a trial",
+    )
+    train.add_argument(
+        "--limit",
+        type=_positive,
+        metavar="N",
+        help="use at most N faces of each split, which makes the run a trial",
     )
     train.set_defaults(command=_train)
-
-    export = commands.add_parser("export", help="make a run's best weights an int8 TFLite file")
-    export.add_argument("run", type=Path, metavar="RUN", help="a folder that train filled")
+    export = commands.add_parser("export", help="convert a run's best weights to int8 TFLite")
+    export.add_argument("run", type=Path, metavar="RUN", help="a folder filled by train")
     export.set_defaults(command=_export)
-
-    bundle = commands.add_parser("bundle", help="bundle exported runs for the daemon")
-    bundle.add_argument(
-        "models",
-        type=Path,
-        nargs="+",
-        metavar="RUN",
-        help="an exported run, or a bundle whose models are to join again",
-    )
-    bundle.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
-    bundle.set_defaults(command=_bundle)
-
-    evaluate = commands.add_parser("evaluate", help="measure a model or a bundle on PublicTest")
-    evaluate.add_argument(
-        "model", type=Path, metavar="MODEL", help="a .keras or .tflite file, or a bundle's folder"
-    )
-    evaluate.set_defaults(command=_evaluate)
-
-    ladder = commands.add_parser("ladder", help="train and export several recipes, bundle them")
-    ladder.add_argument("recipes", type=Path, nargs="+", metavar="RECIPE", help="TOML files")
-    ladder.add_argument(
-        "--work", type=Path, default=Path("work"), metavar="DIR", help="keeps the trainings; work"
-    )
-    ladder.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
-    ladder.set_defaults(command=_ladder)
-
-    track = commands.add_parser("track", help="log runs to MLflow: what is not there yet")
-    track.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="folders that train filled"
-    )
-    track.set_defaults(command=_track)
-
-    report = commands.add_parser("report", help="compare runs on a page")
-    report.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="folders that train filled, as in work/*"
-    )
-    report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
-    report.set_defaults(command=_report)
-
     teach = commands.add_parser("teach", help="write teachers' answers as a file of soft labels")
     teach.add_argument(
         "teachers",
@@ -111,64 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     teach.add_argument("--out", type=Path, required=True, metavar="FILE", help="soft labels, .npz")
     teach.set_defaults(command=_teach)
-
-    _add_convert(commands)
-
-    predict = commands.add_parser(
-        "predict", help="mark the faces and emotions in copies of pictures"
-    )
-    predict.add_argument(
-        "pictures", type=Path, nargs="+", metavar="PICTURE", help="files, or folders of them"
-    )
-    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the copies")
-    predict.add_argument(
-        "--models", type=Path, metavar="DIR", help="a bundle; the daemon's own if absent"
-    )
-    predict.add_argument(
-        "--detector-model",
-        type=Path,
-        metavar="FILE",
-        help="YuNet as ONNX, or a detector.json; the daemon's own detector if absent",
-    )
-    predict.set_defaults(command=_predict)
-
-    add_detector_commands(
-        commands.add_parser("detector", help="train, measure and export a face detector")
-    )
-
-    prepare = commands.add_parser("prepare", help="look a data set over, or crop one from photos")
-    prepare.add_argument(
-        "--duplicates", type=Path, metavar="FILE", help="list the identical faces as CSV"
-    )
-    prepare.add_argument(
-        "--crop-to",
-        type=Path,
-        metavar="DIR",
-        help="take PATH for photos, put the largest face of each here, and look that over",
-    )
-    prepare.add_argument(
-        "--detector-model",
-        type=Path,
-        metavar="FILE",
-        help="find the faces with this YuNet network; with OpenCV's Haar cascade if absent",
-    )
-    prepare.set_defaults(command=_prepare)
-
-    for command in (bundle, ladder):
-        _add_bundling(command)
-    for command in (train, export, bundle, evaluate, ladder, teach, track, report, prepare):
-        _add_data(command, required=command not in (track, report))
-    for command in (train, ladder, teach):
-        command.add_argument(
-            "--unlabelled",
-            type=Path,
-            metavar="DIR",
-            help="sheets of further faces, to learn from by soft labels",
-        )
-    return parser
-
-
-def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    for command in (train, export, teach):
+        _add_data(command)
+    for command in (train, teach):
+        _add_unlabelled(command)
     convert = commands.add_parser(
         "convert", help="write a backbone's weights, from another program's file, as .npz"
     )
@@ -183,26 +155,143 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     convert.set_defaults(command=_convert)
 
 
-def _add_bundling(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--mirrored",
-        action="store_true",
-        help="let each model see the mirrored face, too: more accurate, at twice the cost",
+def _add_bundle_commands(commands: "Commands") -> None:
+    bundle = commands.add_parser("bundle", help="bundle exported runs for the daemon")
+    bundle.add_argument(
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="an exported run, or a bundle whose models join again",
     )
+    bundle.set_defaults(command=_bundle)
+    ladder = commands.add_parser("ladder", help="train and export several recipes, bundle them")
+    ladder.add_argument("recipes", type=Path, nargs="+", metavar="RECIPE", help="TOML files")
+    ladder.add_argument(
+        "--work",
+        type=Path,
+        default=Path("work"),
+        metavar="DIR",
+        help="keeps the trainings (default: work)",
+    )
+    _add_unlabelled(ladder)
+    ladder.set_defaults(command=_ladder)
+    for command in (bundle, ladder):
+        command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
+        command.add_argument(
+            "--mirrored",
+            action="store_true",
+            help="let each model see the mirrored face, too: more accurate, at twice the cost",
+        )
+    card = commands.add_parser("card", help="write the model card of a bundle again")
+    card.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    card.set_defaults(command=_card)
+    evaluate = commands.add_parser("evaluate", help="measure a model or a bundle on PublicTest")
+    evaluate.add_argument(
+        "model", type=Path, metavar="MODEL", help="a .keras or .tflite file, or a bundle's folder"
+    )
+    evaluate.add_argument(
+        "--robustness",
+        type=Path,
+        metavar="DIR",
+        help="also measure small, blurred, dark and compressed faces; the plots go here",
+    )
+    evaluate.set_defaults(command=_evaluate)
+    for command in (bundle, ladder, card, evaluate):
+        _add_data(command)
+    for command in (bundle, ladder, card):
+        _add_clips(command)
+
+
+def _add_tracking_commands(commands: "Commands") -> None:
+    track = commands.add_parser("track", help="log runs to MLflow: what it lacks")
+    track.set_defaults(command=_track)
+    report = commands.add_parser("report", help="compare runs on a page")
+    report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
+    report.set_defaults(command=_report)
+    for command in (track, report):
+        command.add_argument(
+            "runs",
+            type=Path,
+            nargs="+",
+            metavar="RUN",
+            help="folders filled by train, such as work/*",
+        )
+        _add_data(command, required=False)
+
+
+def _add_data_commands(commands: "Commands") -> None:
+    prepare = commands.add_parser("prepare", help="describe a data set, or crop one from photos")
+    prepare.add_argument(
+        "--duplicates", type=Path, metavar="FILE", help="list the identical faces as CSV"
+    )
+    prepare.add_argument(
+        "--crop-to",
+        type=Path,
+        metavar="DIR",
+        help="crop the largest face of each photo in PATH to this folder, and describe that",
+    )
+    prepare.add_argument(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="YuNet as ONNX to find the faces (default: OpenCV's Haar cascade)",
+    )
+    prepare.set_defaults(command=_prepare)
+    _add_data(prepare)
+    predict = commands.add_parser(
+        "predict", help="mark the faces and emotions in copies of pictures"
+    )
+    predict.add_argument(
+        "pictures", type=Path, nargs="+", metavar="PICTURE", help="files, or folders of them"
+    )
+    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the copies")
+    predict.add_argument(
+        "--models", type=Path, metavar="DIR", help="a bundle (default: the daemon's)"
+    )
+    predict.add_argument(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="YuNet as ONNX, or a detector.json (default: the daemon's detector)",
+    )
+    predict.set_defaults(command=_predict)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _add_unlabelled(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="DIR",
+        help="sheets of further faces, to learn from by soft labels",
+    )
+
+
+def _add_clips(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--clips",
         type=Path,
         nargs="+",
         default=[],
         metavar="CLIP",
-        help="video files; the model card tells how often each emotion is the answer in them",
+        help="video files; the model card shows how often each emotion is the answer in them",
     )
     command.add_argument(
-        "--detector-model", type=Path, metavar="FILE", help="the daemon's, for the clips"
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="the detector for the clips (default: the daemon's)",
     )
 
 
-def _add_data(command: argparse.ArgumentParser, *, required: bool) -> None:
+def _add_data(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     command.add_argument(
         "--data",
         type=Path,
@@ -214,7 +303,7 @@ def _add_data(command: argparse.ArgumentParser, *, required: bool) -> None:
         "--split",
         choices=["official", "stratified"],
         default="official",
-        help="validate on the data's own split, or on a stratified 20 %% of Training; official",
+        help="validate on the data's own split (the default), or on a stratified 20 %% of Training",
     )
     command.add_argument(
         "--numbering",
@@ -226,18 +315,22 @@ def _add_data(command: argparse.ArgumentParser, *, required: bool) -> None:
 def _train(options: argparse.Namespace) -> None:
     from emotion_trainer.recipe import read_recipe
     from emotion_trainer.tracking.tracker import Tracker
+    from emotion_trainer.training.provenance import cut_short
     from emotion_trainer.training.runs import Run
     from emotion_trainer.training.trainer import Trainer
 
-    recipe = read_recipe(options.recipe)
+    recipe, trial = cut_short(read_recipe(options.recipe), options.epochs, options.limit)
     dataset = _dataset(options)
-    run = Run(options.run or Path("work") / recipe.name)
+    if options.limit is not None:
+        dataset = dataset.limited(options.limit)
+    run = Run(options.run or Path("work") / (f"{recipe.name}_trial" if trial else recipe.name))
     tracker = Tracker()
-    trainer = Trainer(recipe, dataset, run)
+    trainer = Trainer(recipe, dataset, run, trial)
     print(trainer.summary(), flush=True)
     best = trainer.run(lambda: tracker.after_epoch(run))
     tracker.finish(run, dataset)
     print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}: {run.best}")
+    _warn_of_trials([run.record()])
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -251,6 +344,7 @@ def _export(options: argparse.Namespace) -> None:
     Tracker().finish(run, dataset)
     path = run.exported()
     print(f"{path}: {path.stat().st_size} bytes; {agreement}")
+    _warn_of_trials([run.record()])
 
 
 def _teach(options: argparse.Namespace) -> None:
@@ -301,18 +395,44 @@ def _ladder(options: argparse.Namespace) -> None:
 
 
 def _make_bundle(models: list[Path], dataset: "Dataset", options: argparse.Namespace) -> None:
-    from emotion_trainer.bundle.bundling import Bundled, make_bundle
-    from emotion_trainer.bundle.candidates import applicants_in
-    from emotion_trainer.bundle.clips import answers_in
-    from emotion_trainer.bundle.model_card import model_card
+    from emotion_trainer.bundle.bundling import make_bundle
+    from emotion_trainer.bundle.candidates import candidates_in
 
-    def describe(bundled: Bundled, folder: Path) -> str:
-        clips = [answers_in(clip, folder, options.detector_model) for clip in options.clips]
-        return model_card(bundled, dataset, clips)
-
-    applicants = applicants_in(models)
-    bundled = make_bundle(applicants, dataset, options.out, describe, mirrored=options.mirrored)
+    describe = partial(_card_files, dataset, options)
+    candidates = candidates_in(models)
+    bundled = make_bundle(candidates, dataset, options.out, describe, mirrored=options.mirrored)
     print(bundled, flush=True)
+    _warn_of_trials(record.run for record in bundled.records.values())
+
+
+def _warn_of_trials(records: "Iterable[RunRecord]") -> None:
+    """Warn on standard error about each model whose training was cut short."""
+    for warning in [record.warning for record in records]:
+        if warning is not None:
+            print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+
+
+def _card(options: argparse.Namespace) -> None:
+    from emotion_trainer.bundle.bundling import describe_bundle
+
+    dataset = _dataset(options, [options.bundle])
+    bundled = describe_bundle(options.bundle, dataset, partial(_card_files, dataset, options))
+    print(bundled, flush=True)
+    _warn_of_trials(record.run for record in bundled.records.values())
+
+
+def _card_files(
+    dataset: "Dataset", options: argparse.Namespace, bundled: "Bundled", folder: Path
+) -> dict[str, str]:
+    from emotion_trainer.bundle.clips import PRIORS, answers_in
+    from emotion_trainer.bundle.model_card import card_files
+
+    clips = [
+        answers_in(clip, folder, options.detector_model, prior)
+        for clip in options.clips
+        for prior in PRIORS
+    ]
+    return card_files(bundled, dataset, clips)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -321,6 +441,23 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     dataset = _dataset(options, [options.model])
     print(report(probabilities_of(options.model, dataset.validation.images), dataset))
+    if options.robustness is not None:
+        _evaluate_robustness(options.model, dataset, options.robustness)
+
+
+def _evaluate_robustness(model: Path, dataset: "Dataset", folder: Path) -> None:
+    from emotion_trainer.evaluation.robustness import measure_robustness, tables
+    from emotion_trainer.models.predictions import probabilities_of
+    from emotion_trainer.tracking import plots
+
+    robustness = measure_robustness(
+        lambda faces: {model.name: probabilities_of(model, faces)}, dataset.validation
+    )
+    print(f"\non {robustness.faces} of these faces:\n")
+    print("\n\n".join(tables(robustness).values()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, plot in plots.of_robustness(robustness).items():
+        (folder / name).write_text(plot, encoding="utf-8")
 
 
 def _track(options: argparse.Namespace) -> None:
@@ -377,17 +514,18 @@ def _numbering(options: argparse.Namespace) -> "Numbering | None":
 
 
 def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dataset":
-    """The data set of a command; what was left out of it is told on standard error.
+    """The data set of a command; what was left out of it is reported on standard error.
 
     Models that are to be measured on it must not have learnt what it validates on.
     """
     from emotion_trainer.data import Splitting, open_dataset
-    from emotion_trainer.evaluation.leakage import require_unlearnt
 
     splitting = Splitting(options.split)
     unlabelled = getattr(options, "unlabelled", None)
     dataset = open_dataset(options.data, splitting, unlabelled, _numbering(options))
-    if splitting is Splitting.STRATIFIED:
+    if splitting is Splitting.STRATIFIED and measured:
+        from emotion_trainer.evaluation.leakage import require_unlearnt
+
         require_unlearnt(measured, dataset)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)

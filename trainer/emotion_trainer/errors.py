@@ -1,4 +1,4 @@
-"""What can go wrong in the trainer, as a branch of the daemon's tree of errors.
+"""Errors of the trainer, a branch of the daemon's tree of errors.
 
 EdgeDaemonError
 └── TrainerError       exit 1
@@ -11,7 +11,16 @@ EdgeDaemonError
     └── PictureError   exit 1: a picture cannot be read, or its copy not be written
 """
 
+import difflib
+from collections.abc import Iterable
+
 from edge_daemon.errors import EdgeDaemonError
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint at the most similar known word, for the end of a message; empty if there is none."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 class TrainerError(EdgeDaemonError):

@@ -4,11 +4,12 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from emotion_trainer.errors import RecipeError
+from emotion_trainer.errors import RecipeError, did_you_mean
 from emotion_trainer.models.families import ModelSettings, backbone
 
 
@@ -168,11 +169,11 @@ def read_recipe_as(kind: type[R], path: Path) -> R:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: is no TOML: {error}") from error
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_problems(error)}") from error
+        raise RecipeError(f"{path}: {_problems(kind, error)}") from error
 
 
 def require_distinct_names(names: Iterable[str]) -> None:
-    """Refuse recipes that could not be told apart in a ladder or a bundle.
+    """Refuse recipes with the same name in a ladder or a bundle.
 
     Raises:
         RecipeError: two have the same name.
@@ -182,7 +183,37 @@ def require_distinct_names(names: Iterable[str]) -> None:
         raise RecipeError(f"more than one recipe has the name {', '.join(twice)}")
 
 
-def _problems(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-    )
+def _problems(kind: type[BaseModel], error: ValidationError) -> str:
+    return "; ".join(_problem(kind, problem) for problem in error.errors())
+
+
+def _problem(kind: type[BaseModel], problem: ErrorDetails) -> str:
+    """A problem as `SETTING: PROBLEM`, with the most similar name for an unknown setting."""
+    *parents, key = map(str, problem["loc"])
+    name = ".".join((*parents, key))
+    if problem["type"] != "extra_forbidden":
+        return f"{name}: {problem['msg']}"
+    models = [kind]
+    for parent in parents:
+        tagged = [model for model in models if parent == _family(model)]
+        models = tagged or [inner for model in models for inner in _sections(model, parent)]
+    known = {field for model in models for field in model.model_fields}
+    return f"{name}: unknown setting{did_you_mean(key, sorted(known))}"
+
+
+def _family(model: type[BaseModel]) -> str | None:
+    """The tag of a family's settings, which is part of a location; None for other models."""
+    field = model.model_fields.get("family")
+    return str(get_args(field.annotation)[0]) if field is not None else None
+
+
+def _sections(model: type[BaseModel], name: str) -> list[type[BaseModel]]:
+    field = model.model_fields.get(name)
+    return [] if field is None else _models_in(field.annotation)
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    """The models in a type, such as those of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 WIDTH: Final = 100
 ABSENT: Final = "-"
+NO_BREAK: Final = "\0"
 
 
 def render(template: str, **values: object) -> str:
-    """Fill a template; what it names and is not given is an error."""
+    """Fill a template; a name without a value is an error."""
     return _environment().get_template(template).render(values)
 
 
@@ -56,7 +57,8 @@ def _shares(counts: NDArray[np.int64]) -> list[float]:
 
 
 def _wrapped(text: str) -> str:
-    """Markdown with its paragraphs and list items filled to the width, whatever was put in."""
+    """Markdown with its paragraphs and list items filled to the width."""
+    text = text.replace(" %", f"{NO_BREAK}%")  # a share stays on one line
     blocks = re.split(r"\n{2,}|\n(?=- )", text.strip())
     joints = re.findall(r"\n{2,}|\n(?=- )", text.strip())
     filled = [
@@ -72,4 +74,4 @@ def _wrapped(text: str) -> str:
     pieces = [filled[0]]
     for joint, block in zip(joints, filled[1:], strict=True):
         pieces += [joint, block]
-    return "".join(pieces) + "\n"
+    return "".join(pieces).replace(NO_BREAK, " ") + "\n"

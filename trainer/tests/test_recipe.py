@@ -34,7 +34,11 @@ def test_a_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (GOOD + "epoch = 2", "optimisation.epoch: Extra inputs"),
+        (GOOD + "epoch = 2", r"optimisation.epoch: unknown setting; did you mean 'epochs'\?"),
+        (GOOD.replace("stem", "stam"), r"model.resnet.stam: unknown .* did you mean 'stem'\?"),
+        ("sead = 1\n" + GOOD, r"sead: unknown setting; did you mean 'seed'\?"),
+        (GOOD + "[distillation]\nteacher = 1", "teacher: unknown .* 'teachers'"),
+        ("qqq = 1\n" + GOOD, "qqq: unknown setting$"),
         (GOOD.replace("epochs = 1", "epochs = 0"), "optimisation.epochs: .* greater than 0"),
         (GOOD.replace("seed = 1", ""), "seed: Field required"),
         (GOOD.replace('"resnet"', '"resnext"'), "model: .*'resnext'.*'family'"),

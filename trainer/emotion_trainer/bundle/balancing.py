@@ -41,19 +41,19 @@ def minimum_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.f
         mixed: the ensemble's mean log-probabilities, float32 [N, 7].
         labels: int64 [N].
     """
-    wanted = _wanted(np.bincount(labels, minlength=len(EMOTIONS)))
+    required = _required(np.bincount(labels, minlength=len(EMOTIONS)))
     steps = np.zeros(len(EMOTIONS), int)
     while True:
         raised = (mixed + STEP * steps).astype(np.float32)
         found = confuse(raised, labels).diagonal()
-        lacking = np.where(steps < MAX_STEPS, wanted - found, 0.0)
+        lacking = np.where(steps < MAX_STEPS, required - found, 0.0)
         if lacking.max() <= 0:
             return STEP * steps
         steps[lacking.argmax()] += 1
 
 
-def _wanted(faces: NDArray[np.int64]) -> NDArray[np.float64]:
+def _required(faces: NDArray[np.int64]) -> NDArray[np.float64]:
     """How many of each emotion's faces must be found: binomial, the margin above the mean."""
     deviation = np.sqrt(MIN_RECALL * (1 - MIN_RECALL) * faces)
-    wanted: NDArray[np.float64] = np.minimum(MIN_RECALL * faces + MARGIN * deviation, faces)
-    return wanted
+    required: NDArray[np.float64] = np.minimum(MIN_RECALL * faces + MARGIN * deviation, faces)
+    return required

@@ -1,12 +1,10 @@
-"""From models to a bundle: the member files, and the manifest that the daemon checks."""
+"""From models to a bundle: member files, manifest and model card."""
 
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -24,90 +22,35 @@ from edge_daemon.inference.bundle import (
     write_bundle,
 )
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.bundle.candidates import Applicant
-from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, cross_fit, fit_ensemble
+from emotion_trainer.bundle.candidates import BundledModel, Candidate
+from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, fit_ensemble
+from emotion_trainer.bundle.figures import Bundled, measure_bundle
+from emotion_trainer.bundle.records import write_records
 from emotion_trainer.data import Dataset
+from emotion_trainer.errors import DataError
 from emotion_trainer.evaluation.metrics import measure
-from emotion_trainer.export.int8 import Agreement
-from emotion_trainer.models.predictions import Scores
 from emotion_trainer.recipe import require_distinct_names
-from emotion_trainer.training.provenance import RunRecord
 
-CARD_NAME: Final = "README.md"
 DECIMALS: Final = 4
+MAX_DEVIATION: Final = 0.005
+"""Of an accuracy from the manifest's: another processor rounds differently."""
+
+Describe = Callable[[Bundled, Path], dict[str, str]]
 
 
 @dataclass(frozen=True)
-class Bundled:
-    """What came of bundling.
+class Viewpoint:
+    """A candidate as it sees faces: as they are, or mirrored."""
 
-    Attributes:
-        bundle: the manifest.
-        left_out: recipes whose models would have had next to no weight.
-        unbalanced: the ensemble's figures without the adjustment.
-        cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
-            and measured on the other; the manifest's are fitted on all.
-        probabilities: the ensemble's, for the validation split, float32 [N, 7].
-        records: what the members' trainings were made of, as far as that is still known.
-        agreements: of each member, how it answers beside the float model, where there is one.
-        sizes: bytes by file; a mirrored member needs none of its own.
-    """
-
-    bundle: Bundle
-    left_out: tuple[str, ...]
-    unbalanced: Metrics
-    cross_fitted: Metrics
-    probabilities: Scores
-    records: tuple[RunRecord, ...]
-    agreements: tuple[Agreement | None, ...]
-    sizes: dict[str, int]
-
-    def __str__(self) -> str:
-        ensemble, members = self.bundle.ensemble, self.bundle.members
-        lines = [f"{self.bundle.bundle_id}, in the order in which members run:"]
-        lines += [
-            f"  {display_name(m)}: weight {m.weight:.4f}, {_figures(m.metrics)}, {m.mmac:.1f} MMAC"
-            for m in members
-        ]
-        lines += [f"  {name}: left out, it adds nothing to the others" for name in self.left_out]
-        lines += [
-            f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
-            f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
-            *self._balance(),
-            f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
-        ]
-        return "\n".join(lines)
-
-    def _balance(self) -> list[str]:
-        ensemble = self.bundle.ensemble
-        lines = [f"the emotion found least: {_least_recall(ensemble.metrics)}"]
-        if ensemble.adjustment:
-            raised = ", ".join(f"{name} +{by:.2f}" for name, by in ensemble.adjustment.items())
-            lines += [
-                f"for which the log-probabilities are adjusted: {raised}",
-                f"without: {_least_recall(self.unbalanced)}, {_figures(self.unbalanced)}",
-            ]
-        return lines
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model that may become a member, as it sees faces: as they are, or mirrored."""
-
-    applicant: Applicant
+    candidate: Candidate
     mirrored: bool
 
 
-def display_name(member: Member) -> str:
-    """What people call a member."""
-    return member.provenance.recipe + (", mirrored" if member.mirrored else "")
-
-
 def make_bundle(
-    applicants: Sequence[Applicant],
+    candidates: Sequence[Candidate],
     dataset: Dataset,
     folder: Path,
-    describe: Callable[[Bundled, Path], str],
+    describe: Describe,
     *,
     mirrored: bool = False,
 ) -> Bundled:
@@ -117,10 +60,11 @@ def make_bundle(
     validation split with the int8 files. What `folder` held of an earlier bundle is replaced.
 
     Args:
-        applicants: the models.
+        candidates: the models.
         dataset: whose validation split is fitted and measured on.
         folder: where the bundle goes.
-        describe: gives the card, Markdown; it is told the folder in which the bundle is for now.
+        describe: returns the content of the card and its plots, by file name; it takes the folder
+            in which the bundle is until then.
         mirrored: whether each model may be a second member, that sees faces mirrored.
 
     Raises:
@@ -128,36 +72,58 @@ def make_bundle(
         RecipeError: two models are of recipes of the same name.
         ExportError: a run was not exported, or no model is of any use.
     """
-    require_distinct_names([applicant.name for applicant in applicants])
+    require_distinct_names([candidate.name for candidate in candidates])
     labels = dataset.validation.labels
-    figures = partial(measure, labels=labels, split=dataset.validation_name)
-    looks = (False, True) if mirrored else (False,)
-    candidates = [Candidate(applicant, look) for applicant in applicants for look in looks]
-    said = [c.applicant.answers(dataset, mirrored=c.mirrored) for c in candidates]
-    answers = np.stack([one.log_probabilities for one in said])
-    likeliest = fit_ensemble(answers, labels)
-    fit = _rounded(balance(likeliest, answers, labels))
-    order = anytime_order(answers, labels, fit, [c.applicant.mmac for c in candidates])
-    chosen = [candidates[i] for i in order]
+    views = (False, True) if mirrored else (False,)
+    viewpoints = [Viewpoint(candidate, view) for candidate in candidates for view in views]
+    answered = [v.candidate.answers(dataset, mirrored=v.mirrored) for v in viewpoints]
+    answers = np.stack([one.log_probabilities for one in answered])
+    fit = _rounded(balance(fit_ensemble(answers, labels), answers, labels))
+    order = anytime_order(answers, labels, fit, [v.candidate.mmac for v in viewpoints])
     members = tuple(
-        candidates[i].applicant.as_member(
-            float(fit.weights[i]), said[i].metrics, mirrored=candidates[i].mirrored
+        viewpoints[i].candidate.as_member(
+            float(fit.weights[i]), answered[i].metrics, mirrored=viewpoints[i].mirrored
         )
         for i in order
     )
-    used = [one for one in applicants if any(c.applicant is one for c in chosen)]
-    probabilities = fit.probabilities(answers)
-    bundled = Bundled(
-        bundle=_make_manifest(members, fit, labels, figures(probabilities)),
-        left_out=tuple(sorted({a.name for a in applicants} - {one.name for one in used})),
-        unbalanced=figures(likeliest.probabilities(answers)),
-        cross_fitted=cross_fit(answers, labels, dataset.validation_name),
-        probabilities=probabilities,
-        records=tuple(one.record for one in used if one.record is not None),
-        agreements=tuple(c.applicant.agreement(dataset, mirrored=c.mirrored) for c in chosen),
-        sizes={one.file.name: one.file.stat().st_size for one in used},
+    figures = measure(fit.probabilities(answers), labels, dataset.validation_name)
+    used = [one for one in candidates if any(viewpoints[i].candidate is one for i in order)]
+    bundled = measure_bundle(
+        _make_manifest(members, fit, labels, figures),
+        {one.file.name: one for one in used},
+        answers[order],
+        dataset,
+        left_out=tuple(sorted({one.name for one in candidates} - {one.name for one in used})),
     )
     _write(bundled, [one.file for one in used], folder, describe)
+    return bundled
+
+
+def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundled:
+    """Write the card and the plots of an existing bundle again; its manifest stays as it is.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        DataError: its figures on these data are not those of the manifest.
+    """
+    bundle = read_bundle(folder)
+    models = {member.file: BundledModel(folder, member) for member in bundle.members}
+    answers = np.stack(
+        [
+            models[member.file].answers(dataset, mirrored=member.mirrored).log_probabilities
+            for member in bundle.members
+        ]
+    )
+    bundled = measure_bundle(bundle, models, answers, dataset, left_out=())
+    measured = measure(bundled.probabilities, dataset.validation.labels, dataset.validation_name)
+    expected = bundle.ensemble.metrics
+    if abs(measured.accuracy - expected.accuracy) > MAX_DEVIATION:
+        raise DataError(
+            f"{folder}: accuracy {measured.accuracy} on {measured.split}, but the manifest has "
+            f"{expected.accuracy} on {expected.split}; use the data that it was bundled with"
+        )
+    for name, content in describe(bundled, folder).items():
+        (folder / name).write_text(content, encoding="utf-8")
     return bundled
 
 
@@ -194,12 +160,12 @@ def _write(
     bundled: Bundled,
     files: list[Path],
     folder: Path,
-    describe: Callable[[Bundled, Path], str],
+    describe: Describe,
 ) -> None:
     """Put the bundle in place of the one before, the manifest last.
 
     A kill leaves the old bundle or the new one; in the moment of the last few renames, files
-    that disagree with their manifest, which the daemon refuses and the same command mends.
+    that disagree with their manifest, which the daemon refuses and the same command fixes.
     """
     staging = folder / ".unfinished"
     shutil.rmtree(staging, ignore_errors=True)
@@ -208,10 +174,12 @@ def _write(
         for file in files:
             shutil.copyfile(file, staging / file.name)
         write_bundle(bundled.bundle, staging)
-        (staging / CARD_NAME).write_text(describe(bundled, staging), encoding="utf-8")
+        write_records(bundled.records, staging)
+        for name, content in describe(bundled, staging).items():
+            (staging / name).write_text(content, encoding="utf-8")
         obsolete = _listed_files(folder) - {file.name for file in files}
-        for name in [*(file.name for file in files), CARD_NAME, MANIFEST_NAME]:
-            (staging / name).replace(folder / name)
+        for path in sorted(staging.iterdir(), key=lambda path: path.name == MANIFEST_NAME):
+            path.replace(folder / path.name)
         for name in obsolete:
             (folder / name).unlink()
     finally:
@@ -223,18 +191,6 @@ def _listed_files(folder: Path) -> set[str]:
         return {member.file for member in read_bundle(folder).members}
     except BundleError:
         return set()
-
-
-def _figures(metrics: Metrics) -> str:
-    return (
-        f"accuracy {metrics.accuracy:.4f}, "
-        f"expected calibration error {metrics.calibration_error:.4f}"
-    )
-
-
-def _least_recall(metrics: Metrics) -> str:
-    name, recall = min(metrics.recall.items(), key=itemgetter(1))
-    return f"{name}, recall {recall:.4f}"
 
 
 def _identify(members: tuple[Member, ...]) -> str:

@@ -1,7 +1,7 @@
-"""Models that apply for a place in a bundle: those of runs, and those of bundles that are there."""
+"""Candidates for a bundle: the models of runs and of existing bundles."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ import keras
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.validation import Provenance
 from edge_daemon.inference.bundle import Member, Metrics, read_bundle
+from emotion_trainer.bundle.records import ModelRecord, View, read_records
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation.answers import Answers, answers_of, ask
@@ -19,9 +20,10 @@ from emotion_trainer.models.families import cost
 from emotion_trainer.models.predictions import is_bundle
 from emotion_trainer.training.provenance import RunRecord
 from emotion_trainer.training.runs import Run
+from emotion_trainer.training.soft_labels import SoftLabels
 
 
-class Applicant(ABC):
+class Candidate(ABC):
     """A model with an int8 file, which may see faces as they are, mirrored, or both."""
 
     @property
@@ -36,55 +38,37 @@ class Applicant(ABC):
 
     @property
     @abstractmethod
-    def original(self) -> Path | None:
-        """The float model that it comes from, where that is at hand."""
-
-    @property
-    @abstractmethod
     def mmac(self) -> float:
         """Million multiply-accumulates for one face."""
 
-    @property
     @abstractmethod
-    def record(self) -> RunRecord | None:
-        """What its training was made of, where that is still known."""
+    def record(self, dataset: Dataset, views: Collection[View]) -> ModelRecord | None:
+        """How it was trained, where that is known, with the agreement of these views."""
 
     @abstractmethod
     def answers(self, dataset: Dataset, *, mirrored: bool) -> Answers:
-        """What the int8 file says of the validation split."""
+        """The int8 file's answers to the validation split."""
 
     @abstractmethod
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:
-        """What a manifest says of it."""
-
-    def agreement(self, dataset: Dataset, *, mirrored: bool) -> Agreement | None:
-        """How the int8 file answers beside the original."""
-        if self.original is None:
-            return None
-        original = answers_of(self.original, dataset, mirrored=mirrored)
-        exported = self.answers(dataset, mirrored=mirrored)
-        return agreement_of(
-            original.log_probabilities.argmax(axis=1),
-            exported.log_probabilities.argmax(axis=1),
-            original.labels,
-        )
+        """Its entry in a manifest."""
 
 
 @dataclass(frozen=True)
-class TrainedModel(Applicant):
+class TrainedModel(Candidate):
     """The best weights of an exported run."""
 
     run: Run
 
     @cached_property
-    def record(self) -> RunRecord:
-        """The run's."""
+    def run_record(self) -> RunRecord:
+        """The run's record."""
         return self.run.record()
 
     @property
     def name(self) -> str:
         """That of the run's recipe."""
-        return self.record.recipe.name
+        return self.run_record.recipe.name
 
     @property
     def file(self) -> Path:
@@ -92,17 +76,31 @@ class TrainedModel(Applicant):
         return self.run.require_exported()
 
     @property
-    def original(self) -> Path:
-        """The weights that were exported."""
-        return self.run.best
-
-    @property
     def mmac(self) -> float:
         """Counted in the network."""
         return cost.mmac(self._network)
 
+    def record(self, dataset: Dataset, views: Collection[View]) -> ModelRecord:
+        """The run's record, its teachers, and the agreement with its best weights."""
+        labels = self.run.soft_labels
+        return ModelRecord(
+            run=self.run_record,
+            teachers=SoftLabels.load(labels).header.teachers if labels.exists() else (),
+            agreements={view: self._agreement(dataset, view) for view in views},
+        )
+
+    def _agreement(self, dataset: Dataset, view: View) -> Agreement:
+        mirrored = view == "mirrored"
+        original = answers_of(self.run.best, dataset, mirrored=mirrored)
+        exported = self.answers(dataset, mirrored=mirrored)
+        return agreement_of(
+            original.log_probabilities.argmax(axis=1),
+            exported.log_probabilities.argmax(axis=1),
+            original.labels,
+        )
+
     def answers(self, dataset: Dataset, *, mirrored: bool) -> Answers:
-        """Asked for once, then kept in the run's folder."""
+        """Computed once, then kept in the run's folder."""
         return answers_of(self.file, dataset, mirrored=mirrored)
 
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:
@@ -110,7 +108,7 @@ class TrainedModel(Applicant):
         return Member(
             file=self.file.name,
             sha256=sha256_of(self.file),
-            family=self.record.recipe.model.family,
+            family=self.run_record.recipe.model.family,
             mirrored=mirrored,
             quantisation="int8",
             mmac=round(self.mmac, 2),
@@ -119,9 +117,9 @@ class TrainedModel(Applicant):
             metrics=metrics,
             provenance=Provenance(
                 recipe=self.name,
-                seed=self.record.recipe.seed,
-                data_fingerprint=self.record.data_fingerprint,
-                commit=self.record.commit,
+                seed=self.run_record.recipe.seed,
+                data_fingerprint=self.run_record.data_fingerprint,
+                commit=self.run_record.commit,
                 mlflow_run_id=self.run.mlflow_run_id,
             ),
         )
@@ -132,7 +130,7 @@ class TrainedModel(Applicant):
 
 
 @dataclass(frozen=True)
-class BundledModel(Applicant):
+class BundledModel(Candidate):
     """A model of a bundle, whose run need not be there any more.
 
     Args:
@@ -154,45 +152,39 @@ class BundledModel(Applicant):
         return self.folder / self.entry.file
 
     @property
-    def original(self) -> None:
-        """A bundle has no float models."""
-        return
-
-    @property
     def mmac(self) -> float:
         """As the manifest has it."""
         return self.entry.mmac
 
-    @property
-    def record(self) -> None:
-        """A manifest tells of a training only what identifies it."""
-        return
+    def record(self, dataset: Dataset, views: Collection[View]) -> ModelRecord | None:  # noqa: ARG002
+        """The bundle's copy of the record; its agreement is that of the first bundling."""
+        return read_records(self.folder).get(self.entry.file)
 
     def answers(self, dataset: Dataset, *, mirrored: bool) -> Answers:
-        """Asked for anew: nothing is to be left in a bundle's folder."""
+        """Computed each time: nothing is left in a bundle's folder."""
         return ask(self.file, dataset, mirrored=mirrored)
 
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:
-        """The entry, with what is new."""
+        """The entry, with the new weight and metrics."""
         new = {"weight": weight, "metrics": metrics, "mirrored": mirrored}
         return self.entry.model_copy(update=new)
 
 
-def applicants_in(folders: Iterable[Path]) -> list[Applicant]:
+def candidates_in(folders: Iterable[Path]) -> list[Candidate]:
     """The models in folders of exported runs and of bundles.
 
     Raises:
         BundleError, TrainingError: a bundle or a run's record is damaged.
-        ExportError: a run's recipe says that it is not to be bundled.
+        ExportError: a run's recipe has bundled = false.
     """
-    return [applicant for folder in folders for applicant in _applicants_of(folder)]
+    return [candidate for folder in folders for candidate in _candidates_of(folder)]
 
 
-def _applicants_of(folder: Path) -> list[Applicant]:
+def _candidates_of(folder: Path) -> list[Candidate]:
     if is_bundle(folder):
         models = {member.file: member for member in read_bundle(folder).members}
         return [BundledModel(folder, member) for member in models.values()]
     trained = TrainedModel(Run(folder))
-    if not trained.record.recipe.bundled:
+    if not trained.run_record.recipe.bundled:
         raise ExportError(f"{folder}: its recipe has bundled = false; remove it from the arguments")
     return [trained]

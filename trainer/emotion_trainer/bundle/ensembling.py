@@ -58,18 +58,18 @@ def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
     Weights over temperature are one vector, in which the loss is convex: a multinomial logistic
     regression with a coefficient a member, which is a logarithmic opinion pool (Heskes 1998) and
     temperature scaling (Guo et al. 2017) in one. So the minimum that is found is the only one.
-    Where every face is told right there is none: the temperature is then the least allowed.
+    Where every face is classified correctly there is none: the temperature is the least allowed.
     A member with less than 1 % of the weight gets none, and the others are fitted again.
 
     Raises:
-        ExportError: no member tells the emotions apart.
+        ExportError: no member distinguishes the emotions.
     """
     kept = np.arange(len(answers))
     while True:
         coefficients = _least_loss(answers[kept], labels)
         total = float(coefficients.sum())
         if total < 1.0 / HOTTEST:
-            raise ExportError("no weight can be fitted: no member tells the emotions apart")
+            raise ExportError("no weight can be fitted: no member distinguishes the emotions")
         enough = coefficients >= NEGLIGIBLE * total
         if enough.all():
             weights = np.zeros(len(answers))
@@ -81,7 +81,7 @@ def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
 def balance(fit: Fit, answers: Answers, labels: Labels) -> Fit:
     """The fit with the least adjustment by which no emotion is found too rarely.
 
-    The temperature is fitted anew. Where no adjustment is needed, the fit stays as it is.
+    The temperature is fitted again. Where no adjustment is needed, the fit stays as it is.
     """
     mixed = pool(answers, fit.weights, fit.adjustment, temperature=1.0)
     adjustment = minimum_adjustment(mixed, labels)

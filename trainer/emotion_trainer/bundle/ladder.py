@@ -66,7 +66,7 @@ class Ladder:
 
         Returns:
             The finished and exported runs, without those that are teachers alone; and the names
-            of the recipes that failed, which have been told on standard error.
+            of the recipes that failed, which are reported on standard error.
 
         Raises:
             TrainingError: nothing that is to be bundled could be finished.

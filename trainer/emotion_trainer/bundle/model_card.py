@@ -1,6 +1,6 @@
 """The model card: a bundle's README, every figure of which is measured when the bundle is made.
 
-The prose is in `templates/model_card.md`. Here is what it tells beyond the manifest.
+The prose is in `templates/model_card.md`. What it states beyond the manifest is computed here.
 """
 
 from collections.abc import Sequence
@@ -10,16 +10,27 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_daemon.config.settings import QualitySettings
+from edge_daemon.inference.bundle import Member
+from edge_daemon.inference.step import CAMERA_SHARES
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.balancing import MIN_RECALL
-from emotion_trainer.bundle.bundling import Bundled, display_name
 from emotion_trainer.bundle.clips import ClipAnswers
+from emotion_trainer.bundle.figures import Bundled, display_name
+from emotion_trainer.bundle.records import view_of
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.dataset import PUBLIC_TEST, VOTES
 from emotion_trainer.data.splitting import STRATIFIED_NAME
-from emotion_trainer.evaluation.metrics import confuse, measure_unlearnt
-from emotion_trainer.models.families import imagenet
+from emotion_trainer.evaluation.metrics import confuse, measure_without_copies
+from emotion_trainer.evaluation.priors import PriorEffect, prior_effects
+from emotion_trainer.evaluation.robustness import tables
+from emotion_trainer.export.int8 import Agreement
 from emotion_trainer.templating import render
+from emotion_trainer.tracking import plots
+from emotion_trainer.training.distillation import OWN_LICENCE
+from emotion_trainer.training.provenance import RunRecord, weights_file
+
+CARD_NAME: Final = "README.md"
 
 Matrix = NDArray[np.int64]
 
@@ -32,7 +43,7 @@ VOTE_FOR: Final = {
     "surprise": "surprise",
     "neutral": "neutral",
 }
-"""What FER+ calls each emotion."""
+"""FER+'s names of the emotions."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,43 @@ class MixUp:
     second_as_first: float
 
 
+@dataclass(frozen=True)
+class Source:
+    """Others' work that a member learnt from: a teacher, or weights that it started from.
+
+    Attributes:
+        member: recipe of the member.
+        name: of the teacher, or the file of the weights.
+        role: `soft labels` or `initial weights`.
+        licence: as its origin states it; None where it was not recorded.
+        sha256: of the teacher's model or of the weights; None where it was not recorded.
+        provenance: how it was made; empty where it was not recorded.
+    """
+
+    member: str
+    name: str
+    role: str
+    licence: str | None
+    sha256: str | None
+    provenance: str
+
+
+def card_files(
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] = ()
+) -> dict[str, str]:
+    """The card and its plots: content by file name."""
+    return {
+        CARD_NAME: model_card(bundled, dataset, clips),
+        **plots.of_robustness(bundled.robustness),
+    }
+
+
 def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] = ()) -> str:
     """The card, Markdown."""
     split = dataset.validation
     confusion = confuse(bundled.probabilities, split.labels)
     faces = np.bincount(dataset.training.labels, minlength=len(EMOTIONS))
+    priors = prior_effects(bundled.probabilities, split.labels)
     return render(
         "model_card.md",
         emotions=EMOTIONS,
@@ -72,24 +115,31 @@ def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] 
         created=bundled.bundle.created.date(),
         mirrored=any(member.mirrored for member in bundled.bundle.members),
         left_out=bundled.left_out,
-        agreements=bundled.agreements,
+        agreements=[_agreement(bundled, member) for member in bundled.bundle.members],
         unbalanced=bundled.unbalanced,
         min_recall=MIN_RECALL,
         cross_fitted=bundled.cross_fitted,
         training=len(dataset.training),
         validation=len(split),
         votes=_votes_shares(bundled) if dataset.training.votes.any() else [],
-        pretrained=_pretrained(bundled),
-        teachers=_teachers(bundled),
+        sources=sources_of(bundled),
+        unlabelled=any(run.unlabelled_fingerprint for run in _runs(bundled)),
+        unrecorded=_unrecorded(bundled),
+        warnings=[run.warning for run in _runs(bundled) if run.warning],
         confusion=confusion,
-        unlearnt=measure_unlearnt(bundled.probabilities, dataset),
+        without_copies=measure_without_copies(bundled.probabilities, dataset),
+        priors=priors,
+        camera_shares=CAMERA_SHARES,
+        robustness=bundled.robustness,
+        robustness_tables=tables(bundled.robustness),
+        plot_name=plots.plot_name,
+        limits=QualitySettings(),
         clips=clips,
-        shares=_answer_counts(dataset.validation_name, confusion, clips),
+        counts=_answer_counts(dataset.validation_name, split, priors, clips),
         seen_as_labelled=_seen_as_labelled(split),
         weakest=weakest(confusion),
         mixed_up=most_confused(confusion),
         rarest=(EMOTIONS[int(faces.argmin())], int(faces.min())),
-        taken_over=_taken_over(bundled),
         recipes=[f"recipes/{name}.toml" for name in _recipe_names(bundled)],
     )
 
@@ -125,13 +175,15 @@ def _shares(confusion: Matrix) -> NDArray[np.float64]:
 
 
 def _answer_counts(
-    split: str, confusion: Matrix, clips: Sequence[ClipAnswers]
-) -> dict[str, Matrix]:
-    return {
-        f"{split}, labels": confusion.sum(axis=1),
-        f"{split}, answers": confusion.sum(axis=0),
-        **{f"`{answers.clip}`": answers.counts for answers in clips},
-    }
+    name: str, split: Split, priors: Sequence[PriorEffect], clips: Sequence[ClipAnswers]
+) -> list[tuple[str, str, Matrix]]:
+    """Rows of a table: what was counted, with which prior, and the count of each emotion."""
+    labels = np.bincount(split.labels, minlength=len(EMOTIONS))
+    return [
+        (f"{name}, labels", "", labels),
+        *((f"{name}, answers", effect.prior, effect.answers) for effect in priors),
+        *((f"`{answers.clip}`", answers.prior, answers.counts) for answers in clips),
+    ]
 
 
 def _seen_as_labelled(split: Split) -> float | None:
@@ -145,33 +197,46 @@ def _seen_as_labelled(split: Split) -> float | None:
     return float((of_label == votes.max(axis=1)).mean())
 
 
+def sources_of(bundled: Bundled) -> list[Source]:
+    """The teachers and the weights of others that members learnt from, by member."""
+    found = []
+    for record in bundled.records.values():
+        recipe = record.run.recipe
+        found += [
+            Source(recipe.name, one.name, "soft labels", one.licence, one.sha256, one.provenance)
+            for one in record.teachers
+        ]
+        if (weights := weights_file(recipe)) is not None:
+            licence = getattr(recipe.model, "licence", None)
+            sha256 = record.run.weights_sha256
+            found.append(Source(recipe.name, weights.name, "initial weights", licence, sha256, ""))
+        if recipe.start is not None:
+            start = (recipe.start.name, "initial weights", OWN_LICENCE, record.run.start_sha256)
+            found.append(Source(recipe.name, *start, "an earlier model of this network"))
+    return found
+
+
+def _runs(bundled: Bundled) -> list[RunRecord]:
+    return [record.run for record in bundled.records.values()]
+
+
+def _agreement(bundled: Bundled, member: Member) -> Agreement | None:
+    record = bundled.records.get(member.file)
+    return record.agreements.get(view_of(mirrored=member.mirrored)) if record else None
+
+
 def _votes_shares(bundled: Bundled) -> list[float]:
-    return sorted({record.recipe.targets.votes_share for record in bundled.records} - {0.0})
+    return sorted({run.recipe.targets.votes_share for run in _runs(bundled)} - {0.0})
 
 
-def _pretrained(bundled: Bundled) -> list[str]:
-    """The members that went on from weights of others."""
-    recipes = [record.recipe for record in bundled.records]
-    named = (
-        recipe.name
-        for recipe in recipes
-        if isinstance(recipe.model, imagenet.Settings) and recipe.model.weights
+def _unrecorded(bundled: Bundled) -> list[str]:
+    """Recipes of members whose training is not on record."""
+    names = (
+        member.provenance.recipe
+        for member in bundled.bundle.members
+        if member.file not in bundled.records
     )
-    return list(dict.fromkeys(named))
-
-
-def _teachers(bundled: Bundled) -> list[str]:
-    sections = [record.recipe.distillation for record in bundled.records]
-    return sorted(
-        {path.stem for one in sections if one for path in (*one.teachers, *one.soft_labels)}
-    )
-
-
-def _taken_over(bundled: Bundled) -> list[str]:
-    """Recipes of the members that came from an earlier bundle."""
-    trained = {record.recipe.name for record in bundled.records}
-    names = (member.provenance.recipe for member in bundled.bundle.members)
-    return [name for name in dict.fromkeys(names) if name not in trained]
+    return list(dict.fromkeys(names))
 
 
 def _recipe_names(bundled: Bundled) -> list[str]:

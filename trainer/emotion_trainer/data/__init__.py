@@ -34,6 +34,7 @@ def open_dataset(
         DataError: nothing is there, or what is there is damaged or of another form.
     """
     dataset = _open_labelled(path, splitting, numbering)
+    dataset = replace(dataset, source=str(path))
     if unlabelled is None:
         return dataset
     return replace(dataset, unlabelled=load_unlabelled(unlabelled))

@@ -1,7 +1,7 @@
 """What every form of data set is loaded into."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from emotion_trainer.data.unreadable import Unreadable
 
 TRAINING: Final = "Training"
 PUBLIC_TEST: Final = "PublicTest"
+SAMPLE_SEED: Final = 0
 
 VOTES: Final = (
     "neutral",
@@ -63,6 +64,7 @@ class Dataset:
         validation_name: what figures on the validation split call it.
         unreadable: what was left out of both.
         unlabelled: uint8 [M, 48, 48], faces to learn from by soft labels alone.
+        source: the file or folder that it was loaded from; empty if from none.
     """
 
     training: Split
@@ -70,6 +72,15 @@ class Dataset:
     validation_name: str = PUBLIC_TEST
     unreadable: Unreadable = field(default_factory=Unreadable)
     unlabelled: NDArray[np.uint8] = field(default_factory=no_faces)
+    source: str = ""
+
+    def limited(self, faces: int) -> "Dataset":
+        """The same with at most so many faces of each split, always the same ones."""
+        return replace(
+            self,
+            training=_sample(self.training, faces),
+            validation=_sample(self.validation, faces),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -84,6 +95,22 @@ class Dataset:
     def unlabelled_fingerprint(self) -> str | None:
         """`faces_fingerprint` of the unlabelled faces; None without any."""
         return faces_fingerprint(self.unlabelled) if len(self.unlabelled) else None
+
+
+def part_of(split: Split, chosen: NDArray[np.int64]) -> Split:
+    """The chosen faces, in the order of the split."""
+    order = np.sort(chosen)
+    return Split(
+        images=split.images[order],
+        labels=split.labels[order],
+        votes=split.votes[order],
+        places=tuple(split.places[index] for index in order) if split.places else (),
+    )
+
+
+def _sample(split: Split, faces: int) -> Split:
+    order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))
+    return part_of(split, order[:faces])
 
 
 def faces_fingerprint(faces: NDArray[np.uint8]) -> str:

@@ -4,10 +4,9 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from emotion_trainer.data.dataset import Split
+from emotion_trainer.data.dataset import Split, part_of
 from emotion_trainer.errors import DataError
 
 VALIDATION_SHARE: Final = 0.2
@@ -40,14 +39,4 @@ def stratified(split: Split, source: object) -> tuple[Split, Split]:
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{source}: has too few faces to split: {reason}") from error
-    return _part(split, learnt), _part(split, held_back)
-
-
-def _part(split: Split, chosen: NDArray[np.int64]) -> Split:
-    order = np.sort(chosen)
-    return Split(
-        images=split.images[order],
-        labels=split.labels[order],
-        votes=split.votes[order],
-        places=tuple(split.places[index] for index in order),
-    )
+    return part_of(split, learnt), part_of(split, held_back)

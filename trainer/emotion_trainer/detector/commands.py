@@ -126,15 +126,16 @@ def _export(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     from edge_daemon._lib.files import bundled_detector
+    from edge_daemon.config.settings import DetectionSettings
     from edge_daemon.detection import Detector
     from edge_daemon.detection.bundled import BundledDetector
     from edge_daemon.detection.haar import HaarDetector
     from edge_daemon.detection.yunet import YuNetDetector
     from emotion_trainer.detector.compare import compare, load_samples, table, write_misses
-    from emotion_trainer.detector.export import START_SCORE
 
-    yunet = YuNetDetector(options.teacher, START_SCORE)
-    bundled = BundledDetector(options.detector or bundled_detector(), START_SCORE)
+    min_score = DetectionSettings().min_score
+    yunet = YuNetDetector(options.teacher, min_score)
+    bundled = BundledDetector(options.detector or bundled_detector(), min_score)
     samples = list(
         load_samples(options.folder, yunet, test_only=not options.all, interval=options.interval)
     )

@@ -1,15 +1,17 @@
-"""What models say of faces: logits and probabilities, float32 [N, 7]."""
+"""Outputs of models for faces: logits and probabilities, float32 [N, 7]."""
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.inference.bundle import MANIFEST_NAME
 from edge_daemon.inference.ensemble import BatchModel, EmotionEnsemble, log_softmax
 from emotion_trainer.errors import TrainingError
+
+if TYPE_CHECKING:
+    import keras
 
 Faces = NDArray[np.uint8]
 Scores = NDArray[np.float32]
@@ -46,7 +48,7 @@ def logits_of(model: Path, faces: Faces) -> Scores:
     return tflite_logits(model, faces)
 
 
-def keras_logits(model: keras.Model, faces: Faces) -> Scores:
+def keras_logits(model: "keras.Model", faces: Faces) -> Scores:
     """Logits of a Keras model for uint8 [N, 48, 48] grey faces."""
     pixels = faces[..., np.newaxis].astype(np.float32)
     logits: Scores = model.predict(pixels, batch_size=KERAS_BATCH, verbose=0)
@@ -64,12 +66,14 @@ def tflite_logits(path: Path, faces: Faces, batch: int = TFLITE_BATCH) -> Scores
     return np.concatenate([model.logits(part) for part in parts])
 
 
-def load_keras(path: Path) -> keras.Model:
+def load_keras(path: Path) -> "keras.Model":
     """Load a `.keras` file.
 
     Raises:
         TrainingError: it is missing or damaged.
     """
+    import keras
+
     try:
         return keras.models.load_model(path, compile=False)
     except (OSError, ValueError) as error:

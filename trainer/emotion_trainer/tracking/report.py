@@ -117,7 +117,8 @@ def _present(figures: list[float | None]) -> list[float]:
 
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
-    """The folder's name, or its whole path where two have the same name."""
+    """The folder's name, or its whole path where two have the same name; a trial is marked."""
     name = run.folder.resolve().name
     alone = sum(other.folder.resolve().name == name for other in runs) == 1
-    return name if alone else str(run.folder)
+    label = name if alone else str(run.folder)
+    return f"{label} (trial)" if run.record().trial else label

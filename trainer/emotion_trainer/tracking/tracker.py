@@ -65,13 +65,13 @@ class Tracker:
 
 
 def store_uri(run: Run) -> str | None:
-    """Where the run is tracked: $MLFLOW_TRACKING_URI, or a database beside the run's folder.
+    """Where the run is tracked: $MLFLOW_TRACKING_URI, or a database next to the run's folder.
 
     Returns:
         None if the variable is empty, which switches tracking off.
     """
-    beside = run.folder.resolve().parent / "mlflow.db"
-    return os.environ.get(STORE_VARIABLE, f"sqlite:///{beside}") or None
+    database = run.folder.resolve().parent / "mlflow.db"
+    return os.environ.get(STORE_VARIABLE, f"sqlite:///{database}") or None
 
 
 def track(run: Run, *, curves_only: bool = False) -> str | None:

@@ -1,4 +1,4 @@
-"""What a training was made of, kept beside its weights so that it can be made again."""
+"""What a training was made of, kept next to its weights so that it can be repeated."""
 
 import subprocess
 from pathlib import Path
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from edge_daemon._lib.files import sha256_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
+from emotion_trainer.models.families import backbone, imagenet
 from emotion_trainer.recipe import AnyRecipe, Recipe
 
 UNKNOWN_COMMIT: Final = "unknown"
@@ -28,40 +29,119 @@ class AnyRecord(BaseModel):
         return (self.recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
 
 
+class Trial(BaseModel):
+    """A training cut short to try the commands; its figures mean nothing for the recipe.
+
+    Attributes:
+        recipe_epochs: epochs in the recipe's file.
+        limit: maximum faces of each split; None: all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe_epochs: int
+    limit: int | None = None
+
+
 class RunRecord(AnyRecord):
-    """The origin of an emotion model."""
+    """The origin of an emotion model.
+
+    Attributes:
+        recipe: the settings.
+        unlabelled_fingerprint: of the unlabelled faces, where there were any.
+        start_sha256: of the model file that the training continued from.
+        weights_sha256: of the file of others' weights that the network started from.
+        data_source: the file or folder of the data, where it was at the time.
+        training_faces: how many faces it learnt from.
+        validation_faces: how many it was validated on.
+        trial: how the training was cut short, if it was.
+    """
 
     recipe: Recipe
     unlabelled_fingerprint: str | None
     start_sha256: str | None
+    weights_sha256: str | None = None
+    data_source: str = ""
+    training_faces: int | None = None
+    validation_faces: int | None = None
+    trial: Trial | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """A warning about the figures of a trial; None for a whole training."""
+        if self.trial is None:
+            return None
+        faces = f" of {self.training_faces:,} faces" if self.trial.limit is not None else ""
+        return (
+            f"{self.recipe.name}: a trial of {self.recipe.optimisation.epochs} of "
+            f"{self.trial.recipe_epochs} epochs{faces}; its figures mean nothing for the recipe"
+        )
 
     def is_same_training(self, other: Self) -> bool:
         """Whether both have the same recipe, `bundled` aside, and data; the code may have changed.
 
-        The file that a training continues from may have changed too: the checkpoint replaces it.
+        The files that a training starts from may have changed too: the checkpoint replaces them.
         """
-        ignored = {"commit": "", "start_sha256": None}
+        ignored = {"commit": "", "start_sha256": None, "weights_sha256": None, "data_source": ""}
+        ignored |= {"training_faces": None, "validation_faces": None}  # the fingerprint counts
         recipe = self.recipe.model_copy(update={"bundled": other.recipe.bundled})
         mine = self.model_copy(update={"recipe": recipe, **ignored})
         return mine == other.model_copy(update=ignored)
 
 
-def record_of(recipe: Recipe, dataset: Dataset) -> RunRecord:
+def cut_short(recipe: Recipe, epochs: int | None, limit: int | None) -> tuple[Recipe, Trial | None]:
+    """The recipe with other epochs, and the trial that this makes of it.
+
+    Args:
+        recipe: as in its file.
+        epochs: instead of the recipe's; None: the recipe's.
+        limit: maximum faces of each split; None: all.
+
+    Returns:
+        No trial if nothing is cut short.
+    """
+    planned = recipe.optimisation
+    if epochs is not None:
+        changes = {"epochs": epochs, "warmup_epochs": min(planned.warmup_epochs, epochs / 4)}
+        recipe = recipe.model_copy(update={"optimisation": planned.model_copy(update=changes)})
+    if limit is None and recipe.optimisation.epochs >= planned.epochs:
+        return recipe, None
+    return recipe, Trial(recipe_epochs=planned.epochs, limit=limit)
+
+
+def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> RunRecord:
     """The record of a training that begins now.
 
     Raises:
-        RecipeError: the file that the recipe continues from is missing.
+        RecipeError: a file that the recipe starts from is missing.
     """
-    start = recipe.start
-    if start is not None and not start.is_file():
-        raise RecipeError(f"start: {start}: no such file; give a .tflite or .keras file")
     return RunRecord(
         recipe=recipe,
         data_fingerprint=dataset.fingerprint,
         unlabelled_fingerprint=dataset.unlabelled_fingerprint,
-        start_sha256=sha256_of(start) if start is not None else None,
+        start_sha256=_checksum("start", recipe.start, "give a .tflite or .keras file"),
+        weights_sha256=_checksum("model.weights", weights_file(recipe), "see the recipe's header"),
+        data_source=dataset.source,
+        training_faces=len(dataset.training),
+        validation_faces=len(dataset.validation),
+        trial=trial,
         commit=current_commit(),
     )
+
+
+def weights_file(recipe: Recipe) -> Path | None:
+    """The file of others' weights that the network starts from, if any."""
+    model = recipe.model
+    return model.weights if isinstance(model, backbone.Settings | imagenet.Settings) else None
+
+
+def _checksum(setting: str, path: Path | None, fix: str) -> str | None:
+    """SHA-256 of the file of a setting; None if it is not set."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise RecipeError(f"{setting}: no such file (got {path}); {fix}")
+    return sha256_of(path)
 
 
 def current_commit() -> str:

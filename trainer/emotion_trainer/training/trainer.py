@@ -23,7 +23,7 @@ from emotion_trainer.training.distillation import (
     soft_labels_for,
 )
 from emotion_trainer.training.epochs import Batches, EpochLoop
-from emotion_trainer.training.provenance import RunRecord, record_of
+from emotion_trainer.training.provenance import RunRecord, Trial, record_of
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.soft_labels import VIEWS
 from emotion_trainer.training.targets import class_weights, soft_targets
@@ -32,14 +32,16 @@ from emotion_trainer.training.targets import class_weights, soft_targets
 class Trainer(EpochLoop[RunRecord]):
     """The training of an emotion model."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, run: Run) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, run: Run, trial: Trial | None = None
+    ) -> None:
         if len(dataset.unlabelled) and recipe.distillation is None:
             raise RecipeError(
                 f"{recipe.name}: unlabelled faces require a [distillation] section; "
                 "add it, or omit --unlabelled"
             )
         super().__init__(
-            record_of(recipe, dataset),
+            record_of(recipe, dataset, trial),
             run,
             partial(build_network, recipe, dataset),
             cross_entropy,

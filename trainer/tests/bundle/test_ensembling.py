@@ -87,7 +87,7 @@ def test_a_member_that_knows_nothing_is_left_out() -> None:
 
 def test_members_that_are_always_wrong_are_refused() -> None:
     answers, labels = members((0.5,))
-    with pytest.raises(ExportError, match="no member tells the emotions apart"):
+    with pytest.raises(ExportError, match="no member distinguishes the emotions"):
         fit_ensemble(log_softmax(-answers), labels)
 
 

@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +10,18 @@ from conftest import write_sheets
 
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.bundle.bundling import Bundled, make_bundle
+from emotion_trainer.bundle.bundling import make_bundle
 from emotion_trainer.bundle.candidates import TrainedModel
-from emotion_trainer.bundle.model_card import model_card, most_confused, weakest
+from emotion_trainer.bundle.figures import Bundled
+from emotion_trainer.bundle.model_card import card_files, model_card, most_confused, weakest
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.splitting import STRATIFIED_NAME
-from emotion_trainer.models.families import imagenet
+from emotion_trainer.evaluation.priors import prior_effects
+from emotion_trainer.evaluation.robustness import DEGRADATIONS
+from emotion_trainer.models.families import backbone, imagenet
 from emotion_trainer.training.runs import Run
+from emotion_trainer.training.soft_labels import Teacher
 
 ANGRY, DISGUST, FEAR, SAD, NEUTRAL = (
     EMOTIONS.index(name) for name in ("angry", "disgust", "fear", "sad", "neutral")
@@ -50,7 +55,7 @@ def test_a_mix_up_goes_both_ways(confusion: np.ndarray) -> None:
 def bundled(place: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bundled:
     """What the card is made from."""
     folder = tmp_path_factory.mktemp("bundle")
-    return make_bundle([TrainedModel(Run(place / "run"))], dataset, folder, lambda *_: "")
+    return make_bundle([TrainedModel(Run(place / "run"))], dataset, folder, lambda *_: {})
 
 
 def bundle(place: Path, sheets: Path, out: Path, *more: str) -> str:
@@ -59,7 +64,7 @@ def bundle(place: Path, sheets: Path, out: Path, *more: str) -> str:
     return (out / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_card_tells_what_the_manifest_tells(place: Path, tmp_path: Path) -> None:
+def test_card_has_the_figures_of_the_manifest(place: Path, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("of the bundle before")
     card = bundle(place, place / "sheets", tmp_path)
     manifest = read_bundle(tmp_path)
@@ -78,7 +83,7 @@ def test_the_card_tells_what_the_manifest_tells(place: Path, tmp_path: Path) -> 
     assert max(map(len, (line for line in card.splitlines() if "|" not in line))) <= 100
 
 
-def test_what_balancing_changed_is_told(bundled: Bundled, dataset: Dataset) -> None:
+def test_card_states_the_effect_of_balancing(bundled: Bundled, dataset: Dataset) -> None:
     ensemble, unbalanced = bundled.bundle.ensemble, bundled.unbalanced
     assert ensemble.adjustment["fear"] > 0
     card = " ".join(model_card(bundled, dataset).split())
@@ -89,7 +94,7 @@ def test_what_balancing_changed_is_told(bundled: Bundled, dataset: Dataset) -> N
     assert (f"it costs {points:.2f} points of accuracy" in card) == (points > 0)
 
 
-def test_where_nothing_was_balanced_nothing_is_told(bundled: Bundled, dataset: Dataset) -> None:
+def test_card_without_balancing_does_not_mention_it(bundled: Bundled, dataset: Dataset) -> None:
     ensemble = bundled.bundle.ensemble.model_copy(update={"adjustment": {}})
     manifest = bundled.bundle.model_copy(update={"ensemble": ensemble})
     card = model_card(replace(bundled, bundle=manifest), dataset)
@@ -105,34 +110,91 @@ def test_only_fer2013_is_called_so(bundled: Bundled, dataset: Dataset) -> None:
     assert "Goodfellow" not in card
     assert f'140 that are called "{STRATIFIED_NAME}" here' in " ".join(card.split())
     assert "evaluate ../models --data PATH --split stratified\n" in card
-    assert f"| {STRATIFIED_NAME}, answers | 140 |" in card
+    assert f"| {STRATIFIED_NAME}, answers | none | 140 |" in card
 
 
-def test_weights_of_others_are_told(bundled: Bundled, dataset: Dataset) -> None:
-    model = imagenet.Settings(family="imagenet", application="VGG16", weights=Path("vgg16.h5"))
-    record = bundled.records[0]
-    recipe = record.recipe.model_copy(update={"model": model})
-    pretrained = replace(bundled, records=(record.model_copy(update={"recipe": recipe}),))
-    assert "no weights of others were used" in " ".join(model_card(bundled, dataset).split())
-    card = " ".join(model_card(pretrained, dataset).split())
-    assert "The weights of tiny started from what the same network had learnt on ImageNet" in card
+def with_record(bundled: Bundled, recipe: Mapping[str, object], **record: object) -> Bundled:
+    """The bundle, had its one model been trained by another recipe and with another record."""
+    (file, known), *_ = bundled.records.items()
+    run = known.run.model_copy(update={"recipe": known.run.recipe.model_copy(update=recipe)})
+    run = run.model_copy(update={k: v for k, v in record.items() if k != "teachers"})
+    teachers = record.get("teachers", ())
+    changed = known.model_copy(update={"run": run, "teachers": teachers})
+    return replace(bundled, records={file: changed})
+
+
+def test_card_lists_initial_weights_with_licence_and_checksum(
+    bundled: Bundled, dataset: Dataset
+) -> None:
+    model = backbone.Settings(
+        family="backbone", weights=Path("hse.npz"), licence="MIT; for research"
+    )
+    pretrained = with_record(bundled, {"model": model}, weights_sha256="ab" * 32)
+    own, card = (" ".join(model_card(one, dataset).split()) for one in (bundled, pretrained))
+    assert "no weights of others were used" in own
+    assert "licences" not in own
+    row = f"| tiny | hse.npz | initial weights | MIT; for research | `{'ab' * 32}` | - |"
+    assert row in card
     assert "no weights of others" not in card
 
 
-def test_faces_that_are_in_training_too_are_told(
+def test_card_states_a_licence_that_is_not_recorded(bundled: Bundled, dataset: Dataset) -> None:
+    model = imagenet.Settings(family="imagenet", application="VGG16", weights=Path("vgg16.h5"))
+    card = model_card(with_record(bundled, {"model": model}), dataset)
+    assert "| tiny | vgg16.h5 | initial weights | not recorded | not recorded | - |" in card
+
+
+def test_card_lists_the_licences_of_teachers(bundled: Bundled, dataset: Dataset) -> None:
+    teacher = Teacher(name="hse96", sha256="", licence="MIT", provenance="VGGFace2, fine-tuned")
+    card = model_card(with_record(bundled, {}, teachers=(teacher,)), dataset)
+    assert "| tiny | hse96 | soft labels | MIT | not recorded | VGGFace2, fine-tuned |" in card
+    assert "no weights of others" not in " ".join(card.split())
+
+
+def test_card_names_members_without_a_record(bundled: Bundled, dataset: Dataset) -> None:
+    card = " ".join(model_card(replace(bundled, records={}), dataset).split())
+    assert "The training of these members is not on record: tiny." in card
+    assert "no weights of others" not in card
+
+
+def test_card_has_figures_with_the_camera_prior(bundled: Bundled, dataset: Dataset) -> None:
+    card = model_card(bundled, dataset)
+    for effect in prior_effects(bundled.probabilities, dataset.validation.labels):
+        figures = f"{effect.accuracy:.4f} | {effect.calibration_error:.4f}"
+        assert f"| {effect.prior} | {figures} | {effect.camera_accuracy:.4f} |" in card
+        shares = " | ".join(f"{100 * n / 140:.0f} %" for n in effect.answers)
+        assert f"| PublicTest, answers | {effect.prior} | 140 | {shares} |" in card
+
+
+def test_card_has_a_plot_and_a_table_of_each_degradation(
+    bundled: Bundled, dataset: Dataset
+) -> None:
+    files = card_files(bundled, dataset)
+    card = files.pop("README.md")
+    assert files.keys() == {f"robustness_{kind.name}.svg" for kind in DEGRADATIONS}
+    assert all(re.search(r"\]\(" + name + r"\)", card) for name in files)
+    assert all("<svg" in content for content in files.values())
+    for curve in bundled.robustness.curves:
+        first = [f"{values[0]:.3f}" for values in curve.accuracies.values()]
+        assert f"| {curve.degradation.levels[0]:g} | {' | '.join(first)} |" in card
+
+
+def test_card_has_figures_without_near_copies(
     place: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
     images = dataset.validation.images.copy()
     images[:14] = dataset.training.images[:14]
-    twins = replace(dataset, validation=replace(dataset.validation, images=images))
-    write_sheets(twins, tmp_path / "sheets")
+    images[14:20] = 0.9 * dataset.training.images[14:20]
+    copied = replace(dataset, validation=replace(dataset.validation, images=images))
+    write_sheets(copied, tmp_path / "sheets")
     card = bundle(place, tmp_path / "sheets", tmp_path / "out")
-    assert "14 of PublicTest's faces are, pixel for pixel, in Training too. On the other 126" in (
-        " ".join(card.split())
-    )
+    text = " ".join(card.split())
+    assert "20 of PublicTest's faces have a near-copy in Training" in text
+    assert "14 of them are identical, pixel for pixel" in text
+    assert "| without near-copies | 120 | 0." in card
 
 
-def test_without_votes_the_card_says_nothing_of_annotators(
+def test_card_without_votes_does_not_mention_annotators(
     place: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
     def voteless(split: Split) -> Split:
@@ -144,18 +206,20 @@ def test_without_votes_the_card_says_nothing_of_annotators(
     write_sheets(stripped, tmp_path / "sheets")
     with_votes = bundle(place, place / "sheets", tmp_path / "out")
     without = bundle(place, tmp_path / "sheets", tmp_path / "out")
-    for told in ("annotators", "The votes of FER+"):
-        assert told in with_votes
-        assert told not in without
+    for text in ("annotators", "The votes of FER+"):
+        assert text in with_votes
+        assert text not in without
 
 
-def test_answers_in_clips_are_told(place: Path, clip: Path, tmp_path: Path) -> None:
+def test_card_with_clips_has_their_answers(place: Path, clip: Path, tmp_path: Path) -> None:
     without = bundle(place, place / "sheets", tmp_path)
-    assert "`emotion-trainer bundle --clips CLIP.mp4` adds" in " ".join(without.split())
+    assert "`emotion-trainer bundle --clips CLIP.mp4` adds the answers" in " ".join(without.split())
     card = bundle(place, place / "sheets", tmp_path, "--clips", str(clip))
-    row = re.search(rf"^\| `{clip.name}` \| 10 \|((?: \d+ % \|){{7}})$", card, re.MULTILINE)
-    assert row is not None
-    assert sum(map(int, re.findall(r"\d+", row[1]))) == pytest.approx(100, abs=3)
+    pattern = rf"^\| `{clip.name}` \| (none|camera) \| 10 \|((?: \d+ % \|){{7}})$"
+    rows = re.findall(pattern, card, re.MULTILINE)
+    assert [prior for prior, _ in rows] == ["none", "camera"]
+    for _, shares in rows:
+        assert sum(map(int, re.findall(r"\d+", shares))) == pytest.approx(100, abs=3)
 
 
 def test_a_bad_clip_leaves_the_bundle_before(

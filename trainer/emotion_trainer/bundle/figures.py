@@ -1,0 +1,157 @@
+"""The figures of a bundle, for the terminal and the model card."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_daemon.inference.bundle import Bundle, Member, Metrics
+from edge_daemon.inference.ensemble import log_softmax
+from edge_daemon.records import EMOTIONS
+from emotion_trainer.bundle.candidates import Candidate
+from emotion_trainer.bundle.ensembling import Answers, Fit, cross_fit, fit_ensemble
+from emotion_trainer.bundle.records import ModelRecord, View, view_of
+from emotion_trainer.data import Dataset
+from emotion_trainer.evaluation.metrics import measure
+from emotion_trainer.evaluation.robustness import Robustness, measure_robustness
+from emotion_trainer.models.predictions import Scores, tflite_logits
+
+ENSEMBLE: Final = "ensemble"
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A bundle and its figures.
+
+    Attributes:
+        bundle: the manifest.
+        left_out: recipes whose models would have had next to no weight.
+        unbalanced: the ensemble's figures without the adjustment.
+        cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
+            and measured on the other; the manifest's are fitted on all.
+        probabilities: the ensemble's, for the validation split, float32 [N, 7].
+        records: how the members were trained, by file, as far as that is known.
+        sizes: bytes by file; a mirrored member needs none of its own.
+        robustness: accuracy on degraded faces, of the ensemble and of each member.
+    """
+
+    bundle: Bundle
+    left_out: tuple[str, ...]
+    unbalanced: Metrics
+    cross_fitted: Metrics
+    probabilities: Scores
+    records: dict[str, ModelRecord]
+    sizes: dict[str, int]
+    robustness: Robustness
+
+    def __str__(self) -> str:
+        ensemble, members = self.bundle.ensemble, self.bundle.members
+        lines = [f"{self.bundle.bundle_id}, in the order in which members run:"]
+        lines += [
+            f"  {display_name(m)}: weight {m.weight:.4f}, {_figures(m.metrics)}, {m.mmac:.1f} MMAC"
+            for m in members
+        ]
+        lines += [f"  {name}: left out, adds nothing to the others" for name in self.left_out]
+        lines += [
+            f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
+            f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
+            *self._balance(),
+            f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
+        ]
+        return "\n".join(lines)
+
+    def _balance(self) -> list[str]:
+        ensemble = self.bundle.ensemble
+        lines = [f"the emotion found least: {_least_recall(ensemble.metrics)}"]
+        if ensemble.adjustment:
+            raised = ", ".join(f"{name} +{by:.2f}" for name, by in ensemble.adjustment.items())
+            lines += [
+                f"for which the log-probabilities are adjusted: {raised}",
+                f"without: {_least_recall(self.unbalanced)}, {_figures(self.unbalanced)}",
+            ]
+        return lines
+
+
+def display_name(member: Member) -> str:
+    """What people call a member."""
+    return member.provenance.recipe + (", mirrored" if member.mirrored else "")
+
+
+def measure_bundle(
+    bundle: Bundle,
+    models: Mapping[str, Candidate],
+    answers: Answers,
+    dataset: Dataset,
+    left_out: tuple[str, ...],
+) -> Bundled:
+    """Measure all figures of a bundle.
+
+    Args:
+        bundle: the manifest.
+        models: the members' models, by file.
+        answers: the members' log-probabilities for the validation split, float32 [M, N, 7].
+        dataset: what to measure on.
+        left_out: recipes whose models are not in the bundle.
+    """
+    labels = dataset.validation.labels
+    fit = fit_of(bundle)
+    views: dict[str, list[View]] = {}
+    for member in bundle.members:
+        views.setdefault(member.file, []).append(view_of(mirrored=member.mirrored))
+    records = {name: model.record(dataset, views[name]) for name, model in models.items()}
+    return Bundled(
+        bundle=bundle,
+        left_out=left_out,
+        unbalanced=measure(
+            fit_ensemble(answers, labels).probabilities(answers), labels, dataset.validation_name
+        ),
+        cross_fitted=cross_fit(answers, labels, dataset.validation_name),
+        probabilities=fit.probabilities(answers),
+        records={name: record for name, record in records.items() if record is not None},
+        sizes={name: model.file.stat().st_size for name, model in models.items()},
+        robustness=measure_robustness(
+            partial(_answers_of_members, bundle, fit, models), dataset.validation
+        ),
+    )
+
+
+def fit_of(bundle: Bundle) -> Fit:
+    """The weights, temperature and adjustment in a manifest."""
+    adjusted = bundle.ensemble.adjustment
+    return Fit(
+        np.array([member.weight for member in bundle.members]),
+        bundle.ensemble.temperature,
+        np.array([adjusted.get(name, 0.0) for name in EMOTIONS]),
+    )
+
+
+def _answers_of_members(
+    bundle: Bundle, fit: Fit, models: Mapping[str, Candidate], faces: NDArray[np.uint8]
+) -> dict[str, Scores]:
+    """Answers of the ensemble, first, and of each member to faces, uint8 [N, 48, 48]."""
+    answers = np.stack(
+        [
+            log_softmax(
+                tflite_logits(models[m.file].file, faces[:, :, ::-1] if m.mirrored else faces)
+            )
+            for m in bundle.members
+        ]
+    )
+    names = [display_name(member) for member in bundle.members]
+    return {ENSEMBLE: fit.probabilities(answers), **dict(zip(names, answers, strict=True))}
+
+
+def _figures(metrics: Metrics) -> str:
+    return (
+        f"accuracy {metrics.accuracy:.4f}, "
+        f"expected calibration error {metrics.calibration_error:.4f}"
+    )
+
+
+def _least_recall(metrics: Metrics) -> str:
+    name, recall = min(metrics.recall.items(), key=itemgetter(1))
+    return f"{name}, recall {recall:.4f}"

@@ -1,0 +1,56 @@
+"""Commands that need no training library start without one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_daemon._lib.files import bundled_models
+
+PROGRAM = """
+import sys
+from emotion_trainer.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as error:
+    code = error.code
+print("imported:", *sorted({"keras", "tensorflow", "torch", "mlflow"} & sys.modules.keys()))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["prepare", "--data", "SHEETS"],
+        ["evaluate", "MODELS", "--data", "SHEETS"],
+        ["evaluate", "MODELS/resnet_s_int8.tflite", "--data", "SHEETS"],
+        ["predict", "PHOTO", "--out", "OUT"],
+        ["detector", "compare", "PHOTOS", "--teacher", "absent.onnx"],
+    ],
+    ids=["help", "prepare", "evaluate-bundle", "evaluate-tflite", "predict", "compare"],
+)
+def test_command_without_training_imports_no_training_library(
+    words: list[str], place: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    cv2.imwrite(str(photos / "a.png"), np.full((64, 64, 3), 90, np.uint8))
+    paths = {
+        "SHEETS": place / "sheets",
+        "MODELS": bundled_models(),
+        "PHOTOS": photos,
+        "PHOTO": photos / "a.png",
+        "OUT": tmp_path / "out",
+    }
+    for name, path in sorted(paths.items(), reverse=True):
+        words = [word.replace(name, str(path)) for word in words]
+    command = [sys.executable, "-c", PROGRAM, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    expected = 1 if "absent.onnx" in words else 0
+    assert done.returncode == expected, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported:"
