@@ -5,6 +5,7 @@ a checksum of what it was made from, and is logged again only when that has chan
 """
 
 import hashlib
+import json
 import os
 import tempfile
 import time
@@ -20,10 +21,11 @@ import mlflow.tensorflow
 import numpy as np
 import tensorflow as tf
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param
 from mlflow.entities import Run as TrackedRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon.records import CROP_SIDE
@@ -39,6 +41,8 @@ from emotion_trainer.training.runs import Run
 EXPERIMENT: Final = "edge-daemon"
 EXPERIMENT_VARIABLE: Final = "MLFLOW_EXPERIMENT_NAME"
 DATABASE: Final = "sqlite:///"
+DIGEST_LENGTH: Final = 32
+"""Characters of a data set's fingerprint that MLflow stores."""
 MID_GREY: Final = 128.0
 # The rate depends on how much of the training is done: any steps an epoch give the same curve.
 STEPS: Final = 1000
@@ -63,6 +67,7 @@ class MlflowCopy:
     def update(self, *, curves_only: bool) -> str:
         """Log what is not there yet and return the run's id."""
         self._log_recipe()
+        self._log_data()
         self._log_curves()
         if not curves_only:
             self._log_results(summarise(self._run))
@@ -96,7 +101,7 @@ class MlflowCopy:
         known = self._client.get_experiment_by_name(name)
         if known is not None:
             return str(known.experiment_id)
-        return str(self._client.create_experiment(name, _artifacts_beside(self._uri)))
+        return str(self._client.create_experiment(name, _artifacts_folder(self._uri)))
 
     def _log_recipe(self) -> None:
         text = self._record.model_dump_json(indent=2)
@@ -107,6 +112,24 @@ class MlflowCopy:
             self._client.log_text(self._id, text, "run.json")
 
         self._once("recipe", hashlib.sha256(text.encode()).hexdigest(), log)
+
+    def _log_data(self) -> None:
+        """Log what the run learnt from, which MLflow shows in the column "Dataset"."""
+        record = self._record
+        path = Path(record.data_source)
+        dataset = Dataset(
+            name=path.name or "faces",
+            digest=record.data_fingerprint[:DIGEST_LENGTH],
+            source_type="local",
+            source=json.dumps({"uri": path.as_posix()}),
+            profile=json.dumps(
+                {"training": record.training_faces, "validation": record.validation_faces}
+            ),
+        )
+        inputs = [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])]
+        self._once(
+            "data", record.data_fingerprint, partial(self._client.log_inputs, self._id, inputs)
+        )
 
     def _log_curves(self) -> None:
         for name, values in _curves(self._history, self._record.recipe.optimisation).items():
@@ -220,8 +243,8 @@ def _figures(summary: Summary) -> dict[str, float]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def _artifacts_beside(uri: str) -> str | None:
-    """A database file has its artifacts in a folder beside it; other stores have their own."""
+def _artifacts_folder(uri: str) -> str | None:
+    """A database file has its artifacts in a folder next to it; other stores have their own."""
     if not uri.startswith(DATABASE):
         return None
     return Path(uri.removeprefix(DATABASE)).resolve().with_name("mlartifacts").as_uri()

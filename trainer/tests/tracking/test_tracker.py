@@ -1,5 +1,6 @@
 """Runs in a real MLflow store: a SQLite file, made once."""
 
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,17 @@ def test_the_model_answers_from_mlflow(logged: Run, dataset: Dataset) -> None:
     np.testing.assert_allclose(answers, keras_logits(logged.best_model(), faces), atol=1e-4)
 
 
+def test_track_logs_the_data_of_a_run(client: MlflowClient, logged: Run) -> None:
+    track(logged)
+    (logged_input,) = client.get_run(id_of(logged)).inputs.dataset_inputs
+    record = logged.record()
+    assert logged_input.dataset.name == "sheets"
+    assert logged_input.dataset.digest == record.data_fingerprint[:32]
+    assert json.loads(logged_input.dataset.source) == {"uri": record.data_source}
+    assert json.loads(logged_input.dataset.profile) == {"training": 448, "validation": 140}
+    assert [tag.value for tag in logged_input.tags] == ["training"]
+
+
 def test_tracking_again_logs_nothing_twice(client: MlflowClient, logged: Run) -> None:
     before = client.get_run(id_of(logged))
     assert track(logged) == before.info.run_id
@@ -179,7 +191,7 @@ def test_a_ladder_logs_a_training_that_stopped_early_as_finished(
     assert read_bundle(tmp_path / "out").members[0].provenance.mlflow_run_id == id_of(run)
 
 
-def test_a_store_that_is_away_is_told_once_and_made_up_for(
+def test_unreachable_store_is_reported_once_and_filled_later(
     client: MlflowClient,
     place: Path,
     tmp_path: Path,
@@ -192,9 +204,9 @@ def test_a_store_that_is_away_is_told_once_and_made_up_for(
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         patch.setenv("MLFLOW_TRACKING_URI", AWAY)
         assert main(["train", str(place / "tiny.toml"), "--run", str(run.folder), *data]) == 0
-        told = capsys.readouterr().err
-        assert told.count(AWAY) == told.count("\n") == 1
-        assert f"'emotion-trainer track {run.folder}' logs it later" in told
+        error = capsys.readouterr().err
+        assert error.count(AWAY) == error.count("\n") == 1
+        assert f"'emotion-trainer track {run.folder}' logs it later" in error
         assert run.mlflow_run_id is None
         assert main(["track", str(run.folder)]) == 1
         assert "Connection refused" in capsys.readouterr().err
@@ -204,18 +216,20 @@ def test_a_store_that_is_away_is_told_once_and_made_up_for(
 
 
 @pytest.mark.usefixtures("client")
-def test_a_run_of_another_store_begins_anew(run: Run) -> None:
+def test_run_of_another_store_is_logged_again(run: Run) -> None:
     run.remember_mlflow_run("0" * 32)
     assert track(run, curves_only=True) == run.mlflow_run_id != "0" * 32
 
 
 @pytest.mark.usefixtures("client")
-def test_a_folder_without_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_a_run_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["track", str(tmp_path)]) == 1
     assert "run.json: cannot be read" in capsys.readouterr().err
 
 
-def test_the_store_is_beside_the_runs_unless_told(
+def test_store_is_next_to_the_runs_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
