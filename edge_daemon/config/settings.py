@@ -283,7 +283,7 @@ class QualitySettings(Section):
         json_schema_extra=RELOADABLE,
     )
     min_sharpness: Duration = Field(
-        0.004,
+        0.008,
         description="Minimum sharpness: variance of the crop's Laplacian, divided by the variance "
         "of the crop.",
         json_schema_extra=RELOADABLE,
