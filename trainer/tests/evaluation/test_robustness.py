@@ -46,6 +46,7 @@ def test_darken_halves_the_light_and_adds_noise() -> None:
     dark = darken(faces, 1 / 32)
     assert dark.std() / dark.mean() > 2 * dim.std() / dim.mean() > 0
     np.testing.assert_array_equal(dark, darken(faces, 1 / 32))
+    assert darken(np.zeros_like(faces), 1.0).std() > 0
 
 
 def test_compress_loses_more_at_lower_quality(dataset: Dataset) -> None:
