@@ -3,7 +3,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from edge_daemon.config.settings import (
 )
 from edge_daemon.errors import SettingsError
 
-unhurried = hypothesis_settings(deadline=None)
+unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EVERY_PATH = [
     *((key,) for key in Settings.model_fields),
