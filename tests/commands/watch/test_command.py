@@ -211,6 +211,8 @@ class Terminal:
     def wait_for(self, pattern: str) -> None:
         with self._drawn:
             found = self._drawn.wait_for(lambda: re.search(pattern, self._shown), PATIENCE)
+        if not found:  # else the process would outlive the test
+            self.process.kill()
         assert found, self._shown[-3000:]
 
     def end(self, number: signal.Signals) -> str:
