@@ -306,6 +306,7 @@ def test_face_leaves_when_the_camera_is_lost_for_longer_than_it_is_remembered(
         assert 0.3 <= last.frame.captured_monotonic - seen.frame.captured_monotonic < 3
         camera.there = True
         running.wait_for_event(APPEARED, 2)
+        running.wait_for_state(RUNNING)
     assert running.states == [STARTING, RUNNING, LOST, RUNNING]
 
 
