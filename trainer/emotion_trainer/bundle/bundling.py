@@ -24,11 +24,12 @@ from edge_daemon.inference.bundle import (
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
 from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, fit_ensemble
-from emotion_trainer.bundle.figures import Bundled, measure_bundle
+from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
 from emotion_trainer.bundle.records import write_records
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import DataError
 from emotion_trainer.evaluation.metrics import measure
+from emotion_trainer.models.predictions import Scores
 from emotion_trainer.recipe import require_distinct_names
 
 DECIMALS: Final = 4
@@ -114,17 +115,28 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
             for member in bundle.members
         ]
     )
+    _require_same_figures(bundle, fit_of(bundle).probabilities(answers), dataset, folder)
     bundled = measure_bundle(bundle, models, answers, dataset, left_out=())
-    measured = measure(bundled.probabilities, dataset.validation.labels, dataset.validation_name)
+    for name, content in describe(bundled, folder).items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return bundled
+
+
+def _require_same_figures(
+    bundle: Bundle, probabilities: Scores, dataset: Dataset, folder: Path
+) -> None:
+    """Refuse data on which the ensemble has another accuracy than in its manifest.
+
+    Raises:
+        DataError: it has.
+    """
+    measured = measure(probabilities, dataset.validation.labels, dataset.validation_name)
     expected = bundle.ensemble.metrics
     if abs(measured.accuracy - expected.accuracy) > MAX_DEVIATION:
         raise DataError(
             f"{folder}: accuracy {measured.accuracy} on {measured.split}, but the manifest has "
             f"{expected.accuracy} on {expected.split}; use the data that it was bundled with"
         )
-    for name, content in describe(bundled, folder).items():
-        (folder / name).write_text(content, encoding="utf-8")
-    return bundled
 
 
 def _rounded(fit: Fit) -> Fit:
