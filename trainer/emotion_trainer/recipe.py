@@ -189,10 +189,11 @@ def _problems(kind: type[BaseModel], error: ValidationError) -> str:
 
 def _problem(kind: type[BaseModel], problem: ErrorDetails) -> str:
     """A problem as `SETTING: PROBLEM`, with the most similar name for an unknown setting."""
-    *parents, key = map(str, problem["loc"])
-    name = ".".join((*parents, key))
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join(path)
     if problem["type"] != "extra_forbidden":
-        return f"{name}: {problem['msg']}"
+        return f"{name}: {problem['msg']}" if path else problem["msg"]
+    *parents, key = path
     models = [kind]
     for parent in parents:
         tagged = [model for model in models if parent == _family(model)]

@@ -53,6 +53,14 @@ def test_names_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:
         read_recipe(path)
 
 
+def test_recipe_problem_of_two_settings_has_no_path(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    text = GOOD.replace('"resnet"\nstem = 8\nstages = [[8, 1]]', '"backbone"')
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=r"tiny.toml: Value error, a backbone"):
+        read_recipe(path)
+
+
 def test_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read: No such file"):
         read_recipe(tmp_path / "absent.toml")
