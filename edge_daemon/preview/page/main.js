@@ -39,6 +39,9 @@ function show(header, picture) {
   showHealth(header.condition, header.viewers);
   showSession(header);
   at("notice").classList.toggle("waiting", !picture);
+  // Before the first picture it is unknown who is in sight.
+  const shown = state === "running" && !picture ? "starting" : state;
+  at("no-faces").textContent = text(`noFaces.${shown}`);
   // The last picture of a lost source shows nothing that is true now.
   if (picture && state === "running") {
     showFrame(header.frame, picture, header.crops);
