@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds a Debian package of edge-daemon with the Python packages that it needs.
+# shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 
 usage() {
@@ -17,43 +18,16 @@ $DEBFULLNAME and $DEBEMAIL name the package's maintainer.
 END
 }
 
-fail() {
-    printf 'build.sh: %s\n' "$*" >&2
-    exit 1
-}
-
-suite=trixie machine=aarch64 wheelhouse='' folder=''
-while (($#)); do
-    case $1 in
-        --suite | --machine | --wheelhouse)
-            (($# > 1)) || fail "$1: option requires a value; see --help"
-            declare "${1#--}=$2"
-            shift
-            ;;
-        -h | --help)
-            usage
-            exit
-            ;;
-        -*) fail "$1: unknown option; see --help" ;;
-        *) folder=$1 ;;
-    esac
-    shift
-done
-[[ -n $folder ]] || fail "FOLDER: missing argument; see --help"
+here=$(dirname "$(realpath "$0")")
+source "$here/../lib/packages.sh"
+options+=(--wheelhouse) wheelhouse=''
+read_options "$@"
 case $machine in
     aarch64) architecture=arm64 ;;
     x86_64) architecture=amd64 ;;
-    *) fail "--machine: invalid value (got $machine); use aarch64 or x86_64" ;;
 esac
-case $suite in
-    bookworm) python=3.11 next_python=3.12 ;;
-    trixie) python=3.13 next_python=3.14 ;;
-    *) fail "--suite: invalid value (got $suite); use bookworm or trixie" ;;
-esac
+next_python=3.$((${python#3.} + 1))
 
-mkdir --parents "$folder"
-folder=$(realpath "$folder")
-here=$(dirname "$(realpath "$0")")
 repository=$(dirname "$(dirname "$here")")
 work=$(mktemp --directory)
 trap 'rm --recursive --force "$work"' EXIT
@@ -72,10 +46,6 @@ packages=$library/packages
 pip() { PIP_ROOT_USER_ACTION=ignore python3 -m pip --disable-pip-version-check --quiet "$@"; }
 
 install_packages() {
-    local platforms=(--platform "manylinux2014_$machine") minor
-    for ((minor = 17; minor <= 41; minor++)); do
-        platforms+=(--platform "manylinux_2_${minor}_$machine")
-    done
     local offline=(--no-index --find-links "$wheelhouse")
     # Only the lock decides, not what is installed on this machine.
     pip install --target "$packages" --no-compile --no-deps --only-binary=:all: "${platforms[@]}" \

@@ -142,4 +142,6 @@ def test_scripts_pass_shellcheck() -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("needs shellcheck")
     scripts = ("build.sh", "preinst", "postinst", "prerm", "postrm")
-    run("shellcheck", *(ROOT / "deploy/debian" / script for script in scripts))
+    run(
+        "shellcheck", "--external-sources", *(ROOT / "deploy/debian" / script for script in scripts)
+    )
