@@ -11,9 +11,7 @@ import keras
 from keras import layers
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from emotion_trainer.models.families.layers import NORM_MOMENTUM, classify, grey_input
-
-MAX_ACTIVATION: Final = 6.0
+from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
 """Subtracted from the three channels, which MobileNetV1 was trained with."""
@@ -90,5 +88,4 @@ def build(settings: Settings) -> keras.Model:
 
 
 def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:
-    x = layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
-    return layers.ReLU(MAX_ACTIVATION)(x)
+    return relu6(batch_normalise(x))

@@ -13,12 +13,17 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from emotion_trainer.models.families.layers import classify, convolve, grey_input, normalise
+from emotion_trainer.models.families.layers import (
+    classify,
+    convolve,
+    grey_input,
+    normalise,
+    relu6,
+)
 from emotion_trainer.models.families.scaling import ScalableSettings
 
 Block = Annotated[tuple[int, int], Field(description="Growth rate in channels, and layers.")]
 
-HIGHEST: Final = 6.0
 # The 1x1 convolution before each 3x3 one is so many times the growth rate wide.
 BOTTLENECK: Final = 2
 
@@ -36,27 +41,23 @@ class Settings(ScalableSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the untrained network: stem at 48x48, first block at 24x24; transitions halve."""
     faces = grey_input()
-    x = _activate(convolve(normalise(faces), settings.channels(settings.stem)))
+    x = relu6(convolve(normalise(faces), settings.channels(settings.stem)))
     x = layers.MaxPooling2D(2)(x)
     for index, (growth, count) in enumerate(settings.blocks):
         if index > 0:
             x = _transition(x)
         for _ in range(settings.repeats(count)):
             x = _grow(x, settings.channels(growth), settings.channels(BOTTLENECK * growth))
-    x = _activate(convolve(x, x.shape[-1], kernel=1))
+    x = relu6(convolve(x, x.shape[-1], kernel=1))
     return keras.Model(faces, classify(x, settings.dropout), name="densenet")
 
 
 def _grow(x: keras.KerasTensor, growth: int, bottleneck: int) -> keras.KerasTensor:
-    new = _activate(convolve(x, bottleneck, kernel=1))
-    new = _activate(convolve(new, growth))
+    new = relu6(convolve(x, bottleneck, kernel=1))
+    new = relu6(convolve(new, growth))
     return layers.Concatenate()([x, new])
 
 
 def _transition(x: keras.KerasTensor) -> keras.KerasTensor:
     half = x.shape[-1] // 16 * 8
-    return layers.AveragePooling2D(2)(_activate(convolve(x, half, kernel=1)))
-
-
-def _activate(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU(HIGHEST)(x)
+    return layers.AveragePooling2D(2)(relu6(convolve(x, half, kernel=1)))

@@ -16,8 +16,8 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from emotion_trainer.models.families.backbone import MAX_ACTIVATION, PretrainedSettings
-from emotion_trainer.models.families.layers import NORM_MOMENTUM, classify, grey_input
+from emotion_trainer.models.families.backbone import PretrainedSettings
+from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
 
 STEM_CHANNELS: Final = 32
 
@@ -63,7 +63,7 @@ def build(settings: Settings) -> keras.Model:
     x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
     x = layers.Rescaling(1.0 / 128.0, offset=-127.0 / 128.0)(x)
     stem = layers.Conv2D(STEM_CHANNELS, 3, strides=2, padding="same", use_bias=False, name="stem")
-    x = _activated(_normalised(stem(x)))
+    x = relu6(batch_normalise(stem(x)))
     stages = (stage for stage in STAGES for _ in range(stage.blocks))
     previous = None
     for number, stage in zip(range(settings.blocks), stages, strict=False):
@@ -78,19 +78,11 @@ def _block(x: keras.KerasTensor, name: str, stage: Stage, stride: int) -> keras.
     y, channels = x, int(x.shape[-1])
     if stage.expansion != 1:
         expand = layers.Conv2D(channels * stage.expansion, 1, use_bias=False, name=f"{name}_expand")
-        y = _activated(_normalised(expand(y)))
+        y = relu6(batch_normalise(expand(y)))
     depthwise = layers.DepthwiseConv2D(
         stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise"
     )
-    y = _activated(_normalised(depthwise(y)))
+    y = relu6(batch_normalise(depthwise(y)))
     project = layers.Conv2D(stage.channels, 1, use_bias=False, name=f"{name}_project")
-    y = _normalised(project(y))
+    y = batch_normalise(project(y))
     return layers.Add()([x, y]) if stride == 1 and channels == stage.channels else y
-
-
-def _normalised(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
-
-
-def _activated(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU(MAX_ACTIVATION)(x)

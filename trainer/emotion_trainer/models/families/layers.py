@@ -21,6 +21,16 @@ def normalise(pixels: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Rescaling(1.0 / 127.5, offset=-1.0)(pixels)
 
 
+def batch_normalise(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Batch normalisation, which int8 export folds into the convolution before it."""
+    return layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
+
+
+def relu6(x: keras.KerasTensor) -> keras.KerasTensor:
+    """ReLU of at most 6, which quantises well."""
+    return layers.ReLU(6.0)(x)
+
+
 def convolve(
     x: keras.KerasTensor, width: int, kernel: int = 3, stride: int = 1
 ) -> keras.KerasTensor:
@@ -33,7 +43,7 @@ def convolve(
         use_bias=False,
         kernel_initializer="he_normal",
     )(x)
-    return layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
+    return batch_normalise(x)
 
 
 def classify(features: keras.KerasTensor, dropout: float) -> keras.KerasTensor:

@@ -11,11 +11,12 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.layers import (
-    NORM_MOMENTUM,
+    batch_normalise,
     classify,
     convolve,
     grey_input,
     normalise,
+    relu6,
 )
 from emotion_trainer.models.families.scaling import ScalableSettings
 
@@ -23,7 +24,6 @@ Stage = Annotated[tuple[int, int], Field(description="Width in channels, and res
 
 # The first block works at full resolution before it halves it, where expansion is dear.
 FIRST_EXPANSION: Final = 1
-MAX_ACTIVATION: Final = 6.0
 
 DEPTHWISE_DEVIATION: Final = (2 / 9) ** 0.5
 """Of the initial depthwise kernels (He et al. 2015): nine weights lead to a channel. Keras' own
@@ -46,14 +46,14 @@ class Settings(ScalableSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the untrained network: stem at 48x48; each stage halves the resolution."""
     faces = grey_input()
-    x = _activate(convolve(normalise(faces), settings.channels(settings.stem)))
+    x = relu6(convolve(normalise(faces), settings.channels(settings.stem)))
     expansion = FIRST_EXPANSION
     for width, blocks in settings.stages:
         for block in range(settings.repeats(blocks)):
             stride = 2 if block == 0 else 1
             x = _inverted_residual(x, settings.channels(width), expansion, stride)
             expansion = settings.expansion
-    x = _activate(convolve(x, settings.channels(settings.head), kernel=1))
+    x = relu6(convolve(x, settings.channels(settings.head), kernel=1))
     return keras.Model(faces, classify(x, settings.dropout), name="mobilenet")
 
 
@@ -62,8 +62,8 @@ def _inverted_residual(
 ) -> keras.KerasTensor:
     inner = x
     if expansion > 1:
-        inner = _activate(convolve(x, x.shape[-1] * expansion, kernel=1))
-    inner = convolve(_activate(_convolve_depthwise(inner, stride)), width, kernel=1)
+        inner = relu6(convolve(x, x.shape[-1] * expansion, kernel=1))
+    inner = convolve(relu6(_convolve_depthwise(inner, stride)), width, kernel=1)
     if stride == 1 and x.shape[-1] == width:
         return layers.Add()([x, inner])
     return inner
@@ -77,8 +77,4 @@ def _convolve_depthwise(x: keras.KerasTensor, stride: int) -> keras.KerasTensor:
         use_bias=False,
         depthwise_initializer=keras.initializers.RandomNormal(stddev=DEPTHWISE_DEVIATION),
     )(x)
-    return layers.BatchNormalization(momentum=NORM_MOMENTUM)(x)
-
-
-def _activate(x: keras.KerasTensor) -> keras.KerasTensor:
-    return layers.ReLU(MAX_ACTIVATION)(x)
+    return batch_normalise(x)
