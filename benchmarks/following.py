@@ -16,11 +16,12 @@ from benchmarks.frames import follower_of, frames_of
 from benchmarks.progress import report
 from benchmarks.results import Following, FollowingPoint, Stamp
 from benchmarks.settings import settings_of
+from edge_daemon.commands.bench import ObservedDetector
 from edge_daemon.config.settings import Settings
-from edge_daemon.detection import Detector, detector_of
+from edge_daemon.detection import detector_of
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import EmotionRecognizer
-from edge_daemon.records import Detection, FaceEmotion, Image
+from edge_daemon.records import FaceEmotion
 from edge_daemon.tracking.smoothing import Smoother
 
 EVERY: Final = (1, 2, 3, 5, 8)
@@ -56,8 +57,8 @@ class _Run:
     """Of processor time, until the crops are cut."""
 
     def play(self, settings: Settings) -> None:
-        counted = _Counted(detector_of(settings))
-        follower = follower_of(settings, counted)
+        detector = ObservedDetector(detector_of(settings), self._count_look)
+        follower = follower_of(settings, detector)
         recognizer = EmotionRecognizer(EmotionEnsemble.load(settings.inference.bundle))
         smoother = Smoother(settings.smoothing)
         for frame in frames_of(settings):
@@ -66,21 +67,9 @@ class _Run:
             self.seconds += time.process_time() - began
             faces = smoother(recognizer(tracked)).faces
             self.results.append({face.track_id: face for face in faces})
-        self.looks += counted.looks
 
-
-class _Counted:
-    """A detector that counts the pictures which it is shown."""
-
-    def __init__(self, detector: Detector) -> None:
-        self.name, self.framing = detector.name, detector.framing
-        self.start_score = detector.start_score
-        self.looks = 0
-        self._detector = detector
-
-    def detect(self, bgr: Image) -> list[Detection]:
+    def _count_look(self) -> None:
         self.looks += 1
-        return self._detector.detect(bgr)
 
 
 def _point(every: int, run: _Run, reference: _Run) -> FollowingPoint:

@@ -7,17 +7,16 @@ Run as a program, it prints the table for all detectors:
 """
 
 import itertools
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.cases import Case
 from benchmarks.frames import follower_of, frames_of
-from edge_daemon._lib.files import bundled_detector
-from edge_daemon.config.loading import load_settings
-from edge_daemon.config.settings import Settings
+from benchmarks.settings import settings_of
+from edge_daemon._lib.files import bundled_detector, bundled_models
 from edge_daemon.detection import Detector
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
@@ -106,7 +105,9 @@ def measure(clips: Sequence[Path], detector: Detector, reference: Detector) -> I
     """Follow the faces of whole clips with the daemon's default settings."""
     total = Identity(0, 0, 0, 0)
     for clip in clips:
-        settings = _settings(clip)
+        bundle = str(bundled_models())
+        case = Case(str(clip), "bundled", bundle, threads=1, frames=0, warmup=0)
+        settings = settings_of(case)
         follower = follower_of(settings, detector)
         tracked = [follower(frame).faces for frame in frames_of(settings)]
         people = people_in(
@@ -135,11 +136,6 @@ def _track_at(box: Box, faces: Sequence[TrackedFace]) -> int | None:
     if best is None or overlap(best.face.detection.box, box) < MIN_OVERLAP:
         return None
     return best.track_id
-
-
-def _settings(clip: Path) -> Settings:
-    flags: dict[tuple[str, ...], object] = {("source",): str(clip), ("sink",): "jsonl"}
-    return load_settings(Path(os.devnull), {}, flags)
 
 
 def main(yunet: str, *clips: str) -> None:

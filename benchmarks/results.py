@@ -1,7 +1,6 @@
 """What was measured, as it is kept in a file of JSON. Each part may be missing."""
 
 import os
-import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from edge_daemon._lib.validation import problems
+from edge_daemon.commands.bench import cpu_model
 from edge_daemon.errors import SettingsError
 
 ROOT: Final = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ class Stamp(Entry):
         return cls(
             time=datetime.now(UTC).replace(microsecond=0),
             commit=_commit(),
-            processor=_processor(),
+            processor=cpu_model(),
             cores=len(os.sched_getaffinity(0)),
             load=round(os.getloadavg()[0], 2),
         )
@@ -45,13 +45,6 @@ def _commit() -> str:
     words = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
     return done.stdout.strip() or "unknown"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 class Figures(Entry):

@@ -128,18 +128,18 @@ class _TimedReader:
         self._reader.close()
 
 
-class NotedDetector:
-    """A detector whose runs are noted."""
+class ObservedDetector:
+    """A detector that calls `observe` each time it runs."""
 
-    def __init__(self, detector: Detector, stopwatch: Stopwatch) -> None:
+    def __init__(self, detector: Detector, observe: Callable[[], None]) -> None:
         self.name = detector.name
         self.framing = detector.framing
         self.start_score = detector.start_score
         self._detector = detector
-        self._stopwatch = stopwatch
+        self._observe = observe
 
     def detect(self, bgr: Image) -> list[Detection]:
-        self._stopwatch.note_detection()
+        self._observe()
         return self._detector.detect(bgr)
 
 
@@ -193,6 +193,11 @@ class Machine:
 def _model(proc: Path) -> str:
     with suppress(OSError):
         return (proc / "device-tree/model").read_text().strip("\0\n ")
+    return cpu_model(proc)
+
+
+def cpu_model(proc: Path = Path("/proc")) -> str:
+    """Name of the CPU, or its architecture where it has no name."""
     with suppress(OSError):
         for line in (proc / "cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -439,7 +444,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
             clock,
             resources,
             source=TimedSource(source, stopwatch),
-            detector=NotedDetector(detector, stopwatch),
+            detector=ObservedDetector(detector, stopwatch.note_detection),
             sinks=[stopwatch.finish, *progress],
             observers=[stopwatch.record],
         ).run()
