@@ -40,8 +40,7 @@ function show(header, picture) {
   showSession(header);
   at("notice").classList.toggle("waiting", !picture);
   // Before the first picture it is unknown who is in sight.
-  const shown = state === "running" && !picture ? "starting" : state;
-  at("no-faces").textContent = text(`noFaces.${shown}`);
+  describeAbsence(state === "running" && !picture ? "starting" : state);
   // The last picture of a lost source shows nothing that is true now.
   if (picture && state === "running") {
     showFrame(header.frame, picture, header.crops);
@@ -69,6 +68,7 @@ function showNothing() {
 
 function lose() {
   enter("away");
+  describeAbsence("away");
   at("pause").disabled = true;
   showNothing();
 }
@@ -82,8 +82,12 @@ function enter(state) {
   at("state").textContent = text(`state.${state}.name`);
   at("notice-title").textContent = text(`state.${state}.title`);
   at("notice-reason").textContent = text(isPaused ? pausedReason : `state.${state}.reason`);
-  at("no-faces").textContent = text(`noFaces.${state}`);
   at("pipeline-detail").textContent = text(state === "running" ? "pipelineDetail" : "stale");
+}
+
+/** Show why there are no faces. */
+function describeAbsence(state) {
+  at("no-faces").textContent = text(`noFaces.${state}`);
 }
 
 function caption({ width, height, frame, file, position, latency_ms: latency }) {
