@@ -120,7 +120,7 @@ class DeviceEvent:
 
 
 BIN_S: Final = 5.0
-"""Length of a step of the course."""
+"""Length of a step of the history."""
 
 MAX_BINS: Final = 240
 """Steps kept: 20 minutes."""
@@ -171,7 +171,7 @@ class Session:
                 self.face_seconds[face.emotion] += gap_s
                 self._bin(number)[face.emotion] += gap_s
 
-    def course(self, now: float, steps: int) -> dict[str, list[float]]:
+    def history(self, now: float, steps: int) -> dict[str, list[float]]:
         """By emotion, the mean number of faces in each of the latest steps, oldest first."""
         first = int(now // BIN_S) - steps + 1
         means = {name: [0.0] * steps for name in EMOTIONS}

@@ -114,7 +114,7 @@ class View:
         if self._has_totals:
             yield from (Text(), Rule(Text(self._totals()), style="dim", align="left"))
             if emotions:
-                yield self._course(emotions, options.max_width)
+                yield self._history(emotions, options.max_width)
         if events:
             yield from (Text(), Rule("events", style="dim", align="left"), _event_table(events))
         if notices:
@@ -149,15 +149,15 @@ class View:
         visits = "1 visit" if session.visits == 1 else f"{session.visits} visits"
         return f"session: {visits}, {_duration(session.total_s)} of faces"
 
-    def _course(self, emotions: Sequence[str], width: int) -> Table:
+    def _history(self, emotions: Sequence[str], width: int) -> Table:
         """An emotion's share, and how many faces had it over time, as a sparkline."""
         steps = max(1, min(MAX_BINS, width - SHARE_WIDTH))
-        course = self.session.course(self.now, steps)
-        highest = max(value for name in emotions for value in course[name])
+        history = self.session.history(self.now, steps)
+        highest = max(value for name in emotions for value in history[name])
         table = Table.grid(padding=(0, 1, 0, 0))
         for name in emotions:
             share = f"{100 * self.session.share(name):.0f} %"
-            line = Text(sparkline(course[name], highest), style=COLOURS[name], no_wrap=True)
+            line = Text(sparkline(history[name], highest), style=COLOURS[name], no_wrap=True)
             table.add_row(Text(f"{name:<8}", style=COLOURS[name]), f"{share:>5}", line)
         table.add_row("", "", Text(f"the last {_duration(steps * BIN_S)}", style="dim"))
         return table

@@ -148,7 +148,7 @@ def see(fleet: Consumer, *messages: tuple[float, str], device: str = "hall") -> 
         fleet.take(message(device, "faces", faces(scored(1, emotion, 0.8))), now)
 
 
-def course(lines: list[str]) -> dict[str, tuple[str, str]]:
+def history(lines: list[str]) -> dict[str, tuple[str, str]]:
     """The share and the sparkline of each emotion."""
     found = (re.match(r"(\w+) +(\d+ %) ?(.*)", line) for line in lines)
     return {match[1]: (match[2], match[3]) for match in found if match}
@@ -160,18 +160,18 @@ def test_table_session_has_visits_and_shares(fleet: Consumer, draw: Draw) -> Non
     see(fleet, *((step * 0.5, "happy" if step <= 6 else "sad") for step in range(9)))
     lines = draw(now=4.0)
     assert any(line.startswith("session: 1 visit, 4 s of faces ─") for line in lines)
-    shares = {name: share for name, (share, _) in course(lines).items()}
+    shares = {name: share for name, (share, _) in history(lines).items()}
     assert shares == dict.fromkeys(EMOTIONS, "0 %") | {"happy": "75 %", "sad": "25 %"}
 
 
 def test_table_sparkline_follows_the_time(fleet: Consumer, draw: Draw) -> None:
     see(fleet, *((step * 0.5, "happy") for step in range(11)))  # 0 to 5 s
     see(fleet, *((15 + step * 0.5, "sad") for step in range(6)))  # 15 to 17.5 s
-    lines = course(draw(now=17.5))
+    lines = history(draw(now=17.5))
     assert lines["happy"][1].strip() == "█▁"
     assert lines["sad"][1].strip() == "▅"
     assert len(lines["sad"][1]) == len(lines["happy"][1]) + 2
-    later = course(draw(now=22.5))
+    later = history(draw(now=22.5))
     assert len(later["sad"][1]) == len(lines["sad"][1]) - 1
 
 
@@ -187,8 +187,8 @@ def test_table_emotions_fit_the_height(
     put(fleet, "hall", event=event(1))
     see(fleet, *((step * 0.5, "surprise") for step in range(9)))
     lines = draw(height=height, now=4.0)
-    assert len(course(lines)) == count
-    assert count == 0 or "surprise" in course(lines)
+    assert len(history(lines)) == count
+    assert count == 0 or "surprise" in history(lines)
     assert any("appeared" in line for line in lines)
     assert len(lines) <= height
 
