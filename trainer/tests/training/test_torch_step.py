@@ -11,7 +11,7 @@ import pytest
 COMPARE = """
 import sys
 import keras, numpy as np
-from emotion_trainer.models import familiesNone
+from emotion_trainer.models import families
 from emotion_trainer.models.families import densenet, mobilenet, resnet, vgg16
 from emotion_trainer.training.torch_step import TorchStep
 from emotion_trainer.training.trainer import cross_entropy
