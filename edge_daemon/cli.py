@@ -400,9 +400,9 @@ def _bench(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _configure_libraries()
-    from edge_daemon.commands.watch import command
+    from edge_daemon.commands import watch
 
-    command.run(settings, options.devices, as_json=options.json)
+    watch.run(settings, options.devices, as_json=options.json)
     return 0
 
 

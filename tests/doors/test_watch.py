@@ -17,7 +17,7 @@ from pydantic_core import to_json
 from rich.console import Console
 from rich.screen import Screen
 
-from edge_daemon.commands.watch.command import _line
+from edge_daemon.commands.watch import _line
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import Notice, View
 from edge_daemon.publishing.topics import Message

@@ -20,7 +20,7 @@ from publishing.broker import Mosquitto
 from running import PATIENCE, STOP_LIMIT, RunningProgram, free_port, running
 
 from edge_daemon import cli
-from edge_daemon.commands.watch import command
+from edge_daemon.commands import watch
 
 
 def publish(port: int, topic: str, *payloads: bytes, retain: bool = False) -> None:
@@ -180,7 +180,7 @@ def test_name_that_no_device_can_have_is_one_line_and_exit_code_2(program: Progr
 def test_no_terminal_and_no_rich_are_one_line_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broker: Mosquitto
 ) -> None:
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(watch.signal, "signal", lambda *_: None)
     words = [str(word) for word in watch_words(broker.port)]
     assert cli.main(words) == 2
     assert "--json" in capsys.readouterr().err
