@@ -24,7 +24,8 @@ def kill_at_random(camera_device: Device, broker: Mosquitto) -> None:
     victims = ["daemon"] * DAEMONS + ["broker"] * (KILLS - DAEMONS)
     random.shuffle(victims)
     for victim in victims:
-        time.sleep(random.uniform(0.0, 2.5))
+        camera_device.wait_for_events(1)  # on a busy machine, a start takes seconds
+        time.sleep(random.uniform(0.0, 0.5))
         if victim == "daemon":
             camera_device.end(signal.SIGKILL)
             camera_device.start()
@@ -39,11 +40,11 @@ def test_every_event_arrives_once_and_in_order_whoever_is_killed(tmp_path: Path)
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     random.seed(seed)
-    lines = ("max_inflight_messages 0",)  # what it queued for the subscriber would be lost with it
     with (
         camera(EMPTY) as stage,
-        Mosquitto(tmp_path, lines=lines) as broker,
-        subscribed(broker.port, "edge-daemon/porch") as subscriber,
+        Mosquitto(tmp_path) as broker,
+        # A handshake would be cut off by the kill, and what the broker waits to deliver be lost.
+        subscribed(broker.port, "edge-daemon/porch", qos=0) as subscriber,
         device(tmp_path, stage.url, broker.port) as watching,
     ):
         with faces_that_come_and_go(stage):
@@ -53,6 +54,6 @@ def test_every_event_arrives_once_and_in_order_whoever_is_killed(tmp_path: Path)
         eventually(lambda: watching.logged.keys() <= received(subscriber).keys())
         watching.end(signal.SIGTERM)
         logged, arrived = watching.logged, received(subscriber)
-    assert len(logged) > 3 * KILLS
+    assert len(logged) > KILLS
     assert logged.items() <= arrived.items()
     assert list(arrived.values()) == list(range(1, len(arrived) + 1))

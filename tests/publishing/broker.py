@@ -162,8 +162,10 @@ class Subscriber:
 
 
 @contextmanager
-def subscribed(port: int, topic: str, tls: ssl.SSLContext | None = None) -> Iterator[Subscriber]:
-    subscriber = Subscriber(port, topic, tls)
+def subscribed(
+    port: int, topic: str, tls: ssl.SSLContext | None = None, qos: int = 2
+) -> Iterator[Subscriber]:
+    subscriber = Subscriber(port, topic, tls, qos)
     try:
         yield subscriber
     finally:
