@@ -27,6 +27,9 @@ Landmarks = NDArray[np.float32]
 Right and left are the person's, so the right eye is on the left of the image.
 """
 
+MIRRORED_LANDMARKS: Final = [1, 0, 2, 4, 3]
+"""The landmarks' order in a mirrored image, where right and left change places."""
+
 Probabilities = NDArray[np.float32]
 """float32 [7] in the order of EMOTIONS; sums to 1."""
 
@@ -42,6 +45,13 @@ class Box(NamedTuple):
     @property
     def centre(self) -> tuple[float, float]:
         return self.x + self.width / 2, self.y + self.height / 2
+
+    def iou(self, other: "Box") -> float:
+        """Intersection over union with another box, 0 to 1."""
+        width = min(self.x + self.width, other.x + other.width) - max(self.x, other.x)
+        height = min(self.y + self.height, other.y + other.height) - max(self.y, other.y)
+        shared = max(0.0, width) * max(0.0, height)
+        return shared / (self.width * self.height + other.width * other.height - shared)
 
 
 class SourceState(StrEnum):
@@ -113,6 +123,15 @@ class Detection:
         landmarks = (
             None if self.landmarks is None else self.landmarks + np.array((x, y), np.float32)
         )
+        return Detection(box, self.score, landmarks)
+
+    def mirrored(self, width: float) -> "Detection":
+        """The same face in the mirrored image, whose width is given."""
+        box = self.box._replace(x=width - self.box.x - self.box.width)
+        if self.landmarks is None:
+            return Detection(box, self.score)
+        landmarks = self.landmarks[MIRRORED_LANDMARKS]
+        landmarks[:, 0] = width - landmarks[:, 0]
         return Detection(box, self.score, landmarks)
 
 

@@ -50,26 +50,27 @@ def roll(landmarks: Landmarks) -> float:
     return math.atan2(left_y - right_y, left_x - right_x)
 
 
-def cut_crop(picture: Image, square: Square) -> Image:
-    """Cut the crop, grey uint8 [48, 48], from a frame; its edge pixels continue beyond it.
+def cut_crop(picture: Image, square: Square, side: int = CROP_SIDE) -> Image:
+    """Cut the crop, grey uint8 [side, side], from a frame; its edge pixels continue beyond it.
 
     Args:
         picture: the frame, BGR uint8 [H, W, 3] or grey uint8 [H, W]; only the part in the crop
             is converted to grey.
         square: the part of the frame in the crop.
+        side: of the crop in pixels.
     """
     picture, square = _surroundings(picture, square)
     grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     # Sampling alone would alias: sample finely, then average.
-    factor = min(OVERSAMPLING, max(1, math.ceil(square.side / CROP_SIDE)))
+    factor = min(OVERSAMPLING, max(1, math.ceil(square.side / side)))
     fine = cv2.warpAffine(
         grey,
-        _transform(square, factor * CROP_SIDE),
-        (factor * CROP_SIDE, factor * CROP_SIDE),
+        _transform(square, factor * side),
+        (factor * side, factor * side),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    crop = cv2.resize(fine, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_AREA)
+    crop = cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(crop, np.uint8)
 
 

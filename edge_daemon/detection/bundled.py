@@ -3,6 +3,8 @@
 This project's trainer makes it; `models/DETECTOR.md` states its data and figures.
 """
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,11 +15,29 @@ from pydantic import Field, ValidationError
 from edge_daemon._lib import files
 from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, without_noise
 from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
+from edge_daemon.detection.alignment import Square, cut_crop
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
-from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
+from edge_daemon.detection.decoding import (
+    GEOMETRY,
+    STRIDES,
+    Maps,
+    decode,
+    logit,
+    without_duplicates,
+)
 from edge_daemon.errors import DetectorError
-from edge_daemon.records import Detection, Image
+from edge_daemon.records import Box, Detection, Image
 
+SURE_SCORE: Final = 0.85
+"""Score from which a face needs no second look: on held-out photos, no false positive has it."""
+MAX_SECOND_LOOKS: Final = 10
+"""In one picture, at its best detections. Each costs about a twentieth of a search at 640x426."""
+CLOSE_SIDE: Final = 96
+"""Side of the picture of a second look, in pixels; a face has half of it."""
+MIN_CLOSE_IOU: Final = 0.3
+"""Intersection over union from which both looks found the same face."""
+MIN_CLOSE_SCORE: Final = 0.1
+"""Score of a second look that does not find the face."""
 MIN_LARGE_FACE: Final = 60
 """Pixels: faces from this width are searched at half size too. The network does not know faces
 wider than 110 pixels, and takes parts of them for faces."""
@@ -90,22 +110,86 @@ class BundledDetector:
         content = read_manifest(manifest)
         self.framing = content.framing
         self.start_score = min_score
-        # One network for each size, since setting another size takes time.
-        self._full, self._half = (
-            MapNetwork(manifest.parent / content.file, threads) for _ in range(2)
-        )
+        self._search = FaceSearch(manifest.parent / content.file, threads)
 
     def detect(self, bgr: Image) -> list[Detection]:
         grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
-        found = self._found(self._full, grey)
-        if min(grey.shape) >= MIN_LARGE_FACE:
-            half = np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-            large = (d.enlarged(2.0) for d in self._found(self._half, half.astype(np.uint8)))
-            found += [d for d in large if d.box.width >= MIN_LARGE_FACE]
-        return without_duplicates(found)
+        return self._search.faces(grey, max(0.0, self.start_score - TRACKED_MARGIN))
 
-    def _found(self, network: "MapNetwork", grey: Image) -> list[Detection]:
-        return decode(*network.maps(grey), max(0.0, self.start_score - TRACKED_MARGIN))
+
+class FaceSearch:
+    """Finds faces in grey pictures of any size, and looks a second time where it is not sure.
+
+    The second look is at the face alone, mirrored, at the size that the network knows best. The two
+    looks err independently: together they have half of the false positives at the same recall. The
+    idea of a second network for candidates is that of Zhang et al. 2016 (MTCNN).
+
+    Args:
+        path: the network's `.tflite` file.
+        threads: number of threads of its kernels.
+
+    Raises:
+        DetectorError: it cannot run, or is not a detector of this kind.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        # One network for each size, since setting another size takes time.
+        self._full, self._half, self._close = (MapNetwork(path, threads) for _ in range(3))
+
+    def faces(self, grey: Image, min_score: float) -> list[Detection]:
+        """The faces in a picture, best first.
+
+        Args:
+            grey: the picture, uint8 [H, W].
+            min_score: of a face, 0 to 1.
+        """
+        found = decode(*self._full.maps(grey), min_score)
+        if min(grey.shape) >= MIN_LARGE_FACE:
+            half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            large = (
+                d.enlarged(2.0)
+                for d in decode(*self._half.maps(np.asarray(half, np.uint8)), min_score)
+            )
+            found += [d for d in large if d.box.width >= MIN_LARGE_FACE]
+        found = without_duplicates(found)
+        is_sure = not found or found[-1].score >= SURE_SCORE
+        return found if is_sure else self._checked(grey, found, min_score)
+
+    def _checked(self, grey: Image, found: list[Detection], min_score: float) -> list[Detection]:
+        """The detections, of which those that are not sure have got a second look."""
+        sure = [face for face in found if face.score >= SURE_SCORE]
+        unsure = found[len(sure) :]
+        looked = [self._look_again(grey, face) for face in unsure[:MAX_SECOND_LOOKS]]
+        faces = [*sure, *looked, *unsure[MAX_SECOND_LOOKS:]]
+        return without_duplicates([face for face in faces if face.score >= min_score])
+
+    def _look_again(self, grey: Image, first: Detection) -> Detection:
+        """The mean of a detection and what a second look finds there."""
+        scale = CLOSE_SIDE / 2 / max(first.box.width, first.box.height)
+        square = Square(*first.box.centre, CLOSE_SIDE / scale, roll=0.0)
+        mirrored = np.ascontiguousarray(cut_crop(grey, square, CLOSE_SIDE)[:, ::-1])
+        left, top = square.x - square.side / 2, square.y - square.side / 2
+        # The first box in the mirrored picture; it is in the middle, so mirroring does not move it.
+        expected = first.moved(-left, -top).enlarged(scale).box
+        close = decode(*self._close.maps(mirrored), MIN_CLOSE_SCORE)
+        second = next((d for d in close if d.box.iou(expected) >= MIN_CLOSE_IOU), None)
+        if second is None:
+            return replace(first, score=_mean_score(first.score, MIN_CLOSE_SCORE))
+        return _mean(first, second.mirrored(CLOSE_SIDE).enlarged(1 / scale).moved(left, top))
+
+
+def _mean(one: Detection, other: Detection) -> Detection:
+    """Two detections of the same face as one."""
+    box = Box(*((a + b) / 2 for a, b in zip(one.box, other.box, strict=True)))
+    score = _mean_score(one.score, other.score)
+    if one.landmarks is None or other.landmarks is None:
+        return Detection(box, score)
+    return Detection(box, score, (one.landmarks + other.landmarks) / np.float32(2))
+
+
+def _mean_score(one: float, other: float) -> float:
+    """The score of two looks: the mean of their log-odds."""
+    return 1 / (1 + math.exp(-(logit(one) + logit(other)) / 2))
 
 
 class MapNetwork:

@@ -45,7 +45,7 @@ def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
         min_score: of a face, 0 to 1.
     """
     logits = np.concatenate([map_.ravel() for map_ in scores])
-    chosen = np.flatnonzero(logits >= _logit(min_score))
+    chosen = np.flatnonzero(logits >= logit(min_score))
     if not len(chosen):
         return []
     certainty = 1 / (1 + np.exp(-logits[chosen]))
@@ -106,7 +106,8 @@ def _places(
     return np.concatenate([points[:, 0] - sides / 2, sides], axis=1), points[:, 2:]
 
 
-def _logit(score: float) -> float:
+def logit(score: float) -> float:
+    """The log-odds of a score, 0 to 1."""
     if score <= 0:
         return -math.inf
     return math.inf if score >= 1 else math.log(score / (1 - score))

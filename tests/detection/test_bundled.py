@@ -12,7 +12,14 @@ from drawing import Image, draw_scene
 from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
-from edge_daemon.detection.bundled import BundledDetector, MapNetwork, read_manifest
+from edge_daemon.detection import bundled
+from edge_daemon.detection.bundled import (
+    MAX_SECOND_LOOKS,
+    BundledDetector,
+    FaceSearch,
+    MapNetwork,
+    read_manifest,
+)
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
@@ -122,15 +129,7 @@ def frames_of(clip: Path) -> Iterator[Image]:
 
 def matches(found: list[Detection], truth: list[Detection]) -> int:
     """The number of true faces that were found."""
-    return sum(any(_iou(face, known) >= MIN_OVERLAP for face in found) for known in truth)
-
-
-def _iou(one: Detection, other: Detection) -> float:
-    (x, y, w, h), (u, v, p, q) = one.box, other.box
-    across = min(x + w, u + p) - max(x, u)
-    down = min(y + h, v + q) - max(y, v)
-    shared = max(0.0, across) * max(0.0, down)
-    return shared / (w * h + p * q - shared)
+    return sum(any(face.box.iou(known.box) >= MIN_OVERLAP for face in found) for known in truth)
 
 
 def certain(
@@ -173,3 +172,79 @@ def test_detector_on_a_face_that_fills_the_picture_finds_it_once() -> None:
 def test_detector_on_a_tiny_picture_finds_nothing() -> None:
     detector = BundledDetector(bundled_detector(), 0.7)
     assert detector.detect(np.zeros((1, 1, 3), np.uint8)) == []
+
+
+class Looks:
+    """Counts the pictures of second looks, which have a size of their own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number = 0
+        maps = MapNetwork.maps
+
+        def counted(network: MapNetwork, grey: Image) -> object:
+            self.number += grey.shape == (bundled.CLOSE_SIDE, bundled.CLOSE_SIDE)
+            return maps(network, grey)
+
+        monkeypatch.setattr(MapNetwork, "maps", counted)
+
+
+@pytest.fixture
+def search() -> FaceSearch:
+    about = read_manifest(bundled_detector())
+    return FaceSearch(bundled_models() / about.file, threads=1)
+
+
+def grey_scene(*faces: tuple[int, int, int], size: tuple[int, int] = (320, 240)) -> Image:
+    return np.asarray(cv2.cvtColor(draw_scene(*faces, size=size), cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def test_sure_face_gets_no_second_look(search: FaceSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    (found,) = search.faces(grey_scene((100, 80, 64)), 0.5)
+    assert found.score >= bundled.SURE_SCORE
+    assert looks.number == 0
+
+
+def test_crowd_gets_a_limited_number_of_second_looks(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "SURE_SCORE", 1.0)
+    looks = Looks(monkeypatch)
+    crowd = [(40 * x + 4, 40 * y + 4, 32) for x in range(5) for y in range(5)]
+    found = search.faces(grey_scene(*crowd, size=(208, 208)), 0.5)
+    assert looks.number == MAX_SECOND_LOOKS
+    assert len(found) == len(crowd)
+
+
+@pytest.mark.parametrize("x", [0, 70, 292])
+def test_second_look_agrees_with_the_first_about_position(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch, x: int
+) -> None:
+    scene = grey_scene((x, 60, 28))
+    monkeypatch.setattr(bundled, "SURE_SCORE", 0.0)
+    (first,) = search.faces(scene, 0.3)
+    monkeypatch.setattr(bundled, "SURE_SCORE", 1.0)
+    (second,) = search.faces(scene, 0.3)
+    assert second.box != first.box
+    assert second.box.iou(first.box) > 0.85
+    assert first.landmarks is not None
+    assert second.landmarks is not None
+    assert np.abs(second.landmarks - first.landmarks).max() < 2.0
+
+
+def test_second_look_that_finds_nothing_lowers_the_score(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "SURE_SCORE", 1.0)
+    monkeypatch.setattr(search, "_close", NoFaces())
+    scene = grey_scene((100, 80, 64))
+    assert search.faces(scene, 0.85) == []
+
+
+class NoFaces:
+    """A network that finds nothing."""
+
+    def maps(self, grey: Image) -> tuple[list[Image], list[Image]]:
+        sizes = [[side // stride for side in grey.shape] for stride in STRIDES]
+        scores = [np.full(size, -9.0, np.float32) for size in sizes]
+        return scores, [np.zeros((*size, GEOMETRY), np.float32) for size in sizes]

@@ -24,7 +24,12 @@ from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.evaluation import Judged, average_precision, judge_pictures
 from emotion_trainer.detector.faces import Picture
 from emotion_trainer.detector.framing import measure_framing
-from emotion_trainer.detector.predictions import Finder, keras_finder, tflite_finder
+from emotion_trainer.detector.predictions import (
+    Finder,
+    keras_finder,
+    search_finder,
+    tflite_finder,
+)
 from emotion_trainer.detector.recipe import DetectorRecipe, NetworkSettings
 from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker, is_close_up
@@ -67,7 +72,7 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
     # A shift of the biases changes no other range, so the second file differs in scores alone.
     shift_scores(model, recipe.start_scores or calibrated_scores(exported, data.calibration))
     exported.write_bytes(to_int8(model, recipe.network, pictures))
-    metrics = measure(tflite_finder(exported), data.test)
+    metrics = measure(search_finder(exported), data.test)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(exported, folder / exported.name)
     write_manifest(_manifest(run, exported, metrics, data), folder / MANIFEST_NAME)
@@ -173,7 +178,7 @@ def _manifest(
         sha256=sha256_of(exported),
         mmac=round(cost.mmac(sized), 2),
         parameters=cost.parameters(sized),
-        framing=measure_framing(tflite_finder(exported), data.held_out),
+        framing=measure_framing(search_finder(exported), data.held_out),
         metrics=metrics,
         provenance=Provenance(
             recipe=record.recipe.name,

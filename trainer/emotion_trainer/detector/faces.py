@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.records import Image
+from edge_daemon.records import MIRRORED_LANDMARKS, Image
 
 LANDMARKS = 5
 
@@ -73,7 +73,7 @@ class Faces:
         boxes = self.boxes.copy()
         boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
         # The mirrored right eye is a left eye.
-        landmarks = self.landmarks[:, [1, 0, 2, 4, 3]].copy()
+        landmarks = self.landmarks[:, MIRRORED_LANDMARKS].copy()
         landmarks[..., 0] = width - landmarks[..., 0]
         return Faces(boxes, landmarks, self.doubtful, self.covered, -self.tilt)
 

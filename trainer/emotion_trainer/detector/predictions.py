@@ -7,7 +7,7 @@ from typing import Final
 import keras
 import numpy as np
 
-from edge_daemon.detection.bundled import MapNetwork
+from edge_daemon.detection.bundled import FaceSearch, MapNetwork
 from edge_daemon.detection.decoding import STRIDES, decode
 from edge_daemon.records import Detection, Image
 from emotion_trainer.detector.faces import Floats
@@ -40,7 +40,7 @@ def outputs_finder(predict: Callable[[Floats], Floats]) -> Finder:
 
 
 def tflite_finder(path: Path, levels: Collection[int] = range(len(STRIDES))) -> Finder:
-    """Detections of an exported file in the daemon's own runtime.
+    """Detections of an exported file in the daemon's own runtime, by the network alone.
 
     Args:
         path: the file.
@@ -57,6 +57,12 @@ def tflite_finder(path: Path, levels: Collection[int] = range(len(STRIDES))) -> 
         return decode(used, geometry, MIN_SCORE)
 
     return lambda images: [find_in(image) for image in images]
+
+
+def search_finder(path: Path) -> Finder:
+    """Detections of an exported file by the daemon's whole search, with its second looks."""
+    search = FaceSearch(path, threads=1)
+    return lambda images: [search.faces(image, MIN_SCORE) for image in images]
 
 
 def _padded(images: Image) -> Image:
