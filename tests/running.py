@@ -46,6 +46,16 @@ def free_port() -> int:
             return port
 
 
+def send_until_closed(connection: socket.socket, content: bytes) -> None:
+    """Send this and read until the server closes, which it may do at any moment."""
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(content)
+        with contextlib.suppress(OSError):  # not connected, since the server has closed
+            connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
+
+
 class RunningProgram:
     """`edge-daemon` as a child process whose lines are collected while it runs.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
-from running import PATIENCE, eventually, free_port
+from running import PATIENCE, eventually, free_port, send_until_closed
 
 from edge_daemon._lib import http_server
 from edge_daemon._lib.http_server import ConnectionLimits, HttpServer, Message, listen
@@ -206,11 +206,8 @@ def test_client_is_an_address_or_an_ipv6_network(first: str, second: str, *, is_
 def test_invalid_requests_end_only_their_connection(
     port: int, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with connect(port) as connection, contextlib.suppress(ConnectionError):
-        connection.sendall(content)
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(4096):
-            pass
+    with connect(port) as connection:
+        send_until_closed(connection, content)
     assert get(port) == b"hello"
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 

@@ -1,6 +1,5 @@
 """Generated requests to the preview and the metrics, which no browser sends."""
 
-import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,14 @@ from drawing import draw_scene
 from hypothesis import example, given
 from hypothesis import strategies as st
 from preview.serving import HANDSHAKE
-from running import PATIENCE, RunningProgram, camera, free_port, running
+from running import (
+    PATIENCE,
+    RunningProgram,
+    camera,
+    free_port,
+    running,
+    send_until_closed,
+)
 
 SERVED = {"preview": free_port(), "metrics": free_port()}
 PATHS = {"preview": "session", "metrics": "metrics"}
@@ -34,15 +40,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProgram
 
 
 def send(port: int, content: bytes) -> None:
-    """Send this, and read until the connection ends."""
-    with (
-        contextlib.suppress(ConnectionError),
-        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection,
-    ):
-        connection.sendall(content)
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):
-            pass
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        send_until_closed(connection, content)
 
 
 class Filler(bytes):
