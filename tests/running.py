@@ -1,4 +1,4 @@
-"""The program as a process that goes on running, and a live camera for it to watch."""
+"""The program as a running child process, and a live camera as its source."""
 
 import contextlib
 import random
@@ -26,7 +26,7 @@ STOP_LIMIT = 3.0
 
 
 def eventually(fulfilled: Callable[[], object]) -> None:
-    """Wait for what nobody tells of."""
+    """Poll a condition until it holds; fail after `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
     while not fulfilled():
         assert time.monotonic() < deadline, "it never came"
@@ -34,7 +34,7 @@ def eventually(fulfilled: Callable[[], object]) -> None:
 
 
 def broker_at(port: int) -> tuple[str, ...]:
-    """Words that tell the program of a broker on this machine."""
+    """Command-line options that select a broker on this machine."""
     return ("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}")
 
 
@@ -63,7 +63,7 @@ class RunningProgram:
         state: below which its state folder is made.
         words: of its command line.
         inside: a command inside of which it runs, such as of another network.
-        environment: its variables, beside those that tests always set.
+        environment: its variables, in addition to those that tests always set.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class RunningProgram:
             )
         assert found, f"{words!r} never came, but: {self.err}"
 
-    def told(self, words: str) -> bool:
-        """Whether a line, of output or errors, has had these words."""
+    def has_line(self, words: str) -> bool:
+        """Whether a line of output or errors contains these words."""
         with self._arrived:
             return any(words in line for line in self.out + self.err)
 
@@ -129,7 +129,7 @@ def running(state: Path, *words: object, **environment: str) -> Iterator[Running
 
 
 class Camera(ThreadingHTTPServer):
-    """A network camera: one picture again and again, as MJPEG over HTTP."""
+    """A network camera that repeats one image as MJPEG over HTTP."""
 
     daemon_threads = True
 

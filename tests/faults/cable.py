@@ -1,4 +1,4 @@
-"""A network of its own for one process, at the end of a cable whose packets can get lost."""
+"""A network namespace for one process, connected by a virtual cable that can lose packets."""
 
 import os
 import random
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-NOBODY = "02:00:00:00:00:99"
-"""A network card that is not there: what is addressed to it is dropped, and nobody is told."""
+ABSENT_MAC = "02:00:00:00:00:99"
+"""No network card has this address: packets to it are dropped without an ICMP error."""
 
 
 class Cable:
@@ -18,7 +18,7 @@ class Cable:
 
     Args:
         subnet: the first three bytes of its addresses.
-        number: tells cables apart, 0 to 63.
+        number: number of the cable, unique within the subnet, 0 to 63.
     """
 
     def __init__(self, subnet: str, number: int) -> None:
@@ -37,25 +37,25 @@ class Cable:
         _ip("link", "set", near, "up")
         _ip(*there, "link", "set", far, "up")
 
-    def lose(self, *, outwards: bool, inwards: bool) -> None:
-        """From now on packets out of the namespace, or into it, vanish."""
-        if outwards:
+    def lose(self, *, outbound: bool, inbound: bool) -> None:
+        """Drop all packets out of the namespace, or into it, until they are restored."""
+        if outbound:
             self._address("replace", self.here, self._far, "-n", self.namespace)
-        if inwards:
+        if inbound:
             self._address("replace", self.there, self._near)
 
-    def mend(self, *, outwards: bool, inwards: bool) -> None:
-        if outwards:
+    def restore(self, *, outbound: bool, inbound: bool) -> None:
+        if outbound:
             self._address("delete", self.here, self._far, "-n", self.namespace)
-        if inwards:
+        if inbound:
             self._address("delete", self.there, self._near)
 
     def remove(self) -> None:
         _ip("netns", "delete", self.namespace)
 
     def _address(self, what: str, host: str, card: str, *where: str) -> None:
-        """Say, or forget, that nobody's network card has a host's address."""
-        _ip(*where, "neighbour", what, host, "lladdr", NOBODY, "dev", card, "nud", "permanent")
+        """Set or delete a neighbour entry that maps a host to the absent card."""
+        _ip(*where, "neighbour", what, host, "lladdr", ABSENT_MAC, "dev", card, "nud", "permanent")
 
 
 @contextmanager

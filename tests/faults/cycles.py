@@ -1,4 +1,4 @@
-"""Runs the daemon again and again in one process, and tells after each run what it still holds.
+"""Run the daemon repeatedly in one process, and print the resources it holds after each run.
 
     python cycles.py COUNT STATE_DIR CLIP STREAM BROKER_PORT
 
@@ -24,7 +24,7 @@ from edge_daemon.output.base import OutputOptions
 
 
 class EndAtEvent(logging.Handler):
-    """Ends the run by a signal when it tells of an event."""
+    """Ends the run by a signal when an event is logged."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == "event":
@@ -32,7 +32,7 @@ class EndAtEvent(logging.Handler):
 
 
 def holdings() -> dict[str, int]:
-    """What of the system this process holds."""
+    """System resources of this process."""
     gc.collect()
     return {
         "descriptors": len(list(Path("/proc/self/fd").iterdir())),

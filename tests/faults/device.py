@@ -1,4 +1,4 @@
-"""A daemon with many events, that can be killed and started again, and all that it ever logged."""
+"""A daemon with many events that can be killed and restarted, and its log over all restarts."""
 
 import json
 import random
@@ -28,13 +28,13 @@ EVENT = re.compile(r" event event_id=(\S+) kind=\S+ track_id=\d+ emotion=\S+ seq
 
 
 def events_in(lines: Iterable[str]) -> dict[str, int]:
-    """Sequence numbers by the events' ids, of the events that a daemon's lines tell of."""
+    """Sequence numbers by event ID, of the events in a daemon's log lines."""
     found = [match for match in map(EVENT.search, lines) if match]
     return {match[1]: int(match[2]) for match in found}
 
 
 class Device:
-    """The daemon `porch`, in one life after another.
+    """The daemon `porch`, over all its restarts.
 
     Args:
         state: below which its state folder is made.
@@ -62,43 +62,43 @@ class Device:
             self._words += ["--set", setting]
         self._state = state
         self._inside = inside
-        self._lives: list[RunningProgram] = []
+        self._runs: list[RunningProgram] = []
         self.start()
 
     def start(self) -> None:
-        self._lives.append(RunningProgram(self._state, *self._words, inside=self._inside))
+        self._runs.append(RunningProgram(self._state, *self._words, inside=self._inside))
 
     def wait_for_events(self, count: int) -> None:
-        """Wait until it has told of so many more."""
-        wanted = len(self.logged) + count
-        eventually(lambda: len(self.logged) >= wanted)
+        """Wait until this many more events are logged."""
+        expected = len(self.logged) + count
+        eventually(lambda: len(self.logged) >= expected)
 
     def wait_for(self, words: str) -> None:
-        """Wait until it has said this in its present life."""
-        self._lives[-1].wait_for(words)
+        """Wait for a line with these words from the current process."""
+        self._runs[-1].wait_for(words)
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal that ends it; the exit code."""
-        code, _ = self._lives[-1].end(number)
+        code, _ = self._runs[-1].end(number)
         return code
 
     @property
     def lines(self) -> list[str]:
-        """All that it has said on standard error."""
-        return [line for life in self._lives for line in list(life.err)]
+        """All lines on standard error, of all processes."""
+        return [line for run in self._runs for line in list(run.err)]
 
-    def told(self, words: str) -> list[str]:
+    def lines_with(self, words: str) -> list[str]:
         """Its lines with these words."""
         return [line for line in self.lines if words in line]
 
     @property
     def logged(self) -> dict[str, int]:
-        """Sequence numbers by the events' ids."""
+        """Sequence numbers by event ID."""
         return events_in(self.lines)
 
     @property
     def running(self) -> bool:
-        return self._lives[-1].process.poll() is None
+        return self._runs[-1].process.poll() is None
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def device(state: Path, source: str, port: int, **more: object) -> Iterator[Devi
 
 @contextmanager
 def faces_that_come_and_go(stage: Camera, interval: float = 0.2) -> Iterator[None]:
-    """A face, nobody, a face elsewhere, nobody …; in the end, nobody."""
+    """Alternate between a face at a random place and an empty scene; end with the empty scene."""
     leaving = threading.Event()
 
     def play() -> None:
@@ -131,7 +131,7 @@ def faces_that_come_and_go(stage: Camera, interval: float = 0.2) -> Iterator[Non
 
 
 def received(subscriber: Subscriber) -> dict[str, int]:
-    """Sequence numbers by the events' ids, in the order in which they first came."""
+    """Sequence numbers by event ID, in the order of first arrival."""
     events: dict[str, int] = {}
     for payload in subscriber.payloads("event"):
         event = json.loads(payload)

@@ -1,4 +1,4 @@
-"""Faults inside the running program: a method of it fails or hangs when a file says so."""
+"""Fault injection: a method of the running program fails or hangs, controlled by a file."""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 PROGRAM: Final = Path(__file__).parents[2]
-"""Where the program's package lies."""
+"""The folder of the program's package."""
 
 HOOK: Final = """
 import functools, importlib, os, time

@@ -1,4 +1,4 @@
-"""The model files change under the running program: it goes on with what it has loaded."""
+"""Model files change while the program runs: it continues with the loaded models."""
 
 import json
 import shutil
@@ -53,19 +53,19 @@ def delete(bundle: Path) -> None:
     shutil.rmtree(bundle)
 
 
-def faces_told(lines: list[str]) -> list[FacesMessage]:
+def faces_messages(lines: list[str]) -> list[FacesMessage]:
     return [FacesMessage.model_validate_json(line) for line in lines]
 
 
 @pytest.mark.parametrize("change", [cut_short, overwrite, delete])
-def test_program_goes_on_with_the_models_that_it_has_loaded(
+def test_bundle_changed_while_running_keeps_loaded_models(
     tmp_path: Path,
     program: Program,
     bundle: Path,
     live: Camera,
     change: Callable[[Path], None],
 ) -> None:
-    asked = len(json.loads((bundle / "bundle.json").read_text())["members"])
+    member_count = len(json.loads((bundle / "bundle.json").read_text())["members"])
     with running(tmp_path, *words(live, bundle)) as device:
         device.wait_for('"kind":"appeared"')
         change(bundle)
@@ -74,14 +74,14 @@ def test_program_goes_on_with_the_models_that_it_has_loaded(
         device.process.send_signal(signal.SIGHUP)
         device.wait_for("settings reloaded applied=nothing need_restart=nothing")
         code, _ = device.end(signal.SIGTERM)
-    both = [face for told in faces_told(device.out) if len(told.faces) == 2 for face in told.faces]
-    assert {face.members for face in both} == {asked}
+    both = [face for m in faces_messages(device.out) if len(m.faces) == 2 for face in m.faces]
+    assert {face.members for face in both} == {member_count}
     assert (code, [line for line in device.err if "ERROR" in line]) == (0, [])
     assert_is_refused(program, live, bundle)
 
 
 def assert_is_refused(program: Program, live: Camera, bundle: Path) -> None:
-    """What the next start finds is told in one line."""
+    """The next start reports the damaged bundle in one line."""
     done = program(*words(live, bundle))
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
     assert str(bundle) in line
@@ -89,9 +89,7 @@ def assert_is_refused(program: Program, live: Camera, bundle: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_another_bundle_in_the_settings_waits_for_a_restart(
-    tmp_path: Path, bundle: Path, live: Camera
-) -> None:
+def test_bundle_setting_changed_needs_a_restart(tmp_path: Path, bundle: Path, live: Camera) -> None:
     file = tmp_path / "config.toml"
     file.write_text(f'[inference]\nbundle = "{bundle}"\n')
     with running(

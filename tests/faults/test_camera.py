@@ -52,19 +52,19 @@ def wait_for_faces(program: RunningProgram, more: int = 3) -> None:
     program.wait_for('"track_id"', count=seen + more)
 
 
-def told(program: RunningProgram, words: str) -> int:
+def count_lines(program: RunningProgram, words: str) -> int:
     return sum(words in line for line in program.err)
 
 
 def assert_ends_well(program: RunningProgram) -> None:
     code, seconds = program.end(signal.SIGTERM)
-    said = "\n".join(program.err)
-    assert (code, seconds < STOP_LIMIT) == (0, True), said
-    assert "Traceback" not in said
-    assert "ERROR" not in said
+    log = "\n".join(program.err)
+    assert (code, seconds < STOP_LIMIT) == (0, True), log
+    assert "Traceback" not in log
+    assert "ERROR" not in log
 
 
-def test_unplugged_camera_ends_visits_and_begins_new_ones_when_it_is_back(tmp_path: Path) -> None:
+def test_camera_unplugged_ends_visits_and_starts_new_ones(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/stream"
     with (
@@ -95,10 +95,10 @@ def test_unplugged_camera_ends_visits_and_begins_new_ones_when_it_is_back(tmp_pa
             subscriber.wait_until(lambda: subscriber.payloads("availability")[-1] == b"online")
             subscriber.wait_until(lambda: sources()[-1] == "running")
             assert_ends_well(program)
-    assert told(program, "source is back") == told(program, "source lost") <= 2
+    assert count_lines(program, "source is back") == count_lines(program, "source lost") <= 2
 
 
-def test_camera_that_hangs_is_left_behind_and_read_anew(tmp_path: Path, live: Camera) -> None:
+def test_stalled_capture_is_restarted(tmp_path: Path, live: Camera) -> None:
     words = ("--source", live.url, *LINES, "--set", "capture.read_timeout=1")
     with running(tmp_path, *words) as program:
         wait_for_faces(program)
@@ -112,9 +112,7 @@ def test_camera_that_hangs_is_left_behind_and_read_anew(tmp_path: Path, live: Ca
     assert frames == sorted(set(frames))
 
 
-def test_camera_that_hangs_for_good_ends_the_program_with_one_line(
-    tmp_path: Path, live: Camera
-) -> None:
+def test_camera_stalled_for_good_ends_program_with_one_line(tmp_path: Path, live: Camera) -> None:
     words = ("--source", live.url, *LINES, "--set", "capture.read_timeout=0.5")
     with running(tmp_path, *words) as program:
         wait_for_faces(program)
@@ -128,7 +126,7 @@ def test_camera_that_hangs_for_good_ends_the_program_with_one_line(
 
 
 @pytest.mark.parametrize("size", [(640, 480), (176, 144), (240, 320)], ids=str)
-def test_pictures_of_another_size_in_mid_stream_are_read_on(
+def test_stream_frame_size_changed_continues(
     tmp_path: Path, live: Camera, size: tuple[int, int]
 ) -> None:
     with running(tmp_path, "--source", live.url, *LINES) as program:
@@ -159,9 +157,7 @@ def damaged() -> Iterator[bytes]:
     yield from (b"", b"no picture at all", bytes(5000), whole[:2] * 1000)
 
 
-def test_damaged_pictures_are_survived_and_told_no_more_than_once_each(
-    tmp_path: Path, live: Camera
-) -> None:
+def test_damaged_frames_are_logged_at_most_once_each(tmp_path: Path, live: Camera) -> None:
     with running(tmp_path, "--source", live.url, *LINES) as program:
         wait_for_faces(program)
         for number, data in enumerate(damaged(), start=1):
@@ -169,12 +165,12 @@ def test_damaged_pictures_are_survived_and_told_no_more_than_once_each(
             live.gone.wait(0.3)
             live.show(SCENE)
             wait_for_faces(program)
-            assert told(program, "source lost") <= number
+            assert count_lines(program, "source lost") <= number
         assert_ends_well(program)
-    assert told(program, "source lost") == told(program, "source is back")
+    assert count_lines(program, "source lost") == count_lines(program, "source is back")
 
 
-def test_black_pictures_end_the_visit_and_are_told_once(tmp_path: Path, live: Camera) -> None:
+def test_black_frames_end_the_visit_and_are_logged_once(tmp_path: Path, live: Camera) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import edge_daemon.capture.loop as checks; checks.CHECKS_UNTIL_LOGGED = 2"
     )
@@ -189,11 +185,11 @@ def test_black_pictures_end_the_visit_and_are_told_once(tmp_path: Path, live: Ca
         program.wait_for("image is bright again")
         wait_for_faces(program)
         assert_ends_well(program)
-    assert told(program, "image is dark") == 1
-    assert told(program, "source lost") == 0
+    assert count_lines(program, "image is dark") == 1
+    assert count_lines(program, "source lost") == 0
 
 
-def test_file_that_is_cut_while_it_is_read_is_told_with_how_far_it_went(tmp_path: Path) -> None:
+def test_video_truncated_while_read_is_reported_with_position(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.avi", [SCENE] * 150, codec="MJPG")
     with running(tmp_path, "--source", clip, *LINES) as program:
         program.wait_for('"frame"', count=5)

@@ -49,27 +49,27 @@ class WallClock:
         return abs(datetime.fromisoformat(time) - (datetime.now(UTC) + self.offset)) < SLACK
 
 
-def told(subscriber: Subscriber, topic: str) -> list[dict[str, Any]]:
+def messages(subscriber: Subscriber, topic: str) -> list[dict[str, Any]]:
     return [json.loads(payload) for payload in subscriber.payloads(topic)]
 
 
 def events(subscriber: Subscriber, kind: str) -> list[dict[str, Any]]:
-    return [event for event in told(subscriber, "event") if event["kind"] == kind]
+    return [event for event in messages(subscriber, "event") if event["kind"] == kind]
 
 
-def wait_for_someone(subscriber: Subscriber, *, here: bool) -> None:
-    """Wait until somebody is in sight, or nobody; a busy machine may lose sight of a face."""
+def wait_for_presence(subscriber: Subscriber, *, here: bool) -> None:
+    """Wait until a face is present, or absent; a busy machine may lose a face."""
     subscriber.wait_until(
         lambda: (len(events(subscriber, "appeared")) > len(events(subscriber, "left"))) == here
     )
 
 
 def wait_for_time(subscriber: Subscriber, topic: str, wall: WallClock) -> None:
-    """Wait until a topic tells of the time that the wall clock shows now."""
-    subscriber.wait_until(lambda: wall.shows(told(subscriber, topic)[-1]["time"]))
+    """Wait until the last message of a topic has the wall clock's current time."""
+    subscriber.wait_until(lambda: wall.shows(messages(subscriber, topic)[-1]["time"]))
 
 
-def test_durations_order_and_presence_do_not_hang_on_the_wall_clock(tmp_path: Path) -> None:
+def test_clock_jumps_keep_durations_order_and_presence(tmp_path: Path) -> None:
     wall = WallClock(tmp_path)
     with (
         Mosquitto(tmp_path) as broker,
@@ -86,22 +86,22 @@ def test_durations_order_and_presence_do_not_hang_on_the_wall_clock(tmp_path: Pa
     ):
         for number, jump in enumerate(JUMPS):
             live.show(SCENES[number % 2])
-            wait_for_someone(subscriber, here=True)
+            wait_for_presence(subscriber, here=True)
             wait_for_time(subscriber, "event", wall)
             wall.set(wall.offset + jump)
             for topic in ("faces", "health", "state"):
                 wait_for_time(subscriber, topic, wall)
             live.show(EMPTY)
-            wait_for_someone(subscriber, here=False)
+            wait_for_presence(subscriber, here=False)
         code, _ = program.end(signal.SIGTERM)
         subscriber.flush()
-    happened = told(subscriber, "event")
+    published = messages(subscriber, "event")
     assert code == 0
     assert len(events(subscriber, "appeared")) == len(events(subscriber, "left")) >= len(JUMPS)
-    assert [event["sequence"] for event in happened] == list(range(1, len(happened) + 1))
-    assert all(0.0 < event["duration"] < 60.0 for event in happened)
-    results, healths = told(subscriber, "faces"), told(subscriber, "health")
-    assert all(0.0 <= message["latency_ms"] < 10_000 for message in [*results, *happened])
+    assert [event["sequence"] for event in published] == list(range(1, len(published) + 1))
+    assert all(0.0 < event["duration"] < 60.0 for event in published)
+    results, healths = messages(subscriber, "faces"), messages(subscriber, "health")
+    assert all(0.0 <= message["latency_ms"] < 10_000 for message in [*results, *published])
     uptimes = [health["uptime_s"] for health in healths]
     assert uptimes == sorted(uptimes)
     assert uptimes[-1] < 120
@@ -110,7 +110,7 @@ def test_durations_order_and_presence_do_not_hang_on_the_wall_clock(tmp_path: Pa
     assert subscriber.payloads("availability") == [b"online", b"offline"]
 
 
-def test_events_that_waited_through_jumps_come_in_order_and_none_is_too_old(tmp_path: Path) -> None:
+def test_clock_jumps_queued_events_arrive_in_order_unexpired(tmp_path: Path) -> None:
     wall = WallClock(tmp_path)
     broker = Mosquitto(tmp_path)
     with (
@@ -135,6 +135,6 @@ def test_events_that_waited_through_jumps_come_in_order_and_none_is_too_old(tmp_
             code, _ = program.end(signal.SIGTERM)
             subscriber.flush()
     logged = sum(" event event_id=" in line for line in program.err)
-    sequence = [event["sequence"] for event in told(subscriber, "event")]
+    sequence = [event["sequence"] for event in messages(subscriber, "event")]
     assert (code, sequence) == (0, list(range(1, logged + 1)))
     assert not [line for line in program.err if "dropping" in line]

@@ -1,6 +1,6 @@
-"""The file of waiting events is damaged at random while no daemon runs: what happens at the start.
+"""The event queue's database is damaged at random while no daemon runs; the next start salvages it.
 
-Eight damages by default; TEST_DAMAGES asks for another number of them.
+TEST_DAMAGES sets the number of damages (default 8).
 """
 
 import json
@@ -24,14 +24,14 @@ from edge_daemon.schema import EventMessage, event_message
 DAMAGES = int(os.environ.get("TEST_DAMAGES", "8"))
 
 WAITING = 200
-"""Events that wait, half of them in the database, half in its log."""
+"""Queued events, half of them in the database, half in its write-ahead log."""
 
 FILE = "events-porch.sqlite"
 
 
 @pytest.fixture(scope="module")
 def spooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state folder of a daemon that was killed while events waited."""
+    """The state folder of a daemon that was killed with events in its queue."""
     folder = tmp_path_factory.mktemp("spooled")
     with queue_in(folder / "live") as events:
         for number in range(1, WAITING + 1):
@@ -44,7 +44,7 @@ def spooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Somebody comes and goes."""
+    """A face appears and leaves."""
     scenes = [draw_scene((100, 60, 120))] * 3 + [draw_scene()] * 3
     return write_clip(tmp_path_factory.mktemp("clip") / "visit.mp4", scenes)
 
@@ -91,13 +91,13 @@ def damage(folder: Path, seed: int) -> Path:
     return file
 
 
-def events_heard(subscriber: Subscriber) -> list[EventMessage]:
+def received_events(subscriber: Subscriber) -> list[EventMessage]:
     """Each is of the schema."""
     return [EventMessage.model_validate(json.loads(one)) for one in subscriber.payloads("event")]
 
 
 @pytest.mark.parametrize("seed", range(DAMAGES))
-def test_damaged_spool_is_told_once_and_what_is_left_comes_in_order(
+def test_damaged_queue_is_logged_once_and_the_rest_is_in_order(
     tmp_path: Path, program: Program, spooled: Path, clip: Path, seed: int
 ) -> None:
     state = tmp_path / "state" / "edge-daemon"
@@ -111,17 +111,17 @@ def test_damaged_spool_is_told_once_and_what_is_left_comes_in_order(
     ):
         done = program("--source", clip, *words, "--set", f"mqtt.port={broker.port}")
         subscriber.flush()
-        heard = events_heard(subscriber)
+        received = received_events(subscriber)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count(DAMAGED) == len(list(state.glob(f"{FILE}.damaged-*Z"))) <= 1
-    sequences = [one.sequence for one in heard]
+    sequences = [one.sequence for one in received]
     assert sequences == sorted(set(sequences))
     logged = events_in(done.stderr.splitlines())
-    old, new = heard[: -len(logged)], heard[-len(logged) :]
+    old, new = received[: -len(logged)], received[-len(logged) :]
     assert {str(one.event_id): one.sequence for one in new} == logged
     assert all(one == event_message(event(number=one.sequence), one.sequence, 1.0) for one in old)
     assert len(old) >= WAITING // 2  # as only one of the files is damaged
     cut_log = WAYS[seed % len(WAYS)] is cut_off and damaged.name.endswith("-wal")
-    assert len(old) == WAITING or DAMAGED in done.stderr or cut_log  # of which nobody can know
+    assert len(old) == WAITING or DAMAGED in done.stderr or cut_log  # SQLite reports no cut log
     print(f"{WAYS[seed % len(WAYS)].__name__} {damaged.name}: {len(old)} of {WAITING} came")

@@ -26,7 +26,7 @@ def everything_arrives_in_order(watching: Device, subscriber: Subscriber) -> Non
     assert list(arrived.values()) == list(range(1, len(arrived) + 1))
 
 
-def test_full_disk_is_told_once_and_events_go_on_when_it_has_room_again(tmp_path: Path) -> None:
+def test_full_disk_is_logged_once_and_events_survive(tmp_path: Path) -> None:
     with (
         camera(EMPTY) as stage,
         Mosquitto(tmp_path) as broker,
@@ -49,7 +49,7 @@ def test_full_disk_is_told_once_and_events_go_on_when_it_has_room_again(tmp_path
         watching.wait_for_events(1)
         broker.start()
         everything_arrives_in_order(watching, subscriber)
-        assert len(watching.told(NOT_DURABLE)) == len(watching.told(DURABLE)) == 1
+        assert len(watching.lines_with(NOT_DURABLE)) == len(watching.lines_with(DURABLE)) == 1
         assert watching.end(signal.SIGTERM) == 0
 
 
@@ -61,7 +61,7 @@ def state_disk(folder: Path) -> AbstractContextManager[Path]:
     return nullcontext(folder)
 
 
-def test_read_only_state_folder_at_the_start_holds_up_nothing(tmp_path: Path) -> None:
+def test_read_only_state_folder_at_start_blocks_nothing(tmp_path: Path) -> None:
     with (
         camera(EMPTY) as stage,
         Mosquitto(tmp_path) as broker,
@@ -82,7 +82,7 @@ def test_read_only_state_folder_at_the_start_holds_up_nothing(tmp_path: Path) ->
             watching.wait_for(DURABLE)
             watching.wait_for_events(3)
             everything_arrives_in_order(watching, subscriber)
-            assert len(watching.told(NOT_DURABLE)) == 1
+            assert len(watching.lines_with(NOT_DURABLE)) == 1
             assert watching.end(signal.SIGTERM) == 0
 
 
@@ -91,7 +91,7 @@ def given_up_by_its_word(subscriber: Subscriber) -> int:
     return int(health["spool"]["dropped"])
 
 
-def test_of_too_many_waiting_events_the_oldest_are_given_up(tmp_path: Path) -> None:
+def test_event_queue_limit_exceeded_drops_the_oldest(tmp_path: Path) -> None:
     with (
         camera(EMPTY) as stage,
         Mosquitto(tmp_path) as broker,
@@ -115,14 +115,14 @@ def test_of_too_many_waiting_events_the_oldest_are_given_up(tmp_path: Path) -> N
         arrived = list(received(subscriber).values())
     assert given_up > 0
     assert arrived == list(range(given_up + 1, len(watching.logged) + 1))
-    assert len(watching.told(DROPPING)) == 1
+    assert len(watching.lines_with(DROPPING)) == 1
 
 
 def durable(subscriber: Subscriber) -> bool:
     return bool(json.loads(subscriber.payloads("health")[-1])["spool"]["durable"])
 
 
-def test_hanging_disk_silences_nothing_and_stop_is_quick(tmp_path: Path) -> None:
+def test_hanging_fsync_blocks_no_messages_and_stop_is_quick(tmp_path: Path) -> None:
     disk = HangingDisk(tmp_path)
     settings = ("health.interval=1",)
     with (
@@ -138,7 +138,7 @@ def test_hanging_disk_silences_nothing_and_stop_is_quick(tmp_path: Path) -> None
         count, faces = len(received(subscriber)), len(subscriber.on("faces"))
         eventually(lambda: len(received(subscriber)) > count + 5)
         assert len(subscriber.on("faces")) > faces
-        assert len(watching.told(NOT_DURABLE)) == 1
+        assert len(watching.lines_with(NOT_DURABLE)) == 1
         subscriber.publish("set/paused", b"ON")
         eventually(lambda: json.loads(subscriber.payloads("state")[-1])["paused"])
         began = time.monotonic()
@@ -146,7 +146,7 @@ def test_hanging_disk_silences_nothing_and_stop_is_quick(tmp_path: Path) -> None
         assert time.monotonic() - began < STOP_LIMIT
 
 
-def test_hanging_disk_that_recovers_loses_nothing(tmp_path: Path) -> None:
+def test_hanging_fsync_that_recovers_loses_no_event(tmp_path: Path) -> None:
     disk = HangingDisk(tmp_path)
     with (
         camera(EMPTY) as stage,
@@ -165,11 +165,11 @@ def test_hanging_disk_that_recovers_loses_nothing(tmp_path: Path) -> None:
         watching.start()
         watching.wait_for_events(1)
         everything_arrives_in_order(watching, subscriber)
-        assert len(watching.told(NOT_DURABLE)) == len(watching.told(DURABLE)) == 1
+        assert len(watching.lines_with(NOT_DURABLE)) == len(watching.lines_with(DURABLE)) == 1
         assert watching.end(signal.SIGTERM) == 0
 
 
-def test_state_folder_removed_in_use_loses_nothing(tmp_path: Path) -> None:
+def test_state_folder_removed_in_use_loses_no_event(tmp_path: Path) -> None:
     with (
         camera(EMPTY) as stage,
         Mosquitto(tmp_path) as broker,

@@ -1,4 +1,4 @@
-"""The detector or the models raise: once is a frame less, again and again is the end, told once."""
+"""The detector or the models raise: once drops a frame, repeatedly ends the program."""
 
 import json
 import signal
@@ -39,7 +39,7 @@ def errors(program: RunningProgram) -> list[str]:
     return [line for line in program.err if " ERROR " in line or line.startswith("edge-daemon: ")]
 
 
-def test_stage_that_raises_once_costs_a_frame_that_is_told_and_counted(
+def test_stage_raising_once_drops_a_frame_logged_and_counted(
     tmp_path: Path, live: Camera, stage: str, injection: Injection
 ) -> None:
     with (
@@ -64,13 +64,13 @@ def test_stage_that_raises_once_costs_a_frame_that_is_told_and_counted(
         code, _ = program.end(signal.SIGTERM)
         subscriber.flush()
         kinds = [json.loads(payload)["kind"] for payload in subscriber.payloads("event")]
-    (told,) = errors(program)
-    assert f'stage={stage} error="RuntimeError: injected, in two lines" count=1' in told
+    (line,) = errors(program)
+    assert f'stage={stage} error="RuntimeError: injected, in two lines" count=1' in line
     assert code == 0
     assert kinds.count("left") == 1  # at the end, not at the failure
 
 
-def test_stage_that_always_raises_ends_the_program_which_says_so_once(
+def test_stage_raising_always_ends_program_with_one_error(
     tmp_path: Path, live: Camera, stage: str, injection: Injection
 ) -> None:
     words = ("--source", live.url, "--sink", "jsonl", *BY_HAAR)
@@ -88,7 +88,7 @@ def test_stage_that_always_raises_ends_the_program_which_says_so_once(
     assert (code, "Traceback" in "\n".join(program.err)) == (1, False)
 
 
-def test_file_of_which_a_frame_fails_is_no_success(
+def test_stage_raising_on_a_file_exits_with_failure(
     program: Program, drawn_clip: Path, stage: str, injection: Injection
 ) -> None:
     injection.order(Fault.RAISE_ONCE)

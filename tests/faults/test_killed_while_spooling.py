@@ -1,6 +1,6 @@
-"""The daemon is killed again and again while events go into the spool and the broker is away.
+"""The daemon is killed repeatedly while it queues events for an unreachable broker.
 
-Three kills by default; TEST_SPOOLING_KILLS asks for another number of them.
+TEST_SPOOLING_KILLS sets the number of kills (default 3).
 """
 
 import os
@@ -21,7 +21,7 @@ EACH_FRAME = 1 / 100
 
 
 @pytest.mark.timeout(120 + 10 * KILLS)
-def test_events_spooled_before_each_kill_arrive_in_order(tmp_path: Path) -> None:
+def test_events_queued_before_each_kill_arrive_in_order(tmp_path: Path) -> None:
     with (
         camera(EMPTY) as stage,
         Mosquitto(tmp_path) as broker,
@@ -43,7 +43,7 @@ def test_events_spooled_before_each_kill_arrive_in_order(tmp_path: Path) -> None
             assert watching.end(signal.SIGTERM) == 0
         eventually(lambda: watching.logged.keys() <= received(subscriber).keys())
         logged, arrived = watching.logged, received(subscriber)
-        print(f"{len(logged)} events told, {len(arrived)} arrived")
+        print(f"{len(logged)} events logged, {len(arrived)} arrived")
     assert logged.items() <= arrived.items()
     assert list(arrived.values()) == list(range(1, len(arrived) + 1))
-    assert not watching.told("damaged")
+    assert not watching.lines_with("damaged")

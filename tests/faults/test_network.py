@@ -1,4 +1,4 @@
-"""Packets vanish, in one direction or in both, and no end of the connection is told."""
+"""Packets are lost in one direction or in both, without a connection reset."""
 
 import signal
 from contextlib import ExitStack
@@ -11,9 +11,9 @@ from publishing.broker import Mosquitto, Subscriber, subscribed
 from running import eventually, free_port
 
 DIRECTIONS = {
-    "deaf": {"outwards": False, "inwards": True},
-    "dumb": {"outwards": True, "inwards": False},
-    "both": {"outwards": True, "inwards": True},
+    "inbound": {"outbound": False, "inbound": True},
+    "outbound": {"outbound": True, "inbound": False},
+    "both": {"outbound": True, "inbound": True},
 }
 """By the device of which packets vanish; whether those out of its network do, and those in."""
 
@@ -21,7 +21,7 @@ CONNECTED, LOST = "connected to the broker", "no connection to the broker"
 
 
 def clip_of_visits(path: Path) -> Path:
-    """A face, nobody, a face elsewhere, nobody …"""
+    """A clip that alternates between a face at another place and an empty scene."""
     scenes = [scene for face in SCENES for scene in ([face] * 2 + [draw_scene()] * 2)]
     return write_clip(path, scenes)
 
@@ -30,7 +30,7 @@ def everything_arrived(watching: Device, subscriber: Subscriber) -> bool:
     return watching.logged.keys() <= received(subscriber).keys()
 
 
-def test_connection_that_is_only_half_there_is_noticed_and_no_event_is_lost(
+def test_half_open_connection_is_detected_without_event_loss(
     tmp_path: Path,
 ) -> None:
     clip, port = clip_of_visits(tmp_path / "visits.mp4"), free_port()
@@ -56,16 +56,16 @@ def test_connection_that_is_only_half_there_is_noticed_and_no_event_is_lost(
             assert not everything_arrived(watching, listening[name])
             eventually(lambda name=name: listening[name].payloads("availability")[-1] == b"offline")
         for name, cable in laid.items():
-            cable.mend(**DIRECTIONS[name])
+            cable.restore(**DIRECTIONS[name])
         for name, watching in devices.items():
-            eventually(lambda watching=watching: len(watching.told(CONNECTED)) == 2)
+            eventually(lambda watching=watching: len(watching.lines_with(CONNECTED)) == 2)
             watching.wait_for_events(3)
             assert watching.end(signal.SIGTERM) == 0
             eventually(lambda n=name, w=watching: everything_arrived(w, listening[n]))
             arrived = received(listening[name])
             assert watching.logged.items() <= arrived.items()
             assert list(arrived.values()) == list(range(1, len(arrived) + 1))
-            assert len(watching.told(LOST)) == 1
+            assert len(watching.lines_with(LOST)) == 1
 
 
 def connected(state: Path, clip: Path, name: str, cable: Cable, port: int):

@@ -56,8 +56,8 @@ IMPORTING, RUNNING = 8, 12
 LATE = 110
 """Events from the reading of the models to the first event on MQTT, of 6,000 in all."""
 
-FEWEST_HIT = 0.75
-"""Of the moments: how often threads meet differs, so that some may not come at another start."""
+MIN_HIT_RATIO = 0.75
+"""Minimum share of the moments that a start reaches: thread interleavings differ between starts."""
 
 NEVER = 0
 
@@ -107,16 +107,16 @@ class Starts:
     def ends_well(self, device: str, at: int, number: signal.Signals) -> bool:
         """False if the start is over before that moment comes."""
         with self.struck(device, at, number) as program:
-            eventually(lambda: program.told("signal") or program.told("kind=appeared"))
-            if not program.told("signal"):
+            eventually(lambda: program.has_line("signal") or program.has_line("kind=appeared"))
+            if not program.has_line("signal"):
                 return False
             struck = time.monotonic()
             code = program.process.wait(PATIENCE)
             seconds = time.monotonic() - struck
-        said = program.err
-        assert code == 0, said
-        assert seconds < STOP_LIMIT, said
-        assert not [line for line in said if "Traceback" in line or "ERROR" in line], said
+        log = program.err
+        assert code == 0, log
+        assert seconds < STOP_LIMIT, log
+        assert not [line for line in log if "Traceback" in line or "ERROR" in line], log
         path = self._folder / device / f"events-{device}.sqlite"
         queue = EventQueue(SystemClock(), lambda: None)
         writer = EventWriter(queue, path, NO_LIMITS, SystemClock())
@@ -128,7 +128,7 @@ class Starts:
         """After a SIGHUP; false if the start is over before that moment comes."""
         with self.struck(device, at, signal.SIGHUP) as program:
             program.wait_for("kind=appeared")
-            if struck := program.told("signal"):
+            if struck := program.has_line("signal"):
                 program.wait_for("settings reloaded")
             code, _ = program.end(signal.SIGTERM)
         assert code == 0, program.err
@@ -144,7 +144,7 @@ def spread(first: int, last: int, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
+def test_signal_at_any_moment_of_start_stops_cleanly(
     tmp_path: Path, live: Camera, number: signal.Signals
 ) -> None:
     with (
@@ -157,18 +157,18 @@ def test_signal_at_any_moment_of_the_start_ends_the_program_in_good_order(
         ended = pool.map(lambda at: starts.ends_well(f"at-{at}", at, number), chosen)
         hit = {f"at-{at}" for at, well in zip(chosen, ended, strict=True) if well}
         listening.flush()
-        told = {
+        availability = {
             message.topic: message.payload
             for message in listening.messages
             if "availability" in message.topic and device_of(message.topic) in hit
         }
-    assert len(hit) >= FEWEST_HIT * len(chosen)
-    assert set(told.values()) == {b"offline"}
+    assert len(hit) >= MIN_HIT_RATIO * len(chosen)
+    assert set(availability.values()) == {b"offline"}
 
 
-def test_settings_are_read_again_whenever_that_was_asked_for(tmp_path: Path, live: Camera) -> None:
+def test_sighup_at_any_moment_of_start_reloads_settings(tmp_path: Path, live: Camera) -> None:
     with Mosquitto(tmp_path) as broker, ThreadPoolExecutor(2) as pool:
         starts = Starts(tmp_path, live.url, broker.port)
         chosen = starts.moments()
         hit = list(pool.map(lambda at: starts.reads_again(f"at-{at}", at), chosen))
-    assert hit.count(True) >= FEWEST_HIT * len(chosen)
+    assert hit.count(True) >= MIN_HIT_RATIO * len(chosen)
