@@ -11,7 +11,7 @@ from edge_daemon.inference.bundle import read_bundle
 STAGES = ["capture", "detection", "inference", "publishing"]
 
 
-def test_clip_is_measured_through_all_stages(program: Program, drawn_clip: Path) -> None:
+def test_bench_clip_reports_all_stages(program: Program, drawn_clip: Path) -> None:
     words = ("bench", "--source", drawn_clip, "--detector", "haar", "--warmup", "2")
     done = program(*words, "--json")
     assert done.returncode == 0, done.stderr
@@ -35,7 +35,7 @@ def test_clip_is_measured_through_all_stages(program: Program, drawn_clip: Path)
     assert report["cpu_ms"] > 0
 
 
-def test_table_has_the_same_figures(program: Program, drawn_clip: Path) -> None:
+def test_bench_table_has_the_same_figures(program: Program, drawn_clip: Path) -> None:
     words = ("bench", "--source", drawn_clip, "--detector", "haar", "--frames", 30)
     lines = program(*words).stdout.splitlines()
     assert lines[0] == f"{drawn_clip}: 30 frames of 320x240"
@@ -45,7 +45,9 @@ def test_table_has_the_same_figures(program: Program, drawn_clip: Path) -> None:
     assert lines[-2].endswith("(detection.interval = 3)")
 
 
-def test_detection_in_every_frame_has_no_frames_without(program: Program, drawn_clip: Path) -> None:
+def test_bench_interval_1_reports_no_frames_without_detection(
+    program: Program, drawn_clip: Path
+) -> None:
     words = ("bench", "--source", drawn_clip, "--detector", "haar", "--json")
     done = program(*words, "--set", "detection.interval=1")
     detection = json.loads(done.stdout)["detection"]
@@ -53,7 +55,7 @@ def test_detection_in_every_frame_has_no_frames_without(program: Program, drawn_
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--source", "/dev/video0"], "is live"),
         (["--frames", "0"], "--frames: must be 1 or more"),
@@ -62,16 +64,16 @@ def test_detection_in_every_frame_has_no_frames_without(program: Program, drawn_
         (["--warmup", "12"], "12 frames"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(
-    program: Program, drawn_clip: Path, words: list[str], told: str
+def test_bench_unsuitable_settings_print_one_line(
+    program: Program, drawn_clip: Path, words: list[str], expected: str
 ) -> None:
     done = program("bench", "--source", drawn_clip, "--detector", "haar", *words)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
-    assert told in line
+    assert expected in line
 
 
-def test_nothing_is_sent_anywhere(program: Program, drawn_clip: Path) -> None:
+def test_bench_sends_no_messages(program: Program, drawn_clip: Path) -> None:
     done = program(
         *("bench", "--source", drawn_clip, "--detector", "haar", "--json"),
         *("--set", "mqtt.host=nowhere.invalid", "--metrics", "256.0.0.1:1"),

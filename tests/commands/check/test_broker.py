@@ -17,8 +17,8 @@ pytestmark = FAILED_HANDSHAKE
 
 
 def found_at(port: int, **mqtt: object) -> Finding:
-    given = {"host": "127.0.0.1", "port": port, **mqtt}
-    return check_broker(Settings.model_validate({"device_id": "porch", "mqtt": given}))
+    values = {"host": "127.0.0.1", "port": port, **mqtt}
+    return check_broker(Settings.model_validate({"device_id": "porch", "mqtt": values}))
 
 
 def failure_at(port: int, **mqtt: object) -> str:
@@ -35,41 +35,41 @@ def password_file(folder: Path, password: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "said"),
+    ("protocol", "expected"),
     [
         ("auto", "messages accepted, MQTT 5, without TLS"),
         ("3.1.1", "login accepted, MQTT 3.1.1, without TLS"),
     ],
 )
-def test_broker_that_takes_messages(tmp_path: Path, protocol: str, said: str) -> None:
+def test_broker_accepting_messages_passes(tmp_path: Path, protocol: str, expected: str) -> None:
     with Mosquitto(tmp_path) as broker:
-        assert found_at(broker.port, protocol=protocol).message.endswith(said)
+        assert found_at(broker.port, protocol=protocol).message.endswith(expected)
 
 
-def test_broker_that_is_not_there() -> None:
+def test_broker_absent_fails_with_hint() -> None:
     assert "start the broker" in failure_at(free_port())
 
 
-def test_name_that_no_host_has() -> None:
+def test_broker_unknown_host_name_fails() -> None:
     found = check_broker(Settings.model_validate({"mqtt": {"host": "nowhere.invalid"}}))
     assert found.level is Level.FAIL
     assert found.message.endswith("check mqtt.host")
 
 
-def test_wrong_password(tmp_path: Path) -> None:
+def test_broker_wrong_password_fails(tmp_path: Path) -> None:
     files = {name: password_file(tmp_path, name) for name in ("right", "wrong")}
     with Mosquitto(tmp_path, passwords={"porch": "right"}) as broker:
         right = found_at(broker.port, username="porch", password_file=files["right"])
         assert right.level is Level.OK
-        said = failure_at(broker.port, username="porch", password_file=files["wrong"])
-    assert said.endswith("check mqtt.username and mqtt.password_file")
+        message = failure_at(broker.port, username="porch", password_file=files["wrong"])
+    assert message.endswith("check mqtt.username and mqtt.password_file")
 
 
-def test_user_who_may_not_publish(tmp_path: Path) -> None:
+def test_broker_user_without_publish_right_fails(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, rights=("topic read edge-daemon/#",)) as broker:
-        said = failure_at(broker.port)
-    assert "edge-daemon/porch/check: refused" in said
-    assert "allow this user to publish" in said
+        message = failure_at(broker.port)
+    assert "edge-daemon/porch/check: refused" in message
+    assert "allow this user to publish" in message
 
 
 def with_tls(folder: Path) -> Mosquitto:
@@ -78,28 +78,28 @@ def with_tls(folder: Path) -> Mosquitto:
     return Mosquitto(folder, lines=keys)
 
 
-def test_certificates(tmp_path: Path) -> None:
+def test_broker_certificate_of_unknown_authority_fails(tmp_path: Path) -> None:
     make_certificates(tmp_path / "others")
     with with_tls(tmp_path) as broker:
         trusted = found_at(broker.port, tls=True, ca_file=tmp_path / "certs" / "ca.crt")
         assert trusted.message.endswith("with TLS")
-        said = failure_at(broker.port, tls=True, ca_file=tmp_path / "others" / "ca.crt")
-        assert "mqtt.ca_file must have" in said
+        message = failure_at(broker.port, tls=True, ca_file=tmp_path / "others" / "ca.crt")
+        assert "mqtt.ca_file must have" in message
 
 
 @pytest.mark.parametrize("tls", [True, False])
-def test_tls_at_the_wrong_port(tmp_path: Path, tls: bool) -> None:  # noqa: FBT001
+def test_broker_tls_mismatch_fails(tmp_path: Path, tls: bool) -> None:  # noqa: FBT001
     with Mosquitto(tmp_path) if tls else with_tls(tmp_path) as broker:
         assert failure_at(broker.port, tls=tls).endswith("check whether this port needs mqtt.tls")
 
 
-def test_program_that_is_no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broker_silent_server_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_daemon.publishing.client.publish_single.__defaults__", (0.2,))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "check that it is an MQTT broker" in failure_at(silent.getsockname()[1])
 
 
-def test_running_daemon_stays_connected_and_nothing_but_the_check_is_said(
+def test_broker_check_leaves_the_running_daemon_connected(
     tmp_path: Path, program: Program, drawn_clip: Path
 ) -> None:
     with Mosquitto(tmp_path) as broker:
@@ -121,6 +121,6 @@ def test_running_daemon_stays_connected_and_nothing_but_the_check_is_said(
             assert sum("connected to the broker" in line for line in daemon.err) == 1
     levels = {check["check"]: check["level"] for check in json.loads(done.stdout)["checks"]}
     assert levels["broker"] == "ok"
-    told = {topic.rpartition("/")[2] for topic in since}
-    assert "check" in told
-    assert not {"availability", "event", "faces"} & told
+    published = {topic.rpartition("/")[2] for topic in since}
+    assert "check" in published
+    assert not {"availability", "event", "faces"} & published

@@ -15,7 +15,7 @@ from edge_daemon.commands.check.checks import Finding, Level
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 
-MEMORY = Path("/dev/shm")  # what lies here has a name like a device's
+MEMORY = Path("/dev/shm")  # files here have a path like a device's
 
 
 def found(source: object, state: Path) -> Finding:
@@ -24,7 +24,7 @@ def found(source: object, state: Path) -> Finding:
 
 @pytest.fixture
 def device() -> Iterator[Path]:
-    """A file that is named like a camera, and is none."""
+    """A regular file named like a camera device."""
     if not MEMORY.is_dir():
         pytest.skip(f"needs {MEMORY}")
     file = MEMORY / f"video-{uuid4()}"
@@ -33,12 +33,12 @@ def device() -> Iterator[Path]:
     file.unlink()
 
 
-def test_file_is_opened_and_read(tmp_path: Path, drawn_clip: Path) -> None:
+def test_source_file_is_opened_and_read(tmp_path: Path, drawn_clip: Path) -> None:
     message = f"{drawn_clip}: gives frames of 320x240"
     assert found(drawn_clip, tmp_path) == Finding.ok(message)
 
 
-def test_damaged_file_is_told(tmp_path: Path) -> None:
+def test_source_damaged_file_fails(tmp_path: Path) -> None:
     damaged = tmp_path / "clip.mp4"
     damaged.write_bytes(b"no video")
     with pytest.raises(SourceError, match="no such file"):
@@ -46,76 +46,78 @@ def test_damaged_file_is_told(tmp_path: Path) -> None:
     assert found(damaged, tmp_path).level is Level.FAIL
 
 
-def test_stream_is_opened_and_read(tmp_path: Path) -> None:
+def test_source_stream_is_opened_and_read(tmp_path: Path) -> None:
     with camera(draw_scene((60, 60, 120))) as live:
         assert found(live.url, tmp_path).level is Level.OK
 
 
-def test_paused_camera_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_source_paused_camera_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "paused").touch()
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: pytest.fail("opened"))
-    said = found("http://127.0.0.1:9/", tmp_path)
-    assert said == Finding.ok("http://127.0.0.1:9/: paused, so the camera stays closed")
+    result = found("http://127.0.0.1:9/", tmp_path)
+    assert result == Finding.ok("http://127.0.0.1:9/: paused, so the camera stays closed")
 
 
-def test_camera_that_is_not_there(tmp_path: Path) -> None:
+def test_source_absent_camera_fails_with_hint(tmp_path: Path) -> None:
     assert found("/dev/video99", tmp_path).message.endswith("check that it is plugged in")
 
 
-def test_camera_that_another_program_uses(tmp_path: Path, device: Path) -> None:
+def test_source_camera_in_use_by_another_program_fails(tmp_path: Path, device: Path) -> None:
     with holding(device) as pid:
-        said = found(device, tmp_path)
-    assert said.level is Level.FAIL
-    assert said.message.endswith(f"it is used by {Path(sys.executable).name} (process {pid})")
+        result = found(device, tmp_path)
+    assert result.level is Level.FAIL
+    assert result.message.endswith(f"it is used by {Path(sys.executable).name} (process {pid})")
 
 
-def test_camera_that_our_own_daemon_uses_is_no_failure(
+def test_source_camera_in_use_by_the_daemon_passes(
     tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "edge-daemon"
     script.write_text("import sys; held = open(sys.argv[1]); print(flush=True); sys.stdin.read()")
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: pytest.fail("opened"))
     with holding(device, sys.executable, str(script)) as pid:
-        said = found(device, tmp_path)
-    assert said == Finding.ok(f"{device}: used by the running edge-daemon (process {pid})")
+        result = found(device, tmp_path)
+    assert result == Finding.ok(f"{device}: used by the running edge-daemon (process {pid})")
 
 
-def test_other_users_open_files_are_guessed(
+def test_source_open_files_of_other_users_give_a_warning(
     tmp_path: Path, device: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemons = [Process(812, ("edge-daemon", "run"))]
     monkeypatch.setattr(ProcessTable, "daemons", lambda _: daemons)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    said = found(device, tmp_path)
-    assert said.level is Level.WARN
-    assert "maybe used by the running edge-daemon (process 812)" in said.message
+    result = found(device, tmp_path)
+    assert result.level is Level.WARN
+    assert "maybe used by the running edge-daemon (process 812)" in result.message
     assert found("/dev/video99", tmp_path).level is Level.FAIL
     daemons.clear()
     assert found(device, tmp_path).level is Level.FAIL
 
 
 @pytest.mark.parametrize(
-    ("installed", "mend"),
+    ("installed", "hint"),
     [(False, "apt install python3-picamera2"), (True, "--system-site-packages")],
 )
-def test_picamera2_that_is_not_seen(
+def test_source_picamera2_missing_fails_with_hint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     installed: bool,  # noqa: FBT001
-    mend: str,
+    hint: str,
 ) -> None:
     if installed:
         (tmp_path / "picamera2").mkdir()
     monkeypatch.setattr(camera_check, "SYSTEM_PACKAGES", tmp_path)
-    said = found("picamera", tmp_path)
-    assert said.level is Level.FAIL
-    assert mend in said.message
+    result = found("picamera", tmp_path)
+    assert result.level is Level.FAIL
+    assert hint in result.message
 
 
-def test_pi_camera_of_our_own_daemon_is_known_by_its_lock(
+def test_source_pi_camera_locked_by_the_daemon_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daemon = Process(812, ("edge-daemon", "run"))
     monkeypatch.setattr(ProcessTable, "lockers", lambda *_: [daemon])
-    said = found("picamera", tmp_path)
-    assert said == Finding.ok("picamera: used by the running edge-daemon (process 812)")
+    result = found("picamera", tmp_path)
+    assert result == Finding.ok("picamera: used by the running edge-daemon (process 812)")

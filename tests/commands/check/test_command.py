@@ -17,18 +17,18 @@ SETTINGS = Settings()
 LEVELS = ("ok", "warn", "FAIL")
 
 
-def of_a_file(program: Program, clip: Path, *words: object) -> list[str]:
-    """What is said of a run that plays a clip and needs no broker."""
+def check_clip(program: Program, clip: Path, *words: object) -> list[str]:
+    """The lines of a check with a clip as the source, and without a broker."""
     done = program("check", "--source", clip, "--sink", "jsonl", *words)
     assert done.returncode == (1 if "FAIL" in done.stdout else 0)
     assert "Traceback" not in done.stderr
     return done.stdout.splitlines()
 
 
-def test_each_check_is_a_line_and_all_being_well_is_exit_code_0(
+def test_check_all_passed_prints_a_line_each_and_exits_0(
     program: Program, drawn_clip: Path
 ) -> None:
-    lines = of_a_file(program, drawn_clip)
+    lines = check_clip(program, drawn_clip)
     names = [line[5:].partition(":")[0] for line in lines]
     registered = [check.name for check in checks_for(Settings(sink="jsonl"))]
     assert names == ["settings", *registered]
@@ -37,7 +37,7 @@ def test_each_check_is_a_line_and_all_being_well_is_exit_code_0(
 
 
 @pytest.mark.parametrize(
-    ("words", "failing", "told"),
+    ("words", "failing", "expected"),
     [
         (["--source", "absent.mp4"], "source", "absent.mp4: no such file"),
         (["--bundle", "absent"], "bundle", "absent/bundle.json: cannot be read"),
@@ -45,15 +45,15 @@ def test_each_check_is_a_line_and_all_being_well_is_exit_code_0(
         (["--set", "state_dir=/proc/none"], "state", "state_dir: not writable"),
     ],
 )
-def test_what_stands_in_the_way_is_told_with_its_mend_and_exit_code_1(
-    program: Program, drawn_clip: Path, words: list[str], failing: str, told: str
+def test_check_failed_prints_problem_and_hint_and_exits_1(
+    program: Program, drawn_clip: Path, words: list[str], failing: str, expected: str
 ) -> None:
-    lines = of_a_file(program, drawn_clip, *words)
+    lines = check_clip(program, drawn_clip, *words)
     (line,) = (line for line in lines if line.startswith(f"FAIL {failing}: "))
-    assert told in line
+    assert expected in line
 
 
-def test_json_says_the_same_as_the_lines(program: Program, drawn_clip: Path) -> None:
+def test_check_json_matches_the_lines(program: Program, drawn_clip: Path) -> None:
     words = ("check", "--source", drawn_clip, "--sink", "jsonl", "--bundle", "absent")
     done = program(*words, "--json")
     content = json.loads(done.stdout)
@@ -66,7 +66,7 @@ def test_json_says_the_same_as_the_lines(program: Program, drawn_clip: Path) -> 
     assert f"FAIL bundle: {content['checks'][1]['message']}" in lines
 
 
-def test_wrong_settings_are_findings_too(program: Program) -> None:
+def test_check_invalid_settings_are_findings(program: Program) -> None:
     words = ("check", "--set", "mqtt.prot=1", "--threads", "0")
     done = program(*words)
     assert (done.returncode, done.stderr) == (1, "")
@@ -76,7 +76,7 @@ def test_wrong_settings_are_findings_too(program: Program) -> None:
     assert json.loads(program(*words, "--json").stdout)["ok"] is False
 
 
-def test_the_file_that_settings_come_from_is_named(program: Program, tmp_path: Path) -> None:
+def test_check_prints_the_settings_file(program: Program, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('source = "rtsp://me:secret@127.0.0.1:9/1"\nsink = "jsonl"\n')
     done = program("check", EDGE_DAEMON_CONFIG=str(file))
@@ -84,7 +84,7 @@ def test_the_file_that_settings_come_from_is_named(program: Program, tmp_path: P
     assert "secret" not in done.stdout + done.stderr
 
 
-def test_without_mqtt_the_broker_is_not_looked_at() -> None:
+def test_check_without_mqtt_skips_the_broker() -> None:
     def names(sink: str) -> set[str]:
         settings = Settings.model_validate({"sink": sink})
         return {check.name for check in checks_for(settings)}
@@ -99,7 +99,7 @@ def released() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_check_that_hangs_is_given_up(released: threading.Event) -> None:
+def test_check_hanging_fails_after_its_limit(released: threading.Event) -> None:
     def hang(_settings: Settings) -> Finding:
         released.wait(PATIENCE)
         return Finding.ok("late")
@@ -109,15 +109,15 @@ def test_check_that_hangs_is_given_up(released: threading.Event) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (BundleError("models: damaged"), "models: damaged"),
         (ZeroDivisionError("by accident"), "ZeroDivisionError: by accident"),
     ],
 )
-def test_error_of_any_kind_is_a_failure_in_one_line(error: Exception, told: str) -> None:
+def test_check_any_error_is_a_failure_in_one_line(error: Exception, expected: str) -> None:
     def fail(_settings: Settings) -> Finding:
         raise error
 
     found = finding_of(Check("broken", fail), SETTINGS)
-    assert (found.level, found.message) == (Level.FAIL, told)
+    assert (found.level, found.message) == (Level.FAIL, expected)

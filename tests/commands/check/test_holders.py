@@ -43,11 +43,11 @@ def device(tmp_path: Path) -> Path:
         ("", False),
     ],
 )
-def test_our_own_is_known_by_its_command_line(line: str, ours: bool) -> None:  # noqa: FBT001
+def test_process_is_recognised_by_its_command_line(line: str, ours: bool) -> None:  # noqa: FBT001
     assert Process(1, tuple(line.split())).ours is ours
 
 
-def test_who_has_a_file_open(device: Path) -> None:
+def test_holders_lists_processes_with_the_file_open(device: Path) -> None:
     table = ProcessTable()
     assert table.holders([device]) == []
     with holding(device) as pid:
@@ -66,7 +66,7 @@ def fake_proc(folder: Path, locks: str | None, **lines: str) -> ProcessTable:
     return ProcessTable(folder)
 
 
-def test_who_has_locked_a_file(tmp_path: Path, device: Path) -> None:
+def test_lockers_lists_processes_with_a_lock_on_the_file(tmp_path: Path, device: Path) -> None:
     status = device.stat()
     place = f"{status.st_dev >> 8 & 0xFFF:02x}:{status.st_dev & 0xFF:02x}:{status.st_ino}"
     locks = f"1: POSIX ADVISORY WRITE 7 {place} 0 EOF\n2: FLOCK ADVISORY WRITE 8 00:01:1 0 EOF\n"
@@ -78,6 +78,6 @@ def test_who_has_locked_a_file(tmp_path: Path, device: Path) -> None:
     assert [process.pid for process in table.daemons()] == [7]
 
 
-def test_kernel_that_tells_nothing_is_no_failure(tmp_path: Path, device: Path) -> None:
+def test_process_table_without_locks_file_is_empty(tmp_path: Path, device: Path) -> None:
     table = fake_proc(tmp_path / "proc", None, p7="other")
     assert table.holders([device]) == table.lockers([device]) == []

@@ -17,7 +17,7 @@ from edge_daemon.config.settings import Settings
 
 
 class Usage(NamedTuple):
-    """As `shutil.disk_usage` gives it."""
+    """The result type of `shutil.disk_usage`."""
 
     total: int
     used: int
@@ -31,27 +31,27 @@ def state_folder(folder: Path) -> Finding:
     return check_state_folder(Settings(state_dir=folder))
 
 
-def test_state_folder_need_not_be_there_and_is_not_made(tmp_path: Path) -> None:
+def test_state_folder_absent_passes_and_is_not_created(tmp_path: Path) -> None:
     folder = tmp_path / "not" / "yet"
     assert state_folder(folder).level is Level.OK
     assert list(tmp_path.iterdir()) == []
 
 
-def test_state_folder_below_what_is_no_folder(tmp_path: Path) -> None:
+def test_state_folder_below_a_file_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = state_folder(tmp_path / "file" / "state")
-    assert said.level is Level.FAIL
-    assert "state_dir" in said.message
+    result = state_folder(tmp_path / "file" / "state")
+    assert result.level is Level.FAIL
+    assert "state_dir" in result.message
 
 
-def test_little_space_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_folder_little_space_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: Usage(10**9, 99 * 10**7, 10**7))
-    said = state_folder(tmp_path)
-    assert said.level is Level.WARN
-    assert "10 MB free" in said.message
+    result = state_folder(tmp_path)
+    assert result.level is Level.WARN
+    assert "10 MB free" in result.message
 
 
-def test_clock_is_synchronised_by_timesyncd_or_as_the_kernel_says(
+def test_clock_synchronised_by_timesyncd_or_kernel_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / "synchronized"
@@ -65,12 +65,12 @@ def test_clock_is_synchronised_by_timesyncd_or_as_the_kernel_says(
     assert check_clock(SETTINGS) == Finding.ok("synchronised according to the kernel")
 
 
-def test_kernel_is_asked_without_being_changed() -> None:
+def test_clock_kernel_state_is_readable() -> None:
     assert checks._synchronised_by_kernel() in {True, False}
 
 
 @pytest.mark.parametrize(
-    ("said", "level", "words"),
+    ("throttled", "level", "words"),
     [
         ("0", Level.OK, "not throttled, 61 degrees Celsius"),
         ("1", Level.WARN, "under_voltage, 61 degrees Celsius; use a stronger power supply"),
@@ -78,10 +78,10 @@ def test_kernel_is_asked_without_being_changed() -> None:
         ("?", Level.OK, "no Raspberry Pi"),
     ],
 )
-def test_throttling_now_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, level: Level, words: str
+def test_board_throttled_now_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, throttled: str, level: Level, words: str
 ) -> None:
-    firmware = {"devices/platform/soc/soc:firmware/get_throttled": said}
+    firmware = {"devices/platform/soc/soc:firmware/get_throttled": throttled}
     board = written(tmp_path, firmware | zone(0, "cpu-thermal", "61000"))
     monkeypatch.setattr(checks, "Hardware", lambda: board)
     found = check_board(SETTINGS)
@@ -89,7 +89,7 @@ def test_throttling_now_is_a_warning(
     assert found.message.startswith(words)
 
 
-def test_systemds_package_is_wanted_only_where_systemd_runs(
+def test_systemd_package_missing_warns_where_systemd_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "SYSTEMD", tmp_path / "absent")

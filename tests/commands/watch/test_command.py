@@ -52,7 +52,7 @@ def lines(broker: Mosquitto, tmp_path: Path) -> Iterator[RunningProgram]:
         yield program
 
 
-def test_each_message_is_a_line_of_json_and_ctrl_c_ends_it_with_0(
+def test_watch_json_prints_a_line_per_message_and_sigint_exits_0(
     broker: Mosquitto, lines: RunningProgram
 ) -> None:
     sent = faces(scored(1, "happy", 0.8))
@@ -71,13 +71,11 @@ def test_each_message_is_a_line_of_json_and_ctrl_c_ends_it_with_0(
     assert seconds < STOP_LIMIT
 
 
-def test_termination_ends_it_with_0_too(lines: RunningProgram) -> None:
+def test_watch_sigterm_exits_0(lines: RunningProgram) -> None:
     assert lines.end(signal.SIGTERM)[0] == 0
 
 
-def test_what_is_amiss_is_told_apart_from_the_messages(
-    broker: Mosquitto, lines: RunningProgram
-) -> None:
+def test_watch_problems_are_printed_on_stderr(broker: Mosquitto, lines: RunningProgram) -> None:
     publish(broker.port, "edge-daemon/hall/faces", b"{", b"{")
     publish(broker.port, "edge-daemon/hall/event", *map(encoded, map(event, (1, 2, 2, 4))))
     lines.wait_for('"sequence":4')
@@ -91,7 +89,7 @@ def test_what_is_amiss_is_told_apart_from_the_messages(
     assert summary == ("edge-daemon: messages rejected: 2, duplicate events: 1, missing events: 1")
 
 
-def test_only_the_named_devices_are_watched(broker: Mosquitto, tmp_path: Path) -> None:
+def test_watch_device_names_select_devices(broker: Mosquitto, tmp_path: Path) -> None:
     for name in ("hall", "porch", "gate"):
         publish(broker.port, f"edge-daemon/{name}/availability", b"online", retain=True)
     with running(tmp_path, *watch_words(broker.port, "--json", "gate", "hall")) as program:
@@ -103,7 +101,9 @@ def test_only_the_named_devices_are_watched(broker: Mosquitto, tmp_path: Path) -
     assert {device for device, *_ in printed(program)} == {"gate", "hall"}
 
 
-def test_base_topic_and_broker_come_from_the_settings(broker: Mosquitto, tmp_path: Path) -> None:
+def test_watch_uses_base_topic_and_broker_of_the_settings(
+    broker: Mosquitto, tmp_path: Path
+) -> None:
     file = tmp_path / "config.toml"
     file.write_text(f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\nbase_topic = "a/b"\n')
     publish(broker.port, "a/b/hall/availability", b"online", retain=True)
@@ -111,9 +111,7 @@ def test_base_topic_and_broker_come_from_the_settings(broker: Mosquitto, tmp_pat
         program.wait_for('"a/b/hall/availability"')
 
 
-def test_broker_that_comes_back_is_subscribed_again(
-    broker: Mosquitto, lines: RunningProgram
-) -> None:
+def test_watch_broker_restarted_subscribes_again(broker: Mosquitto, lines: RunningProgram) -> None:
     broker.stop()
     lines.wait_for("retrying")
     broker.start()
@@ -124,7 +122,7 @@ def test_broker_that_comes_back_is_subscribed_again(
 
 
 @pytest.mark.parametrize("quiet", [True, False])
-def test_reader_that_leaves_ends_it_in_good_order(
+def test_watch_closed_stdout_exits_cleanly(
     broker: Mosquitto, tmp_path: Path, *, quiet: bool
 ) -> None:
     publish(broker.port, "edge-daemon/hall/availability", b"online", retain=True)
@@ -144,7 +142,7 @@ def test_reader_that_leaves_ends_it_in_good_order(
         assert process.stderr.read() == b""
 
 
-def test_absent_broker_is_one_line_and_exit_code_1(program: Program) -> None:
+def test_watch_absent_broker_prints_one_line_and_exits_1(program: Program) -> None:
     port = free_port()
     done = program(*watch_words(port, "--json"))
     assert (done.returncode, done.stdout) == (1, "")
@@ -152,14 +150,14 @@ def test_absent_broker_is_one_line_and_exit_code_1(program: Program) -> None:
     assert f"127.0.0.1:{port}: Connection refused; " in line
 
 
-def test_name_that_no_host_can_have_is_one_line_and_exit_code_1(program: Program) -> None:
+def test_watch_invalid_host_prints_one_line_and_exits_1(program: Program) -> None:
     done = program("watch", "--json", "--host", "a..b")
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("edge-daemon: broker a..b:1883: ")
 
 
-def test_refused_login_is_one_line_and_exit_code_1(program: Program, tmp_path: Path) -> None:
+def test_watch_refused_login_prints_one_line_and_exits_1(program: Program, tmp_path: Path) -> None:
     strict = Mosquitto(tmp_path, passwords={"me": "right"})
     strict.start()
     try:
@@ -171,13 +169,13 @@ def test_refused_login_is_one_line_and_exit_code_1(program: Program, tmp_path: P
     assert "connection refused: Not authorized" in line
 
 
-def test_name_that_no_device_can_have_is_one_line_and_exit_code_2(program: Program) -> None:
+def test_watch_invalid_device_id_prints_one_line_and_exits_2(program: Program) -> None:
     done = program("watch", "--json", "hall/+")
     assert done.returncode == 2
     assert "hall/+" in done.stderr
 
 
-def test_no_terminal_and_no_rich_are_one_line_each(
+def test_watch_without_terminal_or_rich_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broker: Mosquitto
 ) -> None:
     monkeypatch.setattr(watch.signal, "signal", lambda *_: None)
@@ -191,11 +189,11 @@ def test_no_terminal_and_no_rich_are_one_line_each(
 
 
 class Terminal:
-    """A terminal with the table on it, and what was drawn there."""
+    """A pseudo-terminal that runs `watch`, and its output."""
 
     def __init__(self, state: Path, *words: object) -> None:
-        self._shown = ""
-        self._drawn = threading.Condition()
+        self._output = ""
+        self._changed = threading.Condition()
         self._mine, theirs = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "edge_daemon", *map(str, words)],
@@ -209,33 +207,33 @@ class Terminal:
         self._reader.start()
 
     def wait_for(self, pattern: str) -> None:
-        with self._drawn:
-            found = self._drawn.wait_for(lambda: re.search(pattern, self._shown), PATIENCE)
+        with self._changed:
+            found = self._changed.wait_for(lambda: re.search(pattern, self._output), PATIENCE)
         if not found:  # else the process would outlive the test
             self.process.kill()
-        assert found, self._shown[-3000:]
+        assert found, self._output[-3000:]
 
     def end(self, number: signal.Signals) -> str:
-        """Send a signal; all that was drawn."""
+        """Send a signal; return all output."""
         self.process.send_signal(number)
         assert self.process.wait(PATIENCE) == 0
         self._reader.join(PATIENCE)
         os.close(self._mine)
-        return self._shown
+        return self._output
 
     def _read(self) -> None:
         while True:
             try:
-                drawn = os.read(self._mine, 65536)
+                data = os.read(self._mine, 65536)
             except OSError:  # the other end is closed
                 return
-            with self._drawn:
-                self._shown += drawn.decode(errors="replace")
-                self._drawn.notify_all()
+            with self._changed:
+                self._output += data.decode(errors="replace")
+                self._changed.notify_all()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_table_is_drawn_while_messages_come_and_the_terminal_is_given_back(
+def test_watch_table_updates_and_restores_the_terminal(
     broker: Mosquitto, tmp_path: Path, number: signal.Signals
 ) -> None:
     publish(broker.port, "edge-daemon/hall/availability", b"online", retain=True)
@@ -252,6 +250,6 @@ def test_table_is_drawn_while_messages_come_and_the_terminal_is_given_back(
     terminal.wait_for("no connection")
     broker.start()
     terminal.wait_for("connected again after")
-    shown = terminal.end(number)
-    assert shown.endswith("\x1b[?25h\x1b[?1049l"), "the cursor and the former screen are back"
-    assert "Traceback" not in shown
+    output = terminal.end(number)
+    assert output.endswith("\x1b[?25h\x1b[?1049l"), "the cursor and the former screen are back"
+    assert "Traceback" not in output

@@ -19,7 +19,7 @@ from edge_daemon.schema import SourceState
 
 
 class Reading:
-    """A consumer, the clock it is given, and what it tells."""
+    """A consumer with its clock and the notices that it reports."""
 
     def __init__(self) -> None:
         self.notices: list[str] = []
@@ -30,9 +30,9 @@ class Reading:
         return [self.consumer.take(one, self.now) for one in messages]
 
     def events(self, *sequences: int, device: str = "hall") -> list[bool]:
-        """Whether each of these events was news."""
-        taken = self.take(*(message(device, "event", event(number)) for number in sequences))
-        return [accepted is not None for accepted in taken]
+        """Whether each of these events was accepted."""
+        results = self.take(*(message(device, "event", event(number)) for number in sequences))
+        return [accepted is not None for accepted in results]
 
     def device(self, name: str = "hall") -> Device:
         return self.consumer.devices[name]
@@ -47,8 +47,8 @@ def changed(content: bytes, **fields: object) -> bytes:
     return json.dumps(json.loads(content) | fields).encode()
 
 
-def test_each_kind_is_kept_for_its_device(reading: Reading) -> None:
-    taken = reading.take(
+def test_consumer_stores_each_kind_by_device(reading: Reading) -> None:
+    results = reading.take(
         message("hall", "availability", b"online", retain=True),
         message("hall", "faces", faces(scored(1, "happy", 0.8))),
         message("hall", "event", event(1)),
@@ -56,7 +56,7 @@ def test_each_kind_is_kept_for_its_device(reading: Reading) -> None:
         message("hall", "health", health(), retain=True),
         message("porch", "availability", b"offline", retain=True),
     )
-    assert [one.kind for one in taken if one] == [*Kind, Kind.AVAILABILITY]
+    assert [one.kind for one in results if one] == [*Kind, Kind.AVAILABILITY]
     hall = reading.device()
     assert hall.availability is Availability.ONLINE
     assert hall.faces is not None
@@ -68,10 +68,10 @@ def test_each_kind_is_kept_for_its_device(reading: Reading) -> None:
     assert reading.notices == []
 
 
-def test_what_is_accepted_tells_where_it_came_from_and_all_that_it_says(reading: Reading) -> None:
+def test_consumer_accepted_message_has_topic_kind_and_content(reading: Reading) -> None:
     payload = encoded(state())
-    (taken,) = reading.take(Message(f"{BASE}/hall/state", payload, retain=True))
-    assert taken == Accepted(
+    (accepted,) = reading.take(Message(f"{BASE}/hall/state", payload, retain=True))
+    assert accepted == Accepted(
         f"{BASE}/hall/state", "hall", Kind.STATE, retained=True, content=json.loads(payload)
     )
 
@@ -88,7 +88,7 @@ def test_what_is_accepted_tells_where_it_came_from_and_all_that_it_says(reading:
         "\x1b[2J/faces",
     ],
 )
-def test_other_topics_are_no_concern(reading: Reading, topic: str) -> None:
+def test_consumer_other_topics_are_ignored(reading: Reading, topic: str) -> None:
     content = encoded(faces())
     assert reading.take(Message(f"{BASE}/{topic}", content)) == [None]
     assert reading.take(Message(f"elsewhere/{BASE}/hall/faces", content)) == [None]
@@ -96,35 +96,35 @@ def test_other_topics_are_no_concern(reading: Reading, topic: str) -> None:
     assert reading.notices == []
 
 
-def test_removed_retained_message_is_no_fault(reading: Reading) -> None:
+def test_consumer_empty_retained_message_is_ignored(reading: Reading) -> None:
     assert reading.take(message("hall", "state", b"")) == [None]
     assert reading.notices == []
 
 
-def test_event_that_comes_twice_is_told_once(reading: Reading) -> None:
+def test_consumer_duplicate_event_is_reported_once(reading: Reading) -> None:
     assert reading.events(1, 2, 3, 2, 3, 4) == [True, True, True, False, False, True]
     assert reading.device().duplicates == 2
     assert reading.notices == []
 
 
-def test_same_numbers_of_two_devices_are_two_counts(reading: Reading) -> None:
+def test_consumer_counts_events_by_device(reading: Reading) -> None:
     assert reading.events(7, 8) == [True, True]
     assert reading.events(1, 2, device="porch") == [True, True]
     assert reading.notices == []
 
 
-def test_gap_is_told_with_what_is_missing(reading: Reading) -> None:
+def test_consumer_sequence_gap_is_reported_with_its_numbers(reading: Reading) -> None:
     reading.events(5, 6, 9, 11)
     assert reading.notices == ["hall: events 7 to 8 missing", "hall: event 10 missing"]
     assert reading.device().missing == 3
 
 
-def test_first_event_may_have_any_number(reading: Reading) -> None:
+def test_consumer_first_event_may_have_any_number(reading: Reading) -> None:
     reading.events(4711)
     assert reading.notices == []
 
 
-def test_count_that_starts_anew_is_told_and_followed(reading: Reading) -> None:
+def test_consumer_sequence_restart_is_reported_and_followed(reading: Reading) -> None:
     reading.events(40, 41)
     again = event(1, event_id=UUID(int=1))
     assert reading.take(message("hall", "event", again)) != [None]
@@ -134,13 +134,13 @@ def test_count_that_starts_anew_is_told_and_followed(reading: Reading) -> None:
 
 
 @given(st.lists(st.integers(0, 30), max_size=200), st.integers(1, 10))
-def test_ids_are_known_again_as_long_as_they_are_remembered(numbers: list[int], most: int) -> None:
-    ids, order = RecentIds(most), list[int]()
+def test_recent_ids_recognise_ids_up_to_their_limit(numbers: list[int], limit: int) -> None:
+    ids, order = RecentIds(limit), list[int]()
     for number in numbers:
-        assert ids.add(UUID(int=number)) == (number not in order[-most:])
-        if number not in order[-most:]:
+        assert ids.add(UUID(int=number)) == (number not in order[-limit:])
+        if number not in order[-limit:]:
             order.append(number)
-        assert len(ids._known) == len(ids._order) <= most
+        assert len(ids._known) == len(ids._order) <= limit
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_ids_are_known_again_as_long_as_they_are_remembered(numbers: list[int], 
         ("state", b'{"schema": 2}', "unknown schema 2"),
     ],
 )
-def test_what_is_not_of_the_schema_is_refused_counted_and_told_once(
+def test_consumer_schema_violation_is_counted_and_reported_once(
     reading: Reading, kind: str, payload: bytes, why: str
 ) -> None:
     assert reading.take(*[message("hall", kind, payload)] * 3) == [None] * 3
@@ -172,16 +172,16 @@ def test_what_is_not_of_the_schema_is_refused_counted_and_told_once(
     assert reading.events(1) == [True]
 
 
-def test_fields_that_are_added_later_are_no_fault(reading: Reading) -> None:
+def test_consumer_unknown_fields_are_accepted(reading: Reading) -> None:
     content = json.loads(encoded(faces(scored(1, "happy", 0.8))))
     content["novelty"] = content["faces"][0]["novelty"] = 1
-    (taken,) = reading.take(message("hall", "faces", json.dumps(content).encode()))
-    assert taken is not None
-    assert taken.content == content
+    (accepted,) = reading.take(message("hall", "faces", json.dumps(content).encode()))
+    assert accepted is not None
+    assert accepted.content == content
     assert reading.notices == []
 
 
-def test_faces_are_in_sight_while_the_device_is_there_and_talks(reading: Reading) -> None:
+def test_consumer_faces_expire_with_the_device(reading: Reading) -> None:
     seen = scored(1, "happy", 0.8)
     reading.take(message("hall", "availability", b"online"), message("hall", "faces", faces(seen)))
     hall, now = reading.device(), reading.now
@@ -193,12 +193,12 @@ def test_faces_are_in_sight_while_the_device_is_there_and_talks(reading: Reading
     assert hall.faces_now(now) == ()
 
 
-def test_pause_is_known_from_health_where_there_is_no_state(reading: Reading) -> None:
+def test_consumer_pause_is_read_from_health_without_state(reading: Reading) -> None:
     reading.take(message("hall", "health", health(SourceState.PAUSED)))
     assert reading.device().paused
 
 
-def test_summary_counts_what_was_amiss(reading: Reading) -> None:
+def test_consumer_summary_counts_problems(reading: Reading) -> None:
     reading.events(1, 2)
     assert reading.consumer.summary() == ""
     reading.events(2, 5)
@@ -208,7 +208,7 @@ def test_summary_counts_what_was_amiss(reading: Reading) -> None:
     )
 
 
-def test_filters_are_for_all_devices_or_for_those_named() -> None:
+def test_filters_match_all_devices_or_the_named_ones() -> None:
     assert filters("a/b", []) == [f"a/b/+/{kind}" for kind in Kind]
     assert filters("base", ["hall", "porch"]) == [
         f"base/{name}/{kind}" for name in ("hall", "porch") for kind in Kind

@@ -23,7 +23,7 @@ def fleet() -> Consumer:
 
 @pytest.fixture
 def draw(fleet: Consumer) -> Draw:
-    """The lines of the screen, as wide and as high as is said."""
+    """A function that renders the screen at a width and height, and returns its lines."""
 
     def lines(
         width: int = 80,
@@ -44,9 +44,9 @@ def draw(fleet: Consumer) -> Draw:
         )
         console = Console(width=width, height=height, record=True, file=io.StringIO())
         console.print(Screen(view))
-        shown = console.export_text().splitlines()
-        assert all(len(line) <= width for line in shown)
-        return [line.rstrip() for line in shown]
+        text = console.export_text().splitlines()
+        assert all(len(line) <= width for line in text)
+        return [line.rstrip() for line in text]
 
     return lines
 
@@ -62,12 +62,12 @@ def row(lines: list[str], device: str) -> str:
     return " ".join(found.split())
 
 
-def test_row_tells_state_face_emotion_and_figures(fleet: Consumer, draw: Draw) -> None:
+def test_table_row_has_state_face_emotion_and_figures(fleet: Consumer, draw: Draw) -> None:
     put(fleet, "hall", health=health(waiting=4), faces=faces(scored(12, "happy", 0.87)))
     assert row(draw(), "hall") == "hall online #12 happy ████████▋ 87 43 ms 14.8 61 4"
 
 
-def test_each_face_has_a_line_and_the_doubtful_ones_a_mark(fleet: Consumer, draw: Draw) -> None:
+def test_table_faces_have_a_line_each_and_uncertain_a_mark(fleet: Consumer, draw: Draw) -> None:
     shy = scored(13, "neutral", 0.38, uncertain=True)
     put(fleet, "hall", faces=faces(scored(12, "happy", 0.87), shy, unscored(14)))
     lines = draw()
@@ -77,7 +77,7 @@ def test_each_face_has_a_line_and_the_doubtful_ones_a_mark(fleet: Consumer, draw
 
 
 @pytest.mark.parametrize(
-    ("source", "shown"),
+    ("source", "label"),
     [
         (SourceState.RUNNING, "online"),
         (SourceState.LOST, "no camera"),
@@ -85,26 +85,26 @@ def test_each_face_has_a_line_and_the_doubtful_ones_a_mark(fleet: Consumer, draw
         (SourceState.STARTING, "starting"),
     ],
 )
-def test_state_is_that_of_the_source(
-    fleet: Consumer, draw: Draw, source: SourceState, shown: str
+def test_table_state_is_the_state_of_the_source(
+    fleet: Consumer, draw: Draw, source: SourceState, label: str
 ) -> None:
     put(fleet, "hall", health=health(source))
-    assert row(draw(), "hall").startswith(f"hall {shown} ")
+    assert row(draw(), "hall").startswith(f"hall {label} ")
 
 
 @pytest.mark.parametrize(
-    ("age", "shown"),
+    ("age", "last_seen"),
     [(timedelta(minutes=3), r"\d\d:57:00"), (timedelta(days=3), "2026-11-21")],
 )
-def test_device_that_is_away_is_told_with_when_it_was_heard_last(
-    fleet: Consumer, draw: Draw, age: timedelta, shown: str
+def test_table_offline_device_has_its_last_seen_time(
+    fleet: Consumer, draw: Draw, age: timedelta, last_seen: str
 ) -> None:
     put(fleet, "hall", health=health(at=NOON - age), faces=faces(at=NOON - age))
     fleet.take(message("hall", "availability", b"offline"), 0.0)
-    assert re.fullmatch(f"hall offline last seen {shown}", row(draw(), "hall"))
+    assert re.fullmatch(f"hall offline last seen {last_seen}", row(draw(), "hall"))
 
 
-def test_events_say_what_happened(fleet: Consumer, draw: Draw) -> None:
+def test_table_events_describe_each_kind(fleet: Consumer, draw: Draw) -> None:
     for one in (
         event(1, track_id=12),
         event(2, EventKind.EMOTION_CHANGED, track_id=12, emotion="sad", previous="happy"),
@@ -124,9 +124,9 @@ def test_table_latest_events_fill_the_window(fleet: Consumer, draw: Draw, height
     for number in range(1, 60):
         fleet.take(message("hall", "event", event(number, track_id=number)), 0.0)
     lines = draw(height=height)
-    shown = [int(number) for number in re.findall(r"#(\d+)", "\n".join(lines))]
-    assert shown == list(range(60 - len(shown), 60))
-    assert len(shown) >= max(MIN_EVENTS, height - 11)
+    numbers = [int(number) for number in re.findall(r"#(\d+)", "\n".join(lines))]
+    assert numbers == list(range(60 - len(numbers), 60))
+    assert len(numbers) >= max(MIN_EVENTS, height - 11)
     assert len(lines) <= height
 
 
@@ -193,33 +193,31 @@ def test_table_emotions_fit_the_height(
     assert len(lines) <= height
 
 
-def test_lost_connection_and_notices_are_shown(draw: Draw) -> None:
+def test_table_has_lost_connection_and_notices(draw: Draw) -> None:
     lines = draw(problem="Connection refused", notices=(Notice(NOON, "hall: \x1b[2Jgone"),))
     assert "no connection: Connection refused" in lines[0]
     assert any("hall: �[2Jgone" in line for line in lines)
 
 
-def test_screen_is_never_left_and_says_how_many_devices_it_leaves_out(
-    fleet: Consumer, draw: Draw
-) -> None:
+def test_table_many_devices_fit_with_a_count_of_the_rest(fleet: Consumer, draw: Draw) -> None:
     for number in range(200):
         put(fleet, f"device-{number:03}", faces=faces(scored(1, "happy", 0.5)))
     put(fleet, "device-000", event=event(1))
     lines = draw(height=24)
-    shown = sum(line.startswith("device-") for line in lines)
-    assert shown >= 10
+    count = sum(line.startswith("device-") for line in lines)
+    assert count >= 10
     (rest,) = (line for line in lines if line.startswith("…"))
-    assert rest.split()[1:] == [str(200 - shown), "more"]
+    assert rest.split()[1:] == [str(200 - count), "more"]
     assert any("appeared" in line for line in lines)
     assert len(lines) <= 24
 
 
-def test_words_of_a_device_cannot_draw_on_the_terminal(fleet: Consumer, draw: Draw) -> None:
+def test_table_escapes_control_characters_of_a_device(fleet: Consumer, draw: Draw) -> None:
     put(fleet, "hall", health=health(version="\x1b[2J"))
     assert "�[2J" in row(draw(width=160), "hall")
 
 
-def test_wide_terminal_shows_more(fleet: Consumer, draw: Draw) -> None:
+def test_table_wide_terminal_has_more_columns(fleet: Consumer, draw: Draw) -> None:
     put(fleet, "hall", health=health(), event=event(1))
     put(fleet, "hall", event=event(4), faces=b"{")
     assert "version" not in "".join(draw())
@@ -230,7 +228,7 @@ def test_wide_terminal_shows_more(fleet: Consumer, draw: Draw) -> None:
     assert row(lines, "hall").endswith("71 ms 14.8 61 0 2 1 1 d 0.1.0")
 
 
-def test_without_a_terminal_there_is_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_without_terminal_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SettingsError, match="--json"), full_screen():
         pass
     assert capsys.readouterr().out == ""
