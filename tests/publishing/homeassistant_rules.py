@@ -1,8 +1,8 @@
 """Home Assistant's rules for discovered devices, as its documentation states them.
 
 https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery, and the pages of the platforms
-below. They are stricter where Home Assistant passes over a mistake in silence, such as an entity's
-key that it does not know.
+below. They are stricter where Home Assistant silently ignores a mistake, such as an unknown key of
+an entity.
 """
 
 import json
@@ -88,7 +88,7 @@ AVAILABILITY = PAYLOADS | {
     "availability_topic",
 }
 SHARED = AVAILABILITY | {"command_topic", "encoding", "qos", "state_topic"}
-"""What stands at the root for all components that do not say otherwise."""
+"""Keys at the root that are defaults for all components."""
 
 ROOT = SHARED | {"components", "device", "origin"}
 DEVICE = {*DEVICE_ABBREVIATIONS.values(), "name", "via_device"}
@@ -279,7 +279,7 @@ def _template(place: str, template: object) -> Problems:
 def _device(device: Json) -> Problems:
     yield from _keys("device", device, DEVICE, set())
     if not (device.get("identifiers") or device.get("connections")):
-        yield "device: neither identifiers nor connections tell it from others"
+        yield "device: neither identifiers nor connections are set"
     url = device.get("configuration_url", "http://")
     if not url.startswith(("http://", "https://", "homeassistant://")):
         yield f"device: configuration_url {url!r} is no address"
@@ -296,12 +296,12 @@ def _identity(key: str, entity: Json) -> Problems:
     if "icon" in entity and not ICON.fullmatch(entity["icon"]):
         yield f"{key}: icon {entity['icon']!r} has not the form set:name"
     if "default_entity_id" in entity:
-        wanted = ENTITY_ID.fullmatch(entity["default_entity_id"])
-        if wanted is None or wanted["platform"] != entity["platform"]:
-            yield f"{key}: default_entity_id {entity['default_entity_id']!r} is not possible"
+        entity_id = ENTITY_ID.fullmatch(entity["default_entity_id"])
+        if entity_id is None or entity_id["platform"] != entity["platform"]:
+            yield f"{key}: default_entity_id {entity['default_entity_id']!r} is invalid"
     categories = {"diagnostic"} if "sensor" in entity["platform"] else {"diagnostic", "config"}
     if entity.get("entity_category", "diagnostic") not in categories:
-        yield f"{key}: entity_category {entity['entity_category']!r} is not possible"
+        yield f"{key}: entity_category {entity['entity_category']!r} is invalid"
     if not _is_positive(entity.get("expire_after", 1)):
         yield f"{key}: expire_after {entity['expire_after']!r} is no positive number of seconds"
     if not entity.get("event_types", True):

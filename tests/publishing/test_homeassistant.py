@@ -67,25 +67,25 @@ TRIGGERS = {key: one for key, one in COMPONENTS.items() if one["platform"] == "d
 ENTITIES = {key: one for key, one in COMPONENTS.items() if key not in TRIGGERS}
 
 
-def test_payload_is_the_one_that_was_agreed_on() -> None:
-    shown = json.dumps(payload(), ensure_ascii=False, indent=2)
-    assert shown + "\n" == GOLDEN.read_text(encoding="utf-8")
+def test_discovery_payload_matches_the_golden_file() -> None:
+    text = json.dumps(payload(), ensure_ascii=False, indent=2)
+    assert text + "\n" == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_discovery_is_retained_and_acknowledged_on_the_devices_own_topic() -> None:
+def test_discovery_is_retained_with_qos_1_on_the_device_topic() -> None:
     message = discovered()
     assert message.topic == "homeassistant/device/edge_daemon_porch/config"
     assert (message.retain, message.qos) == (True, 1)
 
 
-def test_removal_empties_the_topic_of_the_discovery() -> None:
+def test_discovery_removal_is_an_empty_retained_payload() -> None:
     message = homeassistant.removal("porch", "homeassistant")
     assert message == Message(discovered().topic, b"", retain=True, qos=1)
 
 
 @pytest.mark.parametrize("prefix", ["homeassistant", "home/assistant"])
 @pytest.mark.parametrize("device_id", ["porch", "Porch-1", "pi_4", "7"])
-def test_discovery_follows_the_rules(device_id: str, prefix: str) -> None:
+def test_discovery_any_id_and_prefix_follows_the_rules(device_id: str, prefix: str) -> None:
     message = homeassistant.discovery(
         device_id,
         Topics("house/edge", device_id),
@@ -101,7 +101,7 @@ def test_discovery_follows_the_rules(device_id: str, prefix: str) -> None:
     assert device["configuration_url"] == "http://porch.local:8080/"
 
 
-def test_origin_links_to_support_where_there_is_an_address() -> None:
+def test_origin_has_a_support_url_if_there_is_one() -> None:
     url = "https://example.org/edge-daemon"
     assert payload(support_url=url)["origin"]["support_url"] == url
     assert "support_url" not in payload()["origin"]
@@ -147,11 +147,11 @@ def test_support_url_placeholder_matches_the_project_file() -> None:
     assert (OWNER_PLACEHOLDER in url) == ("OWNER" in url)
 
 
-def test_device_without_a_name_goes_by_its_id() -> None:
+def test_device_without_name_has_its_id_as_name() -> None:
     assert payload()["device"]["name"] == "porch"
 
 
-def test_devices_share_no_topic_and_no_id() -> None:
+def test_two_devices_share_no_topic_and_no_id() -> None:
     one, other = (json.loads(discovered(name).payload) for name in ("porch", "hall"))
     assert discovered("porch").topic != discovered("hall").topic
     assert one["device"]["identifiers"] != other["device"]["identifiers"]
@@ -162,18 +162,18 @@ def test_devices_share_no_topic_and_no_id() -> None:
         assert one["components"][key][name] != other["components"][key][name]
 
 
-def test_ids_stay_when_the_name_changes() -> None:
+def test_device_renamed_keeps_its_ids() -> None:
     named = json.loads(discovered(name="Front porch").payload)
     assert named["components"] == COMPONENTS
 
 
-def test_values_expire_where_that_is_possible_and_the_switch_can_always_be_turned() -> None:
+def test_entities_except_switch_event_and_connectivity_expire() -> None:
     expiring = {key for key, one in COMPONENTS.items() if one.get("expire_after") == 90}
     assert ENTITIES.keys() - expiring == {"pause", "face_event", "connectivity"}
 
 
-def test_availability_is_told_in_the_words_that_are_expected() -> None:
-    """Those are the defaults, so that the payload need not hold them."""
+def test_availability_uses_the_default_payloads() -> None:
+    """The payload omits them because they are Home Assistant's defaults."""
     assert payload()["availability_topic"] == TOPICS.availability
     assert (ONLINE, OFFLINE) == (b"online", b"offline")
 
@@ -194,7 +194,7 @@ def abbreviated(full: Json) -> Json:
     return renamed(full | parts, short)
 
 
-def test_rules_know_abbreviations() -> None:
+def test_rules_expand_abbreviations() -> None:
     short = abbreviated(payload())
     assert {"dev", "o", "cmps", "avty_t"} <= short.keys()
     assert {"uniq_id", "stat_t", "exp_aft", "p"} <= short["cmps"]["emotion"].keys()
@@ -268,7 +268,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("place", "value", "reason"), MISTAKES)
-def test_rules_refuse_a_mistake_with_the_reason(place: str, value: object, reason: str) -> None:
+def test_rules_report_a_mistake_with_its_reason(place: str, value: object, reason: str) -> None:
     root = payload()
     change(root, place, value)
     assert any(reason in line for line in problems(root)), problems(root)
@@ -284,11 +284,11 @@ def test_rules_refuse_a_mistake_with_the_reason(place: str, value: object, reaso
         "homeassistant/device/a/b/c/config",
     ],
 )
-def test_rules_refuse_a_topic_that_is_not_listened_to(topic: str) -> None:
+def test_rules_report_a_topic_without_subscriber(topic: str) -> None:
     assert problems(payload(), topic) == [f"topic: {topic!r} is not listened to"]
 
 
-def test_rules_allow_the_other_form_of_availability_and_the_removal_of_an_entity() -> None:
+def test_rules_allow_availability_list_and_entity_removal() -> None:
     root = payload()
     del root["availability_topic"]
     root["availability"] = LIST
@@ -340,7 +340,7 @@ def health(temperature: float | None = 51.2) -> str:
     return message.model_dump_json(by_alias=True)
 
 
-def test_emotions_are_the_moods_that_can_be_told() -> None:
+def test_emotion_options_are_all_moods() -> None:
     assert COMPONENTS["emotion"]["options"] == list(get_args(Mood))
     for mood in get_args(Mood):
         assert rendered("emotion", state(mood)) in COMPONENTS["emotion"]["options"]
@@ -352,18 +352,18 @@ def test_attributes_change_only_with_the_emotion() -> None:
 
 
 @pytest.mark.parametrize(("faces", "presence"), [(0, "OFF"), (1, "ON"), (3, "ON")])
-def test_faces_are_counted_and_mean_presence(faces: int, presence: str) -> None:
+def test_faces_give_count_and_presence(faces: int, presence: str) -> None:
     assert rendered("faces", state(faces=faces)) == str(faces)
     assert rendered("presence", state(faces=faces)) == presence
 
 
 @pytest.mark.parametrize("key", ["emotion", "faces", "presence"])
-def test_nothing_is_known_while_the_camera_is_paused(key: str) -> None:
+def test_state_paused_is_unknown(key: str) -> None:
     assert rendered(key, state("none", 0, paused=True)) == "None"
 
 
 @pytest.mark.parametrize(("paused", "position"), [(True, "ON"), (False, "OFF")])
-def test_switch_shows_whether_the_camera_is_paused(paused: bool, position: str) -> None:  # noqa: FBT001
+def test_switch_reports_whether_the_camera_is_paused(paused: bool, position: str) -> None:  # noqa: FBT001
     assert rendered("pause", state(paused=paused)) == position
     assert COMPONENTS["pause"]["command_topic"] == TOPICS.set_paused
 
@@ -371,16 +371,16 @@ def test_switch_shows_whether_the_camera_is_paused(paused: bool, position: str) 
 @pytest.mark.parametrize(
     ("key", "value"), [("frame_rate", "7.5"), ("cpu_temperature", "51.2"), ("queued_events", "3")]
 )
-def test_health_is_shown_in_numbers(key: str, value: str) -> None:
+def test_health_values_are_numbers(key: str, value: str) -> None:
     assert rendered(key, health()) == value
 
 
-def test_temperature_that_cannot_be_read_is_unknown() -> None:
+def test_temperature_missing_is_unknown() -> None:
     assert rendered("cpu_temperature", health(None)) == "None"
 
 
 @pytest.mark.parametrize("kind", list(EventKind))
-def test_event_has_a_type_that_is_allowed_and_all_that_was_told(kind: EventKind) -> None:
+def test_event_has_an_allowed_type_and_all_fields(kind: EventKind) -> None:
     message = EventMessage(
         event_id=UUID(int=1),
         kind=kind,
@@ -394,13 +394,13 @@ def test_event_has_a_type_that_is_allowed_and_all_that_was_told(kind: EventKind)
         sequence=7,
         latency_ms=20.0,
     ).model_dump_json(by_alias=True)
-    shown = json.loads(rendered("face_event", message))
-    assert shown.pop("event_type") in COMPONENTS["face_event"]["event_types"]
-    assert shown.items() <= json.loads(message).items()
-    assert {"emotion", "previous", "track_id", "duration"} <= shown.keys()
+    attributes = json.loads(rendered("face_event", message))
+    assert attributes.pop("event_type") in COMPONENTS["face_event"]["event_types"]
+    assert attributes.items() <= json.loads(message).items()
+    assert {"emotion", "previous", "track_id", "duration"} <= attributes.keys()
 
 
-def test_discovery_entities_have_names_of_their_own() -> None:
+def test_discovery_entities_have_unique_names() -> None:
     names = [one["name"] for one in ENTITIES.values()]
     assert None not in names
     assert len(set(names)) == len(names)
@@ -450,7 +450,7 @@ def test_probability_is_a_disabled_measurement_in_percent(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "shown"),
+    ("change", "expected"),
     [
         ({}, "OFF"),
         ({"source": "lost"}, "ON"),
@@ -460,8 +460,8 @@ def test_probability_is_a_disabled_measurement_in_percent(key: str) -> None:
         ({"spool": {"depth": 0, "durable": False}}, "ON"),
     ],
 )
-def test_problem_is_shown(change: Json, shown: str) -> None:
-    assert rendered("problem", json.dumps(json.loads(health()) | change)) == shown
+def test_problem_follows_the_health(change: Json, expected: str) -> None:
+    assert rendered("problem", json.dumps(json.loads(health()) | change)) == expected
 
 
 def test_connectivity_is_available_while_offline() -> None:
@@ -470,12 +470,12 @@ def test_connectivity_is_available_while_offline() -> None:
     assert entity["availability_template"] == "online"
 
 
-def test_device_without_temperature_has_no_sensor_of_it() -> None:
+def test_device_without_temperature_has_no_sensor() -> None:
     components = json.loads(discovered(has_temperature=False).payload)["components"]
     assert COMPONENTS.keys() - components.keys() == {"cpu_temperature"}
 
 
-def test_values_come_from_the_topics_on_which_they_are_told() -> None:
+def test_entities_read_the_topics_of_their_values() -> None:
     sources = {key: one["state_topic"] for key, one in ENTITIES.items()}
     of_health = ("frame_rate", "cpu_temperature", "queued_events", "problem")
     of_state = ("emotion", "faces", "presence", "pause", *PROBABILITIES)
@@ -488,30 +488,30 @@ def test_values_come_from_the_topics_on_which_they_are_told() -> None:
 
 
 def table_row(component: Json) -> str:
-    """An entity as the guide's table shows it."""
+    """An entity as a row of the guide's table."""
     return f"| {component['name']} | `{component['default_entity_id']}` |"
 
 
-def test_the_guide_shows_every_entity_once_in_order() -> None:
+def test_guide_lists_every_entity_once_in_order() -> None:
     rows = re.findall(r"^\| [^|]+ \| `[a-z_]+\.porch\w+` \|", GUIDE, re.MULTILINE)
     assert rows == [table_row(entity) for entity in ENTITIES.values()]
 
 
-def test_the_guide_names_no_entity_that_there_is_not() -> None:
+def test_guide_names_existing_entities_only() -> None:
     platforms = "|".join({one["platform"] for one in ENTITIES.values()})
     named = set(re.findall(rf"\b(?:{platforms})\.porch\w*", GUIDE))
     assert named == {one["default_entity_id"] for one in ENTITIES.values()}
 
 
-def test_the_guide_tells_all_values_of_the_emotion() -> None:
+def test_guide_lists_all_values_of_the_emotion() -> None:
     (row,) = (line for line in GUIDE.splitlines() if "sensor.porch_emotion` |" in line)
     assert re.findall(r"`(\w+)`", row) == COMPONENTS["emotion"]["options"]
 
 
-def test_the_guide_shows_all_settings(tmp_path: Path) -> None:
-    (shown,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+def test_guide_example_has_valid_settings(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
     file = tmp_path / "config.toml"
-    file.write_text(shown, encoding="utf-8")
+    file.write_text(example, encoding="utf-8")
     settings = load_settings(file).homeassistant
     assert settings == HomeAssistantSettings(name="Front porch")
     assert settings.model_fields_set == set(HomeAssistantSettings.model_fields)
@@ -547,7 +547,7 @@ def test_daemon_repeats_discovery_when_home_assistant_starts(tmp_path: Path) -> 
         listening.wait_for(DISCOVERY, expected, expected)
 
 
-def test_daemon_takes_itself_away_where_it_is_not_wanted(tmp_path: Path) -> None:
+def test_daemon_discovery_disabled_removes_the_device(tmp_path: Path) -> None:
     with (
         Mosquitto(tmp_path) as broker,
         camera(draw_scene((60, 60, 120))) as live,
@@ -572,7 +572,7 @@ def test_daemon_takes_itself_away_where_it_is_not_wanted(tmp_path: Path) -> None
         (("::", 8469), "http://porch.local:8469/"),
     ],
 )
-def test_preview_url_is_for_other_machines(
+def test_preview_url_is_reachable_from_other_machines(
     monkeypatch: pytest.MonkeyPatch, address: tuple[str, int] | None, url: str | None
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "porch")
