@@ -70,7 +70,7 @@ class World:
     """The picture of each moment, counted from 0, BGR uint8."""
     cameras: int = 1
     formats: dict[str, str] = field(default_factory=dict)
-    """Formats that the camera gives instead of those asked, by the stream's name."""
+    """Formats that the camera gives instead of those requested, by the stream's name."""
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Likewise for sizes."""
     padding: int = 0
@@ -87,7 +87,7 @@ class World:
     opened: "list[Picamera2]" = field(default_factory=list)
     moments: int = 0
     held: int = 0
-    """Requests that nobody has released."""
+    """Requests that are not released yet."""
 
     def library(self) -> ModuleType:
         """A module to stand in for picamera2."""
@@ -168,7 +168,7 @@ class Picamera2:
         for control in camera_config["controls"]:
             if control not in self.camera_controls:
                 raise RuntimeError(f"Control {control} is not advertised by libcamera")
-        self.asked = camera_config
+        self.requested = camera_config
         self.configuration = camera_config | {
             name: self._adjusted(name, camera_config[name])
             for name in ("main", "lores")

@@ -15,7 +15,7 @@ def picture(scene: int = 0, stream_time: float | None = None) -> Picture:
     return Picture(np.full((4, 6, 3), 200, np.uint8), stream_time, scene)
 
 
-def test_blank_is_black_of_the_same_size_and_of_a_new_scene(clock: FakeClock) -> None:
+def test_blank_frame_is_black_in_size_and_of_a_new_scene(clock: FakeClock) -> None:
     maker = FrameMaker(clock, MEMORY)
     frame = maker.frame(picture())
     clock.seconds += 3
@@ -29,7 +29,7 @@ def test_blank_is_black_of_the_same_size_and_of_a_new_scene(clock: FakeClock) ->
     assert blank.stream_time == blank.captured_monotonic == 1003.0
 
 
-def test_there_is_one_blank_for_each_time_that_frames_end(clock: FakeClock) -> None:
+def test_blank_frame_is_made_once_per_loss(clock: FakeClock) -> None:
     maker = FrameMaker(clock, MEMORY)
     assert maker.blank() is None
     maker.frame(picture())
@@ -39,7 +39,7 @@ def test_there_is_one_blank_for_each_time_that_frames_end(clock: FakeClock) -> N
     assert maker.blank() is not None
 
 
-def test_what_comes_after_a_blank_is_another_scene_than_what_came_before(clock: FakeClock) -> None:
+def test_frames_after_a_blank_are_of_a_new_scene(clock: FakeClock) -> None:
     maker = FrameMaker(clock, MEMORY)
     before = [maker.frame(picture(scene)).scene for scene in range(3)]
     maker.blank()
@@ -47,7 +47,7 @@ def test_what_comes_after_a_blank_is_another_scene_than_what_came_before(clock: 
     assert len({*before, *after}) == 6
 
 
-def test_blank_of_a_file_stands_at_the_files_own_time(clock: FakeClock) -> None:
+def test_blank_frame_of_a_file_has_the_stream_time(clock: FakeClock) -> None:
     maker = FrameMaker(clock, MEMORY)
     maker.frame(picture(stream_time=7.5))
     clock.seconds += 100
@@ -56,7 +56,7 @@ def test_blank_of_a_file_stands_at_the_files_own_time(clock: FakeClock) -> None:
     assert blank.stream_time == 7.5
 
 
-def test_no_pixels_are_kept(clock: FakeClock) -> None:
+def test_frame_maker_keeps_no_pixels(clock: FakeClock) -> None:
     maker = FrameMaker(clock, MEMORY)
     seen = picture()
     pixels = weakref.ref(seen.bgr)

@@ -206,7 +206,7 @@ def test_recorded_phone_photos_are_one_frame_each() -> None:
     assert len(all_from(source_from(str(material("cases/photo.heic"))))) == 1
 
 
-def test_single_picture_is_one_frame(tmp_path: Path) -> None:
+def test_single_image_is_one_frame(tmp_path: Path) -> None:
     source = source_from(str(picture(tmp_path / "face.png")))
     assert isinstance(source, ImageFile)
     assert not source.live
@@ -214,13 +214,13 @@ def test_single_picture_is_one_frame(tmp_path: Path) -> None:
     assert mean_difference(only.bgr, SCENE) == 0
 
 
-def test_damaged_single_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_damaged_single_image_is_an_error_with_its_name(tmp_path: Path) -> None:
     path = cut(picture(tmp_path / "face.png"), 0.5)
     with pytest.raises(SourceError, match=r"face\.png"):
         source_from(str(path)).open()
 
 
-def test_folder_gives_its_pictures_by_name_each_a_scene_of_its_own(tmp_path: Path) -> None:
+def test_folder_images_are_sorted_by_name_in_separate_scenes(tmp_path: Path) -> None:
     for grey, name in ((30, "c.png"), (10, "a.png"), (20, "b.PNG")):
         picture(tmp_path / name, np.full((8, 8, 3), grey, np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
@@ -323,19 +323,19 @@ def test_folder_of_images_logs_nothing(tmp_path: Path, caplog: pytest.LogCapture
     assert caplog.records == []
 
 
-def test_folder_of_damaged_pictures_only_is_an_error(tmp_path: Path) -> None:
+def test_folder_of_damaged_images_only_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     reader = ImageFolder(tmp_path).open()
     with pytest.raises(SourceError, match="none of its 1"):
         reader.read()
 
 
-def test_folder_without_pictures_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_folder_without_images_is_an_error_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(SourceError, match=str(tmp_path)):
         ImageFolder(tmp_path).open()
 
 
-def test_what_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_absent_path_is_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"absent\.png"):
         source_from(str(tmp_path / "absent.png"))

@@ -39,7 +39,7 @@ COLOURS = {"blue": (200, 40, 30), "green": (20, 180, 60), "red": (30, 50, 220)}
 
 
 def picture(moment: int) -> Image:
-    """Three coloured quarters, and a grey one that tells the moment: BGR uint8 [48, 64, 3]."""
+    """Three coloured quarters, and a grey one that encodes the moment: BGR uint8 [48, 64, 3]."""
     image = np.zeros((48, 64, 3), np.uint8)
     image[:24, :32], image[:24, 32:], image[24:, :32] = COLOURS.values()
     image[24:, 32:] = 40 + 10 * moment
@@ -68,7 +68,7 @@ def open_files() -> list[Path]:
     return sorted(Path("/proc/self/fd").iterdir())
 
 
-# What is asked of the camera
+# The configuration of the camera
 
 
 def test_name() -> None:
@@ -77,32 +77,32 @@ def test_name() -> None:
     assert camera().live
 
 
-def test_asks_for_fresh_frames_that_need_no_conversion(world: World) -> None:
+def test_camera_config_requests_unqueued_bgr_frames(world: World) -> None:
     camera().open()
-    asked = world.opened[0].asked
-    assert asked["main"]["size"] == SIZE
-    assert asked["main"]["format"] == "RGB888"
-    assert asked["controls"] == {"FrameDurationLimits": (50_000, 50_000)}
-    assert asked["queue"] is False
-    assert asked["raw"] is None
-    assert 2 <= asked["buffer_count"] <= 4
+    config = world.opened[0].requested
+    assert config["main"]["size"] == SIZE
+    assert config["main"]["format"] == "RGB888"
+    assert config["controls"] == {"FrameDurationLimits": (50_000, 50_000)}
+    assert config["queue"] is False
+    assert config["raw"] is None
+    assert 2 <= config["buffer_count"] <= 4
 
 
-def test_camera_without_a_rate_is_not_asked_for_one(world: World) -> None:
+def test_camera_without_rate_has_no_frame_duration_limits(world: World) -> None:
     world.has_rate = False
     assert camera().open().read().bgr.shape == (48, 64, 3)
 
 
 def test_reduced_stream_keeps_the_shape_with_even_sides(world: World) -> None:
     PiCamera(0, (1280, 720), 20.0, 321).open()
-    lores = world.opened[0].asked["lores"]
+    lores = world.opened[0].requested["lores"]
     assert lores == {"size": (320, 180), "format": "YUV420"}
 
 
 @pytest.mark.parametrize("width", [None, 64, 100])
 def test_no_reduced_stream_unless_it_is_smaller(world: World, width: int | None) -> None:
     assert camera(width).open().read().reduced is None
-    assert world.opened[0].asked["lores"] is None
+    assert world.opened[0].requested["lores"] is None
 
 
 # What it gives
@@ -133,7 +133,7 @@ def test_reduced_picture_shows_the_same_moment(world: World, format_: str) -> No
         np.testing.assert_allclose(seen.reduced, picture(moment)[::2, ::2].astype(int), atol=3)
 
 
-def test_size_is_the_camera_s_choice(world: World) -> None:
+def test_camera_may_adjust_the_size(world: World) -> None:
     world.sizes = {"main": (32, 24)}
     bgr = camera().open().read().bgr
     np.testing.assert_array_equal(bgr, picture(0)[::2, ::2])
@@ -164,13 +164,13 @@ def test_library_built_for_another_numpy(monkeypatch: pytest.MonkeyPatch) -> Non
         camera().open()
 
 
-def test_no_such_camera(world: World) -> None:
+def test_absent_camera_is_lost(world: World) -> None:
     with pytest.raises(SourceLost, match="picamera:1: no such camera, there are 1"):
         camera(number=1).open()
     assert not world.opened
 
 
-def test_busy_camera_is_told_by_its_cause(world: World) -> None:
+def test_busy_camera_is_lost_with_its_cause(world: World) -> None:
     world.busy = True
     with pytest.raises(SourceLost, match=r"picamera: cannot be opened .*resource busy"):
         camera().open()

@@ -71,9 +71,9 @@ def test_frames_come_at_the_films_rate_and_start_again(clock: FakeClock) -> None
     film = film_of(LENGTH)
     reader = opened(film, clock)
     begun = clock.monotonic()
-    shown = [(number_of(reader.read()), clock.monotonic() - begun) for _ in range(10)]
-    assert [number for number, _ in shown] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
-    assert [at for _, at in shown] == pytest.approx([INTERVAL * step for step in range(10)])
+    played = [(number_of(reader.read()), clock.monotonic() - begun) for _ in range(10)]
+    assert [number for number, _ in played] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
+    assert [at for _, at in played] == pytest.approx([INTERVAL * step for step in range(10)])
     reader.close()
     assert [one.closed for one in film.readers] == [True, True, True]
 
@@ -95,7 +95,7 @@ def test_long_arrears_are_given_up(clock: FakeClock) -> None:
     assert clock.monotonic() - started == pytest.approx(INTERVAL)
 
 
-def test_single_picture_is_shown_as_often_as_it_is_asked_for(clock: FakeClock) -> None:
+def test_single_image_repeats_at_every_read(clock: FakeClock) -> None:
     reader = opened(Film([0.0]), clock)
     started = clock.monotonic()
     for _ in range(3):
@@ -106,15 +106,15 @@ def test_single_picture_is_shown_as_often_as_it_is_asked_for(clock: FakeClock) -
 
 def test_pictures_are_of_now_and_keep_their_scenes(clock: FakeClock) -> None:
     reader = opened(film_of(2), clock)
-    shown = [reader.read() for _ in range(3)]
-    assert [picture.stream_time for picture in shown] == [None] * 3
-    assert [picture.scene for picture in shown] == [0, 1, 0]
+    pictures = [reader.read() for _ in range(3)]
+    assert [picture.stream_time for picture in pictures] == [None] * 3
+    assert [picture.scene for picture in pictures] == [0, 1, 0]
 
 
 def test_looped_video_keeps_positions(clock: FakeClock) -> None:
     reader = opened(film_of(2), clock)
-    shown = [reader.read() for _ in range(3)]
-    assert [picture.position_s for picture in shown] == [0.0, INTERVAL, 0.0]
+    pictures = [reader.read() for _ in range(3)]
+    assert [picture.position_s for picture in pictures] == [0.0, INTERVAL, 0.0]
 
 
 def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -> None:

@@ -27,6 +27,6 @@ timeout 120 /opt/venv/bin/python -X faulthandler /opt/box/source.py
 echo '--- the daemon, for 6 s'
 options=(--source picamera --sink jsonl --set capture.fps=10)
 if [ -e /opt/yunet.onnx ]; then options+=(--detector yunet --detector-model /opt/yunet.onnx); fi
-# SIGTERM is its usual end, and then it says 0.
+# After SIGTERM the daemon exits with 0.
 timeout --preserve-status -k 4 6 /opt/venv/bin/edge-daemon run "${options[@]}" > /tmp/lines.jsonl
 /opt/venv/bin/python /opt/box/summary.py /tmp/lines.jsonl

@@ -1,4 +1,4 @@
-"""Inside the box: the PiCamera source on the real picamera2. Says what came; fails if it is wrong.
+"""Inside the box: check the PiCamera source on the real picamera2, and print its measurements.
 
 The virtual camera shows /opt/frames, in 1280x720 or 640x360, as NV12 whatever it is asked for.
 """
@@ -27,17 +27,17 @@ FRAMES = 20
 RATE = 10.0
 """Frames a second that are read; the camera itself gives hundreds."""
 
-MOST_DIFFERENCE = 2.0
-"""Levels by which a frame may miss the picture shown, in the mean: chroma is halved on the way."""
+MAX_DIFFERENCE = 2.0
+"""Maximum mean difference in levels of a frame from its image; the camera halves the chroma."""
 
 
 def main() -> None:
     detector = chosen_detector()
     frames = sorted(Path("/opt/frames").iterdir(), key=lambda path: int(path.stem))
-    shown = [image for path in frames if (image := cv2.imread(str(path))) is not None]
-    watch(detector, shown, (1280, 720), reduced_width=640)
-    watch(detector, shown, (640, 360), reduced_width=None)
-    watch(detector, shown, (1280, 720), reduced_width=300)  # which it cannot give
+    images = [image for path in frames if (image := cv2.imread(str(path))) is not None]
+    watch(detector, images, (1280, 720), reduced_width=640)
+    watch(detector, images, (640, 360), reduced_width=None)
+    watch(detector, images, (1280, 720), reduced_width=300)  # which it cannot give
     open_while_busy()
     read_while_silent()
     print("all is well")
@@ -49,14 +49,14 @@ def chosen_detector() -> Detector:
 
 
 def watch(
-    detector: Detector, shown: list[Image], size: tuple[int, int], reduced_width: int | None
+    detector: Detector, images: list[Image], size: tuple[int, int], reduced_width: int | None
 ) -> None:
     """Read some frames and compare them with the pictures that the camera shows."""
     reader = source_from("picamera", size, RATE, reduced_width).open()
     pictures = list(paced(reader))
     reader.close()
     faces = [len(detector.detect(looked_at(picture))) for picture in pictures]
-    difference = max(distance(picture.bgr, shown) for picture in pictures)
+    difference = max(distance(picture.bgr, images) for picture in pictures)
     print(
         f"asked {size[0]}x{size[1]}, reduced width {reduced_width}: {len(pictures)} frames "
         f"{shapes(picture.bgr for picture in pictures)}, "
@@ -66,7 +66,7 @@ def watch(
     )
     assert all(picture.bgr.shape == (size[1], size[0], 3) for picture in pictures)
     assert all((picture.reduced is not None) == (reduced_width == 640) for picture in pictures)
-    assert difference < MOST_DIFFERENCE, "the colours or the rows are not as shown"
+    assert difference < MAX_DIFFERENCE, "the colours or the rows differ from the image"
     assert sum(map(bool, faces)) >= FRAMES * 0.7
 
 
@@ -91,9 +91,9 @@ def shapes(images: Iterable[Image | None]) -> str:
     return " ".join(sorted(found))
 
 
-def distance(bgr: Image, shown: list[Image]) -> float:
+def distance(bgr: Image, images: list[Image]) -> float:
     """Mean difference in levels from the picture that is nearest."""
-    return min(float(np.abs(small(bgr) - darkened(small(image))).mean()) for image in shown)
+    return min(float(np.abs(small(bgr) - darkened(small(image))).mean()) for image in images)
 
 
 def small(image: Image) -> NDArray[np.float64]:
@@ -101,12 +101,12 @@ def small(image: Image) -> NDArray[np.float64]:
 
 
 def darkened(levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The virtual camera says that its levels are in video range, 16 to 235, and gives 0 to 255."""
+    """The virtual camera declares video range, 16 to 235, but delivers 0 to 255."""
     return np.clip((levels - 16) * 255 / 219, 0, 255)
 
 
 def open_while_busy() -> None:
-    """A camera in use is told as lost, as often as one likes."""
+    """Opening a camera in use raises `SourceLost`, repeatedly, and leaks no pipes."""
     source = source_from("picamera", (1280, 720), RATE)
     reader = source.open()
     before = open_pipes()
@@ -114,10 +114,10 @@ def open_while_busy() -> None:
         try:
             source.open()
         except SourceLost as loss:
-            told = str(loss)
+            message = str(loss)
     lost = open_pipes() - before
     reader.close()
-    print(f"busy: {told}; pipes left open after 20 attempts: {lost}")
+    print(f"busy: {message}; pipes left open after 20 attempts: {lost}")
     assert lost == 0
 
 
@@ -132,7 +132,7 @@ def open_pipes() -> int:
 
 
 def read_while_silent() -> None:
-    """A camera that falls silent is told as lost, closes in spite of it, and opens again."""
+    """A camera without frames raises `SourceLost`, closes, and opens again."""
     source = source_from("picamera", (1280, 720), RATE)
     reader = source.open()
     reader.read()
@@ -152,12 +152,12 @@ def read_while_silent() -> None:
     try:
         reader.read()
     except SourceLost as loss:
-        told = str(loss)
+        message = str(loss)
     waited = time.monotonic() - started
     closing = threading.Thread(target=reader.close, daemon=True)
     closing.start()
     closing.join(5)
-    print(f"silent: {told}; after {waited:.1f} s; closed: {not closing.is_alive()}")
+    print(f"silent: {message}; after {waited:.1f} s; closed: {not closing.is_alive()}")
     assert abs(waited - FRAME_TIMEOUT) < 0.5
     assert not closing.is_alive()
     again = source.open()

@@ -1,4 +1,4 @@
-"""Inside the box: what the daemon said of the virtual camera. Fails if that is wrong."""
+"""Inside the box: check the daemon's messages of the virtual camera."""
 
 import json
 import sys
