@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_daemon._lib.logging import KeyValueFormatter, configure_logging
 
-unhurried = hypothesis_settings(deadline=None)
+no_deadline = hypothesis_settings(deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -33,24 +33,24 @@ def test_fields_follow_the_message() -> None:
     assert line == "INFO: it happened source=a.mp4 seconds=1.5 threads=['capture']"
 
 
-def test_message_without_fields_stands_alone() -> None:
+def test_message_without_fields_is_unchanged() -> None:
     assert formatted() == "INFO: it happened"
 
 
 @pytest.mark.parametrize("value", ["two words", 'a"b', "a=b", "a\nb", "a\\b c", "\u2028", "\x7f"])
-def test_value_that_would_blur_the_line_is_quoted_so_that_it_can_be_read_back(value: str) -> None:
+def test_ambiguous_value_is_quoted_and_reads_back(value: str) -> None:
     quoted = formatted(error=value).removeprefix("INFO: it happened error=")
     assert quoted.startswith('"')
     assert json.loads(quoted) == value
 
 
-@unhurried
+@no_deadline
 @given(st.text(), st.text())
 def test_any_fields_give_one_line(first: str, second: str) -> None:
     assert len(formatted(first=first, second=second).splitlines()) == 1
 
 
-def test_own_records_go_to_standard_error_from_the_level_on(
+def test_own_records_are_logged_from_the_level_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging("warning")
@@ -64,7 +64,7 @@ def test_own_records_go_to_standard_error_from_the_level_on(
     assert line.endswith("WARNING edge_daemon.part: loud enough where=here")
 
 
-def test_other_libraries_only_speak_up_to_warn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_libraries_log_from_warning_on(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("debug")
     logging.getLogger("library").info("chatter")
     logging.getLogger("library").warning("trouble")

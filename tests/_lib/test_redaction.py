@@ -6,7 +6,7 @@ from edge_daemon.errors import SourceError
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "expected"),
     [
         ("rtsp://ann:secret@cam:554/1", "rtsp://***@cam:554/1"),
         ("rtsp://ann:p@ss@cam/1", "rtsp://***@cam/1"),
@@ -25,18 +25,18 @@ from edge_daemon.errors import SourceError
         ("clips/a@b?.mp4", "clips/a@b?.mp4"),
     ],
 )
-def test_passwords_are_masked_and_the_rest_stays(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+def test_url_password_is_masked_and_the_rest_unchanged(url: str, expected: str) -> None:
+    assert without_password(url) == expected
 
 
-def test_an_unknown_kind_of_address_is_refused_without_its_password() -> None:
+def test_url_unknown_scheme_error_contains_no_password() -> None:
     with pytest.raises(SourceError, match="unsupported scheme") as caught:
         source_from("rtmp://ann:secret@cam/1")
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("no such file: rtsp://ann:secret@cam/1; see", "no such file: rtsp://***@cam/1; see"),
         ("['http://a:b@c', 'x']", "['http://***@c', 'x']"),
@@ -45,5 +45,5 @@ def test_an_unknown_kind_of_address_is_refused_without_its_password() -> None:
     ],
     ids=["in a sentence", "in a list", "none", "without end"],
 )
-def test_passwords_in_a_text_are_masked_and_the_rest_stays(text: str, shown: str) -> None:
-    assert masked(text) == shown
+def test_text_passwords_are_masked_and_the_rest_unchanged(text: str, expected: str) -> None:
+    assert masked(text) == expected

@@ -17,7 +17,7 @@ from edge_daemon.config.settings import (
 )
 from edge_daemon.errors import SettingsError
 
-unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+no_deadline = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EVERY_PATH = [
     *((key,) for key in Settings.model_fields),
@@ -47,18 +47,18 @@ def problems(
     return refusal.value.problems
 
 
-def test_without_any_layer_all_settings_are_at_their_defaults() -> None:
+def test_settings_without_layers_are_the_defaults() -> None:
     assert load_settings() == Settings()
 
 
-def test_environment_wins_over_file_and_flags_over_both(tmp_path: Path) -> None:
+def test_environment_overrides_file_and_flags_override_both(tmp_path: Path) -> None:
     file = written(tmp_path, '[mqtt]\nhost = "file"\nport = 1\nkeepalive = 11')
     environment = {"EDGE_DAEMON_MQTT__HOST": "environment", "EDGE_DAEMON_MQTT__PORT": "2"}
     settings = load_settings(file, environment, {("mqtt", "host"): "flag"})
     assert (settings.mqtt.host, settings.mqtt.port, settings.mqtt.keepalive) == ("flag", 2, 11)
 
 
-def test_environment_names_top_level_and_nested_settings_and_nothing_else() -> None:
+def test_environment_sets_top_level_and_nested_settings_only() -> None:
     settings = load_settings(
         environment={
             "EDGE_DAEMON_LOG_LEVEL": "debug",
@@ -74,7 +74,7 @@ def test_environment_names_top_level_and_nested_settings_and_nothing_else() -> N
     assert settings.mqtt == Settings().mqtt
 
 
-def test_settings_cannot_be_changed_after_they_are_read() -> None:
+def test_settings_are_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().mqtt.port = 1  # type: ignore[misc]
 
@@ -92,19 +92,19 @@ def test_settings_cannot_be_changed_after_they_are_read() -> None:
         ("mqtt.fps", "capture.fps"),
     ],
 )
-def test_unknown_key_is_refused_with_what_was_meant(key: str, suggestion: str) -> None:
+def test_unknown_key_is_refused_with_a_suggestion(key: str, suggestion: str) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): "1"})
     name = key if suggestion != "mqtt" else "mqt"
     assert problem == f"{name}: unknown setting (set by command line); did you mean {suggestion}?"
 
 
 @pytest.mark.parametrize("key", ["zzz", "detection.qqq"])
-def test_unknown_key_that_is_like_no_other_gets_no_suggestion(key: str) -> None:
+def test_unknown_key_unlike_any_other_has_no_suggestion(key: str) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): "1"})
     assert problem == f"{key}: unknown setting (set by command line)"
 
 
-def test_unknown_section_is_told_once_however_many_keys_it_has(tmp_path: Path) -> None:
+def test_unknown_section_with_many_keys_is_reported_once(tmp_path: Path) -> None:
     file = written(tmp_path, "[capturing]\nwidth = 1\nheight = 2")
     (problem,) = problems(file)
     assert problem == f"capturing: unknown setting (set by {file}); did you mean capture?"
@@ -134,15 +134,13 @@ def test_unknown_section_is_told_once_however_many_keys_it_has(tmp_path: Path) -
         ("mqtt", "localhost"),
     ],
 )
-def test_wrong_type_or_impossible_value_is_named_with_its_key_and_value(
-    key: str, value: str
-) -> None:
+def test_invalid_value_is_reported_with_key_and_value(key: str, value: str) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): value})
     assert problem.startswith(f"{key}: must ")
     assert problem.endswith(f"(got {value!r}, set by command line)")
 
 
-def test_all_problems_are_told_at_once_each_with_where_it_was_said(tmp_path: Path) -> None:
+def test_all_problems_are_reported_with_their_origins(tmp_path: Path) -> None:
     file = written(tmp_path, 'sink = "paper"\n[mqtt]\nprot = 1\nport = "many"\n')
     found = problems(file, {"EDGE_DAEMON_MQTT__RATE": "0"}, {("capture", "fps"): "-1"})
     origins = {line.split(":")[0]: line for line in found}
@@ -154,7 +152,7 @@ def test_all_problems_are_told_at_once_each_with_where_it_was_said(tmp_path: Pat
     assert origins["capture.fps"].endswith("set by command line)")
 
 
-def test_problem_names_the_layer_that_won(tmp_path: Path) -> None:
+def test_problem_names_the_layer_with_priority(tmp_path: Path) -> None:
     file = written(tmp_path, '[mqtt]\nport = 5\nhost = "x"\n')
     (problem,) = problems(file, {"EDGE_DAEMON_MQTT__PORT": "0"})
     assert problem.endswith("set by EDGE_DAEMON_MQTT__PORT)")
@@ -164,7 +162,7 @@ def test_problem_names_the_layer_that_won(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("later", [("mqtt", "host"), ("mqtt", "port")])
-def test_value_in_a_sections_place_is_refused_though_a_later_layer_has_the_section(
+def test_value_instead_of_section_is_refused_despite_later_layer(
     tmp_path: Path, later: tuple[str, ...]
 ) -> None:
     (problem,) = problems(None, {"EDGE_DAEMON_MQTT": "5"}, {later: "1"})
@@ -174,7 +172,7 @@ def test_value_in_a_sections_place_is_refused_though_a_later_layer_has_the_secti
     assert problem.startswith("mqtt: must be a section, with its keys below it (got 5,")
 
 
-def test_password_may_be_a_credential_that_systemd_hands_over(
+def test_password_file_defaults_to_the_systemd_credential(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
@@ -186,20 +184,20 @@ def test_password_may_be_a_credential_that_systemd_hands_over(
 
 
 @pytest.mark.parametrize("content", [b"mqtt = [", b"a = 1\na = 2", b"\xff\xfe", b"just words"])
-def test_file_that_is_not_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_file_with_invalid_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(content)
     (problem,) = problems(file)
     assert problem.startswith(f"{file}: invalid TOML")
 
 
-def test_missing_file_and_folder_in_its_place_are_refused_by_name(tmp_path: Path) -> None:
+def test_missing_file_or_folder_is_refused_by_name(tmp_path: Path) -> None:
     for file in (tmp_path / "absent.toml", tmp_path):
         (problem,) = problems(file)
         assert problem.startswith(f"{file}: cannot be read")
 
 
-def test_state_folder_is_the_services_own_then_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state_folder_prefers_the_service_over_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/home/me/state")
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
     assert default_state_dir() == Path("/home/me/state/edge-daemon")
@@ -211,7 +209,7 @@ def test_state_folder_is_the_services_own_then_the_users(monkeypatch: pytest.Mon
     ("host", "device"),
     [("pi-4.lan", "pi-4"), ("a b+c#d/e", "a-b-c-d-e"), ("türkamera", "t-rkamera"), ("", "device")],
 )
-def test_device_is_named_after_the_host_without_what_topics_may_not_hold(
+def test_device_id_is_the_host_name_without_invalid_characters(
     monkeypatch: pytest.MonkeyPatch, host: str, device: str
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: host)
@@ -242,7 +240,7 @@ def test_metrics_address_must_be_host_and_port(listen: str) -> None:
     assert "must be HOST:PORT, such as 127.0.0.1:9469" in problem
 
 
-def test_metrics_are_off_unless_wanted() -> None:
+def test_metrics_are_disabled_by_default() -> None:
     assert load_settings().metrics.address is None
 
 
@@ -250,19 +248,19 @@ LISTEN = ("preview", "listen")
 HERE = "127.0.0.1:8469"
 
 
-def test_preview_is_off_unless_wanted() -> None:
+def test_preview_is_disabled_by_default() -> None:
     settings = load_settings()
     assert (settings.preview.address, settings.sink) == (None, "mqtt")
     assert not settings.capture.loop
 
 
-def test_preview_alone_needs_no_broker_and_plays_files_again_and_again() -> None:
+def test_preview_alone_needs_no_broker_and_loops_files() -> None:
     settings = load_settings(flags={LISTEN: HERE})
     assert settings.preview.address == ("127.0.0.1", 8469)
     assert (settings.sink, settings.capture.loop) == ("none", True)
 
 
-def test_preview_leaves_alone_what_any_layer_says(tmp_path: Path) -> None:
+def test_preview_keeps_the_values_of_any_layer(tmp_path: Path) -> None:
     look = {LISTEN: HERE}
     file = written(tmp_path, '[mqtt]\nhost = "broker.local"\n')
     assert load_settings(file, flags=look).sink == "mqtt"
@@ -275,7 +273,7 @@ def test_preview_leaves_alone_what_any_layer_says(tmp_path: Path) -> None:
     assert (once.capture.loop, once.sink) == (False, "none")
 
 
-def test_section_of_the_wrong_kind_is_refused_with_the_preview_too() -> None:
+def test_value_instead_of_section_is_refused_with_preview() -> None:
     (problem,) = problems(environment={"EDGE_DAEMON_CAPTURE": "5"}, flags={LISTEN: HERE})
     assert problem.startswith("capture: must be a section")
 
@@ -311,26 +309,26 @@ def load_or_refuse(
     environment: dict[str, str] | None = None,
     flags: dict[tuple[str, ...], object] | None = None,
 ) -> None:
-    """Whatever is wrong must be told as a refusal, a line each; nothing else may be raised."""
+    """Loading succeeds or raises `SettingsError` with one line per problem, and nothing else."""
     try:
         settings = load_settings(file, environment, flags)
     except SettingsError as refusal:
-        told = refusal.problems
+        problem_lines = refusal.problems
     else:
         assert isinstance(settings, Settings)
         return
-    assert told
-    assert all(len(line.splitlines()) == 1 for line in told)
+    assert problem_lines
+    assert all(len(line.splitlines()) == 1 for line in problem_lines)
 
 
-@unhurried
+@no_deadline
 @given(trees)
 def test_any_file_gives_settings_or_a_refusal(tree: dict[str, object]) -> None:
     with patch("edge_daemon.config.loading.tomllib.loads", return_value=tree):
         load_or_refuse(Path(__file__))
 
 
-@unhurried
+@no_deadline
 @given(st.dictionaries(st.sampled_from(EVERY_PATH), texts | numbers, min_size=1, max_size=3))
 def test_any_text_for_known_settings_gives_settings_or_a_refusal(
     flags: dict[tuple[str, ...], object],
@@ -338,7 +336,7 @@ def test_any_text_for_known_settings_gives_settings_or_a_refusal(
     load_or_refuse(flags=flags)
 
 
-@unhurried
+@no_deadline
 @given(st.dictionaries(names.map("EDGE_DAEMON_".__add__), texts, max_size=4))
 def test_any_environment_gives_settings_or_a_refusal(environment: dict[str, str]) -> None:
     load_or_refuse(environment=environment)

@@ -17,7 +17,7 @@ from edge_daemon.config.settings import (
     subsections,
 )
 
-unhurried = hypothesis_settings(deadline=None)
+no_deadline = hypothesis_settings(deadline=None)
 
 UNCOMMENTED_SETTING = re.compile(r"^#(?=\w+ = )", re.MULTILINE)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -42,7 +42,7 @@ def settings_from(folder: Path, text: str) -> Settings:
     return load_settings(file)
 
 
-def test_example_as_it_is_changes_nothing(tmp_path: Path) -> None:
+def test_example_unchanged_gives_the_defaults(tmp_path: Path) -> None:
     assert settings_from(tmp_path, config_text.example()) == Settings()
 
 
@@ -90,14 +90,14 @@ def test_reference_names_every_setting_and_reload() -> None:
     assert "| `port` | 1 to 65,535 | unset | restart |" in text
 
 
-def test_example_holds_what_was_said_in_its_place(tmp_path: Path) -> None:
+def test_example_has_the_set_values_in_their_place(tmp_path: Path) -> None:
     settings = Settings(source="0", mqtt=MqttSettings(host="broker", port=1884))
     text = config_text.example(settings, [("source",), ("mqtt", "port")])
     assert settings_from(tmp_path, text) == Settings(source="0", mqtt=MqttSettings(port=1884))
     assert keys_in(UNCOMMENTED_SETTING.sub("", text)) == all_keys()
 
 
-def test_settings_in_force_read_back_as_the_same_settings(tmp_path: Path) -> None:
+def test_effective_settings_read_back_as_the_same(tmp_path: Path) -> None:
     settings = Settings(
         source='clips/ä "b" \\c.mp4',
         state_dir=tmp_path,
@@ -106,9 +106,9 @@ def test_settings_in_force_read_back_as_the_same_settings(tmp_path: Path) -> Non
     assert settings_from(tmp_path, config_text.effective(settings)) == settings
 
 
-@unhurried
+@no_deadline
 @given(name=st.text(st.characters(exclude_categories=["Cs"])), max_age=st.floats(0))
-def test_settings_in_force_are_toml_whatever_they_hold(name: str, max_age: float) -> None:
+def test_effective_settings_are_toml_for_any_values(name: str, max_age: float) -> None:
     try:
         settings = Settings(
             mqtt=MqttSettings(username=name), tracking=TrackingSettings(max_age=max_age)
@@ -121,7 +121,7 @@ def test_settings_in_force_are_toml_whatever_they_hold(name: str, max_age: float
 
 
 @pytest.mark.parametrize(
-    ("source", "shown"),
+    ("source", "expected"),
     [
         ("rtsp://me:secret@camera/stream", "rtsp://***@camera/stream"),
         ("rtsp://me:se@cret@camera:554/1", "rtsp://***@camera:554/1"),
@@ -129,7 +129,7 @@ def test_settings_in_force_are_toml_whatever_they_hold(name: str, max_age: float
         ("clips/a@b.mp4", "clips/a@b.mp4"),
     ],
 )
-def test_settings_in_force_mask_a_streams_password(source: str, shown: str) -> None:
+def test_effective_settings_mask_a_stream_password(source: str, expected: str) -> None:
     text = config_text.effective(Settings(source=source))
-    assert tomllib.loads(text)["source"] == shown
+    assert tomllib.loads(text)["source"] == expected
     assert "cret" not in text

@@ -23,14 +23,14 @@ def broker(tmp_path: Path) -> Iterator[ConfiguredMosquitto]:
 @pytest.mark.parametrize(
     ("user", "password"), [("hall", "wrong"), ("stranger", "stranger"), (None, "")]
 )
-def test_who_has_no_password_is_not_let_in(
+def test_client_without_password_is_refused(
     broker: ConfiguredMosquitto, user: str | None, password: str
 ) -> None:
     with member(broker, user, password) as stranger:
         assert stranger.refusal == "Not authorized"
 
 
-def test_broker_whose_certificate_is_of_another_authority_is_not_trusted(
+def test_broker_certificate_of_unknown_authority_is_refused(
     broker: ConfiguredMosquitto, tmp_path: Path
 ) -> None:
     make_certificates(tmp_path / "other")
@@ -61,14 +61,14 @@ def test_broker_whose_certificate_is_of_another_authority_is_not_trusted(
         ("site-a", "edge-daemon-sites/site-b", False),
     ],
 )
-def test_each_user_writes_its_own_topics_and_no_others(
+def test_user_may_publish_on_its_own_topics_only(
     broker: ConfiguredMosquitto, user: str, topic: str, *, allowed: bool
 ) -> None:
     with member(broker, user) as client:
         assert client.publish(topic) is allowed
 
 
-def test_device_hears_what_is_for_it_and_nothing_else(broker: ConfiguredMosquitto) -> None:
+def test_device_receives_its_own_commands_only(broker: ConfiguredMosquitto) -> None:
     with (
         member(broker, "hall") as hall,
         member(broker, "porch") as porch,
@@ -82,7 +82,7 @@ def test_device_hears_what_is_for_it_and_nothing_else(broker: ConfiguredMosquitt
         hall.wait_for("ON", "online")
 
 
-def test_reader_hears_all_devices(broker: ConfiguredMosquitto) -> None:
+def test_reader_receives_the_messages_of_all_devices(broker: ConfiguredMosquitto) -> None:
     with (
         member(broker, "reader") as reader,
         member(broker, "hall") as hall,
@@ -94,7 +94,7 @@ def test_reader_hears_all_devices(broker: ConfiguredMosquitto) -> None:
         reader.wait_for("1", "2")
 
 
-def test_what_is_kept_outlives_a_restart_of_the_broker(broker: ConfiguredMosquitto) -> None:
+def test_retained_messages_survive_a_broker_restart(broker: ConfiguredMosquitto) -> None:
     with member(broker, "reader", session=600) as reader:
         reader.subscribe("edge-daemon/+/event")
     with member(broker, "hall") as hall:
@@ -108,7 +108,7 @@ def test_what_is_kept_outlives_a_restart_of_the_broker(broker: ConfiguredMosquit
         reader.wait_for("queued", "kept")
 
 
-def test_shared_subscription_gives_each_event_to_one_of_its_consumers(
+def test_shared_subscription_delivers_each_event_to_one_client(
     broker: ConfiguredMosquitto,
 ) -> None:
     with (
@@ -165,7 +165,7 @@ def bridged(tmp_path: Path) -> Iterator[Bridged]:
     both.stop()
 
 
-def test_bridge_brings_messages_up_and_commands_down(bridged: Bridged) -> None:
+def test_bridge_forwards_messages_up_and_commands_down(bridged: Bridged) -> None:
     with (
         member(bridged.site, "hall") as hall,
         member(bridged.centre, "reader") as reader,
@@ -188,7 +188,7 @@ def test_bridge_brings_messages_up_and_commands_down(bridged: Bridged) -> None:
             assert late.received[0].retain
 
 
-def test_events_wait_at_the_site_while_the_centre_is_away(bridged: Bridged) -> None:
+def test_bridge_queues_events_while_the_centre_is_unreachable(bridged: Bridged) -> None:
     with member(bridged.centre, "reader", session=600) as reader:
         reader.subscribe("edge-daemon/+/event")
     bridged.centre.stop()
@@ -200,7 +200,7 @@ def test_events_wait_at_the_site_while_the_centre_is_away(bridged: Bridged) -> N
         reader.wait_until(lambda: list(dict.fromkeys(reader.payloads)) == sent)
 
 
-def test_bridge_that_goes_is_told_and_comes_back(bridged: Bridged) -> None:
+def test_bridge_loss_is_published_and_bridge_reconnects(bridged: Bridged) -> None:
     with (
         member(bridged.centre, "reader") as reader,
         member(bridged.site, "hall") as hall,

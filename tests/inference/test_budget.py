@@ -22,30 +22,30 @@ def learn(budget: TimeBudget, clock: FakeClock, seconds_per_mmac: float = SECOND
 
 
 @pytest.mark.parametrize(("faces", "members"), [(1, 3), (2, 2), (3, 1), (6, 1), (50, 1)])
-def test_as_many_members_are_asked_as_fit_but_one_at_least(
+def test_budget_uses_as_many_members_as_fit_but_at_least_one(
     budget: TimeBudget, faces: int, members: int
 ) -> None:
     assert budget.models(faces) == members
 
 
-def test_before_anything_is_known_all_are_asked(clock: FakeClock) -> None:
+def test_budget_without_measurements_uses_all_members(clock: FakeClock) -> None:
     assert TimeBudget([10, 20], SheddingSettings(budget=0.001), 9.9, clock).models(9) == 2
 
 
-def test_slower_machine_is_learnt_and_forgotten(budget: TimeBudget, clock: FakeClock) -> None:
+def test_budget_follows_the_speed_of_the_machine(budget: TimeBudget, clock: FakeClock) -> None:
     learn(budget, clock, 2 * SECONDS_PER_MMAC)
     assert budget.models(1) == 2
     learn(budget, clock, SECONDS_PER_MMAC / 2)
     assert budget.models(1) == 3
 
 
-def test_one_slow_frame_is_no_reason(budget: TimeBudget, clock: FakeClock) -> None:
+def test_budget_one_slow_frame_changes_nothing(budget: TimeBudget, clock: FakeClock) -> None:
     with budget.measured(1, 3):
         clock.seconds += 0.1
     assert budget.models(1) == 3
 
 
-def test_member_left_out_comes_back_only_with_a_reserve(clock: FakeClock) -> None:
+def test_budget_member_returns_only_with_a_reserve(clock: FakeClock) -> None:
     budget = TimeBudget([10, 20, 30], SheddingSettings(), 0.061, clock)
     learn(budget, clock)
     assert [budget.models(faces) for faces in (1, 2, 1)] == [3, 2, 2]
@@ -53,7 +53,7 @@ def test_member_left_out_comes_back_only_with_a_reserve(clock: FakeClock) -> Non
     assert budget.models(1) == 3
 
 
-def test_no_more_are_asked_than_is_allowed(budget: TimeBudget) -> None:
+def test_budget_limit_is_not_exceeded(budget: TimeBudget) -> None:
     budget.limit(1)
     assert budget.models(1) == 1
     budget.limit(3)

@@ -32,11 +32,11 @@ def first_member(folder: Path) -> Path:
 def refusal(folder: Path) -> str:
     with pytest.raises(BundleError) as refused:
         read_bundle(folder)
-    said = str(refused.value)
-    assert len(said.splitlines()) == 1
-    assert str(folder) in said
+    message = str(refused.value)
+    assert len(message.splitlines()) == 1
+    assert str(folder) in message
     assert refused.value.exit_code == 1
-    return said
+    return message
 
 
 def test_bundled_models_are_sound() -> None:
@@ -61,9 +61,9 @@ def test_member_with_a_flipped_byte_is_refused_by_name(folder: Path, place: floa
     content = bytearray(member.read_bytes())
     content[int(place * (len(content) - 1))] ^= 0x10
     member.write_bytes(content)
-    said = refusal(folder)
-    assert member.name in said
-    assert "sha256" in said
+    message = refusal(folder)
+    assert member.name in message
+    assert "sha256" in message
 
 
 def test_member_cut_short_is_refused_by_name(folder: Path) -> None:
@@ -219,18 +219,18 @@ def test_manifest_of_another_form_is_refused_by_key(
     assert f"bundle.json: {named}" in refusal(folder)
 
 
-def test_a_fault_in_a_member_is_the_only_one_told(folder: Path) -> None:
+def test_bundle_with_faulty_member_reports_that_fault_only(folder: Path) -> None:
     manifest = manifest_of(folder)
     weightless(manifest)
     (folder / "bundle.json").write_text(json.dumps(manifest))
     assert ";" not in refusal(folder)
 
 
-def test_all_that_is_wrong_with_a_manifest_is_told_in_one_line(folder: Path) -> None:
+def test_manifest_problems_are_reported_in_one_line(folder: Path) -> None:
     manifest = manifest_of(folder)
     labels_swapped(manifest)
     newer_schema(manifest)
     (folder / "bundle.json").write_text(json.dumps(manifest))
-    said = refusal(folder)
-    assert "labels: " in said
-    assert "schema_version: " in said
+    message = refusal(folder)
+    assert "labels: " in message
+    assert "schema_version: " in message

@@ -61,7 +61,9 @@ def test_faces_are_left_as_they_are(ensemble: EmotionEnsemble, faces: Image) -> 
     assert np.array_equal(faces, before)
 
 
-def test_answer_stays_when_the_next_is_asked_for(ensemble: EmotionEnsemble, faces: Image) -> None:
+def test_ensemble_result_is_not_overwritten_by_the_next(
+    ensemble: EmotionEnsemble, faces: Image
+) -> None:
     first = ensemble.predict(faces[:2])
     kept = first.copy()
     ensemble.predict(faces[2:4])
@@ -143,7 +145,7 @@ def test_interpreters_are_built_when_first_needed_and_then_kept(
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
-def test_members_that_share_a_file_share_its_interpreters_and_answer_as_ever(
+def test_ensemble_members_with_one_file_share_interpreters(
     tmp_path: Path, faces: Image, built: list[tuple[str, int]], count: int
 ) -> None:
     views = (False, True, False)
@@ -198,15 +200,13 @@ class Fixed:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
-    given = [[0.5, 0.25, 0.05, 0.05, 0.05, 0.05, 0.05], [0.1, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1]]
+    rows = [[0.5, 0.25, 0.05, 0.05, 0.05, 0.05, 0.05], [0.1, 0.4, 0.1, 0.1, 0.1, 0.1, 0.1]]
     monkeypatch.setattr("edge_daemon.inference.ensemble.BatchModel", Fixed)
-    monkeypatch.setattr(Fixed, "answers", iter(given))
-    return given
+    monkeypatch.setattr(Fixed, "answers", iter(rows))
+    return rows
 
 
-def test_members_are_mixed_by_their_weights_and_tempered(
-    tmp_path: Path, answers: list[list[float]]
-) -> None:
+def test_ensemble_mean_is_weighted_and_tempered(tmp_path: Path, answers: list[list[float]]) -> None:
     ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0)
     (row,) = ensemble.predict(np.zeros((1, 48, 48), np.uint8))
     first, second = np.array(answers)
@@ -214,7 +214,7 @@ def test_members_are_mixed_by_their_weights_and_tempered(
     np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
 
 
-def test_members_that_are_asked_share_the_whole_weight(
+def test_ensemble_used_members_share_the_whole_weight(
     tmp_path: Path, answers: list[list[float]]
 ) -> None:
     ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0)
@@ -223,7 +223,7 @@ def test_members_that_are_asked_share_the_whole_weight(
     np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
 
 
-def test_what_is_adjusted_is_the_mean_before_the_temperature(
+def test_ensemble_adjustment_precedes_the_temperature(
     tmp_path: Path, answers: list[list[float]]
 ) -> None:
     raised = {"fear": 2.0, "angry": -0.5}
@@ -235,7 +235,7 @@ def test_what_is_adjusted_is_the_mean_before_the_temperature(
     np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
 
 
-def test_pool_of_one_of_the_members_weighs_it_whole_and_adjusts_it_alike() -> None:
+def test_pool_of_one_member_has_full_weight_and_adjustment() -> None:
     rng = np.random.default_rng(3)
     logs = log_softmax(rng.normal(0, 2, (2, 5, 7)).astype(np.float32))
     weights, adjustment = np.array([0.3, 0.7]), np.arange(7) / 10

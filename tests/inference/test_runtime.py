@@ -27,18 +27,18 @@ def test_logits_are_seven_floats_a_face() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
-def test_batch_need_not_be_full(count: int) -> None:
+def test_model_partial_batch_gives_as_many_logits(count: int) -> None:
     assert BatchModel(MODEL, 4, 1).logits(faces(count)).shape == (count, 7)
 
 
-def test_what_an_earlier_batch_left_behind_does_not_matter() -> None:
+def test_model_result_is_independent_of_the_batch_before() -> None:
     model = BatchModel(MODEL, 4, 1)
     alone = model.logits(faces(2))
     model.logits(faces(4, seed=1))
     assert np.array_equal(model.logits(faces(2)), alone)
 
 
-def test_answer_stays_when_the_next_is_asked_for() -> None:
+def test_model_result_is_not_overwritten_by_the_next() -> None:
     model = BatchModel(MODEL, 1, 1)
     first = model.logits(faces(1))
     kept = first.copy()
@@ -47,7 +47,7 @@ def test_answer_stays_when_the_next_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", b"TFL3" * 1000])
-def test_file_that_is_no_model_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_model_invalid_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "member.tflite"
     path.write_bytes(content)
     with pytest.raises(BundleError, match=r"member\.tflite") as refused:
@@ -79,12 +79,12 @@ def quantised_output(graph: Any, _schema: ModuleType) -> None:
     graph.outputs = [graph.operators.pop().inputs[0]]
 
 
-def test_model_that_does_not_give_floats_is_refused_by_name(tmp_path: Path) -> None:
+def test_model_without_float_output_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"member\.tflite.*uint8.*float32"):
         BatchModel(rewritten(tmp_path, quantised_output), 1, 1)
 
 
-def test_model_that_is_rewritten_but_the_same_is_taken(tmp_path: Path) -> None:
+def test_model_rewritten_unchanged_is_accepted(tmp_path: Path) -> None:
     same = rewritten(tmp_path, lambda _graph, _schema: None)
     assert np.array_equal(
         BatchModel(same, 1, 1).logits(faces(1)), BatchModel(MODEL, 1, 1).logits(faces(1))
@@ -104,11 +104,15 @@ def test_model_for_another_size_of_crop_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_number_of_threads_is_always_given(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
-    asked = []
+def test_model_interpreter_gets_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    thread_counts = []
     make = ensemble.open_interpreter
     monkeypatch.setattr(
-        ensemble, "open_interpreter", lambda model, count: asked.append(count) or make(model, count)
+        ensemble,
+        "open_interpreter",
+        lambda model, count: thread_counts.append(count) or make(model, count),
     )
     BatchModel(MODEL, 1, threads)
-    assert asked == [threads]
+    assert thread_counts == [threads]

@@ -25,17 +25,17 @@ TRACKED = TrackedFaces(
 )
 
 
-def test_all_members_are_asked_about_the_faces_that_can_be_scored(
+def test_recognizer_uses_all_members_for_scorable_faces(
     ensemble: EmotionEnsemble,
 ) -> None:
     result = EmotionRecognizer(ensemble)(TRACKED)
-    everybody = len(ensemble)
-    assert [item.members for item in result.faces] == [everybody, 0, everybody]
+    all_members = len(ensemble)
+    assert [item.members for item in result.faces] == [all_members, 0, all_members]
     assert [item.raw is None for item in result.faces] == [False, True, False]
     assert (result.frame, result.remembered) == (TRACKED.frame, TRACKED.remembered)
 
 
-def test_as_many_members_are_asked_as_the_budget_says(
+def test_recognizer_uses_as_many_members_as_the_budget_allows(
     ensemble: EmotionEnsemble, clock: FakeClock
 ) -> None:
     budget = TimeBudget([1.0, 1.0], SheddingSettings(), 1.0, clock)
@@ -48,7 +48,7 @@ def test_as_many_members_are_asked_as_the_budget_says(
     )
 
 
-def test_budget_learns_from_the_time_that_answers_take(
+def test_recognizer_slow_inference_reduces_the_members(
     ensemble: EmotionEnsemble, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budget = TimeBudget([1.0, 1.0], SheddingSettings(), 0.5, clock)
@@ -60,13 +60,15 @@ def test_budget_learns_from_the_time_that_answers_take(
         return predict(faces, members)
 
     monkeypatch.setattr(ensemble, "predict", slowly)
-    asked = [recognizer(TRACKED).faces[0].members for _ in range(60)]
-    assert asked[0] == 2
-    assert asked[-1] == 1
-    assert asked == sorted(asked, reverse=True)
+    members = [recognizer(TRACKED).faces[0].members for _ in range(60)]
+    assert members[0] == 2
+    assert members[-1] == 1
+    assert members == sorted(members, reverse=True)
 
 
-def test_frame_without_a_face_asks_nobody(ensemble: EmotionEnsemble, clock: FakeClock) -> None:
-    nobody = TrackedFaces(frame(), (), frozenset())
+def test_recognizer_frame_without_faces_gives_no_faces(
+    ensemble: EmotionEnsemble, clock: FakeClock
+) -> None:
+    empty = TrackedFaces(frame(), (), frozenset())
     budget = TimeBudget([1.0, 1.0], SheddingSettings(), 0.5, clock)
-    assert EmotionRecognizer(ensemble, budget)(nobody).faces == ()
+    assert EmotionRecognizer(ensemble, budget)(empty).faces == ()
