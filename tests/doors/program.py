@@ -1,7 +1,7 @@
-"""The whole program, often and soon: each run in a process of its own, forked off a ready one.
+"""Run the whole program quickly: each run is a fork of a process that has loaded the program.
 
-Starting Python and loading OpenCV and LiteRT takes most of a short run's time. A fork server has
-done that already, and every run is a fork of it, which may crash or hang as it likes.
+Starting Python and loading OpenCV and LiteRT takes most of a short run's time. A fork server does
+that once. Each run is a separate process, so that a crash or hang does not affect the tests.
 """
 
 import multiprocessing
@@ -35,11 +35,11 @@ class Done:
 
     @property
     def refusals(self) -> list[str]:
-        """What the program says of its own failure."""
+        """The error lines of the program."""
         return [line for line in self.err.splitlines() if line.startswith("edge-daemon: ")]
 
     def assert_orderly(self) -> None:
-        """It ended by itself and knew what happened."""
+        """Assert that it exits by itself, and reports an error if and only if it fails."""
         assert self.code in {0, 1, 2}, self.err
         assert "Traceback" not in self.err
         assert "--debug shows where" not in self.err, self.err
@@ -47,11 +47,11 @@ class Done:
 
 
 def run(*words: object, state: Path, **environment: str) -> Done:
-    """`edge-daemon` with these words; it must end in time."""
+    """Run `edge-daemon` with these arguments; fail if it exceeds `LIMIT`."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        given = clean_environment(state) | environment
-        process = forks().Process(target=_main, args=(list(map(str, words)), out, err, given))
+        variables = clean_environment(state) | environment
+        process = forks().Process(target=_main, args=(list(map(str, words)), out, err, variables))
         process.start()
         process.join(LIMIT)
         if process.is_alive():
@@ -63,7 +63,7 @@ def run(*words: object, state: Path, **environment: str) -> Done:
 
 
 def forks() -> ForkServerContext:
-    """Makes processes that have loaded the program."""
+    """A context whose processes have loaded the program."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
     with patch.dict(os.environ):

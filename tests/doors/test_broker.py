@@ -1,4 +1,4 @@
-"""A broker, or what stands in its place, that sends what no broker should."""
+"""A faulty or malicious broker that sends invalid packets."""
 
 import contextlib
 import socket
@@ -18,21 +18,21 @@ from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.mqtt import Connection, ConnectionEnded, ConnectOptions
 from edge_daemon.publishing.subscription import Subscription
 
-WELCOME = b"\x20\x03\x00\x00\x00"
+CONNACK_5 = b"\x20\x03\x00\x00\x00"
 """MQTT 5's CONNACK: accepted, no properties."""
 
-OLD_WELCOME = b"\x20\x02\x00\x00"
-"""The same of MQTT 3.1.1."""
+CONNACK_3 = b"\x20\x02\x00\x00"
+"""MQTT 3.1.1's CONNACK: accepted."""
 
-GREETINGS = [("5", WELCOME), ("5", b""), ("3.1.1", OLD_WELCOME), ("3.1.1", b"")]
+GREETINGS = [("5", CONNACK_5), ("5", b""), ("3.1.1", CONNACK_3), ("3.1.1", b"")]
 
-SUBSCRIBED = b"\x90\x04\x00\x01\x00\x01"
+SUBACK = b"\x90\x04\x00\x01\x00\x01"
 
-TURNS = 200
+MAX_POLLS = 200
 
 
 class BadBroker:
-    """Answers whoever connects with the same bytes, and hangs up."""
+    """Sends the same bytes to every client, and disconnects."""
 
     def __init__(self) -> None:
         self.answer = b""
@@ -110,13 +110,13 @@ streams = st.lists(packets, min_size=1, max_size=4).map(b"".join) | st.binary(
 
 @many(80)
 @given(stream=streams, greeting=st.sampled_from(GREETINGS))
-@example(stream=packet(0x30, b"\x00\x02\xff\xfe\x00x"), greeting=("5", WELCOME))
-@example(stream=packet(0x30, b"\x00\x02\xff\xfex"), greeting=("3.1.1", OLD_WELCOME))
-def test_daemon_ends_the_connection(
+@example(stream=packet(0x30, b"\x00\x02\xff\xfe\x00x"), greeting=("5", CONNACK_5))
+@example(stream=packet(0x30, b"\x00\x02\xff\xfex"), greeting=("3.1.1", CONNACK_3))
+def test_connection_invalid_packets_end_it_with_a_reason(
     bad: BadBroker, stream: bytes, greeting: tuple[str, bytes]
 ) -> None:
-    version, welcome = greeting
-    bad.answer = welcome + stream
+    version, connack = greeting
+    bad.answer = connack + stream
     options = ConnectOptions(version)
     connection = Connection(Broker("127.0.0.1", bad.port), "camera", options, SystemClock())
     connection.open()
@@ -127,8 +127,8 @@ def test_daemon_ends_the_connection(
 
 
 def reason_of_end(connection: Connection) -> str:
-    """Turn it until it ends."""
-    for _ in range(TURNS):
+    """Poll the connection until it ends."""
+    for _ in range(MAX_POLLS):
         try:
             connection.poll(0.1)
         except ConnectionEnded as end:
@@ -137,9 +137,9 @@ def reason_of_end(connection: Connection) -> str:
 
 
 @many(60)
-@given(stream=streams, greeting=st.sampled_from([b"", WELCOME + SUBSCRIBED]))
-@example(stream=packet(0x30, b"\x00\x02\xff\xfe\x00x"), greeting=WELCOME + SUBSCRIBED)
-def test_watch_loses_the_connection_or_is_refused(
+@given(stream=streams, greeting=st.sampled_from([b"", CONNACK_5 + SUBACK]))
+@example(stream=packet(0x30, b"\x00\x02\xff\xfe\x00x"), greeting=CONNACK_5 + SUBACK)
+def test_subscription_invalid_packets_are_reported(
     bad: BadBroker, stream: bytes, greeting: bytes
 ) -> None:
     bad.answer = greeting + stream
@@ -153,7 +153,7 @@ def test_watch_loses_the_connection_or_is_refused(
         except BrokerError as error:
             notices.append(str(error))
         else:
-            for _ in range(TURNS):
+            for _ in range(MAX_POLLS):
                 list(subscription.receive(0.02))
                 if subscription.problem:
                     break

@@ -57,7 +57,7 @@ class Acknowledgements:
 
 @many(100)
 @given(messages=st.lists(received, min_size=1, max_size=6))
-def test_commands_any_messages_only_valid_ones_wait_and_others_are_acknowledged(
+def test_commands_any_messages_keep_only_the_valid_ones(
     logs: Logs, messages: list[Received]
 ) -> None:
     logs.records.clear()
@@ -77,7 +77,7 @@ def test_commands_any_messages_only_valid_ones_wait_and_others_are_acknowledged(
 
 
 def odd_properties() -> Properties:
-    """All that a publisher may say of a message."""
+    """All properties that a publisher may set."""
     properties = Properties(PacketTypes.PUBLISH)
     properties.PayloadFormatIndicator = 1
     properties.MessageExpiryInterval = 4294967295
@@ -94,11 +94,11 @@ def assert_obeys(program: RunningProgram, speaker: paho.Client, word: str, state
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_daemon_lives_through_what_a_broker_hands_on(tmp_path: Path, protocol: str) -> None:
+def test_daemon_survives_odd_messages_of_a_broker(tmp_path: Path, protocol: str) -> None:
     with (
         Mosquitto(tmp_path) as broker,
         camera(draw_scene((60, 60, 120))) as live,
-        subscribed(broker.port, "edge-daemon/porch") as heard,
+        subscribed(broker.port, "edge-daemon/porch") as subscriber,
     ):
         speaker = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         speaker.connect("127.0.0.1", broker.port)
@@ -117,22 +117,22 @@ def test_daemon_lives_through_what_a_broker_hands_on(tmp_path: Path, protocol: s
                     message = speaker.publish(topic, payload, qos=1, properties=odd_properties())
                     message.wait_for_publish(PATIENCE)
             speaker.publish(TOPICS[0], b"ON", qos=1).wait_for_publish(PATIENCE)
-            heard.wait_until(
-                lambda: any(b'"paused":true' in one for one in heard.payloads("state"))
+            subscriber.wait_until(
+                lambda: any(b'"paused":true' in one for one in subscriber.payloads("state"))
             )
             code, _ = program.end(signal.SIGTERM)
         speaker.disconnect()
         speaker.loop_stop()
     assert code == 0
-    said = "\n".join(program.err)
-    assert "Traceback" not in said
-    assert said.count("invalid command ignored") == 1
-    assert "no connection to the broker" not in said
+    log = "\n".join(program.err)
+    assert "Traceback" not in log
+    assert log.count("invalid command ignored") == 1
+    assert "no connection to the broker" not in log
 
 
 @many(60)
 @given(content=st.binary(max_size=60) | st.sampled_from([b"\n", b"\0", b"a\0b\n"]))
-def test_any_password_file_gives_its_first_line_or_a_refusal(
+def test_password_file_any_content_gives_first_line_or_error(
     tmp_path: Path, content: bytes
 ) -> None:
     file = tmp_path / "password"
@@ -162,7 +162,7 @@ def test_any_password_file_gives_its_first_line_or_a_refusal(
         ("key_file", "/"),
     ],
 )
-def test_file_that_is_none_is_refused(
+def test_special_file_as_setting_is_refused(
     tmp_path: Path, drawn_clip: Path, key: str, place: str
 ) -> None:
     words = ["--set", "mqtt.username=ann", "--set", f"mqtt.{key}={place}"]
@@ -175,7 +175,7 @@ def test_file_that_is_none_is_refused(
     assert f"mqtt.{key}" in refusal
 
 
-def test_credential_of_systemd_that_is_none_is_refused(tmp_path: Path, drawn_clip: Path) -> None:
+def test_special_file_as_systemd_credential_is_refused(tmp_path: Path, drawn_clip: Path) -> None:
     (tmp_path / "mqtt-password").write_bytes(b"\xff\xfe")
     words = ("--source", drawn_clip, "--set", "mqtt.username=ann")
     done = run(*words, state=tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path))

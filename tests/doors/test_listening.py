@@ -1,4 +1,4 @@
-"""What the program can be reached at: nothing, unless it is asked to serve something."""
+"""Listening sockets of the program: none, unless a server is enabled."""
 
 import shutil
 import subprocess
@@ -19,14 +19,14 @@ def _sees_sockets() -> None:
 
 
 def reachable(program: RunningProgram) -> set[str]:
-    """Addresses at which the process listens, TCP, or takes what is sent, UDP."""
+    """TCP and UDP addresses on which the process listens."""
     words = ["ss", "--listening", "--numeric", "--tcp", "--udp", "--processes", "--no-header"]
-    told = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    mine = [line for line in told.splitlines() if f"pid={program.process.pid}," in line]
+    output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    mine = [line for line in output.splitlines() if f"pid={program.process.pid}," in line]
     return {f"{line.split()[0]} {line.split()[4]}" for line in mine}
 
 
-def test_by_default_it_listens_to_nothing(tmp_path: Path) -> None:
+def test_sockets_by_default_are_none(tmp_path: Path) -> None:
     with (
         Mosquitto(tmp_path) as broker,
         camera(draw_scene((60, 60, 120))) as live,
@@ -41,7 +41,7 @@ def test_by_default_it_listens_to_nothing(tmp_path: Path) -> None:
         assert reachable(program) == set()
 
 
-def test_what_is_asked_for_is_served_to_this_machine_only(tmp_path: Path) -> None:
+def test_sockets_of_servers_are_on_loopback_only(tmp_path: Path) -> None:
     preview, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
     with (
         camera(draw_scene((60, 60, 120))) as live,

@@ -1,4 +1,4 @@
-"""Passwords stay where they were written: no line, message or file tells of one."""
+"""No log line, message or file of the program contains a password."""
 
 import signal
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ USER, PASSWORD = "ann", "broker-s3cret"
 WRONG = "wrong-s3cret"
 OF_THE_CAMERA, OF_ITS_QUERY = "camera-s3cret", "query-s3cret"
 MARK = "s3cret"
-"""What all of them have in common."""
+"""A part of every password."""
 
 BY_HAAR = ("--detector", "haar")
 LOUD = ("--debug", "--log-level", "debug")
@@ -24,20 +24,20 @@ LOUD = ("--debug", "--log-level", "debug")
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    """One that lets in who has the password, and lets guests listen."""
+    """A broker with one user with a password, and guests who may subscribe."""
     rights = ("topic read #", f"user {USER}", "topic readwrite #")
     with Mosquitto(tmp_path, {USER: PASSWORD}, guests=True, rights=rights) as mosquitto:
         yield mosquitto
 
 
 def secret_address(address: str) -> str:
-    """A camera's, with a login and a password in its query."""
+    """A camera's URL, with a login and a password in its query."""
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{USER}:{OF_THE_CAMERA}@{rest}?key={OF_ITS_QUERY}"
 
 
 def config(folder: Path, source: str, port: int, password: str = PASSWORD, more: str = "") -> Path:
-    """A file of settings, apart from what the program keeps."""
+    """A settings file outside the state folder."""
     place = folder / "etc"
     place.mkdir(exist_ok=True)
     (place / "password").write_text(password)
@@ -50,57 +50,59 @@ def config(folder: Path, source: str, port: int, password: str = PASSWORD, more:
     return file
 
 
-def assert_untold(*texts: str) -> None:
+def assert_without_password(*texts: str) -> None:
     for text in texts:
         assert text
         assert MARK not in text
 
 
 def kept(folder: Path) -> bytes:
-    """All that the program has on the disk."""
+    """The contents of all files in the state folder."""
     files = [path for path in (folder / "state").rglob("*") if path.is_file()]
     assert files
     return b"".join(path.read_bytes() for path in files)
 
 
-def said(program: RunningProgram) -> str:
+def output_of(program: RunningProgram) -> str:
     return "\n".join([*program.out, *program.err])
 
 
-def test_run_that_works_tells_of_no_password(tmp_path: Path, broker: Mosquitto) -> None:
+def test_run_working_reveals_no_password(tmp_path: Path, broker: Mosquitto) -> None:
     preview, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    heard = Subscriber(broker.port, "#".removesuffix("#") + "edge-daemon")
+    subscriber = Subscriber(broker.port, "#".removesuffix("#") + "edge-daemon")
     found = Subscriber(broker.port, "homeassistant")
     with camera(draw_scene((60, 60, 120))) as live:
         file = config(tmp_path, secret_address(live.url), broker.port)
         words = ("--config", file, *BY_HAAR, *LOUD, "--preview", preview, "--metrics", metrics)
         with running(tmp_path, *words) as program:
             program.wait_for(" event ")
-            eventually(lambda: heard.on("porch/health") and heard.on("porch/event"))
+            eventually(lambda: subscriber.on("porch/health") and subscriber.on("porch/event"))
             for path in (f"{preview}/session", f"{preview}/minute.json", f"{metrics}/metrics"):
                 with urlopen(f"http://{path}") as answer:
-                    assert_untold(answer.read().decode())
+                    assert_without_password(answer.read().decode())
             program.process.send_signal(signal.SIGUSR1)
             program.wait_for("Current thread 0x")
             program.process.send_signal(signal.SIGHUP)
             program.end(signal.SIGTERM)
-    messages = [*heard.messages, *found.messages]
-    heard.close()
+    messages = [*subscriber.messages, *found.messages]
+    subscriber.close()
     found.close()
-    assert_untold(said(program), *(f"{one.topic} {one.payload!r}" for one in messages))
+    assert_without_password(
+        output_of(program), *(f"{one.topic} {one.payload!r}" for one in messages)
+    )
     assert MARK.encode() not in kept(tmp_path)
-    assert "http://***@127.0.0.1" in said(program)
+    assert "http://***@127.0.0.1" in output_of(program)
 
 
-def test_run_that_fails_tells_of_no_password(tmp_path: Path, broker: Mosquitto) -> None:
+def test_run_failing_reveals_no_password(tmp_path: Path, broker: Mosquitto) -> None:
     source = secret_address("rtsp://127.0.0.1:9/stream")
     file = config(tmp_path, source, broker.port, password=WRONG)
     with running(tmp_path, "--config", file, *BY_HAAR, *LOUD) as program:
         program.wait_for("no connection to the broker")
         program.wait_for("source lost")
         program.end(signal.SIGTERM)
-    assert_untold(said(program))
-    assert "not authorised" in said(program).lower() or "Not authorized" in said(program)
+    assert_without_password(output_of(program))
+    assert "not authorised" in output_of(program).lower() or "Not authorized" in output_of(program)
 
 
 @pytest.mark.parametrize("password", [PASSWORD, WRONG])
@@ -116,29 +118,29 @@ def test_run_that_fails_tells_of_no_password(tmp_path: Path, broker: Mosquitto) 
     ],
     ids=" ".join,
 )
-def test_command_tells_of_no_password(
+def test_command_reveals_no_password(
     tmp_path: Path, broker: Mosquitto, words: list[str], password: str
 ) -> None:
     file = config(tmp_path, secret_address("rtmp://127.0.0.1:9/stream"), broker.port, password)
     done = run(*words, "--config", file, "--debug", state=tmp_path)
-    assert_untold(done.out + done.err)
+    assert_without_password(done.out + done.err)
 
 
 @pytest.mark.parametrize("password", [PASSWORD, WRONG])
-def test_watch_tells_of_no_password(tmp_path: Path, broker: Mosquitto, password: str) -> None:
+def test_watch_reveals_no_password(tmp_path: Path, broker: Mosquitto, password: str) -> None:
     file = config(tmp_path, "clip.mp4", broker.port, password)
     with running(tmp_path, "watch", "--json", "--config", file, "--debug") as program:
         if password == PASSWORD:
             speaker = Subscriber(broker.port, "edge-daemon")
-            eventually(lambda: _heard(program, speaker))
+            eventually(lambda: _is_subscribed(program, speaker))
             speaker.close()
             program.end(signal.SIGTERM)
         else:
             program.wait_for("edge-daemon: broker")
-    assert MARK not in said(program)
+    assert MARK not in output_of(program)
 
 
-def _heard(program: RunningProgram, speaker: Subscriber) -> bool:
+def _is_subscribed(program: RunningProgram, speaker: Subscriber) -> bool:
     return program.process.poll() is None and speaker.listening.is_set()
 
 
@@ -146,13 +148,13 @@ def _heard(program: RunningProgram, speaker: Subscriber) -> bool:
     "source", ["rtsp://ann:camera-s3cret@cam/1\\n", "rtsp://ann:camera-s3cret@cam/" + "x" * 5000]
 )
 @pytest.mark.parametrize("command", ["run", "check", "config"])
-def test_address_that_is_refused_is_told_without_its_password(
+def test_refused_url_is_reported_without_its_password(
     tmp_path: Path, source: str, command: str
 ) -> None:
     file = config(tmp_path, source, 1883)
     done = run(command, "--config", file, "--debug", state=tmp_path)
     assert done.code == (1 if command == "check" else 2)
-    assert_untold(done.out + done.err)
+    assert_without_password(done.out + done.err)
 
 
 @pytest.mark.parametrize(
@@ -165,19 +167,17 @@ def test_address_that_is_refused_is_told_without_its_password(
     ],
     ids=["a second source", "without a key", "no such setting", "of another setting"],
 )
-def test_words_that_are_refused_are_told_without_their_password(
-    tmp_path: Path, words: list[str]
-) -> None:
+def test_refused_arguments_are_reported_without_password(tmp_path: Path, words: list[str]) -> None:
     done = run(*words, "--debug", state=tmp_path)
     assert done.code == 2
-    assert_untold(done.err)
+    assert_without_password(done.err)
 
 
-def test_password_is_in_no_list_of_processes(tmp_path: Path, broker: Mosquitto) -> None:
+def test_process_list_contains_no_password(tmp_path: Path, broker: Mosquitto) -> None:
     with camera(draw_scene((60, 60, 120))) as live:
         file = config(tmp_path, secret_address(live.url), broker.port)
         with running(tmp_path, "--config", file, *BY_HAAR) as program:
             program.wait_for("connected to the broker")
             place = Path(f"/proc/{program.process.pid}")
-            assert_untold((place / "cmdline").read_text(), (place / "comm").read_text())
+            assert_without_password((place / "cmdline").read_text(), (place / "comm").read_text())
     assert MARK not in str(clean_environment(tmp_path))

@@ -1,4 +1,4 @@
-"""Settings that nobody would write: the program says so in a line, with exit code 2."""
+"""Generated settings: the program accepts them, or reports an error per line with exit code 2."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ from edge_daemon.config.loading import ENVIRONMENT_PREFIX
 from edge_daemon.config.settings import Settings, subsections
 from edge_daemon.config.text import example as example_file
 
-LONGEST_LINE = 1000
+MAX_LINE_LENGTH = 1000
 
 KEYS = [
     *Settings.model_fields,
@@ -75,10 +75,10 @@ def main(
     return code, out.getvalue(), err.getvalue()
 
 
-def assert_shown_or_refused(
+def assert_printed_or_refused(
     words: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> None:
-    """Either the settings can be used, and are printed as TOML; or lines say why not."""
+    """Assert that the settings are printed as TOML, or refused with error lines."""
     code, out, err = main(words, environment)
     if code == 0:
         assert err == ""
@@ -91,7 +91,7 @@ def assert_shown_or_refused(
         assert line.startswith("edge-daemon: ")
         assert "--debug shows where" not in line
         assert line.isprintable()
-        assert len(line) < LONGEST_LINE
+        assert len(line) < MAX_LINE_LENGTH
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ def test_any_value_in_a_file(file: Path, changes: dict[int, str]) -> None:
     for number, value in changes.items():
         lines[number] = f"{lines[number].removeprefix('#').partition('=')[0]}= {value}"
     file.write_bytes("\n".join(lines).encode(errors="surrogatepass"))
-    assert_shown_or_refused(["config", "--config", str(file)])
+    assert_printed_or_refused(["config", "--config", str(file)])
 
 
 @many(40)
@@ -125,14 +125,14 @@ def test_any_value_in_a_file(file: Path, changes: dict[int, str]) -> None:
 def test_any_bytes_in_a_file(file: Path, junk: bytes, place: int) -> None:
     head = b'sink = "none"\n[mqtt]\nhost = "broker"\nport = 1883\n'
     file.write_bytes(head[:place] + junk + head[place:])
-    assert_shown_or_refused(["config", "--config", str(file)])
+    assert_printed_or_refused(["config", "--config", str(file)])
 
 
 @many(40)
 @given(st.lists(st.tuples(keys | nested, words), min_size=1, max_size=3))
 def test_any_words_of_set(assignments: list[tuple[str, str]]) -> None:
     flags = [word for key, value in assignments for word in ("--set", f"{key}={value}")]
-    assert_shown_or_refused(["config", *flags])
+    assert_printed_or_refused(["config", *flags])
 
 
 @many(40)
@@ -144,7 +144,7 @@ def test_any_variables(variables: dict[str, str]) -> None:
         if "\0" not in key + value and "=" not in key
     }
     with contextlib.suppress(UnicodeEncodeError):  # an environment holds no such thing
-        assert_shown_or_refused(["config"], environment)
+        assert_printed_or_refused(["config"], environment)
 
 
 @many(40)
@@ -155,7 +155,7 @@ def test_any_variables(variables: dict[str, str]) -> None:
     )
 )
 def test_any_flags(flags: list[str]) -> None:
-    assert_shown_or_refused(["config", *flags, "--sink", "none"])
+    assert_printed_or_refused(["config", *flags, "--sink", "none"])
 
 
 BAD_FILES = {
@@ -170,7 +170,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("command", ["run", "check"])
 @pytest.mark.parametrize("content", BAD_FILES.values(), ids=list(BAD_FILES))
-def test_program_refuses_a_bad_file_and_check_tells_of_it(
+def test_bad_file_is_refused_by_run_and_reported_by_check(
     tmp_path: Path, file: Path, content: bytes, command: str
 ) -> None:
     file.write_bytes(content)

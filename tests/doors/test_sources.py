@@ -112,7 +112,7 @@ def test_folder_of_anything_skips_what_is_not_an_image(tmp_path: Path) -> None:
 
 
 def black_png(side: int, rows: int) -> bytes:
-    """A small file of a picture that is so many pixels wide and high, or says so."""
+    """A small PNG file whose header declares this size, with so many rows of data."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(name + content)

@@ -1,4 +1,4 @@
-"""Messages of other devices, which may be anything, as `edge-daemon watch` takes them."""
+"""Arbitrary messages of other devices, as the input of `edge-daemon watch`."""
 
 import io
 import json
@@ -56,7 +56,7 @@ topics = st.sampled_from(
 def _at_an_edge_of_the_day(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Where this machine stands: times are shown as its own."""
+    """The time zone of this machine, in which times are printed."""
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
     yield
@@ -65,7 +65,7 @@ def _at_an_edge_of_the_day(
 
 
 def drawn(fleet: Consumer, notices: list[str]) -> str:
-    """What the screen shows."""
+    """The text on the screen."""
     view = View(
         title="watched",
         problem=None,
@@ -82,16 +82,16 @@ def drawn(fleet: Consumer, notices: list[str]) -> str:
 
 
 def take(*messages: Message) -> None:
-    """Whatever comes is taken or left out, told once at most, and can be shown and printed."""
-    told: list[str] = []
-    fleet = Consumer(BASE, told.append)
+    """Assert that messages are accepted or rejected, reported at most once, and printable."""
+    notices: list[str] = []
+    fleet = Consumer(BASE, notices.append)
     for message in messages * 2:
         accepted = fleet.take(message, 0.0)
         if accepted is not None:
             (line,) = _line(accepted).splitlines()
             json.loads(line)
-    assert len([line for line in told if "rejected" in line]) <= len(messages)
-    assert all(line.isprintable() for line in drawn(fleet, told).splitlines())
+    assert len([line for line in notices if "rejected" in line]) <= len(messages)
+    assert all(line.isprintable() for line in drawn(fleet, notices).splitlines())
 
 
 @many(60)
