@@ -19,79 +19,79 @@ def maker() -> EventMaker:
 
 
 def play(maker: EventMaker, *answers: object, start: float = 0.0) -> list[Event]:
-    """All events of one face's answers, a tenth of a second apart."""
+    """All events of one face with these probabilities, 0.1 s apart."""
     events: list[Event] = []
     for step, answer in enumerate(answers):
         events += maker(result(start + step / 10, {1: answer})).events  # type: ignore[dict-item]
     return events
 
 
-def told(events: list[Event]) -> list[tuple[EventKind, str | None, str | None]]:
+def changes_of(events: list[Event]) -> list[tuple[EventKind, str | None, str | None]]:
     return [(event.kind, event.previous, event.emotion) for event in events]
 
 
-def test_a_face_appears_once_it_was_followed_long_enough(maker: EventMaker) -> None:
+def test_events_followed_face_appears_after_its_delay(maker: EventMaker) -> None:
     assert play(maker, *[HAPPY] * 5) == []
     (event,) = play(maker, *[HAPPY] * 9, start=0.5)
-    assert told([event]) == [(EventKind.APPEARED, None, "happy")]
+    assert changes_of([event]) == [(EventKind.APPEARED, None, "happy")]
     assert event.duration == pytest.approx(0.5)
 
 
-def test_a_passing_false_alarm_makes_no_event(maker: EventMaker) -> None:
+def test_events_short_false_positive_makes_none(maker: EventMaker) -> None:
     play(maker, HAPPY, HAPPY)
     assert maker(result(5.0, {})).events == ()
 
 
-def test_a_change_is_told_after_it_has_dwelt(maker: EventMaker) -> None:
+def test_events_emotion_changes_after_the_dwell_time(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 10)
     assert play(maker, *[SAD] * 6, start=1.0) == []
     events = play(maker, *[SAD] * 10, start=1.6)
-    assert told(events) == [(EventKind.EMOTION_CHANGED, "happy", "sad")]
+    assert changes_of(events) == [(EventKind.EMOTION_CHANGED, "happy", "sad")]
     assert events[0].duration == pytest.approx(1.6)
 
 
-def test_a_flicker_makes_no_event(maker: EventMaker) -> None:
+def test_events_flickering_emotion_makes_none(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 10)
     assert play(maker, *([SAD] * 5 + [HAPPY]) * 5, start=1.0) == []
 
 
-def test_a_lead_within_the_margin_makes_no_event(maker: EventMaker) -> None:
+def test_events_lead_within_the_margin_makes_none(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 10)
     assert play(maker, *[NEARLY_SAD] * 30, start=1.0) == []
 
 
-def test_a_face_leaves_when_its_track_is_forgotten(maker: EventMaker) -> None:
+def test_events_face_leaves_when_its_track_expires(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 10)
     assert maker(result(1.5, {}, remembered={1})).events == ()
     (event,) = maker(result(3.0, {})).events
-    assert told([event]) == [(EventKind.LEFT, None, "happy")]
+    assert changes_of([event]) == [(EventKind.LEFT, None, "happy")]
     assert event.duration == pytest.approx(0.9)
     assert maker(result(3.1, {})).events == ()
 
 
-def test_a_face_that_is_never_scored_appears_without_an_emotion(maker: EventMaker) -> None:
+def test_events_unscored_face_appears_without_emotion(maker: EventMaker) -> None:
     events = play(maker, *[None] * 8)
-    assert told(events) == [(EventKind.APPEARED, None, None)]
+    assert changes_of(events) == [(EventKind.APPEARED, None, None)]
 
 
-def test_the_first_emotion_after_that_is_a_change_from_none(maker: EventMaker) -> None:
+def test_events_first_emotion_is_a_change_from_none(maker: EventMaker) -> None:
     play(maker, *[None] * 8)
-    assert told(play(maker, SAD, start=0.8)) == [(EventKind.EMOTION_CHANGED, None, "sad")]
+    assert changes_of(play(maker, SAD, start=0.8)) == [(EventKind.EMOTION_CHANGED, None, "sad")]
 
 
-def test_an_event_tells_the_mean_over_the_visit_and_when_it_began(maker: EventMaker) -> None:
+def test_event_has_the_mean_and_the_start_of_the_visit(maker: EventMaker) -> None:
     (event,) = play(maker, None, HAPPY, *[SAD] * 4)
     assert event.started == EPOCH
     assert event.at == EPOCH + timedelta(seconds=0.5)
     assert event.probabilities == pytest.approx((HAPPY + 4 * SAD) / 5)
 
 
-def test_a_face_that_was_never_scored_has_no_mean(maker: EventMaker) -> None:
+def test_event_of_unscored_face_has_no_mean(maker: EventMaker) -> None:
     (event,) = play(maker, *[None] * 6)
     assert (event.emotion, event.probabilities) == (None, None)
 
 
-def test_each_event_has_an_id_of_its_own(maker: EventMaker) -> None:
+def test_events_have_unique_ids(maker: EventMaker) -> None:
     events = play(maker, *[HAPPY] * 10, *[SAD] * 20)
     assert len({event.event_id for event in events}) == len(events) == 2
 
@@ -113,7 +113,7 @@ def test_event_has_position_and_file_of_its_frame(maker: EventMaker) -> None:
     ]
 
 
-def test_finish_lets_every_announced_face_leave(maker: EventMaker) -> None:
+def test_finish_makes_every_present_face_leave(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 7)
     maker(result(0.7, {1: HAPPY, 2: SAD}))
     last = maker.finish()
@@ -125,7 +125,7 @@ def test_finish_lets_every_announced_face_leave(maker: EventMaker) -> None:
     assert maker.finish() is None
 
 
-def test_finish_without_faces_is_nothing(maker: EventMaker) -> None:
+def test_finish_without_faces_is_none(maker: EventMaker) -> None:
     assert maker.finish() is None
     maker(result(0.0, {}))
     assert maker.finish() is None

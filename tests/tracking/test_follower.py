@@ -65,7 +65,7 @@ def lefts(found: list[TrackedFaces]) -> list[float]:
 
 
 @pytest.mark.parametrize(("interval", "pictures"), [(1, 12), (2, 6), (3, 4), (5, 3)])
-def test_faces_are_looked_for_in_every_so_many_frames_and_known_in_all(
+def test_follower_detects_at_the_interval_and_tracks_always(
     follow: Callable[[int], FaceFollower], detector: Counted, interval: int, pictures: int
 ) -> None:
     found = list(map(follow(interval), moving(12, pixels=1)))
@@ -74,16 +74,16 @@ def test_faces_are_looked_for_in_every_so_many_frames_and_known_in_all(
     assert {tracked.remembered for tracked in found} == {frozenset({1})}
 
 
-def test_face_that_moves_is_expected_where_it_was_going(
+def test_follower_moving_face_is_extrapolated(
     follow: Callable[[int], FaceFollower],
 ) -> None:
     looked, expected = (lefts(list(map(follow(interval), moving(20)))) for interval in (1, 3))
-    # Once its velocity is known.
+    # The tracker needs some frames to estimate the velocity.
     assert np.abs(np.subtract(looked, expected)[9:]).max() < 6
     assert len(set(expected)) > 15
 
 
-def test_crop_of_an_expected_face_is_of_its_own_frame(
+def test_follower_crop_of_predicted_face_is_of_its_frame(
     follow: Callable[[int], FaceFollower], detector: Counted
 ) -> None:
     follower, picture = follow(9), draw_scene((60, 60, 120))
@@ -94,7 +94,7 @@ def test_crop_of_an_expected_face_is_of_its_own_frame(
     assert dim.detection.score == bright.detection.score
 
 
-def test_face_that_is_not_where_it_should_be_is_looked_for_at_once(
+def test_follower_misplaced_face_triggers_detection(
     follow: Callable[[int], FaceFollower], detector: Counted
 ) -> None:
     follower, empty = follow(9), np.zeros((240, 320, 3), np.uint8)
@@ -103,11 +103,11 @@ def test_face_that_is_not_where_it_should_be_is_looked_for_at_once(
     assert [[item.track_id for item in tracked.faces] for tracked in found] == [[1], [1], [], []]
     first, jumped = lefts(found[:2])
     assert jumped - first == pytest.approx(30, abs=3)
-    # Nobody is missed any more in the last.
+    # No face is expected in the last frame.
     assert detector.pictures == 3
 
 
-def test_new_face_beside_an_expected_one_is_found_at_the_next_look(
+def test_follower_second_face_is_found_at_next_detection(
     follow: Callable[[int], FaceFollower],
 ) -> None:
     follower, one, two = follow(3), (10, 60, 100), (190, 60, 100)
@@ -117,7 +117,7 @@ def test_new_face_beside_an_expected_one_is_found_at_the_next_look(
 
 
 @pytest.mark.parametrize("change", [{"scene": 1}, {"scene": 1, "blank": True}])
-def test_new_scene_is_looked_at_at_once(
+def test_follower_new_scene_triggers_detection(
     follow: Callable[[int], FaceFollower], change: dict[str, object]
 ) -> None:
     follower, seen = follow(9), frame(bgr=draw_scene((60, 60, 120)))
@@ -126,7 +126,7 @@ def test_new_scene_is_looked_at_at_once(
     assert [item.track_id for item in other.faces] == ([] if change.get("blank") else [2])
 
 
-def test_detector_that_failed_is_asked_again_about_the_next_frame(
+def test_follower_detector_failure_retries_in_next_frame(
     follow: Callable[[int], FaceFollower], detector: Counted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follower, frames = follow(2), moving(4, pixels=1)
@@ -139,7 +139,7 @@ def test_detector_that_failed_is_asked_again_about_the_next_frame(
     assert detector.pictures == 2
 
 
-def test_another_number_of_frames_counts_from_the_last_look(
+def test_follower_new_interval_counts_from_last_detection(
     follow: Callable[[int], FaceFollower], detector: Counted
 ) -> None:
     follower = follow(9)
@@ -155,7 +155,7 @@ def test_another_number_of_frames_counts_from_the_last_look(
     assert detector.pictures == 7
 
 
-def test_expected_face_is_not_forgotten_for_want_of_a_look(detector: Counted) -> None:
+def test_follower_track_does_not_expire_between_detections(detector: Counted) -> None:
     follower = FaceFollower(
         FaceFinder(detector, 640, ALL_GOOD), Tracker(TrackingSettings(max_age=0.15)), interval=4
     )
@@ -171,7 +171,7 @@ def read(clip: Path) -> Iterator[Frame]:
 
 
 @pytest.mark.parametrize("interval", [2, 3, 5])
-def test_on_real_clips_nobody_is_lost_and_emotions_stay(
+def test_follower_real_clips_keep_tracks_and_emotions(
     clips: list[Path], yunet_model: Path, interval: int
 ) -> None:
     ensemble = EmotionEnsemble.load()
@@ -191,9 +191,9 @@ def test_on_real_clips_nobody_is_lost_and_emotions_stay(
     agreed: Counter[bool] = Counter()
     for clip in clips:
         for looked, expected in zip(results(clip, 1), results(clip, interval), strict=True):
-            told, by_track = (
+            by_detection, by_track = (
                 {face.track_id: face.emotion for face in it.faces} for it in (looked, expected)
             )
-            assert told.keys() == by_track.keys()
-            agreed.update(told[track] == by_track[track] for track in told)
+            assert by_detection.keys() == by_track.keys()
+            agreed.update(by_detection[track] == by_track[track] for track in by_detection)
     assert agreed[True] / agreed.total() > 0.95

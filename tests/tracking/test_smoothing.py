@@ -22,13 +22,13 @@ def happiness(smoother: Smoother, at: float) -> float:
     return float(answer[3])
 
 
-def test_the_first_sight_counts_as_it_is() -> None:
+def test_smoothing_first_exactis_unchanged() -> None:
     smoothed = smoother_of(1.0, 0.0)(result(0.0, {1: HAPPY})).faces[0]
     assert np.array_equal(smoothed.probabilities, HAPPY)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 50])
-def test_a_change_is_through_to_63_percent_after_the_time_constant(frames: int) -> None:
+def test_smoothing_step_response_matches_the_time_constant(frames: int) -> None:
     smoother = smoother_of(2.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     for step in range(1, frames + 1):
@@ -37,7 +37,7 @@ def test_a_change_is_through_to_63_percent_after_the_time_constant(frames: int) 
     assert left == pytest.approx(expected, abs=1e-4)
 
 
-def test_probabilities_still_sum_to_one_and_raw_ones_are_kept() -> None:
+def test_smoothing_keeps_the_sum_and_the_raw_probabilities() -> None:
     smoother = smoother_of(1.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     face = smoother(result(0.3, {1: SAD})).faces[0]
@@ -46,13 +46,13 @@ def test_probabilities_still_sum_to_one_and_raw_ones_are_kept() -> None:
     assert np.array_equal(face.raw, SAD)
 
 
-def test_no_time_constant_means_no_smoothing() -> None:
+def test_smoothing_time_constant_0_changes_nothing() -> None:
     smoother = smoother_of(0.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     assert happiness(smoother, 0.1) == pytest.approx(0.01)
 
 
-def test_tracks_are_smoothed_apart() -> None:
+def test_smoothing_tracks_are_independent() -> None:
     smoother = smoother_of(1.0, 0.0)
     smoother(result(0.0, {1: HAPPY, 2: SAD}))
     faces = smoother(result(0.1, {2: SAD, 1: HAPPY})).faces
@@ -60,21 +60,21 @@ def test_tracks_are_smoothed_apart() -> None:
     assert np.allclose(faces[0].probabilities, SAD)
 
 
-def test_an_unscored_face_has_no_emotion_but_is_not_forgotten() -> None:
+def test_smoothing_unscored_face_keeps_its_state() -> None:
     smoother = smoother_of(10.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     assert smoother(result(0.1, {1: None})).faces[0].emotion is None
     assert happiness(smoother, 0.2) > 0.8
 
 
-def test_a_track_that_is_gone_is_forgotten() -> None:
+def test_smoothing_expired_track_is_removed() -> None:
     smoother = smoother_of(10.0, 0.0)
     smoother(result(0.0, {1: HAPPY}))
     smoother(result(0.1, {}))
     assert happiness(smoother, 0.2) == pytest.approx(0.01)
 
 
-def test_low_confidence_is_flagged_not_hidden() -> None:
+def test_smoothing_low_confidence_is_flagged_not_hidden() -> None:
     smoother = smoother_of(0.0, uncertain_below=0.5)
     unsure, sure = smoother(
         result(0.0, {1: probabilities(fear=0.49), 2: probabilities(fear=0.51)})

@@ -18,20 +18,20 @@ def look(seed: int) -> Image:
     return np.kron(coarse, np.ones((8, 8))).astype(np.uint8)
 
 
-def test_a_face_that_moves_keeps_its_id() -> None:
+def test_tracker_moving_face_keeps_its_id() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     seen = {ids(tracker, step / 10, face(x=10 + 15 * step))[0] for step in range(12)}
     assert seen == {1}
 
 
-def test_faces_keep_their_ids_whatever_their_order() -> None:
+def test_tracker_ids_are_independent_of_the_order() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     left, right = face(x=20), face(x=200)
     assert ids(tracker, 0.0, left, right) == [1, 2]
     assert ids(tracker, 0.1, right, left) == [2, 1]
 
 
-def test_a_face_survives_missed_detections_until_it_is_forgotten() -> None:
+def test_tracker_undetected_face_keeps_its_id_up_to_max_age() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     assert ids(tracker, 0.0, face()) == [1]
     assert ids(tracker, 0.5) == []
@@ -39,14 +39,14 @@ def test_a_face_survives_missed_detections_until_it_is_forgotten() -> None:
     assert ids(tracker, 2.1, face()) == [2]
 
 
-def test_a_lost_face_is_looked_for_where_it_was_going() -> None:
+def test_tracker_lost_face_is_matched_at_predicted_place() -> None:
     tracker = Tracker(TrackingSettings(max_age=2.0))
     for step in range(6):
         ids(tracker, step / 10, face(x=20 + 20 * step, side=40))
     assert ids(tracker, 0.9, face(x=200, side=40)) == [1]
 
 
-def test_two_faces_that_cross_keep_their_ids() -> None:
+def test_tracker_crossing_faces_keep_their_ids() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     anna, bert = look(1), look(2)
     for step in range(21):
@@ -57,33 +57,33 @@ def test_two_faces_that_cross_keep_their_ids() -> None:
         assert ids(tracker, step / 10, *faces) == ([1] if hidden else [1, 2])
 
 
-def test_appearance_decides_where_places_do_not() -> None:
+def test_tracker_ambiguous_places_are_matched_by_appearance() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     ids(tracker, 0.0, face(x=100, crop=look(1)), face(x=120, crop=look(2)))
     assert ids(tracker, 0.1, face(x=110, crop=look(2)), face(x=110, crop=look(1))) == [2, 1]
 
 
 @pytest.mark.parametrize("other", [face(x=290, side=50), face(side=160)], ids=["far", "large"])
-def test_what_cannot_be_the_same_face_gets_a_new_id(other: object) -> None:
+def test_tracker_different_face_gets_a_new_id(other: object) -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     ids(tracker, 0.0, face(x=20, side=50))
     assert ids(tracker, 0.1, other) == [2]
 
 
-def test_a_new_scene_starts_afresh() -> None:
+def test_tracker_new_scene_starts_new_tracks() -> None:
     tracker = Tracker(TrackingSettings(max_age=9.0))
     assert ids(tracker, 0.0, face(), scene=0) == [1]
     assert ids(tracker, 1.0, face(), scene=1) == [2]
 
 
-def test_remembered_tracks_are_told_even_while_unseen() -> None:
+def test_tracker_undetected_tracks_are_reported_as_remembered() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     tracker(found(0.0, face()))
     assert tracker(found(0.5)).remembered == {1}
     assert tracker(found(1.5)).remembered == frozenset()
 
 
-def test_a_doubtful_detection_continues_a_track_but_starts_none() -> None:
+def test_tracker_low_score_continues_a_track_but_starts_none() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0), start_score=0.7)
     doubtful, certain = face(score=0.5), face(score=0.8)
     assert ids(tracker, 0.0, doubtful) == []
@@ -91,7 +91,7 @@ def test_a_doubtful_detection_continues_a_track_but_starts_none() -> None:
     assert ids(tracker, 0.2, doubtful) == [1]
 
 
-def test_a_black_crop_is_no_trouble() -> None:
+def test_tracker_black_crop_is_accepted() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     black = np.zeros_like(draw_face(48))
     assert ids(tracker, 0.0, face(crop=black)) == ids(tracker, 0.1, face(crop=black)) == [1]
