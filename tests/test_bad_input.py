@@ -55,7 +55,7 @@ def cut(path: Path, share: float = 0.5) -> Path:
     return path
 
 
-def test_missing_file(program: Program, tmp_path: Path) -> None:
+def test_missing_file_is_refused(program: Program, tmp_path: Path) -> None:
     absent = tmp_path / "absent.mp4"
     done = run(program, absent)
     assert str(absent) in refusal(done)
@@ -66,7 +66,7 @@ def test_missing_file(program: Program, tmp_path: Path) -> None:
     ("name", "content"),
     [("words.mp4", b"just some words\n"), ("empty.mp4", b""), ("words.jpg", b"just some words\n")],
 )
-def test_file_that_is_not_what_its_name_says(
+def test_file_with_invalid_content_is_refused(
     program: Program, tmp_path: Path, name: str, content: bytes
 ) -> None:
     source = tmp_path / name
@@ -111,15 +111,13 @@ def test_truncated_video_is_read_then_reported(
     assert f"after {frames} frames" in line
 
 
-def test_mp4_that_lost_its_index_cannot_be_read_at_all(
-    program: Program, tmp_path: Path, drawn_clip: Path
-) -> None:
+def test_mp4_without_index_is_refused(program: Program, tmp_path: Path, drawn_clip: Path) -> None:
     source = tmp_path / "clip.mp4"
     shutil.copy(drawn_clip, source)
     assert str(source) in refusal(run(program, cut(source, 0.6)))
 
 
-def test_folder_without_pictures(program: Program, tmp_path: Path) -> None:
+def test_folder_without_images_is_refused(program: Program, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "notes.txt").write_text("no picture")
@@ -127,7 +125,7 @@ def test_folder_without_pictures(program: Program, tmp_path: Path) -> None:
     assert str(folder) in refusal(done)
 
 
-def test_damaged_picture_in_a_folder_is_skipped_counted_and_named(
+def test_damaged_image_in_a_folder_is_skipped_and_reported(
     program: Program, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
@@ -144,16 +142,14 @@ def test_damaged_picture_in_a_folder_is_skipped_counted_and_named(
     assert "WARNING" in counted
 
 
-def test_truncated_jpeg(program: Program, tmp_path: Path) -> None:
+def test_truncated_jpeg_is_refused(program: Program, tmp_path: Path) -> None:
     source = cut(picture(tmp_path / "face.jpg"), 0.8)
     done = run(program, source)
     assert str(source) in refusal(done)
     assert done.stdout == ""
 
 
-def test_pictures_of_any_depth_and_channels_give_their_face(
-    program: Program, tmp_path: Path
-) -> None:
+def test_images_of_any_depth_and_channels_give_their_face(program: Program, tmp_path: Path) -> None:
     deep, grey = SCENE.astype(np.uint16) * 257, cv2.cvtColor(SCENE, cv2.COLOR_BGR2GRAY)
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -169,7 +165,7 @@ def test_pictures_of_any_depth_and_channels_give_their_face(
 
 
 def altered_bundle(folder: Path, **changes: object) -> Path:
-    """A copy of the bundled models whose manifest says something else."""
+    """A copy of the bundled models with a changed manifest."""
     copy = folder / "bundle"
     shutil.copytree(bundled_models(), copy)
     manifest = copy / "bundle.json"
@@ -227,7 +223,7 @@ def without_a_manifest(folder: Path) -> tuple[Path, str]:
         without_a_manifest,
     ],
 )
-def test_bundle_that_is_not_sound(
+def test_invalid_bundle_is_refused(
     program: Program,
     tmp_path: Path,
     drawn_clip: Path,
@@ -241,7 +237,7 @@ def test_bundle_that_is_not_sound(
     assert done.stdout == ""
 
 
-def test_bundle_that_is_not_sound_is_not_listed(program: Program, tmp_path: Path) -> None:
+def test_invalid_bundle_is_not_listed(program: Program, tmp_path: Path) -> None:
     bundle, culprit = with_a_flipped_byte(tmp_path)
     assert culprit in refusal(program("models", "--bundle", bundle))
 
@@ -249,7 +245,7 @@ def test_bundle_that_is_not_sound_is_not_listed(program: Program, tmp_path: Path
 @pytest.mark.parametrize(
     ("detector", "content"), [("yunet", b"no network" * 100), ("yunet", None), ("haar", None)]
 )
-def test_detector_file_that_is_none(
+def test_invalid_detector_file_is_refused(
     program: Program, tmp_path: Path, drawn_clip: Path, detector: str, content: bytes | None
 ) -> None:
     model = tmp_path / "detector.model"
@@ -268,7 +264,7 @@ def wait_for_attempts(port: int, count: int) -> None:
             server.accept()[0].close()
 
 
-def test_unreachable_broker_is_told_once_and_tried_again(tmp_path: Path) -> None:
+def test_unreachable_broker_is_logged_once_and_retried(tmp_path: Path) -> None:
     port = free_port()
     with (
         camera(SCENE) as live,
@@ -284,14 +280,12 @@ def test_unreachable_broker_is_told_once_and_tried_again(tmp_path: Path) -> None
         code, seconds = program.end(signal.SIGTERM)
     assert code == 0
     assert seconds < STOP_LIMIT
-    (told,) = (line for line in program.err if "to the broker" in line)
-    assert f"127.0.0.1:{port}" in told
+    (line,) = (line for line in program.err if "to the broker" in line)
+    assert f"127.0.0.1:{port}" in line
     assert not any("threads did not stop" in line for line in program.err)
 
 
-def test_file_waits_for_an_unreachable_broker_until_it_is_told_to_stop(
-    tmp_path: Path, drawn_clip: Path
-) -> None:
+def test_file_with_unreachable_broker_waits_until_stopped(tmp_path: Path, drawn_clip: Path) -> None:
     port = free_port()
     with running(
         tmp_path,
@@ -307,7 +301,7 @@ def test_file_waits_for_an_unreachable_broker_until_it_is_told_to_stop(
     assert not any("threads did not stop" in line for line in program.err)
 
 
-def test_password_file_that_cannot_be_read(program: Program, tmp_path: Path) -> None:
+def test_unreadable_password_file_is_refused(program: Program, tmp_path: Path) -> None:
     absent = tmp_path / "password"
     done = program(
         *("--source", picture(tmp_path / "face.png"), "--detector", "haar"),

@@ -29,7 +29,7 @@ BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """Runs the command line in this process; it must refuse, and say no more than why."""
+    """Run the command line in this process; it must exit with 2 and print only errors."""
     for name in os.environ:
         if name.startswith("EDGE_DAEMON_"):
             monkeypatch.delenv(name)
@@ -46,18 +46,18 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def refusals(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What the program says of a refusal, a line for each problem, and no traceback."""
+    """The error lines of the program, one per problem, without a traceback."""
     assert "Traceback" not in done.stderr
     return [line for line in done.stderr.splitlines() if line.startswith("edge-daemon: ")]
 
 
-def test_version(program: Program) -> None:
+def test_version_is_printed(program: Program) -> None:
     done = program("--version")
     assert (done.returncode, done.stdout) == (0, f"edge-daemon {__version__}\n")
 
 
 @pytest.mark.parametrize("command", [[], ["run"]])
-def test_help_shows_the_flags_and_exits_with_0(program: Program, command: list[str]) -> None:
+def test_help_lists_the_flags_and_exits_with_0(program: Program, command: list[str]) -> None:
     done = program(*command, "--help")
     assert done.returncode == 0
     assert ("--set KEY=VALUE" if command else "config") in done.stdout
@@ -69,7 +69,7 @@ def test_unknown_flag_is_refused_by_name(refused: Refused, command: list[str]) -
     assert "--nonsense" in line
 
 
-def test_unknown_word_is_refused_by_name(refused: Refused) -> None:
+def test_unknown_argument_is_refused_by_name(refused: Refused) -> None:
     (line,) = refused("dance")
     assert "dance" in line
 
@@ -86,14 +86,14 @@ def test_unknown_word_is_refused_by_name(refused: Refused) -> None:
         (["--log-level", "loud"], "log_level"),
     ],
 )
-def test_wrong_setting_is_one_line_that_names_it_and_exit_code_2(
+def test_invalid_setting_prints_one_line_and_exits_with_2(
     refused: Refused, words: list[str], named: str
 ) -> None:
     (line,) = refused(*words)
     assert named in line
 
 
-def test_all_wrong_settings_are_told_a_line_each(program: Program) -> None:
+def test_all_invalid_settings_print_a_line_each(program: Program) -> None:
     done = program("--threads", "0", "--set", "mqtt.port=0", EDGE_DAEMON_SINK="paper")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == refusals(done)
@@ -104,16 +104,14 @@ def test_all_wrong_settings_are_told_a_line_each(program: Program) -> None:
     ]
 
 
-def test_traceback_only_for_those_who_ask(program: Program) -> None:
+def test_traceback_is_printed_only_with_debug(program: Program) -> None:
     done = program("--source", "absent.mp4", "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "Traceback" not in program("--source", "absent.mp4").stderr
 
 
-def test_flags_win_over_the_environment_and_this_over_the_file(
-    program: Program, tmp_path: Path
-) -> None:
+def test_flags_override_the_environment_and_the_file(program: Program, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text('source = "1"\nsink = "jsonl"\nlog_level = "error"\n')
     layers = {"EDGE_DAEMON_CONFIG": str(file), "EDGE_DAEMON_LOG_LEVEL": "debug"}
@@ -130,20 +128,20 @@ def test_config_prints_what_config_can_read(program: Program, tmp_path: Path) ->
     assert "rate = 2.5" in printed
 
 
-def test_config_masks_a_streams_password(program: Program) -> None:
+def test_config_masks_a_stream_password(program: Program) -> None:
     done = program("config", "--source", "rtsp://me:secret@camera/1")
     assert 'source = "rtsp://***@camera/1"' in done.stdout
     assert "secret" not in done.stdout + done.stderr
 
 
-def test_example_is_accepted_as_it_is(program: Program, tmp_path: Path) -> None:
+def test_config_example_is_accepted_unchanged(program: Program, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(program("config", "--example").stdout)
     assert "[mqtt]" in file.read_text()
     assert program("config", "--config", file).stdout == program("config").stdout
 
 
-def test_example_takes_settings_from_the_command_line_alone(program: Program) -> None:
+def test_config_example_has_settings_of_the_command_line_only(program: Program) -> None:
     words = ("config", "--example", "--source", "0", "--set", "mqtt.port=1884")
     done = program(*words, EDGE_DAEMON_MQTT__HOST="elsewhere")
     assert '\nsource = "0"\n' in done.stdout
@@ -159,7 +157,7 @@ def test_example_takes_settings_from_the_command_line_alone(program: Program) ->
         (["--metrics", "0.0.0.0:80"], "0.0.0.0:80"),
     ],
 )
-def test_metrics_are_served_to_this_machine_unless_told_otherwise(
+def test_metrics_address_defaults_to_loopback(
     program: Program, words: list[str], listen: str
 ) -> None:
     assert f'listen = "{listen}"' in program("config", *words).stdout
@@ -173,7 +171,7 @@ def test_metrics_are_served_to_this_machine_unless_told_otherwise(
         (["--preview", "0.0.0.0:80", "--set", "mqtt.host=broker"], "0.0.0.0:80", "mqtt"),
     ],
 )
-def test_preview_is_for_this_machine_and_without_a_broker_unless_told_otherwise(
+def test_preview_address_defaults_to_loopback_without_broker(
     program: Program, words: list[str], listen: str, sink: str
 ) -> None:
     printed = program("config", *words).stdout
@@ -182,13 +180,13 @@ def test_preview_is_for_this_machine_and_without_a_broker_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("words", [["models"], ["models", "list"]])
-def test_models_lists_the_bundles_members(program: Program, words: list[str]) -> None:
+def test_models_lists_the_members_of_the_bundle(program: Program, words: list[str]) -> None:
     done = program(*words)
     assert done.returncode == 0
     bundle = read_bundle(bundled_models())
     assert bundle.bundle_id in done.stdout
-    told = [line for line in done.stdout.splitlines() if "MMAC" in line]
-    for member, line in zip(bundle.members, told, strict=True):
+    rows = [line for line in done.stdout.splitlines() if "MMAC" in line]
+    for member, line in zip(bundle.members, rows, strict=True):
         assert member.file in line
         assert ("mirrored" in line) == member.mirrored
         assert member.sha256[:12] in line
@@ -197,7 +195,7 @@ def test_models_lists_the_bundles_members(program: Program, words: list[str]) ->
     assert "detector yunet: not fetched" in done.stdout
 
 
-def test_models_lists_a_fetched_detector_with_its_place(program: Program, tmp_path: Path) -> None:
+def test_models_lists_a_fetched_detector_with_its_path(program: Program, tmp_path: Path) -> None:
     fetched = tmp_path / "kept" / "face_detection_yunet_2023mar.onnx"
     fetched.parent.mkdir()
     fetched.touch()
@@ -213,7 +211,7 @@ def test_models_lists_a_fetched_detector_with_its_place(program: Program, tmp_pa
         (["burn"], "burn"),
     ],
 )
-def test_models_fetch_says_what_can_be_fetched(
+def test_models_fetch_invalid_name_lists_the_choices(
     refused: Refused, words: list[str], named: str
 ) -> None:
     (line,) = refused("models", *words)
@@ -221,21 +219,21 @@ def test_models_fetch_says_what_can_be_fetched(
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:9/yunet.onnx", "file:///absent"])
-def test_models_fetch_names_the_address_that_it_cannot_fetch(
-    refused: Refused, tmp_path: Path, url: str
-) -> None:
+def test_models_fetch_failure_names_the_url(refused: Refused, tmp_path: Path, url: str) -> None:
     state = f"state_dir={tmp_path}"
     (line,) = refused("models", "fetch", "yunet", "--url", url, "--set", state, code=1)
     assert url in line
 
 
 @pytest.mark.parametrize(("words", "named"), [([], "action"), (["add"], "add")])
-def test_homeassistant_says_what_it_can_do(refused: Refused, words: list[str], named: str) -> None:
+def test_homeassistant_invalid_action_is_refused_by_name(
+    refused: Refused, words: list[str], named: str
+) -> None:
     (line,) = refused("homeassistant", *words)
     assert named in line
 
 
-def test_bug_of_ours_is_one_line_too(
+def test_unexpected_exception_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_options: object) -> None:
@@ -248,7 +246,7 @@ def test_bug_of_ours_is_one_line_too(
     assert "by accident" in line
 
 
-def test_ctrl_c_before_the_start_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigint_before_start_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_options: object) -> None:
         raise KeyboardInterrupt
 
@@ -257,7 +255,7 @@ def test_ctrl_c_before_the_start_is_no_failure(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("command", [["run"], []])
-def test_clip_gives_one_message_a_frame_and_exit_code_0(
+def test_clip_prints_a_message_per_frame_and_exits_with_0(
     program: Program, drawn_clip: Path, command: list[str]
 ) -> None:
     done = program(*command, "--source", drawn_clip, *BY_HAAR)
@@ -280,7 +278,7 @@ def test_clip_gives_one_message_a_frame_and_exit_code_0(
     assert messages[-1].events == (events[-1],)
 
 
-def test_boxes_follow_the_face_in_the_frames_pixels(program: Program, drawn_clip: Path) -> None:
+def test_boxes_are_in_pixels_of_the_frame(program: Program, drawn_clip: Path) -> None:
     done = program("--source", drawn_clip, *BY_HAAR, "--set", "detection.max_side=200")
     *lines, _ = done.stdout.splitlines()
     boxes = [json.loads(line)["faces"][0]["box"] for line in lines]
@@ -289,7 +287,7 @@ def test_boxes_follow_the_face_in_the_frames_pixels(program: Program, drawn_clip
         assert y + height / 2 == pytest.approx(120, abs=12)
 
 
-def test_reader_that_leaves_ends_the_program_in_good_order(tmp_path: Path) -> None:
+def test_closed_stdout_stops_the_program_cleanly(tmp_path: Path) -> None:
     with (
         camera(draw_scene((60, 60, 120))) as live,
         subprocess.Popen(
@@ -304,16 +302,16 @@ def test_reader_that_leaves_ends_the_program_in_good_order(tmp_path: Path) -> No
         assert process.stderr is not None
         assert process.stdout.readline()
         process.stdout.close()
-        said = process.stderr.read()
+        log = process.stderr.read()
         assert process.wait(30) == 0
-    assert "Traceback" not in said
-    assert "Exception ignored" not in said
-    assert "edge-daemon: " not in said
+    assert "Traceback" not in log
+    assert "Exception ignored" not in log
+    assert "edge-daemon: " not in log
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
+def test_unwritable_output_prints_one_line_and_exits_with_1(
     tmp_path: Path, drawn_clip: Path
 ) -> None:
     with Path("/dev/full").open("w") as full:
@@ -339,39 +337,37 @@ def live() -> Iterator[Camera]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_a_live_run_soon_and_in_good_order(
+def test_signal_stops_a_live_run_soon_and_cleanly(
     tmp_path: Path, live: Camera, number: signal.Signals
 ) -> None:
     with running(tmp_path, "--source", live.url, *BY_HAAR) as program:
         program.wait_for('"track_id"', count=3)
         code, seconds = program.end(number)
-    said = "\n".join(program.err)
+    log = "\n".join(program.err)
     assert code == 0
     assert seconds < STOP_LIMIT
-    assert "threads did not stop" not in said
-    assert "Traceback" not in said
+    assert "threads did not stop" not in log
+    assert "Traceback" not in log
     assert "stopped" in program.err[-1]
     for line in program.out:
         FacesMessage.model_validate_json(line)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_a_run_whose_camera_is_not_there(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_signal_stops_a_run_without_camera(tmp_path: Path, number: signal.Signals) -> None:
     address = "rtsp://me:secret@127.0.0.1:9/stream"
     with running(tmp_path, "--source", address, *BY_HAAR) as program:
         program.wait_for("source lost")
         code, seconds = program.end(number)
-    said = "\n".join(program.err)
+    log = "\n".join(program.err)
     assert code == 0
     assert seconds < STOP_LIMIT
-    assert "threads did not stop" not in said
-    assert "rtsp://***@127.0.0.1:9/stream" in said
-    assert "secret" not in said
+    assert "threads did not stop" not in log
+    assert "rtsp://***@127.0.0.1:9/stream" in log
+    assert "secret" not in log
 
 
-def test_camera_that_comes_back_is_read_again_and_frames_count_on(tmp_path: Path) -> None:
+def test_camera_reconnected_continues_the_frame_numbers(tmp_path: Path) -> None:
     with (
         camera(draw_scene((60, 60, 120))) as server,
         running(tmp_path, "--source", server.url, *BY_HAAR) as program,
@@ -389,9 +385,7 @@ def test_camera_that_comes_back_is_read_again_and_frames_count_on(tmp_path: Path
     assert sum("source lost" in line for line in program.err) == 1
 
 
-def test_usr1_prints_the_stacks_of_all_threads_and_the_run_goes_on(
-    tmp_path: Path, live: Camera
-) -> None:
+def test_sigusr1_prints_all_stacks_and_the_run_continues(tmp_path: Path, live: Camera) -> None:
     with running(tmp_path, "--source", live.url, *BY_HAAR) as program:
         program.wait_for('"frame"')
         program.process.send_signal(signal.SIGUSR1)
@@ -411,7 +405,7 @@ def test_source_is_a_positional_argument(program: Program, drawn_clip: Path) -> 
         assert len(done.stdout.splitlines()) == 13, words  # the last one has the `left` event
 
 
-def test_source_given_twice_is_refused(program: Program, drawn_clip: Path) -> None:
+def test_second_source_is_refused(program: Program, drawn_clip: Path) -> None:
     done = program("run", drawn_clip, "--source", drawn_clip)
     assert (done.returncode, done.stdout) == (2, "")
     assert error_of(done).startswith("source: given twice")

@@ -32,7 +32,7 @@ from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.schema import FacesMessage, HealthMessage
 
-EVERYBODY = len(read_bundle(bundled_models()).members)
+ALL_MEMBERS = len(read_bundle(bundled_models()).members)
 
 BY_HAAR = ("--sink", "jsonl", "--detector", "haar")
 
@@ -74,7 +74,7 @@ def wait_until_scraped(address: str, state: str) -> None:
         assert time.monotonic() < end, f"never {state}"
 
 
-def test_metrics_of_a_running_program_can_be_scraped(
+def test_metrics_of_a_running_program_are_served(
     tmp_path: Path, live: Camera, address: str
 ) -> None:
     with running(tmp_path, "--source", live.url, *BY_HAAR, "--metrics", address) as program:
@@ -89,7 +89,7 @@ def test_metrics_of_a_running_program_can_be_scraped(
     assert "threads did not stop" not in "\n".join(program.err)
 
 
-def test_looped_clip_is_a_camera_that_never_ends(tmp_path: Path, drawn_clip: Path) -> None:
+def test_looped_clip_is_played_endlessly(tmp_path: Path, drawn_clip: Path) -> None:
     words = ("--source", drawn_clip, *BY_HAAR, "--set", "capture.loop=true")
     with running(tmp_path, *words) as program:
         program.wait_for('"kind":"appeared"')
@@ -100,7 +100,7 @@ def test_looped_clip_is_a_camera_that_never_ends(tmp_path: Path, drawn_clip: Pat
     assert left == [len(program.out) - 1]  # the end of the program, not of a round
 
 
-def test_metrics_address_in_use_is_one_line_and_exit_code_1(
+def test_metrics_address_in_use_prints_one_line_and_exits_1(
     program: Program, drawn_clip: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -122,7 +122,7 @@ def test_metrics_address_in_use_is_one_line_and_exit_code_1(
         ("preview", "websockets"),
     ],
 )
-def test_what_is_served_without_its_library_names_the_mend(
+def test_server_without_its_library_prints_a_hint(
     tmp_path: Path, drawn_clip: Path, extra: str, library: str
 ) -> None:
     (tmp_path / f"{library}.py").write_text(f"raise ImportError('no {library}')")
@@ -140,12 +140,12 @@ def test_what_is_served_without_its_library_names_the_mend(
 
 
 def seen_at(address: str) -> list[dict[str, Any]]:
-    """The frames of the last minute, as the preview tells them."""
+    """The frames of the last minute, as served by the preview."""
     with urllib.request.urlopen(f"http://{address}/minute.json", timeout=PATIENCE) as answer:
         return list(json.load(answer)["frames"])
 
 
-def test_preview_alone_plays_a_file_at_its_own_pace_and_again_without_a_broker(
+def test_preview_alone_loops_a_file_at_its_rate_without_broker(
     tmp_path: Path, drawn_clip: Path, address: str
 ) -> None:
     words = ("--source", drawn_clip, "--detector", "haar", "--preview", address)
@@ -156,17 +156,17 @@ def test_preview_alone_plays_a_file_at_its_own_pace_and_again_without_a_broker(
         code, seconds = program.end(signal.SIGTERM)
     assert len(times) / (times[-1] - times[0]).total_seconds() < 12  # it has 10 a second
     assert (code, seconds < STOP_LIMIT, program.out) == (0, True, [])
-    said = "\n".join(program.err)
-    assert "sink=none" in said
-    assert "broker" not in said
-    assert "threads did not stop" not in said
+    log = "\n".join(program.err)
+    assert "sink=none" in log
+    assert "broker" not in log
+    assert "threads did not stop" not in log
 
 
 def faces_at(address: str) -> list[dict[str, Any]]:
     return [face for frame in seen_at(address) for face in frame["faces"]]
 
 
-def test_preview_and_lines_go_together(tmp_path: Path, live: Camera, address: str) -> None:
+def test_preview_and_jsonl_sink_work_together(tmp_path: Path, live: Camera, address: str) -> None:
     with running(tmp_path, "--source", live.url, *BY_HAAR, "--preview", address) as program:
         program.wait_for("preview at ")
         program.wait_for('"track_id"', count=3)
@@ -175,7 +175,7 @@ def test_preview_and_lines_go_together(tmp_path: Path, live: Camera, address: st
     assert (code, seconds < STOP_LIMIT) == (0, True)
 
 
-def test_preview_address_in_use_is_one_line_and_exit_code_1(
+def test_preview_address_in_use_prints_one_line_and_exits_1(
     program: Program, drawn_clip: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -188,7 +188,7 @@ def test_preview_address_in_use_is_one_line_and_exit_code_1(
 
 
 @pytest.mark.usefixtures("pause_file")
-def test_remembered_pause_is_no_looped_files_either(
+def test_saved_pause_does_not_apply_to_a_looped_file(
     tmp_path: Path, drawn_clip: Path, address: str
 ) -> None:
     words = ("--source", drawn_clip, "--detector", "haar", "--preview", address)
@@ -198,7 +198,7 @@ def test_remembered_pause_is_no_looped_files_either(
     assert "paused" not in "\n".join(program.err)
 
 
-def test_remembered_pause_keeps_the_camera_closed_until_the_file_is_gone(
+def test_saved_pause_keeps_the_camera_closed_until_removed(
     tmp_path: Path, pause_file: Path, live: Camera, address: str
 ) -> None:
     with (
@@ -226,20 +226,18 @@ def test_remembered_pause_keeps_the_camera_closed_until_the_file_is_gone(
 
 
 @pytest.mark.usefixtures("pause_file")
-def test_remembered_pause_is_the_cameras_and_no_files(program: Program, drawn_clip: Path) -> None:
+def test_saved_pause_does_not_apply_to_a_file(program: Program, drawn_clip: Path) -> None:
     done = program("--source", drawn_clip, *BY_HAAR)
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 13)
     assert "paused" not in done.stderr
 
 
-def test_health_is_published_retained_and_at_once_when_the_camera_is_lost(
-    tmp_path: Path, live: Camera
-) -> None:
+def test_health_is_retained_and_published_at_source_loss(tmp_path: Path, live: Camera) -> None:
     broker = Mosquitto(tmp_path)
     broker.start()
     words = ("--set", f"mqtt.port={broker.port}", "--set", "device_id=porch")
 
-    def told() -> list[HealthMessage]:
+    def healths() -> list[HealthMessage]:
         payloads = subscriber.payloads("health")
         return [HealthMessage.model_validate_json(payload) for payload in payloads]
 
@@ -248,18 +246,18 @@ def test_health_is_published_retained_and_at_once_when_the_camera_is_lost(
             subscribed(broker.port, "edge-daemon/porch") as subscriber,
             running(tmp_path, "--source", live.url, "--detector", "haar", *words),
         ):
-            subscriber.wait_until(lambda: "running" in [message.source for message in told()])
+            subscriber.wait_until(lambda: "running" in [message.source for message in healths()])
             subscriber.wait_until(lambda: len(subscriber.on("faces")) >= 3)
             live.gone.set()
-            subscriber.wait_until(lambda: told()[-1].source == "lost")
+            subscriber.wait_until(lambda: healths()[-1].source == "lost")
         with subscribed(broker.port, "edge-daemon/porch") as subscriber:
-            subscriber.wait_until(lambda: bool(told()))
+            subscriber.wait_until(lambda: bool(healths()))
             (kept,) = subscriber.on("health")
     finally:
         broker.stop()
     assert (kept.retain, kept.qos) == (True, 1)
-    assert (told()[0].source, told()[0].fps_in > 0) == ("lost", True)
-    assert told()[0].dropped.keys() == {"detection", "inference", "publishing", "mqtt"}
+    assert (healths()[0].source, healths()[0].fps_in > 0) == ("lost", True)
+    assert healths()[0].dropped.keys() == {"detection", "inference", "publishing", "mqtt"}
 
 
 class Output:
@@ -298,7 +296,7 @@ def built(
             running_pipeline.join(PATIENCE)
 
 
-def test_results_that_are_overtaken_take_no_event_with_them(
+def test_dropped_results_keep_their_events(
     tmp_path: Path, live: Camera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = Output(seconds_a_line=0.5)
@@ -309,7 +307,7 @@ def test_results_that_are_overtaken_take_no_event_with_them(
 
 @pytest.fixture
 def thermometer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that tells the machine's temperature; what depends on it goes quickly."""
+    """The file with the machine's temperature; load shedding reacts to it quickly."""
     file = tmp_path / "class" / "thermal" / "thermal_zone0" / "temp"
     file.parent.mkdir(parents=True)
     monkeypatch.setattr("edge_daemon.daemon.Hardware", lambda: Hardware(sys=tmp_path))
@@ -322,12 +320,12 @@ def thermometer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def members_told(output: Output) -> list[int]:
+def members_used(output: Output) -> list[int]:
     messages = map(FacesMessage.model_validate_json, tuple(output.lines))
     return [face.members for message in messages for face in message.faces]
 
 
-def test_hot_machine_asks_fewer_members_of_a_camera_until_it_has_cooled(
+def test_load_shedding_hot_machine_uses_fewer_members(
     tmp_path: Path,
     live: Camera,
     thermometer: Path,
@@ -338,22 +336,24 @@ def test_hot_machine_asks_fewer_members_of_a_camera_until_it_has_cooled(
     thermometer.write_text("90000")
     output = Output(seconds_a_line=0.0)
     with built(live.url, output, tmp_path, monkeypatch):
-        eventually(lambda: 1 in members_told(output))
-        eventually(lambda: any(vars(told)["detection_interval"] == 5 for told in caplog.records))
+        eventually(lambda: 1 in members_used(output))
+        eventually(
+            lambda: any(vars(record)["detection_interval"] == 5 for record in caplog.records)
+        )
         thermometer.write_text("40000")
-        eventually(lambda: members_told(output)[-1:] == [EVERYBODY])
-    told = members_told(output)
-    assert {told[0], told[-1]} == {EVERYBODY}
+        eventually(lambda: members_used(output)[-1:] == [ALL_MEMBERS])
+    used = members_used(output)
+    assert {used[0], used[-1]} == {ALL_MEMBERS}
 
 
-def test_hot_machine_treats_all_frames_of_a_file_alike(
+def test_load_shedding_does_not_apply_to_a_file(
     tmp_path: Path, drawn_clip: Path, thermometer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thermometer.write_text("90000")
     output = Output(seconds_a_line=0.1)
     with built(drawn_clip, output, tmp_path, monkeypatch):
         eventually(lambda: len(output.lines) == 13)
-    assert members_told(output) == [EVERYBODY] * 12
+    assert members_used(output) == [ALL_MEMBERS] * 12
 
 
 def kinds_of(payloads: list[bytes]) -> list[str]:

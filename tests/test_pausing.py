@@ -117,7 +117,7 @@ class Running:
         self.wait_until(lambda: self.status.state is state)
 
     def wait_for_event(self, kind: EventKind, count: int = 1) -> None:
-        self.wait_until(lambda: [told for told, _ in self.events()].count(kind) == count)
+        self.wait_until(lambda: [event[0] for event in self.events()].count(kind) == count)
 
     def events(self) -> list[tuple[EventKind, int]]:
         return [(event.kind, event.track_id) for it in self.results for event in it.events]
@@ -172,7 +172,7 @@ def started(running: Running) -> Iterator[Running]:
     assert not running.camera.is_open
 
 
-def test_face_leaves_when_the_camera_is_paused_and_is_a_new_visit_afterwards(
+def test_pause_ends_the_visit_and_resume_starts_a_new_one(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     with started(Running(camera, ensemble)) as running:
@@ -189,7 +189,7 @@ def test_face_leaves_when_the_camera_is_paused_and_is_a_new_visit_afterwards(
     assert camera.opened == 2
 
 
-def test_nothing_comes_while_paused(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
+def test_pause_gives_no_results(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
     with started(Running(camera, ensemble)) as running:
         running.wait_for_event(APPEARED)
         running.pause.set(True)
@@ -201,7 +201,7 @@ def test_nothing_comes_while_paused(camera: FakeCamera, ensemble: EmotionEnsembl
     assert camera.opened == 1
 
 
-def test_picture_of_a_read_under_way_is_not_passed_on(
+def test_pause_during_a_read_discards_its_image(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     with started(Running(camera, ensemble)) as running:
@@ -216,7 +216,7 @@ def test_picture_of_a_read_under_way_is_not_passed_on(
     assert {result.frame.width for result in running.results} == {PICTURE.bgr.shape[1]}
 
 
-def test_camera_that_gives_few_frames_is_closed_at_once(
+def test_pause_closes_a_slow_camera_immediately(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     with started(Running(camera, ensemble, fps=0.001)) as running:
@@ -227,7 +227,7 @@ def test_camera_that_gives_few_frames_is_closed_at_once(
         assert time.monotonic() - began < 5
 
 
-def test_remembered_pause_keeps_the_camera_closed_from_the_start(
+def test_saved_pause_keeps_the_camera_closed_from_the_start(
     tmp_path: Path, camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     Pause(tmp_path / "paused").set(True)
@@ -240,7 +240,7 @@ def test_remembered_pause_keeps_the_camera_closed_from_the_start(
     assert not any(result.frame.blank for result in running.results)
 
 
-def test_long_pause_is_no_hang(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
+def test_long_pause_is_no_stalled_capture(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
     clock = FakeClock()
     with started(Running(camera, ensemble, read_timeout=1.0, clock=clock)) as running:
         running.wait_for_event(APPEARED)
@@ -254,7 +254,7 @@ def test_long_pause_is_no_hang(camera: FakeCamera, ensemble: EmotionEnsemble) ->
         running.wait_for_event(APPEARED, 2)
 
 
-def test_read_that_hangs_when_it_is_paused_is_left_behind_and_nothing_is_opened(
+def test_pause_during_a_stalled_read_opens_no_camera(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     with started(Running(camera, ensemble, read_timeout=0.3)) as running:
@@ -271,7 +271,7 @@ def test_read_that_hangs_when_it_is_paused_is_left_behind_and_nothing_is_opened(
     assert running.states == [STARTING, RUNNING, LOST, PAUSED, STARTING, RUNNING]
 
 
-def test_stop_ends_a_pause_soon(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
+def test_stop_during_pause_is_quick(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
     with started(Running(camera, ensemble)) as running:
         running.pause.set(True)
         running.wait_for_state(PAUSED)
@@ -279,7 +279,7 @@ def test_stop_ends_a_pause_soon(camera: FakeCamera, ensemble: EmotionEnsemble) -
         assert running.pipeline.running_threads() == []
 
 
-def test_pause_of_a_lost_camera_ends_the_attempts(
+def test_pause_of_a_lost_camera_stops_the_attempts(
     camera: FakeCamera, ensemble: EmotionEnsemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", lambda: iter([PATIENCE] * 9))
@@ -294,7 +294,7 @@ def test_pause_of_a_lost_camera_ends_the_attempts(
     assert running.states == [STARTING, LOST, PAUSED, STARTING, RUNNING]
 
 
-def test_face_leaves_when_the_camera_is_lost_for_longer_than_it_is_remembered(
+def test_lost_camera_face_leaves_after_max_age(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     with started(Running(camera, ensemble, max_age=0.3)) as running:
@@ -310,7 +310,7 @@ def test_face_leaves_when_the_camera_is_lost_for_longer_than_it_is_remembered(
     assert running.states == [STARTING, RUNNING, LOST, RUNNING]
 
 
-def test_face_leaves_in_time_even_if_the_next_attempt_is_far(
+def test_lost_camera_face_leaves_before_the_next_attempt(
     camera: FakeCamera, ensemble: EmotionEnsemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", lambda: iter([PATIENCE] * 9))
@@ -322,9 +322,7 @@ def test_face_leaves_in_time_even_if_the_next_attempt_is_far(
         assert time.monotonic() - began < PATIENCE / 3
 
 
-def test_face_stays_when_the_camera_is_lost_for_a_moment(
-    camera: FakeCamera, ensemble: EmotionEnsemble
-) -> None:
+def test_lost_camera_briefly_keeps_the_face(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:
     with started(Running(camera, ensemble)) as running:
         running.wait_for_event(APPEARED)
         camera.there = False
@@ -337,7 +335,7 @@ def test_face_stays_when_the_camera_is_lost_for_a_moment(
     assert running.events() == [(APPEARED, 1)]
 
 
-def test_hung_camera_is_lost_until_its_restart_has_a_frame(
+def test_stalled_camera_is_lost_until_the_next_frame(
     camera: FakeCamera, ensemble: EmotionEnsemble
 ) -> None:
     with started(Running(camera, ensemble, read_timeout=0.3)) as running:

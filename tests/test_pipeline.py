@@ -489,7 +489,7 @@ def test_stage_consecutive_failures_end_the_pipeline() -> None:
     assert step.seen == [0, 1, 2, 3, 4]
 
 
-def test_stage_failure_of_a_file_ends_the_pipeline_whatever_the_limit() -> None:
+def test_stage_failure_of_a_file_ignores_max_failures() -> None:
     with pytest.raises(PipelineError, match=r"^keep failed: ZeroDivisionError: 3 of many$"):
         Pipeline(Counting(8), keep(Unlucky(3), max_failures=10)).run()
 

@@ -21,9 +21,7 @@ def clip(request: pytest.FixtureRequest, clips: list[Path]) -> Path:
     return next(path for path in clips if path.name == request.param)
 
 
-def test_the_bundled_detector_follows_everyone_and_sees_nobody_else(
-    clip: Path, program: Program
-) -> None:
+def test_bundled_detector_follows_all_faces_and_no_others(clip: Path, program: Program) -> None:
     frames, people = PEOPLE[clip.name]
     done = program("--source", clip, "--sink", "jsonl")
     assert done.returncode == 0
@@ -34,7 +32,7 @@ def test_the_bundled_detector_follows_everyone_and_sees_nobody_else(
     assert ids.total() >= 0.9 * people * frames
 
 
-def test_yunet_finds_everyone_in_every_frame_and_knows_them_throughout(
+def test_yunet_finds_all_faces_and_keeps_their_tracks(
     clip: Path, yunet_model: Path, program: Program
 ) -> None:
     frames, people = PEOPLE[clip.name]
@@ -53,7 +51,7 @@ def test_yunet_finds_everyone_in_every_frame_and_knows_them_throughout(
     assert len(appeared) == people
 
 
-def test_haar_loses_heads_but_not_who_they_are(clips: list[Path], program: Program) -> None:
+def test_haar_misses_faces_but_keeps_their_tracks(clips: list[Path], program: Program) -> None:
     walking = next(path for path in clips if "walking" in path.name)
     done = program("--source", walking, "--sink", "jsonl", "--detector", "haar")
     messages = [FacesMessage.model_validate_json(line) for line in done.stdout.splitlines()]
@@ -69,7 +67,7 @@ def test_haar_loses_heads_but_not_who_they_are(clips: list[Path], program: Progr
         ("upside_down.mp4", ("--set", "capture.rotation=180"), 38),
     ],
 )
-def test_recorded_case_shows_a_happy_face_in_every_frame(
+def test_recorded_case_has_a_happy_face_in_every_frame(
     case: str, settings: tuple[str, ...], frames: int, program: Program
 ) -> None:
     done = program("--source", material(f"cases/{case}"), "--sink", "jsonl", *settings)

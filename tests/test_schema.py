@@ -29,7 +29,7 @@ from edge_daemon.schema import (
     within,
 )
 
-unhurried = hypothesis_settings(deadline=None)
+no_deadline = hypothesis_settings(deadline=None)
 
 HAPPY = probabilities(happy=0.7, neutral=0.2)
 
@@ -62,32 +62,34 @@ distributions = (
 )
 
 
-@unhurried
+@no_deadline
 @given(distributions)
-def test_rounded_probabilities_sum_to_exactly_1_and_stay_near(values: Probabilities) -> None:
-    shown = rounded(values)
-    assert tuple(shown) == EMOTIONS
-    assert sum(Decimal(str(value)) for value in shown.values()) == 1
-    assert all(0 <= value <= 1 for value in shown.values())
-    np.testing.assert_allclose(list(shown.values()), values, atol=1.01e-4)
+def test_rounded_probabilities_sum_to_exactly_1(values: Probabilities) -> None:
+    shares = rounded(values)
+    assert tuple(shares) == EMOTIONS
+    assert sum(Decimal(str(value)) for value in shares.values()) == 1
+    assert all(0 <= value <= 1 for value in shares.values())
+    np.testing.assert_allclose(list(shares.values()), values, atol=1.01e-4)
 
 
-@unhurried
+@no_deadline
 @given(distributions)
-def test_emotion_is_the_one_shown_as_most_probable(values: Probabilities) -> None:
+def test_emotion_has_the_maximum_probability(values: Probabilities) -> None:
     message = FacesMessage.model_validate_json(faces_payload(result(seen(values)), FakeClock()))
-    (shown,) = message.faces
-    assert shown.probabilities is not None
-    assert shown.probabilities[str(shown.emotion)] == max(shown.probabilities.values())
-    assert shown.confidence == max(shown.probabilities.values())
+    (face_message,) = message.faces
+    assert face_message.probabilities is not None
+    assert face_message.probabilities[str(face_message.emotion)] == max(
+        face_message.probabilities.values()
+    )
+    assert face_message.confidence == max(face_message.probabilities.values())
 
 
 numbers = st.floats(-2000, 2000)
 
 
-@unhurried
+@no_deadline
 @given(numbers, numbers, st.floats(0, 2000), st.floats(0, 2000))
-def test_box_is_whole_pixels_within_the_picture(
+def test_box_is_in_whole_pixels_within_the_image(
     x: float, y: float, width: float, height: float
 ) -> None:
     left, top, across, down = within(Box(x, y, width, height), 320, 240)
@@ -97,7 +99,7 @@ def test_box_is_whole_pixels_within_the_picture(
 
 
 @pytest.mark.parametrize(
-    ("box", "shown"),
+    ("box", "expected"),
     [
         (Box(10.4, 20.6, 30.0, 40.0), (10, 21, 30, 40)),
         (Box(-10, -20, 30, 40), (0, 0, 20, 20)),
@@ -107,22 +109,22 @@ def test_box_is_whole_pixels_within_the_picture(
         (Box(400, 300, 20, 30), (320, 240, 0, 0)),
     ],
 )
-def test_box_keeps_what_is_inside_the_picture(box: Box, shown: tuple[int, ...]) -> None:
-    assert within(box, 320, 240) == shown
+def test_box_is_clipped_to_the_image(box: Box, expected: tuple[int, ...]) -> None:
+    assert within(box, 320, 240) == expected
 
 
 @pytest.mark.parametrize(
-    ("at", "shown"),
+    ("at", "expected"),
     [
         (datetime(2026, 1, 2, 3, 4, 5, 678_900, UTC), "2026-01-02T03:04:05.678Z"),
         (datetime(2026, 1, 2, 3, 4, 5, 0, UTC), "2026-01-02T03:04:05.000Z"),
     ],
 )
-def test_time_is_utc_to_the_millisecond(clock: FakeClock, at: datetime, shown: str) -> None:
-    assert message_of(result(at=at), clock)["time"] == shown
+def test_time_is_utc_to_the_millisecond(clock: FakeClock, at: datetime, expected: str) -> None:
+    assert message_of(result(at=at), clock)["time"] == expected
     left = event(EventKind.LEFT, at)
-    (told,) = message_of(result(events=(left,)), clock)["events"]
-    assert told["time"] == shown
+    (event_in_frame,) = message_of(result(events=(left,)), clock)["events"]
+    assert event_in_frame["time"] == expected
 
 
 def test_latency_is_the_time_since_the_capture(clock: FakeClock) -> None:
@@ -130,45 +132,43 @@ def test_latency_is_the_time_since_the_capture(clock: FakeClock) -> None:
     assert message_of(result(), clock)["latency_ms"] == 43.2
 
 
-def test_frame_is_told_with_its_number_size_and_schema(clock: FakeClock) -> None:
+def test_frame_message_has_number_size_and_schema(clock: FakeClock) -> None:
     message = message_of(result(), clock)
     assert (message["schema"], message["frame"]) == (1, 17)
     assert (message["width"], message["height"]) == (320, 240)
     assert (message["faces"], message["events"]) == ([], [])
 
 
-def test_face_is_told_with_all_its_figures(clock: FakeClock) -> None:
-    (shown,) = message_of(result(seen()), clock)["faces"]
-    assert shown == {
+def test_face_message_has_all_fields(clock: FakeClock) -> None:
+    (face_message,) = message_of(result(seen()), clock)["faces"]
+    assert face_message == {
         "track_id": 5,
         "box": [100, 100, 50, 50],
         "score": 0.9,
         "emotion": "happy",
         "confidence": 0.7,
         "uncertain": False,
-        "probabilities": shown["probabilities"],
+        "probabilities": face_message["probabilities"],
         "members": 3,
         "unscored": None,
     }
-    assert list(shown["probabilities"]) == list(EMOTIONS)
-    assert shown["probabilities"]["neutral"] == 0.2
+    assert list(face_message["probabilities"]) == list(EMOTIONS)
+    assert face_message["probabilities"]["neutral"] == 0.2
 
 
 @pytest.mark.parametrize("why", list(Unscored))
-def test_face_that_is_not_scored_is_told_with_the_reason_and_no_emotion(
-    clock: FakeClock, why: Unscored
-) -> None:
-    (shown,) = message_of(result(seen(None, why)), clock)["faces"]
-    assert shown["unscored"] == why.value
-    assert [shown[key] for key in ("emotion", "confidence", "probabilities")] == [None] * 3
-    assert (shown["members"], shown["uncertain"]) == (0, False)
-    assert shown["box"] == [100, 100, 50, 50]
+def test_unscored_face_message_has_reason_and_no_emotion(clock: FakeClock, why: Unscored) -> None:
+    (face_message,) = message_of(result(seen(None, why)), clock)["faces"]
+    assert face_message["unscored"] == why.value
+    assert [face_message[key] for key in ("emotion", "confidence", "probabilities")] == [None] * 3
+    assert (face_message["members"], face_message["uncertain"]) == (0, False)
+    assert face_message["box"] == [100, 100, 50, 50]
 
 
-def test_event_is_told_with_its_face_and_duration(clock: FakeClock) -> None:
+def test_event_in_frame_message_has_face_and_duration(clock: FakeClock) -> None:
     changed = event(EventKind.EMOTION_CHANGED, EPOCH + timedelta(seconds=3), "sad", "happy")
-    (told,) = message_of(result(seen(), events=(changed,)), clock)["events"]
-    assert told == {
+    (event_in_frame,) = message_of(result(seen(), events=(changed,)), clock)["events"]
+    assert event_in_frame == {
         "event_id": "00000000-0000-0000-0000-000000000001",
         "kind": "emotion_changed",
         "track_id": 5,
@@ -183,11 +183,11 @@ def test_event_is_told_with_its_face_and_duration(clock: FakeClock) -> None:
     }
 
 
-def test_event_is_told_alone_as_in_its_frame_and_with_its_number(clock: FakeClock) -> None:
+def test_event_message_matches_its_frame_and_adds_the_sequence(clock: FakeClock) -> None:
     changed = event(EventKind.EMOTION_CHANGED, EPOCH + timedelta(seconds=3), "sad", "happy")
-    (told,) = message_of(result(seen(), events=(changed,)), clock)["events"]
+    (event_in_frame,) = message_of(result(seen(), events=(changed,)), clock)["events"]
     alone = json.loads(event_message(changed, 17, 12.345).model_dump_json(by_alias=True))
-    assert alone == told | {"schema": 1, "sequence": 17, "latency_ms": 12.3}
+    assert alone == event_in_frame | {"schema": 1, "sequence": 17, "latency_ms": 12.3}
 
 
 def test_message_of_one_face_is_one_line_below_1000_bytes(clock: FakeClock) -> None:
@@ -196,7 +196,7 @@ def test_message_of_one_face_is_one_line_below_1000_bytes(clock: FakeClock) -> N
     assert b"\n" not in payload
 
 
-def test_nothing_but_the_schema_can_be_told() -> None:
+def test_message_with_unknown_field_is_refused() -> None:
     with pytest.raises(ValueError, match="name"):
         FacesMessage.model_validate_json(
             b'{"time": "2026-01-01T00:00:00Z", "latency_ms": 0, "frame": 0, "width": 1, '
