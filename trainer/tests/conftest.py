@@ -41,7 +41,7 @@ VOTE_OF_EMOTION = (4, 5, 6, 1, 3, 2, 0)
 
 
 def draw_split(faces: int, seed: int) -> Split:
-    """Noise with a bright bar whose place tells the label, and votes that agree with it."""
+    """Noise with a bright bar whose place encodes the label, and votes that agree with it."""
     rng = np.random.default_rng(seed)
     labels = np.arange(faces) % len(EMOTIONS)
     images = rng.integers(0, 128, (faces, CROP_SIDE, CROP_SIDE), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Rows and pictures that cannot be read: told and skipped while they are few, refused when many."""
+"""Unreadable rows and pictures: skipped with a warning while few, an error when many."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ class Faults:
             self._faults.append(str(error))
 
     def settle(self, readable: int) -> Unreadable:
-        """Judge what was skipped beside the number of those that could be read.
+        """Compare the number of skipped samples with the number of readable ones.
 
         Raises:
             DataError: it is more than `MAX_UNREADABLE` of all.

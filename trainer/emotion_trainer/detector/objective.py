@@ -141,8 +141,8 @@ def _assigned(
         lowest, index = costs[:, face].topk(cells, largest=False)
         chosen[index, face] = lowest
     lowest, owner = chosen.min(dim=1)
-    taken = torch.isfinite(lowest)
-    return candidates[taken], owner[taken]
+    assigned = torch.isfinite(lowest)
+    return candidates[assigned], owner[assigned]
 
 
 def _overlap_matrix(boxes: Tensor, others: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class EpochLoop(ABC, Generic[Record]):
         """What `measure` names, of the averaged weights."""
 
     def run(self, after_epoch: Callable[[], None] | None = None) -> Epoch:
-        """Train until the recipe says so and return the best epoch, whose weights are kept.
+        """Train until the recipe's stopping rule and return the best epoch, whose weights are kept.
 
         Goes on from the folder's checkpoint if there is one. `after_epoch` is called when
         an epoch is on disk.
@@ -113,8 +113,8 @@ class EpochLoop(ABC, Generic[Record]):
     def _learn(self, epoch: int, progress: Progress) -> float:
         total = 0.0
         learn = training_step(self._model)
-        for step, (samples, wanted) in enumerate(self._batches(epoch), start=1):
-            loss = learn(samples, wanted)
+        for step, (samples, targets) in enumerate(self._batches(epoch), start=1):
+            loss = learn(samples, targets)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {epoch}, step {step}: the loss is {loss}; lower the learning rate"

@@ -17,13 +17,13 @@ class Progress:
         self._measure = measure
         self._epochs = epochs
         self._steps = steps
-        self._shown = 0.0
+        self._printed_at = 0.0
 
     def step(self, epoch: int, step: int, loss: float) -> None:
-        """Show how far the epoch is, where somebody may be looking."""
+        """Print the progress of the epoch if the output is a terminal."""
         now = time.monotonic()
-        if sys.stdout.isatty() and now - self._shown >= REFRESH_SECONDS:
-            self._shown = now
+        if sys.stdout.isatty() and now - self._printed_at >= REFRESH_SECONDS:
+            self._printed_at = now
             line = f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}"
             print(f"\r\x1b[K{line}", end="", flush=True)
 

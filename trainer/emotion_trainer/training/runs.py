@@ -87,7 +87,7 @@ class AnyRun(Generic[Record]):
     def begin(self, record: Record) -> None:
         """Create the folder and write the record, unless they are there already.
 
-        Of a record that is there, only what the recipe says of bundling is brought up to date.
+        In an existing record, only the recipe's section on bundling is updated.
 
         Raises:
             TrainingError: the folder holds a run of another recipe or other data.

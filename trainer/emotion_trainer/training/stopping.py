@@ -1,4 +1,4 @@
-"""When a training is over, told from what came of its epochs."""
+"""Early stopping: when a training ends, judged by the results of its epochs."""
 
 from emotion_trainer.recipe import Optimisation
 from emotion_trainer.training.checkpoint import Epoch

@@ -2,7 +2,7 @@
 
 The two label sets follow different habits: annotators of FER+ call neutral many faces that
 FER2013 calls sad. Mixing raw votes in would teach the model those other habits. So the votes
-are first translated: a multinomial regression, fitted on the training split, tells how FER2013
+are first translated: a multinomial regression, fitted on the training split, predicts how FER2013
 would label a face with such votes.
 """
 

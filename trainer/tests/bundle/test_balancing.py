@@ -53,7 +53,7 @@ def test_no_emotion_could_do_with_a_step_less() -> None:
         assert recalls(logs + less, labels)[emotion] < WANTED
 
 
-def test_emotion_that_cannot_be_found_is_given_up_and_others_are_not() -> None:
+def test_minimum_adjustment_gives_up_unreachable_emotions_only() -> None:
     logs, labels = drawn(2, {DISGUST: 50.0, FEAR: 2.0})
     adjustment = minimum_adjustment(logs, labels)
     assert adjustment[DISGUST] == pytest.approx(STEP * MAX_STEPS)

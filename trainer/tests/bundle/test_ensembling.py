@@ -46,7 +46,7 @@ def test_finds_the_temperature_that_logits_were_divided_by() -> None:
     assert fit.temperature == pytest.approx(2.5, rel=0.1)
 
 
-def test_is_no_colder_than_a_bundle_may_be_where_all_answers_are_right() -> None:
+def test_temperature_of_perfect_models_stays_in_its_bounds() -> None:
     answers, _ = members((0.5,))
     labels = answers[0].argmax(axis=1)
     fit = fit_ensemble(answers, labels)
@@ -55,7 +55,7 @@ def test_is_no_colder_than_a_bundle_may_be_where_all_answers_are_right() -> None
     Ensemble(temperature=fit.temperature, metrics=measure(fit.probabilities(answers), labels, ""))
 
 
-def test_finds_the_weights_that_labels_were_drawn_by() -> None:
+def test_fit_recovers_the_weights_of_drawn_labels() -> None:
     rng = np.random.default_rng(1)
     answers = log_softmax(rng.normal(0.0, 2.0, (2, FACES, 7)).astype(np.float32))
     mixed = log_softmax(0.75 * answers[0] + 0.25 * answers[1])
@@ -64,7 +64,7 @@ def test_finds_the_weights_that_labels_were_drawn_by() -> None:
     assert fit.temperature == pytest.approx(1.0, rel=0.1)
 
 
-def test_the_better_member_weighs_more_and_the_fit_is_calibrated() -> None:
+def test_fit_better_member_weighs_more_and_fit_is_calibrated() -> None:
     answers, labels = members((0.5, 1.0, 2.0))
     fit = fit_ensemble(answers, labels)
     assert fit.weights.sum() == pytest.approx(1.0)
@@ -72,7 +72,7 @@ def test_the_better_member_weighs_more_and_the_fit_is_calibrated() -> None:
     assert calibration_error(fit.probabilities(answers), labels) < 0.03
 
 
-def test_a_member_that_knows_nothing_is_left_out() -> None:
+def test_fit_contrary_member_has_weight_0() -> None:
     answers, labels = members((0.5, 0.5))
     rng = np.random.default_rng(2)
     contrary = log_softmax(-answers[0] + rng.normal(0.0, 1.0, answers[0].shape).astype(np.float32))

@@ -111,9 +111,9 @@ def test_a_training_that_stopped_early_is_finished(
     assert len(Run(place / "work" / "b").history) < 60
     assert "no better accuracy in 1 epochs" in capsys.readouterr().out
     assert main(arguments(place, "b", "a")) == 0
-    said = capsys.readouterr().out
-    assert "b: about 0:00:00 left for all" in said
-    assert "epoch" not in said
+    output = capsys.readouterr().out
+    assert "b: about 0:00:00 left for all" in output
+    assert "epoch" not in output
 
 
 def test_what_learns_from_a_recipe_that_failed_fails_too(

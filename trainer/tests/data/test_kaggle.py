@@ -76,9 +76,9 @@ def test_refuses_too_many_bad_rows(tmp_path: Path, row: str, complaint: str) -> 
     write_rows(path, VALIDATION, *[TRAINING] * 97, row)
     with pytest.raises(DataError) as refusal:
         open_dataset(path)
-    said = str(refusal.value)
-    assert said.startswith(f"{path}: 1 of 99 pictures are unreadable, more than 1 %: row 100: ")
-    assert complaint in said
+    message = str(refusal.value)
+    assert message.startswith(f"{path}: 1 of 99 pictures are unreadable, more than 1 %: row 100: ")
+    assert complaint in message
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ class Terminal(io.StringIO):
 def test_shows_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "fer2013.csv"
     write_rows(path, TRAINING, VALIDATION)
-    for screen, shown in ((Terminal(), True), (io.StringIO(), False)):
+    for screen, is_printed in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr("sys.stderr", screen)
         open_dataset(path)
-        assert ("fer2013.csv: " in screen.getvalue()) == shown
+        assert ("fer2013.csv: " in screen.getvalue()) == is_printed
 
 
 def test_names_the_missing_column(tmp_path: Path) -> None:

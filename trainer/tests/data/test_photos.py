@@ -59,7 +59,7 @@ def test_crops_are_a_data_set(photos: Path, tmp_path: Path) -> None:
     cropping = crop_photos(photos, tmp_path / "crops", None)
     assert (cropping.crops, cropping.faceless) == (14, ())
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "crops"}
-    # So few can be split no further; a folder to validate on mends that.
+    # Too few to split further; a validation folder fixes that.
     shutil.copytree(tmp_path / "crops", tmp_path / "all" / "train")
     shutil.copytree(tmp_path / "crops", tmp_path / "all" / "val")
     training = open_dataset(tmp_path / "all").training
@@ -81,7 +81,7 @@ def test_the_layout_is_kept(photos: Path, tmp_path: Path) -> None:
 
 def test_the_largest_face_counts(photos: Path, tmp_path: Path) -> None:
     photo = draw_photo((220, 100, 80), (10, 40, 150))
-    photo[:, 210:] += 40  # a lighter skin tells the small face from the large one
+    photo[:, 210:] += 40  # a lighter skin distinguishes the small face from the large one
     cv2.imwrite(str(photos / "happy" / "near.png"), photo)
     crop_photos(photos, tmp_path / "crops", None)
     crop = cv2.imread(str(tmp_path / "crops" / "happy" / "near.png.png"), cv2.IMREAD_GRAYSCALE)

@@ -48,13 +48,13 @@ def test_names_all_that_is_unreadable(
     with (tmp_path / "fer2013.csv").open("a") as file:
         file.write("3,7 7 7,Training\n" * 7)
     assert main(["prepare", "--data", str(tmp_path)]) == 0
-    said = capsys.readouterr()
-    warnings = said.err.splitlines()
+    output = capsys.readouterr()
+    warnings = output.err.splitlines()
     assert warnings[0] == f"{tmp_path}: 7 of 1043 pictures are unreadable and skipped:"
     assert len(warnings) == 7
     assert warnings[1].startswith("  row 1039: has 3 pixels")
     assert warnings[-1] == "  and 2 more"
-    assert said.out.count(": has 3 pixels") == 7
+    assert output.out.count(": has 3 pixels") == 7
 
 
 def test_the_split_can_be_chosen(
@@ -65,7 +65,9 @@ def test_the_split_can_be_chosen(
     assert "| all | 358 | 90 |" in capsys.readouterr().out
 
 
-def test_says_in_a_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_invalid_folder_prints_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos = ["--data", str(tmp_path), "--crop-to", str(tmp_path / "crops")]
     assert main(["prepare", *photos]) == 1
     error = capsys.readouterr().err

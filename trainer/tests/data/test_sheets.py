@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
 
 @pytest.fixture
 def table(tmp_path: Path, folder: Path) -> Path:
-    """An empty table beside good sheets."""
+    """An empty table in a folder with valid sheets."""
     for sheet in folder.glob("*.png"):
         (tmp_path / sheet.name).symlink_to(sheet)
     return tmp_path / "labels.csv"
@@ -43,7 +43,7 @@ def test_reads_back_what_was_written(folder: Path, dataset: Dataset) -> None:
     assert read.fingerprint == dataset.fingerprint
 
 
-def test_fingerprint_tells_data_sets_apart(tmp_path: Path, dataset: Dataset) -> None:
+def test_fingerprint_differs_between_data_sets(tmp_path: Path, dataset: Dataset) -> None:
     write_csv(dataset, tmp_path / "fer2013.csv")  # which has no votes
     assert open_dataset(tmp_path).fingerprint != dataset.fingerprint
 

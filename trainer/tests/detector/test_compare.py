@@ -93,7 +93,7 @@ def test_samples_of_an_unreadable_photo_are_an_error(folder: Path) -> None:
         list(load_samples(folder, Bright(), test_only=False, interval=1))
 
 
-def test_table_has_a_row_for_each_width_and_a_column_for_each_detector(folder: Path) -> None:
+def test_table_has_a_row_per_width_and_a_column_per_detector(folder: Path) -> None:
     samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
     lines = table(compare(samples, {"a": Bright(), "b": Bright()}, 640)).splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[2:-1]] == ["faces", "a", "b"]

@@ -54,7 +54,7 @@ def test_judged_empty_pictures_have_no_precision() -> None:
     assert np.isnan(judged.landmark_errors).all()
 
 
-def test_judged_overlap_and_landmarks_are_those_of_the_matched_face() -> None:
+def test_judged_overlap_and_landmarks_are_of_the_matched_face() -> None:
     x, y, w, h = A
     judged = judge_pictures([[detected(0.9, (x, y, w, 0.8 * h))]], [faces_at(A, B)])
     assert judged.overlaps[0] == pytest.approx(0.8)

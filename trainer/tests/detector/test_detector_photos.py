@@ -40,7 +40,7 @@ def test_labels_with_ignored_boxes_give_doubtful_faces(tmp_path: Path) -> None:
     assert faces.boxes[1].tolist() == [220, 160, 15, 18]
 
 
-def test_photos_larger_than_the_limit_are_reduced_with_their_faces(tmp_path: Path) -> None:
+def test_photos_above_the_limit_are_reduced_with_their_faces(tmp_path: Path) -> None:
     write_photos(tmp_path)
     plain = load_photos([tmp_path]).training[0]
     labels = json.loads((tmp_path / "labels.json").read_text())

@@ -34,7 +34,7 @@ def test_scene_with_the_same_seed_is_the_same() -> None:
     "settings",
     [{"mosaic": 0.0, "composed": 0.0}, {"mosaic": 1.0, "composed": 0.0}, {"composed": 1.0}],
 )
-def test_scene_faces_are_where_the_labels_say(settings: dict[str, float]) -> None:
+def test_scene_faces_match_their_labels(settings: dict[str, float]) -> None:
     """Faces here are brighter than the background, and their eyes are darker than the faces."""
     rng = np.random.default_rng(1)
     made = maker(empty=0.0, hidden=0.0, **settings)
@@ -59,7 +59,7 @@ def _mean(image: np.ndarray, x: float, y: float) -> float:
 
 @pytest.mark.parametrize("scale", [0.12, 0.45, 1.0, 1.9])
 def test_scene_places_are_exact_at_every_scale(scale: float) -> None:
-    """A white square in a photo is found where the label says, to a part of a pixel."""
+    """A white square in a photo matches its label with subpixel accuracy."""
     image = np.zeros((640, 640), np.uint8)
     image[260:340, 280:360] = 255
     labelled = Picture(image, faces_at((280, 260, 80, 80)))

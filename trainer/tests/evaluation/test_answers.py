@@ -36,7 +36,7 @@ def test_no_model_is_asked_twice(
     np.testing.assert_array_equal(again.log_probabilities, first.log_probabilities)
 
 
-def test_another_model_or_other_faces_are_asked_anew(model: Path, dataset: Dataset) -> None:
+def test_answers_of_another_model_or_faces_are_recomputed(model: Path, dataset: Dataset) -> None:
     split = dataset.validation
     mirrored = replace(dataset, validation=replace(split, images=split.images[:, :, ::-1]))
     first = answers_of(model, dataset)

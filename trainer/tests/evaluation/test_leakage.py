@@ -20,7 +20,7 @@ def stratified(place: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["export", "bundle", "evaluate", "track", "report"])
-def test_a_run_of_the_official_split_is_not_measured_on_a_stratified_one(
+def test_run_of_official_split_on_stratified_split_is_refused(
     command: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "out")] if command in ("bundle", "report") else []
@@ -33,12 +33,14 @@ def test_a_run_of_the_official_split_is_not_measured_on_a_stratified_one(
 
 
 @pytest.mark.parametrize("name", ["best.keras", "tiny_int8.tflite"])
-def test_nor_is_a_file_of_it(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_of_the_run_on_stratified_split_is_refused(
+    name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["evaluate", str(place / "run" / name), *stratified(place)]) == 1
     assert f"{name}: was trained on another split" in capsys.readouterr().err
 
 
-def test_nor_is_a_bundle_of_it(
+def test_bundle_of_the_run_on_stratified_split_is_refused(
     bundle: Path, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for model in (bundle, bundle / "tiny_int8.tflite"):
@@ -46,7 +48,7 @@ def test_nor_is_a_bundle_of_it(
         assert f"{model}: was trained on another split" in capsys.readouterr().err
 
 
-def test_a_run_of_the_stratified_split_is_measured_on_it_and_on_the_official_one(
+def test_run_of_stratified_split_on_either_split_is_measured(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(tmp_path / "run")
@@ -61,6 +63,6 @@ def test_a_run_of_the_stratified_split_is_measured_on_it_and_on_the_official_one
     assert capsys.readouterr().out.startswith("PublicTest, 140 faces")
 
 
-def test_of_a_lone_file_nothing_is_known(place: Path, tmp_path: Path) -> None:
+def test_file_without_its_run_is_measured(place: Path, tmp_path: Path) -> None:
     lone = shutil.copy(place / "run" / "best.keras", tmp_path)
     assert main(["evaluate", str(lone), *stratified(place)]) == 0

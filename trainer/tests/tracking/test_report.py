@@ -83,7 +83,7 @@ def test_the_data_gives_what_is_missing(work: Path, place: Path) -> None:
     assert found.rows[2][9] != "-"
 
 
-def test_two_runs_of_one_name_are_told_apart(work: Path) -> None:
+def test_report_two_runs_of_one_name_are_distinguished(work: Path) -> None:
     shutil.copytree(work / "whole", work / "deeper" / "whole")
     out = work.parent / "report.html"
     runs = [str(work / "whole"), str(work / "deeper" / "whole")]

@@ -25,7 +25,9 @@ def test_an_epoch_sees_each_face_once(dataset: Dataset, recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_seed_and_epoch_tell_all(mixup: float, dataset: Dataset, recipe: Recipe) -> None:
+def test_batches_depend_on_seed_and_epoch_only(
+    mixup: float, dataset: Dataset, recipe: Recipe
+) -> None:
     first, again, other = (batches(dataset, recipe, epoch, mixup) for epoch in (2, 2, 3))
     for (faces, targets), (same_faces, same_targets) in zip(first, again, strict=True):
         np.testing.assert_array_equal(faces, same_faces)
@@ -33,7 +35,7 @@ def test_seed_and_epoch_tell_all(mixup: float, dataset: Dataset, recipe: Recipe)
     assert not np.array_equal(first[0][0], other[0][0])
 
 
-def test_mixes_where_the_recipe_says_so(dataset: Dataset, recipe: Recipe) -> None:
+def test_batches_with_mixup_have_mixed_targets(dataset: Dataset, recipe: Recipe) -> None:
     targets = np.concatenate([t for _, t in batches(dataset, recipe, epoch=1, mixup=1.0)])
     assert targets.sum(axis=1) == pytest.approx(1.0)
     assert ((targets > 0.0).sum(axis=1) == 2).mean() > 0.7

@@ -3,7 +3,7 @@ import pytest
 
 from emotion_trainer.training.mixup import mix_up
 
-# Faces that are all of one grey, and targets that tell which face it was.
+# Faces of one grey level each, and targets that identify the face.
 FACES = np.broadcast_to(np.arange(64, dtype=np.float32)[:, None, None, None], (64, 48, 48, 1))
 TARGETS = np.stack([np.arange(64), 63 - np.arange(64)], axis=1).astype(np.float32)
 

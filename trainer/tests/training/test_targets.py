@@ -25,7 +25,7 @@ def test_votes_that_agree_leave_the_label_on_top(dataset: Dataset) -> None:
 
 
 def test_votes_are_translated_into_the_habits_of_the_labels(dataset: Dataset) -> None:
-    """Where the crowd says neutral for faces labelled sad, such votes mean sad."""
+    """If annotators vote neutral for faces labelled sad, such votes are translated into sad."""
     split = dataset.training
     votes = split.votes.copy()
     sad = split.labels == 4

@@ -251,7 +251,7 @@ def test_targets_sum_to_what_their_labels_count(
     np.testing.assert_allclose(seen[0].sum(axis=-1), expected, rtol=1e-5)
 
 
-def test_an_unfinished_teacher_is_refused_before_anything_is_trained(
+def test_unfinished_teacher_is_refused_before_training(
     place: Path, tmp_path: Path, dataset: Dataset, recipe: Recipe
 ) -> None:
     taught = Distillation(teachers=(place / "killed",))

@@ -91,8 +91,8 @@ def build(settings: Settings) -> keras.Model:
 def _adapt(faces: keras.KerasTensor, application: Application) -> keras.KerasTensor:
     """Grey levels to three channels, in the range and at the size that the application takes.
 
-    Its own function does the preprocessing of colours; of greys, whose channels are equal, that
-    is a line a channel, and two points tell the line.
+    The application's own function preprocesses colours. For greys, whose channels are equal, it
+    is linear per channel, so that two points determine it.
     """
     black, white = (np.ravel(application.preprocess(grey.copy())) for grey in (BLACK, WHITE))
     middle, half = (white + black) / 2, (white - black) / 2
@@ -106,7 +106,7 @@ def _load(trunk: keras.Model, path: Path, application: str) -> None:
     if not path.is_file():
         raise RecipeError(f"model.weights: {path}: no such file")
     try:
-        with warnings.catch_warnings(action="ignore"):  # each says what the error then says
+        with warnings.catch_warnings(action="ignore"):  # the error repeats each of them
             trunk.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0]

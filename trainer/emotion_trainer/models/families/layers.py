@@ -17,7 +17,7 @@ def grey_input() -> keras.KerasTensor:
 
 
 def normalise(pixels: keras.KerasTensor) -> keras.KerasTensor:
-    """Grey levels to -1..1, inside the graph, so that whoever runs it feeds pixels as they are."""
+    """Map grey levels to -1..1 inside the graph, so that its inputs are unscaled pixels."""
     return layers.Rescaling(1.0 / 127.5, offset=-1.0)(pixels)
 
 

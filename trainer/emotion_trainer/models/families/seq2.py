@@ -1,8 +1,8 @@
 """Seq-2: a lean sequence of single convolutions with a dense head, in the manner of LeNet-5.
 
 LeCun et al. 1998, with ReLU, maxima, batch normalisation (Ioffe & Szegedy 2015) and dropout
-(Srivastava et al. 2014). The dense layer sees where in the face a feature is, which global
-pooling would not tell it. It is written as a convolution over all that is left of the picture
+(Srivastava et al. 2014). The dense layer sees where in the face a feature is, which is lost
+in global pooling. It is written as a convolution over all that is left of the picture
 (Long et al. 2015), the same sums without a reshaping that would fix TFLite's batch.
 """
 

@@ -123,7 +123,7 @@ def test_all_recipes_together_are_what_a_pi_can_run() -> None:
     assert sum(map(parameters, models)) < 12e6
 
 
-def test_the_small_resnet_is_as_its_recipe_says() -> None:
+def test_small_resnet_has_the_size_of_its_recipe() -> None:
     model = families.build(read_recipe(RECIPES[0].with_name("resnet_s.toml")).model)
     assert mmac(model) == pytest.approx(20.73, abs=0.01)
     assert parameters(model) == 619_807

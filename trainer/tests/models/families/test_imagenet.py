@@ -45,7 +45,7 @@ def test_goes_on_from_the_weights(learnt: keras.Model, weights: Path) -> None:
         np.testing.assert_array_equal(found, expected)
 
 
-def test_sees_in_a_grey_face_what_the_application_sees_in_it_enlarged(
+def test_grey_face_has_the_features_of_the_enlarged_colour_one(
     learnt: keras.Model, weights: Path
 ) -> None:
     model = families.build(loading(weights))
@@ -101,6 +101,6 @@ def test_weights_of_another_width_are_refused(weights: Path) -> None:
         families.build(loading(weights).model_copy(update={"alpha": 0.5}))
 
 
-def test_alpha_is_refused_where_it_says_nothing() -> None:
+def test_alpha_of_another_application_is_refused() -> None:
     with pytest.raises(ValueError, match="alpha is a setting of MobileNetV2 alone"):
         Settings(family="imagenet", application="VGG16", alpha=0.5)
