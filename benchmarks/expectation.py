@@ -24,7 +24,7 @@ PUBLISHED: Final = (
 )
 
 DETECTOR_SIDE: Final = 192
-"""Of the picture for which the detector's manifest tells the multiply-accumulates."""
+"""Side in pixels of the image to which the detector's multiply-accumulates refer."""
 
 
 def expectation() -> str:
@@ -49,6 +49,6 @@ def _detector_mmac() -> float:
 
 
 def _range(mmac: float, times: int) -> str:
-    """Milliseconds at the published rates; on fewer cores, at most so many times as long."""
-    taken = sorted(times * mmac * known.milliseconds / known.mmac for known in PUBLISHED)
-    return " to ".join(f"{milliseconds:.1f}" for milliseconds in taken) + " ms"
+    """Milliseconds at the published rates times `times`, an upper bound for fewer cores."""
+    times_ms = sorted(times * mmac * known.milliseconds / known.mmac for known in PUBLISHED)
+    return " to ".join(f"{milliseconds:.1f}" for milliseconds in times_ms) + " ms"

@@ -104,29 +104,29 @@ def _models(case: Case, frames: Sequence[Batches]) -> Callable[[Batches], None]:
 
 
 def _network(path: Path, threads: int, shape: tuple[int, ...]) -> Callable[[Any], list[Any]]:
-    """A TFLite model that takes an array of this shape and gives what comes out of it."""
+    """A TFLite model as a function from an array of this shape to its outputs."""
     interpreter = interpreter_type()(model_path=str(path), num_threads=threads)
-    taken = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(taken, shape)
+    input_index = interpreter.get_input_details()[0]["index"]
+    interpreter.resize_tensor_input(input_index, shape)
     interpreter.allocate_tensors()
-    given = [details["index"] for details in interpreter.get_output_details()]
+    output_indices = [details["index"] for details in interpreter.get_output_details()]
 
     def run(array: Any) -> list[Any]:  # noqa: ANN401  # of the model's own dtype
-        interpreter.tensor(taken)()[:] = array
+        interpreter.tensor(input_index)()[:] = array
         interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in given]
+        return [interpreter.get_tensor(index) for index in output_indices]
 
     return run
 
 
 def _detector(settings: Settings) -> Kernel:
-    """The detector's kernel, fed by what reduces a picture to the size that it is meant to see."""
-    wanted = settings.detection
-    if wanted.detector == "haar":
-        return _haar(wanted.max_side, wanted.min_size)
-    if wanted.detector == "yunet":
-        return _yunet(wanted.max_side, wanted.model or Path(), wanted.min_score)
-    return _bundled(wanted.max_side, settings.inference.threads)
+    """The detector's kernel, after the reduction of a picture to the detector's size."""
+    detection = settings.detection
+    if detection.detector == "haar":
+        return _haar(detection.max_side, detection.min_size)
+    if detection.detector == "yunet":
+        return _yunet(detection.max_side, detection.model or Path(), detection.min_score)
+    return _bundled(detection.max_side, settings.inference.threads)
 
 
 def _haar(longest: int, least: int) -> Kernel:
@@ -168,8 +168,8 @@ def _bundled(longest: int, threads: int) -> Kernel:
         grey = _reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest)
         height, width = (bundled.padded_side(side) for side in grey.shape)
         if grey.shape != (height, width):
-            below, beside = height - grey.shape[0], width - grey.shape[1]
-            grey = cv2.copyMakeBorder(grey, 0, below, 0, beside, cv2.BORDER_CONSTANT)
+            bottom, right = height - grey.shape[0], width - grey.shape[1]
+            grey = cv2.copyMakeBorder(grey, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         shape = (1, height, width, 1)
         if shape not in networks:
             networks[shape] = _network(path, threads, shape)
