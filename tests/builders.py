@@ -1,4 +1,4 @@
-"""Records made with few words, for the tests of single steps."""
+"""Builders of records with defaults, for the tests of single steps."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -49,7 +49,7 @@ def found(at: float, *faces: Face, scene: int = 0) -> FoundFaces:
 
 
 def probabilities(**shares: float) -> Probabilities:
-    """The given shares; what is left goes to the others in equal parts."""
+    """These shares; the other emotions have equal parts of the rest."""
     rest = (1.0 - sum(shares.values())) / (len(EMOTIONS) - len(shares))
     return np.array([shares.get(name, rest) for name in EMOTIONS], np.float32)
 
@@ -72,7 +72,7 @@ def event(
     previous: str | None = None,
     number: int = 1,
 ) -> Event:
-    """An event of track 5, which came two seconds before; its id holds the number."""
+    """An event of track 5, which appeared two seconds before; its ID contains the number."""
     return Event(
         event_id=UUID(int=number),
         kind=kind,

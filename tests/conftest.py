@@ -1,4 +1,4 @@
-"""What tests share: material that may be absent, a bundle, a clock, and the program itself."""
+"""Shared fixtures: optional test material, a bundle, a clock, and the program."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ MATERIAL = Path(os.environ.get("TEST_MATERIAL", Path(__file__).parents[2] / "sha
 
 
 def material(path: str) -> Path:
-    """A piece of the material; the test is skipped where it is absent."""
+    """A part of the material; skip the test if it is absent."""
     found = MATERIAL / path
     if not found.exists():
         pytest.skip(f"needs {path} in {MATERIAL} (set TEST_MATERIAL)")
@@ -42,7 +42,7 @@ def drawn_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class FakeClock:
-    """A clock that stands still until it is moved."""
+    """A clock that advances only when its fields are set."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -64,7 +64,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Runs `edge-daemon` with the given words, apart from this user's own settings and state."""
+    """Run `edge-daemon` with these arguments, without this user's settings and state."""
 
     def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -80,6 +80,6 @@ def program(tmp_path: Path) -> Program:
 
 
 def clean_environment(state: Path) -> dict[str, str]:
-    """This process's environment without settings of ours, and with a state folder of its own."""
+    """This process's environment without the daemon's settings, with a separate state folder."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("EDGE_DAEMON_")}
     return kept | {"XDG_STATE_HOME": str(state / "state")}

@@ -1,4 +1,4 @@
-"""Disks that are full, cannot be written to, or hang."""
+"""Disks that are full, read-only, or hang."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def own_disk(folder: Path, size: str) -> Iterator[bool]:
 
 @contextmanager
 def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
-    """A disk of its own; the test is skipped where none may be mounted."""
+    """A separate disk; skip the test if none can be mounted."""
     with own_disk(folder, size) as mounted:
         if not mounted:
             pytest.skip("may not mount: needs root")
@@ -33,7 +33,7 @@ def small_disk(folder: Path, size: str = "256k") -> Iterator[Path]:
 
 
 def fill_up(folder: Path) -> Path:
-    """Leave no room; the file that takes it."""
+    """Fill the disk; return the file that uses the space."""
     file = folder / "ballast"
     with file.open("wb", buffering=0) as ballast:
         try:

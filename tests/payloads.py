@@ -1,4 +1,4 @@
-"""Messages made with few words: what devices publish, for those who read it."""
+"""Builders of messages that devices publish, for the tests of their subscribers."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -26,7 +26,7 @@ BASE = "edge-daemon"
 
 
 def message(device: str, kind: str, content: BaseModel | bytes, *, retain: bool = False) -> Message:
-    """What arrives on a device's topic."""
+    """A message on a device's topic."""
     payload = content if isinstance(content, bytes) else encoded(content)
     return Message(f"{BASE}/{device}/{kind}", payload, retain)
 
@@ -53,7 +53,7 @@ def scored(
 
 
 def unscored(track_id: int, why: Unscored = Unscored.TOO_SMALL) -> FaceMessage:
-    """A face that is seen, and no more."""
+    """A face without an emotion."""
     return FaceMessage(
         track_id=track_id,
         box=(20, 30, 18, 18),
@@ -84,7 +84,7 @@ def event(
     duration: float = 0.6,
     event_id: UUID | None = None,
 ) -> EventMessage:
-    """An event whose id follows from its number, unless one is given."""
+    """An event; its ID defaults to one that is derived from its number."""
     return EventMessage(
         event_id=event_id or uuid5(NAMESPACE_OID, str(sequence)),
         kind=kind,
@@ -121,7 +121,7 @@ def health(
     lost: int = 0,
     version: str = "0.1.0",
 ) -> HealthMessage:
-    """A device's figures; so many events wait in its spool, and so many were lost from it."""
+    """A device's health, with the depth of its event queue and the number of dropped events."""
     return HealthMessage(
         time=at,
         uptime_s=93_784.0,

@@ -19,10 +19,10 @@ from conftest import clean_environment
 from drawing import Image
 
 PATIENCE = 30.0
-"""Seconds for what is sure to come, however busy the machine."""
+"""Timeout in seconds for expected conditions, long enough for a busy machine."""
 
 STOP_LIMIT = 3.0
-"""Seconds. Stopping takes 2 at most; the rest is for a machine busy with other things."""
+"""Maximum seconds until the program has stopped: 2, and a reserve for a busy machine."""
 
 
 def eventually(fulfilled: Callable[[], object]) -> None:
@@ -39,7 +39,7 @@ def broker_at(port: int) -> tuple[str, ...]:
 
 
 def free_port() -> int:
-    """A port at which nothing listens, and that stays so: the system gives it to no connection."""
+    """A port without listener, outside the range of ephemeral ports."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_768)  # below ip_local_port_range
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -101,7 +101,7 @@ class RunningProgram:
             return any(words in line for line in self.out + self.err)
 
     def end(self, number: signal.Signals) -> tuple[int, float]:
-        """Send a signal that ends it; the exit code, and the seconds that it took."""
+        """Send a signal that ends it; return the exit code and the seconds until the exit."""
         sent = time.monotonic()
         self.process.send_signal(number)
         code = self.process.wait(PATIENCE)
@@ -138,15 +138,15 @@ class Camera(ThreadingHTTPServer):
         self.show(picture)
         self.gone = threading.Event()
         self.hung = threading.Event()
-        """While it is set, connections stay, and nothing comes."""
+        """While it is set, connections stay open without data."""
         self.url = f"http://127.0.0.1:{self.server_address[1]}/stream"
 
     def show(self, picture: Image) -> None:
-        """Another picture from now on."""
+        """Send another image from now on."""
         self.jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
 
     def handle_error(self, *_: object) -> None:
-        """A watcher that leaves is no error."""
+        """A disconnected client is no error."""
 
 
 class _Stream(BaseHTTPRequestHandler):
@@ -164,7 +164,7 @@ class _Stream(BaseHTTPRequestHandler):
             self.wfile.write(head.encode() + b"\r\n\r\n" + jpeg + b"\r\n")
 
     def log_message(self, *_: object) -> None:
-        """Tests are quiet."""
+        """Log nothing."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What people will feed it by mistake, through the program: one clear line, and the exit code."""
+"""Invalid input of the whole program: one error line, and the exit code."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def run(program: Program, source: Path, *words: object) -> subprocess.CompletedP
 
 
 def refusal(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
-    """The one line with which the program refused."""
+    """The one error line of the program."""
     assert done.returncode == code
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("edge-daemon: "))
     return line
@@ -49,7 +49,7 @@ def picture(path: Path, image: np.ndarray = SCENE) -> Path:
 
 
 def cut(path: Path, share: float = 0.5) -> Path:
-    """Leaves the file's first part only."""
+    """Truncate the file to its first part."""
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     return path
@@ -86,7 +86,7 @@ def cut_avi(folder: Path) -> Path:
 
 
 def cut_mp4(folder: Path) -> Path:
-    """An MP4 with its index in front, as web servers want it, cut in its pictures."""
+    """A truncated MP4 file with its index at the start."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("needs ffmpeg, to put an MP4's index in front")
     whole = write_clip(
@@ -257,7 +257,7 @@ def test_invalid_detector_file_is_refused(
 
 
 def wait_for_attempts(port: int, count: int) -> None:
-    """Hang up on those who try to connect, until that many have."""
+    """Accept and close connections until so many have come."""
     with socket.create_server(("127.0.0.1", port)) as server:
         server.settimeout(PATIENCE)
         for _ in range(count):

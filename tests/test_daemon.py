@@ -1,4 +1,4 @@
-"""The whole program: its health over HTTP and MQTT, and a pause that it remembers."""
+"""The whole program: metrics, health, preview, and the saved pause."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def address() -> str:
 
 @pytest.fixture
 def pause_file(tmp_path: Path) -> Path:
-    """What a pause leaves behind."""
+    """The file that saves a pause."""
     file = tmp_path / "state" / "edge-daemon" / "paused"
     file.parent.mkdir(parents=True)
     file.touch()
@@ -261,7 +261,7 @@ def test_health_is_retained_and_published_at_source_loss(tmp_path: Path, live: C
 
 
 class Output:
-    """Whatever reads the output takes its time for each line."""
+    """A slow output, which takes some seconds per line."""
 
     def __init__(self, seconds_a_line: float) -> None:
         self.lines: list[bytes] = []

@@ -1,4 +1,4 @@
-"""Pauses and losses in a whole pipeline: a face is seen, and then the frames end."""
+"""Pauses and source losses in a whole pipeline with one face."""
 
 import threading
 import time
@@ -76,7 +76,7 @@ class FakeCamera:
 
 
 class Running:
-    """A pipeline that runs in a thread, with all that came out of it and how its source was."""
+    """A pipeline in a thread, with its results and the states of its source."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class Running:
         return [(event.kind, event.track_id) for it in self.results for event in it.events]
 
     def stop(self) -> float:
-        """The seconds that it took."""
+        """Stop the pipeline; return the duration in seconds."""
         began = time.monotonic()
         self.pipeline.stop()
         self.ended.result(PATIENCE)

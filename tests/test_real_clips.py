@@ -1,4 +1,4 @@
-"""The steps together on real video, where it is at hand."""
+"""All steps together on real video, if it is available."""
 
 from collections import Counter
 from pathlib import Path

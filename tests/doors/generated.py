@@ -1,4 +1,4 @@
-"""How many cases are generated, and that they are the same ones in every run."""
+"""The number of generated cases, which are the same in every run."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 
 
 def many(cases: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """So many generated cases, always the same, however slow the machine."""
+    """Settings for so many generated cases: deterministic and without a deadline."""
     return settings(
         max_examples=cases,
         derandomize=True,

@@ -19,14 +19,14 @@ from conftest import clean_environment
 from edge_daemon import cli
 
 LIMIT = 60.0
-"""Seconds; a run takes a fraction of one, however busy the machine."""
+"""Timeout of a run in seconds; a run takes a fraction of a second."""
 
 LOADED = ["edge_daemon.daemon", "edge_daemon.commands.check", "ai_edge_litert.interpreter"]
 
 
 @dataclass(frozen=True)
 class Done:
-    """How a run ended."""
+    """The result of a run."""
 
     code: int
     """The exit code; negative: the signal that killed it."""

@@ -1,4 +1,4 @@
-"""Bundles and detectors that are not what they should be: refused in a line, or they work."""
+"""Damaged bundles and detectors: refused with one line, or they work."""
 
 import json
 import math
@@ -36,7 +36,7 @@ SCENE = draw_scene((60, 60, 120), (220, 10, 60))
 
 
 def places(value: object, above: Place = ()) -> list[Place]:
-    """Where anything stands in a manifest."""
+    """Paths of all values in a manifest."""
     inner = (
         value.items()
         if isinstance(value, dict)
@@ -48,7 +48,7 @@ def places(value: object, above: Place = ()) -> list[Place]:
 
 
 def put(manifest: Manifest, place: Place, value: object) -> None:
-    """Another value at a place; the value itself may be `GONE`."""
+    """Set the value at a path, if the path exists; `GONE` removes it."""
     *way, last = place
     holder: Any = manifest
     for key in way:
@@ -84,7 +84,7 @@ odd = (
 
 
 def refused_in_a_line(made: Callable[[], object], error: type[Exception], folder: Path) -> bool:
-    """Whether it is refused; then a line names the file."""
+    """Whether it is refused, with one line that names the file."""
     try:
         made()
     except error as refusal:
@@ -98,7 +98,7 @@ def refused_in_a_line(made: Callable[[], object], error: type[Exception], folder
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the bundled models, to be spoilt."""
+    """A copy of the bundled models, to be damaged."""
     return Path(shutil.copytree(bundled_models(), tmp_path_factory.mktemp("bundles") / "models"))
 
 
@@ -157,7 +157,7 @@ def test_any_text_in_a_manifest_is_refused(folder: Path, text: str | bytes, plac
 
 
 def damaged(content: bytes, seed: int) -> bytes:
-    """With the end missing, a piece wiped out, or some bits turned."""
+    """A copy that is truncated, partly zeroed, or has flipped bits."""
     chance = random.Random(seed)
     spoilt = bytearray(content)
     if seed % 3 == 0:
@@ -172,14 +172,14 @@ def damaged(content: bytes, seed: int) -> bytes:
 
 
 DAMAGED = 40
-"""Models of each kind that are damaged, each in another way."""
+"""Number of damaged models of each kind."""
 
 REFUSED, WORKS = 10, 11
 """Exit codes."""
 
 
 def try_damaged(folder: Path, name: str, use: Callable[[Path], None], outcomes: Path) -> None:
-    """In a process of its own: have a model damaged and used in many ways, each in a fork."""
+    """In a separate process: damage and use a model in many ways, each in a fork."""
     content = (folder / name).read_bytes()
     codes = []
     for seed in range(DAMAGED):
@@ -224,7 +224,7 @@ def use_detector(folder: Path) -> None:
 def test_damaged_model_with_a_right_checksum_is_refused_or_works(
     tmp_path: Path, name: str, use: Callable[[Path], None]
 ) -> None:
-    """What is worse than an error, an abort in the runtime, is rare: the checksum is the guard."""
+    """The runtime rarely aborts instead of an error; checksums protect against that."""
     folder = Path(shutil.copytree(bundled_models(), tmp_path / "models"))
     outcomes = tmp_path / "outcomes"
     process = forks().Process(target=try_damaged, args=(folder, name, use, outcomes))

@@ -1,4 +1,4 @@
-"""Commands that are none, from a real broker; and passwords that are none, from files."""
+"""Invalid commands from a real broker, and invalid password files."""
 
 import signal
 from pathlib import Path
@@ -46,7 +46,7 @@ received = st.builds(
 
 
 class Acknowledgements:
-    """A connection that counts them."""
+    """A connection that counts the acknowledgements."""
 
     def __init__(self) -> None:
         self.count = 0

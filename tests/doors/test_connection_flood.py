@@ -1,4 +1,4 @@
-"""Floods of connections to the preview and the metrics, while the rest of the daemon goes on."""
+"""Connection floods to the preview and the metrics do not affect the rest of the daemon."""
 
 import contextlib
 import re

@@ -64,7 +64,7 @@ values = st.sampled_from(
 def main(
     words: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> tuple[int, str, str]:
-    """The command line in this process: exit code, output, errors."""
+    """Run the command line in this process; return the exit code, the output and the errors."""
     out, err = io.StringIO(), io.StringIO()
     with (
         patch.dict(os.environ, environment or {}),
@@ -143,7 +143,7 @@ def test_any_variables(variables: dict[str, str]) -> None:
         for key, value in variables.items()
         if "\0" not in key + value and "=" not in key
     }
-    with contextlib.suppress(UnicodeEncodeError):  # an environment holds no such thing
+    with contextlib.suppress(UnicodeEncodeError):  # not representable in an environment
         assert_printed_or_refused(["config"], environment)
 
 
@@ -187,7 +187,7 @@ def test_bad_file_is_refused_by_run_and_reported_by_check(
 
 
 def bounds() -> dict[str, tuple[float, float]]:
-    """The least and the greatest value of each number that may be set."""
+    """The minimum and the maximum of each numeric setting."""
     schema = Settings.model_json_schema()
     found = {}
     for section, model in subsections(Settings).items():

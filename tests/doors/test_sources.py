@@ -1,4 +1,4 @@
-"""Damaged pictures and videos, and folders of anything: results, or a clear line."""
+"""Damaged images and videos, and folders with arbitrary files: results, or one error line."""
 
 import contextlib
 import json
@@ -35,11 +35,11 @@ MUXERS = {
 
 
 VIDEOS = 5
-"""Damaged ones of each kind."""
+"""Number of damaged videos of each kind."""
 
 
 def damaged(content: bytes, seed: int) -> bytes:
-    """With bits turned anywhere or in its first part, the end missing, or a piece taken out."""
+    """A copy with flipped bits, the end truncated, or a part removed."""
     chance = random.Random(seed)
     spoilt = bytearray(content)
     reach = len(spoilt) if seed % 2 else min(len(spoilt), 400)
@@ -56,7 +56,7 @@ def damaged(content: bytes, seed: int) -> bytes:
 
 
 def lines_of(done: Done) -> list[dict[str, object]]:
-    """All results; each must be of the schema and hold no number that is none."""
+    """All results; each must match the schema and contain no NaN."""
     for line in done.out.splitlines():
         FacesMessage.model_validate_json(line)
     return [json.loads(line, parse_constant=pytest.fail) for line in done.out.splitlines()]

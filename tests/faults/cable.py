@@ -28,7 +28,7 @@ class Cable:
         self._near, self._far = f"near{os.getpid()}-{number}", f"far{os.getpid()}-{number}"
 
     def lay(self) -> None:
-        """Make the namespace and the way to it; needs root."""
+        """Create the namespace and its network interfaces; needs root."""
         far, near, there = self._far, self._near, ("-n", self.namespace)
         _ip("netns", "add", self.namespace)
         _ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", self.namespace)
@@ -60,7 +60,7 @@ class Cable:
 
 @contextmanager
 def cables(number: int) -> Iterator[list[Cable]]:
-    """Skips where they cannot be laid."""
+    """Yield cables in one subnet; skip the test if they cannot be created."""
     subnet = f"10.231.{random.SystemRandom().randrange(256)}"
     laid: list[Cable] = []
     try:

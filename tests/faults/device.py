@@ -78,7 +78,7 @@ class Device:
         self._runs[-1].wait_for(words)
 
     def end(self, number: signal.Signals) -> int:
-        """Send a signal that ends it; the exit code."""
+        """Send a signal that ends it; return the exit code."""
         code, _ = self._runs[-1].end(number)
         return code
 

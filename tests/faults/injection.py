@@ -39,7 +39,7 @@ setattr(owner, method, faulty)
 
 
 class Fault(StrEnum):
-    """What can happen in the method."""
+    """The kinds of fault."""
 
     RAISE_ONCE = "raise once"
     RAISE = "raise"
@@ -50,12 +50,12 @@ PLACES: Final = {
     "detection": "edge_daemon.detection.haar:HaarDetector.detect",
     "inference": "edge_daemon.inference.ensemble:BatchModel.logits",
 }
-"""Where the stages call what is not ours."""
+"""Places where the stages call other libraries."""
 
 
 @dataclass(frozen=True)
 class Injection:
-    """A method of the program that can be made to fail.
+    """A method of the program that fails on request.
 
     Args:
         folder: for the files by which that is done.
@@ -69,7 +69,7 @@ class Injection:
 
     @property
     def environment(self) -> dict[str, str]:
-        """With it, a program that is started has the fault in it."""
+        """Environment variables that install the fault in a program."""
         (self.folder / "sitecustomize.py").write_text(HOOK)
         return {
             "PYTHONPATH": f"{self.folder}:{PROGRAM}:{os.environ.get('PYTHONPATH', '')}",
@@ -79,14 +79,14 @@ class Injection:
         }
 
     def order(self, fault: Fault) -> None:
-        """Have it happen from now on; `RAISE_ONCE` in the next call only."""
+        """Enable the fault; `RAISE_ONCE` applies to the next call only."""
         draft = self._order.with_suffix(".draft")
         draft.write_text(fault)
         draft.rename(self._order)
 
     @property
     def happened(self) -> bool:
-        """Whether what should happen once has."""
+        """Whether a `RAISE_ONCE` fault has occurred."""
         return not self._order.exists()
 
     @property

@@ -17,7 +17,7 @@ from running import camera, eventually
 KILLS = int(os.environ.get("TEST_BROKER_KILLS", "6"))
 
 DAEMONS = KILLS // 3
-"""So many of the kills hit the daemon, the others the broker."""
+"""Number of kills that hit the daemon; the others hit the broker."""
 
 
 def kill_at_random(camera_device: Device, broker: Mosquitto) -> None:
@@ -43,7 +43,7 @@ def test_no_event_is_lost_when_broker_or_daemon_is_killed(tmp_path: Path) -> Non
     with (
         camera(EMPTY) as stage,
         Mosquitto(tmp_path) as broker,
-        # A handshake would be cut off by the kill, and what the broker waits to deliver be lost.
+        # The kill would interrupt a handshake, and the broker would lose its pending deliveries.
         subscribed(broker.port, "edge-daemon/porch", qos=0) as subscriber,
         device(tmp_path, stage.url, broker.port) as watching,
     ):

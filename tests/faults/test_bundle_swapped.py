@@ -20,7 +20,7 @@ TWO_FACES = draw_scene((20, 60, 110), (180, 60, 110))
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A copy of the models that come along, the face detector among them."""
+    """A copy of the bundled models, including the face detector."""
     return Path(shutil.copytree(bundled_models(), tmp_path / "bundle"))
 
 
@@ -37,14 +37,14 @@ def words(live: Camera, bundle: Path) -> tuple[object, ...]:
 
 
 def cut_short(bundle: Path) -> None:
-    """As a full disk or a bad copy leaves them: the same files, emptied from the middle on."""
+    """Truncate the files in place, as a full disk or a failed copy does."""
     for file in bundle.iterdir():
         with file.open("r+b") as written:
             written.truncate(file.stat().st_size // 2)
 
 
 def overwrite(bundle: Path) -> None:
-    """The same files, with other bytes in them."""
+    """Overwrite the files in place with other bytes."""
     for file in bundle.iterdir():
         file.write_bytes(b"\xff" * file.stat().st_size)
 

@@ -1,4 +1,4 @@
-"""What a network camera can do to the program: go, hang, change, send rubbish, or show nothing.
+"""Faults of a network camera: it disconnects, hangs, changes its size, or sends invalid images.
 
 A V4L2 camera would need a kernel module (v4l2loopback); what differs there, such as a device file
 that is gone, is tested in `capture/test_devices.py`.
@@ -144,7 +144,7 @@ def test_stream_frame_size_changed_continues(
 
 
 def damaged() -> Iterator[bytes]:
-    """What a bad network or a dying camera makes of a picture."""
+    """JPEG images as a bad network or a failing camera damages them."""
     whole = jpeg(SCENE)
     dice = random.Random(7)
     for flips in (1, 100, 1000):

@@ -1,4 +1,4 @@
-"""The wall clock is set by hours while the program runs: a Pi's is, once it finds a time server."""
+"""The wall clock jumps by hours while the program runs, as a Pi's does at its first NTP sync."""
 
 import json
 import signal
@@ -19,11 +19,11 @@ LIBRARIES = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 JUMPS = [timedelta(hours=-5), timedelta(hours=7), timedelta(days=-40)]
 
 SLACK = timedelta(minutes=5)
-"""By which a time may be off and is still of the right jump."""
+"""Tolerance for a time after a jump."""
 
 
 class WallClock:
-    """The time of day that a program sees; time that only goes forward is left to the system."""
+    """The wall clock of a program; its monotonic clock is the system's."""
 
     def __init__(self, folder: Path) -> None:
         if not LIBRARIES:
@@ -38,14 +38,14 @@ class WallClock:
         }
 
     def set(self, offset: timedelta) -> None:
-        """Have it show so much more than the true time."""
+        """Set the offset from the true time."""
         self.offset = offset
         draft = self._file.with_suffix(".draft")
         draft.write_text(f"{offset.total_seconds():+.0f}\n")
         draft.rename(self._file)
 
     def shows(self, time: str) -> bool:
-        """Whether this is about what it shows now."""
+        """Whether a time is close to the wall clock's current time."""
         return abs(datetime.fromisoformat(time) - (datetime.now(UTC) + self.offset)) < SLACK
 
 

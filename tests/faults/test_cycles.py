@@ -1,4 +1,4 @@
-"""A hundred starts and stops of the whole daemon in one process leave nothing behind."""
+"""A hundred starts and stops of the whole daemon in one process leak no resources."""
 
 import json
 import subprocess
@@ -13,10 +13,10 @@ from running import camera
 CYCLES = 100
 
 WARM = 25
-"""Cycles after which all is loaded that ever will be, and memory has found its size."""
+"""Warm-up cycles, after which everything is loaded and the memory use is stable."""
 
 GROWTH = 1.05
-"""Of memory from there to the end, at most."""
+"""Maximum ratio of the memory at the end to that after the warm-up."""
 
 
 def held_after_each(folder: Path) -> list[dict[str, int]]:

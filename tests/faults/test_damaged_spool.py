@@ -82,7 +82,7 @@ WAYS: list[Callable[[bytearray, random.Random], None]] = [
 
 
 def damage(folder: Path, seed: int) -> Path:
-    """Damage one of the files, in one of the ways; which file."""
+    """Damage one of the files in one of the ways; return the file."""
     chance = random.Random(seed)
     file = folder / f"{FILE}{chance.choice(['', '-wal'])}"
     content = bytearray(file.read_bytes())
@@ -92,7 +92,7 @@ def damage(folder: Path, seed: int) -> Path:
 
 
 def received_events(subscriber: Subscriber) -> list[EventMessage]:
-    """Each is of the schema."""
+    """The received events; each matches the schema."""
     return [EventMessage.model_validate(json.loads(one)) for one in subscriber.payloads("event")]
 
 

@@ -1,4 +1,4 @@
-"""A stage that never comes back: silence for systemd, `offline` on a live socket, then the end."""
+"""A stage deadlocks: no watchdog notification, `offline` on a live connection, then the exit."""
 
 from collections.abc import Iterator
 from pathlib import Path

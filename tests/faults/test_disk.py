@@ -1,6 +1,6 @@
 """The state folder's disk is full, or read-only: events wait in memory, and none is lost.
 
-Where more wait than may, the oldest are given up.
+Above the limit, the oldest are dropped.
 """
 
 import json
@@ -43,7 +43,7 @@ def test_full_disk_is_logged_once_and_events_survive(tmp_path: Path) -> None:
         ballast.unlink()
         watching.wait_for(DURABLE)
         watching.wait_for_events(3)
-        # Now they are on the disk, those from memory as well: a kill costs none.
+        # Now all events are on the disk, so that a kill loses none.
         watching.end(signal.SIGKILL)
         watching.start()
         watching.wait_for_events(1)
@@ -54,7 +54,7 @@ def test_full_disk_is_logged_once_and_events_survive(tmp_path: Path) -> None:
 
 
 def state_disk(folder: Path) -> AbstractContextManager[Path]:
-    """Root may write into any folder, so it needs a disk that can be made read-only."""
+    """Root may write into any folder, so the test needs a disk that is mounted read-only."""
     if os.geteuid() == 0:
         return small_disk(folder, "1m")
     folder.mkdir()

@@ -15,7 +15,7 @@ DIRECTIONS = {
     "outbound": {"outbound": True, "inbound": False},
     "both": {"outbound": True, "inbound": True},
 }
-"""By the device of which packets vanish; whether those out of its network do, and those in."""
+"""Directions in which packets are lost, by device."""
 
 CONNECTED, LOST = "connected to the broker", "no connection to the broker"
 

@@ -51,10 +51,10 @@ sys.addaudithook(strike)
 """
 
 IMPORTING, RUNNING = 8, 12
-"""How many moments are chosen until the modules are there, and from there on."""
+"""Numbers of moments before and after the modules are loaded."""
 
 LATE = 110
-"""Events from the reading of the models to the first event on MQTT, of 6,000 in all."""
+"""Audit events from the loading of the models to the first MQTT event, of 6,000 in total."""
 
 MIN_HIT_RATIO = 0.75
 """Minimum share of the moments that a start reaches: thread interleavings differ between starts."""
@@ -69,7 +69,7 @@ def live() -> Iterator[Camera]:
 
 
 class Starts:
-    """Starts the program, each time as another device with a state folder of its own."""
+    """Starts the program, each time as a new device with its own state folder."""
 
     def __init__(self, folder: Path, source: str, port: int) -> None:
         (folder / "sitecustomize.py").write_text(HOOK)
@@ -83,7 +83,7 @@ class Starts:
     def struck(
         self, device: str, at: int, number: signal.Signals
     ) -> AbstractContextManager[RunningProgram]:
-        """One that gets a signal at that moment."""
+        """A program that gets a signal at that moment."""
         path = f"{self._folder}:{Path(__file__).parents[2]}"
         return running(
             self._folder / device,
@@ -96,7 +96,7 @@ class Starts:
         )
 
     def moments(self) -> list[int]:
-        """Audit events that are spread over a start, until its first event is out."""
+        """Audit events that are spread over a start, until its first MQTT event."""
         with self.struck("whole", NEVER, signal.SIGTERM) as whole:
             whole.wait_for(" kind=appeared")
             last = int((self._folder / "count-whole").read_text())
@@ -105,7 +105,7 @@ class Starts:
         return spread(1, last - LATE, IMPORTING) + spread(last - LATE, last, RUNNING)
 
     def ends_well(self, device: str, at: int, number: signal.Signals) -> bool:
-        """False if the start is over before that moment comes."""
+        """False if the start is complete before that moment."""
         with self.struck(device, at, number) as program:
             eventually(lambda: program.has_line("signal") or program.has_line("kind=appeared"))
             if not program.has_line("signal"):
@@ -125,7 +125,7 @@ class Starts:
         return True
 
     def reads_again(self, device: str, at: int) -> bool:
-        """After a SIGHUP; false if the start is over before that moment comes."""
+        """Assert a reload after SIGHUP; false if the start is complete before that moment."""
         with self.struck(device, at, signal.SIGHUP) as program:
             program.wait_for("kind=appeared")
             if struck := program.has_line("signal"):

@@ -17,7 +17,7 @@ Manifest = dict[str, Any]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the bundled models, to be spoilt."""
+    """A copy of the bundled models, to be damaged."""
     return Path(shutil.copytree(bundled_models(), tmp_path / "bundle"))
 
 

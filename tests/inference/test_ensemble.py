@@ -23,7 +23,7 @@ def ensemble() -> EmotionEnsemble:
 
 @pytest.fixture(scope="module")
 def faces() -> Image:
-    """A drawn face in ever deeper noise: no two alike."""
+    """A drawn face with increasing noise, so that all differ."""
     rng = np.random.default_rng(7)
     noise = rng.normal(0, np.linspace(0, 60, MOST)[:, None, None], (MOST, 48, 48))
     return np.clip(draw_face(48) + noise, 0, 255).astype(np.uint8)
@@ -187,7 +187,7 @@ def test_only_a_mirrored_member_sees_faces_the_other_way_round(
 
 
 class Fixed:
-    """A model that always answers the same."""
+    """A model with constant logits."""
 
     answers = iter(())
 

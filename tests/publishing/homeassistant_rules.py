@@ -108,12 +108,12 @@ ENTITY = AVAILABILITY | {
     "qos",
     "unique_id",
 }
-"""What every entity may have."""
+"""Keys that every entity may have."""
 
 
 @dataclass(frozen=True)
 class Platform:
-    """What the entities of a kind must and may have, besides what all may."""
+    """Required and optional keys of a kind of entity, in addition to the common ones."""
 
     required: frozenset[str]
     optional: frozenset[str]
@@ -159,7 +159,7 @@ PLATFORMS = {
         device_classes=_words("button doorbell motion"),
     ),
 }
-"""The platforms, and of their device classes those that a camera's daemon could want."""
+"""The platforms, with the device classes that are relevant for a camera."""
 
 UNITS = {
     "data_rate": {"bit/s", "kbit/s", "Mbit/s", "B/s", "kB/s", "MB/s"},
@@ -180,7 +180,7 @@ TEMPLATES.filters["to_json"] = json.dumps
 
 
 def problems(topic: str, payload: bytes) -> list[str]:
-    """What is wrong with a device's discovery, a line each."""
+    """The problems of a device's discovery payload, one per line."""
     root = expanded(json.loads(payload))
     components = root.get("components", {})
     shared = {key: value for key, value in root.items() if key in SHARED}
@@ -239,7 +239,7 @@ def _keys(
 
 
 def _common(place: str, keyed: Json) -> Problems:
-    """What holds for a key wherever it stands."""
+    """Rules for a key at any level."""
     yield from _availability(place, keyed)
     if keyed.get("qos", 0) not in {0, 1, 2} or isinstance(keyed.get("qos"), bool):
         yield f"{place}: qos {keyed['qos']!r} is not 0, 1 or 2"
@@ -325,7 +325,7 @@ def _sensor(key: str, sensor: Json) -> Problems:
 
 
 def _choice(key: str, sensor: Json) -> Problems:
-    """A sensor whose values are words of a list."""
+    """A sensor whose values are options of a list."""
     if sensor.get("device_class") != "enum":
         yield f"{key}: options are for device_class enum"
     if "options" in sensor and not sensor["options"]:

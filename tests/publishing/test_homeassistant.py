@@ -207,7 +207,7 @@ def problems(root: Json, topic: str = "homeassistant/device/edge_daemon_porch/co
 
 
 def change(root: Json, place: str, value: object) -> None:
-    """Sets a key, which is given by its path; None takes it away."""
+    """Set the key at a path; None removes it."""
     *path, key = place.split(".")
     for step in path:
         root = root[step]
@@ -297,7 +297,7 @@ def test_rules_allow_availability_list_and_entity_removal() -> None:
 
 
 def rendered(key: str, message: str, template: str = "value_template") -> str:
-    """What Home Assistant makes of a message for an entity."""
+    """The state that Home Assistant renders from a message for an entity."""
     environment = ImmutableSandboxedEnvironment()
     environment.filters["to_json"] = json.dumps
     return environment.from_string(COMPONENTS[key][template]).render(

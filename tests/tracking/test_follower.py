@@ -1,4 +1,4 @@
-"""Faces that are looked for in some frames only."""
+"""Face detection at an interval, with tracking in between."""
 
 import dataclasses
 from collections import Counter
@@ -28,7 +28,7 @@ ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 
 
 class Counted(HaarDetector):
-    """Counts the pictures that it looked at."""
+    """A detector that counts its images."""
 
     def __init__(self) -> None:
         super().__init__(24)

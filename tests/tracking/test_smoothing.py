@@ -16,7 +16,7 @@ def smoother_of(time_constant: float, uncertain_below: float = 0.0) -> Smoother:
 
 
 def happiness(smoother: Smoother, at: float) -> float:
-    """What is left of happiness once a sad frame came."""
+    """The smoothed probability of `happy` after a sad frame."""
     answer = smoother(result(at, {1: SAD})).faces[0].probabilities
     assert answer is not None
     return float(answer[3])

@@ -13,7 +13,7 @@ def ids(tracker: Tracker, at: float, *faces: object, scene: int = 0) -> list[int
 
 
 def look(seed: int) -> Image:
-    """A crop that looks like no other seed's."""
+    """A crop with a unique appearance per seed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6))
     return np.kron(coarse, np.ones((8, 8))).astype(np.uint8)
 
