@@ -35,7 +35,7 @@ RECOVERY_LIMIT: Final = 180.0
 
 
 class Soak:
-    """Inflicts faults on a site, in all lanes at once, for a while."""
+    """Injects faults into a site, in all lanes concurrently, for a limited time."""
 
     def __init__(self, site: Site, seed: int, pause: float, longest: float) -> None:
         self.incidents: list[Incident] = []
@@ -103,15 +103,15 @@ def log(line: str) -> None:
 
 
 def soaked(folder: Path, options: argparse.Namespace) -> Summary:
-    """All of it, once."""
+    """Run the soak once."""
     clips = sorted(options.clips.glob("*.mp4")) if options.clips else []
     film = film_of(clips, random.Random(options.seed))
     with built(folder, film) as site:
         soak = Soak(site, options.seed, options.pause, options.longest)
-        soak.recovers()  # from not being there
+        soak.recovers()  # the start counts as a recovery
         soak.run(60 * options.minutes)
         site.camera.mood = Mood.EMPTY
-        time.sleep(2.0)  # who was there has left
+        time.sleep(2.0)  # all faces have left
         soak.recovers()
         site.device.retire()
         time.sleep(1.0)  # its last messages arrive

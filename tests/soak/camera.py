@@ -1,4 +1,4 @@
-"""A network camera that plays a film, and can fail in the ways in which cameras do."""
+"""A network camera that plays a film, and can fail as cameras do."""
 
 import random
 import threading
@@ -12,17 +12,17 @@ from soak.film import RATE, Film
 
 
 class Mood(Enum):
-    """How the camera is."""
+    """The state of the camera."""
 
     WELL = auto()
     EMPTY = auto()
-    """Well, but no one is there."""
+    """Working, with an empty scene."""
     LOST = auto()
-    """It ends connections, and those who connect."""
+    """Closes all connections, and new ones."""
     HANGING = auto()
-    """Connections live on, but nothing comes."""
+    """Connections stay open without data."""
     GARBLED = auto()
-    """Pictures with wrong bytes in them."""
+    """Sends damaged images."""
     OTHER_SIZE = auto()
 
 
@@ -40,7 +40,7 @@ class FilmCamera(ThreadingHTTPServer):
         self._began = time.monotonic()
 
     def picture(self) -> bytes | None:
-        """What is to be sent now, if anything is."""
+        """The image to send now, if any."""
         match self.mood:
             case Mood.LOST | Mood.HANGING:
                 return None
@@ -52,7 +52,7 @@ class FilmCamera(ThreadingHTTPServer):
         return _garbled(picture) if self.mood is Mood.GARBLED else picture
 
     def handle_error(self, *_: object) -> None:
-        """A watcher that leaves is no error."""
+        """A disconnected client is no error."""
 
 
 class _Stream(BaseHTTPRequestHandler):

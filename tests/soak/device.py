@@ -1,4 +1,4 @@
-"""The daemon as a child process, started again as systemd would, and watched from outside."""
+"""The daemon as a monitored child process, restarted as by systemd."""
 
 import contextlib
 import resource
@@ -25,7 +25,7 @@ SAMPLING_INTERVAL: Final = 1.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What one process uses."""
+    """The resources of one process."""
 
     life: int
     """Counts the processes from 1."""
@@ -37,7 +37,7 @@ class Sample:
 
 
 class Device:
-    """The daemon through all its lives.
+    """The daemon over all its restarts.
 
     Args:
         state: below which its state folder is made.
@@ -48,13 +48,13 @@ class Device:
     def __init__(self, state: Path, *words: object, inside: Sequence[str] = ()) -> None:
         self.samples: list[Sample] = []
         self.own_ends: list[str] = []
-        """How it ended by itself."""
+        """How processes ended by themselves."""
         self.restarts = 0
         self.seconds_up = 0.0
         self._state = state
         self._words = words
         self._inside = inside
-        self._lives: list[RunningProgram] = []
+        self._runs: list[RunningProgram] = []
         self._lines_read: list[int] = []
         self._logged: dict[str, int] = {}
         self._reading = threading.Lock()
@@ -66,7 +66,7 @@ class Device:
         self._keeper.start()
 
     def kill(self) -> None:
-        """As the kernel ends it when memory is short."""
+        """Kill it, as the kernel does when memory is short."""
         self._expected.set()
         self.send(signal.SIGKILL)
 
@@ -82,7 +82,7 @@ class Device:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(limit, maximum), maximum))
 
     def retire(self) -> None:
-        """End it for good, as `systemctl stop` does."""
+        """Stop it without a restart, as `systemctl stop` does."""
         self._retired.set()
         self._keeper.join()
         self._read_samples()
@@ -91,7 +91,7 @@ class Device:
             self.own_ends.append(f"at SIGTERM with code {code} after {seconds:.1f} s")
 
     def abandon(self) -> None:
-        """Leave nothing behind, whatever happened."""
+        """Kill the process if it still runs."""
         self._retired.set()
         self._keeper.join()
         if self._life.process.poll() is None:
@@ -99,9 +99,9 @@ class Device:
 
     @property
     def logged(self) -> dict[str, int]:
-        """Sequence numbers by the ids of all events that it has logged, in order."""
+        """Sequence numbers by event ID, of all logged events in order."""
         with self._reading:
-            for number, life in enumerate(self._lives):
+            for number, life in enumerate(self._runs):
                 lines = life.err[self._lines_read[number] :]
                 self._lines_read[number] += len(lines)
                 self._logged |= events_in(lines)
@@ -109,29 +109,29 @@ class Device:
 
     @property
     def lines(self) -> list[str]:
-        """All that it has logged, by life."""
+        """All its log lines, by process."""
         return [
             f"[{number}] {line}"
-            for number, life in enumerate(self._lives, 1)
+            for number, life in enumerate(self._runs, 1)
             for line in (*life.out, *life.err)
         ]
 
     def count_logged(self, words: str) -> int:
-        """How many of its lines in this life have these words."""
+        """Number of lines of the current process with these words."""
         return sum(words in line for line in list(self._life.err))
 
     @property
     def _life(self) -> RunningProgram:
-        return self._lives[-1]
+        return self._runs[-1]
 
     def _start(self) -> None:
         self._began = time.monotonic()
         self._lines_read.append(0)
-        self._lives.append(RunningProgram(self._state, *self._words, inside=self._inside))
+        self._runs.append(RunningProgram(self._state, *self._words, inside=self._inside))
         self._expected.clear()
 
     def _keep(self) -> None:
-        """Look after the process: take samples, and start it again when it has ended."""
+        """Monitor the process: take samples, and restart it when it has ended."""
         while not self._retired.wait(SAMPLING_INTERVAL):
             self._read_samples()
             code = self._life.process.poll()
@@ -150,7 +150,7 @@ class Device:
             status = dict(line.split(":\t", 1) for line in lines)
             self.samples.append(
                 Sample(
-                    life=len(self._lives),
+                    life=len(self._runs),
                     age=time.monotonic() - self._began,
                     rss_mb=int(status["VmRSS"].split()[0]) / 1024,
                     files=len(list((folder / "fd").iterdir())),

@@ -1,4 +1,4 @@
-"""The faults, one context manager each: from its beginning to its end, something is amiss."""
+"""The faults, one context manager each, which is active between its start and its end."""
 
 import random
 import shutil
@@ -23,7 +23,7 @@ from edge_daemon.publishing.client import publish_single
 from edge_daemon.publishing.topics import Message
 
 ASKING_INTERVAL: Final = 10.0
-"""Seconds after which a command is given again that was not obeyed: the broker may be away."""
+"""Seconds after which an unanswered command is repeated: the broker may be unreachable."""
 
 
 Fault = Callable[[Site, random.Random], AbstractContextManager[None]]
@@ -66,7 +66,7 @@ def connection_cut(site: Site, _chance: random.Random) -> Iterator[None]:
 
 @contextmanager
 def network_stalled(site: Site, _chance: random.Random) -> Iterator[None]:
-    """What was sent arrives in the end."""
+    """The network delays packets, but loses none."""
     site.network.flowing.clear()
     yield
     site.network.flowing.set()
@@ -74,7 +74,7 @@ def network_stalled(site: Site, _chance: random.Random) -> Iterator[None]:
 
 @contextmanager
 def network_dropped(site: Site, _chance: random.Random) -> Iterator[None]:
-    """Nothing passes in either direction, and what was under way is lost."""
+    """All packets are lost in both directions, including those in flight."""
     site.network.flowing.clear()
     yield
     site.network.drop_all()
@@ -215,7 +215,7 @@ def _wait(is_fulfilled: Callable[[], bool], failure: str) -> None:
 
 
 def lanes(site: Site) -> dict[str, list[Chance]]:
-    """Lists of faults of which one at a time is inflicted, while those of other lanes go on."""
+    """Lanes of faults: one fault at a time per lane, concurrently with the other lanes."""
     return {
         "broker": [
             Chance(broker_stopped, 2, 0, 20),
@@ -247,7 +247,7 @@ def lanes(site: Site) -> dict[str, list[Chance]]:
 
 
 def _switch(site: Site, payload: bytes, answer: str) -> None:
-    """Command the daemon by MQTT until it logs that it has obeyed."""
+    """Repeat an MQTT command until the daemon logs its execution."""
     before = site.device.count_logged(answer)
     broker = Broker("127.0.0.1", site.broker.port)
     while site.device.count_logged(answer) == before:

@@ -1,4 +1,4 @@
-"""What the camera shows: people who come and go, each picture as a JPEG."""
+"""The film of the camera: people appear and leave, each image as a JPEG."""
 
 import random
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Film:
 
     pictures: tuple[bytes, ...]
     empty: bytes
-    """The same place without anybody."""
+    """The empty scene."""
     other_size: bytes
     """A picture of another size."""
 

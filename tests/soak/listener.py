@@ -1,4 +1,4 @@
-"""The subscriber that must hear of every event, and the times at which results come again."""
+"""The subscriber that must receive every event, and the times at which results resume."""
 
 import threading
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ class Listener:
 
     def __init__(self, port: int) -> None:
         self.events: dict[str, int] = {}
-        """Sequence numbers by the events' ids."""
+        """Sequence numbers by event ID."""
         self.repeated = 0
-        """Events that came once more."""
+        """Duplicate events."""
         self.messages: list[str] = []
         """Messages about gaps, refused messages, lost connections."""
         self.newest = datetime.min.replace(tzinfo=UTC)
-        """When the newest frame was captured of which a result came."""
+        """Capture time of the newest frame with a result."""
         self._consumer = Consumer(BASE, self.messages.append)
         topics = [TOPICS.faces, TOPICS.event, TOPICS.state, TOPICS.health]
         self._subscription = Subscription(
@@ -54,12 +54,12 @@ class Listener:
 
     @property
     def refused(self) -> int:
-        """Messages that were not of the schema."""
+        """Messages that violate the schema."""
         return sum(device.refused for device in self._consumer.devices.values())
 
     @property
     def dropped(self) -> int:
-        """Events that the daemon has given up, by its own word."""
+        """Events that the daemon reports as dropped."""
         healths = [device.health for device in self._consumer.devices.values()]
         return sum(health.spool.dropped for health in healths if health is not None)
 

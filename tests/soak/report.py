@@ -1,4 +1,4 @@
-"""What a soak has shown, and whether that is good."""
+"""The results of a soak, and whether they are within the limits."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ SETTLED: Final = 20.0
 
 @dataclass(frozen=True)
 class Incident:
-    """A fault that was inflicted; times in seconds since the beginning."""
+    """An injected fault; times in seconds since the start."""
 
     fault: str
     began: float
@@ -30,7 +30,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a soak may not exceed."""
+    """The limits of a soak."""
 
     memory_growth: float
     """Percent."""
@@ -68,14 +68,14 @@ class Summary:
     created: int
     """Events in the daemon's log."""
     delivered: int
-    """Different ones that arrived; a killed daemon may not have logged its last."""
+    """Distinct events that arrived; a killed daemon may not have logged its last ones."""
     lost: int
     duplicates: int
     out_of_order: int
     given_up: int
     """By the daemon's own count."""
     refused: int
-    """Messages that were not of their schema."""
+    """Messages that violate their schema."""
     tracebacks: int
     not_recovered: list[str]
     rss_mb: Usage
@@ -86,7 +86,7 @@ class Summary:
     recovery: dict[str, Recovery]
 
     def problems(self, limits: Limits) -> Iterator[str]:
-        """What must not be."""
+        """The violations of the limits."""
         for what in ("lost", "out_of_order", "given_up", "refused", "tracebacks"):
             if (number := getattr(self, what)) > 0:
                 yield f"{what.replace('_', ' ')}: {number}"

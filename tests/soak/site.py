@@ -1,4 +1,4 @@
-"""All that faults can befall, running: camera, broker, network, disk, daemon, subscriber."""
+"""The running system under test: camera, broker, network, disk, daemon, subscriber."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +23,7 @@ SETTINGS: Final = (
     "events.margin=0.05",
     "tracking.max_age=0.5",
     "smoothing.time_constant=0.2",
-    # A connection that is only half there is noticed sooner.
+    # A half-open connection is detected sooner.
     "mqtt.keepalive=10",
     "health.interval=10",
 )
@@ -56,7 +56,7 @@ class Site:
 
 @contextmanager
 def built(folder: Path, film: Film) -> Iterator[Site]:
-    """All of it, and well; files go into the folder."""
+    """A site without faults; its files are in the folder."""
     config, disk = folder / "config.toml", folder / "disk"
     config.write_text("")
     with ExitStack() as parts:

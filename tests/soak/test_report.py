@@ -1,4 +1,4 @@
-"""The soak's account of what happened: it must not overlook a loss."""
+"""The soak's report must not miss a loss."""
 
 from dataclasses import dataclass, field, replace
 
@@ -19,7 +19,7 @@ def samples(*rss_mb: float, life: int = 1) -> list[Sample]:
 
 @dataclass
 class SoakedDevice:
-    """What is left of a device."""
+    """A device after the soak."""
 
     logged: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 2, "c": 3})
     samples: list[Sample] = field(default_factory=lambda: samples(100, 110, 105))
@@ -31,7 +31,7 @@ class SoakedDevice:
 
 @dataclass
 class SoakedListener:
-    """What is left of a listener."""
+    """A listener after the soak."""
 
     events: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 2, "c": 3})
     repeated: int = 0
