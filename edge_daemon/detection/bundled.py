@@ -29,15 +29,16 @@ from edge_daemon.errors import DetectorError
 from edge_daemon.records import Box, Detection, Image
 
 SURE_SCORE: Final = 0.85
-"""Score from which a face needs no second look: on held-out photos, no false positive has it."""
-MAX_SECOND_LOOKS: Final = 10
-"""In one picture, at its best detections. Each costs about a twentieth of a search at 640x426."""
-CLOSE_SIDE: Final = 96
-"""Side of the picture of a second look, in pixels; a face has half of it."""
-MIN_CLOSE_IOU: Final = 0.3
-"""Intersection over union from which both looks found the same face."""
-MIN_CLOSE_SCORE: Final = 0.1
-"""Score of a second look that does not find the face."""
+"""Score from which a face is not verified: on held-out photos, no false positive has it."""
+MAX_VERIFICATIONS: Final = 10
+"""In one picture, of its best detections. Each costs about a twentieth of a search at 640x426."""
+PATCH_SIDE: Final = 96
+"""Side of the patch that verifies a face, in pixels; the face has half of it."""
+MIN_PATCH_IOU: Final = 0.3
+"""Intersection over union of picture's and patch's boxes from which they are of the same face."""
+MIN_PATCH_SCORE: Final = 0.1
+"""Score of a patch in which the face is not found."""
+
 MIN_LARGE_FACE: Final = 60
 """Pixels: faces from this width are searched at half size too. The network does not know faces
 wider than 110 pixels, and takes parts of them for faces."""
@@ -118,11 +119,12 @@ class BundledDetector:
 
 
 class FaceSearch:
-    """Finds faces in grey pictures of any size, and looks a second time where it is not sure.
+    """Finds faces in grey pictures of any size, and verifies those whose score is not high.
 
-    The second look is at the face alone, mirrored, at the size that the network knows best. The two
-    looks err independently: together they have half of the false positives at the same recall. The
-    idea of a second network for candidates is that of Zhang et al. 2016 (MTCNN).
+    For verification the network sees a patch with the face alone, mirrored, at the size that it
+    knows best. Picture and patch err independently, so their mean has half of the false positives
+    at the same recall, and better boxes. The idea is that of cascades, whose later networks
+    verify the candidates of the first (Zhang et al. 2016, MTCNN).
 
     Args:
         path: the network's `.tflite` file.
@@ -134,7 +136,7 @@ class FaceSearch:
 
     def __init__(self, path: Path, threads: int) -> None:
         # One network for each size, since setting another size takes time.
-        self._full, self._half, self._close = (MapNetwork(path, threads) for _ in range(3))
+        self._full, self._half, self._patch = (MapNetwork(path, threads) for _ in range(3))
 
     def faces(self, grey: Image, min_score: float) -> list[Detection]:
         """The faces in a picture, best first.
@@ -153,29 +155,29 @@ class FaceSearch:
             found += [d for d in large if d.box.width >= MIN_LARGE_FACE]
         found = without_duplicates(found)
         is_sure = not found or found[-1].score >= SURE_SCORE
-        return found if is_sure else self._checked(grey, found, min_score)
+        return found if is_sure else self._verify_all(grey, found, min_score)
 
-    def _checked(self, grey: Image, found: list[Detection], min_score: float) -> list[Detection]:
-        """The detections, of which those that are not sure have got a second look."""
+    def _verify_all(self, grey: Image, found: list[Detection], min_score: float) -> list[Detection]:
+        """Verify the detections that are not sure; those from `min_score` remain, best first."""
         sure = [face for face in found if face.score >= SURE_SCORE]
         unsure = found[len(sure) :]
-        looked = [self._look_again(grey, face) for face in unsure[:MAX_SECOND_LOOKS]]
-        faces = [*sure, *looked, *unsure[MAX_SECOND_LOOKS:]]
+        verified = [self._verify(grey, face) for face in unsure[:MAX_VERIFICATIONS]]
+        faces = [*sure, *verified, *unsure[MAX_VERIFICATIONS:]]
         return without_duplicates([face for face in faces if face.score >= min_score])
 
-    def _look_again(self, grey: Image, first: Detection) -> Detection:
-        """The mean of a detection and what a second look finds there."""
-        scale = CLOSE_SIDE / 2 / max(first.box.width, first.box.height)
-        square = Square(*first.box.centre, CLOSE_SIDE / scale, roll=0.0)
-        mirrored = np.ascontiguousarray(cut_crop(grey, square, CLOSE_SIDE)[:, ::-1])
+    def _verify(self, grey: Image, face: Detection) -> Detection:
+        """The mean of a detection and what the network finds in its patch."""
+        scale = PATCH_SIDE / 2 / max(face.box.width, face.box.height)
+        square = Square(*face.box.centre, PATCH_SIDE / scale, roll=0.0)
+        patch = np.ascontiguousarray(cut_crop(grey, square, PATCH_SIDE)[:, ::-1])
         left, top = square.x - square.side / 2, square.y - square.side / 2
-        # The first box in the mirrored picture; it is in the middle, so mirroring does not move it.
-        expected = first.moved(-left, -top).enlarged(scale).box
-        close = decode(*self._close.maps(mirrored), MIN_CLOSE_SCORE)
-        second = next((d for d in close if d.box.iou(expected) >= MIN_CLOSE_IOU), None)
-        if second is None:
-            return replace(first, score=_mean_score(first.score, MIN_CLOSE_SCORE))
-        return _mean(first, second.mirrored(CLOSE_SIDE).enlarged(1 / scale).moved(left, top))
+        # The face is in the middle of the patch, so mirroring does not move its box.
+        expected = face.moved(-left, -top).enlarged(scale).box
+        found = decode(*self._patch.maps(patch), MIN_PATCH_SCORE)
+        same = next((d for d in found if d.box.iou(expected) >= MIN_PATCH_IOU), None)
+        if same is None:
+            return replace(face, score=_mean_score(face.score, MIN_PATCH_SCORE))
+        return _mean(face, same.mirrored(PATCH_SIDE).enlarged(1 / scale).moved(left, top))
 
 
 def _mean(one: Detection, other: Detection) -> Detection:
@@ -188,7 +190,7 @@ def _mean(one: Detection, other: Detection) -> Detection:
 
 
 def _mean_score(one: float, other: float) -> float:
-    """The score of two looks: the mean of their log-odds."""
+    """The score of two detections of a face: the mean of their log-odds."""
     return 1 / (1 + math.exp(-(logit(one) + logit(other)) / 2))
 
 

@@ -14,7 +14,7 @@ from special_files import UNREADABLE, UNREADABLE_IDS
 from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
 from edge_daemon.detection import bundled
 from edge_daemon.detection.bundled import (
-    MAX_SECOND_LOOKS,
+    MAX_VERIFICATIONS,
     BundledDetector,
     FaceSearch,
     MapNetwork,
@@ -174,15 +174,15 @@ def test_detector_on_a_tiny_picture_finds_nothing() -> None:
     assert detector.detect(np.zeros((1, 1, 3), np.uint8)) == []
 
 
-class Looks:
-    """Counts the pictures of second looks, which have a size of their own."""
+class Patches:
+    """Counts the patches by their size, which no picture here has."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.number = 0
         maps = MapNetwork.maps
 
         def counted(network: MapNetwork, grey: Image) -> object:
-            self.number += grey.shape == (bundled.CLOSE_SIDE, bundled.CLOSE_SIDE)
+            self.number += grey.shape == (bundled.PATCH_SIDE, bundled.PATCH_SIDE)
             return maps(network, grey)
 
         monkeypatch.setattr(MapNetwork, "maps", counted)
@@ -198,26 +198,26 @@ def grey_scene(*faces: tuple[int, int, int], size: tuple[int, int] = (320, 240))
     return np.asarray(cv2.cvtColor(draw_scene(*faces, size=size), cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def test_sure_face_gets_no_second_look(search: FaceSearch, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Looks(monkeypatch)
+def test_sure_face_is_not_verified(search: FaceSearch, monkeypatch: pytest.MonkeyPatch) -> None:
+    patches = Patches(monkeypatch)
     (found,) = search.faces(grey_scene((100, 80, 64)), 0.5)
     assert found.score >= bundled.SURE_SCORE
-    assert looks.number == 0
+    assert patches.number == 0
 
 
-def test_crowd_gets_a_limited_number_of_second_looks(
+def test_crowd_has_a_limited_number_of_verifications(
     search: FaceSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "SURE_SCORE", 1.0)
-    looks = Looks(monkeypatch)
+    patches = Patches(monkeypatch)
     crowd = [(40 * x + 4, 40 * y + 4, 32) for x in range(5) for y in range(5)]
     found = search.faces(grey_scene(*crowd, size=(208, 208)), 0.5)
-    assert looks.number == MAX_SECOND_LOOKS
+    assert patches.number == MAX_VERIFICATIONS
     assert len(found) == len(crowd)
 
 
 @pytest.mark.parametrize("x", [0, 70, 292])
-def test_second_look_agrees_with_the_first_about_position(
+def test_verified_face_keeps_its_position(
     search: FaceSearch, monkeypatch: pytest.MonkeyPatch, x: int
 ) -> None:
     scene = grey_scene((x, 60, 28))
@@ -232,11 +232,11 @@ def test_second_look_agrees_with_the_first_about_position(
     assert np.abs(second.landmarks - first.landmarks).max() < 2.0
 
 
-def test_second_look_that_finds_nothing_lowers_the_score(
+def test_face_that_its_patch_does_not_show_is_dropped(
     search: FaceSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "SURE_SCORE", 1.0)
-    monkeypatch.setattr(search, "_close", NoFaces())
+    monkeypatch.setattr(search, "_patch", NoFaces())
     scene = grey_scene((100, 80, 64))
     assert search.faces(scene, 0.85) == []
 

@@ -60,7 +60,7 @@ def tflite_finder(path: Path, levels: Collection[int] = range(len(STRIDES))) -> 
 
 
 def search_finder(path: Path) -> Finder:
-    """Detections of an exported file by the daemon's whole search, with its second looks."""
+    """Detections of an exported file by the daemon's whole search, with verification."""
     search = FaceSearch(path, threads=1)
     return lambda images: [search.faces(image, MIN_SCORE) for image in images]
 
