@@ -212,7 +212,9 @@ def _parser() -> argparse.ArgumentParser:
         "models", parents=[common], help="list the models, or download a face detector"
     )
     models.add_argument("action", nargs="?", choices=["list", "fetch"], default="list")
-    models.add_argument("wanted", nargs="?", choices=["yunet"], help="the detector to download")
+    models.add_argument(
+        "detector_name", nargs="?", choices=["yunet"], help="the detector to download"
+    )
     models.add_argument("--url", help="another address of the same file")
     models.set_defaults(command=_models)
     homeassistant = commands.add_parser(
@@ -425,7 +427,7 @@ def _models(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.action == "list":
         return _list_models(settings)
-    if options.wanted is None:
+    if options.detector_name is None:
         raise SettingsError("models fetch: no detector named; use 'models fetch yunet'")
     from edge_daemon._lib.clock import SystemClock
     from edge_daemon._lib.terminal import ProgressLine, can_show_progress
