@@ -173,10 +173,13 @@ def devices_process(
     broker: Broker,
     folder: Path,
     options: argparse.Namespace,
+    *,
+    ready: Event,
     accounts: "Queue[Any]",
 ) -> None:
     """Some of the devices, at a lower priority than broker and subscribers, which are measured."""
     os.nice(5)
+    ready.set()
     accounts.put(simulate(names, broker, folder, options.seconds, options.rate))
 
 
@@ -226,9 +229,15 @@ def run(
     names = [f"device-{number:04}" for number in range(options.devices)]
     shares = [names[first :: options.processes] for first in range(options.processes)]
     for share in shares:
+        ready = processes.Event()
         processes.Process(
-            target=devices_process, args=(share, address, folder, options, accounts), daemon=True
+            target=devices_process,
+            args=(share, address, folder, options),
+            kwargs={"ready": ready, "accounts": accounts},
+            daemon=True,
         ).start()
+        if not ready.wait(60):
+            sys.exit("a process of devices does not start")
     for number in range(options.restarts):
         time.sleep(options.seconds / (options.restarts + 1))
         broker.restart(number, options.away)
