@@ -19,7 +19,7 @@ def benchmarks(*words: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "benchmarks", *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=290,
         check=False,
         cwd=ROOT,
     )
