@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -44,6 +45,17 @@ def free_port() -> int:
         port = random.SystemRandom().randrange(20_000, 32_768)  # below ip_local_port_range
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
+
+
+@contextmanager
+def file_limit(maximum: int) -> Iterator[None]:
+    """Let this process open no file with a descriptor from this number."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def send_until_closed(connection: socket.socket, content: bytes) -> None:

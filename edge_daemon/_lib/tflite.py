@@ -32,12 +32,12 @@ def without_noise() -> Iterator[None]:
         sys.stderr.flush()
         try:
             original = os.dup(2)
-        except OSError:  # closed, as of some services
+            resources.callback(os.close, original)
+            kept = os.memfd_create("stderr")
+            resources.callback(os.close, kept)
+        except OSError:  # no standard error, as of some services, or no free descriptor
             yield
             return
-        resources.callback(os.close, original)
-        kept = os.memfd_create("stderr")
-        resources.callback(os.close, kept)
         os.dup2(kept, 2)
         try:
             yield
@@ -45,10 +45,9 @@ def without_noise() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(original, 2)
             os.lseek(kept, 0, os.SEEK_SET)
-            with os.fdopen(os.dup(kept), "rb") as file:
-                output = file.read()
-            with os.fdopen(os.dup(2), "wb") as stderr:
-                stderr.write(output.replace(NOISE, b""))
+            # Not duplicated: by now there may be no free descriptor.
+            with open(kept, "rb", closefd=False) as file, open(2, "wb", closefd=False) as stderr:
+                stderr.write(file.read().replace(NOISE, b""))
 
 
 def read_model(path: Path) -> bytes:

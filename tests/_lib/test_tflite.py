@@ -3,8 +3,11 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from running import file_limit
 
 from edge_daemon._lib.tflite import NOISE, without_noise
 
@@ -43,6 +46,30 @@ def test_log_of_another_thread_waits_for_the_end(capfd: pytest.CaptureFixture[st
     finally:
         root.removeHandler(handler)
     assert capfd.readouterr().err == "a problem\n"
+
+
+@pytest.mark.parametrize("free", [0, 1, 2])
+def test_output_is_kept_with_few_file_descriptors(
+    capfd: pytest.CaptureFixture[str], free: int
+) -> None:
+    with ExitStack() as files:
+        # Below the limit, only the last descriptors are free.
+        opened = [files.enter_context(Path("/dev/null").open()) for _ in range(9)]
+        files.enter_context(file_limit(opened[-1].fileno() + 1))
+        for file in opened[len(opened) - free :]:
+            file.close()
+        files.enter_context(without_noise())
+        os.write(2, b"an error\n")
+    assert capfd.readouterr().err == "an error\n"
+
+
+def test_output_is_kept_when_file_descriptors_run_out(capfd: pytest.CaptureFixture[str]) -> None:
+    with ExitStack() as limits:
+        with without_noise():
+            os.write(2, NOISE + b"an error\n")
+            limits.enter_context(file_limit(3))
+        os.write(2, b"later\n")
+    assert capfd.readouterr().err == "an error\nlater\n"
 
 
 def test_models_print_nothing() -> None:

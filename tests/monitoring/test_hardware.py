@@ -3,6 +3,7 @@ import resource
 from pathlib import Path
 
 import pytest
+from running import file_limit
 
 from edge_daemon.monitoring.hardware import Hardware
 
@@ -76,13 +77,9 @@ def test_hardware_without_sensors_returns_none(tmp_path: Path) -> None:
 
 
 def test_hardware_without_file_descriptors_returns_none() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
+    with file_limit(0):
         hardware = Hardware()
         values = (hardware.cpu_temperature(), hardware.throttled(), hardware.resident_memory())
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert values == (None, None, None)
 
 

@@ -1,6 +1,5 @@
 """The client that stays connected, and single messages."""
 
-import resource
 import socket
 import subprocess
 import threading
@@ -15,7 +14,7 @@ from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import Attempts
 from publishing.proxy import OldBroker, Proxy
 from publishing.scripted import CONNACK, ScriptedBroker, connack
-from running import PATIENCE, STOP_LIMIT, broker_at, free_port
+from running import PATIENCE, STOP_LIMIT, broker_at, file_limit, free_port
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import BrokerError
@@ -211,17 +210,6 @@ def test_client_hanging_name_resolution_blocks_nothing(
     client.close()
     assert time.monotonic() - began < STOP_LIMIT
     released.set()
-
-
-@contextmanager
-def file_limit(maximum: int) -> Iterator[None]:
-    """Let this process open no file with a descriptor from this number."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.usefixtures("attempts")
