@@ -6,6 +6,7 @@ Frame -> FoundFaces -> TrackedFaces -> FrameResult
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -125,15 +126,6 @@ class Detection:
         )
         return Detection(box, self.score, landmarks)
 
-    def mirrored(self, width: float) -> "Detection":
-        """The same face in the mirrored image, whose width is given."""
-        box = self.box._replace(x=width - self.box.x - self.box.width)
-        if self.landmarks is None:
-            return Detection(box, self.score)
-        landmarks = self.landmarks[MIRRORED_LANDMARKS]
-        landmarks[:, 0] = width - landmarks[:, 0]
-        return Detection(box, self.score, landmarks)
-
 
 class Unscored(StrEnum):
     """Why a face is published without an emotion."""
@@ -194,7 +186,7 @@ class FaceEmotion:
     members: int
     """Number of models used."""
 
-    @property
+    @cached_property
     def emotion(self) -> str | None:
         return None if self.probabilities is None else EMOTIONS[int(self.probabilities.argmax())]
 

@@ -16,7 +16,7 @@ __all__ = ["Detector", "Framing", "create_detector", "detector_of"]
 
 logger = logging.getLogger(__name__)
 
-YUNET_HINT: Final = "detector yunet finds more distant faces, not installed"
+YUNET_HINT: Final = "detector yunet has fewer false detections, not installed"
 
 
 def create_detector(

@@ -22,14 +22,14 @@ from edge_daemon.detection.decoding import (
     STRIDES,
     Maps,
     decode,
-    logit,
     without_duplicates,
 )
 from edge_daemon.errors import DetectorError
-from edge_daemon.records import Box, Detection, Image
+from edge_daemon.records import MIRRORED_LANDMARKS, Box, Detection, Image
 
 SURE_SCORE: Final = 0.85
-"""Score from which a face is not verified: on held-out photos, no false positive has it."""
+"""Score that verification does not lower. False positives hardly reach it, but of a face that fills
+the picture, the patch shows less than the picture."""
 MAX_VERIFICATIONS: Final = 10
 """In one picture, of its best detections. Each costs about a twentieth of a search at 640x426."""
 PATCH_SIDE: Final = 96
@@ -119,12 +119,12 @@ class BundledDetector:
 
 
 class FaceSearch:
-    """Finds faces in grey pictures of any size, and verifies those whose score is not high.
+    """Finds faces in grey pictures of any size, and verifies them.
 
     For verification the network sees a patch with the face alone, mirrored, at the size that it
-    knows best. Picture and patch err independently, so their mean has half of the false positives
-    at the same recall, and better boxes. The idea is that of cascades, whose later networks
-    verify the candidates of the first (Zhang et al. 2016, MTCNN).
+    knows best. Picture and patch err independently: their mean has half of the false positives at
+    the same recall, and better boxes. The idea is that of cascades, whose later networks verify
+    the candidates of the first (Zhang et al. 2016, MTCNN).
 
     Args:
         path: the network's `.tflite` file.
@@ -148,50 +148,60 @@ class FaceSearch:
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
             half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-            large = (
-                d.enlarged(2.0)
-                for d in decode(*self._half.maps(np.asarray(half, np.uint8)), min_score)
-            )
-            found += [d for d in large if d.box.width >= MIN_LARGE_FACE]
+            large = decode(*self._half.maps(np.asarray(half, np.uint8)), min_score)
+            found += [d.enlarged(2.0) for d in large if 2.0 * d.box.width >= MIN_LARGE_FACE]
         found = without_duplicates(found)
-        is_sure = not found or found[-1].score >= SURE_SCORE
-        return found if is_sure else self._verify_all(grey, found, min_score)
-
-    def _verify_all(self, grey: Image, found: list[Detection], min_score: float) -> list[Detection]:
-        """Verify the detections that are not sure; those from `min_score` remain, best first."""
-        sure = [face for face in found if face.score >= SURE_SCORE]
-        unsure = found[len(sure) :]
-        verified = [self._verify(grey, face) for face in unsure[:MAX_VERIFICATIONS]]
-        faces = [*sure, *verified, *unsure[MAX_VERIFICATIONS:]]
-        return without_duplicates([face for face in faces if face.score >= min_score])
+        faces = found[MAX_VERIFICATIONS:]
+        for face in found[:MAX_VERIFICATIONS]:
+            verified = self._verify(grey, face)
+            if verified.score >= min_score:
+                faces.append(verified)
+        return without_duplicates(faces)
 
     def _verify(self, grey: Image, face: Detection) -> Detection:
         """The mean of a detection and what the network finds in its patch."""
-        scale = PATCH_SIDE / 2 / max(face.box.width, face.box.height)
-        square = Square(*face.box.centre, PATCH_SIDE / scale, roll=0.0)
+        _, _, width, height = face.box
+        scale = max(width, height) / (PATCH_SIDE / 2)
+        square = Square(*face.box.centre, PATCH_SIDE * scale, roll=0.0)
         patch = np.ascontiguousarray(cut_crop(grey, square, PATCH_SIDE)[:, ::-1])
-        left, top = square.x - square.side / 2, square.y - square.side / 2
-        # The face is in the middle of the patch, so mirroring does not move its box.
-        expected = face.moved(-left, -top).enlarged(scale).box
         found = decode(*self._patch.maps(patch), MIN_PATCH_SCORE)
-        same = next((d for d in found if d.box.iou(expected) >= MIN_PATCH_IOU), None)
-        if same is None:
-            return replace(face, score=_mean_score(face.score, MIN_PATCH_SCORE))
-        return _mean(face, same.mirrored(PATCH_SIDE).enlarged(1 / scale).moved(left, top))
+        # The face is in the middle of the patch, so mirroring does not move its box.
+        width, height = width / scale, height / scale
+        place = Box((PATCH_SIDE - width) / 2, (PATCH_SIDE - height) / 2, width, height)
+        for detection in found:
+            if detection.box.iou(place) >= MIN_PATCH_IOU:
+                return _mean(face, detection, square)
+        return replace(face, score=_verified_score(face.score, MIN_PATCH_SCORE))
 
 
-def _mean(one: Detection, other: Detection) -> Detection:
-    """Two detections of the same face as one."""
-    box = Box(*((a + b) / 2 for a, b in zip(one.box, other.box, strict=True)))
-    score = _mean_score(one.score, other.score)
-    if one.landmarks is None or other.landmarks is None:
+def _mean(face: Detection, mirrored: Detection, square: Square) -> Detection:
+    """A detection in the picture and that in its mirrored patch as one.
+
+    Args:
+        face: in the picture.
+        mirrored: the same face in the patch.
+        square: the patch in the picture, with the face's box in its middle.
+    """
+    scale = square.side / PATCH_SIDE
+    x, y, width, height = mirrored.box
+    # Relative to the middle, in which the face's box is; x runs the other way.
+    right, down = PATCH_SIDE / 2 - x - width / 2, y + height / 2 - PATCH_SIDE / 2
+    width, height = (face.box.width + scale * width) / 2, (face.box.height + scale * height) / 2
+    left, top = square.x + (scale * right - width) / 2, square.y + (scale * down - height) / 2
+    box = Box(left, top, width, height)
+    score = _verified_score(face.score, mirrored.score)
+    if face.landmarks is None or mirrored.landmarks is None:
         return Detection(box, score)
-    return Detection(box, score, (one.landmarks + other.landmarks) / np.float32(2))
+    offsets = (mirrored.landmarks[MIRRORED_LANDMARKS] - PATCH_SIDE / 2) * (-scale, scale)
+    landmarks = (face.landmarks + offsets + (square.x, square.y)) / 2
+    return Detection(box, score, landmarks.astype(np.float32))
 
 
-def _mean_score(one: float, other: float) -> float:
-    """The score of two detections of a face: the mean of their log-odds."""
-    return 1 / (1 + math.exp(-(logit(one) + logit(other)) / 2))
+def _verified_score(score: float, in_patch: float) -> float:
+    """The mean of both scores' log-odds, or the first if it is sure."""
+    if score >= SURE_SCORE:
+        return score
+    return 1 / (1 + math.sqrt((1 - score) * (1 - in_patch) / (score * in_patch)))
 
 
 class MapNetwork:
@@ -210,7 +220,8 @@ class MapNetwork:
         try:
             self._interpreter = open_interpreter(read_model(path), threads)
             self._input = self._interpreter.get_input_details()[0]["index"]
-            self._resize((STRIDES[-1], STRIDES[-1]))
+            self._shape: tuple[int, ...] = (STRIDES[-1], STRIDES[-1])
+            self._resize(self._shape)
             self._interpreter.invoke()  # some damage only shows here
         except (ValueError, RuntimeError) as error:
             raise DetectorError(f"{path}: cannot run this model: {first_line(error)}") from error
@@ -219,9 +230,9 @@ class MapNetwork:
     def maps(self, grey: Image) -> tuple[Maps, Maps]:
         """Scores and geometry (see `decoding`) of a grey picture, uint8 [H, W]."""
         height, width = grey.shape
-        padded = (padded_side(height), padded_side(width))
-        if padded != self._size:
-            self._resize(padded)
+        if grey.shape != self._shape:
+            self._resize((padded_side(height), padded_side(width)))
+            self._shape = grey.shape
         pixels = self._interpreter.tensor(self._input)()[0, :, :, 0]
         pixels[:height, :width] = grey
         pixels[height:], pixels[:, width:] = 0, 0

@@ -44,13 +44,13 @@ def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
         geometry: float32 [h, w, GEOMETRY], likewise.
         min_score: of a face, 0 to 1.
     """
-    logits = np.concatenate([map_.ravel() for map_ in scores])
-    chosen = np.flatnonzero(logits >= logit(min_score))
+    logits = np.concatenate([*map(np.ravel, scores)])
+    chosen = np.flatnonzero(logits >= _logit(min_score))
     if not len(chosen):
         return []
     certainty = 1 / (1 + np.exp(-logits[chosen]))
-    values = np.concatenate([map_.reshape(-1, GEOMETRY // 2, 2) for map_ in geometry])[chosen]
-    centres, strides = _cells(tuple([map_.shape for map_ in scores]))
+    values = np.concatenate([*map(np.ravel, geometry)]).reshape(-1, GEOMETRY // 2, 2)[chosen]
+    centres, strides = _cells(tuple(map(np.shape, scores)))
     boxes, landmarks = _places(values, centres[chosen], strides[chosen])
     kept = _kept(boxes, certainty)
     return [
@@ -61,8 +61,8 @@ def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
 
 def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
     """The detections that no better one overlaps or contains, best first."""
-    if not detections:
-        return []
+    if len(detections) < 2:
+        return list(detections)
     boxes = np.array([detection.box for detection in detections], np.float32)
     scores = np.array([detection.score for detection in detections], np.float32)
     return [detections[index] for index in _kept(boxes, scores).tolist()]
@@ -106,7 +106,7 @@ def _places(
     return np.concatenate([points[:, 0] - sides / 2, sides], axis=1), points[:, 2:]
 
 
-def logit(score: float) -> float:
+def _logit(score: float) -> float:
     """The log-odds of a score, 0 to 1."""
     if score <= 0:
         return -math.inf
