@@ -68,8 +68,8 @@ def people_in(frames: Iterable[Sequence[Box]]) -> list[Person]:
         ]
         for box in boxes:
             free = [person for person in candidates if number not in person]
-            best = max(free, key=lambda person: overlap(last_box(person), box), default=None)
-            if best is not None and overlap(last_box(best), box) >= LINK_OVERLAP:
+            best = max(free, key=lambda person: last_box(person).iou(box), default=None)
+            if best is not None and last_box(best).iou(box) >= LINK_OVERLAP:
                 best[number] = box
             else:
                 people.append({number: box})
@@ -123,17 +123,9 @@ def measure(clips: Sequence[Path], detector: Detector, reference: Detector) -> I
     return total
 
 
-def overlap(one: Box, other: Box) -> float:
-    """Intersection over union, 0 to 1."""
-    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
-    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
-    shared = max(0.0, width) * max(0.0, height)
-    return shared / (one.width * one.height + other.width * other.height - shared)
-
-
 def _track_at(box: Box, faces: Sequence[TrackedFace]) -> int | None:
-    best = max(faces, key=lambda face: overlap(face.face.detection.box, box), default=None)
-    if best is None or overlap(best.face.detection.box, box) < MIN_OVERLAP:
+    best = max(faces, key=lambda face: face.face.detection.box.iou(box), default=None)
+    if best is None or best.face.detection.box.iou(box) < MIN_OVERLAP:
         return None
     return best.track_id
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.identity import compare, overlap, people_in
+from benchmarks.identity import compare, people_in
 from edge_daemon.records import CROP_SIDE, Box, Detection, Face, TrackedFace
 
 
@@ -15,9 +15,9 @@ def track(number: int, x: float) -> TrackedFace:
 
 
 def test_overlap_of_boxes() -> None:
-    assert overlap(box(0), box(0)) == 1
-    assert overlap(box(0), box(10)) == pytest.approx(1 / 3)
-    assert overlap(box(0), box(30)) == 0
+    assert box(0).iou(box(0)) == 1
+    assert box(0).iou(box(10)) == pytest.approx(1 / 3)
+    assert box(0).iou(box(30)) == 0
 
 
 def test_people_are_linked_by_overlap_and_short_ones_dropped() -> None:
