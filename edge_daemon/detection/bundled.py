@@ -17,13 +17,7 @@ from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, wi
 from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
 from edge_daemon.detection.alignment import Square, cut_crop
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
-from edge_daemon.detection.decoding import (
-    GEOMETRY,
-    STRIDES,
-    Maps,
-    decode,
-    without_duplicates,
-)
+from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import MIRRORED_LANDMARKS, Box, Detection, Image
 
@@ -220,8 +214,7 @@ class MapNetwork:
         try:
             self._interpreter = open_interpreter(read_model(path), threads)
             self._input = self._interpreter.get_input_details()[0]["index"]
-            self._shape: tuple[int, ...] = (STRIDES[-1], STRIDES[-1])
-            self._resize(self._shape)
+            self._resize((STRIDES[-1], STRIDES[-1]))
             self._interpreter.invoke()  # some damage only shows here
         except (ValueError, RuntimeError) as error:
             raise DetectorError(f"{path}: cannot run this model: {first_line(error)}") from error
@@ -231,8 +224,7 @@ class MapNetwork:
         """Scores and geometry (see `decoding`) of a grey picture, uint8 [H, W]."""
         height, width = grey.shape
         if grey.shape != self._shape:
-            self._resize((padded_side(height), padded_side(width)))
-            self._shape = grey.shape
+            self._resize((height, width))
         pixels = self._interpreter.tensor(self._input)()[0, :, :, 0]
         pixels[:height, :width] = grey
         pixels[height:], pixels[:, width:] = 0, 0
@@ -243,12 +235,13 @@ class MapNetwork:
         levels = len(STRIDES)
         return [scores[..., 0] for scores in maps[:levels]], maps[levels:]
 
-    def _resize(self, size: tuple[int, int]) -> None:
-        """Set the rows and columns of the network's input."""
+    def _resize(self, shape: tuple[int, int]) -> None:
+        """Fit the network's input to pictures of this shape, rows and columns."""
+        size = map(padded_side, shape)
         self._interpreter.resize_tensor_input(self._input, [1, *size, 1])
         with without_noise():
             self._interpreter.allocate_tensors()
-        self._size = size
+        self._shape = shape
         # The runtime has its own order of outputs. Scores have fewer channels than geometry.
         outputs = self._interpreter.get_output_details()
         outputs.sort(key=lambda details: (details["shape"][-1], -details["shape"][1]))
@@ -260,7 +253,7 @@ class MapNetwork:
         if pixels["dtype"] != np.uint8 or any(map_["dtype"] != np.float32 for map_ in outputs):
             raise DetectorError(f"{self._path}: input must be uint8 and outputs float32")
         shapes = sorted(tuple(map(int, map_["shape"])) for map_ in outputs)
-        sides = [self._size[0] // stride for stride in STRIDES]
+        sides = [self._shape[0] // stride for stride in STRIDES]
         if shapes != sorted((1, side, side, depth) for side in sides for depth in (1, GEOMETRY)):
             raise DetectorError(f"{self._path}: must have two maps for each stride of {STRIDES}")
 
