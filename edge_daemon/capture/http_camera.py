@@ -10,9 +10,10 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture, Reader
-from edge_daemon.capture.images import JPEG_START, ImageError, decode_image
+from edge_daemon.capture.images import JPEG_START, ImageError, decode_image, jpeg_info
 from edge_daemon.capture.network import HttpClient, HttpStatusError, parse_address, reason_of
 from edge_daemon.errors import SourceLost
+from edge_daemon.records import Image
 
 PLAYLIST_START: Final = b"#EXTM3U"
 """Of HLS, which some servers send as text."""
@@ -98,6 +99,7 @@ class MjpegReader:
         self._name = name
         self._client = client
         self._parts = parts
+        self._decoder = SteadyDecoder()
 
     def read(self) -> Picture:
         """Wait for the next image that is not damaged.
@@ -109,7 +111,7 @@ class MjpegReader:
         for _ in range(MAX_DAMAGED):
             part = self._next()
             try:
-                return Picture(decode_image(part))
+                return Picture(self._decoder.decode(part))
             except ImageError as error:
                 problem = error.problem
         raise SourceLost(f"{self._name}: {MAX_DAMAGED} images in a row do not decode: {problem}")
@@ -134,6 +136,32 @@ class MjpegReader:
         if part is None:
             raise SourceLost(f"{self._name}: the stream ended")
         return part
+
+
+class SteadyDecoder:
+    """Decodes the images of one camera; a JPEG of another size counts if the next has it, too.
+
+    A damaged header may state a size for which the device lacks memory.
+    """
+
+    def __init__(self) -> None:
+        self._size: tuple[int, int] | None = None
+        self._next_size: tuple[int, int] | None = None
+
+    def decode(self, data: bytes) -> Image:
+        """Decode an image to BGR uint8 [H, W, 3].
+
+        Raises:
+            ImageError: it is damaged, or the first of another size.
+        """
+        if data.startswith(JPEG_START) and (info := jpeg_info(data)) is not None:
+            size = (info.width, info.height)
+            is_new = self._size is not None and size not in {self._size, self._next_size}
+            self._next_size = size
+            if is_new:
+                raise ImageError(f"another size ({info.width}x{info.height})")
+            self._size = size
+        return decode_image(data)
 
 
 class MultipartReader:
@@ -210,6 +238,7 @@ class SnapshotReader:
         self._name = name
         self._client = client
         self._response: HTTPResponse | None = response
+        self._decoder = SteadyDecoder()
 
     def read(self) -> Picture:
         """Request the image.
@@ -220,7 +249,7 @@ class SnapshotReader:
         reason = ""
         for _ in range(MAX_FAILED_REQUESTS):
             try:
-                return Picture(decode_image(self._body()))
+                return Picture(self._decoder.decode(self._body()))
             except ImageError as error:
                 reason = error.problem
             except Problem as error:

@@ -28,8 +28,14 @@ WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of the segment with the image's size: all SOF."""
 
-MARKER_AFTER_SCAN: Final = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
-"""The marker that ends entropy-coded data, in which 0xFF stands before 0 and restarts only."""
+MARKER_AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""The marker that ends entropy-coded data, in which 0xFF stands before 0 and restarts only.
+
+Without `+`, Python finds the first byte with `memchr`, which is 20 times as fast.
+"""
+
+MAX_PIXELS_PER_JPEG_BYTE: Final = 512
+"""Each block of 64 pixels takes a bit or more; a damaged header may state any size."""
 
 
 class JpegInfo(NamedTuple):
@@ -304,6 +310,8 @@ def _decode_jpeg(data: bytes) -> Image:
     info = jpeg_info(data)
     if info is None:
         raise ImageError("truncated or damaged JPEG")
+    if info.width * info.height > MAX_PIXELS_PER_JPEG_BYTE * info.end:
+        raise ImageError(f"damaged JPEG ({info.width}x{info.height} pixels in {info.end} bytes)")
     for factor, flag in JPEG_REDUCTIONS.items():
         if info.width * info.height <= MAX_PIXELS * factor**2:
             image = _decode_with_opencv(data[: info.end], flag)

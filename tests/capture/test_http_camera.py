@@ -143,6 +143,36 @@ def test_mjpeg_stream_with_damaged_parts_continues(*, with_length: bool) -> None
         reader.close()
 
 
+def with_size(jpeg: bytes, width: int, height: int) -> bytes:
+    """The JPEG with another size in its header."""
+    place = jpeg.index(b"\xff\xc0") + 5
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return jpeg[:place] + size + jpeg[place + 4 :]
+
+
+def test_mjpeg_stream_with_damaged_sizes_skips_those_images() -> None:
+    damaged = [with_size(JPEG, 320, 1000), with_size(JPEG, 330, 240), with_size(JPEG, 320, 65535)]
+    with serving(stream=parts(JPEG, *damaged, JPEG, damaged[0], JPEG)) as server:
+        reader = opened(f"{server.url}/stream")
+        assert all(shows_the_scene(reader) for _ in range(3))
+        with pytest.raises(SourceLost):
+            reader.read()
+        reader.close()
+
+
+def test_mjpeg_stream_that_changes_its_size_continues() -> None:
+    smaller = bytes(cv2.imencode(".jpg", cv2.resize(SCENE, (160, 120)))[1])
+    with serving(stream=parts(JPEG, smaller, smaller, smaller)) as server:
+        reader = opened(f"{server.url}/stream")
+        pictures = [reader.read() for _ in range(3)]
+        reader.close()
+    assert [picture and picture.bgr.shape[:2] for picture in pictures] == [
+        (240, 320),
+        (120, 160),
+        (120, 160),
+    ]
+
+
 def test_mjpeg_stream_of_damaged_parts_only_is_lost() -> None:
     with serving(stream=parts(*[JPEG[:2000]] * 30)) as server:
         reader = opened(f"{server.url}/stream")

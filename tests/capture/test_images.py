@@ -160,6 +160,21 @@ def test_jpeg_with_a_trailer_is_its_first_image(trailer: str, progressive: int) 
         decode_image(whole[:-100] + TRAILERS[trailer])
 
 
+def test_jpeg_with_too_few_bytes_for_its_size_is_refused() -> None:
+    whole = bytearray(encoded(".jpg", SCENE))
+    height = whole.index(b"\xff\xc0") + 5
+    whole[height : height + 2] = (60000).to_bytes(2, "big")
+    with pytest.raises(ImageError, match="320x60000"):
+        decode_image(bytes(whole))
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_uniform_jpeg_is_decoded(progressive: int) -> None:
+    options = (cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+    uniform = encoded(".jpg", np.full((2000, 3000), 128, np.uint8), *options)
+    assert decode_image(uniform).shape == (2000, 3000, 3)
+
+
 @needs_ffmpeg
 def test_motion_photo_is_one_frame(tmp_path: Path) -> None:
     path = picture(tmp_path / "motion.jpg")
