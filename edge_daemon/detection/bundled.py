@@ -3,7 +3,6 @@
 This project's trainer makes it; `models/DETECTOR.md` states its data and figures.
 """
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -21,13 +20,16 @@ from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, with
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import MIRRORED_LANDMARKS, Box, Detection, Image
 
-SURE_SCORE: Final = 0.85
-"""Score that verification does not lower. False positives hardly reach it, but of a face that fills
-the picture, the patch shows less than the picture."""
 MAX_VERIFICATIONS: Final = 10
-"""In one picture, of its best detections. Each costs about a twentieth of a search at 640x426."""
-PATCH_SIDE: Final = 96
-"""Side of the patch that verifies a face, in pixels; the face has half of it."""
+"""In one picture, of its best detections."""
+PATCH_WEIGHT: Final = 0.4
+"""Of a patch's score and position; the picture's have the rest."""
+PATCH_SIDES: Final = (64, 96)
+"""Sides of the patches that verify small and large faces, in pixels."""
+PATCH_FACE: Final = 2 / 3
+"""The face's share of its patch's side: it is 43 or 64 pixels, which the network knows best."""
+MAX_SMALL_FACE: Final = 32
+"""Longer side of the largest face that is verified in a small patch, in pixels."""
 MIN_PATCH_IOU: Final = 0.3
 """Intersection over union of picture's and patch's boxes from which they are of the same face."""
 MIN_PATCH_SCORE: Final = 0.1
@@ -115,10 +117,10 @@ class BundledDetector:
 class FaceSearch:
     """Finds faces in grey pictures of any size, and verifies them.
 
-    For verification the network sees a patch with the face alone, mirrored, at the size that it
-    knows best. Picture and patch err independently: their mean has half of the false positives at
-    the same recall, and better boxes. The idea is that of cascades, whose later networks verify
-    the candidates of the first (Zhang et al. 2016, MTCNN).
+    For verification the network sees a patch with the face alone, mirrored, at a size that it
+    knows well. Picture and patch err independently: their mean has half of the false positives at
+    the same recall. The idea is that of cascades, whose later networks verify the candidates of
+    the first (Zhang et al. 2016, MTCNN).
 
     Args:
         path: the network's `.tflite` file.
@@ -130,7 +132,10 @@ class FaceSearch:
 
     def __init__(self, path: Path, threads: int) -> None:
         # One network for each size, since setting another size takes time.
-        self._full, self._half, self._patch = (MapNetwork(path, threads) for _ in range(3))
+        self._full, self._half, *patches = (
+            MapNetwork(path, threads) for _ in range(2 + len(PATCH_SIDES))
+        )
+        self._patches = dict(zip(PATCH_SIDES, patches, strict=True))
 
     def faces(self, grey: Image, min_score: float) -> list[Detection]:
         """The faces in a picture, best first.
@@ -155,47 +160,50 @@ class FaceSearch:
     def _verify(self, grey: Image, face: Detection) -> Detection:
         """The mean of a detection and what the network finds in its patch."""
         _, _, width, height = face.box
-        scale = max(width, height) / (PATCH_SIDE / 2)
-        square = Square(*face.box.centre, PATCH_SIDE * scale, roll=0.0)
-        patch = np.ascontiguousarray(cut_crop(grey, square, PATCH_SIDE)[:, ::-1])
-        found = decode(*self._patch.maps(patch), MIN_PATCH_SCORE)
+        longer = max(width, height)
+        side = PATCH_SIDES[longer > MAX_SMALL_FACE]
+        scale = longer / (PATCH_FACE * side)
+        square = Square(*face.box.centre, scale * side, roll=0.0)
+        patch = np.ascontiguousarray(cut_crop(grey, square, side)[:, ::-1])
+        found = decode(*self._patches[side].maps(patch), MIN_PATCH_SCORE)
         # The face is in the middle of the patch, so mirroring does not move its box.
         width, height = width / scale, height / scale
-        place = Box((PATCH_SIDE - width) / 2, (PATCH_SIDE - height) / 2, width, height)
+        place = Box((side - width) / 2, (side - height) / 2, width, height)
         for detection in found:
             if detection.box.iou(place) >= MIN_PATCH_IOU:
-                return _mean(face, detection, square)
-        return replace(face, score=_verified_score(face.score, MIN_PATCH_SCORE))
+                return _mean(face, detection, square, side)
+        return replace(face, score=_mean_score(face.score, MIN_PATCH_SCORE))
 
 
-def _mean(face: Detection, mirrored: Detection, square: Square) -> Detection:
+def _mean(face: Detection, mirrored: Detection, square: Square, side: int) -> Detection:
     """A detection in the picture and that in its mirrored patch as one.
 
     Args:
         face: in the picture.
         mirrored: the same face in the patch.
         square: the patch in the picture, with the face's box in its middle.
+        side: of the patch in pixels.
     """
-    scale = square.side / PATCH_SIDE
+    scale, weight = square.side / side, PATCH_WEIGHT
     x, y, width, height = mirrored.box
-    # Relative to the middle, in which the face's box is; x runs the other way.
-    right, down = PATCH_SIDE / 2 - x - width / 2, y + height / 2 - PATCH_SIDE / 2
-    width, height = (face.box.width + scale * width) / 2, (face.box.height + scale * height) / 2
-    left, top = square.x + (scale * right - width) / 2, square.y + (scale * down - height) / 2
-    box = Box(left, top, width, height)
-    score = _verified_score(face.score, mirrored.score)
+    # From the middle of the patch to the box; x runs the other way.
+    right, down = scale * (side / 2 - x - width / 2), scale * (y + height / 2 - side / 2)
+    width = (1 - weight) * face.box.width + weight * scale * width
+    height = (1 - weight) * face.box.height + weight * scale * height
+    left, top = square.x + weight * right - width / 2, square.y + weight * down - height / 2
+    box, score = Box(left, top, width, height), _mean_score(face.score, mirrored.score)
     if face.landmarks is None or mirrored.landmarks is None:
         return Detection(box, score)
-    offsets = (mirrored.landmarks[MIRRORED_LANDMARKS] - PATCH_SIDE / 2) * (-scale, scale)
-    landmarks = (face.landmarks + offsets + (square.x, square.y)) / 2
+    offsets = (mirrored.landmarks[MIRRORED_LANDMARKS] - side / 2) * (-scale, scale)
+    moved = offsets + np.array(square[:2])
+    landmarks = (1 - weight) * face.landmarks + weight * moved
     return Detection(box, score, landmarks.astype(np.float32))
 
 
-def _verified_score(score: float, in_patch: float) -> float:
-    """The mean of both scores' log-odds, or the first if it is sure."""
-    if score >= SURE_SCORE:
-        return score
-    return 1 / (1 + math.sqrt((1 - score) * (1 - in_patch) / (score * in_patch)))
+def _mean_score(in_picture: float, in_patch: float) -> float:
+    """The score of the mean of both log-odds."""
+    odds = (1 / in_picture - 1) ** (1 - PATCH_WEIGHT) * (1 / in_patch - 1) ** PATCH_WEIGHT
+    return 1 / (1 + odds)
 
 
 class MapNetwork:

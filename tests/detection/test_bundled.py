@@ -15,6 +15,7 @@ from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
 from edge_daemon.detection import bundled
 from edge_daemon.detection.bundled import (
     MAX_VERIFICATIONS,
+    PATCH_SIDES,
     BundledDetector,
     FaceSearch,
     MapNetwork,
@@ -182,7 +183,7 @@ class Patches:
         maps = MapNetwork.maps
 
         def counted(network: MapNetwork, grey: Image) -> object:
-            self.number += grey.shape == (bundled.PATCH_SIDE, bundled.PATCH_SIDE)
+            self.number += grey.shape in {(side, side) for side in PATCH_SIDES}
             return maps(network, grey)
 
         monkeypatch.setattr(MapNetwork, "maps", counted)
@@ -224,13 +225,16 @@ def test_verified_face_keeps_its_position(
     assert np.abs(second.landmarks - first.landmarks).max() < 3.0
 
 
-@pytest.mark.parametrize(("sure_score", "expected"), [(1.0, 0), (0.0, 1)])
-def test_face_that_its_patch_lacks_is_dropped_unless_it_is_sure(
-    search: FaceSearch, monkeypatch: pytest.MonkeyPatch, sure_score: float, expected: int
+@pytest.mark.parametrize("side", [24, 64])
+def test_face_that_its_patch_lacks_is_less_certain(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch, side: int
 ) -> None:
-    monkeypatch.setattr(search, "_patch", NoFaces())
-    monkeypatch.setattr(bundled, "SURE_SCORE", sure_score)
-    assert len(search.faces(grey_scene((100, 80, 64)), 0.7)) == expected
+    scene = grey_scene((100, 80, side))
+    (verified,) = search.faces(scene, 0.3)
+    monkeypatch.setattr(search, "_patches", dict.fromkeys(PATCH_SIDES, NoFaces()))
+    (doubtful,) = search.faces(scene, 0.3)
+    assert doubtful.score < verified.score - 0.05
+    assert search.faces(scene, verified.score) == []
 
 
 class NoFaces:

@@ -26,6 +26,9 @@ MIN_SIDE, MAX_SIDE = 32.0, 100.0
 MAX_DISTANCE: Final = 0.3
 """Between the centres of a crop and of its face's box, in crop sides."""
 MIN_FOUND: Final = 50
+CROP_SCALE: Final = 0.96
+"""The daemon's crops have this share of the true side: boxes err, and a crop that is too large
+costs more accuracy than one that is too small (2.2 points at 1, 1.5 at 0.94, 2.3 at 0.9)."""
 
 
 def measure_framing(find: Finder, crops: Crops) -> Framing:
@@ -46,7 +49,14 @@ def measure_framing(find: Finder, crops: Crops) -> Framing:
         raise ExportError(
             f"framing: too few faces are found (got {len(boxes)} of {FRAMES}); train further"
         )
-    x, y, width, height = (round(float(value), 4) for value in np.median(boxes, axis=0))
+    return _smaller_crop(*map(float, np.median(boxes, axis=0)))
+
+
+def _smaller_crop(x: float, y: float, width: float, height: float) -> Framing:
+    """The framing in a crop with the same centre that has `CROP_SCALE` of the side."""
+    place = (0.5 + (x - 0.5) / CROP_SCALE, 0.5 + (y - 0.5) / CROP_SCALE)
+    size = (width / CROP_SCALE, height / CROP_SCALE)
+    x, y, width, height = (round(value, 4) for value in (*place, *size))
     return Framing(x=x, y=y, width=width, height=height)
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from detector.material import crops
 
+from edge_daemon.detection.alignment import crop_square
 from edge_daemon.records import Box, Detection, Image
 from emotion_trainer.detector import backgrounds
-from emotion_trainer.detector.framing import measure_framing
+from emotion_trainer.detector.framing import CROP_SCALE, measure_framing
 from emotion_trainer.errors import ExportError
 
 
@@ -25,11 +26,12 @@ def _dark_backgrounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backgrounds, "pattern", lambda side, _rng: np.zeros((side, side), np.uint8))
 
 
-def test_framing_is_the_median_box_in_the_crops() -> None:
-    found = measure_framing(find_bright, crops()).model_dump()
-    # The oval is (6, 2, 36, 44) in 48 pixels.
-    truth = {"x": 6 / 48, "y": 2 / 48, "width": 36 / 48, "height": 44 / 48}
-    assert found == pytest.approx(truth, abs=0.02)
+def test_crop_is_around_the_same_centre_and_slightly_smaller() -> None:
+    framing = measure_framing(find_bright, crops())
+    oval = Detection(Box(6, 2, 36, 44), 0.9)  # in 48 pixels
+    crop = crop_square(oval, framing)
+    assert (crop.x, crop.y) == pytest.approx((24, 24), abs=1)
+    assert crop.side == pytest.approx(CROP_SCALE * 48, abs=1)
 
 
 def test_framing_without_detections_is_an_error() -> None:
