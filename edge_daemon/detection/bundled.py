@@ -203,7 +203,7 @@ def _mean(face: Detection, mirrored: Detection, square: Square, side: int) -> De
 def _mean_score(in_picture: float, in_patch: float) -> float:
     """The score of the mean of both log-odds."""
     odds = (1 / in_picture - 1) ** (1 - PATCH_WEIGHT) * (1 / in_patch - 1) ** PATCH_WEIGHT
-    return 1 / (1 + odds)
+    return float(1 / (1 + odds))
 
 
 class MapNetwork:
