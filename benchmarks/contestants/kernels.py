@@ -1,14 +1,15 @@
 """The bare kernels: what no pipeline of these parts can do without, in one loop.
 
 For each frame the decoder, the detector's network or cascade with the picture that it needs, and
-the models' networks. Written with OpenCV and the TFLite runtime alone: nothing is made of what they
-give. The models see the very crops that the daemon's pipeline cuts from the same frames; those were
+the models' networks. Written with OpenCV and the TFLite runtime alone: their outputs are ignored.
+The models see the very crops that the daemon's pipeline cuts from the same frames; those were
 cut and stacked before the time is taken, all faces and their mirror images as one batch a network.
+Likewise the bundled detector's network sees a patch for each face.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,31 @@ from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_of, haar, yunet
 from edge_daemon.detection.base import TRACKED_MARGIN
-from edge_daemon.detection.bundled import read_manifest
+from edge_daemon.detection.bundled import cut_patch, read_manifest
+from edge_daemon.detection.step import reduced
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import CROP_SIDE, Image
 
-Kernel = Callable[[Image], object]
+Kernel = Callable[[Image, Sequence[Image]], object]
+"""Of a detector: a picture, and patches of it, of which only the bundled one makes use."""
 
 Batches = dict[str, Image]
-"""What each network is asked about, by its file."""
+"""The input of each network, by its file."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The inputs of one frame's networks.
+
+    Attributes:
+        faces: number of faces that are scored.
+        patches: grey uint8 [side, side] each, for the detector.
+        batches: for the models.
+    """
+
+    faces: int
+    patches: Sequence[Image]
+    batches: Batches
 
 
 def measure(case: Case) -> Round:
@@ -41,23 +59,20 @@ def measure(case: Case) -> Round:
     upcoming = itertools.cycle(frames)
 
     def kernels(picture: Image) -> int:
-        detect(picture)
-        faces, batches = next(upcoming)
-        ask(batches)
-        return faces
+        prepared = next(upcoming)
+        detect(picture, prepared.patches)
+        ask(prepared.batches)
+        return prepared.faces
 
     return timed(case, kernels)
 
 
 @lru_cache(maxsize=8)
-def _prepared(
-    case: Case,
-) -> tuple[Kernel, Callable[[Batches], None], list[tuple[int, Batches]]]:
-    """The detector's kernel, the models', and how many faces and what batches each frame has."""
+def _prepared(case: Case) -> tuple[Kernel, Callable[[Batches], None], list[Prepared]]:
+    """The detector's kernel, the models', and each frame's inputs."""
     settings = settings_of(replace(case, every=1))
-    views = _views(Path(case.bundle))
-    frames = [(len(crops), _batches(crops, views)) for crops in _crops(settings)]
-    return _detector(settings), _models(case, [batches for _, batches in frames]), frames
+    frames = list(_inputs(settings, _views(Path(case.bundle))))
+    return _detector(settings), _models(case, [frame.batches for frame in frames]), frames
 
 
 def _views(bundle: Path) -> dict[str, list[bool]]:
@@ -79,13 +94,19 @@ def _batches(crops: Image, views: Mapping[str, list[bool]]) -> Batches:
     }
 
 
-def _crops(settings: Settings) -> Iterator[Image]:
-    """Of each frame of one round of the clip, grey uint8 [N, 48, 48]; N may be 0."""
+def _inputs(settings: Settings, views: Mapping[str, list[bool]]) -> Iterator[Prepared]:
+    """The inputs of each frame of one round of the clip."""
     follower = follower_of(settings, detector_of(settings))
     for frame in frames_of(settings):
         faces = [item.face for item in follower(frame).faces]
+        picture = reduced(frame.bgr, settings.detection.max_side)
+        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+        scale = picture.shape[1] / frame.width
+        boxes = [face.detection.enlarged(scale).box for face in faces]
+        patches = [cut_patch(grey, box)[0] for box in boxes[: bundled.MAX_VERIFICATIONS]]
         crops = [face.crop for face in faces if face.unscored is None]
-        yield np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
+        stacked = np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
+        yield Prepared(len(crops), patches, _batches(stacked, views))
 
 
 def _models(case: Case, frames: Sequence[Batches]) -> Callable[[Batches], None]:
@@ -132,7 +153,7 @@ def _detector(settings: Settings) -> Kernel:
 def _haar(longest: int, least: int) -> Kernel:
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / haar.CASCADE))
 
-    def detect(picture: Image) -> object:
+    def detect(picture: Image, _patches: Sequence[Image]) -> object:
         grey = cv2.equalizeHist(_reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest))
         return cascade.detectMultiScale3(
             grey,
@@ -151,10 +172,10 @@ def _yunet(longest: int, model: Path, least_score: float) -> Kernel:
         str(model), "", (0, 0), score, yunet.NMS_THRESHOLD, yunet.MAX_FACES
     )
 
-    def detect(picture: Image) -> object:
-        reduced = _reduced(picture, longest)
-        network.setInputSize((reduced.shape[1], reduced.shape[0]))
-        return network.detect(reduced)
+    def detect(picture: Image, _patches: Sequence[Image]) -> object:
+        small = _reduced(picture, longest)
+        network.setInputSize((small.shape[1], small.shape[0]))
+        return network.detect(small)
 
     return detect
 
@@ -164,8 +185,7 @@ def _bundled(longest: int, threads: int) -> Kernel:
     path = manifest.parent / read_manifest(manifest).file
     networks: dict[tuple[int, ...], Callable[[Any], list[Any]]] = {}
 
-    def detect(picture: Image) -> object:
-        grey = _reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest)
+    def search(grey: Any) -> None:  # noqa: ANN401  # OpenCV's arrays
         height, width = (bundled.padded_side(side) for side in grey.shape)
         if grey.shape != (height, width):
             bottom, right = height - grey.shape[0], width - grey.shape[1]
@@ -173,7 +193,15 @@ def _bundled(longest: int, threads: int) -> Kernel:
         shape = (1, height, width, 1)
         if shape not in networks:
             networks[shape] = _network(path, threads, shape)
-        return networks[shape](grey[np.newaxis, ..., np.newaxis])
+        networks[shape](grey[np.newaxis, ..., np.newaxis])
+
+    def detect(picture: Image, patches: Sequence[Image]) -> None:
+        grey = _reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest)
+        search(grey)
+        if min(grey.shape) >= bundled.MIN_LARGE_FACE:
+            search(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        for patch in patches:
+            search(patch)
 
     return detect
 

@@ -159,20 +159,30 @@ class FaceSearch:
 
     def _verify(self, grey: Image, face: Detection) -> Detection:
         """The mean of a detection and what the network finds in its patch."""
-        _, _, width, height = face.box
-        longer = max(width, height)
-        side = PATCH_SIDES[longer > MAX_SMALL_FACE]
-        scale = longer / (PATCH_FACE * side)
-        square = Square(*face.box.centre, scale * side, roll=0.0)
-        patch = np.ascontiguousarray(cut_crop(grey, square, side)[:, ::-1])
+        patch, square = cut_patch(grey, face.box)
+        side = len(patch)
         found = decode(*self._patches[side].maps(patch), MIN_PATCH_SCORE)
         # The face is in the middle of the patch, so mirroring does not move its box.
-        width, height = width / scale, height / scale
+        scale = square.side / side
+        width, height = face.box.width / scale, face.box.height / scale
         place = Box((side - width) / 2, (side - height) / 2, width, height)
         for detection in found:
             if detection.box.iou(place) >= MIN_PATCH_IOU:
                 return _mean(face, detection, square, side)
         return replace(face, score=_mean_score(face.score, MIN_PATCH_SCORE))
+
+
+def cut_patch(grey: Image, box: Box) -> tuple[Image, Square]:
+    """The mirrored patch that verifies a face, uint8 [side, side], and its place in the picture.
+
+    Args:
+        grey: the picture, uint8 [H, W].
+        box: of the face.
+    """
+    longer = max(box.width, box.height)
+    side = PATCH_SIDES[longer > MAX_SMALL_FACE]
+    square = Square(*box.centre, longer / PATCH_FACE, roll=0.0)
+    return np.ascontiguousarray(cut_crop(grey, square, side)[:, ::-1]), square
 
 
 def _mean(face: Detection, mirrored: Detection, square: Square, side: int) -> Detection:

@@ -72,6 +72,8 @@ def _kept(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np
     """Indices of the boxes [n, 4] that remain after suppression, best first."""
     kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.0, NMS_THRESHOLD, top_k=MAX_FACES)
     best_first = np.ravel(np.asarray(kept, int))
+    if len(best_first) < 2:
+        return best_first
     return np.asarray(best_first[~_contained(boxes[best_first])], np.int_)
 
 
