@@ -25,6 +25,7 @@ def test_public_names_are_listed_and_importable() -> None:
         edge_daemon.analyse  # noqa: B018  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_import_loads_no_heavy_module() -> None:
     code = (
         "import sys, edge_daemon.cli; print({'cv2', 'paho', 'ai_edge_litert'} & set(sys.modules))"

@@ -422,6 +422,7 @@ def test_call_soon_runs_in_the_supervisors_thread() -> None:
     assert threads == [threading.current_thread().name]
 
 
+@pytest.mark.slow
 def test_hundred_runs_leave_no_thread() -> None:
     before = threading.active_count()
     for _ in range(100):

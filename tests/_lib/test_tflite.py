@@ -72,6 +72,7 @@ def test_output_is_kept_when_file_descriptors_run_out(capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err == "an error\nlater\n"
 
 
+@pytest.mark.slow
 def test_models_print_nothing() -> None:
     code = (
         "import numpy, edge_daemon as e;"

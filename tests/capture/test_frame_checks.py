@@ -22,6 +22,7 @@ def show(checks: FrameChecks, clock: FakeClock, picture: np.ndarray, seconds: in
         clock.seconds += 0.1
 
 
+@pytest.mark.slow
 def test_darkness_is_logged_once_after_a_minute(
     checks: FrameChecks, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

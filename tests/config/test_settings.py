@@ -321,6 +321,7 @@ def load_or_refuse(
     assert all(len(line.splitlines()) == 1 for line in problem_lines)
 
 
+@pytest.mark.slow
 @no_deadline
 @given(trees)
 def test_any_file_gives_settings_or_a_refusal(tree: dict[str, object]) -> None:
@@ -328,6 +329,7 @@ def test_any_file_gives_settings_or_a_refusal(tree: dict[str, object]) -> None:
         load_or_refuse(Path(__file__))
 
 
+@pytest.mark.slow
 @no_deadline
 @given(st.dictionaries(st.sampled_from(EVERY_PATH), texts | numbers, min_size=1, max_size=3))
 def test_any_text_for_known_settings_gives_settings_or_a_refusal(
@@ -336,6 +338,7 @@ def test_any_text_for_known_settings_gives_settings_or_a_refusal(
     load_or_refuse(flags=flags)
 
 
+@pytest.mark.slow
 @no_deadline
 @given(st.dictionaries(names.map("EDGE_DAEMON_".__add__), texts, max_size=4))
 def test_any_environment_gives_settings_or_a_refusal(environment: dict[str, str]) -> None:

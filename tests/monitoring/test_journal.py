@@ -45,6 +45,7 @@ def sent(code: str) -> tuple[list[dict[str, str]], str]:
     return entries, first["stderr"]
 
 
+@pytest.mark.slow
 def test_record_fields_become_journal_fields() -> None:
     (entry,), stderr = sent("""
         fields = {"event_id": "1bb8", "kind": "appeared", "track_id": 5, "emotion": "happy"}
@@ -69,6 +70,7 @@ def test_record_fields_become_journal_fields() -> None:
     assert not [name for name in entry if name != name.upper()]
 
 
+@pytest.mark.slow
 def test_levels_become_priorities() -> None:
     entries, _ = sent("""
         for level in ("debug", "info", "warning", "error", "critical"):
@@ -78,6 +80,7 @@ def test_levels_become_priorities() -> None:
     assert priorities == {"debug": "7", "info": "6", "warning": "4", "error": "3", "critical": "2"}
 
 
+@pytest.mark.slow
 def test_multi_line_record_is_one_entry() -> None:
     (entry,), _ = sent("""
         try:
@@ -90,6 +93,7 @@ def test_multi_line_record_is_one_entry() -> None:
     assert entry["ERROR"] == "two\nlines"
 
 
+@pytest.mark.slow
 def test_fatal_error_has_error_priority() -> None:
     _, stderr = sent("""
         from edge_daemon import cli

@@ -60,6 +60,7 @@ def test_short_label_grows_after_a_while(placer: Placer) -> None:
     assert levels[-1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
 def test_labels_of_moving_faces_cover_nothing(placer: Placer, count: int) -> None:
     rng = np.random.default_rng(count)

@@ -45,6 +45,7 @@ def test_csv_of_names_with_commas_is_quoted(tmp_path: Path) -> None:
     assert row["file"] == name
 
 
+@pytest.mark.slow
 def test_parquet_has_typed_columns_and_all_rows(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     table = ParquetTable(tmp_path / "t.parquet")

@@ -199,6 +199,7 @@ class Model:
         self._context.__exit__(None, None, None)
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None, max_examples=60)
 @given(actions)
 def test_writer_any_failures_keep_order_and_events(steps: list[tuple[str, float]]) -> None:
@@ -633,6 +634,7 @@ def test_writer_file_damaged_in_use_is_replaced(
         assert events.queue.figures().durable
 
 
+@pytest.mark.slow
 @hypothesis_settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

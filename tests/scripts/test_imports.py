@@ -44,6 +44,7 @@ def append(checkout: Path, module: str, line: str) -> None:
         file.write(f"\n{line}\n")
 
 
+@pytest.mark.slow
 def test_imports_of_this_package_pass() -> None:
     code, table, problems = run(ROOT)
     assert (code, problems) == (0, [])

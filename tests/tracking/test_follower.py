@@ -74,6 +74,7 @@ def test_follower_detects_at_the_interval_and_tracks_always(
     assert {tracked.remembered for tracked in found} == {frozenset({1})}
 
 
+@pytest.mark.slow
 def test_follower_moving_face_is_extrapolated(
     follow: Callable[[int], FaceFollower],
 ) -> None:
