@@ -20,7 +20,7 @@ from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, with
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import MIRRORED_LANDMARKS, Box, Detection, Image
 
-MAX_VERIFICATIONS: Final = 10
+MAX_VERIFICATIONS: Final = 20
 """In one picture, of its best detections."""
 PATCH_WEIGHT: Final = 0.4
 """Of a patch's score and position; the picture's have the rest."""
