@@ -249,9 +249,9 @@ class MapNetwork:
         # The interpreter does not run while a view of its memory exists.
         del pixels
         self._interpreter.invoke()
-        maps = [self._interpreter.get_tensor(index)[0] for index in self._outputs]
-        levels = len(STRIDES)
-        return [scores[..., 0] for scores in maps[:levels]], maps[levels:]
+        tensors = map(self._interpreter.get_tensor, self._outputs)
+        maps = [*map(np.reshape, tensors, self._map_shapes)]
+        return maps[: len(STRIDES)], maps[len(STRIDES) :]
 
     def _resize(self, shape: tuple[int, int]) -> None:
         """Fit the network's input to pictures of this shape, rows and columns."""
@@ -264,6 +264,11 @@ class MapNetwork:
         outputs = self._interpreter.get_output_details()
         outputs.sort(key=lambda details: (details["shape"][-1], -details["shape"][1]))
         self._outputs = [details["index"] for details in outputs]
+        # Without the batch's dimension, and of scores without the channel's.
+        self._map_shapes = [
+            tuple(details["shape"][1:3] if details["shape"][-1] == 1 else details["shape"][1:])
+            for details in outputs
+        ]
 
     def _check_interface(self) -> None:
         pixels = self._interpreter.get_input_details()[0]

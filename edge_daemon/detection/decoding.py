@@ -26,6 +26,8 @@ NMS_THRESHOLD: Final = 0.3
 MAX_CONTAINMENT: Final = 0.7
 """Likewise, intersection over the smaller box: no face lies within another."""
 MAX_FACES: Final = 100
+SCORE_EPSILON: Final = 1e-9
+"""Scores of 0 and 1 have no finite log-odds."""
 
 Maps = Sequence[NDArray[np.float32]]
 
@@ -45,13 +47,18 @@ def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
         min_score: of a face, 0 to 1.
     """
     logits = np.concatenate([*map(np.ravel, scores)])
-    chosen = np.flatnonzero(logits >= _logit(min_score))
+    min_score = min(max(min_score, SCORE_EPSILON), 1 - SCORE_EPSILON)
+    chosen = np.flatnonzero(logits >= math.log(min_score / (1 - min_score)))
     if not len(chosen):
         return []
     certainty = 1 / (1 + np.exp(-logits[chosen]))
     values = np.concatenate([*map(np.ravel, geometry)]).reshape(-1, GEOMETRY // 2, 2)[chosen]
     centres, strides = _cells(tuple(map(np.shape, scores)))
-    boxes, landmarks = _places(values, centres[chosen], strides[chosen])
+    centres, strides = centres[chosen], strides[chosen]
+    sides = strides * np.exp(values[:, 1])
+    points = centres[:, np.newaxis] + strides[:, np.newaxis] * values
+    boxes = np.concatenate([points[:, 0] - sides / 2, sides], axis=1)
+    landmarks = points[:, 2:]
     kept = _kept(boxes, certainty)
     return [
         Detection(Box(*boxes[index].tolist()), float(certainty[index]), landmarks[index])
@@ -97,19 +104,3 @@ def _cells(sizes: Sequence[tuple[int, int]]) -> tuple[NDArray[np.float32], NDArr
     centres = [cell_centres(*size, stride).reshape(-1, 2) for size, stride in levels]
     strides = [np.full((rows * columns, 1), stride) for (rows, columns), stride in levels]
     return np.concatenate(centres), np.concatenate(strides, dtype=np.float32)
-
-
-def _places(
-    values: NDArray[np.float32], centres: NDArray[np.float32], strides: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes [n, 4] and landmarks [n, 5, 2] from the geometry of cells, [n, 7, 2]."""
-    sides = strides * np.exp(values[:, 1])
-    points = centres[:, np.newaxis] + strides[:, np.newaxis] * values
-    return np.concatenate([points[:, 0] - sides / 2, sides], axis=1), points[:, 2:]
-
-
-def _logit(score: float) -> float:
-    """The log-odds of a score, 0 to 1."""
-    if score <= 0:
-        return -math.inf
-    return math.inf if score >= 1 else math.log(score / (1 - score))
