@@ -10,7 +10,14 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import Picture, Reader
-from edge_daemon.capture.images import JPEG_START, ImageError, decode_image, jpeg_info
+from edge_daemon.capture.images import (
+    JPEG_START,
+    ImageError,
+    JpegInfo,
+    decode_image,
+    decode_jpeg,
+    jpeg_info,
+)
 from edge_daemon.capture.network import HttpClient, HttpStatusError, parse_address, reason_of
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import Image
@@ -154,14 +161,20 @@ class SteadyDecoder:
         Raises:
             ImageError: it is damaged, or the first of another size.
         """
-        if data.startswith(JPEG_START) and (info := jpeg_info(data)) is not None:
-            size = (info.width, info.height)
-            is_new = self._size is not None and size not in {self._size, self._next_size}
-            self._next_size = size
-            if is_new:
-                raise ImageError(f"another size ({info.width}x{info.height})")
-            self._size = size
-        return decode_image(data)
+        if not data.startswith(JPEG_START):
+            return decode_image(data)
+        info = jpeg_info(data)
+        if info is not None:
+            self._check_size(info)
+        return decode_jpeg(data, info)
+
+    def _check_size(self, info: JpegInfo) -> None:
+        size = (info.width, info.height)
+        is_new = self._size is not None and size not in {self._size, self._next_size}
+        self._next_size = size
+        if is_new:
+            raise ImageError(f"another size ({info.width}x{info.height})")
+        self._size = size
 
 
 class MultipartReader:

@@ -293,7 +293,7 @@ def decode_image(data: bytes) -> Image:
         ImageError: it is damaged, too large, or of an unsupported format.
     """
     if data.startswith(JPEG_START):
-        return _decode_jpeg(data)
+        return decode_jpeg(data, jpeg_info(data))
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
         return _decode_heic(data)
@@ -305,9 +305,16 @@ def decode_image(data: bytes) -> Image:
     return image
 
 
-def _decode_jpeg(data: bytes) -> Image:
-    """Decode the first image of some data; what follows it does not matter."""
-    info = jpeg_info(data)
+def decode_jpeg(data: bytes, info: JpegInfo | None) -> Image:
+    """Decode the first image of some data to BGR uint8 [H, W, 3]; what follows it does not matter.
+
+    Args:
+        data: which starts with a JPEG.
+        info: what `jpeg_info` found in it.
+
+    Raises:
+        ImageError: it is damaged or too large.
+    """
     if info is None:
         raise ImageError("truncated or damaged JPEG")
     if info.width * info.height > MAX_PIXELS_PER_JPEG_BYTE * info.end:
