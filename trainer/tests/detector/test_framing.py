@@ -26,10 +26,14 @@ def _dark_backgrounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backgrounds, "pattern", lambda side, _rng: np.zeros((side, side), np.uint8))
 
 
-def test_crop_is_around_the_same_centre_and_slightly_smaller() -> None:
+def test_framing_is_the_median_box_in_slightly_smaller_crops() -> None:
     framing = measure_framing(find_bright, crops())
-    oval = Detection(Box(6, 2, 36, 44), 0.9)  # in 48 pixels
-    crop = crop_square(oval, framing)
+    # The oval is (6, 2, 36, 44) in 48 pixels, and each crop has the centre of these.
+    side = CROP_SCALE * 48
+    x, y = 6 - (48 - side) / 2, 2 - (48 - side) / 2
+    truth = {"x": x / side, "y": y / side, "width": 36 / side, "height": 44 / side}
+    assert framing.model_dump() == pytest.approx(truth, abs=0.02)
+    crop = crop_square(Detection(Box(6, 2, 36, 44), 0.9), framing)
     assert (crop.x, crop.y) == pytest.approx((24, 24), abs=1)
     assert crop.side == pytest.approx(CROP_SCALE * 48, abs=1)
 
