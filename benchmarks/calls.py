@@ -114,6 +114,7 @@ class _Shortened:
 
     def __init__(self, source: Source, frames: int) -> None:
         self.name = source.name
+        self.kind = source.kind
         self._source = source
         self._frames = frames
 

@@ -18,7 +18,6 @@ from edge_daemon._lib.logging import set_level
 from edge_daemon._lib.terminal import discard_output, in_terminal
 from edge_daemon._lib.text import authority, without_password
 from edge_daemon.capture import Source, pause_of, source_of
-from edge_daemon.capture.images import ImageFile, ImageFolder
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.capture.wrappers import Looped
@@ -236,7 +235,7 @@ def _prior(settings: Settings, bundle: Bundle, source: Source) -> PriorCorrectio
     """The correction for the place that the faces come from; none by default for images."""
     expected = settings.inference.prior_shares
     if expected is None:
-        if settings.inference.prior == "none" or isinstance(source, ImageFile | ImageFolder):
+        if settings.inference.prior == "none" or source.kind.has_stills:
             return None
         expected = dict(CAMERA_SHARES)
     return PriorCorrection(expected, bundle.ensemble.shares)

@@ -14,7 +14,7 @@ from running import PATIENCE
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import Clock, SystemClock
-from edge_daemon.capture import Picture
+from edge_daemon.capture import Picture, SourceKind
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import EventSettings, QualitySettings, TrackingSettings
@@ -40,6 +40,7 @@ class FakeCamera:
     """A live source that shows one face; it can hang, go away and come back."""
 
     name = "fake camera"
+    kind = SourceKind.CAMERA
     live = True
 
     def __init__(self) -> None:

@@ -1,6 +1,7 @@
 """What a source of frames is."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol, runtime_checkable
 
 from edge_daemon.errors import SourceError
@@ -59,11 +60,28 @@ class FlowingReader(Reader, Protocol):
         ...
 
 
+class SourceKind(Enum):
+    """Where the frames of a source come from; its value names it in messages."""
+
+    CAMERA = "a camera"
+    """Or a network stream."""
+    VIDEO = "a video"
+    IMAGE = "an image"
+    FOLDER = "a folder of images"
+
+    @property
+    def has_stills(self) -> bool:
+        """Whether each frame is a photo of its own."""
+        return self in {SourceKind.IMAGE, SourceKind.FOLDER}
+
+
 class Source(Protocol):
     """A source of frames, not yet open."""
 
     name: str
     """As in the settings, with secrets masked."""
+    kind: SourceKind
+    """What the frames come from. A source around another one has the kind of that."""
     live: bool
     """Whether frames arrive in real time; if not, every frame counts and none may be dropped."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_daemon.capture.base import Picture
+from edge_daemon.capture.base import Picture, SourceKind
 from edge_daemon.errors import SourceLost
 
 
@@ -19,6 +19,7 @@ class VideoDevice:
         fps: requested frames per second.
     """
 
+    kind = SourceKind.CAMERA
     live = True
 
     def __init__(self, device: Path, size: tuple[int, int], fps: float) -> None:

@@ -9,7 +9,7 @@ from http.client import HTTPResponse
 from typing import Final
 
 from edge_daemon._lib.text import without_password
-from edge_daemon.capture.base import Picture, Reader
+from edge_daemon.capture.base import Picture, Reader, SourceKind
 from edge_daemon.capture.images import (
     JPEG_START,
     ImageError,
@@ -48,6 +48,7 @@ class HttpCamera:
         SourceError: the address does not parse.
     """
 
+    kind = SourceKind.CAMERA
     live = True
 
     def __init__(self, url: str, *, verify_certificate: bool = True) -> None:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from edge_daemon.capture.base import Picture
+from edge_daemon.capture.base import Picture, SourceKind
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 
@@ -124,6 +124,7 @@ class ImageError(SourceError):
 class ImageFile:
     """One image."""
 
+    kind = SourceKind.IMAGE
     live = False
 
     def __init__(self, path: Path) -> None:
@@ -143,6 +144,7 @@ class ImageFile:
 class ImageFolder:
     """The images of a folder, in the order of their names. Each is a scene of its own."""
 
+    kind = SourceKind.FOLDER
     live = False
 
     def __init__(self, path: Path) -> None:

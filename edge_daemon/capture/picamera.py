@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import cv2
 import numpy as np
 
-from edge_daemon.capture.base import Picture
+from edge_daemon.capture.base import Picture, SourceKind
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Image
 
@@ -100,6 +100,7 @@ class PiCamera:
         vflip: whether it exchanges top and bottom.
     """
 
+    kind = SourceKind.CAMERA
     live = True
 
     def __init__(

@@ -17,7 +17,7 @@ from av.error import (
 from av.video.frame import VideoFrame
 
 from edge_daemon._lib.text import without_password
-from edge_daemon.capture.base import Picture
+from edge_daemon.capture.base import Picture, SourceKind
 from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.capture.network import (
     NETWORK_TIMEOUT_S,
@@ -48,6 +48,7 @@ class NetworkStream:
         SourceError: the address does not parse.
     """
 
+    kind = SourceKind.CAMERA
     live = True
 
     def __init__(self, url: str, *, verify_certificate: bool = True) -> None:

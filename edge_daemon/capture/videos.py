@@ -8,7 +8,7 @@ from typing import Final
 from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 
-from edge_daemon.capture.base import Picture, SourceIncomplete
+from edge_daemon.capture.base import Picture, SourceIncomplete, SourceKind
 from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.errors import SourceError
 
@@ -27,6 +27,7 @@ MIN_SHORTFALL_S: Final = 0.5
 class VideoFile:
     """A video file that FFmpeg can read."""
 
+    kind = SourceKind.VIDEO
     live = False
 
     def __init__(self, path: Path) -> None:

@@ -71,6 +71,7 @@ class Oriented:
 
     def __init__(self, source: Source, orientation: Orientation) -> None:
         self.name = source.name
+        self.kind = source.kind
         self.live = source.live
         self.source = source
         self._orientation = orientation
@@ -124,6 +125,7 @@ class Repeated:
         self, source: Source, max_frames: int | None = None, *, new_scenes: bool = True
     ) -> None:
         self.name = source.name
+        self.kind = source.kind
         self._source = source
         self._max_frames = max_frames
         self._new_scenes = new_scenes
@@ -219,6 +221,7 @@ class Looped:
         self, source: Source, clock: Clock, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.name = source.name
+        self.kind = source.kind
         self._source = Repeated(source, new_scenes=False)
         self._clock = clock
         self._sleep = sleep

@@ -106,6 +106,7 @@ class TimedSource:
 
     def __init__(self, source: Source, stopwatch: Stopwatch) -> None:
         self.name = source.name
+        self.kind = source.kind
         self._source = source
         self._stopwatch = stopwatch
 

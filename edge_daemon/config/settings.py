@@ -193,7 +193,9 @@ class CaptureSettings(Section):
         15.0, ge=MIN_RATE_HZ, le=240, description="Maximum frames per second of a camera."
     )
     rotation: Rotation = Field(
-        0, description="Degrees by which frames are rotated clockwise, after they are flipped."
+        0,
+        description="Degrees by which frames are rotated clockwise, after they are flipped; those "
+        "of files too.",
     )
     hflip: bool = Field(default=False, description="Flip frames horizontally, like a mirror.")
     vflip: bool = Field(default=False, description="Flip frames vertically.")

@@ -10,8 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
-from edge_daemon.capture import Source
-from edge_daemon.capture.images import ImageFile, ImageFolder
+from edge_daemon.capture import Source, SourceKind
 from edge_daemon.errors import OutputError, SettingsError
 from edge_daemon.records import FrameResult
 
@@ -105,15 +104,6 @@ class Kind(Enum):
     FOLDER = "a folder of annotated images"
 
 
-class SourceKind(Enum):
-    """What a source is; its value names it in messages."""
-
-    LIVE = "a live source"
-    VIDEO = "a video"
-    IMAGE = "an image"
-    FOLDER = "a folder of images"
-
-
 SUITABLE: Final = {
     Kind.VIDEO: (SourceKind.VIDEO,),
     Kind.IMAGE: (SourceKind.IMAGE,),
@@ -122,7 +112,7 @@ SUITABLE: Final = {
 """Sources of the outputs that hold images; tables suit all."""
 
 REMEDIES: Final = {
-    SourceKind.LIVE: "images of a live source are never written; use a .csv or .parquet file",
+    SourceKind.CAMERA: "images of a camera are never written; use a .csv or .parquet file",
     SourceKind.VIDEO: f"name a {', '.join(VIDEO_SUFFIXES)} file",
     SourceKind.IMAGE: "name an image file, such as annotated.png",
     SourceKind.FOLDER: "name a folder",
@@ -174,19 +164,9 @@ def kind_of(path: Path) -> Kind | None:
     return {".csv": Kind.CSV, ".parquet": Kind.PARQUET}.get(suffix)
 
 
-def kind_of_source(source: Source) -> SourceKind:
-    """What a source is, as far as outputs depend on it."""
-    if source.live:
-        return SourceKind.LIVE
-    if isinstance(source, ImageFolder):
-        return SourceKind.FOLDER
-    return SourceKind.IMAGE if isinstance(source, ImageFile) else SourceKind.VIDEO
-
-
 def _problems(options: OutputOptions, source: Source) -> Iterator[str]:
-    source_kind = kind_of_source(source)
     for path in options.outputs:
-        yield from _output_problems(path, source_kind)
+        yield from _output_problems(path, source.kind)
         yield from _path_problems("--output", path, source)
     for path in options.summaries:
         if path.suffix.lower() not in SUMMARY_SUFFIXES:
@@ -195,8 +175,8 @@ def _problems(options: OutputOptions, source: Source) -> Iterator[str]:
     yield from _duplicates([*options.outputs, *options.summaries])
     if options.has_thumbnails and not options.summaries:
         yield "--summary-thumbnails: requires --summary; add --summary summary.html"
-    if options.has_thumbnails and source_kind is SourceKind.LIVE:
-        yield "--summary-thumbnails: images of a live source are never written; leave it out"
+    if options.has_thumbnails and source.kind is SourceKind.CAMERA:
+        yield "--summary-thumbnails: images of a camera are never written; leave it out"
 
 
 def _output_problems(path: Path, source: SourceKind) -> Iterator[str]:

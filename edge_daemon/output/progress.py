@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.terminal import ProgressLine, can_show_progress
-from edge_daemon.capture import Source
-from edge_daemon.capture.images import ImageFolder, list_folder
+from edge_daemon.capture import Source, SourceKind
+from edge_daemon.capture.images import list_folder
 from edge_daemon.config.settings import Settings
 from edge_daemon.pipeline import Sink
 from edge_daemon.records import Frame, FrameResult
@@ -62,7 +62,7 @@ def frame_progress(
 
 
 def _part_of(source: Source) -> Fraction:
-    if isinstance(source, ImageFolder):
+    if source.kind is SourceKind.FOLDER:
         return _by_count(len(list_folder(Path(source.name)).images))
     duration_s = _duration_of(Path(source.name))
     return lambda frame, _: (

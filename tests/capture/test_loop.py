@@ -10,7 +10,7 @@ import pytest
 from conftest import FakeClock
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture import Picture
+from edge_daemon.capture import Picture, SourceKind
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import LOG_INTERVAL_S, Pause
 from edge_daemon.errors import SourceError, SourceLost
@@ -25,6 +25,7 @@ class FakeSource:
     """Plays a script: for each opening, what the reader gives in turn; a failure is raised."""
 
     name = "fake"
+    kind = SourceKind.CAMERA
 
     def __init__(self, *openings: Sequence[Step] | Exception, live: bool = True) -> None:
         self.live = live

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from drawing import draw_scene
 
-from edge_daemon.capture.base import FlowingReader, Picture
+from edge_daemon.capture.base import FlowingReader, Picture, SourceKind
 from edge_daemon.capture.wrappers import Orientation, Oriented
 
 SCENE = draw_scene((20, 60, 120))[:200]
@@ -19,6 +19,7 @@ class Camera:
     """A source of one frame, which flows where it has `skip`."""
 
     name = "camera"
+    kind = SourceKind.CAMERA
     live = True
 
     def __init__(self, **methods: object) -> None:

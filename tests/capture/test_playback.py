@@ -6,7 +6,7 @@ import pytest
 from conftest import FakeClock
 from drawing import draw_scene, write_clip
 
-from edge_daemon.capture import Picture, source_from
+from edge_daemon.capture import Picture, SourceKind, source_from
 from edge_daemon.capture.base import SourceIncomplete
 from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
@@ -19,6 +19,7 @@ class Film:
     """A source of which each picture's value is its number, and its time that of the film."""
 
     name = "film"
+    kind = SourceKind.VIDEO
     live = False
     error: SourceIncomplete | None = None
     """Raised at the end of each round."""

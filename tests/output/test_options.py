@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_daemon.capture import Source, source_from
+from edge_daemon.capture.wrappers import Orientation
 from edge_daemon.errors import SettingsError
 from edge_daemon.output.base import Kind, OutputOptions, check_options, kind_of
 
@@ -66,11 +67,17 @@ def test_kind_of_an_existing_folder_is_folder(tmp_path: Path) -> None:
         ("photos", {"t.csv", "t.parquet", "t"}),
     ],
 )
+@pytest.mark.parametrize("orientation", [Orientation(), Orientation(180)], ids=str)
 def test_options_of_each_source_are_accepted_or_refused(
-    tmp_path: Path, sources: dict[str, str], source: str, accepted: set[str]
+    tmp_path: Path,
+    sources: dict[str, str],
+    source: str,
+    accepted: set[str],
+    orientation: Orientation,
 ) -> None:
     names = {"t.csv", "t.parquet", "t.mp4", "t.png", "t"}
-    assert {name for name in names if not problems(sources[source], tmp_path / name)} == accepted
+    oriented = source_from(sources[source], orientation=orientation)
+    assert {name for name in names if not problems(oriented, tmp_path / name)} == accepted
 
 
 @pytest.mark.parametrize("source", ["camera", "clip.mp4", "photo.png", "photos"])

@@ -112,6 +112,37 @@ def test_run_of_a_folder_writes_copies_and_names(program: Program, tmp_path: Pat
     assert np.ptp(copy[:, :, 0].astype(int) - copy[:, :, 2]) > 50  # colours on a grey image
 
 
+def test_run_of_rotated_photos_equals_that_of_upright_ones(
+    program: Program, tmp_path: Path
+) -> None:
+    tables = []
+    for degrees in (0, 180):
+        photos, out = tmp_path / f"photos{degrees}", tmp_path / f"out{degrees}"
+        table = tmp_path / f"{degrees}.csv"
+        photos.mkdir()
+        turned = np.rot90(draw_scene(FACE), degrees // 90)
+        assert cv2.imwrite(str(photos / "a.png"), np.ascontiguousarray(turned))
+        rotation = ("--set", f"capture.rotation={degrees}")
+        words = (*HAAR, *rotation, "--output", out, "--output", table)
+        assert program("run", photos, *words).returncode == 0
+        assert [path.name for path in out.iterdir()] == ["a.png"]
+        tables.append([{key: row[key] for key in EMOTIONS} for row in rows_of(table)])
+    upright, rotated = tables
+    assert len(upright) == 1
+    assert rotated == upright  # also the prior, which is that of photos
+
+
+def test_run_of_a_rotated_video_writes_the_rotated_copy(
+    program: Program, tmp_path: Path, video: Path
+) -> None:
+    copy = tmp_path / "copy.mp4"
+    rotation = ("--set", "capture.rotation=90")
+    assert program("run", video, *HAAR, *rotation, "--output", copy).returncode == 0
+    source, rotated = probe(video), probe(copy)
+    assert (rotated["width"], rotated["height"]) == (source["height"], source["width"])
+    assert rotated["nb_read_frames"] == source["nb_read_frames"]
+
+
 def test_run_of_an_image_writes_its_copy(program: Program, tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "a.png"), draw_scene(FACE))
     copy = tmp_path / "copy.webp"

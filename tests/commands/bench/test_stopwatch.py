@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builders import probabilities, result
 
-from edge_daemon.capture import Picture
+from edge_daemon.capture import Picture, SourceKind
 from edge_daemon.commands.bench import (
     BenchSettings,
     DetectionReport,
@@ -22,6 +22,7 @@ class Recording:
     """A source of three pictures."""
 
     name = "recording"
+    kind = SourceKind.VIDEO
     live = False
 
     def open(self) -> "Recording":
