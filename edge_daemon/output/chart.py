@@ -229,20 +229,20 @@ def _in_minutes(seconds: float) -> str:
 
 def key_figures(statistics: Statistics) -> list[tuple[str, str]]:
     """The figures above the charts, each with its name."""
-    visits = statistics.visits
+    totals = statistics.totals
     if statistics.is_images:
         return [
             ("images", str(statistics.frames)),
             ("images with faces", str(statistics.frames_with_faces)),
-            ("faces", str(len(visits))),
+            ("faces", str(totals.visits)),
         ]
-    lengths = [visit.duration for visit in visits]
+    mean_s = totals.duration / max(1, totals.visits)
     return [
         ("duration", clock_time(statistics.duration)),
         ("frames", str(statistics.frames)),
-        ("visits", str(len(visits))),
-        ("mean length", clock_time(sum(lengths) / len(lengths)) if lengths else "-"),
-        ("longest", clock_time(max(lengths)) if lengths else "-"),
+        ("visits", str(totals.visits)),
+        ("mean length", clock_time(mean_s) if totals.visits else "-"),
+        ("longest", clock_time(totals.longest) if totals.visits else "-"),
     ]
 
 

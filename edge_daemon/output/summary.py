@@ -60,6 +60,8 @@ def _row(visit: Visit, statistics: Statistics) -> str:
 def _notes(statistics: Statistics) -> Iterator[str]:
     if (hidden := len(statistics.visits) - MAX_ROWS) > 0:
         yield f"{hidden} more are not listed."
+    if statistics.earlier.visits:
+        yield f"{statistics.earlier.visits} earlier ones count in the figures and shares only."
     if not statistics.visits:
         yield "No face was found."
     if statistics.brief:

@@ -1,8 +1,7 @@
 """Collects what a summary shows: each face's visit, as stretches of one emotion."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +18,8 @@ MAX_GAP_S: Final = 1.0
 
 MAX_SEGMENTS: Final = 100_000
 """Segments in memory, of all visits; beyond that, the oldest visits lose their detail."""
+MAX_VISITS: Final = 25_000
+"""Visits in memory; beyond that, the oldest count in the totals only."""
 
 THUMBNAIL_SIDE: Final = 96
 """In pixels."""
@@ -66,7 +67,9 @@ class Visit:
     @property
     def shares(self) -> dict[str, float]:
         """Part of the visit's time for each mood, the largest first."""
-        return _shares([self])
+        totals = Totals()
+        totals.add(self)
+        return _shares(totals.seconds)
 
     @property
     def mood(self) -> str:
@@ -91,6 +94,25 @@ class Visit:
         return removed
 
 
+@dataclass
+class Totals:
+    """Visits of which only sums are kept."""
+
+    visits: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """With each mood."""
+    duration: float = 0.0
+    longest: float = 0.0
+
+    def add(self, visit: Visit) -> None:
+        self.visits += 1
+        self.duration += visit.duration
+        self.longest = max(self.longest, visit.duration)
+        for segment in visit.segments:
+            before = self.seconds.get(segment.mood, 0.0)
+            self.seconds[segment.mood] = before + segment.end - segment.start
+
+
 @dataclass(frozen=True)
 class Statistics:
     """What a run has seen."""
@@ -105,13 +127,23 @@ class Statistics:
     duration: float
     visits: Sequence[Visit]
     """In the order of their starts."""
+    earlier: Totals
+    """Visits before those."""
     brief: int
     """Faces that left before they had appeared; not among the visits."""
 
     @property
+    def totals(self) -> Totals:
+        """Of all visits."""
+        totals = replace(self.earlier, seconds=dict(self.earlier.seconds))
+        for visit in self.visits:
+            totals.add(visit)
+        return totals
+
+    @property
     def shares(self) -> dict[str, float]:
         """Part of all visits' time for each mood, in the order of MOODS."""
-        shares = _shares(self.visits)
+        shares = _shares(self.totals.seconds)
         return {mood: shares.get(mood, 0.0) for mood in MOODS}
 
 
@@ -127,6 +159,10 @@ class Collector:
     source: str
     has_thumbnails: bool
     _visits: dict[int, Visit] = field(default_factory=dict)
+    _present: set[int] = field(default_factory=set)
+    """Tracks whose visits have not ended."""
+    _earlier: Totals = field(default_factory=Totals)
+    _brief: int = 0
     _segments: int = 0
     _frames: int = 0
     _frames_with_faces: int = 0
@@ -148,7 +184,9 @@ class Collector:
         self._last = now, result.faces
         self._frames += not frame.blank
         self._frames_with_faces += bool(result.faces)
+        self._end_visits(result.remembered)
         for face in result.faces:
+            self._present.add(face.track_id)
             visit = self._visits.setdefault(face.track_id, Visit(face.track_id, frame.file, []))
             visit.has_appeared |= frame.file is not None
             if self.has_thumbnails:
@@ -172,7 +210,8 @@ class Collector:
             frames_with_faces=self._frames_with_faces,
             duration=self._end,
             visits=visits,
-            brief=len(self._visits) - len(visits),
+            earlier=self._earlier,
+            brief=self._brief + len(self._visits) - len(visits),
         )
 
     def _time_of(self, frame: Frame) -> float:
@@ -201,16 +240,29 @@ class Collector:
                 return
             self._segments -= visit.simplify()
 
+    def _end_visits(self, remembered: frozenset[int]) -> None:
+        """Forget the brief visits that have ended, and the oldest ones beyond the limit."""
+        for track_id in self._present - remembered:
+            self._present.remove(track_id)
+            if not self._visits[track_id].has_appeared:
+                self._forget(track_id)
+                self._brief += 1
+        if len(self._visits) > MAX_VISITS:
+            ended = [track_id for track_id in self._visits if track_id not in self._present]
+            for track_id in ended[: MAX_VISITS // 2]:
+                self._earlier.add(self._forget(track_id))
+
+    def _forget(self, track_id: int) -> Visit:
+        visit = self._visits.pop(track_id)
+        self._segments -= len(visit.segments)
+        return visit
+
 
 def _mood_of(face: FaceEmotion) -> str:
     return UNCERTAIN if face.uncertain else face.emotion or UNSCORED
 
 
-def _shares(visits: Iterable[Visit]) -> dict[str, float]:
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for visit in visits:
-        for segment in visit.segments:
-            seconds[segment.mood] += segment.end - segment.start
+def _shares(seconds: Mapping[str, float]) -> dict[str, float]:
     total = sum(seconds.values())
     ranked = sorted(seconds, key=seconds.__getitem__, reverse=True)
     return {mood: seconds[mood] / total if total else 0.0 for mood in ranked}

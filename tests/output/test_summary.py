@@ -26,6 +26,7 @@ from edge_daemon.output.chart import (
     Text,
     chart,
     clock_time,
+    key_figures,
 )
 from edge_daemon.output.summary import SummaryOutput, page
 from edge_daemon.output.visits import Collector, Statistics
@@ -150,6 +151,26 @@ def test_collector_of_a_long_run_keeps_totals_and_bounds_memory(
     statistics = collector.statistics()
     assert 50 < sum(len(visit.segments) for visit in statistics.visits) <= 200
     assert [visit.duration for visit in statistics.visits] == pytest.approx([25] * 10)
+
+
+def test_collector_of_many_visits_keeps_totals_and_bounds_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(visits, "MAX_VISITS", 20)
+    collector = Collector("camera", has_thumbnails=False)
+    for number in range(300):
+        is_brief = number % 3 == 2
+        collector.add(
+            frame_result(0.5 * number, {number: HAPPY}, appears=[] if is_brief else [number])
+        )
+    statistics = collector.statistics()
+    assert statistics.brief == 100
+    assert len(statistics.visits) <= 20
+    assert statistics.visits[-1].track_id == 298
+    assert statistics.totals.visits == 200
+    assert statistics.totals.seconds == pytest.approx({"happy": 100})
+    assert dict(key_figures(statistics))["visits"] == "200"
+    assert f"{statistics.earlier.visits} earlier" in page(statistics)
 
 
 def test_thumbnail_is_the_largest_view_of_the_face() -> None:
