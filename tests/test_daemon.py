@@ -26,6 +26,7 @@ from running import PATIENCE, STOP_LIMIT, Camera, camera, eventually, free_port,
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon._lib.files import bundled_models
 from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import default_device_id
 from edge_daemon.daemon import build_pipeline
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
@@ -51,7 +52,7 @@ def address() -> str:
 @pytest.fixture
 def pause_file(tmp_path: Path) -> Path:
     """The file that saves a pause."""
-    file = tmp_path / "state" / "edge-daemon" / "paused"
+    file = tmp_path / "state" / "edge-daemon" / f"paused-{default_device_id()}"
     file.parent.mkdir(parents=True)
     file.touch()
     return file

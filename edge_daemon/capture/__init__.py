@@ -16,8 +16,6 @@ from edge_daemon.errors import SourceError
 
 __all__ = ["Picture", "Reader", "Source", "SourceKind", "pause_of", "source_from", "source_of"]
 
-PAUSE_FILE: Final = "paused"
-
 UPRIGHT: Final = Orientation()
 
 ANIMATED_SUFFIXES: Final = frozenset({".gif"})
@@ -107,4 +105,5 @@ def source_of(settings: Settings) -> Source:
 
 def pause_of(settings: Settings, *, live: bool) -> Pause:
     """Make the privacy switch; it is saved for cameras only, as a file has no privacy to keep."""
-    return Pause(settings.state_dir / PAUSE_FILE if live else None)
+    file = settings.state_dir / f"paused-{settings.device_id}"
+    return Pause(file if live else None)

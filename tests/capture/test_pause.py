@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_daemon.capture import pause_of
 from edge_daemon.capture.status import Pause
+from edge_daemon.config.settings import Settings
 
 
 @pytest.fixture
@@ -19,6 +21,17 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_nothing_is_paused_at_first_and_nothing_is_written(file: Path) -> None:
     assert not Pause(file).paused
     assert not file.parent.exists()
+
+
+def test_pause_of_devices_with_one_state_folder_is_kept_apart(tmp_path: Path) -> None:
+    def pause(device_id: str) -> Pause:
+        return pause_of(Settings(state_dir=tmp_path, device_id=device_id), live=True)
+
+    pause("front").set(True)
+    pause("back").set(True)
+    pause("front").set(False)
+    assert not pause("front").paused
+    assert pause("back").paused
 
 
 def test_pause_is_remembered_until_it_is_taken_back(
