@@ -102,20 +102,22 @@ class EmotionEnsemble:
 
         Args:
             faces: grey uint8 [N, 48, 48], framed as FER2013's; N may be 0.
-            members: how many are asked, in their order; their weights are shares of what these
-                have together. None: all.
+            members: how many models are used, in their order, at least 1; their weights are
+                shares of what these have together. None: all.
 
         Returns:
             float32 [N, 7] in the order of EMOTIONS; each row sums to 1.
 
         Raises:
-            ValueError: the array is of another type or shape.
+            ValueError: the array is of another type or shape, or there are not as many models.
         """
         if faces.dtype != np.uint8 or faces.ndim != 3 or faces.shape[1:] != (CROP_SIDE, CROP_SIDE):
             raise ValueError(
                 f"faces must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}], "
                 f"not {faces.dtype} {list(faces.shape)}"
             )
+        if members is not None and not 1 <= members <= len(self):
+            raise ValueError(f"members must be from 1 to {len(self)}, not {members}")
         logs = log_softmax(self._logits(faces, self.bundle.members[:members]))
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))

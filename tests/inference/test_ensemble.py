@@ -87,6 +87,14 @@ def test_other_types_and_shapes_are_refused(ensemble: EmotionEnsemble, wrong: np
     assert str(wrong.dtype) in str(refused.value)
 
 
+@pytest.mark.parametrize("members", [0, -1, 5])
+def test_other_numbers_of_models_are_refused(
+    ensemble: EmotionEnsemble, faces: Image, members: int
+) -> None:
+    with pytest.raises(ValueError, match="1 to 4"):
+        ensemble.predict(faces, members)
+
+
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The file and the batch size of each interpreter that is built."""
