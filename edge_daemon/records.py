@@ -167,7 +167,7 @@ class TrackedFaces:
 
     frame: Frame
     faces: tuple[TrackedFace, ...]
-    remembered: frozenset[int]
+    live_tracks: frozenset[int]
     """All live tracks, including those without a face at the moment."""
 
 
@@ -237,5 +237,5 @@ class FrameResult:
 
     frame: Frame
     faces: tuple[FaceEmotion, ...]
-    remembered: frozenset[int]
+    live_tracks: frozenset[int]
     events: tuple[Event, ...] = ()

@@ -55,14 +55,14 @@ def probabilities(**shares: float) -> Probabilities:
 
 
 def result(
-    at: float, answers: dict[int, Probabilities | None], remembered: set[int] | None = None
+    at: float, answers: dict[int, Probabilities | None], live_tracks: set[int] | None = None
 ) -> FrameResult:
-    """A frame's result: the answer for each track in it; more tracks may be remembered."""
+    """A frame's result: the answer for each track in it; more tracks may be live."""
     faces = tuple(
         FaceEmotion(track, face(), raw=answer, probabilities=answer, uncertain=False, members=1)
         for track, answer in answers.items()
     )
-    return FrameResult(frame(at), faces, frozenset(answers) | frozenset(remembered or ()))
+    return FrameResult(frame(at), faces, frozenset(answers) | frozenset(live_tracks or ()))
 
 
 def event(

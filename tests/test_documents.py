@@ -107,7 +107,7 @@ def test_schema_accepts_new_fields_only(kind: Kind) -> None:
 
 def full_result() -> FrameResult:
     made = result(0.0, {1: probabilities(happy=0.7), 2: None})
-    return FrameResult(made.frame, made.faces, made.remembered, (event_record(),))
+    return FrameResult(made.frame, made.faces, made.live_tracks, (event_record(),))
 
 
 @pytest.mark.parametrize(

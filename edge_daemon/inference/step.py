@@ -149,7 +149,7 @@ class EmotionRecognizer:
                 members=0 if row is None else models,
             )
             emotions.append(emotion)
-        return FrameResult(tracked.frame, tuple(emotions), tracked.remembered)
+        return FrameResult(tracked.frame, tuple(emotions), tracked.live_tracks)
 
     def _predict(self, crops: Image) -> tuple[NDArray[np.float32], int]:
         """Probabilities of each crop, float32 [N, 7], and the number of models used."""

@@ -153,18 +153,18 @@ class FrameAnnotator:
         self,
         bgr: Image,
         annotations: Sequence[Annotation],
-        remembered: frozenset[int] = frozenset(),
+        live_tracks: frozenset[int] = frozenset(),
     ) -> Image:
         """Draw a copy of the next frame, BGR uint8 [H, W, 3].
 
         Args:
             bgr: the frame.
             annotations: its faces, each with its own track.
-            remembered: tracks that can return.
+            live_tracks: tracks that can return.
         """
         canvas = bgr.copy()
         boxes = {a.track_id: _box_within(a.box, 1.0, self._frame) for a in annotations}
-        placements = self._placer.place(boxes, remembered)
+        placements = self._placer.place(boxes, live_tracks)
         for annotation in annotations:
             box = boxes[annotation.track_id]
             _draw_box(canvas, box, self._letter, _colour_of(annotation))

@@ -222,15 +222,15 @@ class Placer:
         self._spots: dict[int, _Spot] = {}
 
     def place(
-        self, faces: Mapping[int, Box], remembered: frozenset[int] = frozenset()
+        self, faces: Mapping[int, Box], live_tracks: frozenset[int] = frozenset()
     ) -> dict[int, Placement]:
         """Place the labels of one frame's faces; a face without room for one gets none.
 
         Args:
             faces: the box of each track in the frame.
-            remembered: tracks that can return, whose labels then appear on the same side.
+            live_tracks: tracks that can return, whose labels then appear on the same side.
         """
-        for track in self._spots.keys() - remembered - faces.keys():
+        for track in self._spots.keys() - live_tracks - faces.keys():
             del self._spots[track]
         heads = {track: head_of(box) for track, box in faces.items()}
         placed: dict[int, Placement] = {}

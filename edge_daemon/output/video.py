@@ -60,7 +60,7 @@ class AnnotatedVideo:
             self._encoder = _Encoder(self._file.partial, FORMATS[self.path.suffix.lower()], size)
             self._annotator = FrameAnnotator(size)
         bgr = _resized(frame.bgr, self._encoder.size)
-        annotated = self._annotator.annotate(bgr, annotations_of(result), result.remembered)
+        annotated = self._annotator.annotate(bgr, annotations_of(result), result.live_tracks)
         self._encoder.encode(annotated, frame.position_s)
 
     def close(self) -> None:

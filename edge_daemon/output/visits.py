@@ -184,7 +184,7 @@ class Collector:
         self._last = now, result.faces
         self._frames += not frame.blank
         self._frames_with_faces += bool(result.faces)
-        self._end_visits(result.remembered)
+        self._end_visits(result.live_tracks)
         for face in result.faces:
             self._present.add(face.track_id)
             visit = self._visits.setdefault(face.track_id, Visit(face.track_id, frame.file, []))
@@ -240,9 +240,9 @@ class Collector:
                 return
             self._segments -= visit.simplify()
 
-    def _end_visits(self, remembered: frozenset[int]) -> None:
+    def _end_visits(self, live_tracks: frozenset[int]) -> None:
         """Forget the brief visits that have ended, and the oldest ones beyond the limit."""
-        for track_id in self._present - remembered:
+        for track_id in self._present - live_tracks:
             self._present.remove(track_id)
             if not self._visits[track_id].has_appeared:
                 self._forget(track_id)

@@ -7,6 +7,7 @@ that two emotions of equal strength do not cause a series of events.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import uuid4
 
 import numpy as np
@@ -29,8 +30,13 @@ class _Visit:
     began_s: float
     """Stream time of the first frame."""
     seen_s: float
-    last: Frame
-    """The last frame with the face."""
+    """Stream time of the last frame with the face."""
+    seen_at: datetime
+    """When that frame was captured."""
+    position_s: float | None = None
+    """Where it is in a video."""
+    file: str | None = None
+    """The image that it is."""
     emotion: str | None = None
     rival: str | None = None
     rival_since: float = 0.0
@@ -40,7 +46,9 @@ class _Visit:
     """Sum of the smoothed probabilities of the `scored` frames."""
 
     def see(self, frame: Frame, probabilities: Probabilities | None) -> None:
-        self.seen_s, self.last = frame.stream_time, frame
+        # The frame itself would keep its image in memory.
+        self.seen_s, self.seen_at = frame.stream_time, frame.captured_at
+        self.position_s, self.file = frame.position_s, frame.file
         if probabilities is not None:
             self.scored += 1
             self.total += probabilities
@@ -65,7 +73,7 @@ class EventMaker:
 
     def __call__(self, result: FrameResult) -> FrameResult:
         self._last = result
-        departures = self._departures(result.remembered)
+        departures = self._departures(result.live_tracks)
         return dataclasses.replace(result, events=(*departures, *self._news(result)))
 
     def finish(self) -> FrameResult | None:
@@ -80,10 +88,10 @@ class EventMaker:
         last = self._last.frame
         black = np.broadcast_to(np.uint8(0), last.bgr.shape)
         frame = dataclasses.replace(last, index=last.index + 1, bgr=black, blank=True)
-        return FrameResult(frame, faces=(), remembered=frozenset(), events=events)
+        return FrameResult(frame, faces=(), live_tracks=frozenset(), events=events)
 
-    def _departures(self, remembered: frozenset[int]) -> Iterator[Event]:
-        for track_id in sorted(self._visits.keys() - remembered):
+    def _departures(self, live_tracks: frozenset[int]) -> Iterator[Event]:
+        for track_id in sorted(self._visits.keys() - live_tracks):
             visit = self._visits.pop(track_id)
             if visit.announced:
                 yield _event(EventKind.LEFT, track_id, visit)
@@ -93,7 +101,7 @@ class EventMaker:
         for face in result.faces:
             visit = self._visits.get(face.track_id)
             if visit is None:
-                visit = self._visits[face.track_id] = _Visit(now, now, result.frame)
+                visit = self._visits[face.track_id] = _Visit(now, now, result.frame.captured_at)
             visit.see(result.frame, face.probabilities)
             previous = visit.emotion
             self._follow(visit, face)
@@ -130,11 +138,11 @@ def _event(kind: EventKind, track_id: int, visit: _Visit, previous: str | None =
         event_id=uuid4(),
         kind=kind,
         track_id=track_id,
-        at=visit.last.captured_at,
+        at=visit.seen_at,
         emotion=visit.emotion,
         previous=previous,
         duration=round(visit.seen_s - visit.began_s, 3),
         probabilities=visit.mean,
-        position_s=visit.last.position_s,
-        file=visit.last.file,
+        position_s=visit.position_s,
+        file=visit.file,
     )

@@ -32,7 +32,7 @@ class Smoother:
         self._settings = settings
 
     def __call__(self, result: FrameResult) -> FrameResult:
-        for track_id in self._tracks.keys() - result.remembered:
+        for track_id in self._tracks.keys() - result.live_tracks:
             del self._tracks[track_id]
         smoothed = partial(self._smoothed, result.frame.stream_time)
         return dataclasses.replace(result, faces=tuple(map(smoothed, result.faces)))

@@ -130,7 +130,7 @@ class Tracker:
         self._visible: list[_Track] = []
         """Those of the last frame, in the order of its faces."""
         self._scene = 0
-        self._remembered: frozenset[int] = frozenset()
+        self._live_tracks: frozenset[int] = frozenset()
         """All live tracks after the last detection."""
 
     def apply(self, settings: TrackingSettings) -> None:
@@ -140,8 +140,8 @@ class Tracker:
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
         faces = tuple(self._named(found.faces, found.frame.stream_time))
-        self._remembered = frozenset([track.id for track in self._tracks])
-        return TrackedFaces(found.frame, faces, self._remembered)
+        self._live_tracks = frozenset([track.id for track in self._tracks])
+        return TrackedFaces(found.frame, faces, self._live_tracks)
 
     def expected(self, frame: Frame, cut: Callable[[Detection], Face]) -> TrackedFaces | None:
         """The faces of the last frame, at their predicted positions in this one.
@@ -162,7 +162,7 @@ class Tracker:
             faces.append(TrackedFace(track.id, face))
         for track in self._visible:
             track.updated = now
-        return TrackedFaces(frame, tuple(faces), self._remembered)
+        return TrackedFaces(frame, tuple(faces), self._live_tracks)
 
     def _forget(self, found: FoundFaces) -> None:
         """Drop tracks that are too old, and all at a change of scene."""

@@ -32,7 +32,7 @@ def test_recognizer_uses_all_members_for_scorable_faces(
     all_members = len(ensemble)
     assert [item.members for item in result.faces] == [all_members, 0, all_members]
     assert [item.raw is None for item in result.faces] == [False, True, False]
-    assert (result.frame, result.remembered) == (TRACKED.frame, TRACKED.remembered)
+    assert (result.frame, result.live_tracks) == (TRACKED.frame, TRACKED.live_tracks)
 
 
 def test_recognizer_uses_as_many_members_as_the_budget_allows(

@@ -1,4 +1,5 @@
 import dataclasses
+import weakref
 from datetime import timedelta
 
 import pytest
@@ -42,6 +43,15 @@ def test_events_short_false_positive_makes_none(maker: EventMaker) -> None:
     assert maker(result(5.0, {})).events == ()
 
 
+def test_events_face_that_left_keeps_no_frame_in_memory(maker: EventMaker) -> None:
+    first = result(0.0, {1: HAPPY})
+    frame = weakref.ref(first.frame)
+    maker(first)
+    maker(dataclasses.replace(result(0.1, {}), live_tracks=frozenset({1})))
+    del first
+    assert frame() is None
+
+
 def test_events_emotion_changes_after_the_dwell_time(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 10)
     assert play(maker, *[SAD] * 6, start=1.0) == []
@@ -62,7 +72,7 @@ def test_events_lead_within_the_margin_makes_none(maker: EventMaker) -> None:
 
 def test_events_face_leaves_when_its_track_expires(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 10)
-    assert maker(result(1.5, {}, remembered={1})).events == ()
+    assert maker(result(1.5, {}, live_tracks={1})).events == ()
     (event,) = maker(result(3.0, {})).events
     assert changes_of([event]) == [(EventKind.LEFT, None, "happy")]
     assert event.duration == pytest.approx(0.9)
@@ -118,7 +128,7 @@ def test_finish_makes_every_present_face_leave(maker: EventMaker) -> None:
     maker(result(0.7, {1: HAPPY, 2: SAD}))
     last = maker.finish()
     assert last is not None
-    assert (last.faces, last.remembered) == ((), frozenset())
+    assert (last.faces, last.live_tracks) == ((), frozenset())
     assert (last.frame.index, last.frame.blank) == (1, True)
     assert [(event.kind, event.track_id) for event in last.events] == [(EventKind.LEFT, 1)]
     assert last.events[0].duration == pytest.approx(0.7)

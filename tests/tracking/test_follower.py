@@ -71,7 +71,7 @@ def test_follower_detects_at_the_interval_and_tracks_always(
     found = list(map(follow(interval), moving(12, pixels=1)))
     assert detector.pictures == pictures
     assert [[item.track_id for item in tracked.faces] for tracked in found] == [[1]] * 12
-    assert {tracked.remembered for tracked in found} == {frozenset({1})}
+    assert {tracked.live_tracks for tracked in found} == {frozenset({1})}
 
 
 @pytest.mark.slow

@@ -76,11 +76,11 @@ def test_tracker_new_scene_starts_new_tracks() -> None:
     assert ids(tracker, 1.0, face(), scene=1) == [2]
 
 
-def test_tracker_undetected_tracks_are_reported_as_remembered() -> None:
+def test_tracker_undetected_tracks_are_reported_as_live() -> None:
     tracker = Tracker(TrackingSettings(max_age=1.0))
     tracker(found(0.0, face()))
-    assert tracker(found(0.5)).remembered == {1}
-    assert tracker(found(1.5)).remembered == frozenset()
+    assert tracker(found(0.5)).live_tracks == {1}
+    assert tracker(found(1.5)).live_tracks == frozenset()
 
 
 def test_tracker_low_score_continues_a_track_but_starts_none() -> None:
