@@ -88,6 +88,16 @@ class SheddingPolicy:
         self._max_interval = max_interval
         self._changed_at = self._strained_at = float("-inf")
 
+    def limit(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
+        """Use other limits; the level keeps its distance from the full one as far as they allow."""
+        longer = self.level.detection_interval - self._full.detection_interval
+        longest = max(max_interval, full.detection_interval)
+        interval = min(full.detection_interval + longer, longest)
+        self.level = replace(self.level, detection_interval=interval)
+        self._full = full
+        self._max_temperature = max_temperature
+        self._max_interval = max_interval
+
     def update(self, load: Load, now: float) -> DegradationLevel:
         """Choose the level for the current load; `now` is monotonic time in seconds."""
         chosen = self._chosen(load, now)
@@ -151,7 +161,7 @@ class LoadShedder:
     ) -> None:
         self._models = models
         self._enabled = enabled
-        self._policy = self._policy_from(settings)
+        self._policy = SheddingPolicy(*self._limits_of(settings))
         self._apply = apply
         self._hardware = hardware
         self._clock = clock
@@ -159,8 +169,8 @@ class LoadShedder:
         self._busy_s: Mapping[str, float] = {}
 
     def apply(self, settings: Settings) -> None:
-        """Use other limits, starting at the full level."""
-        self._policy = self._policy_from(settings)
+        """Use other limits."""
+        self._policy.limit(*self._limits_of(settings))
         self._apply(self._policy.level)
 
     def poll(self, pipeline: Pipeline) -> None:
@@ -179,10 +189,10 @@ class LoadShedder:
     def stopping(self) -> None:
         """There is nothing to end."""
 
-    def _policy_from(self, settings: Settings) -> SheddingPolicy:
+    def _limits_of(self, settings: Settings) -> tuple[DegradationLevel, float, int]:
         full = DegradationLevel(self._models, settings.detection.interval)
         limits = settings.shedding
-        return SheddingPolicy(full, limits.max_temperature, limits.max_interval)
+        return full, limits.max_temperature, limits.max_interval
 
     def _load(self, busy_s: Mapping[str, float], period_s: float) -> Load:
         shares = {

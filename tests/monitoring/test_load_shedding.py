@@ -231,6 +231,18 @@ def test_shedder_with_new_settings_applies_the_full_level(
     assert levels == [DegradationLevel(3, 4)]
 
 
+def test_shedder_with_new_settings_stays_degraded(
+    shedder: LoadShedder, levels: list[DegradationLevel], zone: Path, clock: FakeClock
+) -> None:
+    zone.write_text("80000")
+    look(shedder, Stages(), clock, [{}] * 14)
+    assert levels[-1] == DegradationLevel(1, 2)
+    shedder.apply(SETTINGS)
+    assert levels[-1] == DegradationLevel(1, 2)
+    shedder.apply(load_settings(flags={("detection", "interval"): 4}))
+    assert levels[-1] == DegradationLevel(1, 5)
+
+
 def test_shedder_disabled_only_follows_the_settings(
     levels: list[DegradationLevel], tmp_path: Path, zone: Path, clock: FakeClock
 ) -> None:
