@@ -210,6 +210,8 @@ def build_pipeline(
     def finish() -> None:
         if (last := events.finish()) is not None:
             to_sinks(last)
+        if mqtt is not None:
+            mqtt.state.finish()
 
     return Pipeline(
         capture,

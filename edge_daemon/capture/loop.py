@@ -214,6 +214,8 @@ class CaptureLoop:
                 FrameMaker(clock, max_age_s),
                 FrameChecks(source.name, clock),
             )
+            if pause.paused:
+                history.status.paused()
         self.status = history.status
         self._frames = history.frames
         self._checks = history.checks

@@ -120,7 +120,7 @@ class MqttPublishing:
             commands=commands,
             birth_topic=_birth_topic(settings),
         )
-        state = StateReporter(
+        self.state = StateReporter(
             topics.state,
             self.publisher.keep,
             settings.smoothing.uncertain_below,
@@ -129,10 +129,10 @@ class MqttPublishing:
             is_paused=switch.is_closed,
         )
         live.follow(MqttSettings, self.publisher)
-        live.follow(SmoothingSettings, state)
+        live.follow(SmoothingSettings, self.state)
         self._health_topic = topics.health
-        self.sinks: list[Sink[FrameResult]] = [state, self.publisher]
-        self.services: list[Service] = [self.publisher, writer, commands, state]
+        self.sinks: list[Sink[FrameResult]] = [self.state, self.publisher]
+        self.services: list[Service] = [self.publisher, writer, commands, self.state]
 
     def health_reporter(
         self, health: Health, settings: Settings, live: LiveSettings

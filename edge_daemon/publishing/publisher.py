@@ -266,10 +266,13 @@ class MqttPublisher(Service):
         self._client.wake()
 
     def _send_state(self) -> None:
-        """Send everything that describes the present."""
+        """Send everything that describes the present.
+
+        The availability comes last, so that no subscriber takes retained values for current ones.
+        """
         discovery = [] if self._discovery is None else [self._discovery]
         with self._changed:
-            for message in (self._sent_availability, *discovery, *self._kept.values()):
+            for message in (*discovery, *self._kept.values(), self._sent_availability):
                 self._send(message)
 
     def _on_connected(self, update: Connected) -> None:

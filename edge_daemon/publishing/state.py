@@ -170,12 +170,12 @@ class _State:
 class StateReporter(Service):
     """The step that notes the state, and the service that publishes it.
 
-    It publishes changes, at most once a second, and repeats the state as a heartbeat as long as
-    results come or the source is paused.
+    It publishes the state without faces at construction, then changes, at most once a second. It
+    repeats the state as a heartbeat as long as results come or the source is paused.
 
     Args:
         topic: where to publish it.
-        keep: publishes a state until the next one.
+        keep: publishes a state until the next one; must not block.
         uncertain_below: confidence under which the dominant emotion is `uncertain`.
         heartbeat_s: maximum time between two messages.
         clock: the clock to use.
@@ -203,8 +203,12 @@ class StateReporter(Service):
         self._state = _State(0, "none", clock.now(), clock.now())
         self._has_result = self._has_new_result = False
         self._published_pause = False
+        self._publishing = threading.Lock()
+        """Held while a message is built and passed on, so that the last one is the newest."""
         self._changed = threading.Event()
         self._stopping = threading.Event()
+        # The broker may retain the faces of a run that was killed.
+        self._publish()
 
     def __call__(self, result: FrameResult) -> FrameResult:
         """Note a result, and return it."""
@@ -217,6 +221,16 @@ class StateReporter(Service):
             self._changed.set()
         self._has_result = self._has_new_result = True
         return result
+
+    def finish(self) -> None:
+        """Publish that no face is visible, after the last result, in the pipeline's thread.
+
+        The service may already be stopping, so this does not leave it to `run`.
+        """
+        before = self._state
+        since = before.since if before.emotion == "none" else before.at
+        self._state = _State(0, "none", since, before.at)
+        self._publish()
 
     def apply(self, settings: SmoothingSettings) -> None:
         """Change the limit of confidence."""
@@ -245,17 +259,18 @@ class StateReporter(Service):
         return self._changed.is_set() or self._is_paused() != self._published_pause
 
     def _publish(self) -> None:
-        self._changed.clear()
-        self._has_new_result = False
-        self._published_pause = self._is_paused()
-        state = self._state
-        message = StateMessage(
-            time=state.at,
-            faces=state.faces,
-            emotion=state.emotion,
-            since=state.since,
-            probabilities=None if state.probabilities is None else rounded(state.probabilities),
-            paused=self._published_pause,
-        )
-        payload = message.model_dump_json(by_alias=True).encode()
-        self._keep(Message(self._topic, payload, retain=True, qos=1))
+        with self._publishing:
+            self._changed.clear()
+            self._has_new_result = False
+            self._published_pause = self._is_paused()
+            state = self._state
+            message = StateMessage(
+                time=state.at,
+                faces=state.faces,
+                emotion=state.emotion,
+                since=state.since,
+                probabilities=None if state.probabilities is None else rounded(state.probabilities),
+                paused=self._published_pause,
+            )
+            payload = message.model_dump_json(by_alias=True).encode()
+            self._keep(Message(self._topic, payload, retain=True, qos=1))

@@ -111,6 +111,15 @@ def test_publisher_stop_sends_waiting_results_before_offline(
     assert subscriber.messages[-1].payload == b"offline"
 
 
+def daemon_options(broker: Mosquitto, topic: str, source: object) -> tuple[object, ...]:
+    base, _, device_id = topic.rpartition("/")
+    return (
+        *("--source", source, "--detector", "haar"),
+        *broker_at(broker.port),
+        *("--set", f"mqtt.base_topic={base}", "--set", f"device_id={device_id}"),
+    )
+
+
 def test_daemon_killed_leaves_state_and_offline_by_will(
     broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path
 ) -> None:
@@ -118,10 +127,7 @@ def test_daemon_killed_leaves_state_and_offline_by_will(
         camera(draw_scene((60, 60, 120))) as live,
         running(
             tmp_path,
-            *("--source", live.url, "--detector", "haar"),
-            *broker_at(broker.port),
-            *("--set", f"mqtt.base_topic={topic.rpartition('/')[0]}"),
-            *("--set", f"device_id={topic.rpartition('/')[2]}"),
+            *daemon_options(broker, topic, live.url),
             *("--set", "mqtt.will_delay=1"),
         ) as program,
     ):
@@ -134,6 +140,42 @@ def test_daemon_killed_leaves_state_and_offline_by_will(
         subscriber.wait_for("availability", b"online", b"offline")
     with subscribed(broker.port, topic) as late:
         late.wait_for("availability", b"offline")
+
+
+def states(subscriber: Subscriber) -> list[StateMessage]:
+    return [StateMessage.model_validate_json(one) for one in subscriber.payloads("state")]
+
+
+def test_daemon_stopped_retains_state_without_faces(
+    broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path
+) -> None:
+    with camera(draw_scene((60, 60, 120))) as live:
+        # A face that has not appeared yet makes no event when it leaves.
+        words = (*daemon_options(broker, topic, live.url), "--set", "events.appear_after=3600")
+        with running(tmp_path, *words) as program:
+            subscriber.wait_until(lambda: any(state.faces for state in states(subscriber)))
+            assert program.end(signal.SIGTERM)[0] == 0
+    with subscribed(broker.port, topic) as late:
+        late.wait_for("availability", b"offline")
+        (state,) = states(late)
+    assert (state.faces, state.emotion) == (0, "none")
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_daemon_start_without_camera_replaces_retained_faces(
+    broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path, *, is_paused: bool
+) -> None:
+    if is_paused:
+        file = tmp_path / "state" / "edge-daemon" / "paused"
+        file.parent.mkdir(parents=True)
+        file.touch()
+    missing = f"http://127.0.0.1:{free_port()}/stream"
+    with running(tmp_path, *daemon_options(broker, topic, missing)):
+        subscriber.wait_for("availability", b"online")
+        names = names_in_order(subscriber)
+        assert names.index("state") < names.index("availability")
+        state = states(subscriber)[0]
+    assert (state.faces, state.emotion, state.paused) == (0, "none", is_paused)
 
 
 def test_publisher_faces_are_not_retained(
@@ -450,10 +492,10 @@ def test_publisher_connect_sends_state_before_events(
         with serving(publishing):
             for connections in (1, 2):
                 logs.wait_for(CONNECTED, connections)
-                subscriber.wait_until(lambda: len(subscriber.on("health")) >= connections)  # noqa: B023
+                subscriber.wait_until(lambda: len(subscriber.on("availability")) >= connections)  # noqa: B023
                 proxy.drop_all()
                 logs.wait_for(LOST, connections)
-        first = ["availability", "discovery", "state", "health"]
+        first = ["discovery", "state", "health", "availability"]
         assert names_in_order(subscriber)[:4] == first
         rest = [name for name in names_in_order(subscriber)[4:] if name in first]
         assert rest[:4] == first

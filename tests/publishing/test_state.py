@@ -80,55 +80,59 @@ def interval(monkeypatch: pytest.MonkeyPatch) -> float:
     return 0.2
 
 
+def reporter(kept: Kept, paused: threading.Event, heartbeat: float = 60.0) -> StateReporter:
+    return StateReporter(
+        "test/state", kept, 0.4, heartbeat_s=heartbeat, clock=FakeClock(), is_paused=paused.is_set
+    )
+
+
 @contextmanager
 def reporting(
     kept: Kept, paused: threading.Event, heartbeat: float = 60.0
 ) -> Iterator[StateReporter]:
-    reporter = StateReporter(
-        "test/state", kept, 0.4, heartbeat_s=heartbeat, clock=FakeClock(), is_paused=paused.is_set
-    )
-    thread = threading.Thread(target=reporter.run, args=(nullcontext,), daemon=True)
+    service = reporter(kept, paused, heartbeat)
+    thread = threading.Thread(target=service.run, args=(nullcontext,), daemon=True)
     thread.start()
-    yield reporter
-    reporter.stop()
+    yield service
+    service.stop()
     thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
 def test_state_first_result_is_published_retained(kept: Kept, paused: threading.Event) -> None:
-    with reporting(kept, paused) as reporter:
+    with reporting(kept, paused) as service:
         one = result(0.0, {1: HAPPY, 2: None})
-        assert reporter(one) is one
-        state = kept.wait_for(1)
+        assert service(one) is one
+        state = kept.wait_for(2)
     assert (state.faces, state.emotion, state.paused) == (2, "happy", False)
     assert state.probabilities is not None
     assert state.probabilities["happy"] == 0.9
     assert state.time == state.since == EPOCH
-    (message,) = kept.messages
+    message = kept.messages[1]
     assert (message.topic, message.retain, message.qos) == ("test/state", True, 1)
 
 
 def test_state_unchanged_is_not_published_again(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with reporting(kept, paused) as reporter:
+    with reporting(kept, paused) as service:
         for step in range(10):
-            reporter(result(step / 10, {1: HAPPY}))
+            service(result(step / 10, {1: HAPPY}))
             time.sleep(interval / 4)
-        kept.wait_for(1)
-    assert len(kept.messages) == 1
+        kept.wait_for(2)
+    assert len(kept.messages) == 2
 
 
 def test_state_since_is_start_of_emotion(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with reporting(kept, paused) as reporter:
-        reporter(result(0.0, {1: HAPPY}))
-        kept.wait_for(1)
-        reporter(result(1.0, {1: SAD}))
+    with reporting(kept, paused) as service:
+        service(result(0.0, {1: HAPPY}))
         kept.wait_for(2)
-        reporter(result(2.0, {1: SAD, 2: SAD}))
-        state = kept.wait_for(3)
+        service(result(1.0, {1: SAD}))
+        kept.wait_for(3)
+        service(result(2.0, {1: SAD, 2: SAD}))
+        state = kept.wait_for(4)
     assert (state.faces, state.emotion) == (2, "sad")
     assert state.since == EPOCH + timedelta(seconds=1)
     assert state.time == EPOCH + timedelta(seconds=2)
@@ -137,37 +141,37 @@ def test_state_since_is_start_of_emotion(
 def test_state_quick_changes_publish_the_last(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with reporting(kept, paused) as reporter:
-        reporter(result(0.0, {1: HAPPY}))
-        kept.wait_for(1)
+    with reporting(kept, paused) as service:
+        service(result(0.0, {1: HAPPY}))
+        kept.wait_for(2)
         for step, answer in enumerate([SAD, HAPPY, None, SAD], start=1):
-            reporter(result(float(step), {1: answer}))
-        assert kept.wait_for(2).emotion == "sad"
+            service(result(float(step), {1: answer}))
+        assert kept.wait_for(3).emotion == "sad"
         time.sleep(2 * interval)
-    assert len(kept.messages) == 2
-    assert kept.times[1] - kept.times[0] >= 0.9 * interval
+    assert len(kept.messages) == 3
+    assert kept.times[2] - kept.times[1] >= 0.9 * interval
 
 
 def test_state_heartbeat_needs_new_results(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with reporting(kept, paused, heartbeat=0.1) as reporter:
+    with reporting(kept, paused, heartbeat=0.1) as service:
         for step in range(3):
-            reporter(result(float(step), {1: HAPPY}))
-            assert kept.wait_for(step + 1).time == EPOCH + timedelta(seconds=step)
+            service(result(float(step), {1: HAPPY}))
+            assert kept.wait_for(step + 2).time == EPOCH + timedelta(seconds=step)
         time.sleep(4 * interval)
-    assert len(kept.messages) == 3
+    assert len(kept.messages) == 4
 
 
 def test_state_paused_is_published_with_heartbeat(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with reporting(kept, paused, heartbeat=0.1) as reporter:
-        reporter(result(0.0, {1: HAPPY}))
-        assert not kept.wait_for(1).paused
+    with reporting(kept, paused, heartbeat=0.1) as service:
+        service(result(0.0, {1: HAPPY}))
+        assert not kept.wait_for(2).paused
         paused.set()
-        assert kept.wait_for(2).paused
-        assert kept.wait_for(4).paused
+        assert kept.wait_for(3).paused
+        assert kept.wait_for(5).paused
 
 
 def test_state_without_result_is_published_when_paused(
@@ -175,8 +179,32 @@ def test_state_without_result_is_published_when_paused(
 ) -> None:
     with reporting(kept, paused, heartbeat=0.05):
         time.sleep(2 * interval)
-        assert kept.messages == []
+        assert len(kept.messages) == 1
         paused.set()
-        state = kept.wait_for(1)
+        state = kept.wait_for(2)
     assert (state.faces, state.emotion, state.paused) == (0, "none", True)
     assert state.since == FakeClock().now()
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_state_at_construction_has_no_faces(
+    kept: Kept, paused: threading.Event, *, is_paused: bool
+) -> None:
+    if is_paused:
+        paused.set()
+    reporter(kept, paused)
+    (state,) = kept.states
+    assert (state.faces, state.emotion, state.paused) == (0, "none", is_paused)
+
+
+@pytest.mark.parametrize("faces", [{1: HAPPY}, {1: None}, {}])
+def test_state_finish_publishes_no_faces_at_once(
+    kept: Kept, paused: threading.Event, faces: dict[int, Probabilities | None]
+) -> None:
+    stopped = reporter(kept, paused)
+    stopped.stop()
+    stopped(result(5.0, faces))
+    stopped.finish()
+    state = kept.states[-1]
+    assert (state.faces, state.emotion, state.probabilities) == (0, "none", None)
+    assert state.time == EPOCH + timedelta(seconds=5)
