@@ -37,7 +37,7 @@ class Output(Protocol):
         ...
 
     def discard(self) -> None:
-        """Remove what is incomplete. Never raises."""
+        """Remove what is incomplete after a failure, or without a frame. Never raises."""
         ...
 
 

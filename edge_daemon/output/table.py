@@ -5,6 +5,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,9 @@ COLUMNS: Final[dict[str, str]] = {
     "unscored": "string",
 }
 """Names of the columns, in order, and their types in Apache Arrow."""
+
+MAX_ROW_BYTES: Final = 1 << 16
+"""More than a row of a CSV table has."""
 
 ROWS_PER_GROUP: Final = 10_000
 """Rows that a Parquet file writes at once; they are in memory until then."""
@@ -83,9 +87,14 @@ class CsvTable:
         self._file.complete()
 
     def discard(self) -> None:
-        if self._stream is not None:
-            with contextlib.suppress(OSError):  # of the disk that is full
-                self._stream.close()
+        """Keep the complete rows: those of weeks must not be lost to a full disk."""
+        if self._stream is None:
+            return
+        with contextlib.suppress(OSError):  # of the disk that is full
+            self._stream.close()
+        with contextlib.suppress(OSError):
+            if _truncate_to_rows(self._file.partial):
+                self._file.complete()
         self._file.discard()
 
     def _opened(self) -> io.TextIOWrapper:
@@ -94,6 +103,16 @@ class CsvTable:
             self._stream = self._file.partial.open("w", encoding="utf-8", newline="")
             csv.writer(self._stream, lineterminator="\n").writerow(COLUMNS)
         return self._stream
+
+
+def _truncate_to_rows(path: Path) -> bool:
+    """Cut off an incomplete last row; whether any row is left below the header."""
+    with path.open("r+b") as file:
+        file.seek(max(0, path.stat().st_size - MAX_ROW_BYTES))
+        start, tail = file.tell(), file.read()
+        file.truncate(start + tail.rfind(b"\n") + 1)
+        file.seek(0)
+        return sum(1 for _ in islice(file, 2)) == 2  # the header and a row
 
 
 class ParquetTable:

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 from builders import probabilities, result
+from disks import small_disk
 
+from edge_daemon.errors import OutputError
+from edge_daemon.output import Outputs
 from edge_daemon.output.base import IMAGE_SUFFIXES, SUMMARY_SUFFIXES, VIDEO_SUFFIXES
 from edge_daemon.output.table import COLUMNS, ROWS_PER_GROUP, CsvTable, ParquetTable, rows_of
 from edge_daemon.records import EMOTIONS, FrameResult
@@ -46,6 +49,20 @@ def test_csv_of_names_with_commas_is_quoted(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_csv_on_a_full_disk_keeps_the_complete_rows(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "32k") as disk:
+        table = CsvTable(disk / "t.csv")
+        outputs = Outputs([table])
+        results = [video_result()] * 1000
+        with pytest.raises(OutputError):
+            list(map(outputs, results))
+        with table.path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) > 50
+        assert all(None not in row.values() for row in rows)
+        assert [file.name for file in disk.iterdir()] == ["t.csv"]
+
+
 def test_parquet_has_typed_columns_and_all_rows(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     table = ParquetTable(tmp_path / "t.parquet")
