@@ -60,6 +60,22 @@ class FlowingReader(Reader, Protocol):
         ...
 
 
+@runtime_checkable
+class ScheduledReader(Reader, Protocol):
+    """A reader of frames that each have a time at which to show them."""
+
+    def prepare(self) -> float:
+        """Read the next frame, which `read` then returns.
+
+        Returns:
+            Seconds until its time; 0 if that is now or past.
+
+        Raises:
+            SourceError: the source is damaged.
+        """
+        ...
+
+
 class SourceKind(Enum):
     """Where the frames of a source come from; its value names it in messages."""
 

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock, Outage, backoff_delays
-from edge_daemon.capture.base import FlowingReader, Picture, Reader, Source
+from edge_daemon.capture.base import FlowingReader, Picture, Reader, ScheduledReader, Source
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
@@ -168,6 +168,9 @@ Busy = Callable[[], AbstractContextManager[None]]
 PACING_SLACK: Final = 0.9
 """A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
+MAX_FRAME_GAP_S: Final = 1.0
+"""Seconds between two frames of a file that are never a silence, however short `max_age` is."""
+
 MAX_WAIT_S: Final = 60.0
 """Seconds between two checks of a pause that lasts."""
 
@@ -281,7 +284,11 @@ class CaptureLoop:
         with busy():
             reader = self._source.open()
         try:
-            while (picture := self._read(reader, busy)) is not None:
+            while True:
+                if self.live:
+                    yield from self._wait_for_next(reader, busy)
+                if (picture := self._read(reader, busy)) is None:
+                    return
                 if not self.live and self._pause.paused:
                     yield from self._paused()
                 if self._must_close:
@@ -296,22 +303,30 @@ class CaptureLoop:
                 reader.close()
 
     def _read(self, reader: Reader, busy: Busy) -> Picture | None:
-        if self.live:
-            self._wait_for_next(reader, busy)
-            self._next_due = self._clock.monotonic() + PACING_SLACK / self._max_fps
         if self._must_close:
             return None
+        self._next_due = self._clock.monotonic() + PACING_SLACK / self._max_fps
         with busy():
             return reader.read()
 
-    def _wait_for_next(self, reader: Reader, busy: Busy) -> None:
-        """Wait until another picture is wanted; what a stream sends before that goes by."""
-        if not isinstance(reader, FlowingReader):
-            self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
+    def _wait_for_next(self, reader: Reader, busy: Busy) -> Iterator[Frame]:
+        """Wait until the rate allows another frame, and until it is due; skip those of a stream.
+
+        The wait is interruptible and not busy: the frames of a file can be minutes apart.
+        """
+        if isinstance(reader, FlowingReader):
+            while self._clock.monotonic() < self._next_due and not self._must_close:
+                with busy():
+                    reader.skip()
             return
-        while self._clock.monotonic() < self._next_due and not self._must_close:
+        self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
+        if isinstance(reader, ScheduledReader) and not self._must_close:
             with busy():
-                reader.skip()
+                delay_s = reader.prepare()
+            if delay_s > MAX_FRAME_GAP_S:
+                yield from self._wait(delay_s)
+            else:
+                self._interrupted.wait(delay_s)
 
     @property
     def _must_close(self) -> bool:
@@ -330,7 +345,7 @@ class CaptureLoop:
             self.status.starting()
 
     def _wait(self, seconds: float) -> Iterator[Frame]:
-        """Wait before the next attempt; end the scene as soon as no face is followed any more."""
+        """Wait without a frame; end the scene as soon as no face is followed any more."""
         end = self._clock.monotonic() + seconds
         self._interrupted.wait(min(seconds, self._frames.face_age_left_s))
         yield from self._silence()

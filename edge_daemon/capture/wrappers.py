@@ -2,8 +2,6 @@
 
 import dataclasses
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Self
@@ -212,19 +210,15 @@ class Looped:
     Args:
         source: not live.
         clock: where the time is read.
-        sleep: waits for so many seconds.
     """
 
     live = True
 
-    def __init__(
-        self, source: Source, clock: Clock, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, source: Source, clock: Clock) -> None:
         self.name = source.name
         self.kind = source.kind
         self._source = Repeated(source, new_scenes=False)
         self._clock = clock
-        self._sleep = sleep
 
     def open(self) -> "LoopedReader":
         """Open the first round, whose time starts now.
@@ -232,33 +226,39 @@ class Looped:
         Raises:
             SourceError: as the source does.
         """
-        return LoopedReader(self._source.open(), self._clock, self._sleep)
+        return LoopedReader(self._source.open(), self._clock)
 
 
 class LoopedReader:
-    """Shows each frame at its time, and leaves out those whose time has passed."""
+    """Reads each frame for its time, and leaves out those whose time has passed."""
 
-    def __init__(
-        self, reader: RepeatedReader, clock: Clock, sleep: Callable[[float], None]
-    ) -> None:
+    def __init__(self, reader: RepeatedReader, clock: Clock) -> None:
         self._reader = reader
         self._clock = clock
-        self._sleep = sleep
         self._started_at = clock.monotonic()
         self._time_s = float("-inf")
+        self._prepared: Picture | None = None
 
-    def read(self) -> Picture:
-        """Wait for the next frame's time.
+    def prepare(self) -> float:
+        """Decode the frame that `read` returns next; the caller waits for its time.
+
+        Returns:
+            Seconds until that time, which may be minutes in a time-lapse; 0 if it is now or past.
 
         Raises:
             SourceError: the files are damaged.
         """
-        picture = self._next()
-        while SLACK_S < self._late_s < MAX_LATE_S:
-            picture = self._next()
-        if self._late_s >= MAX_LATE_S:
-            self._started_at += self._late_s
-        self._sleep(max(0.0, -self._late_s))
+        if self._prepared is None:
+            self._prepared = self._next_in_time()
+        return max(0.0, -self._late_s)
+
+    def read(self) -> Picture:
+        """Return the prepared frame, or the next one if none is prepared, without waiting.
+
+        Raises:
+            SourceError: the files are damaged.
+        """
+        picture, self._prepared = self._prepared or self._next_in_time(), None
         return dataclasses.replace(picture, stream_time=None)
 
     def close(self) -> None:
@@ -268,6 +268,14 @@ class LoopedReader:
     def _late_s(self) -> float:
         """Seconds since the time of the last frame; negative if that is still to come."""
         return self._clock.monotonic() - self._started_at - self._time_s
+
+    def _next_in_time(self) -> Picture:
+        picture = self._next()
+        while SLACK_S < self._late_s < MAX_LATE_S:
+            picture = self._next()
+        if self._late_s >= MAX_LATE_S:
+            self._started_at += self._late_s
+        return picture
 
     def _next(self) -> Picture:
         picture = self._reader.read()

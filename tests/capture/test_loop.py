@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from conftest import FakeClock
+from running import eventually
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture import Picture, SourceKind
@@ -367,6 +368,58 @@ class Pauses:
 
     def set(self) -> None:
         raise AssertionError
+
+
+class Scheduled(FakeReader):
+    """A reader whose frames are due `delay_s` after the one before."""
+
+    def __init__(self, steps: Iterable[Step], delay_s: float) -> None:
+        super().__init__(steps)
+        self.prepared = threading.Event()
+        self._delay_s = delay_s
+
+    def prepare(self) -> float:
+        self.prepared.set()
+        return self._delay_s
+
+
+def test_scheduled_frames_are_awaited_outside_watched_calls(clock: FakeClock) -> None:
+    watch = Watch()
+
+    class Waits(Pauses):
+        def wait(self, seconds: float) -> None:
+            assert not watch.inside
+            super().wait(seconds)
+
+    source = FakeSource()
+    source.open = lambda: Scheduled([PICTURE, PICTURE, None], 90.0)  # type: ignore[method-assign]
+    loop = loop_of(source, clock)
+    loop._interrupted = Waits(clock)  # type: ignore[assignment]
+    frames: list[Frame] = []
+    loop.run(frames.append, watch)
+    assert [frame.blank for frame in frames] == [False, True, False, True]
+    first, blank, second, _ = (frame.captured_monotonic for frame in frames)
+    assert blank - first == pytest.approx(MEMORY, abs=0.01)
+    assert second - first == pytest.approx(90.0, abs=0.01)
+
+
+@pytest.mark.parametrize("ends", ["abandoned", "paused"])
+def test_wait_for_a_scheduled_frame_is_interruptible(clock: FakeClock, ends: str) -> None:
+    pause = Pause()
+    reader = Scheduled([PICTURE], 600.0)
+    source = FakeSource()
+    source.open = lambda: reader  # type: ignore[method-assign]
+    loop = loop_of(source, clock, pause=pause)
+    thread = run_in_thread(lambda: loop.run(lambda _frame: None, Watch()))
+    assert reader.prepared.wait(10)
+    if ends == "paused":
+        pause.set(True)
+        eventually(lambda: loop.status.state is SourceState.PAUSED)
+        assert reader.closed
+    loop.abandon()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert reader.closed
 
 
 @pytest.mark.parametrize("live", [True, False])

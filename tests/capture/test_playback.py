@@ -7,7 +7,7 @@ from conftest import FakeClock
 from drawing import draw_scene, write_clip
 
 from edge_daemon.capture import Picture, SourceKind, source_from
-from edge_daemon.capture.base import SourceIncomplete
+from edge_daemon.capture.base import ScheduledReader, SourceIncomplete
 from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
 
@@ -53,11 +53,21 @@ class FilmReader:
         self.closed = True
 
 
-def opened(film: Film, clock: FakeClock) -> LoopedReader:
-    def sleep(seconds: float) -> None:
-        clock.seconds += seconds
+class Player:
+    """Reads a looped film as the capture loop does, with a clock that runs while it waits."""
 
-    return Looped(film, clock, sleep).open()
+    def __init__(self, film: Film, clock: FakeClock) -> None:
+        self.reader: LoopedReader = Looped(film, clock).open()
+        self._clock = clock
+        self.close = self.reader.close
+
+    def read(self) -> Picture:
+        self._clock.seconds += self.reader.prepare()
+        return self.reader.read()
+
+
+def opened(film: Film, clock: FakeClock) -> Player:
+    return Player(film, clock)
 
 
 def film_of(length: int) -> Film:
@@ -77,6 +87,16 @@ def test_frames_come_at_the_films_rate_and_start_again(clock: FakeClock) -> None
     assert [at for _, at in played] == pytest.approx([INTERVAL * step for step in range(10)])
     reader.close()
     assert [one.closed for one in film.readers] == [True, True, True]
+
+
+def test_looped_reader_between_distant_frames_does_not_wait(clock: FakeClock) -> None:
+    reader = Looped(Film([0.0, 90.0]), clock).open()
+    assert isinstance(reader, ScheduledReader)
+    assert number_of(reader.read()) == 0
+    assert reader.prepare() == reader.prepare() == pytest.approx(90.0)
+    clock.seconds += 30.0
+    assert reader.prepare() == pytest.approx(60.0)
+    assert number_of(reader.read()) == 1
 
 
 def test_pictures_whose_time_went_by_are_left_out(clock: FakeClock) -> None:
@@ -129,7 +149,7 @@ def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -
 
 def test_clip_goes_on_after_its_end(tmp_path: Path, clock: FakeClock) -> None:
     clip = write_clip(tmp_path / "clip.mp4", [draw_scene((step, 60, 120)) for step in range(3)])
-    source = Looped(source_from(str(clip)), clock, lambda _: None)
+    source = Looped(source_from(str(clip)), clock)
     assert source.live
     assert source.name == str(clip)
     reader = source.open()

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from drawing import Image, draw_scene, write_clip
 from faults.injection import PROGRAM
+from output.media import make_video
 from publishing.broker import Mosquitto, subscribed
 from running import (
     PATIENCE,
@@ -110,6 +112,19 @@ def test_stalled_capture_is_restarted(tmp_path: Path, live: Camera) -> None:
         assert_ends_well(program)
     frames = [json.loads(line)["frame"] for line in program.out]
     assert frames == sorted(set(frames))
+
+
+def test_looped_video_with_a_gap_longer_than_the_limit_plays(tmp_path: Path) -> None:
+    even, gapped = make_video(tmp_path / "even.mp4", rate="10", frames=8), tmp_path / "gapped.mp4"
+    command = ["ffmpeg", "-v", "error", "-i", even, "-vf", "setpts='PTS+gte(N,4)*2.8/TB'"]
+    command += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", gapped]
+    subprocess.run(command, check=True)
+    words = ("--source", gapped, *LINES, "--set", "capture.loop=true")
+    with running(tmp_path, *words, "--set", "capture.read_timeout=1") as program:
+        program.wait_for('"position":3.2')
+        program.wait_for('"position":0.0', count=2)
+        assert_ends_well(program)
+    assert count_lines(program, "capture stalled") == 0
 
 
 def test_camera_stalled_for_good_ends_program_with_one_line(tmp_path: Path, live: Camera) -> None:
