@@ -9,8 +9,8 @@ from typing import Final, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from edge_daemon._lib.validation import problems
-from edge_daemon.commands.bench import cpu_model
 from edge_daemon.errors import SettingsError
+from edge_daemon.monitoring.hardware import Hardware
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -35,7 +35,7 @@ class Stamp(Entry):
         return cls(
             time=datetime.now(UTC).replace(microsecond=0),
             commit=_commit(),
-            processor=cpu_model(),
+            processor=Hardware().cpu(),
             cores=len(os.sched_getaffinity(0)),
             load=round(os.getloadavg()[0], 2),
         )

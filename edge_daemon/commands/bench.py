@@ -2,10 +2,9 @@
 
 import json
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, redirect_stdout, suppress
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from itertools import compress
 from operator import not_
@@ -161,19 +160,19 @@ class Machine:
     """Throttling at the end of the run."""
 
     @classmethod
-    def read(cls, proc: Path = Path("/proc")) -> Self:
+    def read(cls, hardware: Hardware) -> Self:
         """This machine, before a run."""
+        memory = hardware.total_memory()
         return cls(
-            model=_model(proc),
+            model=hardware.board() or hardware.cpu(),
             cores=len(os.sched_getaffinity(0)),
-            memory_mb=_memory_mb(proc),
+            memory_mb=None if memory is None else memory >> 20,
             load=round(os.getloadavg()[0], 1),
-            temperature_c=(Hardware().cpu_temperature(), None),
+            temperature_c=(hardware.cpu_temperature(), None),
         )
 
-    def after(self) -> Self:
+    def after(self, hardware: Hardware) -> Self:
         """The same machine, after the run."""
-        hardware = Hardware()
         temperature_c = self.temperature_c[0], hardware.cpu_temperature()
         return replace(self, temperature_c=temperature_c, throttled=hardware.throttled())
 
@@ -189,28 +188,6 @@ class Machine:
         yield "machine: " + ", ".join(parts)
         if self.load > MAX_IDLE_LOAD * self.cores:
             yield f"  other programs use the CPU (load {self.load:.1f}), which slows this run"
-
-
-def _model(proc: Path) -> str:
-    with suppress(OSError):
-        return (proc / "device-tree/model").read_text().strip("\0\n ")
-    return cpu_model(proc)
-
-
-def cpu_model(proc: Path = Path("/proc")) -> str:
-    """Name of the CPU, or its architecture where it has no name."""
-    with suppress(OSError):
-        for line in (proc / "cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _memory_mb(proc: Path) -> int | None:
-    with suppress(OSError, ValueError, IndexError):
-        first, *_ = (proc / "meminfo").read_text().splitlines()
-        return int(first.split()[1]) // 1024
-    return None
 
 
 @dataclass(frozen=True)
@@ -429,7 +406,8 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
     original = source = source_of(settings)
     if source.live:
         raise SettingsError(f"source: is live (got {source.name}); use a video, image or folder")
-    detector, machine = detector_of(settings), Machine.read()
+    hardware = Hardware()
+    detector, machine = detector_of(settings), Machine.read(hardware)
     bench_settings = BenchSettings.of(settings, detector)
     total = None if frames is None else frames + warmup
     if total is not None:
@@ -453,6 +431,6 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         stopwatch,
         warmup,
         source=settings.source,
-        machine=machine.after(),
+        machine=machine.after(hardware),
         settings=bench_settings,
     )

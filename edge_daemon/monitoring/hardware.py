@@ -1,7 +1,9 @@
-"""Sensors of the machine: CPU temperature, throttling, memory use."""
+"""The machine: its names, CPU temperature, throttling, memory."""
 
+import platform
 import resource
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -50,6 +52,27 @@ class Hardware:
         except OSError:
             return None
         return int(pages) * resource.getpagesize()
+
+    def total_memory(self) -> int | None:
+        """Memory of the machine, in bytes."""
+        with suppress(OSError, ValueError, IndexError):
+            first, *_ = (self.proc / "meminfo").read_text().splitlines()
+            return int(first.split()[1]) << 10
+        return None
+
+    def board(self) -> str | None:
+        """Name of the board, such as "Raspberry Pi 4 Model B Rev 1.4"."""
+        with suppress(OSError):
+            return (self.proc / "device-tree/model").read_text().strip("\0\n ")
+        return None
+
+    def cpu(self) -> str:
+        """Name of the CPU, or its architecture where it has no name."""
+        with suppress(OSError):
+            for line in (self.proc / "cpuinfo").read_text().splitlines():
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+        return platform.machine()
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:

@@ -16,6 +16,7 @@ from edge_daemon.commands.bench import (
     TimedSource,
 )
 from edge_daemon.errors import SettingsError
+from edge_daemon.monitoring.hardware import Hardware
 
 
 class Recording:
@@ -107,12 +108,12 @@ def write_proc(folder: Path, board: str | None, cpu: str | None) -> Path:
 def test_machine_has_the_name_of_board_or_cpu(
     tmp_path: Path, board: str | None, cpu: str | None, model: str
 ) -> None:
-    machine = Machine.read(write_proc(tmp_path, board, cpu))
+    machine = Machine.read(Hardware(proc=write_proc(tmp_path, board, cpu)))
     assert (machine.model, machine.memory_mb) == (model, 4000)
 
 
 def test_machine_without_files_has_no_memory(tmp_path: Path) -> None:
-    assert Machine.read(tmp_path).memory_mb is None
+    assert Machine.read(Hardware(proc=tmp_path)).memory_mb is None
 
 
 def test_machine_lines_report_heat_and_other_load() -> None:
