@@ -3,7 +3,9 @@
     EdgeDaemonError
     ├── SettingsError      exit 2: the configuration or the command line is wrong
     ├── SourceError        exit 1: the source cannot be opened or read
-    │   └── SourceLost     a live source went away and may come back
+    │   ├── SourceLost        a live source went away and may come back
+    │   ├── SourceIncomplete  a file gave fewer frames than it states (capture/base.py)
+    │   └── ImageError        an image cannot be decoded (capture/images.py)
     ├── DetectorError      exit 1: a face detector cannot be built or fetched
     ├── BundleError        exit 1: the model bundle is refused
     ├── BrokerError        exit 1: the broker cannot be reached, or refuses

@@ -67,3 +67,10 @@ class Outage:
             return None
         seconds, self._since = self._clock.monotonic() - self._since, None
         return round(seconds, 1)
+
+
+def in_minutes(seconds: float) -> str:
+    """A duration as `m:ss` or `h:mm:ss`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

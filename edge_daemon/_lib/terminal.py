@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from typing import BinaryIO, Final, TextIO
 
-from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.clock import Clock, in_minutes
 from edge_daemon.errors import OutputClosed
 
 ERASE: Final = "\r\x1b[K"
@@ -72,7 +72,7 @@ class ProgressLine:
         fraction = min(1.0, max(0.0, fraction))
         filled = round(MAX_BAR * fraction)
         bar = "#" * filled + "-" * (MAX_BAR - filled)
-        left = _duration(elapsed_s * (1 - fraction) / fraction) if fraction > 0 else "-:--"
+        left = in_minutes(elapsed_s * (1 - fraction) / fraction) if fraction > 0 else "-:--"
         return f"{100 * fraction:3.0f} % [{bar}] {done}, ETA {left}"
 
     def _columns(self) -> int:
@@ -84,12 +84,6 @@ class ProgressLine:
         with suppress(OSError, ValueError):  # a terminal that is closed
             self._stream.write(text)
             self._stream.flush()
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 STANDARD_INPUT: Final = 0

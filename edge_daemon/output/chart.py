@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal
 from xml.etree import ElementTree as ET
 
+from edge_daemon._lib.clock import in_minutes
 from edge_daemon.output.visits import MOODS, Statistics, Visit
 
 if TYPE_CHECKING:
@@ -218,13 +219,7 @@ def chart(statistics: Statistics) -> Drawing:
 
 def clock_time(seconds: float) -> str:
     """A duration as `m:ss` or `h:mm:ss`; below ten seconds, with a tenth."""
-    return f"{seconds:.1f} s" if seconds < 9.95 else _in_minutes(seconds)
-
-
-def _in_minutes(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{seconds:.1f} s" if seconds < 9.95 else in_minutes(seconds)
 
 
 def key_figures(statistics: Statistics) -> list[tuple[str, str]]:
@@ -319,7 +314,7 @@ class _Drawer:
         self.shapes[grid:grid] = ticks
         self.y -= (row - ROW) / 2
         for tick in axis.ticks:
-            label = _in_minutes(tick) if axis.step >= 1 else f"{tick:.1f} s"
+            label = in_minutes(tick) if axis.step >= 1 else f"{tick:.1f} s"
             self.shapes.append(Text(axis.x(tick), self.y, label, TEXT_SIZE, QUIET, "middle"))
         self.y += 26
         if (hidden := len(self._statistics.visits) - len(visits)) > 0:
