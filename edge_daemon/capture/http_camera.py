@@ -34,7 +34,7 @@ MAX_DAMAGED: Final = 10
 MAX_FAILED_REQUESTS: Final = 3
 """Requests of a still image in a row that may fail."""
 
-Problem = (OSError, http.client.HTTPException, HttpStatusError)
+Problem = (OSError, http.client.HTTPException, HttpStatusError, UnicodeError)
 
 
 class HttpCamera:
@@ -69,7 +69,7 @@ class HttpCamera:
                 return reader
         except Problem as error:
             client.close()
-            raise self._lost(reason_of(error, self._url.hostname or "")) from error
+            raise self._lost(reason_of(error, client.host)) from error
         response.close()
         client.close()
         from edge_daemon.capture.streams import NetworkStream
@@ -140,7 +140,7 @@ class MjpegReader:
         try:
             part = self._parts.next_part()
         except Problem as error:
-            raise SourceLost(f"{self._name}: {reason_of(error, '')}") from error
+            raise SourceLost(f"{self._name}: {reason_of(error, self._client.host)}") from error
         if part is None:
             raise SourceLost(f"{self._name}: the stream ended")
         return part
@@ -268,7 +268,7 @@ class SnapshotReader:
                 reason = error.problem
             except Problem as error:
                 self._client.close()
-                reason = reason_of(error, "")
+                reason = reason_of(error, self._client.host)
         raise SourceLost(f"{self._name}: {reason}")
 
     def close(self) -> None:

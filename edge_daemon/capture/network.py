@@ -7,10 +7,11 @@ import base64
 import http.client
 import socket
 import ssl
+import string
 import urllib.request
 from http.client import HTTPResponse
 from typing import Final
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from edge_daemon import __version__
 from edge_daemon._lib.text import without_password
@@ -73,7 +74,7 @@ def reason_of(error: BaseException, host: str) -> str:
             reason = _reason_of_status(error.status)
         case ssl.SSLCertVerificationError():
             reason = f"its certificate is not trusted ({error.verify_message}); {CERTIFICATE_HINT}"
-        case socket.gaierror():
+        case socket.gaierror() | UnicodeError():
             reason = f"unknown host {host}"
         case ConnectionRefusedError():
             reason = "connection refused; check the port, and that the camera is on"
@@ -129,6 +130,8 @@ def tls_context(*, verify: bool) -> ssl.SSLContext:
 MAX_REDIRECTS: Final = 5
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
+PORTS: Final = {"http": 80, "https": 443}
+
 HEADERS: Final = {"User-Agent": f"edge-daemon/{__version__}", "Accept": "*/*"}
 
 
@@ -149,6 +152,7 @@ class HttpClient:
         self._password = unquote(url.password or "")
         self._challenge: str | None = None
         self._digest: urllib.request.AbstractDigestAuthHandler | None = None
+        self._origin = _origin_of(url)
         self._go_to(url)
 
     def get(self) -> HTTPResponse:
@@ -156,7 +160,7 @@ class HttpClient:
 
         Raises:
             HttpStatusError: the response is not a success.
-            OSError, http.client.HTTPException: there is none.
+            OSError, http.client.HTTPException, UnicodeError: there is none.
         """
         for _ in range(MAX_REDIRECTS):
             response = self._response()
@@ -164,14 +168,19 @@ class HttpClient:
                 response.read()
             elif response.status in REDIRECTS and (place := response.headers["Location"]):
                 self.close()
-                self._go_to(urlsplit(urljoin(self._url.geturl(), place)))
+                self._redirect(place)
             elif response.status != 200:
                 self.close()
-                raise HttpStatusError(response.status)
+                raise self._refusal(response.status)
             else:
                 return response
         self.close()
         raise http.client.HTTPException("too many redirects")
+
+    @property
+    def host(self) -> str:
+        """The host of the next request, which a redirect can change."""
+        return self._url.hostname or ""
 
     def close(self) -> None:
         self._connection.close()
@@ -179,7 +188,8 @@ class HttpClient:
     def _go_to(self, url: SplitResult) -> None:
         """Make a connection, not yet open."""
         self._url = url
-        self._target = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        target = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        self._target = quote(target, safe=string.punctuation)
         host, port = url.hostname or "", url.port
         if url.scheme == "https":
             self._connection: http.client.HTTPConnection = http.client.HTTPSConnection(
@@ -190,6 +200,34 @@ class HttpClient:
             )
         else:
             self._connection = http.client.HTTPConnection(host, port, timeout=NETWORK_TIMEOUT_S)
+
+    def _redirect(self, place: str) -> None:
+        """Go to the address in a `Location`; another server does not receive the login.
+
+        Raises:
+            http.client.HTTPException: the address is not one of HTTP.
+        """
+        # http.client decodes each byte of a header to one character.
+        place = quote(place, safe=string.punctuation, encoding="latin-1")
+        try:
+            url = parse_address(urljoin(self._url.geturl(), place))
+        except (SourceError, ValueError) as error:
+            raise http.client.HTTPException("redirects to an invalid address") from error
+        if url.scheme not in PORTS:
+            raise http.client.HTTPException(f"redirects to an address of scheme {url.scheme}")
+        if _origin_of(url) != _origin_of(self._url):
+            self._user = self._challenge = self._digest = None
+            self._password = ""
+        self._go_to(url)
+
+    def _refusal(self, status: int) -> Exception:
+        scheme, host, port = _origin_of(self._url)
+        if status == 401 and (scheme, host, port) != self._origin:
+            return http.client.HTTPException(
+                f"redirects to {scheme}://{host}:{port}, which requires a login; "
+                "set that address as the source"
+            )
+        return HttpStatusError(status)
 
     def _response(self) -> HTTPResponse:
         is_kept = self._connection.sock is not None
@@ -237,6 +275,11 @@ class HttpClient:
             return str(self._digest.get_authorization(request, challenge))
         except ValueError as error:  # an algorithm that the standard library lacks
             raise HttpStatusError(401) from error
+
+
+def _origin_of(url: SplitResult) -> tuple[str, str, int]:
+    """Scheme, host and port: all that must be equal for a login to be valid at both addresses."""
+    return url.scheme, url.hostname or "", url.port or PORTS.get(url.scheme, 0)
 
 
 def _preference(challenge: str) -> tuple[bool, bool]:

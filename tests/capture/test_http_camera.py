@@ -274,6 +274,76 @@ def test_redirect_is_followed() -> None:
         reader.close()
 
 
+def test_path_with_other_characters_is_percent_encoded() -> None:
+    answers: dict[str, Answer] = {"stra%C3%9Fe?a=%C3%A4%20b": lambda handler: handler.reply(JPEG)}
+    with serving(**answers) as server:
+        reader = opened(f"{server.url}/straße?a=ä b")
+        assert shows_the_scene(reader)
+        reader.close()
+
+
+def test_redirect_to_other_characters_is_followed() -> None:
+    place = "/straße".encode().decode("latin-1")
+    answers: dict[str, Answer] = {
+        "old": lambda handler: handler.reply(b"", status=302, Location=place),
+        "stra%C3%9Fe": lambda handler: handler.reply(JPEG),
+    }
+    with serving(**answers) as server:
+        reader = opened(f"{server.url}/old")
+        assert shows_the_scene(reader)
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["http://cam:99999/", "http://[cam/", "//", "ftp://cam/", "rtsp://cam/", "http://ä..ä/"],
+)
+def test_redirect_to_an_unusable_address_is_a_loss(place: str) -> None:
+    encoded = place.encode().decode("latin-1")
+    with serving(it=lambda handler: handler.reply(b"", status=302, Location=encoded)) as server:
+        assert reason(f"{server.url}/it").startswith(f"{server.url}/it: ")
+
+
+def test_host_name_with_an_empty_label_is_a_loss() -> None:
+    assert "unknown host" in reason("http://cam..local/")
+
+
+@pytest.mark.parametrize("scheme", ["basic", "digest"])
+def test_redirect_to_another_server_sends_no_login(scheme: str) -> None:
+    logins: list[str | None] = []
+
+    def other(handler: Handler) -> None:
+        logins.append(handler.headers["Authorization"])
+        handler.reply(b"", status=401, WWW_Authenticate='Basic realm="cam"')
+
+    with serving(other=other) as another:
+
+        def redirecting(handler: Handler) -> None:
+            if handler.headers["Authorization"]:
+                handler.reply(b"", status=302, Location=f"{another.url}/other")
+            else:
+                {"basic": basic, "digest": digest}[scheme](handler)
+
+        with serving(it=redirecting) as server:
+            place = server.url.removeprefix("http://")
+            assert another.url in reason(f"http://ann:p%40ss@{place}/it")
+    assert logins == [None]
+
+
+def test_redirect_on_the_same_server_keeps_the_login() -> None:
+    def redirecting(handler: Handler) -> None:
+        if handler.headers["Authorization"]:
+            handler.reply(b"", status=302, Location="/basic")
+        else:
+            basic(handler)
+
+    with serving(it=redirecting, basic=basic) as server:
+        place = server.url.removeprefix("http://")
+        reader = opened(f"http://ann:p%40ss@{place}/it")
+        assert shows_the_scene(reader)
+        reader.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
