@@ -1,4 +1,4 @@
-"""Messages from the broker: the pause switch, and the start of Home Assistant.
+"""Messages from the broker: the pause switch, the availability, and the start of Home Assistant.
 
 A command is acknowledged after it is carried out, so that the broker sends it again if the daemon
 or the connection ends before that.
@@ -19,7 +19,7 @@ from edge_daemon.publishing.mqtt import (
     Received,
     Subscribed,
 )
-from edge_daemon.publishing.state import ONLINE
+from edge_daemon.publishing.state import ONLINE, OverwriteDetector
 
 logger = logging.getLogger(__name__)
 
@@ -185,14 +185,20 @@ class Inbox:
 
     Args:
         commands: carries out commands; None: there are none.
+        overwrites: receives the availability that the broker delivers.
         birth_topic: where Home Assistant publishes `online` at its start; None: it does not matter.
         clock: the clock to use.
     """
 
     def __init__(
-        self, commands: PauseCommands | None, birth_topic: str | None, clock: Clock
+        self,
+        commands: PauseCommands | None,
+        overwrites: OverwriteDetector,
+        birth_topic: str | None,
+        clock: Clock,
     ) -> None:
         self._commands = commands
+        self._overwrites = overwrites
         self._birth_topic = birth_topic
         self._clock = clock
         self._topics = [] if commands is None else [commands.topic]
@@ -220,22 +226,20 @@ class Inbox:
         """Subscribe, if it is time."""
         if self._subscribe_at is not None and self._clock.monotonic() >= self._subscribe_at:
             self._subscribe_at = None
+            connection.subscribe([self._overwrites.topic], with_retained=True)
             if self._topics:
                 connection.subscribe(self._topics)
 
     def on_subscribed(self, response: Subscribed) -> None:
         """Log the topics that the broker refuses."""
         if response.refusals:
-            logger.warning(
-                "subscription refused, commands do not arrive",
-                extra={"reason": ", ".join(response.refusals)},
-            )
+            logger.warning("subscription refused", extra={"topics": ", ".join(response.refusals)})
 
     def on_received(self, connection: Connection, received: Received) -> None:
         """Pass a message on; after too many, unsubscribe for a while."""
         if self._floods.count() and self._subscribe_at is None:
             self._subscribe_at = self._clock.monotonic() + UNSUBSCRIBED_S
-            connection.unsubscribe(self._topics)
+            connection.unsubscribe([self._overwrites.topic, *self._topics])
             logger.warning(
                 "too many messages, unsubscribing",
                 extra={"topic": received.topic, "seconds": UNSUBSCRIBED_S},
@@ -243,7 +247,9 @@ class Inbox:
         if self._commands is not None and received.topic == self._commands.topic:
             self._commands.submit(connection, received)
             return
-        if received.topic == self._birth_topic:
+        if received.topic == self._overwrites.topic:
+            self._overwrites.on_received(received.payload)
+        elif received.topic == self._birth_topic:
             self._is_birth_due |= received.payload == ONLINE and not received.retained
         connection.acknowledge(received)
 

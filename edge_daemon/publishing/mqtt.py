@@ -126,7 +126,7 @@ class Subscribed:
     """The broker has responded to a subscription."""
 
     refusals: tuple[str, ...]
-    """Reasons of the topics that it refused."""
+    """The topics that it refused, each with the reason."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +207,8 @@ class Connection:
         self._is_5 = options.version == "5"
         self._max_unacknowledged = MAX_UNACKNOWLEDGED
         self._notifications: deque[Notification] = deque()
+        self._subscribing: dict[int, list[str]] = {}
+        """Topics of unacknowledged subscriptions by packet identifier."""
         self._end: ConnectionEnded | None = None
         self._opened_at = clock.monotonic()
         self._paho_error = ""
@@ -305,6 +307,7 @@ class Connection:
         else:
             _, packet_id = self._client.subscribe([(topic, 1) for topic in topics])
         if packet_id is not None:
+            self._subscribing[packet_id] = topics
             self._note_sent(packet_id, "")
 
     def unsubscribe(self, topics: list[str]) -> None:
@@ -498,7 +501,8 @@ class Connection:
         _properties: object,
     ) -> None:
         self._client.unacknowledged.pop(packet_id, None)
-        refusals = sorted({str(reason) for reason in reasons if reason.is_failure})
+        answers = zip(self._subscribing.pop(packet_id, []), reasons, strict=False)
+        refusals = [f"{topic}: {reason}" for topic, reason in answers if reason.is_failure]
         self._notifications.append(Subscribed(tuple(refusals)))
 
     def _on_log(self, _client: paho.Client, _data: object, level: int, text: str) -> None:

@@ -31,7 +31,7 @@ from edge_daemon.publishing.mqtt import (
     Received,
     Subscribed,
 )
-from edge_daemon.publishing.state import Availability
+from edge_daemon.publishing.state import Availability, OverwriteDetector
 from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SpoolMessage, faces_payload
@@ -90,7 +90,8 @@ class MqttPublisher(Service):
         self._clock = clock
         self._blocks = back_pressure == "block"
         self._discovery = discovery
-        self._inbox = Inbox(commands, birth_topic, clock)
+        self._overwrites = OverwriteDetector(topics.availability, clock)
+        self._inbox = Inbox(commands, self._overwrites, birth_topic, clock)
         self._sender = EventSender(queue, topics.event, clock)
         self._next_due_s = float("-inf")
         self._changed = threading.Condition()
@@ -239,6 +240,8 @@ class MqttPublisher(Service):
 
     def _publish(self, connection: Connection, message: Message) -> int | None:
         """Publish a message; log once for each topic if it exceeds the broker's limits."""
+        if message.topic == self._topics.availability:
+            self._overwrites.on_published(message.payload)
         try:
             return connection.publish(message)
         except CannotPublish as error:
@@ -252,7 +255,7 @@ class MqttPublisher(Service):
     def _refresh(self) -> None:
         """Send the availability when it changes, and all state when Home Assistant has started."""
         availability = self._availability.current()
-        if availability != self._sent_availability:
+        if availability != self._sent_availability or self._overwrites.must_repeat():
             self._sent_availability = availability
             self._send(availability)
         if self._inbox.take_birth():

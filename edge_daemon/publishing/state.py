@@ -62,6 +62,60 @@ class Availability:
         return self.offline if self._stale.is_active else self._online
 
 
+SETTLE_S: Final = 3.0
+"""Time in which own messages come back, before another client's message counts."""
+
+REPEAT_INTERVAL_S: Final = 10.0
+"""Time between two repetitions, since another client may continue."""
+
+OVERWRITTEN: Final = "availability overwritten by another client, publishing it again"
+
+OVERWRITTEN_LOG_INTERVAL_S: Final = 3600.0
+
+
+class OverwriteDetector:
+    """Detects that another client has replaced the retained `online`, such as a second device.
+
+    The broker also delivers the own messages, so the last one that it delivers is what it retains.
+    Only `online` is defended, so two devices with one ID never answer each other in turn.
+
+    Args:
+        topic: the topic of the availability.
+        clock: the clock to use.
+    """
+
+    def __init__(self, topic: str, clock: Clock) -> None:
+        self.topic = topic
+        self._clock = clock
+        self._published = self._retained = OFFLINE
+        self._due_at = self._log_at = float("-inf")
+
+    def on_published(self, payload: bytes) -> None:
+        """Note what this client publishes."""
+        self._published = self._retained = payload
+
+    def on_received(self, payload: bytes) -> None:
+        """Note what the broker delivers."""
+        if self._retained == self._published != payload:
+            self._due_at = max(self._due_at, self._clock.monotonic() + SETTLE_S)
+        self._retained = payload
+
+    def must_repeat(self) -> bool:
+        """Whether to publish `online` again now; logs that, at most once an hour."""
+        now = self._clock.monotonic()
+        is_overwritten = self._published == ONLINE != self._retained
+        if not is_overwritten or now < self._due_at:
+            return False
+        self._due_at = now + REPEAT_INTERVAL_S
+        if now >= self._log_at:
+            self._log_at = now + OVERWRITTEN_LOG_INTERVAL_S
+            logger.warning(
+                OVERWRITTEN,
+                extra={"topic": self.topic, "hint": "another device may use this device_id"},
+            )
+        return True
+
+
 CHECK_INTERVAL_S: Final = 0.25
 """Time between two checks of the source's state, and of whether it is paused."""
 

@@ -60,6 +60,7 @@ class ScriptedBroker:
         connack: the response to CONNECT.
         respond: the reason code for a message with QoS 1; None for no acknowledgement.
         after_subscribe: packets that follow the response to a subscription.
+        subscribed: the reason code of each topic in that response.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class ScriptedBroker:
         connack: bytes = CONNACK,
         respond: Callable[[Published], int | None] = accept_all,
         after_subscribe: bytes = b"",
+        subscribed: int = 1,
     ) -> None:
         self.published: list[Published] = []
         self.acknowledged: list[int] = []
@@ -76,6 +78,7 @@ class ScriptedBroker:
         self._connack = connack
         self._respond = respond
         self._after_subscribe = after_subscribe
+        self._subscribed = bytes([subscribed])
         self._changed = threading.Condition()
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
@@ -145,7 +148,9 @@ class ScriptedBroker:
                 self.acknowledged.append(int.from_bytes(body[:2]))
             elif kind == SUBSCRIBE:
                 count = body.count(b"/") or 1
-                connection.sendall(bytes([0x90, 3 + count]) + body[:2] + b"\x00" + b"\x01" * count)
+                connection.sendall(
+                    bytes([0x90, 3 + count]) + body[:2] + b"\x00" + self._subscribed * count
+                )
                 connection.sendall(self._after_subscribe)
             elif kind == UNSUBSCRIBE:
                 self.unsubscribes += 1

@@ -2,7 +2,16 @@ import pytest
 from conftest import FakeClock
 from publishing.fixtures import Logs
 
-from edge_daemon.publishing.state import OFFLINE, ONLINE, Availability
+from edge_daemon.publishing.state import (
+    OFFLINE,
+    ONLINE,
+    OVERWRITTEN,
+    OVERWRITTEN_LOG_INTERVAL_S,
+    REPEAT_INTERVAL_S,
+    SETTLE_S,
+    Availability,
+    OverwriteDetector,
+)
 from edge_daemon.publishing.topics import Message
 
 
@@ -55,3 +64,60 @@ def test_availability_paused_is_online(
     assert availability.current().payload == ONLINE
     clock.seconds += 2
     assert availability.current().payload == OFFLINE
+
+
+@pytest.fixture
+def overwrites(clock: FakeClock) -> OverwriteDetector:
+    return OverwriteDetector("base/porch/availability", clock)
+
+
+def test_overwrite_detector_own_messages_need_no_repetition(
+    overwrites: OverwriteDetector, clock: FakeClock
+) -> None:
+    overwrites.on_received(OFFLINE)  # retained since the last run
+    for payload in (ONLINE, OFFLINE, ONLINE):
+        overwrites.on_published(payload)
+    for payload in (ONLINE, OFFLINE, ONLINE):
+        overwrites.on_received(payload)
+        assert not overwrites.must_repeat()
+    clock.seconds += 2 * SETTLE_S
+    assert not overwrites.must_repeat()
+
+
+@pytest.mark.parametrize("payload", [OFFLINE, b"", b"other"])
+def test_overwrite_detector_foreign_payload_needs_repetition(
+    overwrites: OverwriteDetector, clock: FakeClock, payload: bytes
+) -> None:
+    overwrites.on_published(ONLINE)
+    overwrites.on_received(payload)
+    assert not overwrites.must_repeat()
+    clock.seconds += SETTLE_S
+    assert overwrites.must_repeat()
+    overwrites.on_published(ONLINE)
+    overwrites.on_received(ONLINE)
+    clock.seconds += REPEAT_INTERVAL_S
+    assert not overwrites.must_repeat()
+
+
+def test_overwrite_detector_offline_is_not_defended(
+    overwrites: OverwriteDetector, clock: FakeClock
+) -> None:
+    overwrites.on_published(OFFLINE)
+    overwrites.on_received(ONLINE)
+    clock.seconds += SETTLE_S
+    assert not overwrites.must_repeat()
+
+
+def test_overwrite_detector_flood_is_answered_at_intervals(
+    overwrites: OverwriteDetector, clock: FakeClock, logs: Logs
+) -> None:
+    repetitions = 0
+    overwrites.on_published(ONLINE)
+    while clock.seconds < OVERWRITTEN_LOG_INTERVAL_S:
+        overwrites.on_received(OFFLINE)
+        if overwrites.must_repeat():
+            repetitions += 1
+            overwrites.on_published(ONLINE)
+        clock.seconds += 0.5
+    assert 200 < repetitions <= OVERWRITTEN_LOG_INTERVAL_S / REPEAT_INTERVAL_S
+    assert len(logs.of(OVERWRITTEN)) == 1

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from builders import event, probabilities, result
@@ -38,6 +39,7 @@ from edge_daemon.publishing.client import MAX_SHORT
 from edge_daemon.publishing.commands import PauseCommands
 from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
 from edge_daemon.publishing.publisher import MAX_TELEMETRY
+from edge_daemon.publishing.state import OVERWRITTEN
 from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import EventMessage, StateMessage
@@ -84,6 +86,64 @@ def test_publisher_stop_publishes_offline(
     subscriber.wait_for("availability", b"online", b"offline")
     with subscribed(broker.port, topic) as late:
         late.wait_for("availability", b"offline")
+
+
+@pytest.fixture
+def quick_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.publishing.state.SETTLE_S", 0.2)
+    monkeypatch.setattr("edge_daemon.publishing.state.REPEAT_INTERVAL_S", 0.2)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.usefixtures("quick_repetition")
+def test_publisher_second_device_stops_keeps_online(
+    make_publishing: MakePublishing,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    topic: str,
+    *,
+    tmp_path: Path,
+    logs: Logs,
+    protocol: Literal["5", "3.1.1"],
+) -> None:
+    target = Broker("127.0.0.1", broker.port, protocol=protocol)
+    with serving(make_publishing(0, broker=target)):
+        subscriber.wait_for("availability", b"online")
+        with serving(make_publishing(0, broker=target, client_id="2", folder=tmp_path / "2")):
+            subscriber.wait_for("availability", b"online", b"online")
+        repeated = [b"online", b"online", b"offline", b"online"]
+        subscriber.wait_for("availability", *repeated)
+        with subscribed(broker.port, topic) as late:
+            late.wait_for("availability", b"online")
+        assert logs.wait_for(OVERWRITTEN)["topic"] == f"{topic}/availability"
+        subscriber.publish("availability", b"", retain=True)
+        subscriber.wait_for("availability", *repeated, b"", b"online")
+    subscriber.wait_for("availability", *repeated, b"", b"online", b"offline")
+    assert len(logs.of(OVERWRITTEN)) == 1
+
+
+@pytest.mark.usefixtures("quick_repetition")
+def test_publisher_second_device_offline_is_answered_once(
+    make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, tmp_path: Path
+) -> None:
+    with serving(make_publishing(broker.port)):
+        subscriber.wait_for("availability", b"online")
+        stuck = make_publishing(
+            broker.port, client_id="2", folder=tmp_path / "2", stale_after_s=0.5
+        )
+        with serving(stuck):
+            expected = [b"online", b"online", b"offline", b"online"]
+            subscriber.wait_for("availability", *expected)
+            time.sleep(1.0)
+            assert subscriber.payloads("availability") == expected
+
+
+def test_publisher_refused_subscription_is_logged_with_topic(
+    make_publishing: MakePublishing, topic: str, logs: Logs
+) -> None:
+    with ScriptedBroker(subscribed=0x87) as broker, serving(make_publishing(broker.port)):
+        topics = logs.wait_for("subscription refused")["topics"]
+    assert topics == f"{topic}/availability: Not authorized"
 
 
 def test_publisher_stop_during_handshake_closes_connection(make_publishing: MakePublishing) -> None:
@@ -166,7 +226,7 @@ def test_daemon_start_without_camera_replaces_retained_faces(
     broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path, *, is_paused: bool
 ) -> None:
     if is_paused:
-        file = tmp_path / "state" / "edge-daemon" / "paused"
+        file = tmp_path / "state" / "edge-daemon" / f"paused-{topic.rpartition('/')[2]}"
         file.parent.mkdir(parents=True)
         file.touch()
     missing = f"http://127.0.0.1:{free_port()}/stream"
