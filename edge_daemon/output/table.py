@@ -108,8 +108,8 @@ class CsvTable:
 def _truncate_to_rows(path: Path) -> bool:
     """Cut off an incomplete last row; whether any row is left below the header."""
     with path.open("r+b") as file:
-        file.seek(max(0, path.stat().st_size - MAX_ROW_BYTES))
-        start, tail = file.tell(), file.read()
+        start = file.seek(max(0, path.stat().st_size - MAX_ROW_BYTES))
+        tail = file.read()
         file.truncate(start + tail.rfind(b"\n") + 1)
         file.seek(0)
         return sum(1 for _ in islice(file, 2)) == 2  # the header and a row

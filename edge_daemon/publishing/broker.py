@@ -31,6 +31,28 @@ HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*")
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 """Size of a file of certificates, passwords or headers; a system's certificates have 300 kB."""
 
+HINTS: Final = {
+    "certificate refused": "mqtt.ca_file must have the certificate of the broker's authority, and "
+    "mqtt.host a name in the broker's certificate",
+    "login refused: ": "check mqtt.username and mqtt.password_file",
+    "refused: ": "allow this user to publish below the device's topic",
+    "Connection refused": "start the broker, or correct mqtt.port",
+    "timed out": "check mqtt.host, mqtt.port and firewalls",
+    "no answer": "check that it is an MQTT broker, and mqtt.tls",
+    "reset by peer": "check whether this port needs mqtt.tls",
+    "Name or service not known": "check mqtt.host",
+    "name resolution": "check the network and mqtt.host",
+    "WRONG_VERSION_NUMBER": "check whether this port needs mqtt.tls",
+    "closed by the broker": "check whether this port needs mqtt.tls",
+}
+"""Fixes by parts of the reason why a connection or a message fails; the first match counts."""
+
+
+def with_hint(reason: str) -> str:
+    """The reason of a failure, followed by its fix where one is known."""
+    hints = [hint for words, hint in HINTS.items() if words in reason]
+    return "; ".join([reason, *hints[:1]])
+
 
 @dataclass(frozen=True)
 class Broker:

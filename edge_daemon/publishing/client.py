@@ -12,7 +12,7 @@ from typing import Final
 from edge_daemon._lib.clock import Clock, SystemClock, backoff_delays
 from edge_daemon.errors import BrokerError
 from edge_daemon.pipeline import in_thread
-from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.broker import Broker, with_hint
 from edge_daemon.publishing.mqtt import (
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
@@ -242,19 +242,21 @@ def publish_single(broker: Broker, message: Message, timeout_s: float = PUBLISH_
         for update in _updates(client, timeout_s):
             match update:
                 case Disconnected():
-                    raise BrokerError(f"broker {broker.address}: {update.reason}")
+                    raise BrokerError(f"broker {broker.address}: {with_hint(update.reason)}")
                 case Connected():
                     version = update.version
                     _publish(client, message)
                 case Acknowledged() if update.outcome is Outcome.REFUSED:
                     raise BrokerError(
-                        f"broker {broker.address}: {message.topic}: refused: {update.reason}"
+                        f"broker {broker.address}: {message.topic}: "
+                        + with_hint(f"refused: {update.reason}")
                     )
                 case Acknowledged():
                     if client.connection is not None:
                         client.connection.disconnect()
                     return version
-    raise BrokerError(f"broker {broker.address}: no answer for {timeout_s:g} s")
+    reason = with_hint(f"no answer for {timeout_s:g} s")
+    raise BrokerError(f"broker {broker.address}: {reason}")
 
 
 def _updates(client: MqttClient, timeout_s: float) -> Iterator[Update]:

@@ -430,7 +430,7 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._finish(ConnectionRefused(f"connection refused: {reason}", int(reason.value)))
+            self._finish(ConnectionRefused(f"login refused: {reason}", int(reason.value)))
             return
         receive_maximum = getattr(properties, "ReceiveMaximum", MAX_UNACKNOWLEDGED)
         self._max_unacknowledged = min(receive_maximum, MAX_UNACKNOWLEDGED)

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.validation import reason
 from edge_daemon.errors import BrokerError
-from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.broker import Broker, with_hint
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient, Update
 from edge_daemon.publishing.mqtt import Received, Subscribed
 from edge_daemon.publishing.topics import Message
@@ -85,10 +85,7 @@ class Subscription:
                 if isinstance(update, Disconnected):
                     reason, deadline = update.reason, self._clock.monotonic()
         if not self._is_open:
-            raise BrokerError(
-                f"broker {self._client.broker.address}: {reason}; check mqtt.host and mqtt.port, "
-                "mqtt.username and mqtt.password_file"
-            )
+            raise BrokerError(f"broker {self._client.broker.address}: {with_hint(reason)}")
 
     def receive(self, seconds: float) -> Iterator[Message]:
         """What arrives within a time; a lost connection is restored in that time, too."""

@@ -519,7 +519,7 @@ def test_connection_invalid_name_fails(host: str) -> None:
 def test_connection_wrong_password_is_refused(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, passwords={"me": "right"}) as broker:
         reason = reason_of(Broker("127.0.0.1", broker.port, "me", "wrong"))
-        assert reason == "connection refused: Not authorized"
+        assert reason == "login refused: Not authorized"
 
 
 def test_connection_closed_without_answer_has_a_hint() -> None:

@@ -69,23 +69,6 @@ class Check:
     """Time after which the check has failed."""
 
 
-BROKER_HINTS: Final = {
-    "certificate refused": "mqtt.ca_file must have the certificate of the broker's authority, and "
-    "mqtt.host a name in the broker's certificate",
-    "connection refused: ": "check mqtt.username and mqtt.password_file",
-    "refused: ": "allow this user to publish below the device's topic",
-    "Connection refused": "start the broker, or correct mqtt.port",
-    "timed out": "check mqtt.host, mqtt.port and firewalls",
-    "no answer": "check that it is an MQTT broker, and mqtt.tls",
-    "reset by peer": "check whether this port needs mqtt.tls",
-    "Name or service not known": "check mqtt.host",
-    "name resolution": "check the network and mqtt.host",
-    "WRONG_VERSION_NUMBER": "check whether this port needs mqtt.tls",
-    "closed by the broker": "check whether this port needs mqtt.tls",
-}
-"""Fixes by parts of the error; the first match counts."""
-
-
 def check_broker(settings: Settings) -> Finding:
     """Log in with another client ID, not to disconnect the daemon, and publish an empty message."""
     broker = broker_from(settings.mqtt)
@@ -93,9 +76,7 @@ def check_broker(settings: Settings) -> Finding:
     try:
         version = publish_single(broker, Message(topics.check, b"", qos=1))
     except BrokerError as error:
-        problem = str(error).removeprefix("broker ")
-        hints = [hint for words, hint in BROKER_HINTS.items() if words in problem]
-        return Finding.fail("; ".join([problem, *hints[:1]]))
+        return Finding.fail(str(error).removeprefix("broker "))
     encrypted = "with TLS" if broker.tls else "without TLS"
     if version != "5":
         # MQTT 3.1.1 cannot refuse a message.
@@ -111,8 +92,9 @@ def check_bundle(settings: Settings) -> Finding:
     folder = settings.inference.bundle or bundled_models()
     bundle = read_bundle(folder)
     metrics = bundle.ensemble.metrics
+    files = {member.file for member in bundle.members}
     return Finding.ok(
-        f"{len(bundle.members)} models, checksums correct, "
+        f"{len(files)} model files, {len(bundle.members)} ensemble members, checksums correct, "
         f"{100 * metrics.accuracy:.1f} % on {metrics.split}, {bundle.bundle_id} in {folder}"
     )
 
@@ -129,7 +111,7 @@ def check_runtime(settings: Settings) -> Finding:
     package = interpreter_type().__module__.partition(".")[0].replace("_", "-")
     return Finding.ok(
         f"{package} {metadata.version(package)} takes {milliseconds:.1f} ms a face "
-        f"for {len(ensemble)} models"
+        f"for {len(ensemble)} ensemble members"
     )
 
 

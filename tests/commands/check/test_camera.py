@@ -54,7 +54,7 @@ def test_source_stream_is_opened_and_read(tmp_path: Path) -> None:
 def test_source_paused_camera_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "paused").touch()
+    (tmp_path / f"paused-{Settings().device_id}").touch()
     monkeypatch.setattr(cv2, "VideoCapture", lambda *_: pytest.fail("opened"))
     result = found("http://127.0.0.1:9/", tmp_path)
     assert result == Finding.ok("http://127.0.0.1:9/: paused, so the camera stays closed")

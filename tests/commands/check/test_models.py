@@ -14,10 +14,11 @@ def settings(**values: object) -> Settings:
     return Settings.model_validate(values)
 
 
-def test_bundle_message_has_model_count_and_id() -> None:
+def test_bundle_message_has_file_count_and_member_count() -> None:
     bundle = read_bundle(bundled_models())
     message = check_bundle(settings()).message
-    assert message.startswith(f"{len(bundle.members)} models, checksums correct, ")
+    files = {member.file for member in bundle.members}
+    assert message.startswith(f"{len(files)} model files, {len(bundle.members)} ensemble members, ")
     assert bundle.bundle_id in message
 
 

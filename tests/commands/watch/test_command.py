@@ -166,7 +166,7 @@ def test_watch_refused_login_prints_one_line_and_exits_1(program: Program, tmp_p
         strict.stop()
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "connection refused: Not authorized" in line
+    assert "login refused: Not authorized; check mqtt.username" in line
 
 
 def test_watch_invalid_device_id_prints_one_line_and_exits_2(program: Program) -> None:
