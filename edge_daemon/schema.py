@@ -50,7 +50,8 @@ class FaceMessage(_Message):
     """One face."""
 
     track_id: int = Field(
-        description="Number of the track, the same for a whole visit; never reused."
+        description="Number of the track, constant for a visit. Unique until the daemon restarts, "
+        "then counts from 1 again."
     )
     box: tuple[int, int, int, int] = Field(
         description="x, y, width and height in pixels, within the frame."
@@ -62,7 +63,7 @@ class FaceMessage(_Message):
     probabilities: dict[str, float] | None = Field(
         description="Probabilities of all seven emotions, smoothed over time; they sum to 1."
     )
-    members: int = Field(description="Number of models used.")
+    members: int = Field(description="Number of members of the ensemble used.")
     unscored: Unscored | None = Field(description="Why the face has no emotion.")
 
 
@@ -73,8 +74,8 @@ class FaceEvent(_Message):
     kind: EventKind = Field(description="What happened.")
     track_id: int = Field(description="Track of the face, as in the topic `faces`.")
     time: Timestamp = Field(
-        description="When it was seen, in UTC; of a face that left, when it was last seen. In a "
-        "video file, times advance with the video."
+        description="Capture time of the frame with the event, in UTC; for `left`, of the last "
+        "frame with the face. In a video file, times advance with the video."
     )
     position: float | None = Field(
         default=None, description="Position in the video file, in seconds; null without one."
@@ -155,7 +156,8 @@ class SpoolMessage(_Message):
     depth: int = Field(description="Number of queued events.")
     oldest_age_s: float = Field(description="Age of the oldest, in seconds.")
     dropped: int = Field(
-        description="Events dropped by the limits of size and age since the start."
+        description="Events dropped since the start: over the limits of number and age, refused by "
+        "the broker, or too large for it."
     )
     durable: bool = Field(
         description="Whether they are on disk; false when the disk is full or fails."
@@ -184,8 +186,8 @@ class HealthMessage(_Message):
         "not available."
     )
     memory_mb: float | None = Field(description="Resident memory; null if it is not available.")
-    members_active: int = Field(description="Models of the ensemble in use.")
-    members_total: int = Field(description="Models in the bundle.")
+    members_active: int = Field(description="Members of the ensemble in use.")
+    members_total: int = Field(description="Members of the ensemble.")
     detection_every: int = Field(
         description="Frames from one detection to the next; in between, the positions of faces "
         "are predicted."

@@ -259,7 +259,7 @@ class DetectionSettings(Section):
 
 
 class ZoneSettings(Section):
-    """Where faces count as present, and from what size; all others are ignored."""
+    """Faces to ignore, by region and size."""
 
     min_face: Duration = Field(
         0.0,
@@ -337,8 +337,8 @@ class SheddingSettings(Section):
     enabled: bool = Field(default=True, description="Enable load shedding.")
     budget: Positive | None = Field(
         None,
-        description="Time for the emotions of one frame, in seconds; beyond it, fewer models are "
-        "used. Unset: the frame interval at capture.fps.",
+        description="Time for the emotions of one frame, in seconds; beyond it, fewer members "
+        "of the ensemble are used. Unset: the frame interval at capture.fps.",
         examples=[0.05],
         json_schema_extra=RELOADABLE,
     )
@@ -346,8 +346,9 @@ class SheddingSettings(Section):
         75.0,
         ge=30,
         le=120,
-        description="CPU temperature in degrees Celsius from which, as when the firmware "
-        "throttles, fewer models are used, and then detection.interval grows.",
+        description="Maximum CPU temperature in °C. Above it, or while the firmware throttles, "
+        "load shedding first uses fewer members of the ensemble, then increases "
+        "detection.interval.",
         json_schema_extra=RELOADABLE,
     )
     max_interval: int = Field(
@@ -439,7 +440,7 @@ class MqttSettings(Section):
         "unset: systemd's credential mqtt-password, if there is one.",
         examples=["/etc/edge-daemon/mqtt-password"],
     )
-    tls: bool = Field(default=False, description="Encrypt, and check the broker's certificate.")
+    tls: bool = Field(default=False, description="Use TLS and verify the broker's certificate.")
     ca_file: Path | None = Field(
         None,
         description="Certificates to trust, as PEM; unset: the system's.",
@@ -458,7 +459,7 @@ class MqttSettings(Section):
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         "auto", description="Version of MQTT; auto: 5, or 3.1.1 where the broker refuses that."
     )
-    keepalive: int = Field(30, ge=5, le=65535, description="Seconds between two signs of life.")
+    keepalive: int = Field(30, ge=5, le=65535, description="MQTT keep-alive interval, in seconds.")
     will_delay: int = Field(
         5,
         ge=0,
@@ -469,13 +470,13 @@ class MqttSettings(Section):
         3600,
         ge=0,
         le=604800,
-        description="Seconds for which the broker keeps commands for a device that is away.",
+        description="Seconds for which the broker keeps commands for a disconnected device.",
     )
     base_topic: str = Field(
         "edge-daemon",
         max_length=1000,
         pattern=r"^[^+#\x00]+$",
-        description="What all topics begin with.",
+        description="Prefix of all topics.",
     )
     rate: float = Field(
         5.0,
@@ -492,10 +493,12 @@ class MqttSettings(Section):
         100_000,
         ge=1,
         le=1_000_000_000,
-        description="Events kept on disk at most while the broker is away; then the oldest go.",
+        description="Maximum number of queued events; beyond it, the oldest are dropped.",
     )
     spool_max_age: Positive = Field(
-        604800.0, description="Seconds for which they are kept, not counting those switched off."
+        604800.0,
+        description="Maximum age of a queued event, in seconds of running time; older ones are "
+        "dropped.",
     )
 
 
@@ -525,12 +528,12 @@ class ServerSettings(Section):
 
 
 class MetricsSettings(ServerSettings):
-    """The same figures, for Prometheus to fetch over HTTP."""
+    """Prometheus metrics over HTTP: the figures of the topic `health`."""
 
     listen: Listen = Field(
         None,
-        description="Where to serve them, such as 127.0.0.1:9469, or 0.0.0.0:9469 for the whole "
-        "network; unset: nowhere.",
+        description="HOST:PORT to listen on, such as 127.0.0.1:9469; 0.0.0.0:9469: all interfaces, "
+        "without a password; unset: disabled.",
         examples=["127.0.0.1:9469"],
     )
     include_emotions: bool = Field(
@@ -540,47 +543,50 @@ class MetricsSettings(ServerSettings):
 
 
 class PreviewSettings(ServerSettings):
-    """A page with the picture and all that is seen in it."""
+    """Live page for a browser."""
 
     listen: Listen = Field(
         None,
-        description="Where to serve it, such as 127.0.0.1:8469; an address that others can reach, "
-        "such as 0.0.0.0:8469, asks them for a token; unset: nowhere.",
+        description="HOST:PORT to listen on. Addresses other than loopback require a token. Unset: "
+        "disabled.",
         examples=["127.0.0.1:8469"],
     )
     fps: float = Field(
         12.0,
         ge=MIN_RATE_HZ,
         le=60,
-        description="Pictures a second at most, and only while someone watches.",
+        description="Maximum frames per second sent to the page; none are encoded without a "
+        "client.",
     )
 
 
 class HomeAssistantSettings(Section):
-    """Home Assistant, in which the device appears by itself."""
+    """Home Assistant MQTT discovery."""
 
     discovery: bool = Field(
         default=True,
-        description="Whether the device shows itself there; false takes it away again.",
+        description="Publish the device's discovery message; false: remove the device.",
     )
     prefix: str = Field(
         "homeassistant",
         max_length=1000,
         pattern=r"^[^+#\x00]+$",
-        description="What its discovery topics begin with: the prefix that is set there.",
+        description="Prefix of the discovery topics, as in the options of Home Assistant's MQTT "
+        "integration.",
     )
     name: str | None = Field(
         None,
         min_length=1,
         max_length=1000,
-        description="The device's name there; unset: its device_id.",
+        description="Name of the device in Home Assistant; unset: its device_id.",
         examples=["Kitchen camera"],
     )
     expire_after: int = Field(
         90,
         ge=15,
         le=86400,
-        description="Seconds without news after which it shows a value as unavailable.",
+        description="Seconds without a message after which Home Assistant shows an entity as "
+        "unavailable.",
     )
 
 
@@ -596,7 +602,8 @@ class Settings(Section):
     sink: Literal["mqtt", "jsonl", "none"] = Field(
         "mqtt",
         description="Where results go: mqtt, jsonl (lines of JSON on standard output), or none. "
-        "With the preview, the default is none unless mqtt.host is set.",
+        "With the preview, the default is none unless mqtt.host is set. With --output or "
+        "--summary, it is none, unless --sink is on the command line.",
     )
     device_id: str = Field(
         default_factory=default_device_id,

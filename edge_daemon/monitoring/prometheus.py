@@ -124,8 +124,8 @@ def _pipeline(message: HealthMessage, health: Health) -> Iterator[Metric]:
     yield _histograms("latency_seconds", "Time from capture to result.", {"": latency})
     help_text = "Time that a stage works on a frame."
     yield _histograms("stage_duration_seconds", help_text, health.timings.histograms(), "stage")
-    yield _gauge("members", "Models of the ensemble.", message.members_total)
-    yield _gauge("members_active", "Models used at present.", message.members_active)
+    yield _gauge("members", "Members of the ensemble.", message.members_total)
+    yield _gauge("members_active", "Members of the ensemble in use.", message.members_active)
     help_text = "Frames from one detection to the next."
     yield _gauge("detection_every", help_text, message.detection_every)
 
@@ -150,7 +150,11 @@ def _broker(message: HealthMessage, health: Health) -> Iterator[Metric]:
 def _event_queue(queue: SpoolMessage) -> Iterator[Metric]:
     yield _gauge("spool_events", "Events that the broker has not acknowledged.", queue.depth)
     yield _gauge("spool_oldest_age_seconds", "Age of the oldest of them.", queue.oldest_age_s)
-    yield _counter("spool_dropped", "Events dropped by the queue's limits.", queue.dropped)
+    yield _counter(
+        "spool_dropped",
+        "Events dropped: over the limits of number and age, refused, or too large.",
+        queue.dropped,
+    )
     yield _gauge("spool_durable", "Whether they are on disk.", queue.durable)
 
 
