@@ -75,7 +75,10 @@ def discovery(
         "qos": 1,
         "components": {
             **{
-                key: entity | _identity(device_id, key, entity) | _expiry(entity, expire_after)
+                key: entity
+                | _identity(device_id, key, entity)
+                | _availability(entity)
+                | _expiry(entity, expire_after)
                 for key, entity in components.items()
             },
             **_triggers(device_id, topics.event),
@@ -118,6 +121,13 @@ def _identity(device_id: str, key: str, entity: Json) -> Json:
         "unique_id": f"{_unique(device_id)}_{key}",
         "default_entity_id": f"{entity['platform']}.{name}",
     }
+
+
+def _availability(entity: Json) -> Json:
+    # Diagnostic entities show why a device is offline; without a daemon, their values expire.
+    if entity.get("entity_category") == "diagnostic":
+        return {"availability_template": "online"}
+    return {}
 
 
 def _expiry(entity: Json, seconds: int) -> Json:
@@ -255,8 +265,6 @@ def _connectivity(availability: str) -> Json:
         "state_topic": availability,
         "payload_on": "online",
         "payload_off": "offline",
-        # Else it would be unavailable when it has to be off.
-        "availability_template": "online",
     }
 
 

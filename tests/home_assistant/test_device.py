@@ -14,7 +14,7 @@ from drawing import draw_scene
 from home_assistant.server import ROOT, HomeAssistant, Json
 from payloads import encoded, event
 from publishing.broker import Mosquitto, Subscriber, subscribed
-from running import RunningProgram, broker_at, camera, running
+from running import RunningProgram, broker_at, camera, free_port, running
 
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import Broker
@@ -39,11 +39,14 @@ class Home:
     camera_url: str
     state_dir: Path
 
-    def daemon(self, device_id: str) -> AbstractContextManager[RunningProgram]:
+    def daemon(
+        self, device_id: str, *options: str, source: str | None = None
+    ) -> AbstractContextManager[RunningProgram]:
         return running(
             self.state_dir,
-            *("--source", self.camera_url, "--detector", "haar"),
+            *("--source", source or self.camera_url, "--detector", "haar"),
             *("--set", f"device_id={device_id}", *broker_at(self.broker.port)),
+            *options,
         )
 
     def device(self, name: str) -> Json | None:
@@ -231,6 +234,14 @@ def test_stopped_device_is_unavailable(home: Home) -> None:
         program.end(signal.SIGTERM)
     home.hass.wait_for_state("binary_sensor.hall_connectivity", state="off")
     assert home.hass.states()["sensor.hall_faces"]["state"] == "unavailable"
+
+
+def test_lost_camera_is_a_problem_while_offline(home: Home) -> None:
+    missing = f"http://127.0.0.1:{free_port()}/stream"
+    with home.daemon("cellar", "--set", "mqtt.stale_after=1", source=missing):
+        home.hass.wait_for_state("binary_sensor.cellar_connectivity", state="off")
+        home.hass.wait_for_state("binary_sensor.cellar_problem", state="on")
+        assert home.hass.states()["sensor.cellar_faces"]["state"] == "unavailable"
 
 
 def test_log_has_no_warning(home: Home) -> None:

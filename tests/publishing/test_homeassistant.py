@@ -464,10 +464,17 @@ def test_problem_follows_the_health(change: Json, expected: str) -> None:
     assert rendered("problem", json.dumps(json.loads(health()) | change)) == expected
 
 
-def test_connectivity_is_available_while_offline() -> None:
+def test_connectivity_follows_the_availability() -> None:
     entity = COMPONENTS["connectivity"]
     assert (entity["payload_on"], entity["payload_off"]) == ("online", "offline")
-    assert entity["availability_template"] == "online"
+
+
+def test_diagnostic_entities_only_are_available_while_offline() -> None:
+    always = {key for key, one in ENTITIES.items() if one.get("availability_template") == "online"}
+    diagnostic = {
+        key for key, one in ENTITIES.items() if one.get("entity_category") == "diagnostic"
+    }
+    assert always == diagnostic > {"connectivity", "problem"}
 
 
 def test_device_without_temperature_has_no_sensor() -> None:
