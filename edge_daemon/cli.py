@@ -72,6 +72,10 @@ def entry_point() -> NoReturn:
     code = main()
     if threading.active_count() > 1:
         # A hung thread would continue while the interpreter shuts down.
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            discard_output()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -1,10 +1,13 @@
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Program
+from conftest import Program, clean_environment
 from running import PATIENCE
 
 from edge_daemon.commands.check import checks_for, finding_of
@@ -106,6 +109,48 @@ def test_check_hanging_fails_after_its_limit(released: threading.Event) -> None:
 
     found = finding_of(Check("slow", hang, limit_s=0.1), SETTINGS)
     assert found == Finding.fail("no result after 0.1 s")
+
+
+HANGING_CHECK = """
+import sys, threading
+from edge_daemon import cli
+from edge_daemon.commands import check
+from edge_daemon.commands.check.checks import Check
+
+hanging = Check("slow", lambda settings: threading.Event().wait(), limit_s=0.1)
+check.checks_for = lambda settings: [hanging]
+sys.argv = ["edge-daemon", "check", *sys.argv[1:]]
+cli.entry_point()
+"""
+
+
+def check_hanging(state: Path, stdout: int) -> "subprocess.CompletedProcess[bytes]":
+    """A check that hangs, whose standard output is buffered."""
+    return subprocess.run(
+        [sys.executable, "-c", HANGING_CHECK, "--json"],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+        env=clean_environment(state) | {"PYTHONUNBUFFERED": ""},
+    )
+
+
+def test_check_json_of_a_hanging_check_is_printed(tmp_path: Path) -> None:
+    done = check_hanging(tmp_path, subprocess.PIPE)
+    result = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, result["ok"]) == (1, b"", False)
+    assert [(it["check"], it["level"]) for it in result["checks"]][1:] == [("slow", "fail")]
+
+
+def test_check_json_of_a_hanging_check_without_reader_is_silent(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = check_hanging(tmp_path, writer)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 @pytest.mark.parametrize(
