@@ -6,9 +6,11 @@ at once, as there is nothing to clean up, and SIGHUP, which reloads the settings
 
 import os
 import signal
+import sys
 from typing import NoReturn
 
 from edge_daemon._lib.terminal import in_terminal, open_standard_streams
+from edge_daemon.errors import exit_code_of_signal
 
 
 def main() -> NoReturn:
@@ -23,9 +25,9 @@ def main() -> NoReturn:
     cli.entry_point()
 
 
-def _exit(_number: int, _frame: object) -> NoReturn:
+def _exit(number: int, _frame: object) -> NoReturn:
     # No exception, as OpenCV and LiteRT catch all of them around some imports.
-    os._exit(0)
+    os._exit(exit_code_of_signal(number, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The command line.
 
-Exit codes: 0 done, 1 failed, 2 bad usage or configuration. An error is one line on standard
-error; `--debug` adds the traceback.
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted by Ctrl-C (except `run`
+and `watch`). An error is one line on standard error; `--debug` adds the traceback.
 """
 
 import argparse
@@ -21,11 +21,17 @@ from edge_daemon._lib.terminal import discard_output
 from edge_daemon._lib.text import masked, printable, shortened
 from edge_daemon.config.loading import load_settings, settings_file
 from edge_daemon.config.settings import KeyPath, Settings
-from edge_daemon.errors import EdgeDaemonError, SettingsError, in_one_line
+from edge_daemon.errors import (
+    FINITE_COMMANDS,
+    EdgeDaemonError,
+    SettingsError,
+    exit_code_of_signal,
+    in_one_line,
+)
 from edge_daemon.monitoring.systemd import is_standard_error, journal_handler
 
 PROGRAM: Final = "edge-daemon"
-COMMANDS: Final = ("run", "check", "bench", "watch", "models", "homeassistant", "config")
+COMMANDS: Final = ("run", "watch", *sorted(FINITE_COMMANDS))
 
 METRICS_ADDRESS: Final = "127.0.0.1:9469"
 PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
@@ -99,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_errors(str(error), debug="--debug" in words)
         return error.exit_code
     except KeyboardInterrupt:
-        return 0
+        return exit_code_of_signal(signal.SIGINT, words)
     except BrokenPipeError:
         discard_output()  # the reader, such as `head`, has enough
         return 0

@@ -18,7 +18,25 @@
 Each message is one line with the subject, the problem and, if there is one, the fix.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+FINITE_COMMANDS: Final = frozenset({"check", "bench", "models", "homeassistant", "config"})
+"""Commands that end by themselves, so that a signal leaves them incomplete."""
+
+
+def exit_code_of_signal(number: int, words: Sequence[str]) -> int:
+    """The exit code when a signal ends the program.
+
+    Args:
+        number: the signal.
+        words: of the command line.
+
+    Returns:
+        As a shell states it, such as 130 for Ctrl-C; 0 for `run` and `watch`, whose normal end
+        this is.
+    """
+    return 128 + number if words and words[0] in FINITE_COMMANDS else 0
 
 
 def in_one_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Program, clean_environment
 from drawing import draw_scene
-from running import STOP_LIMIT, Camera, camera, running
+from running import PATIENCE, STOP_LIMIT, Camera, camera, running
 
 from edge_daemon import __version__, cli
 from edge_daemon._lib.files import bundled_detector, bundled_models
@@ -246,12 +246,45 @@ def test_unexpected_exception_prints_one_line(
     assert "by accident" in line
 
 
-def test_sigint_before_start_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+SIGINT_AT_START = """
+import os, signal, sys
+
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == "edge_daemon.cli":
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(interrupt)
+from edge_daemon.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("run", 0), ("watch", 0), ("check", 130), ("bench", 130), ("config", 130), ("models", 130)],
+)
+def test_interrupted_command_exits_with_130_unless_endless(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, code: int
+) -> None:
     def interrupt(_options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_settings", interrupt)
-    assert cli.main(["config"]) == 0
+    assert cli.main([command]) == code
+    words = [sys.executable, "-c", SIGINT_AT_START, command]
+    done = subprocess.run(words, check=False, env=clean_environment(tmp_path), timeout=PATIENCE)
+    assert done.returncode == code
+
+
+def test_interrupted_fetch_exits_with_130(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = "http://{}:{}/model".format(*silent.getsockname())
+        with running(tmp_path, "models", "fetch", "yunet", "--url", url) as program:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                code, _ = program.end(signal.SIGINT)
+    assert (code, program.err) == (130, [])
 
 
 @pytest.mark.parametrize("command", [["run"], []])
