@@ -487,7 +487,9 @@ class MqttSettings(Section):
     )
     heartbeat: Positive = Field(20.0, description="Maximum seconds between two state messages.")
     stale_after: Positive = Field(
-        15.0, description="Seconds without a result after which the device is published as offline."
+        15.0,
+        description="Seconds without a result after which the device is published as offline; for "
+        "a camera at least three frame intervals of capture.fps.",
     )
     spool_max_events: int = Field(
         100_000,

@@ -45,6 +45,9 @@ from edge_daemon.schema import faces_payload
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
+MAX_MISSED_FRAMES: Final = 3
+"""Frame intervals of a slow camera without a result, after which the device is offline."""
+
 OWNER_PLACEHOLDER: Final = "/OWNER/"
 """What stands in the addresses of pyproject.toml until the repository has one."""
 
@@ -97,9 +100,10 @@ class MqttPublishing:
         mqtt = settings.mqtt
         topics = Topics(mqtt.base_topic, settings.device_id)
         switch = _PauseStatus(pause, source)
-        availability = Availability(
-            topics.availability, mqtt.stale_after, switch.is_requested, clock
-        )
+        stale_after_s = mqtt.stale_after
+        if back_pressure == "drop":  # a live source, whose frames may be far apart
+            stale_after_s = max(stale_after_s, MAX_MISSED_FRAMES / settings.capture.fps)
+        availability = Availability(topics.availability, stale_after_s, switch.is_requested, clock)
         client_id = mqtt.client_id or default_client_id(settings.device_id)
         client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
         queue = EventQueue(clock, client.wake)

@@ -221,6 +221,18 @@ def test_daemon_stopped_retains_state_without_faces(
     assert (state.faces, state.emotion) == (0, "none")
 
 
+def test_daemon_with_slow_camera_stays_online(
+    broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path
+) -> None:
+    slow = ("--set", "capture.fps=0.5", "--set", "mqtt.stale_after=0.5")
+    with (
+        camera(draw_scene((60, 60, 120))) as live,
+        running(tmp_path, *daemon_options(broker, topic, live.url), *slow),
+    ):
+        subscriber.wait_until(lambda: len(subscriber.on("faces")) == 3)
+        assert subscriber.payloads("availability") == [b"online"]
+
+
 @pytest.mark.parametrize("is_paused", [False, True])
 def test_daemon_start_without_camera_replaces_retained_faces(
     broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path, *, is_paused: bool
