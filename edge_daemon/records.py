@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+EmotionName = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+
+EMOTIONS: Final[tuple[EmotionName, ...]] = get_args(EmotionName)
 """In the order of FER2013, which is the column order of every model."""
 
 CROP_SIDE: Final = 48
@@ -187,7 +189,7 @@ class FaceEmotion:
     """Number of models used."""
 
     @cached_property
-    def emotion(self) -> str | None:
+    def emotion(self) -> EmotionName | None:
         return None if self.probabilities is None else EMOTIONS[int(self.probabilities.argmax())]
 
     @property
@@ -212,9 +214,9 @@ class Event:
     track_id: int
     at: datetime
     """UTC; of a face that left, when it was last seen."""
-    emotion: str | None
+    emotion: EmotionName | None
     """The emotion from now on; of a face that left, its last."""
-    previous: str | None
+    previous: EmotionName | None
     """The emotion before a change."""
     duration: float
     """Seconds from the start of the visit until `at`."""

@@ -10,6 +10,7 @@ from edge_daemon._lib.clock import Clock
 from edge_daemon.records import (
     EMOTIONS,
     Box,
+    EmotionName,
     Event,
     EventKind,
     FaceEmotion,
@@ -21,13 +22,8 @@ from edge_daemon.records import (
 
 SCHEMA_VERSION: Final = 1
 
-EmotionName = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
-
-Mood = Literal[
-    "angry", "disgust", "fear", "happy", "sad", "surprise", "neutral", "uncertain", "none"
-]
+Mood = Literal[EmotionName, "uncertain", "none"]
 """The dominant emotion, or why there is none."""
-
 
 PROBABILITY_DIGITS: Final = 4
 
@@ -57,7 +53,9 @@ class FaceMessage(_Message):
         description="x, y, width and height in pixels, within the frame."
     )
     score: float = Field(description="The detector's confidence, 0 to 1.")
-    emotion: str | None = Field(description="The most probable emotion; null if not scored.")
+    emotion: EmotionName | None = Field(
+        description="The most probable emotion; null if not scored."
+    )
     confidence: float | None = Field(description="Its probability.")
     uncertain: bool = Field(description="Whether the confidence is below the configured limit.")
     probabilities: dict[str, float] | None = Field(

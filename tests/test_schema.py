@@ -9,6 +9,7 @@ from conftest import FakeClock
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from edge_daemon.records import (
     EMOTIONS,
@@ -202,3 +203,11 @@ def test_message_with_unknown_field_is_refused() -> None:
             b'{"time": "2026-01-01T00:00:00Z", "latency_ms": 0, "frame": 0, "width": 1, '
             b'"height": 1, "faces": [], "events": [], "name": "Ada"}'
         )
+
+
+def test_face_message_with_unknown_emotion_is_refused(clock: FakeClock) -> None:
+    message = message_of(result(seen()), clock)
+    message["faces"][0]["emotion"] = "bored"
+    with pytest.raises(ValidationError) as refused:
+        FacesMessage.model_validate_json(json.dumps(message))
+    assert [error["loc"] for error in refused.value.errors()] == [("faces", 0, "emotion")]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_daemon.config.settings import EventSettings
 from edge_daemon.records import (
     EMOTIONS,
+    EmotionName,
     Event,
     EventKind,
     FaceEmotion,
@@ -37,8 +38,8 @@ class _Visit:
     """Where it is in a video."""
     file: str | None = None
     """The image that it is."""
-    emotion: str | None = None
-    rival: str | None = None
+    emotion: EmotionName | None = None
+    rival: EmotionName | None = None
     rival_since: float = 0.0
     announced: bool = False
     scored: int = 0
@@ -122,7 +123,7 @@ class EventMaker:
         if visit.emotion is None or visit.seen_s - visit.rival_since >= self._settings.dwell:
             visit.emotion, visit.rival = rival, None
 
-    def _rival(self, visit: _Visit, face: FaceEmotion) -> str | None:
+    def _rival(self, visit: _Visit, face: FaceEmotion) -> EmotionName | None:
         """The emotion that leads the visit's own by the margin."""
         if face.probabilities is None or face.emotion == visit.emotion:
             return None
@@ -133,7 +134,9 @@ class EventMaker:
         return face.emotion if leads else None
 
 
-def _event(kind: EventKind, track_id: int, visit: _Visit, previous: str | None = None) -> Event:
+def _event(
+    kind: EventKind, track_id: int, visit: _Visit, previous: EmotionName | None = None
+) -> Event:
     return Event(
         event_id=uuid4(),
         kind=kind,

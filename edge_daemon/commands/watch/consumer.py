@@ -174,7 +174,7 @@ class Session:
     def history(self, now: float, steps: int) -> dict[str, list[float]]:
         """By emotion, the mean number of faces in each of the latest steps, oldest first."""
         first = int(now // BIN_S) - steps + 1
-        means = {name: [0.0] * steps for name in EMOTIONS}
+        means: dict[str, list[float]] = {name: [0.0] * steps for name in EMOTIONS}
         for number, seconds in self._bins:
             if first <= number < first + steps:
                 for name, value in seconds.items():
