@@ -143,13 +143,17 @@ class PreviewApp:
         return response
 
     async def _post_pause(self, _request: Request) -> Response:
-        self._pause.set(True)
-        self._stream.notify()
-        return Response(status_code=204)
+        return await self._switch(paused=True)
 
     async def _post_resume(self, _request: Request) -> Response:
-        self._pause.set(False)
+        return await self._switch(paused=False)
+
+    async def _switch(self, *, paused: bool) -> Response:
+        """Pause or resume; the response comes once that is saved, which can block on the disk."""
+        is_saved = await asyncio.wrap_future(in_thread("pause", lambda: self._pause.set(paused)))
         self._stream.notify()
+        if not is_saved:
+            return PlainTextResponse("edge-daemon: not saved for the next start\n", 500)
         return Response(status_code=204)
 
     async def _post_photo(self, request: Request) -> Response:

@@ -60,11 +60,15 @@ class Served:
     """A preview that runs in threads, as the pipeline's would."""
 
     def __init__(
-        self, host: str = "127.0.0.1", fps: float = FPS, broker_port: int | None = None
+        self,
+        host: str = "127.0.0.1",
+        fps: float = FPS,
+        broker_port: int | None = None,
+        pause: Pause | None = None,
     ) -> None:
         clock = SystemClock()
         self.port = free_port()
-        self.pause = Pause()
+        self.pause = pause or Pause()
         self.source = SourceStatus("camera", clock)
         self.timings = StageTimings(clock)
         bundle = read_bundle(bundled_models())

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import material
+from drawing import draw_scene
 from preview.browsing import PHONE, Browser, browser
 from preview.portraits import write_people
-from running import STOP_LIMIT, RunningProgram, eventually, free_port, running
+from running import STOP_LIMIT, RunningProgram, camera, eventually, free_port, running
 from selenium.webdriver.common.keys import Keys
 
 from edge_daemon._lib.files import bundled_models
@@ -165,6 +166,29 @@ def test_pause_removes_the_picture_until_resume(page: Browser, live: LivePage) -
     page.wait_for_state("running")
     page.wait_for("document.querySelectorAll('.box').length === 2")
     assert not page.one("#notice").is_displayed()
+
+
+def test_pause_that_is_not_saved_is_shown(chromium: Browser, tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "edge-daemon"
+    folder.parent.mkdir()
+    folder.touch()  # a file, in which no pause can be saved
+    with (
+        camera(draw_scene((60, 60, 120))) as source,
+        running(
+            tmp_path, "--preview", f"127.0.0.1:{free_port()}", "--source", source.url, *BY_HAAR
+        ) as program,
+    ):
+        chromium.wears()
+        chromium.open(announced_url(program))
+        chromium.wait_for_state("running")
+        assert not chromium.one("#pause-unsaved").is_displayed()
+        chromium.one("#pause").click()
+        chromium.wait_for_state("paused")
+        chromium.wait_for("!document.getElementById('pause-unsaved').hidden")
+        folder.unlink()
+        chromium.one("#pause").click()
+        chromium.wait_for_state("running")
+        chromium.wait_for("document.getElementById('pause-unsaved').hidden")
 
 
 def test_raw_button_switches_values_and_label(page: Browser) -> None:

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
+from pathlib import Path
 
 import pytest
-from preview.serving import EVERYWHERE, Served, Viewer, errors, noise, serving
+from preview.serving import EVERYWHERE, Answer, Served, Viewer, errors, noise, serving
 from running import PATIENCE, eventually
 
 from edge_daemon._lib import http_server
+from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import ZoneSettings
 from edge_daemon.monitoring.hardware import Hardware
 
@@ -51,6 +53,42 @@ def test_pause_removes_the_picture_for_all_viewers(served: Served) -> None:
         for viewer in (first, second):
             message = viewer.next()
             assert (message.header["paused"], message.jpeg) == (True, b"")
+
+
+def switched(served: Served, path: str) -> Answer:
+    return served.request(path, "POST", X_Preview_Token=served.form_token())
+
+
+def test_pause_that_is_not_saved_is_a_failure(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.touch()  # a file, in which no pause can be saved
+    with serving(Served(pause=Pause(folder / "paused"))) as served:
+        assert switched(served, "/pause").status == 500
+        assert served.pause.paused
+        folder.unlink()
+        assert switched(served, "/pause").status == 204
+    assert (folder / "paused").exists()
+
+
+def test_pause_on_a_slow_disk_blocks_no_other_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncing, released = threading.Event(), threading.Event()
+
+    def sync(_folder: Path) -> None:
+        syncing.set()
+        assert released.wait(PATIENCE)
+
+    monkeypatch.setattr("edge_daemon.capture.status.sync", sync)
+    with serving(Served(pause=Pause(tmp_path / "paused"))) as served, ThreadPoolExecutor() as pool:
+        response = pool.submit(switched, served, "/pause")
+        try:
+            assert syncing.wait(PATIENCE)
+            assert served.request("/session").status == 200
+            assert not response.done()
+        finally:
+            released.set()
+        assert response.result(PATIENCE).status == 204
 
 
 def test_source_state_changes_reach_the_viewer(served: Served) -> None:

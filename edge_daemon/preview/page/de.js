@@ -40,6 +40,7 @@ export const de = {
   controls: "Bedienung",
   pause: "Pause",
   resume: "Fortsetzen",
+  pauseUnsaved: "Nicht gespeichert: Beim nächsten Start gilt der vorherige Zustand.",
   raw: "Rohwerte",
   crops: "Ausschnitte",
   mirror: "Spiegel",

@@ -40,6 +40,7 @@ export const en = {
   controls: "Controls",
   pause: "Pause",
   resume: "Resume",
+  pauseUnsaved: "The daemon could not save this: its next start uses the state before.",
   raw: "Raw values",
   crops: "Crops",
   mirror: "Mirror",

@@ -97,9 +97,14 @@ function caption({ width, height, frame, file, position, latency_ms: latency }) 
   return text("captionVideo", { width, height, position: position.toFixed(1), age });
 }
 
-function togglePause() {
+async function togglePause() {
   const headers = { "X-Preview-Token": session.token };
-  fetch(paused ? "/resume" : "/pause", { method: "POST", headers }).catch(lose);
+  try {
+    const { status } = await fetch(paused ? "/resume" : "/pause", { method: "POST", headers });
+    at("pause-unsaved").hidden = status !== 500;
+  } catch {
+    lose();
+  }
 }
 
 function toggle(name) {
