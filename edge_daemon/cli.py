@@ -20,7 +20,7 @@ from edge_daemon import __version__
 from edge_daemon._lib.terminal import discard_output
 from edge_daemon._lib.text import masked, printable, shortened
 from edge_daemon.config.loading import load_settings, settings_file
-from edge_daemon.config.settings import KeyPath, Settings
+from edge_daemon.config.settings import METRICS_ADDRESS, PREVIEW_ADDRESS, KeyPath, Settings
 from edge_daemon.errors import (
     FINITE_COMMANDS,
     EdgeDaemonError,
@@ -32,9 +32,6 @@ from edge_daemon.monitoring.systemd import is_standard_error, journal_handler
 
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "watch", *sorted(FINITE_COMMANDS))
-
-METRICS_ADDRESS: Final = "127.0.0.1:9469"
-PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
 WARMUP_FRAMES: Final = 10
 """Enough to build the interpreters for usual numbers of faces."""

@@ -18,6 +18,9 @@ WORD: Final = re.compile(r"\S+")
 AUTHORITY_END: Final = re.compile(r"[/?#]")
 QUERY_START: Final = re.compile(r"[?#]")
 
+LOGIN: Final = re.compile(r"^[^\s:/@'\"]+:.*@")
+"""User name and password at the start of an address without a scheme."""
+
 UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 
 MAX_VALUE_LENGTH: Final = 120
@@ -52,7 +55,7 @@ def without_password(url: str) -> str:
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return url
+        return LOGIN.sub("***@", url)
     authority, path, query = _split(rest)
     _, at, host = authority.rpartition("@")
     if "@" in path + query:

@@ -66,10 +66,36 @@ class Provenance(PlainModel):
     mlflow_run_id: str | None = None
 
 
+REASONS: Final = {
+    "model_type": "must be a section, with its keys below it",
+    "missing": "not set",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number",
+    "int_type": "must be a whole number",
+    "string_type": "must be text",
+}
+"""Reasons by pydantic's type of an error, where its own message names Python's types."""
+
+PATTERN_REASONS: Final = {
+    (DEVICE_ID_PATTERN := r"^[A-Za-z0-9_-]+$"): "must have only letters, digits, _ and -",
+    (TOPIC_PATTERN := r"^[^+#\x00]*$"): "must not contain + or #",
+    (PATH_PATTERN := r"^/[!-~]*$"): "must begin with /, and have only printable ASCII, no spaces",
+}
+"""Reasons by the pattern that a text does not match."""
+
+
 def reason(details: ErrorDetails) -> str:
     """Why a value is invalid."""
-    if details["type"] == "model_type":
-        return "must be a section, with its keys below it"
+    if details["type"] in REASONS:
+        return REASONS[details["type"]]
+    pattern = details.get("ctx", {}).get("pattern")
+    if pattern in PATTERN_REASONS:
+        return PATTERN_REASONS[pattern]
     words = details["msg"].removeprefix("Value error, ")
     _, should, rest = words.partition(" should ")
     return f"must {rest}" if should else words[:1].lower() + words[1:]

@@ -86,7 +86,10 @@ def _from_file(file: Path | None) -> Layer:
         # Some editors begin a file with a byte-order mark.
         settings = list(leaves(tomllib.loads(file.read_text(encoding="utf-8-sig"))))
     except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from error
+        raise SettingsError(
+            f"--config: cannot be read: {error.strerror} (got {file}); correct the path or its "
+            "permissions"
+        ) from error
     except (ValueError, RecursionError) as error:  # RecursionError: too deeply nested
         raise SettingsError(f"{file}: invalid TOML: {error}") from error
     for path, value in settings:
@@ -131,7 +134,8 @@ def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
     if details["type"] == "extra_forbidden":
         return f"{name_of(path)}: unknown setting (set by {origin}){_suggestion(path)}"
     value = masked_repr(details["input"])
-    return f"{name_of(path)}: {reason(details)} (got {value}, set by {origin})"
+    problem, semicolon, fix = reason(details).partition("; ")
+    return f"{name_of(path)}: {problem} (got {value}, set by {origin}){semicolon}{fix}"
 
 
 def _suggestion(path: KeyPath) -> str:
@@ -141,7 +145,9 @@ def _suggestion(path: KeyPath) -> str:
     near = [siblings[key] for key in difflib.get_close_matches(path[-1], siblings, n=1)]
     elsewhere = [name for name in _names() if name[-1] == path[-1]]
     found = joined or near or elsewhere
-    return f"; did you mean {'.'.join(found[0])}?" if found else ""
+    if not found:
+        return "; see 'edge-daemon config --example'"
+    return f"; did you mean {'.'.join(found[0])}?"
 
 
 def _names(model: type[Section] = Settings, parent: KeyPath = ()) -> Iterator[KeyPath]:

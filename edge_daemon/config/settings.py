@@ -8,12 +8,18 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
-from edge_daemon._lib.validation import PlainModel, Share
+from edge_daemon._lib.validation import (
+    DEVICE_ID_PATTERN,
+    PATH_PATTERN,
+    TOPIC_PATTERN,
+    PlainModel,
+    Share,
+)
 from edge_daemon.records import EMOTIONS
 
 KeyPath = tuple[str, ...]
@@ -60,15 +66,23 @@ def default_device_id() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name) or "device"
 
 
-def _host_and_port(text: str) -> str:
+METRICS_ADDRESS: Final = "127.0.0.1:9469"
+PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
+
+
+def _host_and_port(text: str, example: str) -> str:
     try:
         parts = urlsplit(f"//{text}")
         complete = parts.netloc == text and "@" not in text and parts.hostname and parts.port
     except ValueError:
         complete = False
     if not complete:
-        raise ValueError("must be HOST:PORT, such as 127.0.0.1:9469")
+        raise ValueError(f"must be HOST:PORT; write {example}")
     return text
+
+
+def _listen_validator(example: str) -> AfterValidator:
+    return AfterValidator(lambda text: _host_and_port(text, example))
 
 
 SCHEMES: Final = {
@@ -91,15 +105,19 @@ def _broker_host(text: str) -> str:
     fix = ""
     with contextlib.suppress(ValueError):
         parts = urlsplit(f"//{rest}")
-        if parts.hostname:
-            fix = f"; set mqtt.host to {parts.hostname}"
-            fix += f", mqtt.port to {parts.port}" if parts.port else ""
+        port = f", mqtt.port to {parts.port}" if parts.port else ""
+        if parts.hostname and "@" not in rest[len(parts.netloc) :]:
+            fix = f"; set mqtt.host to {parts.hostname}{port}{_login_fix(parts)}"
             fix += SCHEMES.get(scheme.lower(), "")
     raise ValueError(f"must be a host name or an IP address{fix}")
 
 
-Listen = Annotated[str, AfterValidator(_host_and_port)] | None
-"""Address of a server; None: no server."""
+def _login_fix(address: SplitResult) -> str:
+    """Where the user name and the password of an address belong; without the password itself."""
+    username = f", mqtt.username to {unquote(address.username)}" if address.username else ""
+    password = ", mqtt.password_file to a file with the password" if address.password else ""
+    return username + password
+
 
 Point = tuple[Share, Share]
 """x and y in fractions of the frame's width and height."""
@@ -117,21 +135,29 @@ def _parsed(value: object) -> object:
         raise ValueError("must be a list of regions, such as [[0, 0, 0.3, 1]]") from None
 
 
+MIN_CORNERS: Final = 3
+MAX_CORNERS: Final = 100
+
+
 def _polygon(region: object) -> object:
     """A region's corners: of a rectangle `[left, top, right, bottom]`, or a polygon as it is."""
     if not isinstance(region, list | tuple):
         raise ValueError("must be [left, top, right, bottom] or [[x, y], [x, y], [x, y], ...]")  # noqa: TRY004  # pydantic expects it
     if not all(isinstance(value, int | float) for value in region):
+        if not MIN_CORNERS <= len(region) <= MAX_CORNERS:
+            raise ValueError(f"must have {MIN_CORNERS} to {MAX_CORNERS} corners")
         return region
     if len(region) != 4:
         raise ValueError("must have four numbers: left, top, right, bottom")
     left, top, right, bottom = region
+    if not all(0 <= value <= 1 for value in region):
+        raise ValueError("must have numbers from 0 to 1, as fractions of the frame")
     if left >= right or top >= bottom:
         raise ValueError("must have left < right and top < bottom")
     return (left, top), (right, top), (right, bottom), (left, bottom)
 
 
-Region = Annotated[Polygon, Field(min_length=3, max_length=100), BeforeValidator(_polygon)]
+Region = Annotated[Polygon, BeforeValidator(_polygon)]
 """Corners of a polygon."""
 
 Regions = Annotated[tuple[Region, ...], Field(max_length=100), BeforeValidator(_parsed)]
@@ -414,7 +440,7 @@ class MqttSettings(Section):
     websocket_path: str = Field(
         "/mqtt",
         max_length=1000,
-        pattern=r"^/[!-~]*$",
+        pattern=PATH_PATTERN,
         description="Path of the broker's address for WebSockets.",
     )
     websocket_headers_file: Path | None = Field(
@@ -475,7 +501,8 @@ class MqttSettings(Section):
     base_topic: str = Field(
         "edge-daemon",
         max_length=1000,
-        pattern=r"^[^+#\x00]+$",
+        min_length=1,
+        pattern=TOPIC_PATTERN,
         description="Prefix of all topics.",
     )
     rate: float = Field(
@@ -520,7 +547,7 @@ class HealthSettings(Section):
 class ServerSettings(Section):
     """What is served at an address."""
 
-    listen: Listen
+    listen: str | None
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -532,11 +559,11 @@ class ServerSettings(Section):
 class MetricsSettings(ServerSettings):
     """Prometheus metrics over HTTP: the figures of the topic `health`."""
 
-    listen: Listen = Field(
+    listen: Annotated[str, _listen_validator(METRICS_ADDRESS)] | None = Field(
         None,
         description="HOST:PORT to listen on, such as 127.0.0.1:9469; 0.0.0.0:9469: all interfaces, "
         "without a password; unset: disabled.",
-        examples=["127.0.0.1:9469"],
+        examples=[METRICS_ADDRESS],
     )
     include_emotions: bool = Field(
         default=False,
@@ -547,11 +574,11 @@ class MetricsSettings(ServerSettings):
 class PreviewSettings(ServerSettings):
     """Live page for a browser."""
 
-    listen: Listen = Field(
+    listen: Annotated[str, _listen_validator(PREVIEW_ADDRESS)] | None = Field(
         None,
         description="HOST:PORT to listen on. Addresses other than loopback require a token. Unset: "
         "disabled.",
-        examples=["127.0.0.1:8469"],
+        examples=[PREVIEW_ADDRESS],
     )
     fps: float = Field(
         12.0,
@@ -572,7 +599,8 @@ class HomeAssistantSettings(Section):
     prefix: str = Field(
         "homeassistant",
         max_length=1000,
-        pattern=r"^[^+#\x00]+$",
+        min_length=1,
+        pattern=TOPIC_PATTERN,
         description="Prefix of the discovery topics, as in the options of Home Assistant's MQTT "
         "integration.",
     )
@@ -610,7 +638,8 @@ class Settings(Section):
     device_id: str = Field(
         default_factory=default_device_id,
         max_length=100,  # it is part of file names
-        pattern=r"^[A-Za-z0-9_-]+$",
+        min_length=1,
+        pattern=DEVICE_ID_PATTERN,
         description="Name of this device in topics: letters, digits, _ and -; unset: the host "
         "name.",
         examples=["kitchen"],

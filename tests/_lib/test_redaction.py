@@ -23,6 +23,8 @@ from edge_daemon.errors import SourceError
         ("rtsp://[fe80::1]:554/1", "rtsp://[fe80::1]:554/1"),
         ("rtsp://cam/1", "rtsp://cam/1"),
         ("clips/a@b?.mp4", "clips/a@b?.mp4"),
+        ("ann:secret@cam/1", "***@cam/1"),
+        ("ann@cam:1", "ann@cam:1"),
     ],
 )
 def test_url_password_is_masked_and_the_rest_unchanged(url: str, expected: str) -> None:

@@ -99,9 +99,9 @@ def test_unknown_key_is_refused_with_a_suggestion(key: str, suggestion: str) -> 
 
 
 @pytest.mark.parametrize("key", ["zzz", "detection.qqq"])
-def test_unknown_key_unlike_any_other_has_no_suggestion(key: str) -> None:
+def test_unknown_key_unlike_any_other_names_the_list(key: str) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): "1"})
-    assert problem == f"{key}: unknown setting (set by command line)"
+    assert problem.startswith(f"{key}: unknown setting (set by command line); see ")
 
 
 def test_unknown_section_with_many_keys_is_reported_once(tmp_path: Path) -> None:
@@ -138,6 +138,56 @@ def test_invalid_value_is_reported_with_key_and_value(key: str, value: str) -> N
     (problem,) = problems(flags={tuple(key.split(".")): value})
     assert problem.startswith(f"{key}: must ")
     assert problem.endswith(f"(got {value!r}, set by command line)")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("mqtt.port", "x", "must be a whole number"),
+        ("capture.fps", "x", "must be a number"),
+        ("mqtt.tls", "maybe", "must be true or false"),
+        ("device_id", "a b", "must have only letters, digits, _ and -"),
+        ("mqtt.base_topic", "a/#", "must not contain + or #"),
+        ("homeassistant.prefix", "+", "must not contain + or #"),
+    ],
+)
+def test_invalid_value_reason_names_no_python_type(key: str, value: str, reason: str) -> None:
+    (problem,) = problems(flags={tuple(key.split(".")): value})
+    assert problem == f"{key}: {reason} (got {value!r}, set by command line)"
+
+
+@pytest.mark.parametrize(
+    ("region", "path"),
+    [
+        ("[0,0,2,1]", "0"),
+        ("[[0,0],[2,0],[1,1]]", "0.1.0"),
+        ("[[0,0],[1,1]]", "0"),
+        (f"[{','.join(['[0,0]'] * 101)}]", "0"),
+    ],
+)
+def test_invalid_region_is_reported_once(region: str, path: str) -> None:
+    (problem,) = problems(flags={("zones", "ignore"): f"[{region}]"})
+    assert problem.startswith(f"zones.ignore.{path}: must ")
+
+
+@pytest.mark.parametrize(
+    ("host", "fix"),
+    [
+        ("user@broker", "; set mqtt.host to broker, mqtt.username to user"),
+        (
+            "mqtt://u%40x:secret@broker:1884",
+            (
+                "; set mqtt.host to broker, mqtt.port to 1884, mqtt.username to u@x, "
+                "mqtt.password_file to a file with the password"
+            ),
+        ),
+        ("user:se/cret@broker", "(got '***@broker', set by command line)"),
+    ],
+)
+def test_host_with_login_names_the_settings_without_the_password(host: str, fix: str) -> None:
+    (problem,) = problems(flags={("mqtt", "host"): host})
+    assert problem.endswith(fix)
+    assert "secret" not in problem
 
 
 def test_all_problems_are_reported_with_their_origins(tmp_path: Path) -> None:
@@ -194,7 +244,8 @@ def test_file_with_invalid_toml_is_refused_by_name(tmp_path: Path, content: byte
 def test_missing_file_or_folder_is_refused_by_name(tmp_path: Path) -> None:
     for file in (tmp_path / "absent.toml", tmp_path):
         (problem,) = problems(file)
-        assert problem.startswith(f"{file}: cannot be read")
+        assert problem.startswith("--config: cannot be read: ")
+        assert f"(got {file}); " in problem
 
 
 def test_state_folder_prefers_the_service_over_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +287,8 @@ def test_metrics_address_is_host_and_port(listen: str, address: tuple[str, int])
 )
 def test_metrics_address_must_be_host_and_port(listen: str) -> None:
     (problem,) = problems(flags={("metrics", "listen"): listen})
-    assert problem.startswith("metrics.listen: ")
-    assert "must be HOST:PORT, such as 127.0.0.1:9469" in problem
+    assert problem.startswith("metrics.listen: must be HOST:PORT (got ")
+    assert problem.endswith("; write 127.0.0.1:9469")
 
 
 def test_metrics_are_disabled_by_default() -> None:
@@ -282,6 +333,7 @@ def test_value_instead_of_section_is_refused_with_preview() -> None:
 def test_preview_address_must_be_host_and_port(listen: str) -> None:
     (problem,) = problems(flags={LISTEN: listen})
     assert problem.startswith("preview.listen: ")
+    assert problem.endswith("; write 127.0.0.1:8469")
 
 
 def test_every_setting_is_described() -> None:
