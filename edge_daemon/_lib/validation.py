@@ -68,7 +68,7 @@ class Provenance(PlainModel):
 
 REASONS: Final = {
     "model_type": "must be a section, with its keys below it",
-    "missing": "not set",
+    "missing": "missing",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "float_parsing": "must be a number",

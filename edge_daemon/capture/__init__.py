@@ -78,7 +78,10 @@ def _file_source(path: Path) -> Source:
     if path.is_dir():
         return ImageFolder(path)
     if not path.exists():
-        raise SourceError(f"{path}: no such file, folder or camera")
+        raise SourceError(
+            f"source: no such file, folder or camera (got {path}); correct the path, or name a "
+            "camera such as picamera or /dev/video0"
+        )
     if path.suffix.lower() in IMAGE_SUFFIXES - ANIMATED_SUFFIXES:
         return ImageFile(path)
     from edge_daemon.capture.videos import VideoFile

@@ -35,7 +35,7 @@ QUARTER_TURNS: Final = MappingProxyType({90: 1, 180: 2, -180: 2, -90: 3})
 
 
 class NoVideo(Exception):
-    """Raised for a container without a video stream; the message names its content."""
+    """Raised for a container without a video stream that can be decoded."""
 
 
 def open_container(
@@ -158,7 +158,6 @@ def _video_stream(container: InputContainer) -> VideoStream:
         is_cover = Disposition.attached_pic in stream.disposition
         if not is_cover:
             if stream.codec_context is None:
-                raise NoVideo("its video codec is not supported")
+                raise NoVideo("video codec not supported")
             return stream
-    kinds = sorted({stream.type for stream in container.streams})
-    raise NoVideo(f"it holds {' and '.join(kinds) or 'nothing'}, no video")
+    raise NoVideo("no video stream")

@@ -75,7 +75,7 @@ def reason_of(error: BaseException, host: str) -> str:
         case ssl.SSLCertVerificationError():
             reason = f"its certificate is not trusted ({error.verify_message}); {CERTIFICATE_HINT}"
         case socket.gaierror() | UnicodeError():
-            reason = f"unknown host {host}"
+            reason = unknown_host(host)
         case ConnectionRefusedError():
             reason = "connection refused; check the port, and that the camera is on"
         case TimeoutError():
@@ -89,6 +89,10 @@ def reason_of(error: BaseException, host: str) -> str:
         case _:
             reason = in_one_line(error)
     return reason
+
+
+def unknown_host(host: str) -> str:
+    return f"unknown host {host}; check the name and the network, or use the IP address"
 
 
 def _reason_of_status(status: int) -> str:

@@ -26,6 +26,7 @@ from edge_daemon.capture.network import (
     is_resolvable,
     parse_address,
     reason_of,
+    unknown_host,
 )
 from edge_daemon.errors import SourceLost
 
@@ -81,14 +82,14 @@ class NetworkStream:
             return StreamReader(self.name, VideoDecoder(container))
         except NoVideo as error:
             container.close()
-            raise SourceLost(f"{self.name}: not a video: {error}") from error
+            raise SourceLost(f"{self.name}: not a video: {error}; check the address") from error
 
     def _reason(self, error: FFmpegError) -> str:
         if isinstance(error, InvalidDataError):
             return "not a video, or in an unsupported format"
         # FFmpeg reports a failed look-up as a general I/O error.
         if error.errno == errno.EIO and not is_resolvable(self._host):
-            return f"unknown host {self._host}"
+            return unknown_host(self._host)
         return _reason_of(error)
 
 

@@ -55,7 +55,9 @@ class VideoFile:
             return VideoFileReader(self.name, VideoDecoder(container, all_cores=True))
         except NoVideo as error:
             container.close()
-            raise SourceError(f"{self.name}: not a video: {error}") from error
+            raise SourceError(
+                f"source: {error} (got {self.name}); name a video, an image or a folder of images"
+            ) from error
 
 
 class VideoFileReader:

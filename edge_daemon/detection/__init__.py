@@ -11,12 +11,14 @@ from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import FETCH_COMMAND, YuNetDetector
+from edge_daemon.errors import DetectorError
 
 __all__ = ["Detector", "Framing", "create_detector", "detector_of"]
 
 logger = logging.getLogger(__name__)
 
-YUNET_HINT: Final = "detector yunet has fewer false detections, not installed"
+YUNET_HINT: Final = "yunet detector not installed"
+"""YuNet has fewer false detections than the bundled detector."""
 
 
 def create_detector(
@@ -42,6 +44,8 @@ def create_detector(
     Raises:
         DetectorError: the model file is missing or invalid.
     """
+    if model is not None:
+        _check_existence(model)
     if name == "auto":
         name = _kind_of(model)
         logger.info("detector chosen", extra={"detector": name})
@@ -52,6 +56,21 @@ def create_detector(
     if name == "yunet":
         return YuNetDetector(model or fetched_yunet, min_score)
     return HaarDetector(min_size, model)
+
+
+def _check_existence(model: Path) -> None:
+    try:
+        model.stat()
+    except FileNotFoundError as error:
+        raise DetectorError(
+            f"detection.model: no such file (got {model}); correct the path, or leave it unset and "
+            "set detection.detector to yunet"
+        ) from error
+    except OSError as error:
+        raise DetectorError(
+            f"detection.model: cannot be read: {error.strerror} (got {model}); correct the path or "
+            "its permissions"
+        ) from error
 
 
 def _kind_of(model: Path | None) -> DetectorName:

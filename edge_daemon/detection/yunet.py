@@ -53,7 +53,7 @@ class YuNetDetector:
             )
         except FileNotFoundError as error:
             raise DetectorError(
-                f"{model}: no such file; download it with '{FETCH_COMMAND}'"
+                f"detection.detector: yunet is not installed (no {model}); run '{FETCH_COMMAND}'"
             ) from error
         except OSError as error:
             raise DetectorError(f"{model}: cannot be read: {error.strerror}") from error

@@ -136,6 +136,11 @@ def read_bundle(folder: Path) -> Bundle:
     manifest = folder / MANIFEST_NAME
     try:
         bundle = Bundle.model_validate_json(files.read_regular(manifest))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"inference.bundle: no {MANIFEST_NAME} in this folder (got {folder}); name a folder "
+            "written by 'emotion-trainer bundle'"
+        ) from error
     except OSError as error:
         raise BundleError(f"{manifest}: cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -83,9 +83,9 @@ def open_outputs(
     Raises:
         SettingsError: the options do not suit the source, the settings or each other.
     """
+    check_options(options, source, is_repeated=settings.capture.loop)
     if not options:
         return []
-    check_options(options, source, is_repeated=settings.capture.loop)
     outputs = Outputs([*map(_output, options.outputs), *_summary(options, settings)])
     resources.callback(outputs.close)
     return [outputs]

@@ -146,7 +146,7 @@ def check_options(options: OutputOptions, source: Source, *, is_repeated: bool) 
         SettingsError: with one line for each problem.
     """
     problems = list(_problems(options, source))
-    if is_repeated and not source.live:
+    if options and is_repeated and not source.live:
         problems.append("capture.loop: has no end to write a file at (got true); set it to false")
     if problems:
         raise SettingsError(*problems)

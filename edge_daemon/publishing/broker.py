@@ -86,7 +86,10 @@ def broker_from(settings: MqttSettings) -> Broker:
         SettingsError: a file is unreadable, or settings contradict each other.
     """
     if settings.password_file is not None and settings.username is None:
-        raise SettingsError(f"mqtt.username: not set, but {settings.password_file} has a password")
+        raise SettingsError(
+            f"mqtt.username: not set, but mqtt.password_file is (got {settings.password_file}); "
+            "set both, or neither"
+        )
     return Broker(
         host=settings.host,
         port=settings.port or PORTS[settings.transport, settings.tls],
@@ -111,11 +114,11 @@ def _password(file: Path | None) -> str | None:
         with file.open(encoding="utf-8-sig") as lines:
             password = lines.readline(MAX_PASSWORD_BYTES + 1).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"mqtt.password_file: {file}: cannot be read: {error}") from error
+        raise _unreadable("mqtt.password_file", file, str(error)) from error
     if len(password.encode()) > MAX_PASSWORD_BYTES:
         raise SettingsError(
-            f"mqtt.password_file: {file}: first line too long; MQTT allows {MAX_PASSWORD_BYTES} "
-            "bytes"
+            f"mqtt.password_file: first line too long (got {file}); MQTT allows "
+            f"{MAX_PASSWORD_BYTES} bytes"
         )
     return password
 
@@ -129,10 +132,12 @@ def _headers(file: Path | None) -> dict[str, str]:
     try:
         lines = file.read_text(encoding="ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{setting}: {file}: cannot be read: {error}") from error
+        raise _unreadable(setting, file, str(error)) from error
     headers = dict(line.split(":", 1) for line in lines if HEADER.fullmatch(line))
     if len(headers) != len([line for line in lines if line.strip()]):
-        raise SettingsError(f"{setting}: {file}: invalid line; write each header as NAME: VALUE")
+        raise SettingsError(
+            f"{setting}: invalid line (got {file}); write each header as NAME: VALUE"
+        )
     return {name: value.strip() for name, value in headers.items()}
 
 
@@ -151,7 +156,7 @@ def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=settings.ca_file)
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"mqtt.ca_file: {settings.ca_file}: no certificates: {error}"
+            f"mqtt.ca_file: no certificates: {error} (got {settings.ca_file}); name a PEM file"
         ) from error
     if settings.certificate_file is not None:
         _load_own(context, settings.certificate_file, settings.key_file)
@@ -166,8 +171,8 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path | None) -> N
         context.load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         raise SettingsError(
-            f"mqtt.certificate_file, mqtt.key_file: {certificate}, {key or certificate}: "
-            f"cannot be used: {error}"
+            f"mqtt.certificate_file, mqtt.key_file: cannot be used: {error} (got {certificate}, "
+            f"{key or certificate}); name a PEM certificate and its key, without a password"
         ) from error
 
 
@@ -180,4 +185,11 @@ def _require_readable(setting: str, file: Path) -> None:
     try:
         require_regular(file, MAX_FILE_BYTES)
     except OSError as error:
-        raise SettingsError(f"{setting}: {file}: cannot be read: {error.strerror}") from error
+        raise _unreadable(setting, file, str(error.strerror)) from error
+
+
+def _unreadable(setting: str, file: Path, problem: str) -> SettingsError:
+    return SettingsError(
+        f"{setting}: cannot be read: {problem} (got {file}); correct the path, the file or its "
+        "permissions"
+    )

@@ -131,6 +131,15 @@ def test_detector_with_special_file_is_refused(
     assert str(refused.value).startswith(f"{model}: cannot be read: ")
 
 
+@pytest.mark.parametrize("name", ["auto", "bundled", "haar", "yunet"])
+def test_detector_with_absent_model_names_the_setting(tmp_path: Path, name: DetectorName) -> None:
+    model = tmp_path / "absent.onnx"
+    with pytest.raises(DetectorError) as refused:
+        create(name, model)
+    assert str(refused.value).startswith(f"detection.model: no such file (got {model}); ")
+    assert "models fetch" not in str(refused.value)
+
+
 def test_yunet_detector_without_its_file_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(DetectorError, match="edge-daemon models fetch yunet"):
         create("yunet", fetched=tmp_path / "absent.onnx")

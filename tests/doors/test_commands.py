@@ -181,4 +181,5 @@ def test_special_file_as_systemd_credential_is_refused(tmp_path: Path, drawn_cli
     done = run(*words, state=tmp_path, CREDENTIALS_DIRECTORY=str(tmp_path))
     (refusal,) = done.refusals
     assert done.code == 2
-    assert "mqtt-password: cannot be read" in refusal
+    assert "mqtt.password_file: cannot be read: " in refusal
+    assert "mqtt-password); " in refusal

@@ -89,6 +89,12 @@ def test_bundle_with_special_file_is_refused(
     assert refusal(folder).startswith(f"{file}: cannot be read: ")
 
 
+@pytest.mark.parametrize("name", ["absent", "bundle.json"])
+def test_bundle_without_manifest_names_the_setting(folder: Path, name: str) -> None:
+    path = folder / name
+    assert refusal(path).startswith(f"inference.bundle: no bundle.json in this folder (got {path}")
+
+
 @pytest.mark.parametrize("content", [b"", b"no JSON", b"[1, 2]", b'{"schema_version": ', b"\xff"])
 def test_manifest_that_is_none_is_refused(folder: Path, content: bytes) -> None:
     (folder / "bundle.json").write_bytes(content)
@@ -202,7 +208,7 @@ def dateless(manifest: Manifest) -> None:
         (member_elsewhere, "members.0.file: "),
         (weightless, "members.0.weight: must be greater than"),
         (no_checksum, "members.0.sha256: "),
-        (temperature_missing, "ensemble.temperature: field required"),
+        (temperature_missing, "ensemble.temperature: missing"),
         (frozen, "ensemble.temperature: must be greater than"),
         (adjusted_label_unknown, "ensemble.adjustment: must have labels as keys (got furious)"),
         (adjusted_beyond_bounds, "ensemble.adjustment.fear: must be a finite number"),

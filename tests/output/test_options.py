@@ -1,12 +1,15 @@
 """What can be written of which source."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from edge_daemon.capture import Source, source_from
 from edge_daemon.capture.wrappers import Orientation
+from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SettingsError
+from edge_daemon.output import open_outputs
 from edge_daemon.output.base import Kind, OutputOptions, check_options, kind_of
 
 CAMERA = "/dev/video0"
@@ -32,6 +35,15 @@ def problems(
     except SettingsError as error:
         return error.problems
     return ()
+
+
+def test_thumbnails_without_outputs_are_refused(sources: dict[str, str]) -> None:
+    source = source_from(sources["clip.mp4"])
+    options = OutputOptions(has_thumbnails=True)
+    with pytest.raises(SettingsError) as refused, ExitStack() as resources:
+        open_outputs(options, source, Settings(), resources)
+    (problem,) = refused.value.problems
+    assert problem.startswith("--summary-thumbnails: requires --summary; ")
 
 
 @pytest.mark.parametrize(

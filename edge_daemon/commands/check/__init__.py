@@ -113,5 +113,6 @@ def report(results: Iterable[Outcome], *, as_json: bool) -> bool:
 
 def _line(outcome: Outcome) -> str:
     name, finding = outcome
+    message = printable(finding.message).removeprefix(f"{name}: ")
     level = "FAIL" if finding.level is Level.FAIL else finding.level
-    return f"{level:<4} {name}: {printable(finding.message)}"
+    return f"{level:<4} {name}: {message}"

@@ -42,8 +42,12 @@ def test_check_all_passed_prints_a_line_each_and_exits_0(
 @pytest.mark.parametrize(
     ("words", "failing", "expected"),
     [
-        (["--source", "absent.mp4"], "source", "absent.mp4: no such file"),
-        (["--bundle", "absent"], "bundle", "absent/bundle.json: cannot be read"),
+        (["--source", "absent.mp4"], "source", "no such file, folder or camera (got absent.mp4); "),
+        (
+            ["--bundle", "absent"],
+            "bundle",
+            "no bundle.json in this folder (got absent); ",
+        ),
         (["--detector", "yunet"], "detector", "models fetch yunet"),
         (["--set", "state_dir=/proc/none"], "state", "state_dir: not writable"),
     ],
