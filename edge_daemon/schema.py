@@ -190,6 +190,9 @@ class HealthMessage(_Message):
         description="Frames from one detection to the next; in between, the positions of faces "
         "are predicted."
     )
+    stuck_services: tuple[str, ...] = Field(
+        description="Parts next to the pipeline that hang, such as `commands` while the disk hangs."
+    )
     spool: SpoolMessage
     reconnects: int = Field(description="Reconnects to the broker.")
 

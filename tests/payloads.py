@@ -138,6 +138,7 @@ def health(
         members_active=2,
         members_total=2,
         detection_every=1,
+        stuck_services=(),
         spool=SpoolMessage(depth=waiting, oldest_age_s=0.0, dropped=lost, durable=True),
         reconnects=0,
     )

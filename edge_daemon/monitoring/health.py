@@ -38,7 +38,7 @@ class Delivery(Protocol):
         ...
 
     def queued_events(self) -> SpoolMessage:
-        """State of the event queue; may read from the disk."""
+        """State of the event queue; must not wait for the disk."""
         ...
 
 
@@ -80,6 +80,7 @@ class Health:
         self._level = self._full_level = DegradationLevel(len(bundle.members), detection_interval)
         self._models_used = len(bundle.members)
         self._dropped_frames: Mapping[str, int] = {}
+        self._stuck_services: tuple[str, ...] = ()
         self._faces: Counter[str] = Counter()
         self._faces_total: Counter[str] = Counter()
         self._events_total: Counter[EventKind] = Counter()
@@ -102,8 +103,9 @@ class Health:
             self._models_used = models
 
     def poll(self, pipeline: Pipeline) -> None:
-        """Read the pipeline's drop counters."""
+        """Read the pipeline's drop counters, and which services are stuck."""
         self._dropped_frames = pipeline.dropped
+        self._stuck_services = pipeline.stuck_services
 
     def stopping(self) -> None:
         """There is nothing to end."""
@@ -187,6 +189,7 @@ class Health:
             members_active=self._models_used,
             members_total=self.models_total,
             detection_every=self._level.detection_interval,
+            stuck_services=self._stuck_services,
             spool=NO_QUEUE if delivery is None else delivery.queued_events(),
             reconnects=0 if delivery is None else delivery.reconnects,
         )

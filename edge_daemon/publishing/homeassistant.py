@@ -269,7 +269,10 @@ def _connectivity(availability: str) -> Json:
 
 
 def _problem(health: str) -> Json:
-    problem = "value_json.source == 'lost' or not value_json.spool.durable or value_json.throttled"
+    problem = (
+        "value_json.source == 'lost' or not value_json.spool.durable or value_json.throttled"
+        " or value_json.stuck_services"
+    )
     return {
         "platform": "binary_sensor",
         "name": "Problem",

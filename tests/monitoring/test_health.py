@@ -32,7 +32,8 @@ def test_message_contains_figures_of_all_parts(
 ) -> None:
     timings = StageTimings(clock)
     health = Health(clock, bundle, source, timings, delivery, hardware=Hardware(sys=hot_pi))
-    health.poll(SimpleNamespace(dropped={"detection": 4}))  # type: ignore[arg-type]
+    pipeline = SimpleNamespace(dropped={"detection": 4}, stuck_services=("commands",))
+    health.poll(pipeline)  # type: ignore[arg-type]
     clock.seconds += 10.04
     health(FrameResult(frame(0.5), (), frozenset()))
     source.running()
@@ -54,6 +55,7 @@ def test_message_contains_figures_of_all_parts(
         "members_active": len(bundle.members),
         "members_total": len(bundle.members),
         "detection_every": 1,
+        "stuck_services": ("commands",),
         "spool": delivery.queued_events().model_dump(),
         "reconnects": 2,
     }

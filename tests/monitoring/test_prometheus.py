@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from builders import event, frame, probabilities, result
@@ -95,10 +96,8 @@ def test_histogram_buckets_are_cumulative(health: Health, timings: StageTimings)
 
 
 def test_dropped_frames_are_apart_from_messages(health: Health) -> None:
-    class Pipeline:
-        dropped = {"detection": 3}  # noqa: RUF012  # never changed
-
-    health.poll(Pipeline())  # type: ignore[arg-type]
+    pipeline = SimpleNamespace(dropped={"detection": 3}, stuck_services=())
+    health.poll(pipeline)  # type: ignore[arg-type]
     samples = scraped(health)
     assert samples[key("frames_dropped_total", "detection")] == 3
     assert samples[key("messages_dropped_total")] == 7

@@ -334,6 +334,7 @@ def health(temperature: float | None = 51.2) -> str:
         members_active=2,
         members_total=2,
         detection_every=1,
+        stuck_services=(),
         spool=SpoolMessage(depth=3, oldest_age_s=1.0, dropped=0, durable=True),
         reconnects=0,
     )
@@ -457,6 +458,7 @@ def test_probability_is_a_disabled_measurement_in_percent(key: str) -> None:
         ({"source": "paused"}, "OFF"),
         ({"throttled": ["under_voltage"]}, "ON"),
         ({"throttled": []}, "OFF"),
+        ({"stuck_services": ["commands"]}, "ON"),
         ({"spool": {"depth": 0, "durable": False}}, "ON"),
     ],
 )
