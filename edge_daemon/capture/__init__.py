@@ -26,7 +26,7 @@ def source_from(
     spec: str,
     size: tuple[int, int] = (1280, 720),
     fps: float = 30.0,
-    reduced_width: int | None = None,
+    max_reduced_side: int | None = None,
     *,
     orientation: Orientation = UPRIGHT,
     verify_certificate: bool = True,
@@ -38,7 +38,8 @@ def source_from(
             a video file, an image, or a folder of images.
         size: requested width and height of a camera, in pixels.
         fps: requested frames per second of a camera.
-        reduced_width: width of the smaller image that a Pi camera gives next to the full one.
+        max_reduced_side: longer side of the smaller image that a Pi camera gives next to the full
+            one, in pixels.
         orientation: how frames are turned; a Pi camera flips them by itself.
         verify_certificate: whether an encrypted network camera must have a trusted certificate.
 
@@ -48,7 +49,7 @@ def source_from(
     if spec == "picamera" or spec.startswith("picamera:"):
         turned = orientation.without_half_turn
         flips = {"hflip": turned.hflip, "vflip": turned.vflip}
-        source: Source = PiCamera(_camera_number(spec), size, fps, reduced_width, **flips)
+        source: Source = PiCamera(_camera_number(spec), size, fps, max_reduced_side, **flips)
         orientation = Orientation(turned.rotation)
     elif spec.isdecimal() or spec.startswith("/dev/"):
         source = VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)

@@ -94,8 +94,8 @@ class PiCamera:
         number: which one, counted from 0 as `rpicam-hello --list-cameras` does.
         size: requested width and height, in pixels; the camera may choose others.
         fps: requested frames per second.
-        reduced_width: width in pixels of the smaller image that the camera gives next to the full
-            one, at no cost for the processor; None for no smaller image.
+        max_reduced_side: longer side in pixels of the smaller image that the camera gives next to
+            the full one, at no cost for the processor; None for no smaller image.
         hflip: whether the sensor exchanges left and right.
         vflip: whether it exchanges top and bottom.
     """
@@ -108,7 +108,7 @@ class PiCamera:
         number: int,
         size: tuple[int, int],
         fps: float,
-        reduced_width: int | None,
+        max_reduced_side: int | None,
         *,
         hflip: bool = False,
         vflip: bool = False,
@@ -117,7 +117,7 @@ class PiCamera:
         self._number = number
         self._size = size
         self._fps = fps
-        self._reduced_width = reduced_width
+        self._max_reduced_side = max_reduced_side
         self._flips = {"hflip": hflip, "vflip": vflip}
 
     def open(self) -> "PiCameraReader":
@@ -194,12 +194,28 @@ class PiCamera:
         return {"transform": libcamera.Transform(**self._flips)}
 
     def _reduced_stream(self) -> dict[str, Any] | None:
-        if self._reduced_width is None or self._reduced_width >= self._size[0]:
+        if self._max_reduced_side is None:
             return None
-        width, height = self._size
-        reduced = (self._reduced_width, self._reduced_width * height / width)
-        # A Pi 4 gives the second stream in YUV only. It takes no odd sizes.
-        return {"size": tuple(2 * round(side / 2) for side in reduced), "format": "YUV420"}
+        size = reduced_size(self._size, self._max_reduced_side)
+        # A Pi 4 gives the second stream in YUV only.
+        return None if size is None else {"size": size, "format": "YUV420"}
+
+
+def reduced_size(size: tuple[int, int], max_side: int) -> tuple[int, int] | None:
+    """The size of a smaller stream, whose sides must be even.
+
+    Args:
+        size: width and height of the full stream, in pixels.
+        max_side: the longer side of the smaller one, in pixels.
+
+    Returns:
+        Width and height in pixels; None if the full stream is not larger.
+    """
+    longer = max_side - max_side % 2
+    if longer >= max(size):
+        return None
+    width, height = (max(2, 2 * round(side * longer / max(size) / 2)) for side in size)
+    return width, height
 
 
 class PiCameraReader:
@@ -275,8 +291,9 @@ class Stream:
 
     def is_reduced(self, full: "Stream") -> bool:
         """Whether this is smaller than `full`, and of its shape but for sides made even."""
-        height = self.width * full.height / full.width
-        return self.width < full.width and abs(self.height - height) <= EVENING
+        scale = max(self.width, self.height) / max(full.width, full.height)
+        differences = (self.width - scale * full.width, self.height - scale * full.height)
+        return scale < 1 and all(abs(difference) <= EVENING for difference in differences)
 
 
 def _streams(name: str, configuration: Mapping[str, Any]) -> list[Stream]:

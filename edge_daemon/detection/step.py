@@ -164,7 +164,8 @@ class FaceFinder:
         if frame.blank:
             return FoundFaces(frame, ())
         picture = self._reduced(frame)
-        scale = frame.width / picture.shape[1]
+        # The longer side, which rounding changes least.
+        scale = max(frame.width, frame.height) / max(picture.shape[:2])
         found = [detection.enlarged(scale) for detection in self._detector.detect(picture)]
         if self._zones is not None:
             found = self._zones.counted(found, frame)

@@ -26,7 +26,13 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import loop as capture_loop
 from edge_daemon.capture import picamera, source_from
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.picamera import BGR_CONVERSIONS, FRAME_TIMEOUT, PiCamera
+from edge_daemon.capture.picamera import (
+    BGR_CONVERSIONS,
+    FRAME_TIMEOUT,
+    PiCamera,
+    Stream,
+    reduced_size,
+)
 from edge_daemon.capture.status import Pause
 from edge_daemon.capture.wrappers import Orientation
 from edge_daemon.config.settings import CaptureSettings
@@ -59,8 +65,8 @@ def _short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(picamera, "FRAME_TIMEOUT", 0.2)
 
 
-def camera(reduced_width: int | None = None, number: int = 0) -> PiCamera:
-    return PiCamera(number, SIZE, 20.0, reduced_width)
+def camera(max_reduced_side: int | None = None, number: int = 0) -> PiCamera:
+    return PiCamera(number, SIZE, 20.0, max_reduced_side)
 
 
 def open_files() -> list[Path]:
@@ -93,15 +99,38 @@ def test_camera_without_rate_has_no_frame_duration_limits(world: World) -> None:
     assert camera().open().read().bgr.shape == (48, 64, 3)
 
 
-def test_reduced_stream_keeps_the_shape_with_even_sides(world: World) -> None:
-    PiCamera(0, (1280, 720), 20.0, 321).open()
+@pytest.mark.parametrize(
+    ("size", "max_side", "expected"),
+    [
+        ((1280, 720), 321, (320, 180)),
+        ((720, 1280), 640, (360, 640)),
+        ((720, 1280), 720, (404, 720)),
+        ((480, 480), 323, (322, 322)),
+    ],
+)
+def test_reduced_stream_keeps_the_shape_with_even_sides(
+    world: World, size: tuple[int, int], max_side: int, expected: tuple[int, int]
+) -> None:
+    PiCamera(0, size, 20.0, max_side).open()
     lores = world.opened[0].requested["lores"]
-    assert lores == {"size": (320, 180), "format": "YUV420"}
+    assert lores == {"size": expected, "format": "YUV420"}
 
 
-@pytest.mark.parametrize("width", [None, 64, 100])
-def test_no_reduced_stream_unless_it_is_smaller(world: World, width: int | None) -> None:
-    assert camera(width).open().read().reduced is None
+@pytest.mark.parametrize(
+    "size", [(1280, 720), (720, 1280), (1920, 1080), (1080, 1920), (600, 1900), (480, 480)]
+)
+def test_reduced_stream_of_any_side_is_of_use(size: tuple[int, int]) -> None:
+    full = Stream("main", *size, "RGB888")
+    for max_side in range(64, max(size)):
+        reduced = reduced_size(size, max_side)
+        assert reduced is not None
+        assert max_side - 1 <= max(reduced) <= max_side
+        assert Stream("lores", *reduced, "YUV420").is_reduced(full)
+
+
+@pytest.mark.parametrize("max_side", [None, 64, 100])
+def test_no_reduced_stream_unless_it_is_smaller(world: World, max_side: int | None) -> None:
+    assert camera(max_side).open().read().reduced is None
     assert world.opened[0].requested["lores"] is None
 
 

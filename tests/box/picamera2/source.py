@@ -35,9 +35,9 @@ def main() -> None:
     detector = chosen_detector()
     frames = sorted(Path("/opt/frames").iterdir(), key=lambda path: int(path.stem))
     images = [image for path in frames if (image := cv2.imread(str(path))) is not None]
-    watch(detector, images, (1280, 720), reduced_width=640)
-    watch(detector, images, (640, 360), reduced_width=None)
-    watch(detector, images, (1280, 720), reduced_width=300)  # which it cannot give
+    watch(detector, images, (1280, 720), max_reduced_side=640)
+    watch(detector, images, (640, 360), max_reduced_side=None)
+    watch(detector, images, (1280, 720), max_reduced_side=300)  # which it cannot give
     open_while_busy()
     read_while_silent()
     print("all is well")
@@ -49,23 +49,23 @@ def chosen_detector() -> Detector:
 
 
 def watch(
-    detector: Detector, images: list[Image], size: tuple[int, int], reduced_width: int | None
+    detector: Detector, images: list[Image], size: tuple[int, int], max_reduced_side: int | None
 ) -> None:
     """Read some frames and compare them with the pictures that the camera shows."""
-    reader = source_from("picamera", size, RATE, reduced_width).open()
+    reader = source_from("picamera", size, RATE, max_reduced_side).open()
     pictures = list(paced(reader))
     reader.close()
     faces = [len(detector.detect(looked_at(picture))) for picture in pictures]
     difference = max(distance(picture.bgr, images) for picture in pictures)
     print(
-        f"asked {size[0]}x{size[1]}, reduced width {reduced_width}: {len(pictures)} frames "
+        f"asked {size[0]}x{size[1]}, reduced to {max_reduced_side}: {len(pictures)} frames "
         f"{shapes(picture.bgr for picture in pictures)}, "
         f"reduced {shapes(picture.reduced for picture in pictures)}; "
         f"{detector.name} finds {sum(faces)} faces; "
         f"at most {difference:.1f} levels from a picture shown"
     )
     assert all(picture.bgr.shape == (size[1], size[0], 3) for picture in pictures)
-    assert all((picture.reduced is not None) == (reduced_width == 640) for picture in pictures)
+    assert all((picture.reduced is not None) == (max_reduced_side == 640) for picture in pictures)
     assert difference < MAX_DIFFERENCE, "the colours or the rows differ from the image"
     assert sum(map(bool, faces)) >= FRAMES * 0.7
 
