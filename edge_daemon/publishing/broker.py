@@ -117,8 +117,8 @@ def _password(file: Path | None) -> str | None:
         raise _unreadable("mqtt.password_file", file, str(error)) from error
     if len(password.encode()) > MAX_PASSWORD_BYTES:
         raise SettingsError(
-            f"mqtt.password_file: first line too long (got {file}); MQTT allows "
-            f"{MAX_PASSWORD_BYTES} bytes"
+            f"mqtt.password_file: first line too long (got {file}); shorten it to "
+            f"{MAX_PASSWORD_BYTES} bytes, the limit of MQTT"
         )
     return password
 
@@ -148,7 +148,9 @@ def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
         if file is None:
             continue
         if not settings.tls:
-            raise SettingsError(f"mqtt.{key}: set, but mqtt.tls is not; set mqtt.tls to true")
+            raise SettingsError(
+                f"mqtt.{key}: needs mqtt.tls (got {file}); set mqtt.tls to true, or remove this"
+            )
         _require_readable(f"mqtt.{key}", file)
     if not settings.tls:
         return None
@@ -161,7 +163,10 @@ def _tls(settings: MqttSettings) -> ssl.SSLContext | None:
     if settings.certificate_file is not None:
         _load_own(context, settings.certificate_file, settings.key_file)
     elif settings.key_file is not None:
-        raise SettingsError("mqtt.certificate_file: not set, but mqtt.key_file is; set both")
+        raise SettingsError(
+            f"mqtt.certificate_file: not set, but mqtt.key_file is (got {settings.key_file}); "
+            "set both, or neither"
+        )
     return context
 
 

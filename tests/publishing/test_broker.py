@@ -1,6 +1,8 @@
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 import trustme
@@ -9,18 +11,22 @@ from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
-from edge_daemon.publishing.broker import broker_from
+from edge_daemon.publishing.broker import MAX_PASSWORD_BYTES, broker_from
 
 
 def settings(**options: object) -> MqttSettings:
     return MqttSettings.model_validate(options)
 
 
+PROBLEM: Final = re.compile(r"mqtt\.\w+(, mqtt\.\w+)*: [^;]+ \(got [^;)]+\); [^;]+")
+"""SETTING: PROBLEM (got VALUE); FIX"""
+
+
 def refusal(**options: object) -> str:
     with pytest.raises(SettingsError) as refused:
         broker_from(settings(**options))
     (problem,) = refused.value.problems
-    assert "\n" not in problem
+    assert PROBLEM.fullmatch(problem)
     return problem
 
 
@@ -67,6 +73,12 @@ def test_broker_password_without_user_is_refused(tmp_path: Path) -> None:
     problem = refusal(password_file=file)
     assert problem.startswith("mqtt.username: ")
     assert "secret" not in problem
+
+
+def test_broker_long_password_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("x" * (MAX_PASSWORD_BYTES + 1))
+    assert str(file) in refusal(username="me", password_file=file)
 
 
 def test_broker_unreadable_password_file_is_refused(tmp_path: Path) -> None:
