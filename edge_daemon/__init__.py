@@ -1,4 +1,4 @@
-"""Watches a camera, recognizes seven facial emotions, and publishes only the results."""
+"""Detect faces in a camera's frames, recognise seven emotions, and publish only the results."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final

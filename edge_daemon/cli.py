@@ -63,11 +63,16 @@ FLAGS: Final[dict[str, KeyPath]] = {
 """Flags and the settings that they set."""
 
 
+Command = Callable[[argparse.Namespace], int]
+"""Runs a command and returns the exit code."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports a usage error in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{masked(message)}; see '{self.prog} --help'")
+        problem = masked(message).removeprefix("argument ")
+        raise SettingsError(f"{problem}; see '{self.prog} --help'")
 
 
 def entry_point() -> NoReturn:
@@ -91,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words:
             _require_camera()
         options = _parser().parse_args(_with_command(words))
-        command: Callable[[argparse.Namespace], int] = options.command
+        command: Command = options.command
         if command is not _run:
             _be_interruptible()
         return command(options)
@@ -172,64 +177,100 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = _common_options()
     sourced = _source_options()
-    run = commands.add_parser(
-        "run", parents=[common, sourced], help="run the pipeline (the default command)"
-    )
+
+    def add(
+        name: str, summary: str, command: Command, *parents: _Parser
+    ) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, parents=parents, help=summary, description=summary)
+        added.set_defaults(command=command)
+        return added
+
+    run = add("run", "run the pipeline (the default command)", _run, common, sourced)
     _add_output_options(run)
-    run.set_defaults(command=_run)
-    check = commands.add_parser(
-        "check", parents=[common, sourced], help="check whether everything a run needs works"
-    )
+    summary = "verify that a run can start: source, models, broker, disk, clock"
+    check = add("check", summary, _check, common, sourced)
     check.add_argument("--json", action="store_true", help="print one JSON object")
-    check.set_defaults(command=_check)
-    bench = commands.add_parser(
-        "bench", parents=[common, sourced], help="measure the speed of the pipeline on a video"
-    )
+    bench = add("bench", "measure the pipeline on a video", _bench, common, sourced)
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument(
         "--frames",
-        type=int,
+        type=_whole_number("--frames", minimum=1),
         metavar="N",
         help="frames to measure, repeating the source; default: the source once",
     )
     bench.add_argument(
         "--warmup",
-        type=int,
+        type=_whole_number("--warmup", minimum=0),
         default=WARMUP_FRAMES,
         metavar="N",
         help="frames before the measurement (10)",
     )
-    bench.set_defaults(command=_bench)
-    watch = commands.add_parser(
-        "watch", parents=[_settings_options()], help="show a live table of all devices"
-    )
+    summary = "show the messages of all devices, as a live table or as JSON lines"
+    watch = add("watch", summary, _watch, _settings_options())
     watch.add_argument("devices", nargs="*", metavar="DEVICE", help="devices to show; default: all")
     watch.add_argument("--host", help="name or address of the broker (mqtt.host)")
     watch.add_argument("--port", help="port of the broker (mqtt.port)")
     watch.add_argument("--json", action="store_true", help="print messages as JSON lines")
-    watch.set_defaults(command=_watch)
-    config = commands.add_parser(
-        "config", parents=[common, sourced], help="print the current settings, or an example file"
-    )
+    summary = "print the effective settings, or an example file"
+    config = add("config", summary, _config, common, sourced)
     form = config.add_mutually_exclusive_group()
     form.add_argument("--example", action="store_true", help="print a commented example file")
     form.add_argument("--markdown", action="store_true", help="print the reference of all settings")
-    config.set_defaults(command=_config)
-    models = commands.add_parser(
-        "models", parents=[common], help="list the models, or download a face detector"
-    )
-    models.add_argument("action", nargs="?", choices=["list", "fetch"], default="list")
+    summary = "list the model bundle, or download a face detector"
+    models = add("models", summary, _models, _settings_options())
     models.add_argument(
-        "detector_name", nargs="?", choices=["yunet"], help="the detector to download"
+        "action",
+        nargs="?",
+        type=_choice("models: unknown action", "list", "fetch"),
+        default="list",
+        metavar="list|fetch",
+        help="list the models (default), or download a detector",
     )
-    models.add_argument("--url", help="another address of the same file")
-    models.set_defaults(command=_models)
-    homeassistant = commands.add_parser(
-        "homeassistant", parents=[_settings_options()], help="remove the device from Home Assistant"
+    models.add_argument(
+        "detector_name",
+        nargs="?",
+        type=_choice("models fetch: unknown detector", "yunet"),
+        metavar="yunet",
+        help="detector to download",
     )
-    homeassistant.add_argument("action", choices=["remove"])
-    homeassistant.set_defaults(command=_homeassistant)
+    models.add_argument("--bundle", metavar="FOLDER", help="model bundle (inference.bundle)")
+    models.add_argument("--url", help="download from this address; the checksum must match")
+    homeassistant = add(
+        "homeassistant",
+        "remove the device from Home Assistant",
+        _homeassistant,
+        _settings_options(),
+    )
+    homeassistant.add_argument(
+        "action",
+        nargs="?",
+        type=_choice("homeassistant: unknown action", "remove"),
+        metavar="remove",
+        help="remove the device by clearing its discovery message",
+    )
     return parser
+
+
+def _whole_number(option: str, minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise SettingsError(f"{option}: must be a whole number (got '{text}')") from None
+        if number < minimum:
+            raise SettingsError(f"{option}: must be {minimum} or more (got {number})")
+        return number
+
+    return parse
+
+
+def _choice(problem: str, *choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise SettingsError(f"{problem} (got '{text}'); use {' or '.join(choices)}")
+        return text
+
+    return parse
 
 
 def _add_output_options(run: argparse.ArgumentParser) -> None:
@@ -251,7 +292,10 @@ def _add_output_options(run: argparse.ArgumentParser) -> None:
         help="write a summary (.html, or its chart as .png); repeatable",
     )
     run.add_argument(
-        "--summary-thumbnails", action="store_true", help="show each face in the summary"
+        "--summary-thumbnails",
+        action="store_true",
+        help="include an image of each face in the summary (requires --summary; not for live "
+        "sources)",
     )
 
 
@@ -295,7 +339,9 @@ def _source_options() -> _Parser:
         help="camera (picamera, /dev/video0, 0), stream (rtsp://…, http://…), video, image, or "
         "folder of images",
     )
-    options.add_argument("--source", metavar="SOURCE", help="the same, as an option")
+    options.add_argument(
+        "--source", metavar="SOURCE", help="source of frames, like the positional SOURCE"
+    )
     return options
 
 
@@ -393,8 +439,6 @@ def _check(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     settings = _settings(options)
-    if options.warmup < 0 or (options.frames is not None and options.frames < 1):
-        raise SettingsError("--frames: must be 1 or more, and --warmup 0 or more")
     _configure_libraries()
     from edge_daemon import daemon
     from edge_daemon._lib.logging import configure_logging
@@ -483,6 +527,8 @@ def _list_models(settings: Settings) -> int:
 
 
 def _homeassistant(options: argparse.Namespace) -> int:
+    if options.action is None:
+        raise SettingsError("homeassistant: no action; use 'homeassistant remove'")
     settings = _settings(options)
     from edge_daemon.publishing.broker import broker_from
     from edge_daemon.publishing.client import publish_single

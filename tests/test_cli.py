@@ -206,7 +206,6 @@ def test_models_lists_a_fetched_detector_with_its_path(program: Program, tmp_pat
     ("words", "named"),
     [
         (["fetch"], "yunet"),
-        (["fetch", "--detector", "haar"], "yunet"),
         (["fetch", "retina"], "retina"),
         (["burn"], "burn"),
     ],
@@ -216,6 +215,28 @@ def test_models_fetch_invalid_name_lists_the_choices(
 ) -> None:
     (line,) = refused("models", *words)
     assert named in line
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["models", "fetch", "foo"], "models fetch: unknown detector (got 'foo'); use yunet"),
+        (["homeassistant"], "homeassistant: no action; use 'homeassistant remove'"),
+        (["bench", "--frames", "x"], "--frames: must be a whole number (got 'x')"),
+        (["bench", "--frames", "0"], "--frames: must be 1 or more (got 0)"),
+        (["bench", "--warmup", "-1"], "--warmup: must be 0 or more (got -1)"),
+        (["run", "--config"], "--config: expected one argument; see 'edge-daemon run --help'"),
+    ],
+)
+def test_invalid_argument_is_refused_with_the_fix(
+    refused: Refused, words: list[str], problem: str
+) -> None:
+    assert refused(*words) == [f"edge-daemon: {problem}"]
+
+
+@pytest.mark.parametrize("option", ["--sink", "--metrics", "--preview", "--threads"])
+def test_models_has_no_options_of_a_run(program: Program, option: str) -> None:
+    assert option not in program("models", "--help").stdout
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:9/yunet.onnx", "file:///absent"])

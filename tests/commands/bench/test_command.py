@@ -59,7 +59,7 @@ def test_bench_interval_1_reports_no_frames_without_detection(
     [
         (["--source", "/dev/video0"], "is live"),
         (["--frames", "0"], "--frames: must be 1 or more"),
-        (["--warmup", "-1"], "--warmup 0 or more"),
+        (["--warmup", "-1"], "--warmup: must be 0 or more"),
         (["--frames", "many"], "--frames"),
         (["--warmup", "12"], "12 frames"),
     ],
