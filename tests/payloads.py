@@ -6,7 +6,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from builders import probabilities
 from pydantic import BaseModel
 
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.messages import Message
 from edge_daemon.records import EventKind, Unscored
 from edge_daemon.schema import (
     EventMessage,

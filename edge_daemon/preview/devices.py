@@ -18,6 +18,7 @@ from edge_daemon.config.settings import Settings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.commands import FloodDetector
+from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.subscription import (
     CONNECTING,
     Availability,
@@ -29,7 +30,6 @@ from edge_daemon.publishing.subscription import (
     filters,
     read,
 )
-from edge_daemon.publishing.topics import Message
 from edge_daemon.records import SourceState
 from edge_daemon.schema import HealthMessage, Mood, StateMessage, Timestamp
 

@@ -31,6 +31,7 @@ from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.commands import Pause, PauseCommands
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
+from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import (
     Availability,
@@ -39,7 +40,6 @@ from edge_daemon.publishing.state import (
     SourceStatus,
     StateReporter,
 )
-from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import FrameResult, SourceState
 from edge_daemon.schema import faces_payload
 

@@ -13,7 +13,7 @@ from edge_daemon._lib.clock import Clock, SystemClock, backoff_delays
 from edge_daemon.errors import BrokerError
 from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker, with_hint
-from edge_daemon.publishing.mqtt import (
+from edge_daemon.publishing.messages import (
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
     UNSUPPORTED_VERSION,
@@ -21,18 +21,18 @@ from edge_daemon.publishing.mqtt import (
     Acknowledged,
     CannotPublish,
     ClosedByPeer,
-    Connection,
     ConnectionEnded,
     ConnectionRefused,
     ConnectOptions,
     Limits,
+    Message,
     Notification,
     Outcome,
     PacketTooLarge,
     TakenOver,
     Version,
 )
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.mqtt import Connection
 
 STABLE_S: Final = 5.0
 """Duration of a connection after which the delays before reconnecting start again from short."""

@@ -8,18 +8,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.pipeline import Busy, Service
-from edge_daemon.publishing.mqtt import (
-    Connection,
-    ConnectionEnded,
-    PacketTooLarge,
-    Received,
-    Subscribed,
-)
+from edge_daemon.publishing.messages import ConnectionEnded, PacketTooLarge, Received, Subscribed
 from edge_daemon.publishing.state import ONLINE, OverwriteDetector
+
+if TYPE_CHECKING:
+    from edge_daemon.publishing.mqtt import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +86,7 @@ class PauseCommands(Service):
         self._stopping = False
         self._logged: set[str] = set()
 
-    def submit(self, connection: Connection, received: Received) -> None:
+    def submit(self, connection: "Connection", received: Received) -> None:
         """Accept a message from the broker, to carry it out soon. Does not wait."""
         with self._changed:
             if received.retained:
@@ -106,7 +103,7 @@ class PauseCommands(Service):
             self._completed.append((connection, received))
         self._on_completed()
 
-    def acknowledge(self, current: Connection) -> None:
+    def acknowledge(self, current: "Connection") -> None:
         """Acknowledge completed commands that came over the current connection."""
         while self._completed:
             connection, received = self._completed.popleft()
@@ -138,7 +135,7 @@ class PauseCommands(Service):
     def _is_superseded(self) -> bool:
         return self._stopping or self._waiting is not None
 
-    def _next(self) -> tuple[Connection, Received] | None:
+    def _next(self) -> "tuple[Connection, Received] | None":
         with self._changed:
             while self._waiting is None and not self._stopping:
                 self._changed.wait()
@@ -222,7 +219,7 @@ class Inbox:
         """Note why a connection ended."""
         self._oversized = self._oversized + 1 if isinstance(cause, PacketTooLarge) else 0
 
-    def subscribe_if_due(self, connection: Connection) -> None:
+    def subscribe_if_due(self, connection: "Connection") -> None:
         """Subscribe, if it is time."""
         if self._subscribe_at is not None and self._clock.monotonic() >= self._subscribe_at:
             self._subscribe_at = None
@@ -235,7 +232,7 @@ class Inbox:
         if response.refusals:
             logger.warning("subscription refused", extra={"topics": ", ".join(response.refusals)})
 
-    def on_received(self, connection: Connection, received: Received) -> None:
+    def on_received(self, connection: "Connection", received: Received) -> None:
         """Pass a message on; after too many, unsubscribe for a while."""
         if self._floods.count() and self._subscribe_at is None:
             self._subscribe_at = self._clock.monotonic() + UNSUBSCRIBED_S
@@ -253,7 +250,7 @@ class Inbox:
             self._is_birth_due |= received.payload == ONLINE and not received.retained
         connection.acknowledge(received)
 
-    def acknowledge(self, connection: Connection) -> None:
+    def acknowledge(self, connection: "Connection") -> None:
         """Acknowledge completed commands."""
         if self._commands is not None:
             self._commands.acknowledge(connection)

@@ -5,20 +5,22 @@ So a refusal or a broken connection cannot change their order. On a network with
 """
 
 import logging
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_store import Entry
-from edge_daemon.publishing.mqtt import (
+from edge_daemon.publishing.messages import (
     NOT_AUTHORIZED,
     QUOTA_EXCEEDED,
     Acknowledged,
     CannotPublish,
-    Connection,
+    Message,
     Outcome,
 )
-from edge_daemon.publishing.topics import Message
+
+if TYPE_CHECKING:
+    from edge_daemon.publishing.mqtt import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class EventSender:
         is_waiting = self._next_at - self._clock.monotonic() > MIN_INTERVAL_S
         return self._in_flight is None and (self._queue.depth == 0 or is_waiting)
 
-    def send(self, connection: Connection) -> None:
+    def send(self, connection: "Connection") -> None:
         """Send the next event, if it is time."""
         now = self._clock.monotonic()
         if self._in_flight is not None or now < self._next_at:

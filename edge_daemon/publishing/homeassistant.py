@@ -7,7 +7,7 @@ https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery. Nothing is sent
 import json
 from typing import Final, get_args
 
-from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import Mood
 

@@ -10,9 +10,7 @@ import select
 import socket
 import ssl
 from collections import deque
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Literal
+from typing import Final
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -24,11 +22,28 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge_daemon._lib.clock import Clock
 from edge_daemon.errors import in_one_line
 from edge_daemon.publishing.broker import Broker, Transport
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.messages import (
+    NO_MATCHING_SUBSCRIBERS,
+    SESSION_TAKEN_OVER,
+    UNSPECIFIED,
+    Accepted,
+    Acknowledged,
+    CannotPublish,
+    ClosedByPeer,
+    ConnectionEnded,
+    ConnectionRefused,
+    ConnectOptions,
+    Limits,
+    Message,
+    Notification,
+    Outcome,
+    PacketTooLarge,
+    Received,
+    Subscribed,
+    TakenOver,
+)
 
 logger = logging.getLogger(__name__)
-
-Version = Literal["5", "3.1.1"]
 
 CONNECT_TIMEOUT_S: Final = 10.0
 """Limit on each step of opening a connection."""
@@ -44,114 +59,6 @@ MAX_RECEIVED_UNACKNOWLEDGED: Final = 20
 
 MAX_RECEIVED_BYTES: Final = 64 * 1024
 """Size of a packet from the broker. MQTT 5 announces it; a larger one ends the connection."""
-
-UNSUPPORTED_VERSION: Final = 0x84
-NOT_AUTHORIZED: Final = 0x87
-SESSION_TAKEN_OVER: Final = 0x8E
-QUOTA_EXCEEDED: Final = 0x97
-RETAIN_NOT_SUPPORTED: Final = 0x9A
-QOS_NOT_SUPPORTED: Final = 0x9B
-UNSPECIFIED: Final = 0x80
-NO_MATCHING_SUBSCRIBERS: Final = 0x10
-"""Reason codes of MQTT 5; paho translates those of 3.1.1."""
-
-
-class ConnectionEnded(Exception):
-    """Raised when there is no connection, or no longer; the message is the reason."""
-
-
-class ConnectionRefused(ConnectionEnded):
-    """Raised when the broker refuses the connection; `code` is MQTT 5's reason code."""
-
-    def __init__(self, reason: str, code: int) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
-class ClosedByPeer(ConnectionEnded):
-    """Raised when the peer closes the connection without a reason."""
-
-
-class TakenOver(ConnectionEnded):
-    """Raised when another client with the same ID has connected."""
-
-
-class PacketTooLarge(ConnectionEnded):
-    """Raised when a packet from the broker exceeds MAX_RECEIVED_BYTES."""
-
-
-class CannotPublish(Exception):
-    """Raised when a message exceeds the broker's limits; the message is the reason."""
-
-
-class Outcome(Enum):
-    """The broker's response to a published message."""
-
-    ACCEPTED = "accepted"
-    NO_SUBSCRIBERS = "no subscribers"
-    """Accepted, without a current subscriber (MQTT 5)."""
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the broker accepts, by its CONNACK."""
-
-    max_packet_bytes: int | None = None
-    max_qos: int = 2
-    retain_available: bool = True
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """The broker has accepted the connection."""
-
-    limits: Limits
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """The broker has responded to a message with QoS 1."""
-
-    packet_id: int
-    """As `Connection.publish` returned it."""
-    topic: str
-    outcome: Outcome
-    code: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Subscribed:
-    """The broker has responded to a subscription."""
-
-    refusals: tuple[str, ...]
-    """The topics that it refused, each with the reason."""
-
-
-@dataclass(frozen=True)
-class Received:
-    """A message from the broker. Each needs a call of `Connection.acknowledge`."""
-
-    topic: str
-    payload: bytes
-    retained: bool
-    """Whether the broker had stored it, so that it was sent some time ago."""
-    qos: int = 0
-    packet_id: int = 0
-
-
-Notification = Accepted | Acknowledged | Subscribed | Received
-
-
-@dataclass(frozen=True)
-class ConnectOptions:
-    """How to connect: what changes from one connection to the next."""
-
-    version: Version = "5"
-    will: Message | None = None
-    is_session_discarded: bool = False
-    """Whether the broker must delete the session, with the messages in it."""
 
 
 class _Client(paho.Client):

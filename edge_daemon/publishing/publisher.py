@@ -22,17 +22,18 @@ from edge_daemon.publishing.client import Connected, Disconnected, MqttClient
 from edge_daemon.publishing.commands import Inbox, PauseCommands
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_sender import EventSender
-from edge_daemon.publishing.mqtt import (
+from edge_daemon.publishing.messages import (
     Acknowledged,
     CannotPublish,
-    Connection,
     Limits,
+    Message,
     Outcome,
     Received,
     Subscribed,
+    Topics,
 )
+from edge_daemon.publishing.mqtt import Connection
 from edge_daemon.publishing.state import Availability, OverwriteDetector
-from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SpoolMessage, faces_payload
 

@@ -12,7 +12,7 @@ import numpy as np
 from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon.config.settings import HealthSettings, SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.messages import Message
 from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities, SourceState
 from edge_daemon.schema import HealthMessage, Mood, StateMessage, rounded
 

@@ -15,8 +15,7 @@ from edge_daemon._lib.validation import reason
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker, with_hint
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient, Update
-from edge_daemon.publishing.mqtt import Received, Subscribed
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.messages import Message, Received, Subscribed
 from edge_daemon.schema import (
     SCHEMA_VERSION,
     EventMessage,

@@ -15,7 +15,8 @@ from running import PATIENCE
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
-from edge_daemon.publishing.mqtt import Connection, ConnectionEnded, ConnectOptions
+from edge_daemon.publishing.messages import ConnectionEnded, ConnectOptions
+from edge_daemon.publishing.mqtt import Connection
 from edge_daemon.publishing.subscription import Subscription
 
 CONNACK_5 = b"\x20\x03\x00\x00\x00"

@@ -23,7 +23,7 @@ from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.commands import PauseCommands
-from edge_daemon.publishing.mqtt import Received
+from edge_daemon.publishing.messages import Received
 
 TOPICS = ("edge-daemon/porch/set/paused", "homeassistant/status")
 PAYLOADS = [

@@ -20,7 +20,7 @@ from rich.screen import Screen
 from edge_daemon.commands.watch import _line
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import Notice, View
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.messages import Message
 
 GOOD: dict[str, dict[str, Any]] = {
     kind: json.loads(content.model_dump_json(by_alias=True))

@@ -19,8 +19,8 @@ from publishing.broker import Mosquitto
 
 from edge_daemon import __version__
 from edge_daemon.publishing import homeassistant
+from edge_daemon.publishing.messages import Topics
 from edge_daemon.publishing.subscription import MODELS, Kind
-from edge_daemon.publishing.topics import Topics
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import SourceState
 

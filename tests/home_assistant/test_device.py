@@ -19,7 +19,7 @@ from running import RunningProgram, broker_at, camera, free_port, running
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
-from edge_daemon.publishing.topics import Topics
+from edge_daemon.publishing.messages import Topics
 from edge_daemon.records import EMOTIONS, EventKind
 
 pytestmark = pytest.mark.timeout(300)  # the first start of Home Assistant takes a while

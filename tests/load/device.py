@@ -24,9 +24,9 @@ from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
+from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import Availability
-from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import EMOTIONS, FaceEmotion, Frame, FrameResult
 from edge_daemon.schema import StateMessage
 from edge_daemon.tracking.events import EventMaker

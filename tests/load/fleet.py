@@ -39,9 +39,8 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.commands.watch.consumer import Accepted, Consumer
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import Connected, MqttClient
-from edge_daemon.publishing.mqtt import Received, Subscribed, Version
+from edge_daemon.publishing.messages import Message, Received, Subscribed, Version
 from edge_daemon.publishing.subscription import Kind, filters
-from edge_daemon.publishing.topics import Message
 
 SESSION_EXPIRY_S: Final = 300
 """Time for which the broker keeps a subscriber's session (MQTT 5)."""

@@ -19,9 +19,9 @@ from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_store import Entry, EventStore
 from edge_daemon.publishing.event_writer import EventWriter, OpenStore, QueueLimits
+from edge_daemon.publishing.messages import Topics
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import Availability
-from edge_daemon.publishing.topics import Topics
 from edge_daemon.schema import EventMessage
 
 MakePublisher = Callable[..., MqttPublisher]

@@ -2,6 +2,7 @@ import pytest
 from conftest import FakeClock
 from publishing.fixtures import Logs
 
+from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.state import (
     OFFLINE,
     ONLINE,
@@ -12,7 +13,6 @@ from edge_daemon.publishing.state import (
     Availability,
     OverwriteDetector,
 )
-from edge_daemon.publishing.topics import Message
 
 
 class Source:

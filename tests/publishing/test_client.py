@@ -30,8 +30,8 @@ from edge_daemon.publishing.client import (
     Update,
     publish_single,
 )
-from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES, PacketTooLarge, Received
-from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.publishing.messages import Message, PacketTooLarge, Received, Topics
+from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
 
 SESSION_TAKEN_OVER = b"\xe0\x02\x8e\x00"
 WILL = Message("test/will", b"gone", retain=True, qos=1)

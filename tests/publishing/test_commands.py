@@ -14,7 +14,7 @@ from edge_daemon.publishing.commands import (
     FloodDetector,
     PauseCommands,
 )
-from edge_daemon.publishing.mqtt import Received
+from edge_daemon.publishing.messages import Received
 
 TOPIC = "base/porch/set/paused"
 

@@ -13,8 +13,8 @@ from edge_daemon.config.settings import HealthSettings
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.statistics import StageTimings
+from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.state import HealthReporter
-from edge_daemon.publishing.topics import Message
 from edge_daemon.schema import HealthMessage
 
 

@@ -29,8 +29,8 @@ from edge_daemon.publishing import (
 )
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
+from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.state import OFFLINE, ONLINE
-from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import (
     EventMessage,

@@ -22,20 +22,16 @@ from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker, broker_from
-from edge_daemon.publishing.mqtt import (
-    ACK_TIMEOUT_S,
-    CONNECT_TIMEOUT_S,
-    MAX_RECEIVED_BYTES,
-    MAX_UNACKNOWLEDGED,
+from edge_daemon.publishing.messages import (
     UNSUPPORTED_VERSION,
     Accepted,
     Acknowledged,
     CannotPublish,
-    Connection,
     ConnectionEnded,
     ConnectionRefused,
     ConnectOptions,
     Limits,
+    Message,
     Notification,
     Outcome,
     PacketTooLarge,
@@ -43,7 +39,13 @@ from edge_daemon.publishing.mqtt import (
     Subscribed,
     Version,
 )
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.mqtt import (
+    ACK_TIMEOUT_S,
+    CONNECT_TIMEOUT_S,
+    MAX_RECEIVED_BYTES,
+    MAX_UNACKNOWLEDGED,
+    Connection,
+)
 
 WILL = Message("test/will", b"gone", retain=True, qos=1)
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])

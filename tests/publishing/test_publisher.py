@@ -37,10 +37,10 @@ from edge_daemon.publishing import JsonLines
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MAX_SHORT
 from edge_daemon.publishing.commands import PauseCommands
+from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
 from edge_daemon.publishing.publisher import MAX_TELEMETRY
 from edge_daemon.publishing.state import OVERWRITTEN
-from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import EventMessage, StateMessage
 

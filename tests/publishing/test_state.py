@@ -9,8 +9,8 @@ from builders import EPOCH, face, probabilities, result
 from conftest import FakeClock
 from running import PATIENCE
 
+from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.state import StateReporter, dominant_emotion, mean_probabilities
-from edge_daemon.publishing.topics import Message
 from edge_daemon.records import FaceEmotion, Probabilities
 from edge_daemon.schema import StateMessage
 

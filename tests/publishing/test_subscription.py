@@ -13,8 +13,8 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing import subscription
 from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.subscription import Subscription
-from edge_daemon.publishing.topics import Message
 
 
 def subscription_to(port: int, lines: list[str] | None = None) -> Subscription:

@@ -20,7 +20,7 @@ from soak.site import Site
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
-from edge_daemon.publishing.topics import Message
+from edge_daemon.publishing.messages import Message
 
 ASKING_INTERVAL: Final = 10.0
 """Seconds after which an unanswered command is repeated: the broker may be unreachable."""

@@ -9,8 +9,8 @@ from typing import Final
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.subscription import Subscription
-from edge_daemon.publishing.topics import Message, Topics
 from edge_daemon.schema import EventMessage
 
 BASE: Final = "edge-daemon"

@@ -25,7 +25,7 @@ from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.monitoring.hardware import Hardware, Throttling
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.client import publish_single
-from edge_daemon.publishing.topics import Message, Topics
+from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.records import CROP_SIDE
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.subscription import (
     Availability,
     Content,
@@ -19,7 +20,6 @@ from edge_daemon.publishing.subscription import (
     device_and_kind,
     read,
 )
-from edge_daemon.publishing.topics import Message
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
 from edge_daemon.schema import (
     EventMessage,
