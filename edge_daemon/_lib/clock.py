@@ -1,4 +1,4 @@
-"""Clocks, delays before retries, and outages that are logged once."""
+"""Clocks, delays before retries, outages that are logged once, and floods of messages."""
 
 import itertools
 import random
@@ -67,6 +67,32 @@ class Outage:
             return None
         seconds, self._since = self._clock.monotonic() - self._since, None
         return round(seconds, 1)
+
+
+FLOOD_INTERVAL_S: Final = 10.0
+
+
+class FloodDetector:
+    """Detects more messages from outside than the service needs.
+
+    Args:
+        clock: source of the time.
+        max_messages: messages in FLOOD_INTERVAL_S that are no flood.
+    """
+
+    def __init__(self, clock: Clock, max_messages: int) -> None:
+        self._clock = clock
+        self._max_messages = max_messages
+        self._count = 0
+        self._since = clock.monotonic()
+
+    def count(self) -> bool:
+        """Count a message; whether it is one too many."""
+        now = self._clock.monotonic()
+        if now - self._since > FLOOD_INTERVAL_S:
+            self._count, self._since = 0, now
+        self._count += 1
+        return self._count > self._max_messages
 
 
 def in_minutes(seconds: float) -> str:

@@ -12,12 +12,11 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.clock import Clock, FloodDetector
 from edge_daemon._lib.text import printable, shortened
 from edge_daemon.config.settings import Settings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.commands import FloodDetector
 from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.subscription import (
     CONNECTING,

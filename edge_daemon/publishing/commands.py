@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.clock import Clock, FloodDetector
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.messages import ConnectionEnded, PacketTooLarge, Received, Subscribed
 from edge_daemon.publishing.state import ONLINE, OverwriteDetector
@@ -33,8 +33,7 @@ CHECK_INTERVAL_S: Final = 0.05
 """Time between two checks whether the camera is closed."""
 
 MAX_MESSAGES: Final = 100
-FLOOD_INTERVAL_S: Final = 10.0
-"""More messages than this in this time are a flood."""
+"""Messages in ten seconds; more are a flood."""
 
 UNSUBSCRIBED_S: Final = 60.0
 """Time without subscriptions after a flood of messages, or packets that are too large."""
@@ -154,29 +153,6 @@ class PauseCommands(Service):
             logger.warning(event, extra={"topic": received.topic, "command": payload})
 
 
-class FloodDetector:
-    """Detects more messages from outside than the service needs.
-
-    Args:
-        clock: source of the time.
-        max_messages: messages in FLOOD_INTERVAL_S that are no flood.
-    """
-
-    def __init__(self, clock: Clock, max_messages: int = MAX_MESSAGES) -> None:
-        self._clock = clock
-        self._max_messages = max_messages
-        self._count = 0
-        self._since = clock.monotonic()
-
-    def count(self) -> bool:
-        """Count a message; whether it is one too many."""
-        now = self._clock.monotonic()
-        if now - self._since > FLOOD_INTERVAL_S:
-            self._count, self._since = 0, now
-        self._count += 1
-        return self._count > self._max_messages
-
-
 class Inbox:
     """Subscribes, and passes on what arrives. Used by the network's thread.
 
@@ -201,7 +177,7 @@ class Inbox:
         self._topics = [] if commands is None else [commands.topic]
         if birth_topic is not None:
             self._topics.append(birth_topic)
-        self._floods = FloodDetector(clock)
+        self._floods = FloodDetector(clock, MAX_MESSAGES)
         self._oversized = 0
         """Consecutive connections that ended because of a large packet."""
         self._subscribe_at: float | None = None

@@ -4,16 +4,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from conftest import FakeClock
 from publishing.fixtures import Logs, in_service
 from running import PATIENCE, eventually
 
-from edge_daemon.publishing.commands import (
-    FLOOD_INTERVAL_S,
-    MAX_MESSAGES,
-    FloodDetector,
-    PauseCommands,
-)
+from edge_daemon.publishing.commands import PauseCommands
 from edge_daemon.publishing.messages import Received
 
 TOPIC = "base/porch/set/paused"
@@ -136,11 +130,3 @@ def test_commands_retained_is_ignored_and_logged_once(switch: Switch, logs: Logs
     assert switch.acknowledged == [1, 2]
     assert switch.pause.positions == []
     assert len(logs.records) == 1
-
-
-def test_flood_detector_counts_messages_of_an_interval(clock: FakeClock) -> None:
-    detector = FloodDetector(clock)
-    assert not any(detector.count() for _ in range(MAX_MESSAGES))
-    assert detector.count()
-    clock.seconds += FLOOD_INTERVAL_S + 1
-    assert not detector.count()
