@@ -17,10 +17,9 @@ from edge_daemon._lib.text import printable, shortened
 from edge_daemon.config.settings import Settings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.messages import Message
+from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.publishing.subscription import (
     CONNECTING,
-    Availability,
     Content,
     Kind,
     RejectedError,

@@ -34,7 +34,7 @@ from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
 from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import (
-    Availability,
+    AvailabilityMonitor,
     Health,
     HealthReporter,
     SourceStatus,
@@ -103,7 +103,9 @@ class MqttPublishing:
         stale_after_s = mqtt.stale_after
         if back_pressure == "drop":  # a live source, whose frames may be far apart
             stale_after_s = max(stale_after_s, MAX_MISSED_FRAMES / settings.capture.fps)
-        availability = Availability(topics.availability, stale_after_s, switch.is_requested, clock)
+        availability = AvailabilityMonitor(
+            topics.availability, stale_after_s, switch.is_requested, clock
+        )
         client_id = mqtt.client_id or default_client_id(settings.device_id)
         client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
         queue = EventQueue(clock, client.wake)

@@ -4,7 +4,7 @@ No library of MQTT is imported here, so that only `mqtt` depends on one.
 """
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Final, Literal
 
 Version = Literal["5", "3.1.1"]
@@ -65,6 +65,13 @@ class Topics:
     @property
     def set_paused(self) -> str:
         return f"{self.base}/{self.device_id}/set/paused"
+
+
+class Availability(StrEnum):
+    """The payloads of the topic `availability`."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
 
 
 class ConnectionEnded(Exception):

@@ -33,7 +33,7 @@ from edge_daemon.publishing.messages import (
     Topics,
 )
 from edge_daemon.publishing.mqtt import Connection
-from edge_daemon.publishing.state import Availability, OverwriteDetector
+from edge_daemon.publishing.state import AvailabilityMonitor, OverwriteDetector
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SpoolMessage, faces_payload
 
@@ -74,7 +74,7 @@ class MqttPublisher(Service):
         rate_hz: float,
         *,
         queue: EventQueue,
-        availability: Availability,
+        availability: AvailabilityMonitor,
         clock: Clock,
         back_pressure: BackPressure = "drop",
         discovery: Message | None = None,

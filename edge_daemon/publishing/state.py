@@ -12,17 +12,17 @@ import numpy as np
 from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon.config.settings import HealthSettings, SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
-from edge_daemon.publishing.messages import Message
+from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities, SourceState
 from edge_daemon.schema import HealthMessage, Mood, StateMessage, rounded
 
 logger = logging.getLogger(__name__)
 
-ONLINE: Final = b"online"
-OFFLINE: Final = b"offline"
+ONLINE: Final = Availability.ONLINE.encode()
+OFFLINE: Final = Availability.OFFLINE.encode()
 
 
-class Availability:
+class AvailabilityMonitor:
     """Online while results come, or the source is paused.
 
     Args:

@@ -15,7 +15,7 @@ from edge_daemon._lib.validation import reason
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker, with_hint
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient, Update
-from edge_daemon.publishing.messages import Message, Received, Subscribed
+from edge_daemon.publishing.messages import Availability, Message, Received, Subscribed
 from edge_daemon.schema import (
     SCHEMA_VERSION,
     EventMessage,
@@ -130,13 +130,6 @@ class Kind(StrEnum):
     EVENT = "event"
     STATE = "state"
     HEALTH = "health"
-
-
-class Availability(StrEnum):
-    """The payloads of the topic `availability`."""
-
-    ONLINE = "online"
-    OFFLINE = "offline"
 
 
 Content = Availability | FacesMessage | EventMessage | StateMessage | HealthMessage

@@ -26,7 +26,7 @@ from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
 from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.publisher import MqttPublisher
-from edge_daemon.publishing.state import Availability
+from edge_daemon.publishing.state import AvailabilityMonitor
 from edge_daemon.records import EMOTIONS, FaceEmotion, Frame, FrameResult
 from edge_daemon.schema import StateMessage
 from edge_daemon.tracking.events import EventMaker
@@ -126,7 +126,7 @@ class Device:
         self.results = 0
         self._topics = Topics(BASE, name)
         self._scene = Scene(random.Random(name).randrange(2**32), interval_s)
-        availability = Availability(self._topics.availability, 30.0, lambda: False, clock)
+        availability = AvailabilityMonitor(self._topics.availability, 30.0, lambda: False, clock)
         self._client = MqttClient(broker, f"simulated-{name}", clock, availability.offline)
         self._queue = EventQueue(clock, self._client.wake)
         writer = EventWriter(self._queue, folder / f"events-{name}.sqlite", QUEUE_LIMITS, clock)

@@ -21,7 +21,7 @@ from edge_daemon.publishing.event_store import Entry, EventStore
 from edge_daemon.publishing.event_writer import EventWriter, OpenStore, QueueLimits
 from edge_daemon.publishing.messages import Topics
 from edge_daemon.publishing.publisher import MqttPublisher
-from edge_daemon.publishing.state import Availability
+from edge_daemon.publishing.state import AvailabilityMonitor
 from edge_daemon.schema import EventMessage
 
 MakePublisher = Callable[..., MqttPublisher]
@@ -277,7 +277,7 @@ def make_publishing(tmp_path: Path, topic: str) -> Iterator[MakePublishing]:
         ) -> Publishing:
             base, _, device_id = topic.rpartition("/")
             clock, topics = clock or SystemClock(), Topics(base, device_id)
-            availability = Availability(topics.availability, stale_after_s, is_paused, clock)
+            availability = AvailabilityMonitor(topics.availability, stale_after_s, is_paused, clock)
             client = MqttClient(
                 broker or Broker("127.0.0.1", port, keepalive=5),
                 client_id,

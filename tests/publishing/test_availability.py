@@ -10,7 +10,7 @@ from edge_daemon.publishing.state import (
     OVERWRITTEN_LOG_INTERVAL_S,
     REPEAT_INTERVAL_S,
     SETTLE_S,
-    Availability,
+    AvailabilityMonitor,
     OverwriteDetector,
 )
 
@@ -31,18 +31,18 @@ def source() -> Source:
 
 
 @pytest.fixture
-def availability(source: Source, clock: FakeClock) -> Availability:
-    return Availability("base/porch/availability", 15.0, source.paused, clock)
+def availability(source: Source, clock: FakeClock) -> AvailabilityMonitor:
+    return AvailabilityMonitor("base/porch/availability", 15.0, source.paused, clock)
 
 
-def test_availability_is_retained(availability: Availability) -> None:
+def test_availability_is_retained(availability: AvailabilityMonitor) -> None:
     message = Message("base/porch/availability", ONLINE, retain=True, qos=1)
     assert availability.current() == message
     assert availability.offline == Message(message.topic, OFFLINE, retain=True, qos=1)
 
 
 def test_availability_without_results_is_offline_and_logged_once(
-    availability: Availability, clock: FakeClock, logs: Logs
+    availability: AvailabilityMonitor, clock: FakeClock, logs: Logs
 ) -> None:
     for _ in range(3):
         clock.seconds += 10
@@ -54,7 +54,7 @@ def test_availability_without_results_is_offline_and_logged_once(
 
 
 def test_availability_paused_is_online(
-    availability: Availability, source: Source, clock: FakeClock
+    availability: AvailabilityMonitor, source: Source, clock: FakeClock
 ) -> None:
     source.is_paused = True
     clock.seconds += 1000

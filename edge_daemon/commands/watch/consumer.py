@@ -11,15 +11,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from edge_daemon.publishing.messages import Message
-from edge_daemon.publishing.subscription import (
-    Availability,
-    Content,
-    Kind,
-    RejectedError,
-    device_and_kind,
-    read,
-)
+from edge_daemon.publishing.messages import Availability, Message
+from edge_daemon.publishing.subscription import Content, Kind, RejectedError, device_and_kind, read
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
 from edge_daemon.schema import (
     EventMessage,

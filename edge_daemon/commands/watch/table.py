@@ -18,7 +18,7 @@ from rich.text import Text
 from edge_daemon._lib.text import printable
 from edge_daemon.commands.watch.consumer import BIN_S, MAX_BINS, Device, DeviceEvent, Session
 from edge_daemon.errors import SettingsError
-from edge_daemon.publishing.subscription import Availability
+from edge_daemon.publishing.messages import Availability
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
 from edge_daemon.schema import FaceMessage, HealthMessage
 

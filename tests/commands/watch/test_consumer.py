@@ -13,8 +13,8 @@ from edge_daemon.commands.watch.consumer import (
     Device,
     RecentIds,
 )
-from edge_daemon.publishing.messages import Message
-from edge_daemon.publishing.subscription import Availability, Kind, filters
+from edge_daemon.publishing.messages import Availability, Message
+from edge_daemon.publishing.subscription import Kind, filters
 from edge_daemon.schema import SourceState
 
 
