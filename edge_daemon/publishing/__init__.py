@@ -11,7 +11,7 @@ import socket
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from edge_daemon import __version__
 from edge_daemon._lib.clock import Clock
@@ -28,20 +28,22 @@ from edge_daemon.pipeline import BackPressure, Service, Sink
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.client import MqttClient
-from edge_daemon.publishing.commands import Pause, PauseCommands
+from edge_daemon.publishing.commands import PauseCommands
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
 from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import (
     AvailabilityMonitor,
-    Health,
+    HealthProvider,
     HealthReporter,
-    SourceStatus,
     StateReporter,
 )
 from edge_daemon.records import FrameResult, SourceState
 from edge_daemon.schema import faces_payload
+
+if TYPE_CHECKING:  # `watch` imports this package, and must not load OpenCV
+    from edge_daemon.capture.status import Pause, SourceStatus
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
@@ -88,8 +90,8 @@ class MqttPublishing:
     def __init__(
         self,
         settings: Settings,
-        pause: Pause,
-        source: SourceStatus,
+        pause: "Pause",
+        source: "SourceStatus",
         clock: Clock,
         *,
         resources: ExitStack,
@@ -141,7 +143,7 @@ class MqttPublishing:
         self.services: list[Service] = [self.publisher, writer, commands, self.state]
 
     def health_reporter(
-        self, health: Health, settings: Settings, live: LiveSettings
+        self, health: HealthProvider, settings: Settings, live: LiveSettings
     ) -> HealthReporter:
         """The service that publishes the health message."""
         max_interval_s = _freshness_s(settings)
@@ -155,7 +157,7 @@ class MqttPublishing:
 class _PauseStatus:
     """Whether the source is to be paused, and whether that is done."""
 
-    def __init__(self, pause: Pause, source: SourceStatus) -> None:
+    def __init__(self, pause: "Pause", source: "SourceStatus") -> None:
         self._pause = pause
         self._source = source
 

@@ -8,14 +8,15 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from edge_daemon._lib.clock import Clock, FloodDetector
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.messages import ConnectionEnded, PacketTooLarge, Received, Subscribed
 from edge_daemon.publishing.state import ONLINE, OverwriteDetector
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `watch` imports this module, and must not load OpenCV
+    from edge_daemon.capture.status import Pause
     from edge_daemon.publishing.mqtt import Connection
 
 logger = logging.getLogger(__name__)
@@ -42,19 +43,6 @@ BIRTH_INTERVAL_S: Final = 10.0
 """Time between two responses to Home Assistant's birth message."""
 
 
-class Pause(Protocol):
-    """The privacy switch."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether the source is paused."""
-        ...
-
-    def set(self, paused: bool) -> bool:  # noqa: FBT001  # the only parameter
-        """Pause or resume; whether that is saved for the next start. Can block on the disk."""
-        ...
-
-
 class PauseCommands(Service):
     """Carries out pause commands, of several waiting ones only the newest.
 
@@ -71,7 +59,7 @@ class PauseCommands(Service):
     def __init__(
         self,
         topic: str,
-        pause: Pause,
+        pause: "Pause",
         is_closed: Callable[[], bool],
         on_completed: Callable[[], None],
     ) -> None:

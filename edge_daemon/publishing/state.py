@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -13,8 +13,11 @@ from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon.config.settings import HealthSettings, SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.messages import Availability, Message
-from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities, SourceState
+from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities
 from edge_daemon.schema import HealthMessage, Mood, StateMessage, rounded
+
+if TYPE_CHECKING:  # `watch` imports this module, and must not load OpenCV
+    from edge_daemon.capture.status import SourceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -120,18 +123,13 @@ CHECK_INTERVAL_S: Final = 0.25
 """Time between two checks of the source's state, and of whether it is paused."""
 
 
-class SourceStatus(Protocol):
-    """How the source is."""
-
-    @property
-    def state(self) -> SourceState: ...
-
-
-class Health(Protocol):
+class HealthProvider(Protocol):
     """What the message is made of."""
 
     @property
-    def source(self) -> SourceStatus: ...
+    def source(self) -> "SourceStatus":
+        """State of the source."""
+        ...
 
     def message(self) -> HealthMessage:
         """The present health; must not wait for the disk."""
@@ -154,7 +152,7 @@ class HealthReporter(Service):
 
     def __init__(
         self,
-        health: Health,
+        health: HealthProvider,
         topic: str,
         keep: Callable[[Message], None],
         settings: HealthSettings,
