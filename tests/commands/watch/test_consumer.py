@@ -154,7 +154,7 @@ def test_recent_ids_recognise_ids_up_to_their_limit(numbers: list[int], limit: i
         ("faces", changed(encoded(faces()), latency_ms=float("nan")), "not JSON"),
         ("faces", b"[1]", "not an object with a schema number"),
         ("state", b"{}", "not an object with a schema number"),
-        ("state", b'{"schema": 1}', "time: field required"),
+        ("state", b'{"schema": 1}', "time: missing"),
         ("event", changed(encoded(event(1)), sequence=0), "sequence: must be greater"),
         ("health", changed(encoded(health()), spool=None), "spool: must be a section"),
         ("state", changed(encoded(state()), schema=2), "unknown schema 2"),
