@@ -119,7 +119,7 @@ def test_lost_source_shows_unknown_faces_and_stale_figures(page: Browser, player
     player.is_lost = True
     page.wait_for_state("lost")
     page.wait_for("document.querySelectorAll('.card').length === 0")
-    assert page.text("#no-faces") == "No picture: faces are unknown."
+    assert page.text("#no-faces") == "No frame: faces are unknown."
     assert page.text("#pipeline-detail") == "from before the interruption"
     assert page.run("getComputedStyle(document.getElementById('stages')).opacity") == "0.5"
     player.is_lost = False

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
+from emotion_trainer.arguments import existing, positive
 from emotion_trainer.detector.commands import add_commands as add_detector_commands
 from emotion_trainer.errors import did_you_mean
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BACKENDS: Final = ("tensorflow", "jax", "torch")
 PROGRAM: Final = "emotion-trainer"
+STANDARD_ERROR: Final = 2
+"""File descriptor."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_words(parser, words)
         options = parser.parse_args(words)
         _check_backend()
+        if options.needs_keras:
+            _import_keras()
         options.command(options)
     except EdgeDaemonError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -52,7 +57,8 @@ class _Parser(argparse.ArgumentParser):
     """Reports a usage error in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; see '{self.prog} --help'")
+        problem = message.removeprefix("argument ")
+        raise SettingsError(f"{problem}; see '{self.prog} --help'")
 
 
 def _check_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -89,8 +95,25 @@ def _check_backend() -> None:
         raise SettingsError(f"KERAS_BACKEND: not installed (got {backend!r}); {fix}")
 
 
+def _import_keras() -> None:
+    """Import Keras and its backend without TensorFlow's start-up messages.
+
+    They go to the file descriptor of standard error, whatever TF_CPP_MIN_LOG_LEVEL is.
+    """
+    sys.stderr.flush()
+    saved = os.dup(STANDARD_ERROR)
+    try:
+        with Path(os.devnull).open("wb") as null:
+            os.dup2(null.fileno(), STANDARD_ERROR)
+        import keras  # noqa: F401
+    finally:
+        os.dup2(saved, STANDARD_ERROR)
+        os.close(saved)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(prog=PROGRAM, description=__doc__)
+    parser.set_defaults(needs_keras=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_training_commands(commands)
     _add_bundle_commands(commands)
@@ -104,39 +127,39 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_training_commands(commands: "Commands") -> None:
     train = commands.add_parser("train", help="train a network, or resume its training")
-    train.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
+    train.add_argument("recipe", type=existing("RECIPE"), metavar="RECIPE", help="a TOML file")
     train.add_argument(
         "--run",
         type=Path,
         metavar="DIR",
-        help="keeps the training (default: work/RECIPE, for a trial work/RECIPE_trial)",
+        help="folder of the run (default: work/RECIPE, for a trial work/RECIPE_trial)",
     )
     train.add_argument(
         "--epochs",
-        type=_positive,
+        type=positive("--epochs"),
         metavar="N",
         help="epochs instead of the recipe's; fewer make the run a trial",
     )
     train.add_argument(
         "--limit",
-        type=_positive,
+        type=positive("--limit"),
         metavar="N",
         help="use at most N faces of each split, which makes the run a trial",
     )
-    train.set_defaults(command=_train)
+    train.set_defaults(command=_train, needs_keras=True)
     export = commands.add_parser("export", help="convert a run's best weights to int8 TFLite")
-    export.add_argument("run", type=Path, metavar="RUN", help="a folder filled by train")
-    export.set_defaults(command=_export)
-    teach = commands.add_parser("teach", help="write teachers' answers as a file of soft labels")
+    export.add_argument("run", type=existing("RUN"), metavar="RUN", help="a folder filled by train")
+    export.set_defaults(command=_export, needs_keras=True)
+    teach = commands.add_parser("teach", help="save teachers' predictions as soft labels")
     teach.add_argument(
         "teachers",
-        type=Path,
+        type=existing("MODEL"),
         nargs="+",
         metavar="MODEL",
         help="a finished run's or a bundle's folder, or a .keras or .tflite file",
     )
     teach.add_argument("--out", type=Path, required=True, metavar="FILE", help="soft labels, .npz")
-    teach.set_defaults(command=_teach)
+    teach.set_defaults(command=_teach, needs_keras=True)
     for command in (train, export, teach):
         _add_data(command)
     for command in (train, teach):
@@ -159,36 +182,44 @@ def _add_bundle_commands(commands: "Commands") -> None:
     bundle = commands.add_parser("bundle", help="bundle exported runs for the daemon")
     bundle.add_argument(
         "models",
-        type=Path,
+        type=existing("RUN"),
         nargs="+",
         metavar="RUN",
         help="an exported run, or a bundle whose models join again",
     )
-    bundle.set_defaults(command=_bundle)
+    bundle.set_defaults(command=_bundle, needs_keras=True)
     ladder = commands.add_parser("ladder", help="train and export several recipes, bundle them")
-    ladder.add_argument("recipes", type=Path, nargs="+", metavar="RECIPE", help="TOML files")
+    ladder.add_argument(
+        "recipes", type=existing("RECIPE"), nargs="+", metavar="RECIPE", help="TOML files"
+    )
     ladder.add_argument(
         "--work",
         type=Path,
         default=Path("work"),
         metavar="DIR",
-        help="keeps the trainings (default: work)",
+        help="folder of the runs (default: work)",
     )
     _add_unlabelled(ladder)
-    ladder.set_defaults(command=_ladder)
+    ladder.set_defaults(command=_ladder, needs_keras=True)
     for command in (bundle, ladder):
         command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
         command.add_argument(
             "--mirrored",
             action="store_true",
-            help="let each model see the mirrored face, too: more accurate, at twice the cost",
+            help="also use each model as a member that sees the mirrored face: more accurate, at "
+            "twice the cost",
         )
     card = commands.add_parser("card", help="write the model card of a bundle again")
-    card.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
-    card.set_defaults(command=_card)
+    card.add_argument(
+        "bundle", type=existing("BUNDLE"), metavar="BUNDLE", help="the bundle's folder"
+    )
+    card.set_defaults(command=_card, needs_keras=True)
     evaluate = commands.add_parser("evaluate", help="measure a model or a bundle on PublicTest")
     evaluate.add_argument(
-        "model", type=Path, metavar="MODEL", help="a .keras or .tflite file, or a bundle's folder"
+        "model",
+        type=existing("MODEL"),
+        metavar="MODEL",
+        help="a .keras or .tflite file, or a bundle's folder",
     )
     evaluate.add_argument(
         "--robustness",
@@ -204,11 +235,11 @@ def _add_bundle_commands(commands: "Commands") -> None:
 
 
 def _add_tracking_commands(commands: "Commands") -> None:
-    track = commands.add_parser("track", help="log runs to MLflow: what it lacks")
-    track.set_defaults(command=_track)
-    report = commands.add_parser("report", help="compare runs on a page")
+    track = commands.add_parser("track", help="log what MLflow lacks of finished runs")
+    track.set_defaults(command=_track, needs_keras=True)
+    report = commands.add_parser("report", help="write an HTML page that compares runs")
     report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
-    report.set_defaults(command=_report)
+    report.set_defaults(command=_report, needs_keras=True)
     for command in (track, report):
         command.add_argument(
             "runs",
@@ -240,12 +271,14 @@ def _add_data_commands(commands: "Commands") -> None:
     prepare.set_defaults(command=_prepare)
     _add_data(prepare)
     predict = commands.add_parser(
-        "predict", help="mark the faces and emotions in copies of pictures"
+        "predict", help="write copies of images with boxes and emotions of the faces"
     )
     predict.add_argument(
-        "pictures", type=Path, nargs="+", metavar="PICTURE", help="files, or folders of them"
+        "pictures", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of images"
     )
-    predict.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the copies")
+    predict.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the copies"
+    )
     predict.add_argument(
         "--models", type=Path, metavar="DIR", help="a bundle (default: the daemon's)"
     )
@@ -258,19 +291,13 @@ def _add_data_commands(commands: "Commands") -> None:
     predict.set_defaults(command=_predict)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
 def _add_unlabelled(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlabelled",
         type=Path,
         metavar="DIR",
-        help="sheets of further faces, to learn from by soft labels",
+        help="folder of sheets (faces_00.png, …, count.json) of faces without labels, for "
+        "soft labels",
     )
 
 
@@ -281,23 +308,24 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="CLIP",
-        help="video files; the model card shows how often each emotion is the answer in them",
+        help="video files; the model card shows the share of each predicted emotion in them",
     )
     command.add_argument(
         "--detector-model",
         type=Path,
         metavar="FILE",
-        help="the detector for the clips (default: the daemon's)",
+        help="face detector for the clips (default: the daemon's)",
     )
 
 
 def _add_data(command: argparse.ArgumentParser, *, required: bool = True) -> None:
     command.add_argument(
         "--data",
-        type=Path,
+        type=existing("--data"),
         required=required,
         metavar="PATH",
-        help="Kaggle's fer2013.csv, a folder of sheets, or folders named after the emotions",
+        help="Kaggle's fer2013.csv, a folder with labels.csv and its sheets, or a folder with a "
+        "folder for each emotion",
     )
     command.add_argument(
         "--split",
@@ -308,7 +336,7 @@ def _add_data(command: argparse.ArgumentParser, *, required: bool = True) -> Non
     command.add_argument(
         "--numbering",
         choices=["fer2013", "raf-db"],
-        help="what numbers as names of folders mean: 0 to 6, or 1 to 7",
+        help="emotions of folders that are named by numbers: fer2013 0 to 6, raf-db 1 to 7",
     )
 
 

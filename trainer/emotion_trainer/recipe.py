@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from edge_daemon._lib.validation import reason
 from emotion_trainer.errors import RecipeError, did_you_mean
 from emotion_trainer.models.families import ModelSettings, backbone
 
@@ -159,15 +160,17 @@ def read_recipe_as(kind: type[R], path: Path) -> R:
     """Read a recipe file of some kind.
 
     Raises:
-        RecipeError: the file cannot be read, is no TOML, or its settings are refused.
+        RecipeError: the file cannot be read, is invalid TOML, or its settings are refused.
     """
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
         return kind.model_validate({"name": path.stem, **settings})
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RecipeError(
+            f"RECIPE: cannot be read: {error.strerror} (got {path}); correct the path"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: is no TOML: {error}") from error
+        raise RecipeError(f"{path}: invalid TOML: {error}") from error
     except ValidationError as error:
         raise RecipeError(f"{path}: {_problems(kind, error)}") from error
 
@@ -191,8 +194,11 @@ def _problem(kind: type[BaseModel], problem: ErrorDetails) -> str:
     """A problem as `SETTING: PROBLEM`, with the most similar name for an unknown setting."""
     path = [str(part) for part in problem["loc"]]
     name = ".".join(path)
+    if problem["type"] == "union_tag_invalid":
+        context = problem["ctx"]
+        return f"{name}.family: unknown (got '{context['tag']}'); use {context['expected_tags']}"
     if problem["type"] != "extra_forbidden":
-        return f"{name}: {problem['msg']}" if path else problem["msg"]
+        return ": ".join([*([name] if path else []), reason(problem)])
     *parents, key = path
     models = [kind]
     for parent in parents:

@@ -227,9 +227,15 @@ def test_bundling_wants_an_export(place: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (["train", "absent.toml", "--data", "absent"], 2, "absent.toml: cannot be read"),
-        (["export", "absent", "--data", "absent"], 1, "absent: no such file or folder"),
-        (["evaluate", "absent", "--data", "absent"], 1, "absent: no such file or folder"),
+        (
+            ["train", "absent.toml", "--data", "absent"],
+            2,
+            "RECIPE: no such file or folder (got absent.toml); ",
+        ),
+        (["export", "absent", "--data", "."], 2, "RUN: no such file or folder (got absent); "),
+        (["evaluate", ".", "--data", "absent"], 2, "--data: no such file or folder (got absent); "),
+        (["train", ".", "--data", ".", "--epochs", "x"], 2, "--epochs: must be a whole number"),
+        (["train", ".", "--data", "."], 2, "RECIPE: cannot be read: "),
     ],
 )
 def test_errors_are_one_line(
@@ -256,7 +262,7 @@ def test_a_backend_that_is_not_there_is_one_line(
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setattr("emotion_trainer.cli.find_spec", lambda _: None)
-    assert main(["evaluate", "absent", "--data", "absent"]) == 2
+    assert main(["evaluate", ".", "--data", "."]) == 2
     assert capsys.readouterr().err == f"emotion-trainer: {complaint}\n"
 
 

@@ -169,7 +169,7 @@ def most_confused(confusion: Matrix) -> MixUp:
 
 
 def _shares(confusion: Matrix) -> NDArray[np.float64]:
-    """Of each label's faces, the share of each answer: float64 [7, 7]."""
+    """Of each label's faces, the share of each prediction: float64 [7, 7]."""
     shares: NDArray[np.float64] = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     return shares
 
@@ -181,7 +181,7 @@ def _answer_counts(
     labels = np.bincount(split.labels, minlength=len(EMOTIONS))
     return [
         (f"{name}, labels", "", labels),
-        *((f"{name}, answers", effect.prior, effect.answers) for effect in priors),
+        *((f"{name}, predictions", effect.prior, effect.answers) for effect in priors),
         *((f"`{answers.clip}`", answers.prior, answers.counts) for answers in clips),
     ]
 

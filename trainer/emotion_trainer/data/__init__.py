@@ -52,6 +52,6 @@ def _open_labelled(path: Path, splitting: Splitting, numbering: Numbering | None
     if folders.is_layout(path, numbering):
         return folders.load(path, splitting, numbering)
     raise DataError(
-        f"{path}: holds neither {sheets.INDEX_NAME} nor {kaggle.FILE_NAME} nor a folder for each "
-        "emotion"
+        f"--data: unknown form (got {path}); name {kaggle.FILE_NAME}, or a folder with "
+        f"{kaggle.FILE_NAME}, {sheets.INDEX_NAME}, or a folder for each emotion"
     )

@@ -145,17 +145,19 @@ def _emotion_folders(part: Path, numbering: Numbering | None) -> list[tuple[Path
     known = _emotions_by_name(numbering)
     folders = _subfolders(part)
     emotions = [known.get(path.name.lower()) for path in folders]
-    faults = [f"{name} is missing" for name in EMOTIONS if name not in emotions]
-    faults += [f"{name} exists twice" for name in EMOTIONS if emotions.count(name) > 1]
+    faults = [f"no folder {name}" for name in EMOTIONS if name not in emotions]
+    faults += [f"more than one folder for {name}" for name in EMOTIONS if emotions.count(name) > 1]
     faults += [
-        f"{path.name} is none of them"
+        f"unknown folder {path.name}"
         for path, emotion in zip(folders, emotions, strict=True)
         if emotion is None
     ]
     if any(path.name.isdecimal() for path in folders) and numbering is None:
-        faults.append("for numbers as names, use --numbering")
+        faults.append("numbers as names, but no --numbering")
     if faults:
-        raise DataError(f"{part}: needs the folders {', '.join(EMOTIONS)}; {', '.join(faults)}")
+        raise DataError(
+            f"{part}: {', '.join(faults)}; name one folder for each of {', '.join(EMOTIONS)}"
+        )
     return [
         (folder, EMOTIONS.index(emotion))
         for folder, emotion in zip(folders, emotions, strict=True)

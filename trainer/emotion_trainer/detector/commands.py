@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from emotion_trainer.arguments import existing, positive
 from emotion_trainer.errors import TrainingError
 
 
@@ -11,71 +12,110 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_label(commands.add_parser("label", help="label tight crops of faces with YuNet"))
     train = commands.add_parser("train", help="train a detector, or resume its training")
-    train.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
+    train.add_argument("recipe", type=existing("RECIPE"), metavar="RECIPE", help="a TOML file")
     train.add_argument(
-        "--run", type=Path, metavar="DIR", help="keeps the training (default: work/RECIPE'S NAME)"
+        "--run", type=Path, metavar="DIR", help="folder of the run (default: work/RECIPE)"
     )
     train.add_argument(
         "--weights", type=Path, metavar="FILE", help="start from a run's weights.npz"
     )
-    train.set_defaults(command=_train)
-    export = commands.add_parser("export", help="make a run's best weights the daemon's detector")
-    export.add_argument("run", type=Path, metavar="RUN", help="a folder filled by train")
-    export.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="for the model and detector.json"
+    train.set_defaults(command=_train, needs_keras=True)
+    export = commands.add_parser(
+        "export", help="convert a run's best weights to the daemon's detector"
     )
-    export.set_defaults(command=_export)
+    export.add_argument("run", type=existing("RUN"), metavar="RUN", help="a folder filled by train")
+    export.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of the model and detector.json",
+    )
+    export.set_defaults(command=_export, needs_keras=True)
     for command in (train, export):
         command.add_argument(
             "--photos",
-            type=Path,
+            type=existing("--photos"),
             required=True,
             action="append",
             metavar="DIR",
             help="photos with labels.json, or WIDER FACE; may be given more than once",
         )
         command.add_argument(
-            "--crops", type=Path, required=True, metavar="FILE", help="the output of label"
+            "--crops",
+            type=existing("--crops"),
+            required=True,
+            metavar="FILE",
+            help="labelled crops, .npz, as written by label",
         )
     _add_compare(commands.add_parser("compare", help="compare a detector with YuNet and Haar"))
 
 
 def _add_label(label: argparse.ArgumentParser) -> None:
-    label.add_argument("--data", type=Path, required=True, metavar="PATH", help="as for train")
+    label.add_argument(
+        "--data",
+        type=existing("--data"),
+        required=True,
+        metavar="PATH",
+        help="Kaggle's fer2013.csv, a folder with labels.csv and its sheets, or a folder "
+        "with a folder for each emotion",
+    )
     _add_teacher(label)
-    label.add_argument("--out", type=Path, required=True, metavar="FILE", help="an .npz file")
+    label.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="labelled crops, .npz"
+    )
     label.set_defaults(command=_label)
 
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="labelled photos; or any photos and clips"
+        "folder",
+        type=existing("FOLDER"),
+        metavar="FOLDER",
+        help="labelled photos, or photos and clips to label with YuNet",
     )
     _add_teacher(compare)
     compare.add_argument(
         "--detector", type=Path, metavar="FILE", help="detector.json (default: the bundled one)"
     )
     compare.add_argument(
-        "--max-side", type=int, default=640, metavar="PX", help="of the picture that is searched"
+        "--max-side",
+        type=positive("--max-side"),
+        default=640,
+        metavar="PX",
+        help="longer side of the image for detection, in pixels (default: 640)",
     )
     compare.add_argument(
-        "--all", action="store_true", help="also labelled photos that training may have used"
+        "--all",
+        action="store_true",
+        help="include labelled photos of the training and calibration parts",
     )
     compare.add_argument(
-        "--interval", type=int, default=1, metavar="N", help="use every Nth frame of a clip"
+        "--interval",
+        type=positive("--interval"),
+        default=1,
+        metavar="N",
+        help="use every Nth frame of a clip (default: 1)",
     )
     compare.add_argument(
-        "--pictures", type=Path, metavar="DIR", help="write the worst misses as pictures"
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help="write images with the worst misses to this folder",
     )
     compare.add_argument(
-        "--count", type=int, default=20, metavar="N", help="of pictures (default: 20)"
+        "--count",
+        type=positive("--count"),
+        default=20,
+        metavar="N",
+        help="number of images for --pictures (default: 20)",
     )
     compare.set_defaults(command=_compare)
 
 
 def _add_teacher(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--teacher", type=Path, required=True, metavar="FILE", help="YuNet as ONNX"
+        "--teacher", type=existing("--teacher"), required=True, metavar="FILE", help="YuNet as ONNX"
     )
 
 
@@ -141,7 +181,7 @@ def _compare(options: argparse.Namespace) -> None:
     )
     detectors: dict[str, Detector] = {"bundled": bundled, "YuNet": yunet, "Haar": HaarDetector(24)}
     results = compare(samples, detectors, options.max_side)
-    print(f"{len(samples)} pictures, searched at {options.max_side} pixels\n\n{table(results)}")
+    print(f"{len(samples)} images, searched at {options.max_side} pixels\n\n{table(results)}")
     if options.pictures:
         paths = write_misses(samples, results["bundled"], options.pictures, options.count)
-        print(f"\n{len(paths)} pictures in {options.pictures}")
+        print(f"\n{len(paths)} images in {options.pictures}")

@@ -125,7 +125,8 @@ def _read_json(folder: Path) -> Iterator[tuple[str, Faces]]:
         photos = TypeAdapter(list[_Photo]).validate_json(path.read_bytes())
     except OSError as error:
         raise DataError(
-            f"{folder}: holds neither {LABELS} nor WIDER FACE: {error.strerror}"
+            f"--photos: {LABELS} cannot be read: {error.strerror} (got {folder}); name a "
+            f"folder with {LABELS}, or WIDER FACE"
         ) from error
     except (ValidationError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: is damaged: {str(error).partition(chr(10))[0]}") from error

@@ -111,7 +111,7 @@ def test_only_fer2013_is_called_so(bundled: Bundled, dataset: Dataset) -> None:
     assert "Goodfellow" not in card
     assert f'140 that are called "{STRATIFIED_NAME}" here' in " ".join(card.split())
     assert "evaluate ../models --data PATH --split stratified\n" in card
-    assert f"| {STRATIFIED_NAME}, answers | none | 140 |" in card
+    assert f"| {STRATIFIED_NAME}, predictions | none | 140 |" in card
 
 
 def with_record(bundled: Bundled, recipe: Mapping[str, object], **record: object) -> Bundled:
@@ -164,7 +164,7 @@ def test_card_has_figures_with_the_camera_prior(bundled: Bundled, dataset: Datas
         figures = f"{effect.accuracy:.4f} | {effect.calibration_error:.4f}"
         assert f"| {effect.prior} | {figures} | {effect.camera_accuracy:.4f} |" in card
         shares = " | ".join(f"{100 * n / 140:.0f} %" for n in effect.answers)
-        assert f"| PublicTest, answers | {effect.prior} | 140 | {shares} |" in card
+        assert f"| PublicTest, predictions | {effect.prior} | 140 | {shares} |" in card
 
 
 def test_card_has_a_plot_and_a_table_of_each_degradation(
@@ -214,7 +214,9 @@ def test_card_without_votes_does_not_mention_annotators(
 
 def test_card_with_clips_has_their_answers(place: Path, clip: Path, tmp_path: Path) -> None:
     without = bundle(place, place / "sheets", tmp_path)
-    assert "`emotion-trainer bundle --clips CLIP.mp4` adds the answers" in " ".join(without.split())
+    assert "`emotion-trainer bundle --clips CLIP.mp4` adds the predictions" in " ".join(
+        without.split()
+    )
     card = bundle(place, place / "sheets", tmp_path, "--clips", str(clip))
     pattern = rf"^\| `{clip.name}` \| (none|camera) \| 10 \|((?: \d+ % \|){{7}})$"
     rows = re.findall(pattern, card, re.MULTILINE)

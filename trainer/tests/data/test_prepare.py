@@ -71,5 +71,5 @@ def test_prepare_invalid_folder_prints_one_line(
     photos = ["--data", str(tmp_path), "--crop-to", str(tmp_path / "crops")]
     assert main(["prepare", *photos]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"emotion-trainer: {tmp_path}: needs the folders angry, disgust")
+    assert error.startswith(f"emotion-trainer: {tmp_path}: no folder ")
     assert error.count("\n") == 1

@@ -72,7 +72,7 @@ def test_runs_are_compared(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert found.plots == 4, "curves, accuracy and cost, and two of the run with answers"
     assert not found.loaded
     assert "of the validation split (PublicTest)" in text
-    assert "No answers are kept of bare" in text
+    assert "No predictions are stored for bare" in text
     assert "runs compared: 2" in capsys.readouterr().out
 
 
