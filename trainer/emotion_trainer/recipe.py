@@ -75,23 +75,28 @@ class Augmentation(Section):
     )
 
 
-class Optimisation(Section):
-    """How the model learns: by steps of a size that warms up and decays along a cosine."""
+class Schedule(Section):
+    """How every network learns: by steps of a size that warms up and decays along a cosine."""
 
-    method: Literal["sgd", "adamw"] = Field(
-        default="sgd", description="SGD with Nesterov momentum, or AdamW."
-    )
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     learning_rate: float = Field(gt=0.0, description="At its peak, after the warm-up.")
     warmup_epochs: float = Field(default=0.0, ge=0.0)
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     weight_decay: float = Field(
         default=0.0, ge=0.0, description="Decoupled: a step shrinks kernels by this x its rate."
     )
     ema_momentum: float = Field(
         default=0.999, ge=0.0, lt=1.0, description="Of the weights' moving average, a step."
     )
+
+
+class Optimisation(Schedule):
+    """How an emotion model learns."""
+
+    method: Literal["sgd", "adamw"] = Field(
+        default="sgd", description="SGD with Nesterov momentum, or AdamW."
+    )
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     head_rate: float = Field(
         default=1.0, gt=0.0, description="Factor on the learning rate of the last layer."
     )
@@ -117,12 +122,13 @@ class AnyRecipe(Section):
 
     name: str
     seed: int
-    optimisation: Optimisation
+    optimisation: Schedule
 
 
 class Recipe(AnyRecipe):
     """A whole recipe of an emotion model."""
 
+    optimisation: Optimisation
     bundled: bool = Field(
         default=True,
         description="False: a teacher alone, neither exported by a ladder nor bundled.",

@@ -1,10 +1,10 @@
 """A detector's recipe: all settings of its training, in one TOML file."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emotion_trainer.recipe import AnyRecipe, Section
+from emotion_trainer.recipe import AnyRecipe, Schedule, Section
 
 Stage = Annotated[tuple[int, int], Field(description="Width in channels, and blocks.")]
 Score = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -39,9 +39,16 @@ class SceneSettings(Section):
     epoch: int = Field(default=9600, gt=0, description="Scenes in an epoch.")
 
 
+class DetectorOptimisation(Schedule):
+    """How a detector learns: to the last epoch, with gradients clipped to a constant norm."""
+
+    method: Literal["adamw"] = "adamw"
+
+
 class DetectorRecipe(AnyRecipe):
     """A whole recipe."""
 
+    optimisation: DetectorOptimisation
     network: NetworkSettings
     scenes: SceneSettings = SceneSettings()
     start_scores: tuple[Score, Score, Score] | None = Field(

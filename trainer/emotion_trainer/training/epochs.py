@@ -5,7 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar, Final, Generic
+from typing import Any, ClassVar, Final
 
 import keras
 from numpy.typing import NDArray
@@ -17,7 +17,8 @@ from emotion_trainer.training.averaging import WeightAverage
 from emotion_trainer.training.checkpoint import Checkpoint, Epoch
 from emotion_trainer.training.precision import computing_in
 from emotion_trainer.training.progress import Progress
-from emotion_trainer.training.runs import AnyRun, Record
+from emotion_trainer.training.provenance import RunRecord
+from emotion_trainer.training.runs import Run
 from emotion_trainer.training.stopping import best_of, is_over
 
 HEAD: Final = "logits/"
@@ -30,7 +31,7 @@ Batches = Iterable[tuple[NDArray[Any], NDArray[Any]]]
 Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
 
 
-class EpochLoop(ABC, Generic[Record]):
+class EpochLoop(ABC):
     """A training: the model, its averaged twin, and what came of the epochs so far.
 
     Args:
@@ -46,8 +47,8 @@ class EpochLoop(ABC, Generic[Record]):
 
     def __init__(
         self,
-        record: Record,
-        run: AnyRun[Record],
+        record: RunRecord,
+        run: Run,
         build: Callable[[], keras.Model],
         loss: Loss,
         steps: int,

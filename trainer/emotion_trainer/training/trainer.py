@@ -23,13 +23,13 @@ from emotion_trainer.training.distillation import (
     soft_labels_for,
 )
 from emotion_trainer.training.epochs import Batches, EpochLoop
-from emotion_trainer.training.provenance import RunRecord, Trial, record_of
+from emotion_trainer.training.provenance import Trial, record_of
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.soft_labels import VIEWS
 from emotion_trainer.training.targets import class_weights, soft_targets
 
 
-class Trainer(EpochLoop[RunRecord]):
+class Trainer(EpochLoop):
     """The training of an emotion model."""
 
     def __init__(

@@ -19,7 +19,8 @@ from emotion_trainer.detector.data import DetectorData, load_data
 from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.detector.training import DetectorTrainer, load_checkpoint
-from emotion_trainer.errors import TrainingError
+from emotion_trainer.errors import RecipeError, TrainingError
+from emotion_trainer.recipe import read_recipe_as
 
 torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine
 
@@ -148,8 +149,24 @@ def test_recipe_with_an_unknown_setting_is_an_error(
     assert "pyramids" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'method = "sgd"',
+        "momentum = 0.5",
+        "patience = 3",
+        "max_norm = 1.0",
+        "head_rate = 0.1",
+        'precision = "float32"',
+    ],
+)
+def test_recipe_with_a_setting_that_has_no_effect_is_refused(tmp_path: Path, line: str) -> None:
+    recipe = tmp_path / "odd.toml"
+    recipe.write_text(RECIPE.replace('method = "adamw"', line))
+    with pytest.raises(RecipeError, match=rf"optimisation\.{line.split(maxsplit=1)[0]}: "):
+        read_recipe_as(DetectorRecipe, recipe)
+
+
 def test_recipes_are_valid() -> None:
     for recipe in (Path(__file__).parents[2] / "recipes" / "detector").glob("*.toml"):
-        from emotion_trainer.recipe import read_recipe_as
-
         assert read_recipe_as(DetectorRecipe, recipe).name == recipe.stem
