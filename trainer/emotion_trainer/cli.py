@@ -489,17 +489,18 @@ def _evaluate_robustness(model: Path, dataset: "Dataset", folder: Path) -> None:
 
 
 def _track(options: argparse.Namespace) -> None:
+    from emotion_trainer.tracking.summary import runs_among
     from emotion_trainer.tracking.tracker import track
-    from emotion_trainer.training.runs import Run
 
-    runs = [Run(folder) for folder in options.runs]
+    runs = runs_among(options.runs)
     _keep_answers(runs, options)
     for run in runs:
         print(f"{run.folder}: {track(run) or 'tracking is switched off'}", flush=True)
 
 
 def _report(options: argparse.Namespace) -> None:
-    from emotion_trainer.tracking.report import report, runs_among
+    from emotion_trainer.tracking.report import report
+    from emotion_trainer.tracking.summary import runs_among
 
     runs = runs_among(options.runs)
     _keep_answers(runs, options)

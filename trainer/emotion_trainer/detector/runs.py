@@ -17,6 +17,7 @@ class DetectorRun(AnyRun[DetectorRecord]):
     """The folder of one detector's training."""
 
     record_type = DetectorRecord
+    checkpoint_name = "checkpoint.pt"
 
     @property
     def weights(self) -> Path:

@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from edge_daemon.inference.bundle import Metrics
-from emotion_trainer.errors import TrainingError
 from emotion_trainer.evaluation.answers import Answers
 from emotion_trainer.templating import render
 from emotion_trainer.tracking import plots
@@ -77,18 +75,6 @@ class Row:
         if self.answers is None:
             return {}
         return {name: plots.as_svg(plot) for name, plot in plots.of_answers(self.answers).items()}
-
-
-def runs_among(paths: Sequence[Path]) -> list[Run]:
-    """The runs among the paths that have a finished epoch; whatever else is there is passed over.
-
-    Raises:
-        TrainingError: there is no such run.
-    """
-    runs = [run for run in map(Run, paths) if run.checkpoint.exists()]
-    if not runs:
-        raise TrainingError(f"no run with a finished epoch in {', '.join(map(str, paths))}")
-    return runs
 
 
 def report(runs: Sequence[Run]) -> str:

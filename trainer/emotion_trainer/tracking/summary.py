@@ -1,7 +1,11 @@
 """What a run came to, read from its folder alone."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.evaluation.answers import Answers, kept_answers
 from emotion_trainer.models.families import cost
@@ -65,6 +69,30 @@ def summarise(run: Run) -> Summary:
         answers={kind: answers for kind, answers in kept.items() if answers is not None},
         mlflow_run_id=run.mlflow_run_id,
     )
+
+
+def runs_among(paths: Sequence[Path]) -> list[Run]:
+    """The runs of emotion models among the paths that have a finished epoch.
+
+    Those of face detectors are skipped with a line on standard error, anything else without.
+
+    Raises:
+        TrainingError: there is no such run.
+    """
+    for path in filter(_is_detector, paths):
+        print(f"{path}: is the run of a face detector, skipped", file=sys.stderr)
+    runs = [run for run in map(Run, paths) if run.checkpoint.exists()]
+    if not runs:
+        raise TrainingError(f"no run with a finished epoch in {', '.join(map(str, paths))}")
+    return runs
+
+
+def _is_detector(folder: Path) -> bool:
+    try:
+        DetectorRun(folder).record()
+    except TrainingError:
+        return False
+    return True
 
 
 def finished_epochs(run: Run) -> tuple[Epoch, ...]:

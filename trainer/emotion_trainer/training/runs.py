@@ -21,13 +21,14 @@ class AnyRun(Generic[Record]):
     """The folder of one training, of any kind of network."""
 
     record_type: ClassVar[type[AnyRecord]]
+    checkpoint_name: ClassVar[str]
 
     folder: Path
 
     @property
     def checkpoint(self) -> Path:
         """The state after the latest epoch, from which training goes on."""
-        return self.folder / "checkpoint.npz"
+        return self.folder / self.checkpoint_name
 
     @property
     def best(self) -> Path:
@@ -35,27 +36,9 @@ class AnyRun(Generic[Record]):
         return self.folder / "best.keras"
 
     @property
-    def history(self) -> tuple[Epoch, ...]:
-        """The epochs so far.
-
-        Raises:
-            TrainingError: the checkpoint is damaged.
-        """
-        return load_history(self.checkpoint)
-
-    @property
     def is_begun(self) -> bool:
         """Whether the folder holds a run."""
         return self._record.exists()
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether its training is over; that of a folder without a run is not.
-
-        Raises:
-            TrainingError: the record or the checkpoint is damaged.
-        """
-        return self.is_begun and is_over(self.history, self.record().recipe.optimisation)
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -158,6 +141,25 @@ class Run(AnyRun[RunRecord]):
     """The folder of one emotion model's training."""
 
     record_type = RunRecord
+    checkpoint_name = "checkpoint.npz"
+
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """The epochs so far.
+
+        Raises:
+            TrainingError: the checkpoint is damaged.
+        """
+        return load_history(self.checkpoint)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its training is over; that of a folder without a run is not.
+
+        Raises:
+            TrainingError: the record or the checkpoint is damaged.
+        """
+        return self.is_begun and is_over(self.history, self.record().recipe.optimisation)
 
     @property
     def soft_labels(self) -> Path:

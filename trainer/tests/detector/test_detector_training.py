@@ -167,6 +167,20 @@ def test_recipe_with_a_setting_that_has_no_effect_is_refused(tmp_path: Path, lin
         read_recipe_as(DetectorRecipe, recipe)
 
 
+def test_commands_of_emotion_models_skip_the_run(
+    trained: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(place / "run", work / "emotions")
+    shutil.copytree(trained, work / "detector")
+    (work / "mlflow.db").touch()
+    paths = [str(path) for path in sorted(work.iterdir())]
+    for words in (["report", *paths, "--out", str(tmp_path / "page.html")], ["track", *paths]):
+        assert main(words) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{work / 'detector'}: ")
+
+
 def test_recipes_are_valid() -> None:
     for recipe in (Path(__file__).parents[2] / "recipes" / "detector").glob("*.toml"):
         assert read_recipe_as(DetectorRecipe, recipe).name == recipe.stem
