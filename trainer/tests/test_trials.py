@@ -46,8 +46,10 @@ def test_trial_warns_at_each_command_and_on_the_card(
 def test_limit_that_is_not_positive_is_refused(
     number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", "a.toml", "--data", "b", "--limit", number]) == 2
-    assert "--limit" in capsys.readouterr().err
+    assert main(["train", __file__, "--data", __file__, "--limit", number]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--limit: " in line
+    assert f"(got '{number}')" in line
 
 
 def test_cut_short_shortens_the_warmup(recipe: Recipe) -> None:

@@ -57,7 +57,9 @@ def answers_in(
     command += ["--set", "smoothing.time_constant=0", "--log-level", "error"]
     command += ["--set", f"inference.prior={PRIORS[prior]}"]
     command += [] if detector_model is None else ["--detector-model", str(detector_model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Settings of a daemon on this machine would change the answers.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGE_DAEMON_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise DataError(f"{clip}: {done.stderr.strip().rpartition(chr(10))[2]}")
     faces = [face for line in done.stdout.splitlines() for face in json.loads(line)["faces"]]

@@ -176,8 +176,8 @@ def _compare(options: argparse.Namespace) -> None:
     min_score = DetectionSettings().min_score
     yunet = YuNetDetector(options.teacher, min_score)
     bundled = BundledDetector(options.detector or bundled_detector(), min_score)
-    samples = list(
-        load_samples(options.folder, yunet, test_only=not options.all, interval=options.interval)
+    samples = load_samples(
+        options.folder, yunet, test_only=not options.all, interval=options.interval
     )
     detectors: dict[str, Detector] = {"bundled": bundled, "YuNet": yunet, "Haar": HaarDetector(24)}
     results = compare(samples, detectors, options.max_side)

@@ -110,7 +110,7 @@ def table(results: Mapping[str, Result]) -> str:
 
 def load_samples(
     folder: Path, teacher: Detector, *, test_only: bool, interval: int
-) -> Iterator[Sample]:
+) -> list[Sample]:
     """The pictures of a folder.
 
     Args:
@@ -120,8 +120,19 @@ def load_samples(
         interval: frames of a clip from one sample to the next.
 
     Raises:
-        DataError: the labels are damaged, or a file cannot be read.
+        DataError: the labels are damaged, a file cannot be read, or there is none.
     """
+    samples = list(_samples(folder, teacher, test_only=test_only, interval=interval))
+    if not samples:
+        if test_only and has_labels(folder):
+            raise DataError(f"{folder}: holds no photo of the test part; add --all")
+        raise DataError(f"{folder}: holds no photo or clip; name a folder with some")
+    return samples
+
+
+def _samples(
+    folder: Path, teacher: Detector, *, test_only: bool, interval: int
+) -> Iterator[Sample]:
     if has_labels(folder):
         for name, faces in read_labels(folder):
             if not test_only or part_of(name) == "test":

@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class TorchStep:
-    """Trains a compiled Keras model on a batch; made by `of`."""
+    """Trains a compiled Keras model, of those that `supports` accepts, on a batch."""
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model

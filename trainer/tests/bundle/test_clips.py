@@ -14,6 +14,13 @@ def test_each_face_of_each_frame_has_an_answer(clip: Path) -> None:
     assert found.counts.sum() == 10
 
 
+def test_settings_in_the_environment_have_no_effect(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_DAEMON_DETECTION__INTERVAL", "nonsense")
+    assert answers_in(clip, bundled_models(), None).counts.sum() == 10
+
+
 def test_a_clip_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_text("no video")
     with pytest.raises(DataError, match=r"bad.mp4: .*not a video") as caught:

@@ -46,6 +46,16 @@ def test_compare_of_a_perfect_detector_has_full_recall(folder: Path) -> None:
     assert result.landmark_error < 0.05
 
 
+@pytest.mark.parametrize("is_labelled", [False, True])
+def test_samples_of_a_folder_without_any_are_an_error(tmp_path: Path, *, is_labelled: bool) -> None:
+    if is_labelled:
+        photos = [{"file": f"{number}.png", "faces": []} for number in range(60)]
+        training = [photo for photo in photos if part_of(str(photo["file"])) != "test"]
+        (tmp_path / "labels.json").write_text(json.dumps(training))
+    with pytest.raises(DataError, match=f"^{tmp_path}: "):
+        load_samples(tmp_path, Bright(), test_only=True, interval=1)
+
+
 def test_compare_counts_false_positives_but_not_ignored_boxes(folder: Path) -> None:
     samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
     ignored, wrong = (220.0, 160.0, 15.0, 18.0), (0.0, 0.0, 12.0, 12.0)
