@@ -43,7 +43,10 @@ def run(settings: Settings, devices: Sequence[str], *, as_json: bool) -> None:
     """
     for name in devices:
         if not DEVICE_ID.fullmatch(name):
-            raise SettingsError(f"watch: {name}: a device's name has letters, digits, - and _ only")
+            raise SettingsError(
+                f"DEVICE: must have only letters, digits, _ and - (got {name!r}); "
+                "name it as its topics do"
+            )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     watch = _print_lines if as_json else _show_table
     watch(settings, devices, SystemClock())

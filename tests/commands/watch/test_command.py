@@ -172,7 +172,9 @@ def test_watch_refused_login_prints_one_line_and_exits_1(program: Program, tmp_p
 def test_watch_invalid_device_id_prints_one_line_and_exits_2(program: Program) -> None:
     done = program("watch", "--json", "hall/+")
     assert done.returncode == 2
-    assert "hall/+" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edge-daemon: DEVICE: ")
+    assert "(got 'hall/+')" in line
 
 
 def test_watch_without_terminal_or_rich_prints_one_line(
