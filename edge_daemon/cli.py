@@ -29,15 +29,13 @@ from edge_daemon.errors import (
     in_one_line,
 )
 from edge_daemon.monitoring.systemd import is_standard_error, journal_handler
+from edge_daemon.records import MAX_IMAGE_PIXELS
 
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "watch", *sorted(FINITE_COMMANDS))
 
 WARMUP_FRAMES: Final = 10
 """Enough to build the interpreters for usual numbers of faces."""
-
-MAX_PIXELS: Final = 8192 * 8192
-"""Limit on an image file; its pixels take 200 MB."""
 
 MAX_ERROR_LENGTH: Final = 800
 """Characters."""
@@ -550,7 +548,7 @@ def _configure_libraries() -> None:
     that takes all memory.
     """
     for variable, value in {
-        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_PIXELS),
+        "OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_IMAGE_PIXELS),
         "OPENCV_LOG_LEVEL": "SILENT",
         "OPENCV_FFMPEG_LOGLEVEL": "-8",
         "TF_CPP_MIN_LOG_LEVEL": "2",

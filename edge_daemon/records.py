@@ -21,6 +21,9 @@ EMOTIONS: Final[tuple[EmotionName, ...]] = get_args(EmotionName)
 CROP_SIDE: Final = 48
 """Side of the crop that the models read, in pixels."""
 
+MAX_IMAGE_PIXELS: Final = 8192 * 8192
+"""Of a decoded image, which then takes 200 MB. Larger JPEGs are reduced while they are decoded."""
+
 Image = NDArray[np.uint8]
 """BGR uint8 [H, W, 3], or grey uint8 [H, W], as documented where it is used."""
 

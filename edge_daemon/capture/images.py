@@ -14,7 +14,9 @@ import numpy as np
 
 from edge_daemon.capture.base import Picture, SourceKind
 from edge_daemon.errors import SourceError
-from edge_daemon.records import Image
+from edge_daemon.records import MAX_IMAGE_PIXELS, Image
+
+logger = logging.getLogger(__name__)
 
 JPEG_START: Final = b"\xff\xd8\xff"
 
@@ -36,6 +38,31 @@ Without `+`, Python finds the first byte with `memchr`, which is 20 times as fas
 
 MAX_PIXELS_PER_JPEG_BYTE: Final = 512
 """Each block of 64 pixels takes a bit or more; a damaged header may state any size."""
+
+HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
+
+IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
+    ".avif", ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+
+IGNORED_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
+"""Files that Windows leaves in folders, in lower case; names with a leading dot are ignored too."""
+
+IMAGE_INTERVAL_S: Final = 1.0
+"""Seconds between two images on the source's time line."""
+
+JPEG_REDUCTIONS: Final = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
+
+HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
+
+MAX_NAMED: Final = 10
+"""Files that the log names one by one; then it only counts them."""
 
 
 class JpegInfo(NamedTuple):
@@ -80,37 +107,6 @@ def _marker_at(data: bytes, place: int) -> tuple[int, int] | None:
     while start < len(data) and data[start] == 0xFF:
         start += 1
     return (data[start], start + 1) if start < len(data) else None
-
-
-logger = logging.getLogger(__name__)
-
-HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
-
-IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
-    ".avif", ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
-}  # fmt: skip
-
-IGNORED_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
-"""Files that Windows leaves in folders, in lower case; names with a leading dot are ignored too."""
-
-IMAGE_INTERVAL_S: Final = 1.0
-"""Seconds between two images on the source's time line."""
-
-MAX_PIXELS: Final = 8192 * 8192
-"""Of a decoded image, which then takes 200 MB. Larger JPEGs are reduced while they are decoded."""
-
-JPEG_REDUCTIONS: Final = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-"""Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
-
-HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
-
-MAX_NAMED: Final = 10
-"""Files that the log names one by one; then it only counts them."""
 
 
 class ImageError(SourceError):
@@ -322,7 +318,7 @@ def decode_jpeg(data: bytes, info: JpegInfo | None) -> Image:
     if info.width * info.height > MAX_PIXELS_PER_JPEG_BYTE * info.end:
         raise ImageError(f"damaged JPEG ({info.width}x{info.height} pixels in {info.end} bytes)")
     for factor, flag in JPEG_REDUCTIONS.items():
-        if info.width * info.height <= MAX_PIXELS * factor**2:
+        if info.width * info.height <= MAX_IMAGE_PIXELS * factor**2:
             image = _decode_with_opencv(data[: info.end], flag)
             if image is None:
                 raise ImageError("damaged JPEG")
@@ -349,7 +345,7 @@ def _decode_heic(data: bytes) -> Image:
         raise ImageError(f"HEIC is not supported in this installation; {HEIC_HINT}") from error
     try:
         image = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, bgr_mode=True)
-        if image.size[0] * image.size[1] > MAX_PIXELS:
+        if image.size[0] * image.size[1] > MAX_IMAGE_PIXELS:
             raise ImageError(f"too large ({image.size[0]}x{image.size[1]} pixels)")
         pixels = np.asarray(image)
     except (ValueError, EOFError, SyntaxError, RuntimeError, OSError) as error:

@@ -24,6 +24,31 @@ from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import Frame, Image, SourceState
 
+logger = logging.getLogger(__name__)
+
+MAX_DARK_GREY: Final = 10.0
+"""Mean grey, 0 to 255, below which a frame is dark: no detector finds a face in it."""
+
+CHECK_INTERVAL_S: Final = 1.0
+
+CHECKS_UNTIL_LOGGED: Final = 60
+"""Checks in a row that must find a condition before it is logged: lights go out for moments."""
+
+STEP: Final = 16
+"""One pixel of so many is checked, in each direction."""
+
+Busy = Callable[[], AbstractContextManager[None]]
+"""Marks a call that may hang, so that the supervisor can watch it."""
+
+PACING_SLACK: Final = 0.9
+"""A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
+
+MAX_FRAME_GAP_S: Final = 1.0
+"""Seconds between two frames of a file that are never a silence, however short `max_age` is."""
+
+MAX_WAIT_S: Final = 60.0
+"""Seconds between two checks of a pause that lasts."""
+
 
 class FrameMaker:
     """Makes frames, and the blank ones that end a scene when no frame comes.
@@ -97,20 +122,6 @@ class FrameMaker:
         return max(0.0, self._made_at + self._max_age_s - self._clock.monotonic())
 
 
-logger = logging.getLogger(__name__)
-
-MAX_DARK_GREY: Final = 10.0
-"""Mean grey, 0 to 255, below which a frame is dark: no detector finds a face in it."""
-
-CHECK_INTERVAL_S: Final = 1.0
-
-CHECKS_UNTIL_LOGGED: Final = 60
-"""Checks in a row that must find a condition before it is logged: lights go out for moments."""
-
-STEP: Final = 16
-"""One pixel of so many is checked, in each direction."""
-
-
 class FrameChecks:
     """Checks the frames of one camera for darkness, and for identical frames.
 
@@ -160,19 +171,6 @@ class _Condition:
         self._checks += 1
         if self._checks >= CHECKS_UNTIL_LOGGED and self._episode.begin():
             logger.warning(self._begin_event, extra={"source": self._source})
-
-
-Busy = Callable[[], AbstractContextManager[None]]
-"""Marks a call that may hang, so that the supervisor can watch it."""
-
-PACING_SLACK: Final = 0.9
-"""A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
-
-MAX_FRAME_GAP_S: Final = 1.0
-"""Seconds between two frames of a file that are never a silence, however short `max_age` is."""
-
-MAX_WAIT_S: Final = 60.0
-"""Seconds between two checks of a pause that lasts."""
 
 
 @dataclass(frozen=True)

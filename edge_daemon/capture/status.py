@@ -16,6 +16,14 @@ from edge_daemon._lib.files import sync
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import SourceState
 
+logger = logging.getLogger(__name__)
+
+LOG_INTERVAL_S: Final = 60.0
+"""Shortest time between two losses in the log: a bad network may cause one each second."""
+
+MAX_REASONS: Final = 3
+"""Different reasons that the log gives for one loss."""
+
 Observer = Callable[[], None]
 """Called after a change, by the thread that made it; must be quick and never raise."""
 
@@ -45,9 +53,6 @@ class Observable:
     def _notify(self) -> None:
         for observer in self._observers:
             observer()
-
-
-logger = logging.getLogger(__name__)
 
 
 class Pause(Observable):
@@ -115,13 +120,6 @@ def _write(file: Path, *, paused: bool) -> bool:
         logger.warning("could not save pause state", extra={"error": str(error)})
         return False
     return True
-
-
-LOG_INTERVAL_S: Final = 60.0
-"""Shortest time between two losses in the log: a bad network may cause one each second."""
-
-MAX_REASONS: Final = 3
-"""Different reasons that the log gives for one loss."""
 
 
 class SourceStatus(Observable):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from edge_daemon.capture import Source, SourceKind
@@ -90,7 +91,8 @@ def write_errors(path: Path) -> Iterator[None]:
 
 IMAGE_SUFFIXES: Final = (".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Image formats that every build of OpenCV writes."""
-VIDEO_SUFFIXES: Final = (".mp4", ".mov", ".mkv")
+VIDEO_FORMATS: Final = MappingProxyType({".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"})
+"""FFmpeg's containers by suffix."""
 SUMMARY_SUFFIXES: Final = (".html", ".png")
 
 
@@ -113,7 +115,7 @@ SUITABLE: Final = {
 
 REMEDIES: Final = {
     SourceKind.CAMERA: "images of a camera are never written; use a .csv or .parquet file",
-    SourceKind.VIDEO: f"name a {', '.join(VIDEO_SUFFIXES)} file",
+    SourceKind.VIDEO: f"name a {', '.join(VIDEO_FORMATS)} file",
     SourceKind.IMAGE: "name an image file, such as annotated.png",
     SourceKind.FOLDER: "name a folder",
 }
@@ -157,7 +159,7 @@ def kind_of(path: Path) -> Kind | None:
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
         return Kind.FOLDER
-    if suffix in VIDEO_SUFFIXES:
+    if suffix in VIDEO_FORMATS:
         return Kind.VIDEO
     if suffix in IMAGE_SUFFIXES:
         return Kind.IMAGE
@@ -184,7 +186,7 @@ def _output_problems(path: Path, source: SourceKind) -> Iterator[str]:
     if kind is None:
         yield (
             f"--output: unknown file type (got {path}); name a .csv, .parquet or "
-            f"{' '.join(VIDEO_SUFFIXES)} file, an image file, or a folder"
+            f"{' '.join(VIDEO_FORMATS)} file, an image file, or a folder"
         )
     elif source not in SUITABLE.get(kind, tuple(SourceKind)):
         yield (

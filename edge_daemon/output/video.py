@@ -17,13 +17,10 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from av.video.stream import VideoStream
 
 from edge_daemon.errors import OutputError
-from edge_daemon.output.base import PartialFile
+from edge_daemon.output.base import VIDEO_FORMATS, PartialFile
 from edge_daemon.output.drawing import FrameAnnotator, annotations_of
 from edge_daemon.output.layout import Size
 from edge_daemon.records import FrameResult, Image
-
-FORMATS: Final = MappingProxyType({".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"})
-"""FFmpeg's containers by suffix."""
 
 ENCODER: Final = "libx264"
 
@@ -57,7 +54,9 @@ class AnnotatedVideo:
             return
         if self._encoder is None:
             size = Size(frame.width, frame.height)
-            self._encoder = _Encoder(self._file.partial, FORMATS[self.path.suffix.lower()], size)
+            self._encoder = _Encoder(
+                self._file.partial, VIDEO_FORMATS[self.path.suffix.lower()], size
+            )
             self._annotator = FrameAnnotator(size)
         bgr = _resized(frame.bgr, self._encoder.size)
         annotated = self._annotator.annotate(bgr, annotations_of(result), result.live_tracks)

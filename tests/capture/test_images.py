@@ -200,9 +200,9 @@ def test_jpeg_is_turned_as_exif_asks() -> None:
 
 
 def test_larger_jpeg_is_reduced_while_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_daemon.capture.images.MAX_PIXELS", 320 * 240 // 10)
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 320 * 240 // 10)
     assert decode_image(encoded(".jpg", SCENE)).shape == (60, 80, 3)
-    monkeypatch.setattr("edge_daemon.capture.images.MAX_PIXELS", 1000)
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="too large"):
         decode_image(encoded(".jpg", SCENE))
 
