@@ -22,7 +22,7 @@ from benchmarks.cases import Case
 from benchmarks.settings import settings_of
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon._lib.files import bundled_models
-from edge_daemon.capture import Picture, Reader, Source, source_of
+from edge_daemon.capture import CapturedFrame, Reader, Source, source_of
 from edge_daemon.daemon import build_pipeline
 from edge_daemon.errors import SourceError
 
@@ -128,7 +128,7 @@ class _ShortenedReader:
         self._reader = reader
         self._left = frames
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         if self._left == 0:
             return None
         self._left -= 1

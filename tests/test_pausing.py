@@ -14,7 +14,7 @@ from running import PATIENCE
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import Clock, SystemClock
-from edge_daemon.capture import Picture, SourceKind
+from edge_daemon.capture import CapturedFrame, SourceKind
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import EventSettings, QualitySettings, TrackingSettings
@@ -27,8 +27,8 @@ from edge_daemon.records import EventKind, FrameResult, SourceState
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.tracker import Tracker
 
-PICTURE = Picture(draw_scene((60, 60, 120)))
-SMALLER = Picture(draw_scene(size=(160, 120)))
+PICTURE = CapturedFrame(draw_scene((60, 60, 120)))
+SMALLER = CapturedFrame(draw_scene(size=(160, 120)))
 AT_ONCE = EventSettings(appear_after=0, margin=0.1, dwell=0)
 ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 
@@ -59,7 +59,7 @@ class FakeCamera:
         self.is_open = True
         return self
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         self.reading.set()
         assert self.answers.wait(PATIENCE)
         if not self.there:

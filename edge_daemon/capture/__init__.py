@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from edge_daemon.capture.base import Picture, Reader, Source, SourceKind
+from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceKind
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
 from edge_daemon.capture.images import IMAGE_SUFFIXES, ImageFile, ImageFolder
@@ -14,7 +14,15 @@ from edge_daemon.capture.wrappers import Orientation, Oriented
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 
-__all__ = ["Picture", "Reader", "Source", "SourceKind", "pause_of", "source_from", "source_of"]
+__all__ = [
+    "CapturedFrame",
+    "Reader",
+    "Source",
+    "SourceKind",
+    "pause_of",
+    "source_from",
+    "source_of",
+]
 
 UPRIGHT: Final = Orientation()
 

@@ -13,8 +13,8 @@ class SourceIncomplete(SourceError):
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """What a reader reads: pixels, and where they stand in the source's time."""
+class CapturedFrame:
+    """A frame from a reader: pixels, and their place in the time of the source."""
 
     bgr: Image
     """BGR uint8 [H, W, 3]."""
@@ -33,7 +33,7 @@ class Picture:
 class Reader(Protocol):
     """A source that is open."""
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         """The next picture, or None at the source's end.
 
         Raises:

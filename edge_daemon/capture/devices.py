@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_daemon.capture.base import Picture, SourceKind
+from edge_daemon.capture.base import CapturedFrame, SourceKind
 from edge_daemon.errors import SourceLost
 
 
@@ -52,11 +52,11 @@ class DeviceReader:
         self._name = name
         self._capture = capture
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         ok, image = self._capture.read()
         if not ok:
             raise SourceLost(f"{self._name}: gives no more frames")
-        return Picture(np.asarray(image, np.uint8))
+        return CapturedFrame(np.asarray(image, np.uint8))
 
     def close(self) -> None:
         self._capture.release()

@@ -9,7 +9,7 @@ from http.client import HTTPResponse
 from typing import Final
 
 from edge_daemon._lib.text import without_password
-from edge_daemon.capture.base import Picture, Reader, SourceKind
+from edge_daemon.capture.base import CapturedFrame, Reader, SourceKind
 from edge_daemon.capture.images import (
     JPEG_START,
     ImageError,
@@ -109,7 +109,7 @@ class MjpegReader:
         self._parts = parts
         self._decoder = SteadyDecoder()
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         """Wait for the next image that is not damaged.
 
         Raises:
@@ -119,7 +119,7 @@ class MjpegReader:
         for _ in range(MAX_DAMAGED):
             part = self._next()
             try:
-                return Picture(self._decoder.decode(part))
+                return CapturedFrame(self._decoder.decode(part))
             except ImageError as error:
                 problem = error.problem
         raise SourceLost(f"{self._name}: {MAX_DAMAGED} images in a row do not decode: {problem}")
@@ -254,7 +254,7 @@ class SnapshotReader:
         self._response: HTTPResponse | None = response
         self._decoder = SteadyDecoder()
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         """Request the image.
 
         Raises:
@@ -263,7 +263,7 @@ class SnapshotReader:
         reason = ""
         for _ in range(MAX_FAILED_REQUESTS):
             try:
-                return Picture(self._decoder.decode(self._body()))
+                return CapturedFrame(self._decoder.decode(self._body()))
             except ImageError as error:
                 reason = error.problem
             except Problem as error:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from edge_daemon.capture.base import Picture, SourceKind
+from edge_daemon.capture.base import CapturedFrame, SourceKind
 from edge_daemon.errors import SourceError
 from edge_daemon.records import MAX_IMAGE_PIXELS, Image
 
@@ -176,7 +176,7 @@ class ImageReader:
         self._next = 0
         self._skipped = 0
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         """Decode the next image; None at the end.
 
         Raises:
@@ -190,7 +190,7 @@ class ImageReader:
             except ImageError as error:
                 self._skip(error)
             else:
-                return Picture(image, number * IMAGE_INTERVAL_S, number, file=path.name)
+                return CapturedFrame(image, number * IMAGE_INTERVAL_S, number, file=path.name)
         self._summarize()
         return None
 

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock, Outage, backoff_delays
-from edge_daemon.capture.base import FlowingReader, Picture, Reader, ScheduledReader, Source
+from edge_daemon.capture.base import CapturedFrame, FlowingReader, Reader, ScheduledReader, Source
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
@@ -75,7 +75,7 @@ class FrameMaker:
         """Use another `max_age`."""
         self._max_age_s = settings.max_age
 
-    def frame(self, picture: Picture) -> Frame:
+    def frame(self, picture: CapturedFrame) -> Frame:
         monotonic = self._clock.monotonic()
         self._scene = picture.scene
         self._shape = picture.bgr.shape
@@ -93,7 +93,7 @@ class FrameMaker:
             file=picture.file,
         )
 
-    def _captured_at(self, picture: Picture) -> datetime:
+    def _captured_at(self, picture: CapturedFrame) -> datetime:
         """The wall clock; for a video, which can be read at any speed, its own time.
 
         Its first frame is captured now, and all others at their distance from it.
@@ -112,7 +112,7 @@ class FrameMaker:
             return None
         black = np.broadcast_to(np.uint8(0), self._shape)
         self._scenes_ended += 1
-        frame = self.frame(Picture(black, self._stream_time, self._scene))
+        frame = self.frame(CapturedFrame(black, self._stream_time, self._scene))
         self._shape = None
         return dataclasses.replace(frame, blank=True)
 
@@ -300,7 +300,7 @@ class CaptureLoop:
             with busy():  # drivers hang in closing, too
                 reader.close()
 
-    def _read(self, reader: Reader, busy: Busy) -> Picture | None:
+    def _read(self, reader: Reader, busy: Busy) -> CapturedFrame | None:
         if self._must_close:
             return None
         self._next_due = self._clock.monotonic() + PACING_SLACK / self._max_fps

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import cv2
 import numpy as np
 
-from edge_daemon.capture.base import Picture, SourceKind
+from edge_daemon.capture.base import CapturedFrame, SourceKind
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Image
 
@@ -234,7 +234,7 @@ class PiCameraReader:
             extra={"source": name, "streams": ", ".join(map(str, self._streams))},
         )
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         """Wait for the next frame.
 
         Raises:
@@ -244,7 +244,7 @@ class PiCameraReader:
         full, *reduced = (
             stream.bgr(array) for stream, array in zip(self._streams, pixels, strict=True)
         )
-        return Picture(full, reduced=reduced[0] if reduced else None)
+        return CapturedFrame(full, reduced=reduced[0] if reduced else None)
 
     def close(self) -> None:
         _close(self._camera)

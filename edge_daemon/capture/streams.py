@@ -17,7 +17,7 @@ from av.error import (
 from av.video.frame import VideoFrame
 
 from edge_daemon._lib.text import without_password
-from edge_daemon.capture.base import Picture, SourceKind
+from edge_daemon.capture.base import CapturedFrame, SourceKind
 from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.capture.network import (
     NETWORK_TIMEOUT_S,
@@ -100,13 +100,13 @@ class StreamReader:
         self._name = name
         self._decoder = decoder
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         """Wait for the next frame.
 
         Raises:
             SourceLost: none came in time, or the stream ended.
         """
-        return Picture(self._decoder.to_bgr(self._next()))
+        return CapturedFrame(self._decoder.to_bgr(self._next()))
 
     def skip(self) -> None:
         """Decode the next frame, on which later ones build, without converting it.

@@ -8,7 +8,7 @@ from typing import Final
 from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 
-from edge_daemon.capture.base import Picture, SourceIncomplete, SourceKind
+from edge_daemon.capture.base import CapturedFrame, SourceIncomplete, SourceKind
 from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.errors import SourceError
 
@@ -68,7 +68,7 @@ class VideoFileReader:
         self._decoder = decoder
         self._time_line = TimeLine(decoder.start_s, decoder.frame_interval_s)
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         """Decode the next frame.
 
         Raises:
@@ -87,7 +87,7 @@ class VideoFileReader:
             extra = {"source": self._name, "fps": fps}
             logger.info("video without timestamps, using its nominal frame rate", extra=extra)
         position = self._time_line.position_of(frame)
-        return Picture(self._decoder.to_bgr(frame), position, position_s=position)
+        return CapturedFrame(self._decoder.to_bgr(frame), position, position_s=position)
 
     def close(self) -> None:
         self._decoder.close()

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture.base import FlowingReader, Picture, Reader, Source, SourceIncomplete
+from edge_daemon.capture.base import CapturedFrame, FlowingReader, Reader, Source, SourceIncomplete
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 
@@ -92,7 +92,7 @@ class _OrientedReader:
         self._reader = reader
         self._orientation = orientation
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         picture = self._reader.read()
         if picture is None:
             return None
@@ -150,7 +150,7 @@ class RepeatedReader:
         self._scene = self._next_scene = 0
         self._start_s = self._last_s = self._interval_s = 0.0
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         """Read the next frame; None after the last of a limited number.
 
         Raises:
@@ -170,7 +170,7 @@ class RepeatedReader:
     def close(self) -> None:
         self._reader.close()
 
-    def _next(self) -> Picture | None:
+    def _next(self) -> CapturedFrame | None:
         """The round's next frame; a truncated file ends a round as any other does."""
         try:
             return self._reader.read()
@@ -184,7 +184,7 @@ class RepeatedReader:
                 )
             return None
 
-    def _first_of_next_round(self) -> Picture:
+    def _first_of_next_round(self) -> CapturedFrame:
         self._reader.close()
         self._reader = self._source.open()
         if self._new_scenes:
@@ -237,7 +237,7 @@ class LoopedReader:
         self._clock = clock
         self._started_at = clock.monotonic()
         self._time_s = float("-inf")
-        self._prepared: Picture | None = None
+        self._prepared: CapturedFrame | None = None
 
     def prepare(self) -> float:
         """Decode the frame that `read` returns next; the caller waits for its time.
@@ -252,7 +252,7 @@ class LoopedReader:
             self._prepared = self._next_in_time()
         return max(0.0, -self._late_s)
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         """Return the prepared frame, or the next one if none is prepared, without waiting.
 
         Raises:
@@ -269,7 +269,7 @@ class LoopedReader:
         """Seconds since the time of the last frame; negative if that is still to come."""
         return self._clock.monotonic() - self._started_at - self._time_s
 
-    def _next_in_time(self) -> Picture:
+    def _next_in_time(self) -> CapturedFrame:
         picture = self._next()
         while SLACK_S < self._late_s < MAX_LATE_S:
             picture = self._next()
@@ -277,7 +277,7 @@ class LoopedReader:
             self._started_at += self._late_s
         return picture
 
-    def _next(self) -> Picture:
+    def _next(self) -> CapturedFrame:
         picture = self._reader.read()
         if picture is None or picture.stream_time is None:
             raise SourceError("an endless source ended")

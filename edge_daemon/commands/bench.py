@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.files import bundled_models
-from edge_daemon.capture import Picture, Reader, Source, source_of
+from edge_daemon.capture import CapturedFrame, Reader, Source, source_of
 from edge_daemon.capture.wrappers import Repeated
 from edge_daemon.config.settings import MetricsSettings, PreviewSettings, Settings
 from edge_daemon.detection import detector_of
@@ -118,7 +118,7 @@ class _TimedReader:
         self._reader = reader
         self._stopwatch = stopwatch
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         began = self._stopwatch.wall()
         picture = self._reader.read()
         self._stopwatch.record(CAPTURE, self._stopwatch.wall() - began)

@@ -5,14 +5,14 @@ from datetime import timedelta
 import numpy as np
 from conftest import FakeClock
 
-from edge_daemon.capture import Picture
+from edge_daemon.capture import CapturedFrame
 from edge_daemon.capture.loop import FrameMaker
 
 MEMORY = 2.0
 
 
-def picture(scene: int = 0, stream_time: float | None = None) -> Picture:
-    return Picture(np.full((4, 6, 3), 200, np.uint8), stream_time, scene)
+def picture(scene: int = 0, stream_time: float | None = None) -> CapturedFrame:
+    return CapturedFrame(np.full((4, 6, 3), 200, np.uint8), stream_time, scene)
 
 
 def test_blank_frame_is_black_in_size_and_of_a_new_scene(clock: FakeClock) -> None:
@@ -70,8 +70,8 @@ def test_frame_maker_keeps_no_pixels(clock: FakeClock) -> None:
 def test_frame_carries_position_and_file(clock: FakeClock) -> None:
     maker = FrameMaker(clock, MEMORY)
     pixels = np.zeros((4, 6, 3), np.uint8)
-    video = maker.frame(Picture(pixels, 0.5, position_s=0.5))
-    image = maker.frame(Picture(pixels, 1.0, file="face.jpg"))
+    video = maker.frame(CapturedFrame(pixels, 0.5, position_s=0.5))
+    image = maker.frame(CapturedFrame(pixels, 1.0, file="face.jpg"))
     assert (video.position_s, video.file) == (0.5, None)
     assert (image.position_s, image.file) == (None, "face.jpg")
 
@@ -82,6 +82,6 @@ def test_video_times_follow_the_video_not_the_reading(clock: FakeClock) -> None:
     times = []
     for number in range(3):
         clock.seconds += 7
-        picture = Picture(np.zeros((2, 2, 3), np.uint8), number / 10, position_s=number / 10)
+        picture = CapturedFrame(np.zeros((2, 2, 3), np.uint8), number / 10, position_s=number / 10)
         times.append(maker.frame(picture).captured_at - began)
     assert times == [timedelta(seconds=7 + number / 10) for number in range(3)]

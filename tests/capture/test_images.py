@@ -10,7 +10,7 @@ from capture.media import cut, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene
 
-from edge_daemon.capture import Picture, source_from
+from edge_daemon.capture import CapturedFrame, source_from
 from edge_daemon.capture.base import Source
 from edge_daemon.capture.images import (
     HEIC_SUFFIXES,
@@ -43,7 +43,7 @@ def encoded(suffix: str, image: np.ndarray, *options: int) -> bytes:
     return bytes(cv2.imencode(suffix, image, options)[1])
 
 
-def all_from(source: Source) -> list[Picture]:
+def all_from(source: Source) -> list[CapturedFrame]:
     reader = source.open()
     pictures = []
     while (found := reader.read()) is not None:

@@ -11,14 +11,14 @@ from conftest import FakeClock
 from running import eventually
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture import Picture, SourceKind
+from edge_daemon.capture import CapturedFrame, SourceKind
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import LOG_INTERVAL_S, Pause
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame, SourceState
 
-Step = Picture | Exception | None
-PICTURE = Picture(np.zeros((4, 6, 3), np.uint8))
+Step = CapturedFrame | Exception | None
+PICTURE = CapturedFrame(np.zeros((4, 6, 3), np.uint8))
 LOST = SourceLost("fake: gone")
 
 
@@ -51,7 +51,7 @@ class FakeReader:
         self.closed = False
         self._steps = iter(steps)
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         assert not self.closed
         step = next(self._steps)
         if isinstance(step, Exception):
@@ -117,7 +117,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, dict[str, object
 
 
 def test_frames_are_numbered_and_stamped(clock: FakeClock) -> None:
-    pictures = [Picture(PICTURE.bgr, stream_time=number / 2, scene=number) for number in range(3)]
+    pictures = [
+        CapturedFrame(PICTURE.bgr, stream_time=number / 2, scene=number) for number in range(3)
+    ]
     frames = run(FakeSource([*pictures, None], live=False), clock)
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert [frame.scene for frame in frames] == [0, 1, 2]
@@ -129,7 +131,7 @@ def test_frames_are_numbered_and_stamped(clock: FakeClock) -> None:
 
 def test_live_frames_stand_at_the_time_when_they_were_read(clock: FakeClock) -> None:
     class Slow(FakeReader):
-        def read(self) -> Picture | None:
+        def read(self) -> CapturedFrame | None:
             clock.seconds += 2.5
             return super().read()
 
@@ -142,7 +144,7 @@ def test_live_frames_stand_at_the_time_when_they_were_read(clock: FakeClock) -> 
 
 def test_reduced_picture_is_passed_on(clock: FakeClock) -> None:
     small = np.zeros((2, 3, 3), np.uint8)
-    (frame,) = run(FakeSource([Picture(PICTURE.bgr, reduced=small), None]), clock)
+    (frame,) = run(FakeSource([CapturedFrame(PICTURE.bgr, reduced=small), None]), clock)
     assert frame.reduced is small
 
 
@@ -306,7 +308,7 @@ def test_hung_read_that_comes_back_late_is_not_put(clock: FakeClock) -> None:
     reading, released = threading.Event(), threading.Event()
 
     class Hanging(FakeReader):
-        def read(self) -> Picture | None:
+        def read(self) -> CapturedFrame | None:
             reading.set()
             assert released.wait(10)
             return super().read()
@@ -437,7 +439,7 @@ def test_only_live_sources_are_paced(clock: FakeClock, *, live: bool) -> None:
 
 def test_camera_that_keeps_its_rate_is_never_made_to_wait(clock: FakeClock) -> None:
     class OnTime(FakeReader):
-        def read(self) -> Picture | None:
+        def read(self) -> CapturedFrame | None:
             clock.seconds += 1 / 5
             return super().read()
 
@@ -451,7 +453,7 @@ def test_camera_that_keeps_its_rate_is_never_made_to_wait(clock: FakeClock) -> N
 
 def test_paused_file_goes_on_where_it_was_and_loses_no_picture(clock: FakeClock) -> None:
     pause = Pause()
-    pictures = [Picture(PICTURE.bgr, stream_time=float(number)) for number in range(4)]
+    pictures = [CapturedFrame(PICTURE.bgr, stream_time=float(number)) for number in range(4)]
     source = FakeSource([*pictures, None], live=False)
     frames: list[Frame] = []
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from drawing import draw_scene
 
-from edge_daemon.capture.base import FlowingReader, Picture, SourceKind
+from edge_daemon.capture.base import CapturedFrame, FlowingReader, SourceKind
 from edge_daemon.capture.wrappers import Orientation, Oriented
 
 SCENE = draw_scene((20, 60, 120))[:200]
@@ -27,7 +27,9 @@ class Camera:
         self.closed = False
 
     def open(self) -> SimpleNamespace:
-        picture = Picture(SCENE, 1.5, 3, reduced=SCENE[::2, ::2], position_s=1.5, file="a.png")
+        picture = CapturedFrame(
+            SCENE, 1.5, 3, reduced=SCENE[::2, ::2], position_s=1.5, file="a.png"
+        )
         return SimpleNamespace(
             read=iter([picture, None]).__next__, close=self.close, **self._methods
         )

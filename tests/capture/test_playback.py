@@ -6,7 +6,7 @@ import pytest
 from conftest import FakeClock
 from drawing import draw_scene, write_clip
 
-from edge_daemon.capture import Picture, SourceKind, source_from
+from edge_daemon.capture import CapturedFrame, SourceKind, source_from
 from edge_daemon.capture.base import ScheduledReader, SourceIncomplete
 from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
@@ -39,11 +39,11 @@ class FilmReader:
         self.closed = False
         self._error = error
         self._pictures = (
-            Picture(np.full((2, 2, 3), number, np.uint8), time, scene=number, position_s=time)
+            CapturedFrame(np.full((2, 2, 3), number, np.uint8), time, scene=number, position_s=time)
             for number, time in enumerate(times)
         )
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         picture = next(self._pictures, None)
         if picture is None and self._error is not None:
             raise self._error
@@ -61,7 +61,7 @@ class Player:
         self._clock = clock
         self.close = self.reader.close
 
-    def read(self) -> Picture:
+    def read(self) -> CapturedFrame:
         self._clock.seconds += self.reader.prepare()
         return self.reader.read()
 
@@ -74,7 +74,7 @@ def film_of(length: int) -> Film:
     return Film([number * INTERVAL for number in range(length)])
 
 
-def number_of(picture: Picture) -> int:
+def number_of(picture: CapturedFrame) -> int:
     return int(picture.bgr[0, 0, 0])
 
 

@@ -7,7 +7,7 @@ from capture.media import SCENES, needs_ffmpeg, video
 from capture.rtsp import rtsp_camera
 
 from edge_daemon.capture import source_from
-from edge_daemon.capture.base import FlowingReader, Picture
+from edge_daemon.capture.base import CapturedFrame, FlowingReader
 from edge_daemon.capture.streams import NetworkStream
 from edge_daemon.errors import SourceError, SourceLost
 
@@ -15,7 +15,7 @@ H264 = ("-c:v", "libx264", "-g", 5, "-bf", 0, "-pix_fmt", "yuv420p")
 INTERLACED = (*H264, "-x264-params", "tff=1", "-flags", "+ildct+ilme")
 
 
-def closest(picture: Picture) -> float:
+def closest(picture: CapturedFrame) -> float:
     """Mean difference of the grey values from the scene that is most alike."""
     return min(float(np.abs(picture.bgr.astype(int) - scene).mean()) for scene in SCENES)
 

@@ -8,7 +8,7 @@ from capture.media import FPS, FRAMES, SCENES, cut, ffmpeg, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene, write_clip
 
-from edge_daemon.capture import Picture, source_from
+from edge_daemon.capture import CapturedFrame, source_from
 from edge_daemon.capture.base import Reader, SourceIncomplete
 from edge_daemon.capture.decoding import DEFAULT_FPS
 from edge_daemon.capture.videos import VideoFile
@@ -39,14 +39,14 @@ STATE_DURATION = {
 """Formats that show when their end is missing."""
 
 
-def read_into(pictures: list[Picture], reader: Reader) -> None:
+def read_into(pictures: list[CapturedFrame], reader: Reader) -> None:
     while (found := reader.read()) is not None:
         pictures.append(found)
 
 
-def read_all(path: Path) -> list[Picture]:
+def read_all(path: Path) -> list[CapturedFrame]:
     reader = source_from(str(path)).open()
-    pictures: list[Picture] = []
+    pictures: list[CapturedFrame] = []
     try:
         read_into(pictures, reader)
     finally:
@@ -54,11 +54,11 @@ def read_all(path: Path) -> list[Picture]:
     return pictures
 
 
-def times_of(pictures: list[Picture]) -> list[float]:
+def times_of(pictures: list[CapturedFrame]) -> list[float]:
     return [picture.position_s or 0.0 for picture in pictures]
 
 
-def difference(picture: Picture, scene: Image) -> float:
+def difference(picture: CapturedFrame, scene: Image) -> float:
     """Mean difference of the grey values."""
     expected = cv2.resize(scene, picture.bgr.shape[1::-1])
     return float(np.abs(picture.bgr.astype(int) - expected).mean())
@@ -86,7 +86,7 @@ def test_video_opens_again(drawn_clip: Path) -> None:
     source = VideoFile(drawn_clip)
     for _ in range(2):
         reader = source.open()
-        pictures: list[Picture] = []
+        pictures: list[CapturedFrame] = []
         read_into(pictures, reader)
         assert len(pictures) == 12
         reader.close()
@@ -126,7 +126,7 @@ def test_video_with_edit_list_is_complete(tmp_path: Path) -> None:
 def test_truncated_video_is_read_then_reported(tmp_path: Path, suffix: str) -> None:
     path = cut(video(tmp_path / f"clip.{suffix}", *STATE_DURATION[suffix]), 0.5)
     reader = VideoFile(path).open()
-    read: list[Picture] = []
+    read: list[CapturedFrame] = []
     with pytest.raises(SourceIncomplete) as end:
         read_into(read, reader)
     reader.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_daemon.capture import Picture, Source, pause_of, source_of
+from edge_daemon.capture import CapturedFrame, Source, pause_of, source_of
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.wrappers import Oriented
@@ -131,7 +131,7 @@ def check_source(settings: Settings) -> Finding:
     return Finding.ok(f"{source.name}: gives frames of {width}x{height}")
 
 
-def _one_frame(source: Source) -> Picture:
+def _one_frame(source: Source) -> CapturedFrame:
     reader = source.open()
     try:
         frame = reader.read()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from picamera2 import Picamera2
 
-from edge_daemon.capture import Picture, Reader, source_from
+from edge_daemon.capture import CapturedFrame, Reader, source_from
 from edge_daemon.capture.picamera import FRAME_TIMEOUT
 from edge_daemon.detection.base import Detector
 from edge_daemon.detection.haar import HaarDetector
@@ -70,17 +70,17 @@ def watch(
     assert sum(map(bool, faces)) >= FRAMES * 0.7
 
 
-def looked_at(picture: Picture) -> Image:
+def looked_at(picture: CapturedFrame) -> Image:
     """What the daemon would look for faces in."""
     if picture.reduced is not None:
         return picture.reduced
     return np.asarray(cv2.resize(picture.bgr, (640, 360), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def paced(reader: Reader) -> Iterator[Picture]:
+def paced(reader: Reader) -> Iterator[CapturedFrame]:
     for _ in range(FRAMES):
         picture = reader.read()
-        assert isinstance(picture, Picture)
+        assert isinstance(picture, CapturedFrame)
         yield picture
         time.sleep(1 / RATE)
 

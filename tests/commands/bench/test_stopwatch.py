@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builders import probabilities, result
 
-from edge_daemon.capture import Picture, SourceKind
+from edge_daemon.capture import CapturedFrame, SourceKind
 from edge_daemon.commands.bench import (
     BenchSettings,
     DetectionReport,
@@ -30,9 +30,9 @@ class Recording:
         self._left = 3
         return self
 
-    def read(self) -> Picture | None:
+    def read(self) -> CapturedFrame | None:
         self._left -= 1
-        return Picture(np.zeros((2, 2, 3), np.uint8)) if self._left >= 0 else None
+        return CapturedFrame(np.zeros((2, 2, 3), np.uint8)) if self._left >= 0 else None
 
     def close(self) -> None:
         pass
