@@ -35,9 +35,11 @@ MIN_PATCH_IOU: Final = 0.3
 MIN_PATCH_SCORE: Final = 0.1
 """Score of a patch in which the face is not found."""
 
-MIN_LARGE_FACE: Final = 60
-"""Pixels: faces from this width are searched at half size too. The network does not know faces
-wider than 110 pixels, and takes parts of them for faces."""
+REDUCTION: Final = 3
+"""Factor by which a picture is reduced for the search for large faces."""
+MIN_LARGE_FACE: Final = 75
+"""Pixels: faces from this width are searched in the reduced picture. The network does not know
+faces wider than 110 pixels, and takes parts of them for faces."""
 
 
 class DetectorMetrics(PlainModel):
@@ -132,7 +134,7 @@ class FaceSearch:
 
     def __init__(self, path: Path, threads: int) -> None:
         # One network for each size, since setting another size takes time.
-        self._full, self._half, *patches = (
+        self._full, self._reduced, *patches = (
             MapNetwork(path, threads) for _ in range(2 + len(PATCH_SIDES))
         )
         self._patches = dict(zip(PATCH_SIDES, patches, strict=True))
@@ -146,9 +148,11 @@ class FaceSearch:
         """
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
-            half = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-            large = decode(*self._half.maps(np.asarray(half, np.uint8)), min_score)
-            found += [d.enlarged(2.0) for d in large if 2.0 * d.box.width >= MIN_LARGE_FACE]
+            scale = 1 / REDUCTION
+            reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            large = decode(*self._reduced.maps(np.asarray(reduced, np.uint8)), min_score)
+            enlarged = [detection.enlarged(REDUCTION) for detection in large]
+            found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
         found = without_duplicates(found)
         faces = found[MAX_VERIFICATIONS:]
         for face in found[:MAX_VERIFICATIONS]:
