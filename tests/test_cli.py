@@ -291,6 +291,8 @@ def test_interrupted_command_exits_with_130_unless_endless(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_settings", interrupt)
+    # The level would stay for the tests after this one.
+    monkeypatch.setattr("edge_daemon._lib.logging.configure_logging", lambda *_: None)
     assert cli.main([command]) == code
     words = [sys.executable, "-c", SIGINT_AT_START, command]
     done = subprocess.run(words, check=False, env=clean_environment(tmp_path), timeout=PATIENCE)

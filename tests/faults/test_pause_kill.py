@@ -29,6 +29,6 @@ def test_daemon_killed_at_acknowledgement_of_pause_stays_paused(tmp_path: Path) 
             ):
                 broker.wait_until(lambda: 7 in broker.acknowledged)
                 watching.end(signal.SIGKILL)
-                assert (state / "state" / "edge-daemon" / "paused").exists()
+                assert (state / "state" / "edge-daemon" / "paused-porch").exists()
                 watching.start()
                 watching.wait_for("still paused")

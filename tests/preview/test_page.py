@@ -161,7 +161,7 @@ def test_pause_removes_the_picture_until_resume(page: Browser, live: LivePage) -
     blank = f"Object.assign({CLEAR}, {{width: 960, height: 600}}).toDataURL()"
     assert page.pixels("#picture") == page.run(blank)
     page.wait_for("document.querySelectorAll('.card').length === 0")
-    assert page.text("#no-faces") == "Paused: no picture."
+    assert page.text("#no-faces") == "Paused: no frame."
     page.press("p")
     page.wait_for_state("running")
     page.wait_for("document.querySelectorAll('.box').length === 2")
