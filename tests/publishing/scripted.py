@@ -59,7 +59,7 @@ class ScriptedBroker:
     Args:
         connack: the response to CONNECT.
         respond: the reason code for a message with QoS 1; None for no acknowledgement.
-        after_subscribe: packets that follow the response to a subscription.
+        after_subscribe: packets that follow the response to the first subscription.
         subscribed: the reason code of each topic in that response.
     """
 
@@ -151,7 +151,8 @@ class ScriptedBroker:
                 connection.sendall(
                     bytes([0x90, 3 + count]) + body[:2] + b"\x00" + self._subscribed * count
                 )
-                connection.sendall(self._after_subscribe)
+                packets, self._after_subscribe = self._after_subscribe, b""
+                connection.sendall(packets)
             elif kind == UNSUBSCRIBE:
                 self.unsubscribes += 1
                 connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x00")

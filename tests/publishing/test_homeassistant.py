@@ -1,5 +1,6 @@
 import json
 import re
+import time
 import tomllib
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from drawing import draw_scene
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from publishing import homeassistant_rules as rules
 from publishing.broker import Mosquitto, subscribed
-from running import broker_at, camera, running
+from running import PATIENCE, broker_at, camera, running
 
 from edge_daemon import __version__, publishing
 from edge_daemon.config.loading import load_settings
@@ -552,8 +553,13 @@ def test_daemon_repeats_discovery_when_home_assistant_starts(tmp_path: Path) -> 
         daemon(tmp_path, broker.port, live.url),
     ):
         listening.wait_for(DISCOVERY, expected)
-        listening.publish("status", b"online")
-        listening.wait_for(DISCOVERY, expected, expected)
+        # The daemon subscribes after its discovery message.
+        end = time.monotonic() + PATIENCE
+        while len(listening.payloads(DISCOVERY)) == 1 and time.monotonic() < end:
+            listening.publish("status", b"online")
+            time.sleep(0.2)
+        assert listening.payloads(DISCOVERY)[1:]
+        assert set(listening.payloads(DISCOVERY)) == {expected}
 
 
 def test_daemon_discovery_disabled_removes_the_device(tmp_path: Path) -> None:
