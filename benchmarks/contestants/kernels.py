@@ -199,8 +199,7 @@ def _bundled(longest: int, threads: int) -> Kernel:
         grey = _reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest)
         search(grey)
         if min(grey.shape) >= bundled.MIN_LARGE_FACE:
-            scale = 1 / bundled.REDUCTION
-            search(cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+            search(bundled.reduced(grey))
         for patch in patches:
             search(patch)
 

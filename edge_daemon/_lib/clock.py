@@ -1,4 +1,4 @@
-"""Clocks, delays before retries, outages that are logged once, and floods of messages."""
+"""Clocks, durations as text, delays before retries, outages logged once, floods of messages."""
 
 import itertools
 import random

@@ -148,9 +148,7 @@ class FaceSearch:
         """
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
-            scale = 1 / REDUCTION
-            reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            large = decode(*self._reduced.maps(np.asarray(reduced, np.uint8)), min_score)
+            large = decode(*self._reduced.maps(reduced(grey)), min_score)
             enlarged = [detection.enlarged(REDUCTION) for detection in large]
             found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
         found = without_duplicates(found)
@@ -174,6 +172,14 @@ class FaceSearch:
             if detection.box.iou(place) >= MIN_PATCH_IOU:
                 return _mean(face, detection, square, side)
         return replace(face, score=_mean_score(face.score, MIN_PATCH_SCORE))
+
+
+def reduced(grey: Image) -> Image:
+    """The picture for the search for large faces, uint8 [H, W]."""
+    scale = 1 / REDUCTION
+    return np.asarray(
+        cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def cut_patch(grey: Image, box: Box) -> tuple[Image, Square]:

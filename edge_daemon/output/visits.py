@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Final
 
 import cv2
@@ -132,7 +133,7 @@ class Statistics:
     brief: int
     """Faces that left before they had appeared; not among the visits."""
 
-    @property
+    @cached_property
     def totals(self) -> Totals:
         """Of all visits."""
         totals = replace(self.earlier, seconds=dict(self.earlier.seconds))
