@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
@@ -53,6 +53,11 @@ class Annotation:
             return self.note
         index = int(self.probabilities.argmax())
         return f"{EMOTIONS[index]} {100 * self.probabilities[index]:.0f} %"
+
+    def scaled(self, x: float, y: float) -> "Annotation":
+        """The same face in a picture that is resized by these factors."""
+        left, top, width, height = self.box
+        return replace(self, box=Box(x * left, y * top, x * width, y * height))
 
 
 def annotations_of(result: FrameResult) -> list[Annotation]:

@@ -58,8 +58,11 @@ class AnnotatedVideo:
                 self._file.partial, VIDEO_FORMATS[self.path.suffix.lower()], size
             )
             self._annotator = FrameAnnotator(size)
-        bgr = _resized(frame.bgr, self._encoder.size)
-        annotated = self._annotator.annotate(bgr, annotations_of(result), result.live_tracks)
+        size = self._encoder.size
+        bgr = _resized(frame.bgr, size)
+        scale = size.width / frame.width, size.height / frame.height
+        annotations = [annotation.scaled(*scale) for annotation in annotations_of(result)]
+        annotated = self._annotator.annotate(bgr, annotations, result.live_tracks)
         self._encoder.encode(annotated, frame.position_s)
 
     def close(self) -> None:

@@ -96,6 +96,28 @@ def test_run_of_a_variable_rate_video_keeps_its_times(program: Program, tmp_path
     assert times_of(tmp_path / "b.mp4") == pytest.approx(times_of(uneven), abs=1e-3)
 
 
+def test_run_of_a_video_that_grows_annotates_around_the_face(
+    program: Program, tmp_path: Path, video: Path
+) -> None:
+    both = tmp_path / "both.ts"
+    with both.open("wb") as joined:
+        for width in (320, 640):
+            part = ("-vf", f"scale={width}:-1", "-pix_fmt", "yuv420p", "-f", "mpegts", "-")
+            subprocess.run(["ffmpeg", "-v", "error", "-i", video, *part], stdout=joined, check=True)
+    copy = tmp_path / "copy.mp4"
+    assert program("run", both, *HAAR, "--output", copy).returncode == 0
+    first, *_, last = frames_of(copy)
+    assert first.shape == last.shape
+    x, y, side = FACE
+    third = side // 3
+    for frame in (first, last):
+        is_coloured = np.ptp(frame.astype(int), axis=2) > 60  # on a grey image
+        around = is_coloured[y - third : y + side + third, x - third : x + side + third]
+        assert around.any()
+        middle = is_coloured[y + third : y + 2 * third, x + third : x + 2 * third]
+        assert not middle.any()
+
+
 def test_run_of_a_folder_writes_copies_and_names(program: Program, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
