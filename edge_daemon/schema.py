@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.text import encodable
 from edge_daemon.records import (
     EMOTIONS,
     Box,
@@ -210,7 +211,7 @@ def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
     return FacesMessage(
         time=frame.captured_at,
         position=_milliseconds(frame.position_s),
-        file=frame.file,
+        file=_file_name(frame.file),
         latency_ms=round(latency_ms, 1),
         frame=frame.index,
         width=width,
@@ -248,7 +249,7 @@ def _event(event: Event) -> FaceEvent:
         track_id=event.track_id,
         time=event.at,
         position=_milliseconds(event.position_s),
-        file=event.file,
+        file=_file_name(event.file),
         emotion=event.emotion,
         previous=event.previous,
         started=event.started,
@@ -259,6 +260,10 @@ def _event(event: Event) -> FaceEvent:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
+
+
+def _file_name(name: str | None) -> str | None:
+    return None if name is None else encodable(name)
 
 
 def within(box: Box, width: int, height: int) -> tuple[int, int, int, int]:

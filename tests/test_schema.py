@@ -1,4 +1,6 @@
 import json
+import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -138,6 +140,12 @@ def test_frame_message_has_number_size_and_schema(clock: FakeClock) -> None:
     assert (message["schema"], message["frame"]) == (1, 17)
     assert (message["width"], message["height"]) == (320, 240)
     assert (message["faces"], message["events"]) == ([], [])
+
+
+def test_frame_message_of_a_name_that_is_not_utf8_replaces_its_bytes(clock: FakeClock) -> None:
+    made = replace(frame(), file=os.fsdecode(b"caf\xe9.jpg"))
+    message = message_of(FrameResult(made, (), frozenset()), clock)
+    assert message["file"] == "caf\N{REPLACEMENT CHARACTER}.jpg"
 
 
 def test_face_message_has_all_fields(clock: FakeClock) -> None:

@@ -32,6 +32,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else UNPRINTABLE for letter in text)
 
 
+def encodable(text: str) -> str:
+    """The text without surrogates, which stand for bytes of a file's name that are not UTF-8."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def masked_repr(value: object) -> str:
     """A value as it is written in Python, without passwords, nor its middle if it is long."""
     try:

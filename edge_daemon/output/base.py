@@ -1,6 +1,7 @@
 """The files that a run writes: complete under their name, or absent."""
 
 import contextlib
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,15 @@ class Output(Protocol):
         ...
 
 
+MAX_NAME_BYTES: Final = 255
+"""Length of a file's name on Linux."""
+
+
+def has_valid_length(name: str) -> bool:
+    """Whether a file can have this name."""
+    return len(os.fsencode(name)) <= MAX_NAME_BYTES
+
+
 class PartialFile:
     """A file under a temporary name, which takes its own name when it is complete.
 
@@ -50,7 +60,10 @@ class PartialFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.partial = path.with_name(f".{path.name}.part")
+        name = f".{path.name}.part"
+        if not has_valid_length(name):
+            name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part"
+        self.partial = path.with_name(name)
 
     def complete(self) -> None:
         self.partial.replace(self.path)

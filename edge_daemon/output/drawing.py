@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.errors import OutputError
-from edge_daemon.output.base import IMAGE_SUFFIXES, replace_file
+from edge_daemon.output.base import IMAGE_SUFFIXES, has_valid_length, replace_file
 from edge_daemon.output.layout import (
     Corner,
     Layout,
@@ -321,7 +321,10 @@ class AnnotatedImages:
 
 def copy_name(name: str) -> str:
     """The name of an image's copy: the same, or a JPEG's where the format cannot be written."""
-    return name if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}.jpg"
+    if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+        return name
+    longer = f"{name}.jpg"
+    return longer if has_valid_length(longer) else f"{Path(name).stem}.jpg"
 
 
 def write_image(path: Path, bgr: Image) -> None:

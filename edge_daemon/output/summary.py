@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
+from edge_daemon._lib.text import encodable
 from edge_daemon.output.base import replace_file, write_errors
 from edge_daemon.output.chart import chart, clock_time
 from edge_daemon.output.visits import Collector, Statistics, Visit
@@ -49,7 +50,7 @@ def _row(visit: Visit, statistics: Statistics) -> str:
         address = "data:image/jpeg;base64," + base64.b64encode(visit.thumbnail).decode()
         face = f'<img src="{address}" alt="face {visit.track_id}">{face}'
     if statistics.is_images:
-        cells = [escape(visit.file or ""), face, visit.mood]
+        cells = [escape(encodable(visit.file or "")), face, visit.mood]
     else:
         moods = (f"{mood} {100 * part:.0f} %" for mood, part in visit.shares.items())
         times = map(clock_time, (visit.start, visit.end, visit.duration))

@@ -50,7 +50,7 @@ def rows_of(result: FrameResult) -> Iterator[Row]:
     for face in message.faces:
         x, y, width, height = face.box
         yield {
-            "file": frame.file,
+            "file": message.file,
             "frame": frame.index,
             "position_s": None if frame.position_s is None else round(frame.position_s, 3),
             # Of a file, the time of its analysis would be misread as that of its recording.

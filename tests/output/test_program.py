@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -132,6 +133,22 @@ def test_run_of_a_folder_writes_copies_and_names(program: Program, tmp_path: Pat
     copy = cv2.imread(str(out / "a.png"))
     assert copy is not None
     assert np.ptp(copy[:, :, 0].astype(int) - copy[:, :, 2]) > 50  # colours on a grey image
+
+
+def test_run_of_a_folder_accepts_names_of_any_bytes(program: Program, tmp_path: Path) -> None:
+    photos, out, table = (tmp_path / name for name in ("photos", "out", "t.csv"))
+    photos.mkdir()
+    longest = "\N{CJK UNIFIED IDEOGRAPH-5199}" * 83 + "aa.jpg"  # 255 bytes
+    names = {b"caf\xe9.jpg": "caf\N{REPLACEMENT CHARACTER}.jpg", longest.encode(): longest}
+    _, photo = cv2.imencode(".jpg", draw_scene(FACE))
+    for name in names:
+        (photos / os.fsdecode(name)).write_bytes(photo.tobytes())
+    page = tmp_path / "page.html"
+    done = program("run", photos, *HAAR, "--output", out, "--output", table, "--summary", page)
+    assert (done.returncode, error_lines(done)) == (0, [])
+    assert {os.fsencode(path.name) for path in out.iterdir()} == names.keys()
+    assert [row["file"] for row in rows_of(table)] == sorted(names.values())
+    assert all(name in page.read_text("utf-8") for name in names.values())
 
 
 def test_run_of_rotated_photos_equals_that_of_upright_ones(
