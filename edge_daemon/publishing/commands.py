@@ -70,6 +70,8 @@ class PauseCommands(Service):
         self._changed = threading.Condition()
         self._waiting: tuple[Connection, Received] | None = None
         self._completed: deque[tuple[Connection, Received]] = deque()
+        self._kept: tuple[Connection, Received] | None = None
+        """A pause that is not saved, which the broker keeps for the next start."""
         self._stopping = False
         self._logged: set[str] = set()
 
@@ -106,10 +108,7 @@ class PauseCommands(Service):
                 is_saved = self._pause.set(is_paused)
             while is_paused and not self._is_closed() and not self._is_superseded:
                 self._wait(CHECK_INTERVAL_S)
-            # A pause that is not saved stays with the broker, for the next start.
-            if is_saved or not is_paused:
-                self._completed.append(command)
-                self._on_completed()
+            self._complete(command, is_kept=is_paused and not is_saved)
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping, MIN_INTERVAL_S)
 
@@ -128,6 +127,18 @@ class PauseCommands(Service):
                 self._changed.wait()
             command, self._waiting = self._waiting, None
             return None if self._stopping else command
+
+    def _complete(self, command: "tuple[Connection, Received]", *, is_kept: bool) -> None:
+        """Let a command be acknowledged, unless the broker keeps it for the next start.
+
+        The one before is then obsolete: the broker would send it again at the next connect.
+        """
+        if self._kept is not None:
+            self._completed.append(self._kept)
+        self._kept = command if is_kept else None
+        if not is_kept:
+            self._completed.append(command)
+        self._on_completed()
 
     def _wait(self, seconds: float) -> None:
         with self._changed:

@@ -83,13 +83,15 @@ def test_commands_pause_is_acknowledged_once_closed_and_saved(switch: Switch) ->
     eventually(lambda: switch.acknowledged == [7])
 
 
-def test_commands_pause_that_is_not_saved_stays_with_the_broker(switch: Switch) -> None:
+def test_commands_unsaved_pause_stays_with_the_broker_until_the_next(switch: Switch) -> None:
     switch.pause.is_saved = False
     switch.send(b"ON", 1)
     eventually(lambda: switch.pause.positions == [True])
-    switch.send(b"OFF", 2)
-    eventually(lambda: switch.acknowledged == [2])
-    assert switch.pause.positions == [True, False]
+    switch.send(b"ON", 2)
+    eventually(lambda: switch.acknowledged == [1])
+    switch.send(b"OFF", 3)
+    eventually(lambda: switch.acknowledged == [1, 2, 3])
+    assert switch.pause.positions == [True, True, False]
 
 
 def test_commands_newest_replaces_waiting_ones(switch: Switch) -> None:
