@@ -29,6 +29,7 @@ make_release() {
 }
 
 build_release() {
+    umask 022 # the service's user reads the release, whatever the umask of the caller
     unfinished=$release
     rm --recursive --force "$release"
     mkdir --parents "$release" "$cache" "$work/source"
