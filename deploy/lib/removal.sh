@@ -3,7 +3,7 @@
 
 uninstall() {
     ((EUID == 0 || dry_run)) || fail "requires root; run: sudo $0"
-    if [[ $action == purge ]]; then change "remove the device from Home Assistant" leave_home_assistant; fi
+    if [[ $action == purge ]]; then change "remove the devices from Home Assistant" leave_home_assistant; fi
     change "stop and remove the services" remove_services
     change "remove $prefix and $program" rm --recursive --force "$prefix" "$cache" "$program"
     if [[ $action == purge ]]; then
@@ -13,9 +13,22 @@ uninstall() {
     fi
 }
 
+# The devices of all services; that of edge-daemon@NAME is NAME.
 leave_home_assistant() {
     [[ -x $program ]] || return 0
-    timeout 30 "$program" homeassistant remove > /dev/null 2> "$work/problems" \
+    local service name
+    while read -r service; do
+        name=${service#edge-daemon} name=${name%.service}
+        if [[ -z $name ]]; then
+            remove_device
+        elif [[ -e $configuration/${name#@}.toml ]]; then
+            remove_device --config "$configuration/${name#@}.toml" --set "device_id=${name#@}"
+        fi
+    done < <(all_services)
+}
+
+remove_device() {
+    timeout 30 "$program" homeassistant remove "$@" < /dev/null > /dev/null 2> "$work/problems" \
         || warn "Home Assistant may still show the device: $(output_of "$work/problems")"
 }
 

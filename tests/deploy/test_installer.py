@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-LIBRARIES = ("output", "answers", "interactive", "system", "service", "release", "settings")
+LIBRARIES = (
+    *("output", "answers", "interactive", "system", "service", "release", "settings"),
+    "removal",
+)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -191,3 +194,37 @@ def test_lock_is_in_folder_that_only_root_writes() -> None:
     text = (DEPLOY / "install.sh").read_text()
     (lock,) = re.findall(r"^lock=(\S+)", text, re.MULTILINE)
     assert not Path(lock).parent.stat().st_mode & 0o022
+
+
+def test_release_is_readable_by_the_service_with_a_strict_umask(tmp_path: Path) -> None:
+    lines = (
+        f"prefix={tmp_path}/opt cache={tmp_path}/cache work={tmp_path}/work log={tmp_path}/log",
+        f"release={tmp_path}/opt/releases/1 repository={DEPLOY.parent} unfinished=''",
+        "install_python_packages() { touch $release/bin/edge-daemon; }",
+        "umask 077",
+        "build_release",
+    )
+    done = run(*lines)
+    assert done.returncode == 0, done.stderr
+    program = tmp_path / "opt/releases/1/bin/edge-daemon"
+    assert program.stat().st_mode & 0o044 == 0o044
+    folders = [folder for folder in program.parents if folder.is_relative_to(tmp_path / "opt")]
+    assert all(folder.stat().st_mode & 0o055 == 0o055 for folder in folders)
+
+
+def test_purge_removes_the_devices_of_all_services(tmp_path: Path) -> None:
+    program, calls = tmp_path / "program", tmp_path / "calls"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {calls}\n')
+    program.chmod(0o755)
+    (tmp_path / "porch.toml").touch()
+    services = "edge-daemon.service edge-daemon@porch.service edge-daemon@unknown.service"
+    done = run(
+        f"program={program} configuration={tmp_path} work={tmp_path}",
+        f"all_services() {{ printf '%s\\n' {services}; }}",
+        "leave_home_assistant",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert calls.read_text().splitlines() == [
+        "homeassistant remove",
+        f"homeassistant remove --config {tmp_path}/porch.toml --set device_id=porch",
+    ]
