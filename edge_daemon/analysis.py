@@ -59,9 +59,9 @@ class ImageAnalyzer:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._finder = FaceFinder(
-            detector_of(settings), settings.detection.max_side, settings.quality
-        )
+        detector = detector_of(settings)
+        self._start_score = detector.start_score
+        self._finder = FaceFinder(detector, settings.detection.max_side, settings.quality)
         self._recognizer = EmotionRecognizer(
             EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
         )
@@ -69,8 +69,11 @@ class ImageAnalyzer:
     def analyze(self, bgr: Image) -> FrameResult:
         """The result for an image, BGR uint8 [H, W, 3]."""
         frame = Frame(0, 0, bgr, datetime.now(UTC), 0.0, 0.0)
-        faces = enumerate(self._finder(frame).faces, start=1)
-        tracked = tuple(TrackedFace(number, face) for number, face in faces)
+        # Detectors also give fainter faces, which only continue a track.
+        faces = (
+            face for face in self._finder(frame).faces if face.detection.score >= self._start_score
+        )
+        tracked = tuple(TrackedFace(number, face) for number, face in enumerate(faces, start=1))
         return self._recognizer(TrackedFaces(frame, tracked, frozenset()))
 
 

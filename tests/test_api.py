@@ -11,6 +11,8 @@ from drawing import draw_scene
 
 import edge_daemon
 from edge_daemon import AnalyzedFace, analyze
+from edge_daemon.analysis import ImageAnalyzer
+from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 from edge_daemon.records import EMOTIONS, Image
 
@@ -63,6 +65,15 @@ def test_analyze_takes_pixels_paths_and_sequences(scene: Image, tmp_path: Path) 
     check(both[1])
     assert analyze(np.zeros((40, 60, 3), np.uint8)) == []
     assert analyze([]) == []
+
+
+def test_analyze_faint_face_is_left_out(scene: Image) -> None:
+    (face,) = analyze(scene)
+    settings = Settings()
+    for min_score, faces in ((face.score - 0.01, 1), (face.score + 0.01, 0)):
+        detection = settings.detection.model_copy(update={"min_score": min_score})
+        analyzer = ImageAnalyzer(settings.model_copy(update={"detection": detection}))
+        assert len(analyzer.analyze(scene).faces) == faces
 
 
 @pytest.mark.parametrize(
