@@ -14,13 +14,19 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, get_args
 
 from edge_daemon import __version__
 from edge_daemon._lib.terminal import discard_output
 from edge_daemon._lib.text import masked, printable, shortened
 from edge_daemon.config.loading import load_settings, settings_file
-from edge_daemon.config.settings import METRICS_ADDRESS, PREVIEW_ADDRESS, KeyPath, Settings
+from edge_daemon.config.settings import (
+    METRICS_ADDRESS,
+    PREVIEW_ADDRESS,
+    DetectorName,
+    KeyPath,
+    Settings,
+)
 from edge_daemon.errors import (
     FINITE_COMMANDS,
     EdgeDaemonError,
@@ -147,6 +153,9 @@ def _with_command(words: list[str]) -> list[str]:
             raise SettingsError(f"unknown command '{words[0]}'; did you mean '{command}'?")
         if words[0].isalpha() and words[0] != "picamera":
             raise SettingsError(f"unknown command or source '{words[0]}'; see '{PROGRAM} --help'")
+    for word in words:
+        if word in COMMANDS and not Path(word).exists():
+            raise SettingsError(f"{word}: must be the first word; write '{PROGRAM} {word} ...'")
     return ["run", *words]
 
 
@@ -301,7 +310,9 @@ def _common_options() -> _Parser:
     common = _Parser(add_help=False, parents=[_settings_options()])
     common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go (sink)")
     common.add_argument(
-        "--detector", metavar="auto|bundled|haar|yunet", help="face detector (detection.detector)"
+        "--detector",
+        metavar="|".join(get_args(DetectorName)),
+        help="face detector (detection.detector)",
     )
     common.add_argument(
         "--detector-model", metavar="FILE", help="model file of the detector (detection.model)"
