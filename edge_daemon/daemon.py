@@ -23,6 +23,7 @@ from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.capture.wrappers import Looped
 from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
+    CAMERA_SHARES,
     EventSettings,
     QualitySettings,
     Settings,
@@ -37,7 +38,7 @@ from edge_daemon.detection.step import FaceFinder, Zones
 from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.step import CAMERA_SHARES, EmotionRecognizer, PriorCorrection, TimeBudget
+from edge_daemon.inference.step import EmotionRecognizer, PriorCorrection, TimeBudget
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
@@ -59,6 +60,7 @@ from edge_daemon.pipeline import (
     fan_out,
 )
 from edge_daemon.publishing import JsonLines, MqttPublishing
+from edge_daemon.publishing.broker import PORTS
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.smoothing import Smoother
@@ -68,8 +70,6 @@ if TYPE_CHECKING:
     from edge_daemon.preview.server import PreviewServer
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_BROKER_PORT: Final = 1883
 
 BROKER_TIMEOUT_S: Final = 3.0
 
@@ -122,7 +122,7 @@ def _require_broker(settings: Settings, source: Source) -> None:
     is_default = settings.sink == "mqtt" and not settings.mqtt.model_fields_set
     if not is_default or settings.capture.loop or source.live:
         return
-    address = (settings.mqtt.host, settings.mqtt.port or DEFAULT_BROKER_PORT)
+    address = (settings.mqtt.host, PORTS[settings.mqtt.transport, settings.mqtt.tls])
     try:
         socket.create_connection(address, BROKER_TIMEOUT_S).close()
     except OSError as error:
@@ -176,10 +176,10 @@ def build_pipeline(
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
     source = source or source_of(settings)
     pause = pause_of(settings, live=source.live)
-    is_camera = source.live
     prior = _prior(settings, ensemble.bundle, source)
-    if settings.capture.loop and not source.live:
-        source = Looped(source, clock)
+    # A repeated file plays in real time from here on, like a camera.
+    is_camera, repeats = source.live, settings.capture.loop and not source.live
+    source = Looped(source, clock) if repeats else source
     capture = _capture(settings, source, pause, clock, live)
     follower = _follower(settings, detector or detector_of(settings), live)
     budget = _budget(settings, source, ensemble, clock, live)
@@ -388,7 +388,7 @@ def _preview(
     resources: ExitStack,
     is_camera: bool,
 ) -> "list[PreviewServer]":
-    """The preview, if it is wanted."""
+    """One preview server, or none."""
     address = settings.preview.address
     if address is None:
         return []

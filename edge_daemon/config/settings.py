@@ -163,6 +163,17 @@ Region = Annotated[Polygon, BeforeValidator(_polygon)]
 Regions = Annotated[tuple[Region, ...], Field(max_length=100), BeforeValidator(_parsed)]
 
 
+CAMERA_SHARES: Final[Mapping[str, float]] = {
+    "angry": 0.08,
+    "disgust": 0.02,
+    "fear": 0.05,
+    "happy": 0.20,
+    "sad": 0.10,
+    "surprise": 0.05,
+    "neutral": 0.50,
+}
+"""An estimate for people in front of a camera, who are mostly neutral; FER2013 has 17 % neutral."""
+
 PRIOR_WORDS: Final = ("auto", "none")
 MIN_PRIOR: Final = 0.001
 
@@ -346,8 +357,8 @@ class InferenceSettings(Section):
     prior: Prior = Field(
         "auto",
         description="Expected share of each emotion, such as "
-        "angry=0.08,disgust=0.02,fear=0.05,happy=0.2,sad=0.1,surprise=0.05,neutral=0.5. none: the "
-        "shares of the training data, where few faces are neutral. auto: the shares above for "
+        f"{','.join(f'{emotion}={share:g}' for emotion, share in CAMERA_SHARES.items())}. none: "
+        "the shares of the training data, where few faces are neutral. auto: the shares above for "
         "cameras and videos, none for images.",
     )
 

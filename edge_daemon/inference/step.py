@@ -78,17 +78,6 @@ class TimeBudget:
         self._seconds_per_mmac += GAIN * (measured - self._seconds_per_mmac)
 
 
-CAMERA_SHARES: Final[Mapping[str, float]] = {
-    "angry": 0.08,
-    "disgust": 0.02,
-    "fear": 0.05,
-    "happy": 0.20,
-    "sad": 0.10,
-    "surprise": 0.05,
-    "neutral": 0.50,
-}
-"""An estimate for people in front of a camera, who are mostly neutral; FER2013 has 17 % neutral."""
-
 MIN_SHARE: Final = 1e-3
 """Smaller shares in the data count as this one: they are too few faces to calibrate on."""
 

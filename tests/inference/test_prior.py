@@ -3,8 +3,9 @@ import pytest
 from builders import face, frame
 
 from edge_daemon import EmotionEnsemble
+from edge_daemon.config.settings import CAMERA_SHARES
 from edge_daemon.inference.bundle import FER2013_SHARES
-from edge_daemon.inference.step import CAMERA_SHARES, EmotionRecognizer, PriorCorrection
+from edge_daemon.inference.step import EmotionRecognizer, PriorCorrection
 from edge_daemon.records import EMOTIONS, TrackedFace, TrackedFaces
 
 EVEN = dict.fromkeys(EMOTIONS, 1 / 7)

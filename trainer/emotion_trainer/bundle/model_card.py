@@ -10,9 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.config.settings import QualitySettings
+from edge_daemon.config.settings import CAMERA_SHARES, QualitySettings
 from edge_daemon.inference.bundle import Member
-from edge_daemon.inference.step import CAMERA_SHARES
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.balancing import MIN_RECALL
 from emotion_trainer.bundle.clips import ClipAnswers

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.inference.step import CAMERA_SHARES, PriorCorrection
+from edge_daemon.config.settings import CAMERA_SHARES
+from edge_daemon.inference.step import PriorCorrection
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.evaluation.calibration import calibration_error
 from emotion_trainer.models.predictions import Scores

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edge_daemon.inference.step import CAMERA_SHARES
+from edge_daemon.config.settings import CAMERA_SHARES
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.evaluation.priors import prior_effects
 
