@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from conftest import clean_environment
@@ -15,16 +17,24 @@ from drawing import draw_scene
 from publishing.broker import Mosquitto, subscribed
 from running import PATIENCE, Camera, camera, eventually, running
 
-from edge_daemon.config.loading import LiveSettings, load_settings
+from edge_daemon._lib.clock import SystemClock
+from edge_daemon.config.loading import LiveSettings, Reloadable, load_settings
 from edge_daemon.config.settings import (
+    DetectionSettings,
     EventSettings,
     KeyPath,
     MqttSettings,
     QualitySettings,
+    Section,
     Settings,
+    is_reloadable,
+    subsections,
 )
+from edge_daemon.daemon import build_pipeline
 from edge_daemon.errors import SettingsError
 from edge_daemon.schema import FacesMessage
+
+S = TypeVar("S", bound=Section)
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +130,33 @@ def test_reload_of_invalid_settings_changes_nothing(
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert fields(caplog, "error") == ["mqtt.rate: too high; evens: unknown setting"]
+
+
+class RecordingSettings(LiveSettings):
+    """Records which sections the parts of a daemon follow."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.followed: set[object] = set()
+
+    def follow(self, section: type[S], part: Reloadable[S]) -> None:
+        self.followed.add(section)
+        super().follow(section, part)
+
+
+def test_reloadable_sections_are_each_followed_by_a_part(tmp_path: Path) -> None:
+    settings = Settings(source="http://camera/stream", sink="mqtt", state_dir=tmp_path)
+    live = RecordingSettings(settings)
+    with ExitStack() as resources:
+        build_pipeline(settings, SystemClock(), resources, live=live)
+    sections = {
+        section
+        for section in subsections(Settings).values()
+        if any(map(is_reloadable, section.model_fields.values()))
+    }
+    # The load shedder sets the detection interval, and follows all settings for it.
+    assert sections - {DetectionSettings} <= live.followed
+    assert Settings in live.followed
 
 
 @pytest.fixture
