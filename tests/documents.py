@@ -2,9 +2,9 @@
 
     python tests/documents.py
 
-updates them: the JSON Schemas in docs/schema/, the tables of fields in docs/mqtt.md, the table of
-metrics in docs/operation.md, the figures of the models in README.md, and the image of
-`edge-daemon watch`.
+updates them: the reference of all settings in docs/configuration.md, the JSON Schemas in
+docs/schema/, the tables of fields in docs/mqtt.md, the table of metrics in docs/operation.md, the
+figures of the models in README.md, and the image of `edge-daemon watch`.
 """
 
 import io
@@ -30,6 +30,7 @@ from rich.console import Console
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import Notice, View
+from edge_daemon.config.text import reference
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
@@ -312,6 +313,7 @@ def words_in(svg: str) -> list[str]:
 def main() -> None:
     os.environ["TZ"] = "UTC"
     time.tzset()
+    (DOCS / "configuration.md").write_text(reference(), encoding="utf-8")
     (DOCS / "schema").mkdir(exist_ok=True)
     for kind in MODELS:
         schema_file(kind).write_text(schema_text(kind), encoding="utf-8")
