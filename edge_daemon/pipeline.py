@@ -33,7 +33,7 @@ STOP_TIMEOUT_S: Final = 1.5
 """Limit on joining all threads; the process must exit within 2 s of SIGTERM."""
 
 FINISH_TIMEOUT_S: Final = 0.4
-"""Share of it in which the last stage can publish its last item, before services stop."""
+"""Part of STOP_TIMEOUT_S for the last stage to publish its last item, before services stop."""
 
 MAX_STALLED_CAPTURES: Final = 2
 """Capture threads that can hang in the driver before the pipeline ends."""
@@ -157,7 +157,7 @@ class Stage(Generic[In, Out]):
     """Consecutive items of a live capture that fail, until the pipeline ends. Those before are
     dropped. Of a capture that is not live, the first failure ends the pipeline."""
     finish: Callable[[], None] | None = None
-    """Called in the stage's thread after its last item, whatever ends the pipeline."""
+    """Called in the stage's thread after its last item, unless the stage itself fails or hangs."""
 
 
 @dataclass(frozen=True)
@@ -395,7 +395,7 @@ class StageWorker(Worker):
             self._process_all()
         except Closed:
             if self._stage.finish is not None:
-                with self.busy():
+                with self.busy:
                     self._stage.finish()
             if self._target is not None:
                 self._target.close()
@@ -550,12 +550,12 @@ class Pipeline:
         return tuple(sorted(self._stuck_services))
 
     @property
-    def busy_for(self) -> dict[str, float]:
+    def current_item_s(self) -> dict[str, float]:
         """Seconds that each stage has spent on its current item; 0 without a time limit."""
         return {stage.name: stage.limited_busy_s for stage in self._stages}
 
     @property
-    def busy_seconds(self) -> dict[str, float]:
+    def busy_total_s(self) -> dict[str, float]:
         """Seconds that each stage has been busy in total."""
         return {stage.name: stage.busy.total_s for stage in self._stages}
 

@@ -359,7 +359,7 @@ class Polling:
     def poll(self, pipeline: Pipeline) -> None:
         self.threads.add(threading.current_thread().name)
         self.finished.append(pipeline.finished)
-        self.busy.append(pipeline.busy_for)
+        self.busy.append(pipeline.current_item_s)
         self.stuck.append(pipeline.stuck_services)
         if len(self.finished) == self._polls:
             pipeline.stop()

@@ -10,7 +10,6 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -22,6 +21,7 @@ from edge_daemon.capture.base import CapturedFrame, FlowingReader, Reader, Sched
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
+from edge_daemon.pipeline import Busy
 from edge_daemon.records import Frame, Image, SourceState
 
 logger = logging.getLogger(__name__)
@@ -34,11 +34,8 @@ CHECK_INTERVAL_S: Final = 1.0
 CHECKS_UNTIL_LOGGED: Final = 60
 """Checks in a row that must find a condition before it is logged: lights go out for moments."""
 
-STEP: Final = 16
+SAMPLE_STEP: Final = 16
 """One pixel of so many is checked, in each direction."""
-
-Busy = Callable[[], AbstractContextManager[None]]
-"""Marks a call that may hang, so that the supervisor can watch it."""
 
 PACING_SLACK: Final = 0.9
 """A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
@@ -46,7 +43,7 @@ PACING_SLACK: Final = 0.9
 MAX_FRAME_GAP_S: Final = 1.0
 """Seconds between two frames of a file that are never a silence, however short `max_age` is."""
 
-MAX_WAIT_S: Final = 60.0
+PAUSE_CHECK_INTERVAL_S: Final = 60.0
 """Seconds between two checks of a pause that lasts."""
 
 
@@ -145,7 +142,7 @@ class FrameChecks:
         if now < self._next_check:
             return
         self._next_check = now + CHECK_INTERVAL_S
-        sample = bgr[::STEP, ::STEP].copy()
+        sample = bgr[::SAMPLE_STEP, ::SAMPLE_STEP].copy()
         self._dark.update(holds=float(sample.mean()) < MAX_DARK_GREY)
         self._frozen.update(holds=self._last is not None and np.array_equal(sample, self._last))
         self._last = sample
@@ -159,17 +156,17 @@ class _Condition:
         self._begin_event = begin_event
         self._end_event = end_event
         self._checks = 0
-        self._episode = Outage(clock)
+        self._outage = Outage(clock)
 
     def update(self, *, holds: bool) -> None:
         if not holds:
             self._checks = 0
-            if (lasted_s := self._episode.end()) is not None:
+            if (lasted_s := self._outage.end()) is not None:
                 extra = {"source": self._source, "seconds": lasted_s}
                 logger.info(self._end_event, extra=extra)
             return
         self._checks += 1
-        if self._checks >= CHECKS_UNTIL_LOGGED and self._episode.begin():
+        if self._checks >= CHECKS_UNTIL_LOGGED and self._outage.begin():
             logger.warning(self._begin_event, extra={"source": self._source})
 
 
@@ -260,12 +257,12 @@ class CaptureLoop:
         """The frames of one opening after another."""
         delays: Iterator[float] | None = None
         while True:
-            yield from self._paused()
+            yield from self._wait_while_paused()
             if self._abandoned.is_set():
                 return
-            yield from self._silence()
+            yield from self._end_scene_if_silent()
             try:
-                for frame in self._opened(busy):
+                for frame in self._frames_of_one_opening(busy):
                     delays = None
                     yield frame
             except SourceLost as loss:
@@ -274,10 +271,11 @@ class CaptureLoop:
                     delays = delays or backoff_delays()
                     yield from self._wait(next(delays))
             else:
+                # Interrupted by a pause, it opens again afterwards.
                 if not self._must_close:
                     return
 
-    def _opened(self, busy: Busy) -> Iterator[Frame]:
+    def _frames_of_one_opening(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening of the source."""
         with busy():
             reader = self._source.open()
@@ -288,7 +286,7 @@ class CaptureLoop:
                 if (picture := self._read(reader, busy)) is None:
                     return
                 if not self.live and self._pause.paused:
-                    yield from self._paused()
+                    yield from self._wait_while_paused()
                 if self._must_close:
                     return
                 if self.status.state is not SourceState.RUNNING:
@@ -301,6 +299,7 @@ class CaptureLoop:
                 reader.close()
 
     def _read(self, reader: Reader, busy: Busy) -> CapturedFrame | None:
+        """The next frame; None if the source has ended or must be closed."""
         if self._must_close:
             return None
         self._next_due = self._clock.monotonic() + PACING_SLACK / self._max_fps
@@ -331,13 +330,13 @@ class CaptureLoop:
         """Whether an open source must be closed now; for a live one, any change of the pause."""
         return self._abandoned.is_set() or (self.live and self._interrupted.is_set())
 
-    def _paused(self) -> Iterator[Frame]:
+    def _wait_while_paused(self) -> Iterator[Frame]:
         """Wait for as long as the source is paused; no face is visible then."""
         self._interrupted.clear()
         while self._pause.paused and not self._abandoned.is_set():
             self.status.paused()
-            yield from self._blank()
-            self._interrupted.wait(MAX_WAIT_S)
+            yield from self._blank_frame()
+            self._interrupted.wait(PAUSE_CHECK_INTERVAL_S)
             self._interrupted.clear()
         if self.status.state is SourceState.PAUSED and not self._abandoned.is_set():
             self.status.starting()
@@ -346,14 +345,14 @@ class CaptureLoop:
         """Wait without a frame; end the scene as soon as no face is followed any more."""
         end = self._clock.monotonic() + seconds
         self._interrupted.wait(min(seconds, self._frames.face_age_left_s))
-        yield from self._silence()
+        yield from self._end_scene_if_silent()
         self._interrupted.wait(max(0.0, end - self._clock.monotonic()))
 
-    def _silence(self) -> Iterator[Frame]:
+    def _end_scene_if_silent(self) -> Iterator[Frame]:
         """End the scene once no frame has come for as long as faces are followed."""
         if self._frames.face_age_left_s == 0:
-            yield from self._blank()
+            yield from self._blank_frame()
 
-    def _blank(self) -> Iterator[Frame]:
+    def _blank_frame(self) -> Iterator[Frame]:
         if (frame := self._frames.blank()) is not None:
             yield frame

@@ -178,7 +178,7 @@ class LoadShedder:
         now = self._clock.monotonic()
         if not self._enabled or now - self._checked_at < CHECK_INTERVAL_S:
             return
-        load = self._load(pipeline.busy_seconds, now - self._checked_at)
+        load = self._load(pipeline.busy_total_s, now - self._checked_at)
         self._checked_at = now
         before = self._policy.level
         level = self._policy.update(load, now)

@@ -191,16 +191,16 @@ class SystemdNotifier:
 
     def _is_hanging(self, pipeline: "Pipeline", limit_s: float) -> bool:
         """Whether a stage works on one frame for longer than the limit; logged once."""
-        busy_for = pipeline.busy_for
-        stage = max(busy_for, key=busy_for.__getitem__)
-        if busy_for[stage] <= limit_s:
+        current_item_s = pipeline.current_item_s
+        stage = max(current_item_s, key=current_item_s.__getitem__)
+        if current_item_s[stage] <= limit_s:
             if (duration_s := self._hang.end()) is not None:
                 logger.info("stage resumed", extra={"seconds": duration_s})
             return False
         if self._hang.begin():
             logger.warning(
                 "stage hangs, withholding watchdog messages",
-                extra={"stage": stage, "seconds": round(busy_for[stage], 1)},
+                extra={"stage": stage, "seconds": round(current_item_s[stage], 1)},
             )
         return True
 

@@ -133,11 +133,11 @@ class Stages:
     """The part of a pipeline that a watcher reads."""
 
     def __init__(self) -> None:
-        self.busy_seconds = {"detection": 0.0, "inference": 0.0, "publishing": 0.0}
+        self.busy_total_s = {"detection": 0.0, "inference": 0.0, "publishing": 0.0}
 
     def work(self, **seconds: float) -> None:
-        self.busy_seconds = {
-            stage: busy + seconds.get(stage, 0.0) for stage, busy in self.busy_seconds.items()
+        self.busy_total_s = {
+            stage: busy + seconds.get(stage, 0.0) for stage, busy in self.busy_total_s.items()
         }
 
 

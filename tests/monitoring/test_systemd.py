@@ -29,7 +29,7 @@ class Stages:
 
     def __init__(self) -> None:
         self.finished = 0
-        self.busy_for = {"detection": 0.0, "inference": 0.0}
+        self.current_item_s = {"detection": 0.0, "inference": 0.0}
 
 
 @pytest.fixture
@@ -170,11 +170,11 @@ def test_watchdog_messages_stop_while_a_stage_hangs(
     systemd.received()
     for _ in range(8):
         clock.seconds += 5
-        stages.busy_for["inference"] += 5
+        stages.current_item_s["inference"] += 5
         look(notifier, stages)
     # One message while the frame can still be a slow one, then none.
     assert without_status(systemd.received()) == ["WATCHDOG=1"]
-    stages.busy_for["inference"] = 0.0
+    stages.current_item_s["inference"] = 0.0
     look(notifier, stages)
     assert without_status(systemd.received()) == ["WATCHDOG=1"]
     hangs, goes_on = caplog.records

@@ -14,12 +14,12 @@ from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.wrappers import Oriented
 from edge_daemon.commands.check.checks import Finding
 from edge_daemon.config.settings import Settings
-from edge_daemon.errors import SourceError
+from edge_daemon.errors import FINITE_COMMANDS, SourceError
 
 PROGRAM: Final = "edge-daemon"
 MODULE: Final = "-m edge_daemon"
 
-CAMERALESS: Final = frozenset({"check", "config", "models", "watch"})
+CAMERALESS: Final = (FINITE_COMMANDS - {"bench"}) | {"watch"}
 """Commands of this program that use no camera."""
 
 
