@@ -4,7 +4,6 @@ import importlib.util
 import io
 import logging
 import re
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,6 +11,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
+from edge_daemon._lib.files import read_regular
 from edge_daemon.capture.base import CapturedFrame, SourceKind
 from edge_daemon.errors import SourceError
 from edge_daemon.records import MAX_IMAGE_PIXELS, Image
@@ -268,17 +268,11 @@ def read_image(path: Path) -> Image:
         ImageError: it cannot be read, is damaged, too large, or of an unsupported format.
     """
     try:
-        return decode_image(_content_of(path))
+        return decode_image(read_regular(path))
     except OSError as error:
         raise ImageError(str(error.strerror), path) from error
     except ImageError as error:
         raise ImageError(error.problem, path) from error
-
-
-def _content_of(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block
-        raise ImageError("not a regular file")
-    return path.read_bytes()
 
 
 def decode_image(data: bytes) -> Image:

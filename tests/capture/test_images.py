@@ -10,6 +10,7 @@ from capture.media import cut, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene
 
+from edge_daemon._lib.files import MAX_FILE_BYTES
 from edge_daemon.capture import CapturedFrame, source_from
 from edge_daemon.capture.base import Source
 from edge_daemon.capture.images import (
@@ -324,6 +325,15 @@ def test_folder_with_special_files_does_not_block(
         "not a regular file"
     }
     assert lines(caplog, "images skipped in total")[0]["skipped"] == 3
+
+
+def test_folder_with_a_huge_file_skips_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picture(tmp_path / "a.png")
+    with (tmp_path / "b.jpg").open("wb") as huge:
+        huge.truncate(MAX_FILE_BYTES + 1)
+    assert len(all_from(ImageFolder(tmp_path))) == 1
+    (line,) = lines(caplog, "image skipped")
+    assert f"larger than {MAX_FILE_BYTES} bytes" in str(line["error"])
 
 
 def test_folder_lists_images_by_name(tmp_path: Path) -> None:
