@@ -166,7 +166,7 @@ class Machine:
         return cls(
             model=hardware.board() or hardware.cpu(),
             cores=len(os.sched_getaffinity(0)),
-            memory_mb=None if memory is None else memory >> 20,
+            memory_mb=None if memory is None else round(memory / 1e6),
             load=round(os.getloadavg()[0], 1),
             temperature_c=(hardware.cpu_temperature(), None),
         )
@@ -179,7 +179,7 @@ class Machine:
     def lines(self) -> Iterator[str]:
         parts = [self.model, f"{self.cores} cores"]
         if self.memory_mb is not None:
-            parts.append(f"{self.memory_mb / 1024:.1f} GB of memory")
+            parts.append(f"{self.memory_mb / 1000:.1f} GB of memory")
         before, after = self.temperature_c
         if before is not None and after is not None:
             parts.append(f"{before:.0f} to {after:.0f} °C")
@@ -368,7 +368,10 @@ def _stage(seconds: list[float]) -> StageReport:
 
 
 class Build(Protocol):
-    """Builds the daemon's pipeline (see `edge_daemon.daemon.build_pipeline`)."""
+    """Builds the daemon's pipeline: `edge_daemon.daemon.build_pipeline`.
+
+    It is passed in, since commands may not import the composition root.
+    """
 
     def __call__(
         self,
@@ -397,7 +400,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
     """
     overrides = {
-        "sink": "jsonl",
+        "sink": "jsonl",  # to the null device, so that encoding the messages is measured, too
         "capture": settings.capture.model_copy(update={"loop": False}),
         "metrics": MetricsSettings(),
         "preview": PreviewSettings(),

@@ -109,7 +109,7 @@ def test_machine_has_the_name_of_board_or_cpu(
     tmp_path: Path, board: str | None, cpu: str | None, model: str
 ) -> None:
     machine = Machine.read(Hardware(proc=write_proc(tmp_path, board, cpu)))
-    assert (machine.model, machine.memory_mb) == (model, 4000)
+    assert (machine.model, machine.memory_mb) == (model, 4194)
 
 
 def test_machine_without_files_has_no_memory(tmp_path: Path) -> None:
