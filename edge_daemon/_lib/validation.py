@@ -81,12 +81,23 @@ REASONS: Final = {
 }
 """Reasons by pydantic's type of an error, where its own message names Python's types."""
 
+DEVICE_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
+MAX_DEVICE_ID_LENGTH: Final = 100
+"""Characters, since it is part of file names."""
+TOPIC_PATTERN: Final = r"^[^+#\x00]*$"
+PATH_PATTERN: Final = r"^/[!-~]*$"
+
 PATTERN_REASONS: Final = {
-    (DEVICE_ID_PATTERN := r"^[A-Za-z0-9_-]+$"): "must have only letters, digits, _ and -",
-    (TOPIC_PATTERN := r"^[^+#\x00]*$"): "must not contain + or #",
-    (PATH_PATTERN := r"^/[!-~]*$"): "must begin with /, and have only printable ASCII, no spaces",
+    DEVICE_ID_PATTERN: "must have only letters, digits, _ and -",
+    TOPIC_PATTERN: "must not contain + or #",
+    PATH_PATTERN: "must begin with /, and have only printable ASCII, no spaces",
 }
 """Reasons by the pattern that a text does not match."""
+
+
+def is_device_id(name: str) -> bool:
+    """Whether a device can have this name."""
+    return len(name) <= MAX_DEVICE_ID_LENGTH and bool(re.fullmatch(DEVICE_ID_PATTERN, name))
 
 
 def reason(details: ErrorDetails) -> str:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from edge_daemon._lib.validation import (
     DEVICE_ID_PATTERN,
+    MAX_DEVICE_ID_LENGTH,
     PATH_PATTERN,
     TOPIC_PATTERN,
     PlainModel,
@@ -648,7 +649,7 @@ class Settings(Section):
     )
     device_id: str = Field(
         default_factory=default_device_id,
-        max_length=100,  # it is part of file names
+        max_length=MAX_DEVICE_ID_LENGTH,
         min_length=1,
         pattern=DEVICE_ID_PATTERN,
         description="Name of this device in topics: letters, digits, _ and -; unset: the host "

@@ -1,6 +1,5 @@
 """Subscribing to devices: the connection, and what their topics and payloads mean."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.validation import reason
+from edge_daemon._lib.validation import is_device_id, reason
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker, with_hint
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient, Update
@@ -29,8 +28,6 @@ CONNECT_TIMEOUT_S: Final = 10.0
 
 CONNECTING: Final = "not connected"
 """The problem of a subscription before its first attempt has ended."""
-
-DEVICE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 class Subscription:
@@ -158,7 +155,7 @@ def device_and_kind(base: str, topic: str) -> tuple[str, Kind] | None:
     name, _, kind = topic.removeprefix(prefix).partition("/")
     if not topic.startswith(prefix) or kind not in list(Kind):
         return None
-    return (name, Kind(kind)) if DEVICE_ID.fullmatch(name) else None
+    return (name, Kind(kind)) if is_device_id(name) else None
 
 
 def read(kind: Kind, payload: bytes) -> tuple[object, Content]:

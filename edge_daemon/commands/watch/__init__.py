@@ -18,11 +18,12 @@ from pydantic_core import to_json
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.terminal import discard_output, write_line
 from edge_daemon._lib.text import printable
+from edge_daemon._lib.validation import is_device_id
 from edge_daemon.commands.watch.consumer import Accepted, Consumer
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import OutputClosed, SettingsError
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.subscription import DEVICE_ID, Subscription, filters
+from edge_daemon.publishing.subscription import Subscription, filters
 
 SESSION_EXPIRY_S: Final = 60
 """Time for which the broker keeps the session while the connection is lost."""
@@ -42,7 +43,7 @@ def run(settings: Settings, devices: Sequence[str], *, as_json: bool) -> None:
         BrokerError: the broker cannot be reached, or refuses.
     """
     for name in devices:
-        if not DEVICE_ID.fullmatch(name):
+        if not is_device_id(name):
             raise SettingsError(
                 f"DEVICE: must have only letters, digits, _ and - (got {name!r}); "
                 "name it as its topics do"
