@@ -98,7 +98,7 @@ def listen(address: Address, setting: str, error: type[EdgeDaemonError]) -> sock
 
 
 class HttpServer:
-    """Serves an ASGI application on a listening socket, in the thread that calls `run`.
+    """Serves an ASGI application on a listening socket, in the thread that calls `serve`.
 
     Args:
         app: the application.

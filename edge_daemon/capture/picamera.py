@@ -22,13 +22,13 @@ from edge_daemon.records import Image
 
 logger = logging.getLogger(__name__)
 
-FRAME_TIMEOUT: Final = 5.0
+FRAME_TIMEOUT_S: Final = 5.0
 """Seconds to wait for a frame. libcamera gives a sensor up after 1 s, but reports it to no one."""
 
 BUFFERS: Final = 4
 """Frames in the camera's memory: one that is copied, and enough others for the next ones."""
 
-EVENING: Final = 2
+MAX_ROUNDING_PX: Final = 2
 """Pixels by which a side may miss the full picture's shape, because streams have even sides."""
 
 BGR_CONVERSIONS: Final[Mapping[str, int | None]] = {
@@ -252,14 +252,14 @@ class PiCameraReader:
     def _captured(self) -> list[Image]:
         """Copies of what the streams show, all of the same moment, each in its own format."""
         try:
-            request = self._camera.capture_request(wait=FRAME_TIMEOUT)
+            request = self._camera.capture_request(wait=FRAME_TIMEOUT_S)
             try:
                 return [request.make_array(stream.name) for stream in self._streams]
             finally:
                 request.release()
         except TimeoutError as error:
             raise SourceLost(
-                f"{self._name}: no frame for {FRAME_TIMEOUT:g} s; check the camera's cable"
+                f"{self._name}: no frame for {FRAME_TIMEOUT_S:g} s; check the camera's cable"
             ) from error
         except Exception as error:
             raise SourceLost(f"{self._name}: gives no more frames ({error})") from error
@@ -293,7 +293,7 @@ class Stream:
         """Whether this is smaller than `full`, and of its shape but for sides made even."""
         scale = max(self.width, self.height) / max(full.width, full.height)
         differences = (self.width - scale * full.width, self.height - scale * full.height)
-        return scale < 1 and all(abs(difference) <= EVENING for difference in differences)
+        return scale < 1 and all(abs(difference) <= MAX_ROUNDING_PX for difference in differences)
 
 
 def _streams(name: str, configuration: Mapping[str, Any]) -> list[Stream]:

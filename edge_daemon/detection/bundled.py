@@ -24,8 +24,9 @@ MAX_VERIFICATIONS: Final = 20
 """In one picture, of its best detections."""
 PATCH_WEIGHT: Final = 0.4
 """Of a patch's score and position; the picture's have the rest."""
-PATCH_SIDES: Final = (64, 96)
-"""Sides of the patches that verify small and large faces, in pixels."""
+SMALL_PATCH_SIDE: Final = 64
+LARGE_PATCH_SIDE: Final = 96
+"""Of the patches that verify small and large faces, in pixels."""
 PATCH_FACE: Final = 2 / 3
 """The face's share of its patch's side: it is 43 or 64 pixels, which the network knows best."""
 MAX_SMALL_FACE: Final = 32
@@ -134,10 +135,11 @@ class FaceSearch:
 
     def __init__(self, path: Path, threads: int) -> None:
         # One network for each size, since setting another size takes time.
-        self._full, self._reduced, *patches = (
-            MapNetwork(path, threads) for _ in range(2 + len(PATCH_SIDES))
-        )
-        self._patches = dict(zip(PATCH_SIDES, patches, strict=True))
+        self._full = MapNetwork(path, threads)
+        self._reduced = MapNetwork(path, threads)
+        self._patches = {
+            side: MapNetwork(path, threads) for side in (SMALL_PATCH_SIDE, LARGE_PATCH_SIDE)
+        }
 
     def faces(self, grey: Image, min_score: float) -> list[Detection]:
         """The faces in a picture, best first.
@@ -190,7 +192,7 @@ def cut_patch(grey: Image, box: Box) -> tuple[Image, Square]:
         box: of the face.
     """
     longer = max(box.width, box.height)
-    side = PATCH_SIDES[longer > MAX_SMALL_FACE]
+    side = LARGE_PATCH_SIDE if longer > MAX_SMALL_FACE else SMALL_PATCH_SIDE
     square = Square(*box.centre, longer / PATCH_FACE, roll=0.0)
     return np.ascontiguousarray(cut_crop(grey, square, side)[:, ::-1]), square
 

@@ -113,11 +113,11 @@ class EmotionEnsemble:
         """
         if faces.dtype != np.uint8 or faces.ndim != 3 or faces.shape[1:] != (CROP_SIDE, CROP_SIDE):
             raise ValueError(
-                f"faces must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}], "
-                f"not {faces.dtype} {list(faces.shape)}"
+                f"faces: must be uint8 [N, {CROP_SIDE}, {CROP_SIDE}] "
+                f"(got {faces.dtype} {list(faces.shape)})"
             )
         if members is not None and not 1 <= members <= len(self):
-            raise ValueError(f"members must be from 1 to {len(self)}, not {members}")
+            raise ValueError(f"members: must be from 1 to {len(self)} (got {members})")
         logs = log_softmax(self._logits(faces, self.bundle.members[:members]))
         temperature = self.bundle.ensemble.temperature
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))

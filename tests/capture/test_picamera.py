@@ -28,7 +28,7 @@ from edge_daemon.capture import picamera, source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.picamera import (
     BGR_CONVERSIONS,
-    FRAME_TIMEOUT,
+    FRAME_TIMEOUT_S,
     PiCamera,
     Stream,
     reduced_size,
@@ -62,7 +62,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture(autouse=True)
 def _short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(picamera, "FRAME_TIMEOUT", 0.2)
+    monkeypatch.setattr(picamera, "FRAME_TIMEOUT_S", 0.2)
 
 
 def camera(max_reduced_side: int | None = None, number: int = 0) -> PiCamera:
@@ -244,7 +244,7 @@ def test_silent_camera_is_lost_in_time_and_closes(world: World) -> None:
 
 def test_time_limit_is_below_the_supervisor_s() -> None:
     patience = CaptureSettings().read_timeout
-    assert patience >= 2 * FRAME_TIMEOUT
+    assert patience >= 2 * FRAME_TIMEOUT_S
 
 
 def test_vanished_camera_is_lost(world: World) -> None:

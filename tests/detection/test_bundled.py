@@ -14,8 +14,9 @@ from special_files import UNREADABLE, UNREADABLE_IDS
 from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
 from edge_daemon.detection import bundled
 from edge_daemon.detection.bundled import (
+    LARGE_PATCH_SIDE,
     MAX_VERIFICATIONS,
-    PATCH_SIDES,
+    SMALL_PATCH_SIDE,
     BundledDetector,
     FaceSearch,
     MapNetwork,
@@ -29,6 +30,7 @@ from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import Detection
 
 MIN_OVERLAP = 0.5
+PATCH_SIDES = (SMALL_PATCH_SIDE, LARGE_PATCH_SIDE)
 
 
 @pytest.fixture

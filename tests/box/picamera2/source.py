@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from picamera2 import Picamera2
 
 from edge_daemon.capture import CapturedFrame, Reader, source_from
-from edge_daemon.capture.picamera import FRAME_TIMEOUT
+from edge_daemon.capture.picamera import FRAME_TIMEOUT_S
 from edge_daemon.detection.base import Detector
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
@@ -158,7 +158,7 @@ def read_while_silent() -> None:
     closing.start()
     closing.join(5)
     print(f"silent: {message}; after {waited:.1f} s; closed: {not closing.is_alive()}")
-    assert abs(waited - FRAME_TIMEOUT) < 0.5
+    assert abs(waited - FRAME_TIMEOUT_S) < 0.5
     assert not closing.is_alive()
     again = source.open()
     again.read()
