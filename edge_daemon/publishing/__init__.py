@@ -135,6 +135,7 @@ class MqttPublishing:
             heartbeat_s=min(mqtt.heartbeat, _freshness_s(settings)),
             clock=clock,
             is_paused=switch.is_closed,
+            is_online=lambda: availability.is_online,
         )
         live.follow(MqttSettings, self.publisher)
         live.follow(SmoothingSettings, self.state)

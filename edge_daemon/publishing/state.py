@@ -3,8 +3,8 @@
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon.config.settings import HealthSettings, SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.messages import Availability, Message
-from edge_daemon.records import EMOTIONS, FaceEmotion, FrameResult, Probabilities
+from edge_daemon.records import EMOTIONS, FaceEmotion, Frame, FrameResult, Probabilities
 from edge_daemon.schema import HealthMessage, Mood, StateMessage, rounded
 
 if TYPE_CHECKING:  # `watch` imports this module, and must not load OpenCV
@@ -51,11 +51,16 @@ class AvailabilityMonitor:
         """A result has come, in any thread."""
         self._last_result = self._clock.monotonic()
 
-    def current(self) -> Message:
-        """The present availability; logs when it changes."""
+    @property
+    def is_online(self) -> bool:
+        """Whether results have come lately, or the source is paused."""
         if self._is_paused():
             self.note_result()
-        if self._clock.monotonic() - self._last_result > self._stale_after_s:
+        return self._clock.monotonic() - self._last_result <= self._stale_after_s
+
+    def current(self) -> Message:
+        """The present availability; logs when it changes."""
+        if not self.is_online:
             if self._stale.begin():
                 logger.warning(
                     "no results, publishing offline", extra={"seconds": self._stale_after_s}
@@ -191,6 +196,9 @@ class HealthReporter(Service):
 MIN_INTERVAL_S: Final = 1.0
 """Time between two state messages."""
 
+MIN_JUMP_S: Final = 1.0
+"""Change of the wall clock that is not the gradual adjustment by NTP."""
+
 
 def mean_probabilities(faces: tuple[FaceEmotion, ...]) -> Probabilities | None:
     """Mean of the faces' probabilities [7], weighted by area; None without a scored face."""
@@ -223,7 +231,7 @@ class StateReporter(Service):
     """The step that notes the state, and the service that publishes it.
 
     It publishes the state without faces at construction, then changes, at most once a second. It
-    repeats the state as a heartbeat as long as results come or the source is paused.
+    repeats the state as a heartbeat while the device is online.
 
     Args:
         topic: where to publish it.
@@ -232,6 +240,7 @@ class StateReporter(Service):
         heartbeat_s: maximum time between two messages.
         clock: the clock to use.
         is_paused: whether the source is closed because of a pause.
+        is_online: whether results come, which can be minutes apart, or the source is paused.
     """
 
     name = "state"
@@ -246,14 +255,17 @@ class StateReporter(Service):
         heartbeat_s: float,
         clock: Clock,
         is_paused: Callable[[], bool],
+        is_online: Callable[[], bool],
     ) -> None:
         self._topic = topic
         self._keep = keep
         self._uncertain_below = uncertain_below
         self._heartbeat_s = heartbeat_s
         self._is_paused = is_paused
+        self._is_online = is_online
         self._state = _State(0, "none", clock.now(), clock.now())
-        self._has_result = self._has_new_result = False
+        self._wall_offset_s = clock.now().timestamp() - clock.monotonic()
+        self._has_result = False
         self._published_pause = False
         self._publishing = threading.Lock()
         """Held while a message is built and passed on, so that the last one is the newest."""
@@ -264,6 +276,7 @@ class StateReporter(Service):
 
     def __call__(self, result: FrameResult) -> FrameResult:
         """Note a result, and return it."""
+        self._follow_wall_clock(result.frame)
         before, at = self._state, result.frame.captured_at
         probabilities = mean_probabilities(result.faces)
         emotion = dominant_emotion(probabilities, self._uncertain_below)
@@ -271,7 +284,7 @@ class StateReporter(Service):
         self._state = _State(len(result.faces), emotion, since, at, probabilities)
         if not self._has_result or (before.faces, before.emotion) != (len(result.faces), emotion):
             self._changed.set()
-        self._has_result = self._has_new_result = True
+        self._has_result = True
         return result
 
     def finish(self) -> None:
@@ -293,7 +306,7 @@ class StateReporter(Service):
         waited_s = 0.0
         while not self._stopping.is_set():
             is_heartbeat = waited_s >= self._heartbeat_s
-            if self._is_changed or (is_heartbeat and (self._has_new_result or self._is_paused())):
+            if self._is_changed or (is_heartbeat and self._is_online()):
                 waited_s = 0.0
                 with busy():
                     self._publish()
@@ -306,6 +319,16 @@ class StateReporter(Service):
         self._stopping.set()
         self._changed.set()
 
+    def _follow_wall_clock(self, frame: Frame) -> None:
+        """Move `since` with the wall clock when it is set, such as at the first NTP sync."""
+        if frame.position_s is not None:
+            return  # times of a video do not follow the wall clock
+        offset_s = frame.captured_at.timestamp() - frame.captured_monotonic
+        jump_s, self._wall_offset_s = offset_s - self._wall_offset_s, offset_s
+        if abs(jump_s) >= MIN_JUMP_S:
+            since = self._state.since + timedelta(seconds=jump_s)
+            self._state = replace(self._state, since=since)
+
     @property
     def _is_changed(self) -> bool:
         return self._changed.is_set() or self._is_paused() != self._published_pause
@@ -313,7 +336,6 @@ class StateReporter(Service):
     def _publish(self) -> None:
         with self._publishing:
             self._changed.clear()
-            self._has_new_result = False
             self._published_pause = self._is_paused()
             state = self._state
             message = StateMessage(

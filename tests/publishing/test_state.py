@@ -1,7 +1,8 @@
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -80,17 +81,31 @@ def interval(monkeypatch: pytest.MonkeyPatch) -> float:
     return 0.2
 
 
-def reporter(kept: Kept, paused: threading.Event, heartbeat: float = 60.0) -> StateReporter:
+def reporter(
+    kept: Kept,
+    paused: threading.Event,
+    heartbeat: float = 60.0,
+    is_online: Callable[[], bool] = lambda: True,
+) -> StateReporter:
     return StateReporter(
-        "test/state", kept, 0.4, heartbeat_s=heartbeat, clock=FakeClock(), is_paused=paused.is_set
+        "test/state",
+        kept,
+        0.4,
+        heartbeat_s=heartbeat,
+        clock=FakeClock(),
+        is_paused=paused.is_set,
+        is_online=is_online,
     )
 
 
 @contextmanager
 def reporting(
-    kept: Kept, paused: threading.Event, heartbeat: float = 60.0
+    kept: Kept,
+    paused: threading.Event,
+    heartbeat: float = 60.0,
+    is_online: Callable[[], bool] = lambda: True,
 ) -> Iterator[StateReporter]:
-    service = reporter(kept, paused, heartbeat)
+    service = reporter(kept, paused, heartbeat, is_online)
     thread = threading.Thread(target=service.run, args=(nullcontext,), daemon=True)
     thread.start()
     yield service
@@ -152,15 +167,33 @@ def test_state_quick_changes_publish_the_last(
     assert kept.times[2] - kept.times[1] >= 0.9 * interval
 
 
-def test_state_heartbeat_needs_new_results(
+def test_state_heartbeat_continues_between_slow_results(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with reporting(kept, paused, heartbeat=0.1) as service:
-        for step in range(3):
-            service(result(float(step), {1: HAPPY}))
-            assert kept.wait_for(step + 2).time == EPOCH + timedelta(seconds=step)
+    online = threading.Event()
+    online.set()
+    with reporting(kept, paused, heartbeat=0.1, is_online=online.is_set) as service:
+        service(result(0.0, {1: HAPPY}))
+        assert kept.wait_for(4).time == EPOCH
+        online.clear()
+        time.sleep(2 * interval)
+        count = len(kept.messages)
         time.sleep(4 * interval)
-    assert len(kept.messages) == 4
+    assert len(kept.messages) == count
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=20_000), timedelta(hours=-5)])
+def test_state_since_follows_the_wall_clock_that_is_set(
+    kept: Kept, paused: threading.Event, jump: timedelta
+) -> None:
+    with reporting(kept, paused) as service:
+        service(result(0.0, {1: HAPPY}))
+        kept.wait_for(2)
+        later = result(60.0, {1: HAPPY, 2: HAPPY})
+        frame = replace(later.frame, captured_at=later.frame.captured_at + jump)
+        service(replace(later, frame=frame))
+        state = kept.wait_for(3)
+    assert state.time - state.since == timedelta(seconds=60)
 
 
 def test_state_paused_is_published_with_heartbeat(
@@ -177,7 +210,7 @@ def test_state_paused_is_published_with_heartbeat(
 def test_state_without_result_is_published_when_paused(
     kept: Kept, paused: threading.Event, interval: float
 ) -> None:
-    with reporting(kept, paused, heartbeat=0.05):
+    with reporting(kept, paused, heartbeat=0.05, is_online=paused.is_set):
         time.sleep(2 * interval)
         assert len(kept.messages) == 1
         paused.set()
