@@ -78,6 +78,7 @@ class Session(BaseModel, frozen=True):
     camera: bool = Field(description="Whether the source is a camera, not a file.")
     emotions: tuple[str, ...]
     zones: tuple[Polygon, ...] = Field(description="Regions in which faces are ignored.")
+    interval_ms: float = Field(description="Milliseconds between two messages at least.")
     token: str = Field(description="Form token for requests that change something.")
 
 

@@ -86,6 +86,7 @@ class PreviewServer(Service):
             camera=is_camera,
             emotions=EMOTIONS,
             zones=settings.zones.ignore,
+            interval_ms=1000 / settings.preview.fps,
             token=new_token(),
         )
         monitor = DeviceMonitor(settings, clock) if settings.sink == "mqtt" else None

@@ -368,6 +368,21 @@ def test_page_shows_a_lost_connection_and_reconnects(
         chromium.wait_for_state("paused")
 
 
+def test_page_shows_that_the_daemon_gives_no_answer(
+    chromium: Browser, people: Path, tmp_path: Path
+) -> None:
+    chromium.wears()
+    words = ("--preview", f"127.0.0.1:{free_port()}", "--source", people, *BY_HAAR)
+    with running(tmp_path, *words) as program:
+        LivePage(program, chromium, announced_url(program)).open()
+        program.process.send_signal(signal.SIGSTOP)  # like a power cut, it closes no connection
+        chromium.wait_for_state("away")
+        assert (chromium.all(".box"), chromium.text("#caption")) == ([], "")
+        program.process.send_signal(signal.SIGCONT)
+        chromium.wait_for_state("running")
+        chromium.wait_for("document.querySelectorAll('.box').length === 2")
+
+
 def test_login_page_accepts_the_token(chromium: Browser, people: Path, tmp_path: Path) -> None:
     chromium.wears()
     port = free_port()

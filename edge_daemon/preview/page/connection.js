@@ -3,6 +3,9 @@
 const FIRST_DELAY = 500; // milliseconds between two attempts
 const MAX_DELAY = 5000;
 
+/** Milliseconds without an answer after which the connection is lost, as without power. */
+export const TIMEOUT = 8000;
+
 /**
  * Pass each message to `show`, and request the next one after that.
  *
@@ -14,27 +17,34 @@ const MAX_DELAY = 5000;
 export function connect({ begin, show, lose }) {
   let socket = null;
   let timer = null;
+  let deadline = null;
   let delay = FIRST_DELAY;
 
   async function open() {
     try {
-      const response = await fetch("/session");
+      const response = await fetch("/session", { signal: AbortSignal.timeout(TIMEOUT) });
       if (response.status === 401) location.reload(); // shows the login page
       if (!response.ok) throw new Error(response.statusText);
-      await begin(await response.json());
-      if (!document.hidden) listen();
+      const session = await response.json();
+      await begin(session);
+      if (!document.hidden) listen(TIMEOUT + session.interval_ms);
     } catch {
       retry();
     }
   }
 
-  function listen() {
+  function listen(timeout) {
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
     const current = new WebSocket(`${scheme}//${location.host}/live`);
     current.binaryType = "arraybuffer";
+    const expect = () => {
+      clearTimeout(deadline);
+      deadline = setTimeout(() => socket === current && drop(), timeout);
+    };
     current.onopen = () => current.send("next");
     current.onmessage = async ({ data }) => {
       delay = FIRST_DELAY;
+      expect();
       const { header, picture } = await decoded(data);
       if (socket !== current) return;
       show(header, picture);
@@ -42,6 +52,13 @@ export function connect({ begin, show, lose }) {
     };
     current.onclose = () => socket === current && retry();
     socket = current;
+    expect();
+  }
+
+  /** End a connection that gives no answer: its own end could take minutes. */
+  function drop() {
+    socket.close();
+    retry();
   }
 
   function retry() {
@@ -54,6 +71,7 @@ export function connect({ begin, show, lose }) {
 
   function close() {
     clearTimeout(timer);
+    clearTimeout(deadline);
     const current = socket;
     socket = null;
     current?.close();
