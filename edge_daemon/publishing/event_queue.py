@@ -65,6 +65,7 @@ class EventQueue:
 
     def __init__(self, clock: Clock, on_ready: Callable[[], None]) -> None:
         self._clock = clock
+        self._started_at = clock.monotonic()
         self._on_ready = on_ready
         self._changed = threading.Condition()
         self._new: deque[_New] = deque()
@@ -76,6 +77,8 @@ class EventQueue:
         self._saved_count = 0
         """Events on disk, including those in `_deleted`."""
         self._last = self._logged_through = 0
+        self._last_earlier: int | None = None
+        """Sequence number of the last event of earlier runs; None before the store is open."""
         self._dropped = self._dropped_before = 0
         self._is_closed = False
         self._disk_error: str | None = "not open"
@@ -154,10 +157,9 @@ class EventQueue:
         """The queue's part of the health message."""
         with self._changed:
             oldest = [*islice(self._window, 1), *(new.entry for new in islice(self._new, 1))]
-            now = self._clock.now().timestamp()
             return SpoolMessage(
                 depth=self.depth,
-                oldest_age_s=round(max(0.0, now - oldest[0].created), 1) if oldest else 0.0,
+                oldest_age_s=self._age_s(oldest[0]) if oldest else 0.0,
                 dropped=self._dropped,
                 durable=self.is_durable,
             )
@@ -242,6 +244,8 @@ class EventQueue:
                 )
                 self._last = last + len(self._new)
             self._last = max(self._last, last)
+            if self._last_earlier is None:
+                self._last_earlier = last
             self._saved_count = saved_count
             self._window.clear()
             self._loaded_through = 0
@@ -276,6 +280,12 @@ class EventQueue:
             if event.entry.sequence > self._logged_through:
                 self._logged_through = event.entry.sequence
                 _log_event(event.message)
+
+    def _age_s(self, entry: Entry) -> float:
+        age_s = self._clock.now().timestamp() - entry.created
+        if entry.sequence > (self._last_earlier or 0):  # the wall clock can have been set since
+            age_s = min(age_s, self._clock.monotonic() - self._started_at)
+        return round(max(0.0, age_s), 1)
 
     @property
     def _backlog(self) -> int:
