@@ -308,12 +308,15 @@ class _FileLock:
         descriptor = os.open(self._path, os.O_CREAT | os.O_RDONLY, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             os.close(descriptor)
             raise SettingsError(
                 f"state_dir: another edge-daemon uses {self._path}; give each daemon its own "
                 "device_id or state_dir"
             ) from error
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            raise
         self.release()
         self._descriptor = descriptor
 

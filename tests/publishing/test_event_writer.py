@@ -1,5 +1,7 @@
 """The event queue on disk, through failures of the disk and ends of the process."""
 
+import errno
+import fcntl
 import itertools
 import os
 import random
@@ -105,6 +107,21 @@ def test_writer_second_daemon_is_refused(tmp_path: Path) -> None:
         other = EventWriter(queue, tmp_path / "events-garden.sqlite", NO_LIMITS, SystemClock())
         assert (queue.depth, events.queue.depth) == (0, 1)
         other.close()
+
+
+def test_writer_folder_without_locks_is_not_a_second_daemon(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with events_in(tmp_path, clock=clock) as events:
+        events.add(1)
+        assert (events.queue.is_durable, events.queue.depth) == (False, 1)
+        monkeypatch.undo()
+        events.step(AFTER_RETRY)
+        assert events.queue.is_durable
 
 
 def test_writer_files_are_private(tmp_path: Path) -> None:
