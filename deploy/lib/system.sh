@@ -5,6 +5,10 @@ user=edge-daemon
 
 check_machine() {
     ((EUID == 0 || dry_run)) || fail "requires root; run: sudo $0"
+    # Its purge would delete the settings and the state of what is installed here.
+    if is_installed edge-daemon; then
+        fail "edge-daemon is installed as a Debian package; run: apt remove edge-daemon"
+    fi
     [[ -d /run/systemd/system ]] || fail "systemd is not running; the service requires it"
     [[ -e /etc/debian_version ]] || fail "unsupported system; use Debian or Raspberry Pi OS"
     # shellcheck source=/dev/null

@@ -228,3 +228,9 @@ def test_purge_removes_the_devices_of_all_services(tmp_path: Path) -> None:
         "homeassistant remove",
         f"homeassistant remove --config {tmp_path}/porch.toml --set device_id=porch",
     ]
+
+
+def test_machine_with_the_debian_package_is_refused() -> None:
+    done = run("dry_run=1", "is_installed() { [[ $1 == edge-daemon ]]; }", "check_machine")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "apt remove edge-daemon" in done.stderr
