@@ -2,6 +2,7 @@
 
 import faulthandler
 import logging
+import math
 import os
 import signal
 import socket
@@ -64,7 +65,7 @@ from edge_daemon.publishing.broker import PORTS
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.smoothing import Smoother
-from edge_daemon.tracking.tracker import FaceFollower, Tracker
+from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
 
 if TYPE_CHECKING:
     from edge_daemon.preview.server import PreviewServer
@@ -181,7 +182,7 @@ def build_pipeline(
     is_camera, repeats = source.live, settings.capture.loop and not source.live
     source = Looped(source, clock) if repeats else source
     capture = _capture(settings, source, pause, clock, live)
-    follower = _follower(settings, detector or detector_of(settings), live)
+    follower = _follower(settings, detector or detector_of(settings), live, is_live=source.live)
     budget = _budget(settings, source, ensemble, clock, live)
     timings = StageTimings(clock)
     mqtt = _mqtt(
@@ -256,14 +257,20 @@ def _capture(
     return capture
 
 
-def _follower(settings: Settings, detector: Detector, live: LiveSettings) -> FaceFollower:
+def _follower(
+    settings: Settings, detector: Detector, live: LiveSettings, *, is_live: bool
+) -> FaceFollower:
     zones = Zones(settings.zones)
     finder = FaceFinder(detector, settings.detection.max_side, settings.quality, zones)
-    tracker = Tracker(settings.tracking, detector.start_score)
+    frame_interval_s = 1 / settings.capture.fps if is_live else 0.0
+    tracker = Tracker(settings.tracking, detector.start_score, frame_interval_s)
     live.follow(ZoneSettings, zones)
     live.follow(QualitySettings, finder)
     live.follow(TrackingSettings, tracker)
-    return FaceFollower(finder, tracker, settings.detection.interval)
+    # An overloaded camera's frames are far apart as well, but must not all be searched for faces.
+    is_fast = is_live and frame_interval_s <= MAX_PREDICTION_S
+    max_gap_s = math.inf if is_fast else MAX_PREDICTION_S
+    return FaceFollower(finder, tracker, settings.detection.interval, max_gap_s)
 
 
 def _smoother(settings: Settings, live: LiveSettings) -> Smoother:

@@ -341,7 +341,8 @@ class TrackingSettings(Section):
 
     max_age: Duration = Field(
         2.0,
-        description="Seconds for which a track continues without its face.",
+        description="Seconds for which a track continues without its face; for a camera at least "
+        "three frame intervals of capture.fps.",
         json_schema_extra=RELOADABLE,
     )
 

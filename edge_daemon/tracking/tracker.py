@@ -52,6 +52,9 @@ APPEARANCE_GAIN: Final = np.float32(0.2)
 MAX_PREDICTION_S: Final = 0.5
 """Time for which the position of a lost face is extrapolated."""
 
+MIN_AGE_FRAMES: Final = 3
+"""Frame intervals of a slow camera for which a track continues without its face at least."""
+
 THUMBNAIL_SIDE: Final = 16
 
 Vector = NDArray[np.float32]
@@ -120,11 +123,18 @@ class Tracker:
         settings: `max_age` limits how long a track continues without its face.
         start_score: minimum score to start a track; detections below it only continue a track, as
             in ByteTrack (Zhang et al., 2022).
+        frame_interval_s: time between two frames of a camera; 0: of no importance.
     """
 
-    def __init__(self, settings: TrackingSettings, start_score: float = 0.0) -> None:
-        self._max_age_s = settings.max_age
+    def __init__(
+        self,
+        settings: TrackingSettings,
+        start_score: float = 0.0,
+        frame_interval_s: float = 0.0,
+    ) -> None:
+        self._min_age_s = MIN_AGE_FRAMES * frame_interval_s
         self._start_score = start_score
+        self.apply(settings)
         self._ids = itertools.count(1)
         self._tracks: list[_Track] = []
         self._visible: list[_Track] = []
@@ -135,7 +145,7 @@ class Tracker:
 
     def apply(self, settings: TrackingSettings) -> None:
         """Use another `max_age`."""
-        self._max_age_s = settings.max_age
+        self._max_age_s = max(settings.max_age, self._min_age_s)
 
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
@@ -249,12 +259,21 @@ class FaceFollower:
         finder: detects faces.
         tracker: assigns them to tracks.
         interval: maximum frames from one detection to the next; 1: detect in every frame.
+        max_gap_s: time between two frames above which no position is predicted.
     """
 
-    def __init__(self, finder: FaceFinder, tracker: Tracker, interval: int = 1) -> None:
+    def __init__(
+        self,
+        finder: FaceFinder,
+        tracker: Tracker,
+        interval: int = 1,
+        max_gap_s: float = math.inf,
+    ) -> None:
         self._finder = finder
         self._tracker = tracker
         self._interval = interval
+        self._max_gap_s = max_gap_s
+        self._last_s = -math.inf
         self._frames_since = 0
         self._scene: int | None = None
 
@@ -264,7 +283,9 @@ class FaceFollower:
 
     def __call__(self, frame: Frame) -> TrackedFaces:
         self._frames_since += 1
-        if self._frames_since < self._interval and frame.scene == self._scene:
+        gap_s, self._last_s = frame.stream_time - self._last_s, frame.stream_time
+        is_soon = self._frames_since < self._interval and gap_s <= self._max_gap_s
+        if is_soon and frame.scene == self._scene:
             expected = self._tracker.expected(frame, partial(self._finder.cut, frame))
             if expected is not None:
                 return expected

@@ -60,6 +60,17 @@ def moving(steps: int, pixels: int = 3) -> Iterator[Frame]:
         yield frame(step / 10, bgr=draw_scene((40 + pixels * step, 60, 120)), index=step)
 
 
+def test_follower_searches_each_of_frames_that_are_far_apart(detector: Counted) -> None:
+    finder = FaceFinder(detector, 640, ALL_GOOD)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3, max_gap_s=0.5)
+    empty, scene = draw_scene(), draw_scene((40, 60, 120))
+    found = [
+        len(follower(frame(at, bgr=bgr)).faces)
+        for at, bgr in ((0.0, empty), (0.6, scene), (1.2, empty), (1.8, scene), (2.2, scene))
+    ]
+    assert (found, detector.pictures) == ([0, 1, 0, 1, 1], 4)
+
+
 def lefts(found: list[TrackedFaces]) -> list[float]:
     return [tracked.faces[0].face.detection.box.x for tracked in found]
 

@@ -39,6 +39,15 @@ def test_tracker_undetected_face_keeps_its_id_up_to_max_age() -> None:
     assert ids(tracker, 2.1, face()) == [2]
 
 
+def test_tracker_of_a_slow_camera_keeps_ids_for_three_frames() -> None:
+    tracker = Tracker(TrackingSettings(max_age=2.0), frame_interval_s=10.0)
+    assert [ids(tracker, at, face()) for at in (0.0, 10.0, 20.1)] == [[1], [1], [1]]
+    tracker.apply(TrackingSettings(max_age=1.0))
+    assert [ids(tracker, at) for at in (30.0, 40.0)] == [[], []]
+    assert ids(tracker, 50.0, face()) == [1]
+    assert ids(tracker, 80.1, face()) == [2]
+
+
 def test_tracker_lost_face_is_matched_at_predicted_place() -> None:
     tracker = Tracker(TrackingSettings(max_age=2.0))
     for step in range(6):
