@@ -31,7 +31,12 @@ HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~]*")
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 """Size of a file of certificates, passwords or headers; a system's certificates have 300 kB."""
 
+CLOCK_HINT: Final = "set this machine's clock, or renew the broker's certificate"
+"""A Raspberry Pi without a network starts with an old time."""
+
 HINTS: Final = {
+    "not yet valid": CLOCK_HINT,
+    "certificate has expired": CLOCK_HINT,
     "certificate refused": "mqtt.ca_file must have the certificate of the broker's authority, and "
     "mqtt.host a name in the broker's certificate",
     "login refused: ": "check mqtt.username and mqtt.password_file",

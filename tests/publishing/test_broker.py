@@ -11,7 +11,12 @@ from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
-from edge_daemon.publishing.broker import MAX_PASSWORD_BYTES, broker_from
+from edge_daemon.publishing.broker import (
+    CLOCK_HINT,
+    MAX_PASSWORD_BYTES,
+    broker_from,
+    with_hint,
+)
 
 
 def settings(**options: object) -> MqttSettings:
@@ -28,6 +33,12 @@ def refusal(**options: object) -> str:
     (problem,) = refused.value.problems
     assert PROBLEM.fullmatch(problem)
     return problem
+
+
+@pytest.mark.parametrize("problem", ["certificate is not yet valid", "certificate has expired"])
+def test_hint_of_a_certificate_out_of_its_time_is_the_clock(problem: str) -> None:
+    reason = f"certificate refused: {problem}"
+    assert with_hint(reason) == f"{reason}; {CLOCK_HINT}"
 
 
 @pytest.fixture
