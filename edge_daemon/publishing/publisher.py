@@ -202,7 +202,8 @@ class MqttPublisher(Service):
     # In the network's thread
 
     def _poll(self, timeout_s: float) -> None:
-        if (delay_s := self._sender.delay_s) is not None and self.connected:
+        connection, delay_s = self._client.connection, self._sender.delay_s
+        if delay_s is not None and connection is not None and connection.room > 0:
             timeout_s = min(timeout_s, delay_s)
         for update in self._client.poll(timeout_s):
             match update:
@@ -237,7 +238,8 @@ class MqttPublisher(Service):
                     self.dropped += 1
             self._changed.notify_all()
         self._inbox.acknowledge(connection)
-        self._sender.send(connection)
+        if connection.room > 0:
+            self._sender.send(connection)
 
     def _publish(self, connection: Connection, message: Message) -> int | None:
         """Publish a message; log once for each topic if it exceeds the broker's limits."""

@@ -30,7 +30,7 @@ from publishing.fixtures import (
     wait_for_depth,
 )
 from publishing.proxy import Proxy
-from publishing.scripted import CONNACK, ScriptedBroker
+from publishing.scripted import CONNACK, Published, ScriptedBroker, connack
 from running import PATIENCE, STOP_LIMIT, broker_at, camera, eventually, free_port, running
 
 from edge_daemon.publishing import JsonLines
@@ -136,6 +136,24 @@ def test_publisher_second_device_offline_is_answered_once(
             subscriber.wait_for("availability", *expected)
             time.sleep(1.0)
             assert subscriber.payloads("availability") == expected
+
+
+def test_publisher_respects_the_receive_maximum(make_publishing: MakePublishing) -> None:
+    one = connack(b"\x21\x00\x01")
+
+    def respond(message: Published) -> int | None:
+        return None if message.topic.endswith("availability") else 0
+
+    with ScriptedBroker(one, respond) as broker:
+        made = make_publishing(broker.port)
+        made.events.add(1)
+        with serving(made):
+            broker.wait_until(lambda: bool(broker.on("availability")))
+            time.sleep(0.5)
+            assert broker.on("event") == []
+            (online,) = broker.on("availability")
+            broker.send(b"\x40\x02" + online.packet_id.to_bytes(2))
+            broker.wait_until(lambda: bool(broker.on("event")))
 
 
 def test_publisher_refused_subscription_is_logged_with_topic(
