@@ -117,7 +117,7 @@ class HttpServer:
             uvicorn.Config(
                 _wrapped(app),
                 http=_Connection,
-                ws=WebSocketsSansIOProtocol if websockets else "none",
+                ws=_WebSocket if websockets else "none",
                 loop="asyncio",
                 lifespan="off",
                 log_config=None,
@@ -260,6 +260,15 @@ class _Connection(H11Protocol):
     def is_waiting(self) -> bool:
         """Whether the client has not yet sent a request."""
         return self.scope is None
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket, whose refusal with a response is no error of the application."""
+
+    async def send(self, message: Any) -> None:  # noqa: ANN401  # uvicorn's own types
+        await super().send(message)
+        # Uvicorn leaves this unset, and logs that the handshake is not complete.
+        self.handshake_complete |= self.initial_response is not None and self.close_sent
 
 
 async def _heartbeat(busy: Callable[[], AbstractContextManager[None]]) -> None:

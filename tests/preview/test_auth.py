@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from preview.serving import EVERYWHERE, HANDSHAKE, Served, serving
+from preview.serving import EVERYWHERE, HANDSHAKE, Served, errors, serving
 from running import PATIENCE
 
 from edge_daemon.preview.auth import SECURITY_HEADERS
@@ -94,6 +94,15 @@ def test_cross_site_websocket_is_refused(local: Served) -> None:
     assert refused_viewer(local, Sec_Fetch_Site="cross-site") == 403
     with local.viewer(Origin=f"http://127.0.0.1:{local.port}") as viewer:
         assert viewer.next().header["viewers"] == 1
+
+
+def test_refused_websocket_is_no_error_in_the_log(
+    remote: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert refused_viewer(remote) == 401
+    with remote.viewer(Cookie=cookie(remote)) as viewer:
+        assert viewer.next().header["viewers"] == 1
+    assert errors(caplog.records) == []
 
 
 def test_cross_site_link_opens_only_the_page(local: Served) -> None:
