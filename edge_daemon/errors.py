@@ -12,6 +12,7 @@
     ├── MetricsError       exit 1: the metrics cannot be served
     ├── PreviewError       exit 1: the preview cannot be served
     ├── OutputError        exit 1: an output file cannot be written
+    ├── StateInUse         exit 1: another process uses the state folder
     ├── PipelineError      exit 1: a stage failed or got stuck
     └── OutputClosed       exit 0: the reader of the results has closed its end
 
@@ -90,6 +91,10 @@ class PreviewError(EdgeDaemonError):
 
 class OutputError(EdgeDaemonError):
     """Raised when an output file (`--output`, `--summary`) cannot be written."""
+
+
+class StateInUse(EdgeDaemonError):
+    """Raised when another process uses the state folder; a retry helps once it has ended."""
 
 
 class PipelineError(EdgeDaemonError):

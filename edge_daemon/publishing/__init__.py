@@ -84,7 +84,8 @@ class MqttPublishing:
         has_temperature: whether the machine has a sensor of the CPU's temperature.
 
     Raises:
-        SettingsError: the settings of the broker are not usable, or another daemon has the events.
+        SettingsError: the settings of the broker are not usable.
+        StateInUse: another daemon has the events.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.errors import SettingsError
+from edge_daemon.errors import StateInUse
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.event_queue import MAX_WINDOW, EventQueue
 from edge_daemon.publishing.event_store import (
@@ -70,7 +70,7 @@ class EventWriter(Service):
         open_store: opens the database.
 
     Raises:
-        SettingsError: another daemon uses the same database.
+        StateInUse: another daemon uses the same database.
     """
 
     name = "events"
@@ -138,7 +138,7 @@ class EventWriter(Service):
             self._damage = damage
             self._close_store()
             return str(damage)
-        except (sqlite3.Error, OSError, SettingsError) as error:
+        except (sqlite3.Error, OSError, StateInUse) as error:
             self._next_attempt = self._clock.monotonic() + RETRY_INTERVAL_S
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if isinstance(error, sqlite3.Error) and code not in TEMPORARY_ERRORS:
@@ -299,7 +299,7 @@ class _FileLock:
         """Lock the file at the path, also if it is not the one that is locked already.
 
         Raises:
-            SettingsError: another process holds the lock.
+            StateInUse: another process holds the lock.
             OSError: the file cannot be created.
         """
         if self.is_in_place:
@@ -310,9 +310,9 @@ class _FileLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise SettingsError(
-                f"state_dir: another edge-daemon uses {self._path}; give each daemon its own "
-                "device_id or state_dir"
+            raise StateInUse(
+                f"state_dir: in use by another edge-daemon (got {self._path}); end that, or give "
+                "each daemon its own device_id or state_dir"
             ) from error
         except OSError:  # a file system without locks
             os.close(descriptor)
