@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import BinaryIO, Final, TextIO
 
 from edge_daemon._lib.clock import Clock, in_minutes
-from edge_daemon.errors import OutputClosed
+from edge_daemon.errors import OutputClosed, OutputError
 
 ERASE: Final = "\r\x1b[K"
 """Returns to the start of a terminal's line and clears it."""
@@ -116,12 +116,17 @@ def write_line(stream: BinaryIO, line: bytes) -> None:
 
     Raises:
         OutputClosed: the reader of the stream has closed it.
+        OutputError: it cannot be written, such as on a full disk.
     """
     try:
         stream.write(line + b"\n")
         stream.flush()
     except BrokenPipeError as error:
         raise OutputClosed("the reader of the output has closed it") from error
+    except OSError as error:
+        raise OutputError(
+            f"standard output: cannot be written ({error.strerror}); check its disk"
+        ) from error
 
 
 def discard_output() -> None:

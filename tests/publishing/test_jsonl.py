@@ -4,7 +4,7 @@ import pytest
 from builders import probabilities, result
 from conftest import FakeClock
 
-from edge_daemon.errors import OutputClosed
+from edge_daemon.errors import OutputClosed, OutputError
 from edge_daemon.publishing import JsonLines
 from edge_daemon.schema import FacesMessage, faces_payload
 
@@ -47,5 +47,5 @@ def test_stream_that_cannot_be_written_is_no_end_in_good_order(clock: FakeClock)
         def flush(self) -> None:
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OutputError, match="No space"):
         JsonLines(Full(), clock)(result(0.0, {}))
