@@ -83,7 +83,7 @@ start_release() {
     if become_healthy "${services[@]}"; then
         untried=''
         remove_old_releases
-        print_next_steps
+        print_next_steps "${services[@]}"
     elif [[ -n $untried ]]; then
         fail_and_go_back
     else
@@ -105,14 +105,6 @@ roll_back() {
     switch_to "$previous"
     refresh_example
     start_services "${services[@]}"
-}
-
-print_next_steps() {
-    info "edge-daemon is running.
-  status      systemctl status edge-daemon; sudo edge-daemon check
-  log         journalctl --unit=edge-daemon --follow
-  settings    $configuration/config.toml; after a change: sudo systemctl reload edge-daemon
-  messages    mosquitto_sub -v -t 'edge-daemon/#' -h BROKER"
 }
 
 tidy() {

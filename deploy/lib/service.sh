@@ -106,3 +106,17 @@ problem_of() {
     fi
     echo "$1: $state${message:+; $message}"
 }
+
+# print_next_steps SERVICE...: those that were started.
+print_next_steps() {
+    if (($#)); then
+        info "edge-daemon is running."
+    else
+        info "edge-daemon is installed, and not started, as it did not run before.
+  start       sudo systemctl start edge-daemon"
+    fi
+    info "  status      systemctl status edge-daemon; sudo edge-daemon check
+  log         journalctl --unit=edge-daemon --follow
+  settings    $configuration/config.toml; after a change: sudo systemctl reload edge-daemon
+  messages    mosquitto_sub -v -t 'edge-daemon/#' -h BROKER"
+}

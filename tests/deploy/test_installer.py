@@ -234,3 +234,11 @@ def test_machine_with_the_debian_package_is_refused() -> None:
     done = run("dry_run=1", "is_installed() { [[ $1 == edge-daemon ]]; }", "check_machine")
     assert (done.returncode, done.stdout) == (1, "")
     assert "apt remove edge-daemon" in done.stderr
+
+
+@pytest.mark.parametrize("services", ["", "edge-daemon.service"])
+def test_next_steps_state_whether_the_service_runs(services: str) -> None:
+    done = run(f"print_next_steps {services}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("is running" in done.stdout) == bool(services)
+    assert ("systemctl start" in done.stdout) == (not services)
