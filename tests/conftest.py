@@ -7,10 +7,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import hypothesis
 import pytest
 from drawing import draw_scene, write_clip
 
 pytest_plugins = ["markers", "publishing.fixtures"]
+
+# A busy machine takes longer for an example than any deadline that would find a slow one.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 MATERIAL = Path(os.environ.get("TEST_MATERIAL", Path(__file__).parents[2] / "shared"))
 """Real clips, pictures and detector models, which this repository may not carry."""

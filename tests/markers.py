@@ -52,6 +52,7 @@ FILES: Final = {
     "publishing/test_publisher.py": ("broker", "slow"),
     "test_daemon.py": ("slow",),
     "test_readme.py": ("slow",),
+    "test_real_clips.py": ("slow",),
 }
 
 DEFAULT_TIMEOUT_S: Final = 120
@@ -71,11 +72,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for name in sorted(_markers_of(item)):
             item.add_marker(name)
+    # The long files first, so that no worker of xdist is left with one of them at the end.
+    items.sort(key=lambda item: "slow" not in _markers_of_file(item.path))
+
+
+def _markers_of_file(path: Path) -> set[str]:
+    inner = path.relative_to(TESTS)
+    return {*FOLDERS.get(inner.parts[0], ()), *FILES.get(str(inner), ())}
 
 
 def _markers_of(item: pytest.Item) -> set[str]:
-    path = item.path.relative_to(TESTS)
-    found = {*FOLDERS.get(path.parts[0], ()), *FILES.get(str(path), ())}
+    found = _markers_of_file(item.path)
     timeout = item.get_closest_marker("timeout")
     if timeout is not None and timeout.args[0] > DEFAULT_TIMEOUT_S:
         found.add("slow")
