@@ -11,6 +11,8 @@ from edge_daemon.preview.history import MAX_EVENTS, MAX_GAP_S, MAX_RESULTS, Hist
 from edge_daemon.records import EMOTIONS, EventKind, FrameResult
 from edge_daemon.schema import faces_payload
 
+SCENE = draw_scene((100, 100, 50))
+
 
 @pytest.fixture
 def history(clock: FakeClock) -> History:
@@ -20,9 +22,7 @@ def history(clock: FakeClock) -> History:
 def with_image(index: int = 0, at: float = 0.0) -> FrameResult:
     """A result of track 5, with an image of its own."""
     made = result(at, {5: probabilities(happy=0.7)})
-    return dataclasses.replace(
-        made, frame=frame(at, index=index, bgr=draw_scene((100, 100, 50)).copy())
-    )
+    return dataclasses.replace(made, frame=frame(at, index=index, bgr=SCENE.copy()))
 
 
 def test_results_cover_the_last_minute(history: History, clock: FakeClock) -> None:
