@@ -64,10 +64,12 @@ def _judge(found: list[Detection], truth: Faces, min_overlap: float) -> Judged:
     overlaps = overlap(boxes, truth.boxes)
     sure = ~truth.doubtful
     counted, right = [], []
-    by, errors, matched = (np.full(len(truth), value, np.float32) for value in (0, np.nan, np.nan))
+    scores = np.zeros(len(truth), np.float32)
+    errors = np.full(len(truth), np.nan, np.float32)
+    matched = np.full(len(truth), np.nan, np.float32)
     for index in np.argsort([-detection.score for detection in found], kind="stable"):
         detection, row = found[index], overlaps[index]
-        free = np.where(sure & (by == 0), row, 0.0)
+        free = np.where(sure & (scores == 0), row, 0.0)
         best = int(free.argmax()) if len(row) else -1
         is_right = best >= 0 and free[best] >= min_overlap
         if not is_right and (row[~sure] >= MIN_IGNORED_OVERLAP).any():
@@ -75,12 +77,12 @@ def _judge(found: list[Detection], truth: Faces, min_overlap: float) -> Judged:
         counted.append(detection)
         right.append(is_right)
         if is_right:
-            by[best], matched[best] = detection.score, row[best]
+            scores[best], matched[best] = detection.score, row[best]
             errors[best] = _landmark_error(detection, truth, best)
     return Judged(
         counted,
         np.array(right, np.bool_),
-        by[sure],
+        scores[sure],
         truth.chosen(sure),
         matched[sure],
         errors[sure],

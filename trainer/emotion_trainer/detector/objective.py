@@ -67,7 +67,7 @@ def detection_losses(outputs: Tensor, faces: Sequence[Faces], side: int) -> Loss
     quality = torch.zeros_like(outputs[..., 0])
     weight = torch.ones_like(quality)
     rows: list[Tensor] = []
-    owners: list[Tensor] = []
+    cells: list[Tensor] = []
     truths: list[Tensor] = []
     with torch.no_grad():
         for number, present in enumerate(faces):
@@ -78,9 +78,9 @@ def detection_losses(outputs: Tensor, faces: Sequence[Faces], side: int) -> Loss
             cell, owner = _assigned(outputs[number, :, 0], boxes[number], sure, centres, strides)
             rows.append(number * len(centres) + cell)
             truths.append(sure[owner])
-            owners.append(cell)
+            cells.append(cell)
         row, target = torch.cat(rows), torch.cat(truths)
-        cell = torch.cat(owners)
+        cell = torch.cat(cells)
         weight.view(-1)[row] = 1.0
     found = boxes.reshape(-1, 4)[row]
     overlap, generalised = _overlaps(found, target[:, :4])
