@@ -6,7 +6,7 @@ Detectors run as in the daemon: on a picture whose longer side is at most `max_s
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -186,7 +186,7 @@ def _labelled(bgr: Image, teacher: Detector) -> Faces:
     marks = [d.landmarks for d in detections if d.landmarks is not None]
     faces = faces_from(boxes, np.array(marks, np.float32) if len(marks) == len(boxes) else None)
     doubtful = np.array([d.score < teacher.start_score for d in detections], np.bool_)
-    return Faces(faces.boxes, faces.landmarks, doubtful, faces.covered, faces.tilt)
+    return replace(faces, doubtful=doubtful)
 
 
 def _read(path: Path) -> Image:

@@ -1,6 +1,6 @@
 """Labelled faces of a picture: boxes and landmarks, which move with the picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +22,11 @@ class Faces:
         landmarks: float32 [N, 5, 2]: right eye, left eye, nose, right and left corner of the
             mouth; NaN where unknown.
         doubtful: bool [N]: whether a face counts neither as a face nor as background.
-        covered: float32 [N]: the covered part of the box.
-        tilt: float32 [N]: rotation in the picture's plane in degrees.
     """
 
     boxes: Floats
     landmarks: Floats
     doubtful: NDArray[np.bool_]
-    covered: Floats
-    tilt: Floats
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -42,15 +38,9 @@ class Faces:
 
     def chosen(self, which: NDArray[np.bool_]) -> "Faces":
         """The faces selected by a mask, bool [N]."""
-        return Faces(
-            self.boxes[which],
-            self.landmarks[which],
-            self.doubtful[which],
-            self.covered[which],
-            self.tilt[which],
-        )
+        return Faces(self.boxes[which], self.landmarks[which], self.doubtful[which])
 
-    def moved(self, transform: Transform, tilt: float = 0.0) -> "Faces":
+    def moved(self, transform: Transform) -> "Faces":
         """The faces after their picture's similarity transform, float64 [2, 3].
 
         A box stays upright: its centre moves, its sides grow by the transform's scale.
@@ -60,13 +50,8 @@ class Faces:
         scale = float(np.sqrt(abs(np.linalg.det(matrix))))
         centres = (self.boxes[:, :2] + self.boxes[:, 2:] / 2) @ matrix.T + shift
         sides = self.boxes[:, 2:] * np.float32(scale)
-        return Faces(
-            np.concatenate([centres - sides / 2, sides], axis=1),
-            self.landmarks @ matrix.T + shift,
-            self.doubtful,
-            self.covered,
-            self.tilt + np.float32(tilt),
-        )
+        boxes = np.concatenate([centres - sides / 2, sides], axis=1)
+        return replace(self, boxes=boxes, landmarks=self.landmarks @ matrix.T + shift)
 
     def mirrored(self, width: int) -> "Faces":
         """The faces of the picture's mirror image, of the given width."""
@@ -75,11 +60,11 @@ class Faces:
         # The mirrored right eye is a left eye.
         landmarks = self.landmarks[:, MIRRORED_LANDMARKS].copy()
         landmarks[..., 0] = width - landmarks[..., 0]
-        return Faces(boxes, landmarks, self.doubtful, self.covered, -self.tilt)
+        return replace(self, boxes=boxes, landmarks=landmarks)
 
 
 def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
-    """Upright uncovered faces."""
+    """Faces without doubt: boxes [N, 4], landmarks [N, 5, 2], unknown if None."""
     count = len(boxes)
     if landmarks is None:
         landmarks = np.full((count, LANDMARKS, 2), np.nan, np.float32)
@@ -87,8 +72,6 @@ def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
         np.asarray(boxes, np.float32).reshape(-1, 4),
         np.asarray(landmarks, np.float32).reshape(-1, LANDMARKS, 2),
         np.zeros(count, np.bool_),
-        np.zeros(count, np.float32),
-        np.zeros(count, np.float32),
     )
 
 
@@ -100,8 +83,6 @@ def together(parts: list[Faces]) -> Faces:
         np.concatenate([part.boxes for part in parts]),
         np.concatenate([part.landmarks for part in parts]),
         np.concatenate([part.doubtful for part in parts]),
-        np.concatenate([part.covered for part in parts]),
-        np.concatenate([part.tilt for part in parts]),
     )
 
 

@@ -42,8 +42,8 @@ def soft_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
     return np.asarray(((1 - radius) / rng.uniform(0.02, 0.35)).clip(0, 1), np.float32)
 
 
-def paste(canvas: Image, piece: Image, mask: Mask, transform: Transform) -> Mask:
-    """Blend a piece into the canvas, in place; returns the moved mask."""
+def paste(canvas: Image, piece: Image, mask: Mask, transform: Transform) -> None:
+    """Blend a piece into the canvas, in place."""
     size = (canvas.shape[1], canvas.shape[0])
     # Sampling a much larger piece would alias.
     shrinkage = float(np.hypot(transform[0, 0], transform[0, 1]))
@@ -52,4 +52,3 @@ def paste(canvas: Image, piece: Image, mask: Mask, transform: Transform) -> Mask
     moved = cv2.warpAffine(piece, transform, size, flags=cv2.INTER_LINEAR)
     share = cv2.warpAffine(mask, transform, size, flags=cv2.INTER_LINEAR)
     canvas[:] = (canvas + share * (moved.astype(np.float32) - canvas)).astype(np.uint8)
-    return np.asarray(share, np.float32)

@@ -9,7 +9,7 @@ background.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -141,7 +141,4 @@ def _faces(photo: _Photo) -> Faces:
         np.array([face.landmarks or unknown for face in photo.faces], np.float32),
     )
     ignored = faces_from(np.array(photo.ignore, np.float32).reshape(-1, 4))
-    doubtful = np.ones(len(ignored), np.bool_)
-    return together(
-        [sure, Faces(ignored.boxes, ignored.landmarks, doubtful, ignored.covered, ignored.tilt)]
-    )
+    return together([sure, replace(ignored, doubtful=np.ones(len(ignored), np.bool_))])

@@ -7,7 +7,7 @@ without faces. Decoys are pasted the same way, so an edge alone is no sign of a 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import cv2
@@ -95,7 +95,7 @@ class SceneMaker:
             canvas, faces = self._composed(rng)
         else:
             canvas, faces = self._mosaic(rng)
-        faces = self._hide(canvas, faces, rng)
+        self._hide(canvas, faces, rng)
         if happens(0.5, rng):
             canvas, faces = np.ascontiguousarray(canvas[:, ::-1]), faces.mirrored(self._side)
         return Picture(degrade(canvas, rng), faces)
@@ -155,8 +155,7 @@ class SceneMaker:
             source = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
             scale = float(np.exp(rng.uniform(math.log(0.4), math.log(1.6))))
         target = self._target(photo, source, scale, (columns, rows), rng)
-        degrees = self._tilt(rng)
-        transform = placement(source, scale, degrees, target)
+        transform = placement(source, scale, self._tilt(rng), target)
         if not _covers(photo.image, transform, tile):
             tile[:] = self.plain_background(rng)[:rows, :columns]
         image, sampling = _prefiltered(photo.image, transform, scale)
@@ -168,7 +167,7 @@ class SceneMaker:
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_TRANSPARENT,
         )
-        return judged(photo.faces.moved(transform, degrees), (rows, columns))
+        return mark_doubtful(photo.faces.moved(transform), (rows, columns))
 
     def _target(
         self,
@@ -207,11 +206,11 @@ class SceneMaker:
             target = tuple(rng.uniform(0.4 * size, self._side - 0.4 * size, 2))
             scale = size / float(piece.faces.sizes[0])
             transform = placement(_middle(piece.faces, 0), scale, degrees, target)
-            faces = piece.faces.moved(transform, degrees)
+            faces = piece.faces.moved(transform)
             if _overlap(faces, together(placed)) < MAX_OVERLAP:
                 paste(canvas, piece.image, soft_mask(piece.image.shape, rng), transform)
                 placed.append(faces)
-        return canvas, judged(together(placed), canvas.shape)
+        return canvas, mark_doubtful(together(placed), canvas.shape)
 
     def _piece(self, rng: np.random.Generator) -> Picture:
         """One face with little around it."""
@@ -232,25 +231,20 @@ class SceneMaker:
         transform = placement(middle, size / min(decoy.shape), self._tilt(rng), target)
         paste(canvas, decoy, soft_mask(decoy.shape, rng), transform)
 
-    def _hide(self, canvas: Image, faces: Faces, rng: np.random.Generator) -> Faces:
-        """Cover a part of some faces."""
-        covered = faces.covered.copy()
+    def _hide(self, canvas: Image, faces: Faces, rng: np.random.Generator) -> None:
+        """Cover a part of some faces, in place."""
         chosen = (rng.random(len(faces)) < self._settings.hidden) & (faces.sizes > 2 * MIN_SIZE)
         for index in np.flatnonzero(chosen & ~faces.doubtful):
-            covered[index] += self._cover(canvas, faces, int(index), rng)
-        return Faces(faces.boxes, faces.landmarks, faces.doubtful, covered, faces.tilt)
+            self._cover(canvas, faces, int(index), rng)
 
-    def _cover(self, canvas: Image, faces: Faces, index: int, rng: np.random.Generator) -> float:
-        """Paste over one face; returns the part of its box that is hidden."""
+    def _cover(self, canvas: Image, faces: Faces, index: int, rng: np.random.Generator) -> None:
+        """Paste over a part of one face, in place."""
         x, y, w, h = faces.boxes[index]
         patch = backgrounds.window(self._material.parts, 48, rng)
         middle = (x + w * rng.uniform(0, 1), y + h * rng.uniform(0, 1))
         scale = float(faces.sizes[index]) * rng.uniform(0.3, 0.7) / 48
         transform = placement((24, 24), scale, rng.uniform(0, 360), middle)
-        share = paste(canvas, patch, soft_mask(patch.shape, rng), transform)
-        left, top, right, bottom = np.array([x, y, x + w, y + h]).round().astype(int).clip(0)
-        hidden = share[top:bottom, left:right]
-        return float(hidden.mean()) if hidden.size else 0.0
+        paste(canvas, patch, soft_mask(patch.shape, rng), transform)
 
     def _tilt(self, rng: np.random.Generator) -> float:
         """Degrees; most heads are nearly upright."""
@@ -258,16 +252,15 @@ class SceneMaker:
         return float(rng.uniform(-limit, limit))
 
 
-def judged(faces: Faces, shape: tuple[int, ...]) -> Faces:
-    """Faces inside a picture of this shape; too small or cut ones are doubtful."""
+def mark_doubtful(faces: Faces, shape: tuple[int, ...]) -> Faces:
+    """Faces in a picture [H, W] of this shape; too small or cut ones are doubtful."""
     limits = np.array(shape[1::-1], np.float32)
     low = faces.boxes[:, :2]
     high = low + faces.boxes[:, 2:]
     within = (np.minimum(high, limits) - np.maximum(low, 0)).clip(0)
     visible = within.prod(axis=1) / faces.boxes[:, 2:].prod(axis=1)
     doubtful = faces.doubtful | (visible < MIN_VISIBLE) | (faces.sizes < MIN_SIZE)
-    result = Faces(faces.boxes, faces.landmarks, doubtful, faces.covered, faces.tilt)
-    return result.chosen(visible > 0)
+    return replace(faces, doubtful=doubtful).chosen(visible > 0)
 
 
 def close_up(photo: Picture, index: int) -> Picture:

@@ -6,6 +6,7 @@ has one line of zeros. There are no landmarks.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +18,9 @@ from emotion_trainer.errors import DataError
 ANNOTATIONS: Final = Path("wider_face_split/wider_face_train_bbx_gt.txt")
 PICTURES: Final = Path("WIDER_train/images")
 HEAVY_BLUR: Final = 2
-BLUR, INVALID, OCCLUSION = 4, 7, 8
+BLUR, INVALID = 4, 7
 COLUMNS: Final = 10
 """Of a face's line."""
-COVERED: Final = (0.0, 0.2, 0.5)
-"""The covered part of a face for `occlusion` 0, 1 and 2, roughly."""
 
 
 def is_wider(folder: Path) -> bool:
@@ -57,11 +56,5 @@ def _numbers(line: str) -> Floats:
 
 def _faces(rows: Floats) -> Faces:
     rows = rows[(rows[:, 2] > 0) & (rows[:, 3] > 0)]
-    plain = faces_from(rows[:, :4])
-    return Faces(
-        plain.boxes,
-        plain.landmarks,
-        (rows[:, INVALID] > 0) | (rows[:, BLUR] >= HEAVY_BLUR),
-        np.array(COVERED, np.float32)[rows[:, OCCLUSION].astype(int).clip(0, 2)],
-        plain.tilt,
-    )
+    doubtful = (rows[:, INVALID] > 0) | (rows[:, BLUR] >= HEAVY_BLUR)
+    return replace(faces_from(rows[:, :4]), doubtful=doubtful)

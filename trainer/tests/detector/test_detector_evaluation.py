@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from detector.material import faces_at, landmarks_in
 
 from edge_daemon.records import Box, Detection
 from emotion_trainer.detector.evaluation import average_precision, judge_pictures, overlap
-from emotion_trainer.detector.faces import Faces, together
+from emotion_trainer.detector.faces import together
 
 A, B = (10.0, 10.0, 20.0, 20.0), (60.0, 60.0, 40.0, 40.0)
 FAR = (120.0, 0.0, 20.0, 20.0)
@@ -41,7 +43,7 @@ def test_judged_second_detection_of_a_face_is_wrong() -> None:
 
 def test_judged_detection_of_a_doubtful_face_does_not_count() -> None:
     plain = faces_at(A, B)
-    truth = Faces(plain.boxes, plain.landmarks, np.array([True, False]), plain.covered, plain.tilt)
+    truth = replace(plain, doubtful=np.array([True, False]))
     judged = judge_pictures([[detected(0.9, A), detected(0.8, B)]], [truth])
     assert judged.right.tolist() == [True]
     assert len(judged.truth) == len(judged.found) == 1

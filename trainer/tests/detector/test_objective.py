@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from detector.material import faces_at
@@ -58,7 +60,7 @@ def test_objective_without_a_face_lowers_scores() -> None:
 
 def test_objective_in_an_ignored_face_has_no_score_gradient() -> None:
     plain = faces_at((32.0, 32.0, 32.0, 32.0))
-    ignored = Faces(plain.boxes, plain.landmarks, np.array([True]), plain.covered, plain.tilt)
+    ignored = replace(plain, doubtful=np.array([True]))
     outputs = torch.zeros(1, CELLS, 15, requires_grad=True)
     detection_losses(outputs, [ignored], SIDE).total.backward()
     gradient = outputs.grad[0, : (SIDE // 8) ** 2, 0].reshape(SIDE // 8, SIDE // 8)

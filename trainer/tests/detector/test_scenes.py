@@ -1,16 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from detector.material import crops, faces_at, photo
 
 from emotion_trainer.detector.backgrounds import face_free_parts, pattern, window
-from emotion_trainer.detector.faces import Faces, Picture
+from emotion_trainer.detector.faces import Picture
 from emotion_trainer.detector.recipe import SceneSettings
 from emotion_trainer.detector.scenes import (
     MIN_SIZE,
+    Material,
     SceneMaker,
     close_up,
     is_close_up,
-    judged,
+    mark_doubtful,
     material_of,
     scrambled,
 )
@@ -97,7 +100,9 @@ def test_scene_sizes_and_tilts_vary() -> None:
     rng = np.random.default_rng(2)
     scenes = [maker().scene(rng) for _ in range(200)]
     sizes = np.concatenate([scene.faces.sizes for scene in scenes])
-    tilts = np.concatenate([scene.faces.tilt for scene in scenes])
+    eyes = np.concatenate([scene.faces.landmarks[:, :2] for scene in scenes])
+    across, down = (eyes[:, 1] - eyes[:, 0]).T
+    tilts = np.degrees(np.arctan2(down, across))
     assert sizes.min() < 12
     assert sizes.max() > 70
     assert tilts.min() < -20
@@ -106,23 +111,31 @@ def test_scene_sizes_and_tilts_vary() -> None:
     assert any(len(scene.faces) == 0 for scene in scenes)
 
 
-def test_scene_with_covered_faces_records_the_part() -> None:
+@pytest.mark.parametrize("hidden", [0.0, 1.0])
+def test_scene_with_hidden_faces_covers_a_part_of_them(hidden: float) -> None:
+    """The photo is white and whatever covers its face is black."""
+    white = Picture(np.full((800, 800), 255, np.uint8), faces_at((370, 370, 60, 60)))
+    material = Material([white], [white], crops(), [np.zeros((64, 64), np.uint8)])
+    settings = SceneSettings(side=160, composed=0, mosaic=0, empty=0, min_face=50, hidden=hidden)
     rng = np.random.default_rng(3)
-    made = maker(hidden=1.0, empty=0.0, min_face=30)
-    covered = [made.scene(rng).faces.covered for _ in range(20)]
-    assert np.concatenate(covered).max() > 0.1
+    made = SceneMaker(material, settings)
+    scenes = [made.scene(rng) for _ in range(20)]
+    sure = [scene for scene in scenes if not scene.faces.doubtful.any()]
+    black = [(scene.image < np.median(scene.image) / 2).mean() > 0.002 for scene in sure]
+    assert len(sure) > 10
+    assert np.mean(black) == pytest.approx(hidden, abs=0.1)
 
 
-def test_judged_small_and_cut_faces_are_doubtful() -> None:
+def test_mark_doubtful_marks_small_and_cut_faces() -> None:
     faces = faces_at((50, 50, 30, 30), (50, 50, 5, 5), (-20, 10, 30, 30), (200, 10, 30, 30))
-    inside = judged(faces, (160, 160))
+    inside = mark_doubtful(faces, (160, 160))
     assert inside.doubtful.tolist() == [False, True, True]
     assert inside.sizes[1] < MIN_SIZE
 
 
 def test_scene_with_an_ignored_box_keeps_it_doubtful() -> None:
     plain = faces_at((60, 60, 40, 40), (120, 60, 40, 40))
-    doubt = Faces(plain.boxes, plain.landmarks, np.array([False, True]), plain.covered, plain.tilt)
+    doubt = replace(plain, doubtful=np.array([False, True]))
     made = SceneMaker(
         material_of([Picture(np.full((200, 240), 90, np.uint8), doubt)], crops()),
         SceneSettings(side=160, composed=0, mosaic=0, empty=0, tilt=0),

@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_labels_have_boxes_doubt_and_occlusion(folder: Path) -> None:
+def test_labels_have_boxes_and_doubt(folder: Path) -> None:
     assert is_wider(folder)
     labels = dict(read_labels(folder))
     assert list(labels) == [
@@ -40,7 +40,6 @@ def test_labels_have_boxes_doubt_and_occlusion(folder: Path) -> None:
     first, none, invalid = labels.values()
     np.testing.assert_array_equal(first.boxes, [[78, 22, 38, 45], [10, 20, 30, 40]])
     assert first.doubtful.tolist() == [False, True]
-    assert first.covered.tolist() == [0.5, 0.0]
     assert np.isnan(first.landmarks).all()
     assert len(none) == 0
     assert invalid.doubtful.tolist() == [True]
