@@ -27,7 +27,9 @@ TEST_SHARE: Final = 0.15
 CALIBRATION_SHARE: Final = 0.05
 """Of the photos: they choose the best epoch and the meaning of scores."""
 MAX_SIDE: Final = 640
-"""Pixels: larger photos are reduced, as the daemon does."""
+"""Pixels: the longer side to which larger photos are reduced, by averaging areas in grey.
+
+The daemon limits the side alike, but halves the picture, then interpolates."""
 
 Part = Literal["training", "calibration", "test"]
 Numbers = list[float]

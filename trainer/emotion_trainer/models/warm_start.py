@@ -187,6 +187,8 @@ def unfold(
         pairs: its convolutions and dense layers, each with its weights.
         faces: uint8 [N, 48, 48], whose activations are the statistics.
     """
+    # First the folded kernels, with a normalisation that changes nothing, so that the activations
+    # can be measured; then the kernels and statistics that these activations imply.
     normalised = []
     for layer, folded in pairs:
         norm = _normalisation_after(layer)
