@@ -370,7 +370,7 @@ def _export(options: argparse.Namespace) -> None:
     dataset = _dataset(options, [options.run])
     agreement = export_run(run, dataset)
     Tracker().finish(run, dataset)
-    path = run.exported()
+    path = run.int8_path
     print(f"{path}: {path.stat().st_size} bytes; {agreement}")
     _warn_of_trials([run.record()])
 

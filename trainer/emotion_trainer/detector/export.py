@@ -66,7 +66,7 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
     recipe = run.record().recipe
     model = run.best_model()
     pictures = _representatives(data, recipe)
-    exported = run.exported()
+    exported = run.int8_path
     exported.write_bytes(to_int8(model, recipe.network, pictures))
     _require_precision(model, exported, data.calibration)
     # A shift of the biases changes no other range, so the second file differs in scores alone.

@@ -54,7 +54,7 @@ def export_run(run: Run, dataset: Dataset) -> Agreement:
     unfinished = run.folder / "unfinished.tflite"
     export_int8(model, dataset.training, run.record().recipe.seed, unfinished)
     agreement = compare(model, unfinished, dataset.validation)
-    unfinished.replace(run.exported())
+    unfinished.replace(run.int8_path)
     return agreement
 
 

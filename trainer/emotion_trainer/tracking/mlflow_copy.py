@@ -167,7 +167,7 @@ class MlflowCopy:
             self._client.log_figure(self._id, figure, f"{kind}_{name}.png")
 
     def _log_int8(self) -> None:
-        self._client.log_artifact(self._id, str(self._run.exported()))
+        self._client.log_artifact(self._id, str(self._run.int8_path))
 
     def _log_model(self) -> None:
         model = self._run.best_model()

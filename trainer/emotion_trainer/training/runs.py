@@ -54,17 +54,18 @@ class AnyRun(Generic[Record]):
         """The files of the best weights so far: `float`, and `int8` where they are exported."""
         if not self.best.exists():
             return {}
-        exported = {"int8": self.exported()} if self.is_exported else {}
+        exported = {"int8": self.int8_path} if self.is_exported else {}
         return {"float": self.best, **exported}
 
-    def exported(self) -> Path:
+    @property
+    def int8_path(self) -> Path:
         """Where the int8 file is, or will be."""
         return self.folder / f"{self.record().recipe.name}_int8.tflite"
 
     @property
     def is_exported(self) -> bool:
         """Whether the int8 file is there and as new as the best weights."""
-        path = self.exported()
+        path = self.int8_path
         return path.exists() and path.stat().st_mtime >= self.best.stat().st_mtime
 
     def begin(self, record: Record) -> None:
@@ -118,7 +119,7 @@ class AnyRun(Generic[Record]):
         Raises:
             ExportError: the run was not exported since its best epoch.
         """
-        path = self.exported()
+        path = self.int8_path
         if not self.is_exported:
             raise ExportError(f"{path}: is missing or older than the weights; export the run first")
         return path

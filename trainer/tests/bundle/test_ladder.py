@@ -66,10 +66,10 @@ def test_goes_on_after_a_kill_and_skips_what_is_done(
     assert len(checkpoint.load(first.checkpoint).history) == 4
     assert {member.provenance.recipe for member in read_bundle(place / "out").members} <= {"a", "b"}
 
-    exported = first.exported().stat().st_mtime_ns
+    exported = first.int8_path.stat().st_mtime_ns
     assert main(arguments(place, "a", "b")) == 0
     assert "epoch" not in capsys.readouterr().out
-    assert first.exported().stat().st_mtime_ns == exported
+    assert first.int8_path.stat().st_mtime_ns == exported
 
 
 def test_a_recipe_that_fails_does_not_stop_the_others(

@@ -128,7 +128,7 @@ def test_train_start_continues_from_the_file(
         update={"epochs": 1, "learning_rate": 1e-9, "weight_decay": 0.0}
     )
     model = recipe.model.model_copy(update={"dropout": 0.0})
-    file = Run(place / "run").exported()
+    file = Run(place / "run").int8_path
     started = recipe.model_copy(update={"start": file, "optimisation": gentle, "model": model})
     run = Run(tmp_path / "run")
     best = Trainer(started, dataset, run).run()

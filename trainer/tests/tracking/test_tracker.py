@@ -132,10 +132,10 @@ def test_the_bundle_names_the_run(logged: Run, place: Path, tmp_path: Path) -> N
 
 
 def test_what_comes_later_is_added(client: MlflowClient, run: Run) -> None:
-    hidden = run.exported().rename(run.folder / "hidden")
+    hidden = run.int8_path.rename(run.folder / "hidden")
     run_id = track(run)
     assert not any("int8" in path for path in artifacts(client, run))
-    hidden.rename(run.exported())
+    hidden.rename(run.int8_path)
     assert track(run) == run_id
     assert {"int8_confusion.png", "tiny_int8.tflite"} <= artifacts(client, run)
     assert len(client.get_run(id_of(run)).outputs.model_outputs) == 1

@@ -84,7 +84,7 @@ def test_distilled_targets_higher_temperature_is_softer(teacher: Run, few: Datas
 
 def test_teach_bundle_uses_its_ensemble(teacher: Run, tmp_path: Path, few: Dataset) -> None:
     # A small network may lose more to int8 than `export_run` accepts; that is not tested here.
-    export_int8(teacher.best_model(), few.training, seed=0, path=teacher.exported())
+    export_int8(teacher.best_model(), few.training, seed=0, path=teacher.int8_path)
     make_bundle([TrainedModel(teacher)], few, tmp_path / "bundle", lambda *_: {})
     labels = teach([tmp_path / "bundle"], few)
     expected = probabilities_of(tmp_path / "bundle", few.training.images)
