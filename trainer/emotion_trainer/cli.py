@@ -357,7 +357,7 @@ def _train(options: argparse.Namespace) -> None:
     print(trainer.summary(), flush=True)
     best = trainer.run(lambda: tracker.after_epoch(run))
     tracker.finish(run, dataset)
-    print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}: {run.best}")
+    print(f"best accuracy {best.score:.4f} in epoch {best.number}: {run.best}")
     _warn_of_trials([run.record()])
 
 

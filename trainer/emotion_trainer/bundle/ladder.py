@@ -99,7 +99,7 @@ class Ladder:
         trainer = Trainer(rung.recipe, self._dataset, rung.run)
         print(trainer.summary(), flush=True)
         best = trainer.run(partial(self._tracker.after_epoch, rung.run))
-        print(f"best accuracy {best.accuracy:.4f} in epoch {best.number}", flush=True)
+        print(f"best accuracy {best.score:.4f} in epoch {best.number}", flush=True)
 
     def _outlook(self) -> str:
         left = time_left([(_epochs(rung), rung.mmac, rung.run.history) for rung in self._rungs])

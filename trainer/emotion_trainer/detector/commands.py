@@ -151,7 +151,7 @@ def _train(options: argparse.Namespace) -> None:
     )
     print(trainer.summary(), flush=True)
     best = trainer.run()
-    print(f"best average precision {best.accuracy:.4f} in epoch {best.number}: {run.best}")
+    print(f"best average precision {best.score:.4f} in epoch {best.number}: {run.best}")
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -32,11 +32,12 @@ from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.models.families import cost
+from emotion_trainer.training.averaging import ema_momentum
 from emotion_trainer.training.checkpoint import Epoch
+from emotion_trainer.training.progress import Progress
 from emotion_trainer.training.provenance import current_commit
+from emotion_trainer.training.stopping import best_of, is_over
 
-EMA_WARMUP: Final = 10
-"""Steps: the average forgets its random start faster at first."""
 MAX_GRADIENT_NORM: Final = 10.0
 MIN_RATE: Final = 0.01
 """Part of the learning rate that is left at the end."""
@@ -81,7 +82,7 @@ class DetectorTrainer:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if weights is not None:
             load_weights(self._network, weights)
-        self._average = copy.deepcopy(self._network).eval()
+        self._ema_network = copy.deepcopy(self._network).eval()
         self._optimiser = self._build_optimiser()
         self._maker = SceneMaker(data.training, recipe.scenes)
         # Photos with surroundings are what a camera sees; close-ups are easy.
@@ -110,30 +111,32 @@ class DetectorTrainer:
         self._resume()
         # The thread that makes scenes is enough; OpenCV's own would compete with it.
         cv2.setNumThreads(1)
-        while not self._is_over():
+        progress = Progress(self._settings.epochs, self._steps, "average precision")
+        while not is_over(self._history, self._settings.epochs):
             started = time.monotonic()
             number = len(self._history) + 1
-            loss = self._learn(number)
-            precision = self._validate()
+            loss = self._train_epoch(number, progress)
+            precision = self._average_precision()
             self._keep(Epoch(number, loss, precision, time.monotonic() - started))
-        return self._best()
-
-    def _is_over(self) -> bool:
-        return len(self._history) >= self._settings.epochs
-
-    def _progress(self, step: int) -> float:
-        """The part of the training that is done before a step, 0 to 1."""
-        return step / (self._settings.epochs * self._steps)
+            progress.epoch(self._history[-1], best_of(self._history))
+        return best_of(self._history)
 
     def _rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0: a linear warm-up, then half a cosine."""
+        """The learning rate of a step, counted from 0: a linear warm-up, then half a cosine.
+
+        It differs from an emotion model's: the cosine starts with the warm-up, not after it, and
+        ends at a hundredth, not at 0. The bundled detector was trained and measured with it.
+        """
         warmup = self._settings.warmup_epochs * self._steps
         if step < warmup:
             return self._settings.learning_rate * (step + 1) / warmup
-        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, self._progress(step))))
+        done = step / (self._settings.epochs * self._steps)
+        cosine = 0.5 * (1.0 + math.cos(math.pi * done))
         return self._settings.learning_rate * (MIN_RATE + (1.0 - MIN_RATE) * cosine)
 
     def _build_optimiser(self) -> torch.optim.AdamW:
+        # Depthwise kernels decay too, unlike those of an emotion model: the bundled detector was
+        # trained and measured so, and export checks the average precision that int8 costs.
         kernels = [p for p in self._network.parameters() if p.ndim > 1]
         others = [p for p in self._network.parameters() if p.ndim == 1]
         groups = [
@@ -142,7 +145,8 @@ class DetectorTrainer:
         ]
         return torch.optim.AdamW(groups, self._settings.learning_rate, fused=True)
 
-    def _learn(self, epoch: int) -> float:
+    def _train_epoch(self, epoch: int, progress: Progress) -> float:
+        """Take all steps of an epoch, counted from 1; returns the mean loss."""
         seed = (self._recipe.seed, epoch)
         rng = np.random.default_rng([*seed, self._steps])
         mined = self._mine(rng) if epoch > 1 else []
@@ -159,13 +163,14 @@ class DetectorTrainer:
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_GRADIENT_NORM)
             self._optimiser.step()
-            self._update_average(step + 1)
+            self._update_ema(step + 1)
             total += loss.item()
             if not math.isfinite(total):
                 raise TrainingError(
                     f"optimisation.learning_rate: the loss of epoch {epoch}, step {number} is not "
                     f"finite (got {self._settings.learning_rate}); lower it"
                 )
+            progress.step(epoch, number + 1, total / (number + 1))
         return total / self._steps
 
     def _mine(self, rng: np.random.Generator) -> list[Image]:
@@ -177,10 +182,12 @@ class DetectorTrainer:
         return list(fresh[worst])
 
     @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        momentum = min(self._settings.ema_momentum, step / (step + EMA_WARMUP))
+    def _update_ema(self, step: int) -> None:
+        momentum = ema_momentum(self._settings.ema_momentum, step)
         pairs = zip(
-            self._average.state_dict().values(), self._network.state_dict().values(), strict=True
+            self._ema_network.state_dict().values(),
+            self._network.state_dict().values(),
+            strict=True,
         )
         for average, value in pairs:
             if average.is_floating_point():
@@ -189,40 +196,31 @@ class DetectorTrainer:
     @torch.no_grad()
     def _predict(self, pictures: Floats) -> Floats:
         """The outputs of the averaged network for pictures [N, H, W, 1]."""
-        outputs: Floats = self._average(_channels_last(pictures)).numpy()
+        outputs: Floats = self._ema_network(_channels_last(pictures)).numpy()
         return outputs
 
-    def _validate(self) -> float:
+    def _average_precision(self) -> float:
+        """The averaged network's, on whole calibration photos."""
         find = outputs_finder(self._predict)
         found = [find([photo.image])[0] for photo in self._validation]
         return average_precision(judge_pictures(found, [photo.faces for photo in self._validation]))
 
-    def _best(self) -> Epoch:
-        return max(self._history, key=lambda epoch: epoch.accuracy)
-
     def _keep(self, epoch: Epoch) -> None:
         self._history += (epoch,)
-        if self._best() is epoch:
-            save_weights(self._average, self._run.weights)
+        if best_of(self._history) is epoch:
+            save_weights(self._ema_network, self._run.weights)
             model = network.build(self._recipe.network)
-            transfer(self._average, model)
+            transfer(self._ema_network, model)
             unfinished = self._run.best.with_name("unfinished.keras")
             model.save(unfinished)
             unfinished.replace(self._run.best)
         self._save()
-        best = self._best()
-        print(
-            f"epoch {epoch.number}/{self._settings.epochs}  loss {epoch.loss:.4f}  "
-            f"average precision {epoch.accuracy:.4f}  best {best.accuracy:.4f} "
-            f"(epoch {best.number})  {epoch.seconds:.0f} s",
-            flush=True,
-        )
 
     def _save(self) -> None:
         state = Checkpoint(
             self._history,
             self._network.state_dict(),
-            self._average.state_dict(),
+            self._ema_network.state_dict(),
             self._optimiser.state_dict(),
         )
         unfinished = self._run.checkpoint.with_suffix(".part")
@@ -234,7 +232,7 @@ class DetectorTrainer:
             return
         state = load_checkpoint(self._run.checkpoint)
         self._network.load_state_dict(state.network)
-        self._average.load_state_dict(state.average)
+        self._ema_network.load_state_dict(state.average)
         self._optimiser.load_state_dict(state.optimiser)
         self._history = state.history
 

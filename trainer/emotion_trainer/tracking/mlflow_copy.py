@@ -34,7 +34,7 @@ from emotion_trainer.recipe import Optimisation
 from emotion_trainer.tracking import plots
 from emotion_trainer.tracking.summary import Summary, finished_epochs, summarise
 from emotion_trainer.training.checkpoint import Epoch
-from emotion_trainer.training.epochs import learning_rate
+from emotion_trainer.training.optimiser import learning_rate
 from emotion_trainer.training.provenance import RunRecord
 from emotion_trainer.training.runs import Run
 
@@ -221,7 +221,7 @@ def _curves(history: tuple[Epoch, ...], settings: Optimisation) -> dict[str, lis
     rate = learning_rate(settings, STEPS)
     return {
         "epoch/loss": [epoch.loss for epoch in history],
-        "epoch/accuracy": [epoch.accuracy for epoch in history],
+        "epoch/accuracy": [epoch.score for epoch in history],
         "epoch/seconds": [epoch.seconds for epoch in history],
         "epoch/learning_rate": [float(rate(epoch.number * STEPS)) for epoch in history],
     }
@@ -229,7 +229,7 @@ def _curves(history: tuple[Epoch, ...], settings: Optimisation) -> dict[str, lis
 
 def _figures(summary: Summary) -> dict[str, float]:
     figures: dict[str, float | None] = {
-        "best_accuracy": summary.best.accuracy,
+        "best_accuracy": summary.best.score,
         "best_epoch": summary.best.number,
         "minutes": summary.seconds / 60,
         "mmac": summary.mmac,

@@ -104,7 +104,7 @@ def curves(histories: Mapping[str, tuple[Epoch, ...]]) -> Figure:
     for name, history in histories.items():
         numbers = [epoch.number for epoch in history]
         left.plot(numbers, [epoch.loss for epoch in history], label=name)
-        right.plot(numbers, [epoch.accuracy for epoch in history], label=name)
+        right.plot(numbers, [epoch.score for epoch in history], label=name)
     left.set(xlabel="epoch", ylabel="loss on the training split")
     right.set(xlabel="epoch", ylabel="accuracy on the validation split")
     for axes in (left, right):

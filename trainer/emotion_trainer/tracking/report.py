@@ -33,7 +33,7 @@ class Row:
     @property
     def float_accuracy(self) -> float:
         """That of the best epoch."""
-        return self.summary.best.accuracy
+        return self.summary.best.score
 
     @property
     def int8_accuracy(self) -> float | None:

@@ -10,8 +10,13 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-# A fresh average forgets its random start faster than it will forget later.
-HEAD_START: Final = 10
+WARMUP_STEPS: Final = 10
+"""A fresh average forgets its random start faster than it will forget later."""
+
+
+def ema_momentum(momentum: float, step: int) -> float:
+    """The momentum of an average at a step, counted from 1: it rises to the given one."""
+    return min(momentum, step / (step + WARMUP_STEPS))
 
 
 class WeightAverage:
@@ -23,7 +28,7 @@ class WeightAverage:
 
     def update(self, model: keras.Model, step: int) -> None:
         """Take in the model's weights after the given step, counted from 1."""
-        momentum = min(self._momentum, step / (step + HEAD_START))
+        momentum = ema_momentum(self._momentum, step)
         for average, weight in zip(self.weights, _weights(model), strict=True):
             average[...] += (1.0 - momentum) * (weight - average)
 

@@ -20,13 +20,17 @@ from emotion_trainer.errors import TrainingError
 class Epoch:
     """What came of one epoch.
 
-    The accuracy is that of the averaged weights on the validation split; a face detector's is its
-    average precision.
+    Attributes:
+        number: counted from 1.
+        loss: mean training loss.
+        score: of the averaged weights on the validation split; an emotion model's accuracy, a
+            detector's average precision.
+        seconds: duration, validation included.
     """
 
     number: int
     loss: float
-    accuracy: float
+    score: float
     seconds: float
 
 

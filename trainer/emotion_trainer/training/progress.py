@@ -11,9 +11,15 @@ REFRESH_SECONDS: Final = 1.0
 
 
 class Progress:
-    """Prints a line an epoch and, on a terminal, one that moves within it."""
+    """Prints a line an epoch and, on a terminal, one that moves within it.
 
-    def __init__(self, epochs: int, steps: int, measure: str = "accuracy") -> None:
+    Args:
+        epochs: of the whole training.
+        steps: in an epoch.
+        measure: the name of what validation measures.
+    """
+
+    def __init__(self, epochs: int, steps: int, measure: str) -> None:
         self._measure = measure
         self._epochs = epochs
         self._steps = steps
@@ -33,7 +39,7 @@ class Progress:
         start = "\r\x1b[K" if sys.stdout.isatty() else ""
         print(
             f"{start}epoch {done.number}/{self._epochs}  loss {done.loss:.4f}  "
-            f"{self._measure} {done.accuracy:.4f}  best {best.accuracy:.4f} (epoch {best.number})  "
+            f"{self._measure} {done.score:.4f}  best {best.score:.4f} (epoch {best.number})  "
             f"{done.seconds:.0f} s  left {left}",
             flush=True,
         )

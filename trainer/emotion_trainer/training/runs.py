@@ -160,7 +160,10 @@ class Run(AnyRun[RunRecord]):
         Raises:
             TrainingError: the record or the checkpoint is damaged.
         """
-        return self.is_begun and is_over(self.history, self.record().recipe.optimisation)
+        if not self.is_begun:
+            return False
+        settings = self.record().recipe.optimisation
+        return is_over(self.history, settings.epochs, settings.patience)
 
     @property
     def soft_labels(self) -> Path:

@@ -1,20 +1,24 @@
-"""Early stopping: when a training ends, judged by the results of its epochs."""
+"""When a training ends, and which of its epochs is the best, judged by validation."""
 
-from emotion_trainer.recipe import Optimisation
 from emotion_trainer.training.checkpoint import Epoch
 
 
 def best_of(history: tuple[Epoch, ...]) -> Epoch:
-    """The epoch of the best accuracy, the first one of equals."""
-    return max(history, key=lambda epoch: epoch.accuracy)
+    """The epoch of the best score, the first one of equals."""
+    return max(history, key=lambda epoch: epoch.score)
 
 
-def is_over(history: tuple[Epoch, ...], settings: Optimisation) -> bool:
+def is_over(history: tuple[Epoch, ...], epochs: int, patience: int = 0) -> bool:
     """Whether all epochs are done, or too many since the best one (early stopping, Prechelt 1998).
 
-    The history is all that it looks at, so a stopped training stays stopped when it is resumed.
+    It depends on the history alone, so a stopped training stays stopped when it is resumed.
+
+    Args:
+        history: the epochs so far.
+        epochs: how many there are at most.
+        patience: epochs without a better score that end the training; 0: none do.
     """
     if not history:
         return False
     in_vain = len(history) - best_of(history).number
-    return len(history) >= settings.epochs or 0 < settings.patience <= in_vain
+    return len(history) >= epochs or 0 < patience <= in_vain

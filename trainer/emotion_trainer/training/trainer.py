@@ -1,13 +1,15 @@
-"""Training one emotion model by one recipe."""
+"""Training one emotion model by one recipe, epoch by epoch: it can be stopped and resumed."""
 
+import math
+import time
 from collections.abc import Callable
-from functools import partial
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from emotion_trainer.data import Dataset
-from emotion_trainer.errors import RecipeError
+from emotion_trainer.errors import RecipeError, TrainingError
 from emotion_trainer.models import families
 from emotion_trainer.models.families import cost
 from emotion_trainer.models.families.backbone import PretrainedSettings
@@ -15,22 +17,37 @@ from emotion_trainer.models.predictions import keras_logits
 from emotion_trainer.models.pretrained import load_pretrained
 from emotion_trainer.models.warm_start import warm_start
 from emotion_trainer.recipe import Recipe
+from emotion_trainer.training import checkpoint as checkpoints
+from emotion_trainer.training.averaging import WeightAverage
 from emotion_trainer.training.batches import epoch_batches, steps_per_epoch
-from emotion_trainer.training.checkpoint import Epoch
+from emotion_trainer.training.checkpoint import Checkpoint, Epoch
 from emotion_trainer.training.distillation import (
     distilled_targets,
     require_teachers,
     soft_labels_for,
 )
-from emotion_trainer.training.epochs import Batches, EpochLoop
+from emotion_trainer.training.optimiser import optimiser_for
+from emotion_trainer.training.precision import computing_in
+from emotion_trainer.training.progress import Progress
 from emotion_trainer.training.provenance import Trial, record_of
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.soft_labels import VIEWS
+from emotion_trainer.training.stopping import best_of, is_over
 from emotion_trainer.training.targets import class_weights, soft_targets
 
 
-class Trainer(EpochLoop):
-    """The training of an emotion model."""
+class Trainer:
+    """The training of an emotion model, validated with the moving average of its weights.
+
+    Args:
+        recipe: what the training is made of.
+        dataset: the faces to train on and to validate on.
+        run: the folder that keeps it.
+        trial: how the recipe or the data was cut short, if it was.
+
+    Raises:
+        RecipeError: the network cannot be built, or unlabelled faces have no teacher.
+    """
 
     def __init__(
         self, recipe: Recipe, dataset: Dataset, run: Run, trial: Trial | None = None
@@ -40,20 +57,20 @@ class Trainer(EpochLoop):
                 f"{recipe.name}: unlabelled faces require a [distillation] section; "
                 "add it, or omit --unlabelled"
             )
-        super().__init__(
-            record_of(recipe, dataset, trial),
-            run,
-            partial(build_network, recipe, dataset),
-            cross_entropy,
-            steps_per_epoch(
-                len(dataset.training) + len(dataset.unlabelled), recipe.optimisation.batch
-            ),
-        )
+        keras.utils.set_random_seed(recipe.seed)
         self._recipe = recipe
+        self._settings = recipe.optimisation
+        self._record = record_of(recipe, dataset, trial)
         self._dataset = dataset
-        self._soft_labels = run.soft_labels
+        self._run = run
         self._images = np.concatenate([dataset.training.images, dataset.unlabelled])
-        self._targets = np.empty((0, 0, 0), np.float32)
+        self._steps = steps_per_epoch(len(self._images), self._settings.batch)
+        with computing_in(self._settings.precision):
+            self._model = build_network(recipe, dataset)
+        self._ema_model = build_network(recipe, dataset)
+        self._model.compile(optimiser_for(self._model, self._settings, self._steps), cross_entropy)
+        self._ema = WeightAverage(self._model, self._settings.ema_momentum)
+        self._history: tuple[Epoch, ...] = ()
 
     def summary(self) -> str:
         """The network's name and size, what it costs, and how it is computed, in a line."""
@@ -64,36 +81,116 @@ class Trainer(EpochLoop):
         )
 
     def run(self, after_epoch: Callable[[], None] | None = None) -> Epoch:
-        """Train; see `EpochLoop.run`.
+        """Train until the recipe's stopping rule and return the best epoch, whose weights are kept.
+
+        Continues from the folder's checkpoint if there is one. `after_epoch` is called when
+        an epoch is on disk.
 
         Raises:
             RecipeError: a teacher is not finished.
-            TrainingError: the loss is no longer finite, or the checkpoint is not of this training.
+            TrainingError: the loss is not finite, or the checkpoint is not of this training.
         """
-        if not self._soft_labels.exists():
+        if not self._run.soft_labels.exists():
             require_teachers(self._recipe)
-        return super().run(after_epoch)
+        self._run.begin(self._record)
+        self._resume()
+        if not self._is_over():
+            self._train(after_epoch)
+        return best_of(self._history)
 
-    def _prepare(self) -> None:
-        """Compute the targets of both views; each row sums to its face's weight."""
+    def _train(self, after_epoch: Callable[[], None] | None) -> None:
+        targets = self._targets()
+        progress = Progress(self._settings.epochs, self._steps, "accuracy")
+        while not self._is_over():
+            started = time.monotonic()
+            number = len(self._history) + 1
+            loss = self._train_epoch(number, targets, progress)
+            self._ema_model.set_weights(self._ema.weights)
+            self._keep(Epoch(number, loss, self._accuracy(), time.monotonic() - started))
+            progress.epoch(self._history[-1], best_of(self._history))
+            if after_epoch is not None:
+                after_epoch()
+        if len(self._history) < self._settings.epochs:
+            print(f"no better accuracy in {self._settings.patience} epochs", flush=True)
+
+    def _is_over(self) -> bool:
+        return is_over(self._history, self._settings.epochs, self._settings.patience)
+
+    def _targets(self) -> NDArray[np.float32]:
+        """Targets of both views, float32 [N, 2, 7]; each row sums to its face's weight."""
         split = self._dataset.training
-        targets = soft_targets(split, self._recipe.targets)
+        labelled = soft_targets(split, self._recipe.targets)
         settings = self._recipe.distillation
         if settings is None:
-            self._targets = np.repeat(targets[:, np.newaxis, :], VIEWS, axis=1)
+            targets = np.repeat(labelled[:, np.newaxis, :], VIEWS, axis=1)
         else:
-            labels = soft_labels_for(self._dataset, settings, self._soft_labels)
-            self._targets = distilled_targets(targets, self._dataset, labels, settings)
+            labels = soft_labels_for(self._dataset, settings, self._run.soft_labels)
+            targets = distilled_targets(labelled, self._dataset, labels, settings)
         weights = class_weights(split.labels, self._recipe.targets.class_weighting)
-        self._targets[: len(split)] *= weights[:, np.newaxis, np.newaxis]
+        targets[: len(split)] *= weights[:, np.newaxis, np.newaxis]
+        return targets
 
-    def _batches(self, epoch: int) -> Batches:
-        return epoch_batches(self._images, self._targets, self._recipe, epoch)
+    def _train_epoch(self, epoch: int, targets: NDArray[np.float32], progress: Progress) -> float:
+        """Take all steps of an epoch, counted from 1; returns the mean loss."""
+        total = 0.0
+        train_on = training_step(self._model)
+        batches = epoch_batches(self._images, targets, self._recipe, epoch)
+        for step, batch in enumerate(batches, start=1):
+            loss = train_on(*batch)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"epoch {epoch}, step {step}: the loss is {loss}; lower the learning rate"
+                )
+            total += loss
+            self._ema.update(self._model, (epoch - 1) * self._steps + step)
+            progress.step(epoch, step, total / step)
+        return total / self._steps
 
-    def _validate(self, model: keras.Model) -> float:
+    def _accuracy(self) -> float:
+        """The averaged weights' accuracy on the validation split."""
         split = self._dataset.validation
-        answers = keras_logits(model, split.images).argmax(axis=1)
-        return float((answers == split.labels).mean())
+        predictions = keras_logits(self._ema_model, split.images).argmax(axis=1)
+        return float((predictions == split.labels).mean())
+
+    def _keep(self, epoch: Epoch) -> None:
+        self._history += (epoch,)
+        if best_of(self._history) is epoch:
+            unfinished = self._run.best.with_name("unfinished.keras")
+            self._ema_model.save(unfinished)
+            unfinished.replace(self._run.best)
+        variables = checkpoints.training_variables(self._model)
+        state = Checkpoint(
+            history=self._history,
+            variables=[keras.ops.convert_to_numpy(variable) for variable in variables],
+            average=self._ema.weights,
+        )
+        checkpoints.save(state, self._run.checkpoint)
+
+    def _resume(self) -> None:
+        if not self._run.checkpoint.exists():
+            return
+        state = checkpoints.load(self._run.checkpoint)
+        variables = checkpoints.training_variables(self._model)
+        if [tuple(v.shape) for v in variables] != [value.shape for value in state.variables]:
+            raise TrainingError(f"{self._run.checkpoint}: is of another network; remove it")
+        for variable, value in zip(variables, state.variables, strict=True):
+            variable.assign(value)
+        self._ema.weights = state.average
+        self._history = state.history
+        what = "was finished" if self._is_over() else "goes on"
+        print(f"{what} after epoch {len(self._history)}", flush=True)
+
+
+def training_step(
+    model: keras.Model,
+) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float]:
+    """What trains a compiled model on samples and targets, and returns the mean loss."""
+    if keras.backend.backend() == "torch":
+        from emotion_trainer.training.torch_step import TorchStep
+
+        if TorchStep.supports(model):
+            return TorchStep(model)
+    return lambda samples, targets: float(model.train_on_batch(samples, targets))
 
 
 def build_network(recipe: Recipe, dataset: Dataset) -> keras.Model:

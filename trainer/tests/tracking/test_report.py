@@ -65,10 +65,10 @@ def test_runs_are_compared(work: Path, capsys: pytest.CaptureFixture[str]) -> No
         *("whole", "tiny", "resnet", f"{summary.mmac:.1f}", f"{summary.parameters:,}"),
         *("4 of 4", str(summary.best.number)),
     ]
-    assert whole[7:9] == [f"{summary.best.accuracy:.4f}", f"{metrics.accuracy:.4f}"]
+    assert whole[7:9] == [f"{summary.best.score:.4f}", f"{metrics.accuracy:.4f}"]
     name, recall = min(metrics.recall.items(), key=lambda item: item[1])
     assert whole[10] == f"{name} {recall:.2f}"
-    assert bare[7:11] == [f"{summary.best.accuracy:.4f}", "-", "-", "-"]
+    assert bare[7:11] == [f"{summary.best.score:.4f}", "-", "-", "-"]
     assert found.plots == 4, "curves, accuracy and cost, and two of the run with answers"
     assert not found.loaded
     assert "of the validation split (PublicTest)" in text

@@ -33,7 +33,7 @@ def trained_for(epochs: int, recipe: Recipe) -> Recipe:
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, recipe: Recipe) -> Run:
     run = Run(tmp_path_factory.mktemp("teacher"))
-    assert Trainer(trained_for(8, recipe), dataset, run).run().accuracy > 0.9
+    assert Trainer(trained_for(8, recipe), dataset, run).run().score > 0.9
     return run
 
 
@@ -150,7 +150,7 @@ def test_train_labels_wrong_learns_from_teacher(
     distillation = Distillation(teachers=(teacher.folder,), share=1.0)
     student = trained_for(8, recipe).model_copy(update={"distillation": distillation})
     blind = Dataset(training=wrong, validation=dataset.validation)
-    assert Trainer(student, blind, Run(tmp_path)).run().accuracy > 0.5
+    assert Trainer(student, blind, Run(tmp_path)).run().score > 0.5
 
 
 def test_train_unlabelled_faces_are_learnt_from(

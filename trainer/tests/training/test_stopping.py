@@ -1,16 +1,11 @@
 import pytest
 
-from emotion_trainer.recipe import Optimisation
 from emotion_trainer.training.checkpoint import Epoch
 from emotion_trainer.training.stopping import best_of, is_over
 
 
-def history(*accuracies: float) -> tuple[Epoch, ...]:
-    return tuple(Epoch(n, 1.0, accuracy, 1.0) for n, accuracy in enumerate(accuracies, start=1))
-
-
-def settings(patience: int) -> Optimisation:
-    return Optimisation(epochs=6, batch=8, learning_rate=0.1, patience=patience)
+def history(*scores: float) -> tuple[Epoch, ...]:
+    return tuple(Epoch(n, 1.0, score, 1.0) for n, score in enumerate(scores, start=1))
 
 
 def test_the_first_of_equals_is_the_best() -> None:
@@ -18,7 +13,7 @@ def test_the_first_of_equals_is_the_best() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patience", "accuracies", "over"),
+    ("patience", "scores", "over"),
     [
         (0, (), False),
         (0, (0.5, 0.1, 0.1, 0.1, 0.1), False),
@@ -33,6 +28,6 @@ def test_the_first_of_equals_is_the_best() -> None:
     ],
 )
 def test_ends_after_all_epochs_or_too_many_in_vain(
-    patience: int, accuracies: tuple[float, ...], over: bool
+    patience: int, scores: tuple[float, ...], over: bool
 ) -> None:
-    assert is_over(history(*accuracies), settings(patience)) is over
+    assert is_over(history(*scores), 6, patience) is over

@@ -107,7 +107,7 @@ def test_goes_on_after_a_kill_as_if_there_had_been_none(place: Path, tmp_path: P
     found, expected = (checkpoints.load(run.checkpoint) for run in (broken, unbroken))
     assert [epoch.number for epoch in found.history] == [1, 2]
     for a, b in zip(found.history, expected.history, strict=True):
-        assert a.accuracy == pytest.approx(b.accuracy, abs=0.02)
+        assert a.score == pytest.approx(b.score, abs=0.02)
     for a, b in zip(found.average, expected.average, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
 
@@ -125,7 +125,7 @@ def test_goes_on_with_another_backend(
     answers = keras_logits(run.best_model(), faces)
     accuracy = (answers.argmax(axis=1) == labels).mean()
     assert [epoch.number for epoch in run.history] == [1, 2]
-    assert accuracy == pytest.approx(best_of(run.history).accuracy, abs=0.01)
+    assert accuracy == pytest.approx(best_of(run.history).score, abs=0.01)
     in_integers = tflite_logits(run.folder / "int8.tflite", faces)
     assert np.abs(in_integers - answers).mean() < 0.1 * np.abs(answers).mean()
 
@@ -207,7 +207,7 @@ def test_learns_in_16_bits_and_exports_in_32(
     with pytest.raises(KeyboardInterrupt):
         begun.run()
     monkeypatch.undo()
-    assert Trainer(mixed, dataset, run).run().accuracy > 0.5
+    assert Trainer(mixed, dataset, run).run().score > 0.5
     assert len(run.history) == 6
 
     model = run.best_model()
