@@ -23,7 +23,9 @@ class Section(BaseModel):
 class Targets(Section):
     """What the model is taught."""
 
-    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    label_smoothing: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of a target spread evenly over all labels."
+    )
     votes_share: float = Field(
         default=0.0, ge=0.0, le=1.0, description="Share of the FER+ votes in a target."
     )
@@ -36,7 +38,7 @@ class Targets(Section):
 
 
 class Distillation(Section):
-    """Teachers: models that were trained before, or files with their answers.
+    """Teachers: models that were trained before, or files with their predictions.
 
     Paths are relative to the folder in which the command runs.
     """
@@ -69,19 +71,23 @@ class Augmentation(Section):
     coarsening: float = Field(default=0.0, ge=0.0, le=1.0, description="Chance of lost detail.")
     coarsest: int = Field(default=48, ge=8, le=48, description="Pixels a side that may be left.")
     erasing: float = Field(default=0.0, ge=0.0, le=1.0, description="Chance of a covered patch.")
-    erased: float = Field(default=0.2, gt=0.0, le=0.5, description="Most of the area covered.")
+    erased: float = Field(
+        default=0.2, gt=0.0, le=0.5, description="Maximum share of the area covered."
+    )
     mixup: float = Field(
         default=0.0, ge=0.0, description="Alpha of the shares in mixed faces; 0 mixes none."
     )
 
 
 class Schedule(Section):
-    """How every network learns: by steps of a size that warms up and decays along a cosine."""
+    """How every network is trained: at a learning rate that warms up and decays by a cosine."""
 
-    epochs: int = Field(gt=0)
-    batch: int = Field(gt=0)
+    epochs: int = Field(gt=0, description="Passes over the training faces or scenes.")
+    batch: int = Field(gt=0, description="Faces or scenes in a step.")
     learning_rate: float = Field(gt=0.0, description="At its peak, after the warm-up.")
-    warmup_epochs: float = Field(default=0.0, ge=0.0)
+    warmup_epochs: float = Field(
+        default=0.0, ge=0.0, description="In which the learning rate rises from 0 to its peak."
+    )
     weight_decay: float = Field(
         default=0.0, ge=0.0, description="Decoupled: a step shrinks kernels by this x its rate."
     )
@@ -91,12 +97,12 @@ class Schedule(Section):
 
 
 class Optimisation(Schedule):
-    """How an emotion model learns."""
+    """How an emotion model is trained."""
 
     method: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD with Nesterov momentum, or AdamW."
     )
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="Of SGD's gradients, a step.")
     head_rate: float = Field(
         default=1.0, gt=0.0, description="Factor on the learning rate of the last layer."
     )
@@ -111,17 +117,20 @@ class Optimisation(Schedule):
     )
 
     @model_validator(mode="after")
-    def _head_rate_is_of_adamw(self) -> "Optimisation":
+    def _settings_have_an_effect(self) -> "Optimisation":
         if self.head_rate != 1.0 and self.method != "adamw":
             raise ValueError("head_rate requires method adamw")
+        # A record holds the default too, whatever the method.
+        if self.momentum != Optimisation.model_fields["momentum"].default and self.method != "sgd":
+            raise ValueError("momentum requires method sgd")
         return self
 
 
 class AnyRecipe(Section):
-    """What the recipes of all kinds of networks share; `name` is the file's."""
+    """What the recipes of all kinds of networks share."""
 
-    name: str
-    seed: int
+    name: str = Field(description="The file's name without `.toml`.")
+    seed: int = Field(description="Of all random numbers: weights, order of faces, augmentation.")
     optimisation: Schedule
 
 
@@ -150,7 +159,7 @@ class Recipe(AnyRecipe):
 
     @property
     def teachers(self) -> tuple[Path, ...]:
-        """Folders of the models that it learns from, if any."""
+        """Folders of the teachers, if any."""
         return self.distillation.teachers if self.distillation else ()
 
 

@@ -1,9 +1,13 @@
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
+from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.recipe import Recipe, read_recipe
+from emotion_trainer.recipe import AnyRecipe, Recipe, read_recipe
 
 GOOD = """
 seed = 1
@@ -48,6 +52,8 @@ def test_a_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
         (GOOD.replace("stem = 8", "stem = 8\nwidth = 1.5\nbudget_mmac = 2"), "not both"),
         ("seed =", "invalid TOML"),
         (GOOD.replace("seed = 1", 'seed = "x"'), "seed: must be a whole number"),
+        (GOOD + 'method = "adamw"\nmomentum = 0.8', "optimisation: momentum requires method sgd"),
+        (GOOD + "head_rate = 2.0", "optimisation: head_rate requires method adamw"),
     ],
 )
 def test_names_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:
@@ -68,3 +74,27 @@ def test_recipe_problem_of_two_settings_has_no_path(tmp_path: Path) -> None:
 def test_names_the_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot be read: No such file"):
         read_recipe(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("kind", [Recipe, DetectorRecipe])
+def test_recipe_fields_all_have_a_description(kind: type[AnyRecipe]) -> None:
+    fields = dict(described(kind))
+    assert len(fields) > 20
+    assert [name for name, text in fields.items() if not text] == []
+
+
+def described(model: type[BaseModel]) -> Iterator[tuple[str, str | None]]:
+    """All settings by path, and their descriptions; a family's name selects its settings."""
+    for name, field in model.model_fields.items():
+        sections = models_in(field.annotation)
+        for section in sections:
+            path = f"{section.__module__.rpartition('.')[2]}.{name}"
+            yield from ((f"{path}.{inner}", text) for inner, text in described(section))
+        if not sections and name != "family":
+            yield name, field.description
+
+
+def models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in models_in(part)]

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from emotion_trainer.recipe import AnyRecipe, Schedule, Section
 
-Stage = Annotated[tuple[int, int], Field(description="Width in channels, and blocks.")]
+Stage = tuple[int, int]
 Score = Annotated[float, Field(gt=0.0, lt=1.0)]
 Chance = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -15,7 +15,9 @@ class NetworkSettings(Section):
     """Size of the network; each stage halves the resolution, the last three have maps."""
 
     stem: int = Field(default=16, gt=0, description="Channels of the stem.")
-    stages: tuple[Stage, Stage, Stage, Stage]
+    stages: tuple[Stage, Stage, Stage, Stage] = Field(
+        description="Width in channels, and blocks, of each stage."
+    )
     kernels: tuple[int, int, int, int] = Field(
         default=(3, 5, 5, 5), description="Sides of the depthwise kernels, for each stage."
     )
@@ -25,24 +27,36 @@ class NetworkSettings(Section):
 class SceneSettings(Section):
     """What the training scenes are like."""
 
-    side: int = Field(default=224, ge=64, multiple_of=32, description="Pixels.")
-    min_face: float = Field(default=8.0, gt=0.0, description="Root of a face's area, in pixels.")
-    max_face: float = Field(default=110.0, gt=0.0, description="Likewise, in parts of photos.")
-    empty: Chance = Field(default=0.08, description="Scenes without a face.")
-    composed: Chance = Field(default=0.12, description="Scenes composed of single faces.")
-    mosaic: Chance = Field(default=0.4, description="Mosaics among the scenes of photos.")
-    wide: Chance = Field(default=0.8, description="Photos that show more than single faces.")
-    crops: Chance = Field(default=0.7, description="Tight crops among composed faces.")
-    tilt: float = Field(default=30.0, ge=0.0, le=90.0, description="Maximum, degrees either way.")
-    hidden: Chance = Field(default=0.08, description="Faces that something partly covers.")
-    mined: Chance = Field(default=0.5, description="Mined false positives among empty scenes.")
+    side: int = Field(
+        default=224, ge=64, multiple_of=32, description="Of a square scene, in pixels."
+    )
+    min_face: float = Field(
+        default=8.0, gt=0.0, description="Minimum root of a face's area, in pixels."
+    )
+    max_face: float = Field(
+        default=110.0, gt=0.0, description="Maximum likewise, in parts of photos."
+    )
+    empty: Chance = Field(default=0.08, description="Share of scenes without a face.")
+    composed: Chance = Field(default=0.12, description="Share of scenes composed of single faces.")
+    mosaic: Chance = Field(default=0.4, description="Share of mosaics among the scenes of photos.")
+    wide: Chance = Field(
+        default=0.8, description="Share of photos that show more than single faces."
+    )
+    crops: Chance = Field(default=0.7, description="Share of tight crops among composed faces.")
+    tilt: float = Field(
+        default=30.0, ge=0.0, le=90.0, description="Maximum rotation, degrees either way."
+    )
+    hidden: Chance = Field(default=0.08, description="Share of faces that something partly covers.")
+    mined: Chance = Field(
+        default=0.5, description="Share of mined false positives in empty scenes."
+    )
     epoch: int = Field(default=9600, gt=0, description="Scenes in an epoch.")
 
 
 class DetectorOptimisation(Schedule):
-    """How a detector learns: to the last epoch, with gradients clipped to a constant norm."""
+    """How a detector is trained: to the last epoch, with gradients clipped to a constant norm."""
 
-    method: Literal["adamw"] = "adamw"
+    method: Literal["adamw"] = Field(default="adamw", description="The only one supported.")
 
 
 class DetectorRecipe(AnyRecipe):

@@ -45,7 +45,9 @@ class PretrainedSettings(BaseModel):
     licence: str | None = Field(
         default=None, description="Of the weights, for the model cards; required with weights."
     )
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of the pooled features set to 0."
+    )
 
     @model_validator(mode="after")
     def _weights_have_a_licence(self) -> "PretrainedSettings":
@@ -63,7 +65,9 @@ class Settings(PretrainedSettings):
     """Network, input side and weights."""
 
     family: Literal["backbone"]
-    network: Literal["mobilenet_v1"] = "mobilenet_v1"
+    network: Literal["mobilenet_v1"] = Field(
+        default="mobilenet_v1", description="Architecture of the weights."
+    )
 
     def __str__(self) -> str:
         return f"{self.network} at {self.side} px, {self.origin}"

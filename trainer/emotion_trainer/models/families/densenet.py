@@ -7,7 +7,7 @@ And activations are ReLU6, so that what is concatenated shares one range. The gr
 from block to block, as in CondenseNet (Huang et al. 2018), where layers are cheaper.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import keras
 from keras import layers
@@ -22,7 +22,7 @@ from emotion_trainer.models.families.layers import (
 )
 from emotion_trainer.models.families.scaling import ScalableSettings
 
-Block = Annotated[tuple[int, int], Field(description="Growth rate in channels, and layers.")]
+Block = tuple[int, int]
 
 # The 1x1 convolution before each 3x3 one is so many times the growth rate wide.
 BOTTLENECK: Final = 2
@@ -34,7 +34,10 @@ class Settings(ScalableSettings):
     family: Literal["densenet"]
     stem: int = Field(default=24, gt=0, description="Channels of the stem.")
     blocks: tuple[Block, ...] = Field(
-        default=((16, 4), (24, 6), (32, 6)), min_length=1, max_length=4
+        default=((16, 4), (24, 6), (32, 6)),
+        min_length=1,
+        max_length=4,
+        description="Growth rate in channels, and layers, of each block.",
     )
 
 

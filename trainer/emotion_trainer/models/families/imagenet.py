@@ -50,13 +50,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Literal["imagenet"]
-    application: Literal["VGG16", "ResNet50V2", "DenseNet121", "MobileNetV2"]
+    application: Literal["VGG16", "ResNet50V2", "DenseNet121", "MobileNetV2"] = Field(
+        description="Network of `keras.applications`."
+    )
     alpha: float = Field(default=1.0, gt=0.0, description="Factor on MobileNetV2's channels.")
     weights: Path | None = Field(
         default=None,
         description="A .h5 or .weights.h5 file without the top; random weights if absent.",
     )
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of the pooled features set to 0."
+    )
 
     @model_validator(mode="after")
     def _alpha_is_of_mobilenet(self) -> "Settings":

@@ -4,7 +4,7 @@ A depthwise convolution mixes within a channel and 1x1 convolutions across chann
 al. 2017). The original's stem halves the resolution at once; here it keeps the 48x48 pixels.
 """
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import keras
 from keras import layers
@@ -20,7 +20,7 @@ from emotion_trainer.models.families.layers import (
 )
 from emotion_trainer.models.families.scaling import ScalableSettings
 
-Stage = Annotated[tuple[int, int], Field(description="Width in channels, and residual blocks.")]
+Stage = tuple[int, int]
 
 # The first block works at full resolution before it halves it, where expansion is dear.
 FIRST_EXPANSION: Final = 1
@@ -37,7 +37,10 @@ class Settings(ScalableSettings):
     family: Literal["mobilenet"]
     stem: int = Field(default=16, gt=0, description="Channels of the stem.")
     stages: tuple[Stage, ...] = Field(
-        default=((24, 2), (40, 3), (80, 3)), min_length=1, max_length=4
+        default=((24, 2), (40, 3), (80, 3)),
+        min_length=1,
+        max_length=4,
+        description="Width in channels, and residual blocks, of each stage.",
     )
     expansion: int = Field(default=4, gt=0, description="Of a block's inner over its outer width.")
     head: int = Field(default=256, gt=0, description="Channels that are pooled.")

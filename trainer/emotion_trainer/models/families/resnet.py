@@ -4,7 +4,7 @@ The original's stem, a 7x7 convolution of stride 2, would throw away half of a 4
 detail; here it is a 3x3 convolution at full resolution, then a 2x2 maximum.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import keras
 from keras import layers
@@ -13,7 +13,7 @@ from pydantic import Field
 from emotion_trainer.models.families.layers import classify, convolve, grey_input, normalise
 from emotion_trainer.models.families.scaling import ScalableSettings
 
-Stage = Annotated[tuple[int, int], Field(description="Width in channels, and residual blocks.")]
+Stage = tuple[int, int]
 
 
 class Settings(ScalableSettings):
@@ -21,7 +21,11 @@ class Settings(ScalableSettings):
 
     family: Literal["resnet"]
     stem: int = Field(gt=0, description="Channels of the stem.")
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=5)
+    stages: tuple[Stage, ...] = Field(
+        min_length=1,
+        max_length=5,
+        description="Width in channels, and residual blocks, of each stage.",
+    )
 
 
 def build(settings: Settings) -> keras.Model:

@@ -27,7 +27,9 @@ class ScalableSettings(BaseModel):
     budget_mmac: float | None = Field(
         default=None, gt=0.0, description="Million multiply-accumulates; `width` is solved from it."
     )
-    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of the pooled features set to 0."
+    )
 
     @model_validator(mode="after")
     def _width_is_given_once(self) -> "ScalableSettings":

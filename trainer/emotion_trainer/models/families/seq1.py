@@ -4,7 +4,7 @@ Blocks of convolution, batch normalisation (Ioffe & Szegedy 2015) and ReLU, a 2x
 each but the last, and global average pooling (Lin et al. 2014) in place of large dense layers.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import keras
 from keras import layers
@@ -13,7 +13,7 @@ from pydantic import Field
 from emotion_trainer.models.families.layers import classify, convolve, grey_input, normalise
 from emotion_trainer.models.families.scaling import ScalableSettings
 
-Block = Annotated[tuple[int, int], Field(description="Width in channels, and convolutions.")]
+Block = tuple[int, int]
 
 
 class Settings(ScalableSettings):
@@ -21,7 +21,10 @@ class Settings(ScalableSettings):
 
     family: Literal["seq1"]
     blocks: tuple[Block, ...] = Field(
-        default=((16, 1), (32, 2), (64, 2), (128, 2)), min_length=1, max_length=5
+        default=((16, 1), (32, 2), (64, 2), (128, 2)),
+        min_length=1,
+        max_length=5,
+        description="Width in channels, and convolutions, of each block.",
     )
 
 
