@@ -452,11 +452,11 @@ def _card(options: argparse.Namespace) -> None:
 def _card_files(
     dataset: "Dataset", options: argparse.Namespace, bundled: "Bundled", folder: Path
 ) -> dict[str, str]:
-    from emotion_trainer.bundle.clips import PRIORS, answers_in
+    from emotion_trainer.bundle.clips import PRIORS, predictions_in
     from emotion_trainer.bundle.model_card import card_files
 
     clips = [
-        answers_in(clip, folder, options.detector_model, prior)
+        predictions_in(clip, folder, options.detector_model, prior)
         for clip in options.clips
         for prior in PRIORS
     ]
@@ -493,7 +493,7 @@ def _track(options: argparse.Namespace) -> None:
     from emotion_trainer.tracking.tracker import track
 
     runs = runs_among(options.runs)
-    _keep_answers(runs, options)
+    _store_predictions(runs, options)
     for run in runs:
         print(f"{run.folder}: {track(run) or 'tracking is switched off'}", flush=True)
 
@@ -503,19 +503,19 @@ def _report(options: argparse.Namespace) -> None:
     from emotion_trainer.tracking.summary import runs_among
 
     runs = runs_among(options.runs)
-    _keep_answers(runs, options)
+    _store_predictions(runs, options)
     options.out.write_text(report(runs), encoding="utf-8")
     print(f"{options.out}: runs compared: {len(runs)}")
 
 
-def _keep_answers(runs: "list[Run]", options: argparse.Namespace) -> None:
-    from emotion_trainer.evaluation.answers import keep_answers
+def _store_predictions(runs: "list[Run]", options: argparse.Namespace) -> None:
+    from emotion_trainer.evaluation.predictions import store_predictions
 
     if options.data is None:
         return
     dataset = _dataset(options, [run.folder for run in runs])
     for run in runs:
-        keep_answers(run, dataset)
+        store_predictions(run, dataset)
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -545,7 +545,7 @@ def _numbering(options: argparse.Namespace) -> "Numbering | None":
 def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dataset":
     """The data set of a command; what was left out of it is reported on standard error.
 
-    Models that are to be measured on it must not have learnt what it validates on.
+    Models that are to be measured on it must not be trained on what it validates on.
     """
     from emotion_trainer.data import Splitting, open_dataset
 
@@ -553,9 +553,9 @@ def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dat
     unlabelled = getattr(options, "unlabelled", None)
     dataset = open_dataset(options.data, splitting, unlabelled, _numbering(options))
     if splitting is Splitting.STRATIFIED and measured:
-        from emotion_trainer.evaluation.leakage import require_unlearnt
+        from emotion_trainer.evaluation.leakage import require_unseen
 
-        require_unlearnt(measured, dataset)
+        require_unseen(measured, dataset)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
     return dataset

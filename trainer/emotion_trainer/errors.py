@@ -46,7 +46,7 @@ class TrainingError(TrainerError):
 
 
 class ExportError(TrainerError):
-    """Raised when a model cannot be turned into an int8 file that answers as the original does."""
+    """Raised when a model cannot be turned into an int8 file that predicts as the original does."""
 
 
 class TrackingError(TrainerError):

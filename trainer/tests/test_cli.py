@@ -70,7 +70,7 @@ def test_a_model_may_see_the_mirrored_face_too(
     # Whether the second view of a tiny model adds anything depends on the processor.
     monkeypatch.setattr(
         "emotion_trainer.bundle.ensembling._least_loss",
-        lambda answers, _labels: np.ones(len(answers)),
+        lambda predictions, _labels: np.ones(len(predictions)),
     )
     data = ["--data", str(place / "sheets")]
     words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
@@ -106,8 +106,8 @@ def test_the_daemon_applies_the_adjustment_that_bundling_finds(
     assert all(f"{name} +{by:.2f}" in output for name, by in ensemble.adjustment.items())
     assert "without: " in output
 
-    answered = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
-    assert measure(answered, dataset.validation.labels, "PublicTest") == ensemble.metrics
+    predicted = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
+    assert measure(predicted, dataset.validation.labels, "PublicTest") == ensemble.metrics
 
 
 def test_manifest_of_another_split_names_it(place: Path, tmp_path: Path) -> None:

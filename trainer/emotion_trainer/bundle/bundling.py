@@ -77,22 +77,22 @@ def make_bundle(
     labels = dataset.validation.labels
     views = (False, True) if mirrored else (False,)
     viewpoints = [Viewpoint(candidate, view) for candidate in candidates for view in views]
-    answered = [v.candidate.answers(dataset, mirrored=v.mirrored) for v in viewpoints]
-    answers = np.stack([one.log_probabilities for one in answered])
-    fit = _rounded(balance(fit_ensemble(answers, labels), answers, labels))
-    order = anytime_order(answers, labels, fit, [v.candidate.mmac for v in viewpoints])
+    predicted = [v.candidate.predictions(dataset, mirrored=v.mirrored) for v in viewpoints]
+    predictions = np.stack([one.log_probabilities for one in predicted])
+    fit = _rounded(balance(fit_ensemble(predictions, labels), predictions, labels))
+    order = anytime_order(predictions, labels, fit, [v.candidate.mmac for v in viewpoints])
     members = tuple(
         viewpoints[i].candidate.as_member(
-            float(fit.weights[i]), answered[i].metrics, mirrored=viewpoints[i].mirrored
+            float(fit.weights[i]), predicted[i].metrics, mirrored=viewpoints[i].mirrored
         )
         for i in order
     )
-    figures = measure(fit.probabilities(answers), labels, dataset.validation_name)
+    figures = measure(fit.probabilities(predictions), labels, dataset.validation_name)
     used = [one for one in candidates if any(viewpoints[i].candidate is one for i in order)]
     bundled = measure_bundle(
         _make_manifest(members, fit, labels, figures),
         {one.file.name: one for one in used},
-        answers[order],
+        predictions[order],
         dataset,
         left_out=tuple(sorted({one.name for one in candidates} - {one.name for one in used})),
     )
@@ -109,14 +109,14 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
     """
     bundle = read_bundle(folder)
     models = {member.file: BundledModel(folder, member) for member in bundle.members}
-    answers = np.stack(
+    predictions = np.stack(
         [
-            models[member.file].answers(dataset, mirrored=member.mirrored).log_probabilities
+            models[member.file].predictions(dataset, mirrored=member.mirrored).log_probabilities
             for member in bundle.members
         ]
     )
-    _require_same_figures(bundle, fit_of(bundle).probabilities(answers), dataset, folder)
-    bundled = measure_bundle(bundle, models, answers, dataset, left_out=())
+    _require_same_figures(bundle, fit_of(bundle).probabilities(predictions), dataset, folder)
+    bundled = measure_bundle(bundle, models, predictions, dataset, left_out=())
     for name, content in describe(bundled, folder).items():
         (folder / name).write_text(content, encoding="utf-8")
     return bundled

@@ -14,7 +14,7 @@ from edge_daemon.inference.bundle import Member, Metrics, read_bundle
 from emotion_trainer.bundle.records import ModelRecord, View, read_records
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import ExportError
-from emotion_trainer.evaluation.answers import Answers, answers_of, ask
+from emotion_trainer.evaluation.predictions import Predictions, predict, predictions_of
 from emotion_trainer.export.int8 import Agreement, agreement_of
 from emotion_trainer.models.families import cost
 from emotion_trainer.models.predictions import is_bundle
@@ -46,8 +46,8 @@ class Candidate(ABC):
         """How it was trained, where that is known, with the agreement of these views."""
 
     @abstractmethod
-    def answers(self, dataset: Dataset, *, mirrored: bool) -> Answers:
-        """The int8 file's answers to the validation split."""
+    def predictions(self, dataset: Dataset, *, mirrored: bool) -> Predictions:
+        """The int8 file's predictions for the validation split."""
 
     @abstractmethod
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:
@@ -91,17 +91,17 @@ class TrainedModel(Candidate):
 
     def _agreement(self, dataset: Dataset, view: View) -> Agreement:
         mirrored = view == "mirrored"
-        original = answers_of(self.run.best, dataset, mirrored=mirrored)
-        exported = self.answers(dataset, mirrored=mirrored)
+        original = predictions_of(self.run.best, dataset, mirrored=mirrored)
+        exported = self.predictions(dataset, mirrored=mirrored)
         return agreement_of(
             original.log_probabilities.argmax(axis=1),
             exported.log_probabilities.argmax(axis=1),
             original.labels,
         )
 
-    def answers(self, dataset: Dataset, *, mirrored: bool) -> Answers:
+    def predictions(self, dataset: Dataset, *, mirrored: bool) -> Predictions:
         """Computed once, then kept in the run's folder."""
-        return answers_of(self.file, dataset, mirrored=mirrored)
+        return predictions_of(self.file, dataset, mirrored=mirrored)
 
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:
         """With the run's provenance."""
@@ -160,9 +160,9 @@ class BundledModel(Candidate):
         """The bundle's copy of the record; its agreement is that of the first bundling."""
         return read_records(self.folder).get(self.entry.file)
 
-    def answers(self, dataset: Dataset, *, mirrored: bool) -> Answers:
+    def predictions(self, dataset: Dataset, *, mirrored: bool) -> Predictions:
         """Computed each time: nothing is left in a bundle's folder."""
-        return ask(self.file, dataset, mirrored=mirrored)
+        return predict(self.file, dataset, mirrored=mirrored)
 
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:
         """The entry, with the new weight and metrics."""

@@ -1,6 +1,6 @@
-"""How often the ensemble gives each answer to the faces in a clip, as the daemon finds them.
+"""How often the ensemble predicts each emotion for the faces in a clip, as the daemon finds them.
 
-Clips have no labels, so this is no accuracy. It shows whether a model answers neutral, or sad, to
+Clips have no labels, so this is no accuracy. It shows whether a model predicts neutral, or sad, for
 most faces.
 """
 
@@ -20,8 +20,8 @@ from emotion_trainer.errors import DataError
 
 
 @dataclass(frozen=True)
-class ClipAnswers:
-    """The answers to the faces of a clip, over all of its frames.
+class ClipPredictions:
+    """The predictions for the faces of a clip, over all of its frames.
 
     Attributes:
         clip: name of the file.
@@ -38,9 +38,9 @@ PRIORS: Final = {"none": "none", "camera": "auto"}
 """`inference.prior` of the daemon, by the name in the card."""
 
 
-def answers_in(
+def predictions_in(
     clip: Path, bundle: Path, detector_model: Path | None, prior: str = "camera"
-) -> ClipAnswers:
+) -> ClipPredictions:
     """Run the daemon over a clip, unsmoothed, otherwise with its default settings.
 
     Args:
@@ -57,11 +57,11 @@ def answers_in(
     command += ["--set", "smoothing.time_constant=0", "--log-level", "error"]
     command += ["--set", f"inference.prior={PRIORS[prior]}"]
     command += [] if detector_model is None else ["--detector-model", str(detector_model)]
-    # Settings of a daemon on this machine would change the answers.
+    # Settings of a daemon on this machine would change the predictions.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EDGE_DAEMON_")}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise DataError(f"{clip}: {done.stderr.strip().rpartition(chr(10))[2]}")
     faces = [face for line in done.stdout.splitlines() for face in json.loads(line)["faces"]]
-    answers = [EMOTIONS.index(face["emotion"]) for face in faces if face["emotion"] is not None]
-    return ClipAnswers(clip.name, prior, np.bincount(answers, minlength=len(EMOTIONS)))
+    indices = [EMOTIONS.index(face["emotion"]) for face in faces if face["emotion"] is not None]
+    return ClipPredictions(clip.name, prior, np.bincount(indices, minlength=len(EMOTIONS)))

@@ -2,7 +2,7 @@
 
 The daemon's rule: the members' log-probabilities, averaged by weight, adjusted for emotions that
 would be found too rarely, divided by a temperature.
-Members' answers are `Answers` here: their log-probabilities, float32 [M, N, 7].
+Members' predictions are `LogProbabilities` here: their log-probabilities, float32 [M, N, 7].
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation.metrics import measure
 from emotion_trainer.models.predictions import Scores
 
-Answers = NDArray[np.float32]
+LogProbabilities = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 NEGLIGIBLE: Final = 0.01
 COLDEST: Final = 0.05
-"""Where all answers are right, each lower temperature would be likelier still."""
+"""Where all predictions are right, each lower temperature would be likelier still."""
 HOTTEST: Final = 20.0
 HALVES_SEED: Final = 0
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How the daemon makes one answer of its members'.
+    """How the daemon combines its members' predictions.
 
     Attributes:
         weights: float64 [M], not negative.
@@ -47,12 +47,12 @@ class Fit:
     temperature: float
     adjustment: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
 
-    def probabilities(self, answers: Answers) -> Scores:
-        """What the daemon would answer, float32 [N, 7]."""
-        return np.exp(pool(answers, self.weights, self.adjustment, self.temperature))
+    def probabilities(self, predictions: LogProbabilities) -> Scores:
+        """What the daemon would predict, float32 [N, 7]."""
+        return np.exp(pool(predictions, self.weights, self.adjustment, self.temperature))
 
 
-def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
+def fit_ensemble(predictions: LogProbabilities, labels: Labels) -> Fit:
     """The weights and temperature with the least negative log-likelihood of the labels.
 
     Weights over temperature are one vector, in which the loss is convex: a multinomial logistic
@@ -64,26 +64,26 @@ def fit_ensemble(answers: Answers, labels: Labels) -> Fit:
     Raises:
         ExportError: no member distinguishes the emotions.
     """
-    kept = np.arange(len(answers))
+    kept = np.arange(len(predictions))
     while True:
-        coefficients = _least_loss(answers[kept], labels)
+        coefficients = _least_loss(predictions[kept], labels)
         total = float(coefficients.sum())
         if total < 1.0 / HOTTEST:
             raise ExportError("no weight can be fitted: no member distinguishes the emotions")
         enough = coefficients >= NEGLIGIBLE * total
         if enough.all():
-            weights = np.zeros(len(answers))
+            weights = np.zeros(len(predictions))
             weights[kept] = coefficients / total
             return Fit(weights, max(COLDEST, 1.0 / total))
         kept = kept[enough]
 
 
-def balance(fit: Fit, answers: Answers, labels: Labels) -> Fit:
+def balance(fit: Fit, predictions: LogProbabilities, labels: Labels) -> Fit:
     """The fit with the least adjustment by which no emotion is found too rarely.
 
     The temperature is fitted again. Where no adjustment is needed, the fit stays as it is.
     """
-    mixed = pool(answers, fit.weights, fit.adjustment, temperature=1.0)
+    mixed = pool(predictions, fit.weights, fit.adjustment, temperature=1.0)
     adjustment = minimum_adjustment(mixed, labels)
     if not adjustment.any():
         return fit
@@ -92,30 +92,32 @@ def balance(fit: Fit, answers: Answers, labels: Labels) -> Fit:
     return replace(fit, temperature=temperature, adjustment=fit.adjustment + adjustment)
 
 
-def cross_fit(answers: Answers, labels: Labels, split: str) -> Metrics:
-    """Figures that owe nothing to the fit: each half is answered by a fit on the other half."""
-    probabilities = np.empty(answers.shape[1:], np.float32)
+def cross_fit(predictions: LogProbabilities, labels: Labels, split: str) -> Metrics:
+    """Figures that owe nothing to the fit: each half is predicted by a fit on the other half."""
+    probabilities = np.empty(predictions.shape[1:], np.float32)
     halves = StratifiedKFold(2, shuffle=True, random_state=HALVES_SEED)
     for fitted, held_out in halves.split(labels, labels):
-        halved = answers[:, fitted], labels[fitted]
+        halved = predictions[:, fitted], labels[fitted]
         fit = balance(fit_ensemble(*halved), *halved)
-        probabilities[held_out] = fit.probabilities(answers[:, held_out])
+        probabilities[held_out] = fit.probabilities(predictions[:, held_out])
     return measure(probabilities, labels, split)
 
 
-def anytime_order(answers: Answers, labels: Labels, fit: Fit, mmac: Sequence[float]) -> list[int]:
+def anytime_order(
+    predictions: LogProbabilities, labels: Labels, fit: Fit, mmac: Sequence[float]
+) -> list[int]:
     """The members that have a weight, in the order in which running them pays most.
 
-    First comes the one with the best accuracy a MMAC, then always the one whose answer takes
+    First comes the one with the best accuracy a MMAC, then always the one whose prediction takes
     most from the running ensemble's loss a MMAC.
     """
 
     def gain(members: list[int], new: int) -> float:
-        before, after = (_loss(answers, labels, fit, m) for m in (members, [*members, new]))
+        before, after = (_loss(predictions, labels, fit, m) for m in (members, [*members, new]))
         return (before - after) / mmac[new]
 
     left = [int(member) for member in np.flatnonzero(fit.weights)]
-    accuracy = (answers.argmax(axis=2) == labels).mean(axis=1)
+    accuracy = (predictions.argmax(axis=2) == labels).mean(axis=1)
     order = [max(left, key=lambda member: accuracy[member] / mmac[member])]
     left.remove(order[0])
     while left:
@@ -124,16 +126,16 @@ def anytime_order(answers: Answers, labels: Labels, fit: Fit, mmac: Sequence[flo
     return order
 
 
-def _loss(answers: Answers, labels: Labels, fit: Fit, members: list[int]) -> float:
+def _loss(predictions: LogProbabilities, labels: Labels, fit: Fit, members: list[int]) -> float:
     running = replace(fit, weights=fit.weights[members])
-    probabilities = running.probabilities(answers[members])
+    probabilities = running.probabilities(predictions[members])
     return float(-np.log(probabilities[np.arange(len(labels)), labels] + 1e-9).mean())
 
 
-def _least_loss(answers: Answers, labels: Labels) -> NDArray[np.float64]:
+def _least_loss(predictions: LogProbabilities, labels: Labels) -> NDArray[np.float64]:
     """The coefficients, float64 [M], of the likeliest non-negative mix of log-probabilities."""
     rows = np.arange(len(labels))
-    exact = answers.astype(np.float64)
+    exact = predictions.astype(np.float64)
     of_labels = exact[:, rows, labels]
 
     def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -141,8 +143,8 @@ def _least_loss(answers: Answers, labels: Labels) -> NDArray[np.float64]:
         expected = (exact * np.exp(logs)).sum(axis=2)
         return float(-logs[rows, labels].mean()), (expected - of_labels).mean(axis=1)
 
-    start = np.full(len(answers), 1.0 / len(answers))
-    bounds = [(0.0, None)] * len(answers)
+    start = np.full(len(predictions), 1.0 / len(predictions))
+    bounds = [(0.0, None)] * len(predictions)
     found: Any = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
     coefficients: NDArray[np.float64] = found.x
     return coefficients

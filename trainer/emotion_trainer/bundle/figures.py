@@ -13,7 +13,7 @@ from edge_daemon.inference.bundle import Bundle, Member, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import Candidate
-from emotion_trainer.bundle.ensembling import Answers, Fit, cross_fit, fit_ensemble
+from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, cross_fit, fit_ensemble
 from emotion_trainer.bundle.records import ModelRecord, View, view_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.metrics import measure
@@ -84,7 +84,7 @@ def display_name(member: Member) -> str:
 def measure_bundle(
     bundle: Bundle,
     models: Mapping[str, Candidate],
-    answers: Answers,
+    predictions: LogProbabilities,
     dataset: Dataset,
     left_out: tuple[str, ...],
 ) -> Bundled:
@@ -93,7 +93,7 @@ def measure_bundle(
     Args:
         bundle: the manifest.
         models: the members' models, by file.
-        answers: the members' log-probabilities for the validation split, float32 [M, N, 7].
+        predictions: the members' log-probabilities for the validation split, float32 [M, N, 7].
         dataset: what to measure on.
         left_out: recipes whose models are not in the bundle.
     """
@@ -107,14 +107,16 @@ def measure_bundle(
         bundle=bundle,
         left_out=left_out,
         unbalanced=measure(
-            fit_ensemble(answers, labels).probabilities(answers), labels, dataset.validation_name
+            fit_ensemble(predictions, labels).probabilities(predictions),
+            labels,
+            dataset.validation_name,
         ),
-        cross_fitted=cross_fit(answers, labels, dataset.validation_name),
-        probabilities=fit.probabilities(answers),
+        cross_fitted=cross_fit(predictions, labels, dataset.validation_name),
+        probabilities=fit.probabilities(predictions),
         records={name: record for name, record in records.items() if record is not None},
         sizes={name: model.file.stat().st_size for name, model in models.items()},
         robustness=measure_robustness(
-            partial(_answers_of_members, bundle, fit, models), dataset.validation
+            partial(_predictions_of_members, bundle, fit, models), dataset.validation
         ),
     )
 
@@ -129,11 +131,11 @@ def fit_of(bundle: Bundle) -> Fit:
     )
 
 
-def _answers_of_members(
+def _predictions_of_members(
     bundle: Bundle, fit: Fit, models: Mapping[str, Candidate], faces: NDArray[np.uint8]
 ) -> dict[str, Scores]:
-    """Answers of the ensemble, first, and of each member to faces, uint8 [N, 48, 48]."""
-    answers = np.stack(
+    """Predictions of the ensemble, first, and of each member for faces, uint8 [N, 48, 48]."""
+    predictions = np.stack(
         [
             log_softmax(
                 tflite_logits(models[m.file].file, faces[:, :, ::-1] if m.mirrored else faces)
@@ -142,7 +144,7 @@ def _answers_of_members(
         ]
     )
     names = [display_name(member) for member in bundle.members]
-    return {ENSEMBLE: fit.probabilities(answers), **dict(zip(names, answers, strict=True))}
+    return {ENSEMBLE: fit.probabilities(predictions), **dict(zip(names, predictions, strict=True))}
 
 
 def _figures(metrics: Metrics) -> str:

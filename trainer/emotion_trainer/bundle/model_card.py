@@ -14,7 +14,7 @@ from edge_daemon.config.settings import CAMERA_SHARES, QualitySettings
 from edge_daemon.inference.bundle import Member
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.balancing import MIN_RECALL
-from emotion_trainer.bundle.clips import ClipAnswers
+from emotion_trainer.bundle.clips import ClipPredictions
 from emotion_trainer.bundle.figures import Bundled, display_name
 from emotion_trainer.bundle.records import view_of
 from emotion_trainer.data import Dataset, Split
@@ -66,7 +66,7 @@ class MixUp:
 
 @dataclass(frozen=True)
 class Source:
-    """Others' work that a member learnt from: a teacher, or weights that it started from.
+    """Others' work that a member was trained from: a teacher, or weights that it started from.
 
     Attributes:
         member: recipe of the member.
@@ -86,7 +86,7 @@ class Source:
 
 
 def card_files(
-    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] = ()
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()
 ) -> dict[str, str]:
     """The card and its plots: content by file name."""
     return {
@@ -95,7 +95,7 @@ def card_files(
     }
 
 
-def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] = ()) -> str:
+def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()) -> str:
     """The card, Markdown."""
     split = dataset.validation
     confusion = confuse(bundled.probabilities, split.labels)
@@ -134,7 +134,7 @@ def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipAnswers] 
         plot_name=plots.plot_name,
         limits=QualitySettings(),
         clips=clips,
-        counts=_answer_counts(dataset.validation_name, split, priors, clips),
+        counts=_prediction_counts(dataset.validation_name, split, priors, clips),
         seen_as_labelled=_seen_as_labelled(split),
         weakest=weakest(confusion),
         mixed_up=most_confused(confusion),
@@ -173,15 +173,15 @@ def _shares(confusion: Matrix) -> NDArray[np.float64]:
     return shares
 
 
-def _answer_counts(
-    name: str, split: Split, priors: Sequence[PriorEffect], clips: Sequence[ClipAnswers]
+def _prediction_counts(
+    name: str, split: Split, priors: Sequence[PriorEffect], clips: Sequence[ClipPredictions]
 ) -> list[tuple[str, str, Matrix]]:
     """Rows of a table: what was counted, with which prior, and the count of each emotion."""
     labels = np.bincount(split.labels, minlength=len(EMOTIONS))
     return [
         (f"{name}, labels", "", labels),
-        *((f"{name}, predictions", effect.prior, effect.answers) for effect in priors),
-        *((f"`{answers.clip}`", answers.prior, answers.counts) for answers in clips),
+        *((f"{name}, predictions", effect.prior, effect.counts) for effect in priors),
+        *((f"`{clip.clip}`", clip.prior, clip.counts) for clip in clips),
     ]
 
 
@@ -197,7 +197,7 @@ def _seen_as_labelled(split: Split) -> float | None:
 
 
 def sources_of(bundled: Bundled) -> list[Source]:
-    """The teachers and the weights of others that members learnt from, by member."""
+    """The teachers and the weights of others that members were trained from, by member."""
     found = []
     for record in bundled.records.values():
         recipe = record.run.recipe

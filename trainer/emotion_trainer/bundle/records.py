@@ -26,7 +26,7 @@ class ModelRecord(BaseModel):
 
     Attributes:
         run: the record of its run.
-        teachers: where the soft labels that it learnt from come from.
+        teachers: the origins of the soft labels that it was trained on.
         agreements: how the int8 file compares with the float model, by view.
     """
 

@@ -53,8 +53,8 @@ class Gatherer:
         unreadable = self._faults.settle(sum(map(len, self._splits.values())))
         training = self._split(self._training)
         if splitting is Splitting.STRATIFIED:
-            learnt, held_back = stratified(training, self._source)
-            return Dataset(learnt, held_back, STRATIFIED_NAME, unreadable)
+            kept, held_back = stratified(training, self._source)
+            return Dataset(kept, held_back, STRATIFIED_NAME, unreadable)
         return Dataset(training, self._split(self._validation), self._validation, unreadable)
 
     def _split(self, name: str) -> Split:

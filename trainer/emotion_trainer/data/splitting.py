@@ -30,7 +30,7 @@ def stratified(split: Split, source: object) -> tuple[Split, Split]:
         DataError: an emotion has too few faces for that.
     """
     try:
-        learnt, held_back = train_test_split(
+        kept, held_back = train_test_split(
             np.arange(len(split)),
             test_size=VALIDATION_SHARE,
             random_state=SEED,
@@ -39,4 +39,4 @@ def stratified(split: Split, source: object) -> tuple[Split, Split]:
     except ValueError as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{source}: has too few faces to split: {reason}") from error
-    return part_of(split, learnt), part_of(split, held_back)
+    return part_of(split, kept), part_of(split, held_back)

@@ -21,7 +21,7 @@ ENLARGEMENT: Final = 3
 MARGIN: Final = 24
 MIN_SCORE: Final = 0.6
 HELD_OUT: Final = 10
-"""One crop in this many is not learnt from."""
+"""One crop in this many is not trained on."""
 # YuNet's boxes are smaller on bare crops than on faces with surroundings (see its framing in the
 # daemon). These factors on width and height compensate, measured on FER2013.
 WIDENING: Final = (1.083, 1.06)

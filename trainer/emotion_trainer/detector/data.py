@@ -19,7 +19,7 @@ class DetectorData:
         training: what scenes are made of.
         calibration: whole photos.
         test: whole photos.
-        held_out: tight crops that are not learnt from.
+        held_out: tight crops that are not trained on.
         fingerprint: a digest of everything.
     """
 

@@ -18,7 +18,7 @@ class Reliability:
     Attributes:
         share: of all faces, how many are in the bin.
         confidence: their mean confidence; 0 in an empty bin.
-        accuracy: the share of right answers among them; 0 in an empty bin.
+        accuracy: the share of right predictions among them; 0 in an empty bin.
     """
 
     share: NDArray[np.float64]

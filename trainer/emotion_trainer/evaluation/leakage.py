@@ -1,7 +1,7 @@
-"""No model may be measured on faces that it has learnt.
+"""No model may be measured on faces that it was trained on.
 
-A stratified split holds back a fifth of the official training split. A model that
-learnt from the official one has learnt that fifth, so figures on it would only measure its memory.
+A stratified split holds back a fifth of the official training split. A model
+that was trained on the official one has seen that fifth, so figures on it only measure its memory.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from emotion_trainer.models.predictions import is_bundle
 from emotion_trainer.training.runs import Run
 
 
-def require_unlearnt(models: Iterable[Path], dataset: Dataset) -> None:
+def require_unseen(models: Iterable[Path], dataset: Dataset) -> None:
     """Refuse to measure models on a stratified split unless they were trained on that very split.
 
     Args:
@@ -26,14 +26,14 @@ def require_unlearnt(models: Iterable[Path], dataset: Dataset) -> None:
         BundleError, TrainingError: a manifest or a run's record is damaged.
     """
     for model in models:
-        if _learnt(model) - {dataset.fingerprint}:
+        if _trained_on(model) - {dataset.fingerprint}:
             raise DataError(
-                f"{model}: was trained on another split or other data, and may have learnt faces "
+                f"{model}: was trained on another split or other data, and maybe on faces "
                 f"of {dataset.validation_name}; leave out --split stratified, or train with it"
             )
 
 
-def _learnt(model: Path) -> set[str]:
+def _trained_on(model: Path) -> set[str]:
     """The fingerprints of the data that it was trained on, as far as they are known."""
     folder = model if model.is_dir() else model.parent
     if is_bundle(folder):

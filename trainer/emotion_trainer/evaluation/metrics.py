@@ -49,9 +49,9 @@ def measure(probabilities: Scores, labels: NDArray[np.int64], split: str) -> Met
 
 
 def confuse(probabilities: Scores, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Confusion matrix, int64 [7, 7]: a row for each label, a column for each answer."""
-    answers = probabilities.argmax(axis=1)
-    matrix: NDArray[np.int64] = confusion_matrix(labels, answers, labels=range(len(EMOTIONS)))
+    """Confusion matrix, int64 [7, 7]: a row for each label, a column for each prediction."""
+    predictions = probabilities.argmax(axis=1)
+    matrix: NDArray[np.int64] = confusion_matrix(labels, predictions, labels=range(len(EMOTIONS)))
     return matrix
 
 

@@ -29,7 +29,7 @@ class PriorEffect:
         calibration_error: likewise.
         camera_accuracy: on the same faces, weighted to a camera's shares of emotions.
         camera_calibration_error: likewise.
-        answers: int64 [7], how often each emotion is the answer.
+        counts: int64 [7], how often each emotion is predicted.
     """
 
     prior: str
@@ -37,7 +37,7 @@ class PriorEffect:
     calibration_error: float
     camera_accuracy: float
     camera_calibration_error: float
-    answers: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 def prior_effects(probabilities: Scores, labels: NDArray[np.int64]) -> list[PriorEffect]:
@@ -59,15 +59,15 @@ def prior_effects(probabilities: Scores, labels: NDArray[np.int64]) -> list[Prio
 def _effect(
     prior: str, probabilities: Scores, labels: NDArray[np.int64], weights: NDArray[np.float64]
 ) -> PriorEffect:
-    answers = probabilities.argmax(axis=1)
-    right = answers == labels
+    predictions = probabilities.argmax(axis=1)
+    right = predictions == labels
     return PriorEffect(
         prior=prior,
         accuracy=float(right.mean()),
         calibration_error=calibration_error(probabilities, labels),
         camera_accuracy=float(np.average(right, weights=weights)),
         camera_calibration_error=calibration_error(probabilities, labels, weights),
-        answers=np.bincount(answers, minlength=len(EMOTIONS)),
+        counts=np.bincount(predictions, minlength=len(EMOTIONS)),
     )
 
 

@@ -1,8 +1,8 @@
 """Accuracy on faces as cameras deliver them: small, blurred, dark or compressed.
 
-Each kind of loss is applied to the validation faces in steps, and the models' answers are compared
-with the labels. The daemon's limits of `quality` refuse faces by size and sharpness, so accuracy by
-sharpness is measured too.
+Each kind of loss is applied to the validation faces in steps, and the models' predictions are
+compared with the labels. The daemon's limits of `quality` refuse faces by size and sharpness, so
+accuracy by sharpness is measured too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from edge_daemon.records import CROP_SIDE
 from emotion_trainer.data import Split
 
 Faces = NDArray[np.uint8]
-Answers = Mapping[str, NDArray[np.floating]]
+Predictions = Mapping[str, NDArray[np.floating]]
 """Probabilities or logits [N, 7] of each model, by its name."""
 
 MAX_FACES: Final = 1200
@@ -142,12 +142,12 @@ class Robustness:
     by_sharpness: tuple[SharpnessBin, ...]
 
 
-def measure_robustness(answer: Callable[[Faces], Answers], split: Split) -> Robustness:
+def measure_robustness(predict: Callable[[Faces], Predictions], split: Split) -> Robustness:
     """Measure accuracy at each level of each degradation, with a progress bar on a terminal.
 
     Args:
-        answer: the models' answers to faces, uint8 [N, 48, 48]; the first model is the one whose
-            accuracy is measured by sharpness.
+        predict: the models' predictions for faces, uint8 [N, 48, 48]; the first model's accuracy
+            is measured by sharpness.
         split: labelled faces, of which at most `MAX_FACES` in equal steps are used.
     """
     step = -(-len(split) // MAX_FACES)
@@ -157,9 +157,9 @@ def measure_robustness(answer: Callable[[Faces], Answers], split: Split) -> Robu
     sharp: dict[str, list[NDArray[np.float64]]] = {kind.name: [] for kind in DEGRADATIONS}
     for kind, level in tqdm(levels, desc="robustness", leave=False, disable=None):
         degraded = kind.apply(faces, level)
-        answers = answer(degraded)
+        predictions = predict(degraded)
         right[kind.name].append(
-            {name: scores.argmax(axis=1) == labels for name, scores in answers.items()}
+            {name: scores.argmax(axis=1) == labels for name, scores in predictions.items()}
         )
         sharp[kind.name].append(np.array([sharpness(face) for face in degraded]))
     return Robustness(

@@ -34,12 +34,12 @@ class Agreement:
     faces: int
     float_accuracy: float
     int8_accuracy: float
-    same_answer: float
+    same_prediction: float
 
     def __str__(self) -> str:
         return (
             f"accuracy float {self.float_accuracy:.4f}, int8 {self.int8_accuracy:.4f}; "
-            f"same answer on {self.same_answer:.2%} of {self.faces} faces"
+            f"same prediction on {self.same_prediction:.2%} of {self.faces} faces"
         )
 
 
@@ -48,7 +48,7 @@ def export_run(run: Run, dataset: Dataset) -> Agreement:
 
     Raises:
         TrainingError: no epoch was finished, or the run's files are damaged.
-        ExportError: the int8 file does not answer as its original does.
+        ExportError: the int8 file does not predict as its original does.
     """
     model = run.best_model()
     unfinished = run.folder / "unfinished.tflite"
@@ -81,13 +81,13 @@ def compare(model: keras.Model, path: Path, split: Split) -> Agreement:
 
     Raises:
         ExportError: it loses more than half a point of accuracy (and more than two faces), or
-            answers differently in batches and face by face.
+            predicts differently in batches and face by face.
     """
     original = keras_logits(model, split.images).argmax(axis=1)
     exported = tflite_logits(path, split.images)
-    answers = exported.argmax(axis=1)
-    agreement = agreement_of(original, answers, split.labels)
-    lost = int((original == split.labels).sum() - (answers == split.labels).sum())
+    predictions = exported.argmax(axis=1)
+    agreement = agreement_of(original, predictions, split.labels)
+    lost = int((original == split.labels).sum() - (predictions == split.labels).sum())
     if lost > max(MAX_LOSS * len(split), TOLERATED_LOST):
         raise ExportError(f"{path}: int8 loses too much: {agreement}")
     _check_batching(path, split.images[: len(split) // 10 + 1], exported)
@@ -97,16 +97,16 @@ def compare(model: keras.Model, path: Path, split: Split) -> Agreement:
 def agreement_of(
     original: NDArray[np.int64], exported: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> Agreement:
-    """From both models' answers and the labels, each int64 [N]."""
+    """From both models' predictions and the labels, each int64 [N]."""
     return Agreement(
         faces=len(labels),
         float_accuracy=float((original == labels).mean()),
         int8_accuracy=float((exported == labels).mean()),
-        same_answer=float((original == exported).mean()),
+        same_prediction=float((original == exported).mean()),
     )
 
 
 def _check_batching(path: Path, faces: Faces, batched: NDArray[np.float32]) -> None:
     alone = tflite_logits(path, faces, batch=1)
     if not np.allclose(alone, batched[: len(faces)], atol=1e-5):
-        raise ExportError(f"{path}: answers differently in batches and face by face")
+        raise ExportError(f"{path}: predicts differently in batches and face by face")

@@ -29,7 +29,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon.records import CROP_SIDE
-from emotion_trainer.evaluation.answers import Answers
+from emotion_trainer.evaluation.predictions import Predictions
 from emotion_trainer.recipe import Optimisation
 from emotion_trainer.tracking import plots
 from emotion_trainer.tracking.summary import Summary, finished_epochs, summarise
@@ -114,7 +114,7 @@ class MlflowCopy:
         self._once("recipe", hashlib.sha256(text.encode()).hexdigest(), log)
 
     def _log_data(self) -> None:
-        """Log what the run learnt from, which MLflow shows in the column "Dataset"."""
+        """Log what the run was trained on, which MLflow shows in the column "Dataset"."""
         record = self._record
         path = Path(record.data_source)
         dataset = Dataset(
@@ -155,15 +155,15 @@ class MlflowCopy:
             Metric(name, value, now, 0) for name, value in figures if there.get(name) != value
         ]
         self._client.log_batch(self._id, metrics=changed)
-        for kind, answers in summary.answers.items():
-            draw = partial(self._log_pictures, kind, answers)
-            self._once(f"{kind}_pictures", answers.model_sha256, draw)
+        for kind, predictions in summary.predictions.items():
+            draw = partial(self._log_pictures, kind, predictions)
+            self._once(f"{kind}_pictures", predictions.model_sha256, draw)
         logs = {"float": self._log_model, "int8": self._log_int8}
         for kind, path in self._run.models().items():
             self._once(f"{kind}_model", sha256_of(path), logs[kind])
 
-    def _log_pictures(self, kind: str, answers: Answers) -> None:
-        for name, figure in plots.of_answers(answers).items():
+    def _log_pictures(self, kind: str, predictions: Predictions) -> None:
+        for name, figure in plots.of_predictions(predictions).items():
             self._client.log_figure(self._id, figure, f"{kind}_{name}.png")
 
     def _log_int8(self) -> None:
@@ -235,8 +235,8 @@ def _figures(summary: Summary) -> dict[str, float]:
         "mmac": summary.mmac,
         "parameters": summary.parameters,
     }
-    for kind, answers in summary.answers.items():
-        metrics = answers.metrics
+    for kind, predictions in summary.predictions.items():
+        metrics = predictions.metrics
         figures[f"{kind}/accuracy"] = metrics.accuracy
         figures[f"{kind}/calibration_error"] = metrics.calibration_error
         figures |= {f"{kind}/recall/{name}": share for name, share in metrics.recall.items()}

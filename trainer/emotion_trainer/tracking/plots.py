@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.evaluation.answers import Answers
 from emotion_trainer.evaluation.calibration import BINS, Reliability, reliability
+from emotion_trainer.evaluation.predictions import Predictions
 from emotion_trainer.evaluation.robustness import Curve, Robustness
 from emotion_trainer.training.checkpoint import Epoch
 
@@ -53,17 +53,19 @@ STYLE: Final = mpl.RcParams(
 )
 
 
-def of_answers(answers: Answers) -> dict[str, Figure]:
+def of_predictions(predictions: Predictions) -> dict[str, Figure]:
     """The plots of one model: its confusion matrix and its reliability diagram."""
     return {
-        "confusion": confusion(answers.confusion),
-        "reliability": reliability_diagram(reliability(answers.probabilities, answers.labels)),
+        "confusion": confusion(predictions.confusion),
+        "reliability": reliability_diagram(
+            reliability(predictions.probabilities, predictions.labels)
+        ),
     }
 
 
 @mpl.rc_context(STYLE)
 def confusion(matrix: NDArray[np.int64]) -> Figure:
-    """Labels by answers, int64 [7, 7]: shaded by the share of a label's faces, and counted."""
+    """Labels by predictions, int64 [7, 7]: shaded by the share of a label's faces, and counted."""
     figure = Figure(figsize=(4.4, 4.0))
     axes = figure.subplots()
     axes.grid(visible=False)
@@ -75,7 +77,7 @@ def confusion(matrix: NDArray[np.int64]) -> Figure:
         axes.text(column, row, str(count), ha="center", va="center")
     axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
-    axes.set_xlabel("answer")
+    axes.set_xlabel("prediction")
     axes.set_ylabel("label")
     return figure
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from edge_daemon.inference.bundle import Metrics
-from emotion_trainer.evaluation.answers import Answers
+from emotion_trainer.evaluation.predictions import Predictions
 from emotion_trainer.templating import render
 from emotion_trainer.tracking import plots
 from emotion_trainer.tracking.summary import Summary, summarise
@@ -23,12 +23,12 @@ class Row:
     @property
     def kind(self) -> str:
         """The model whose plots are shown: `int8`, or `float` where none was exported."""
-        return "int8" if "int8" in self.summary.answers else "float"
+        return "int8" if "int8" in self.summary.predictions else "float"
 
     @property
-    def answers(self) -> Answers | None:
-        """The answers of that model, where they are kept."""
-        return self.summary.answers.get(self.kind)
+    def predictions(self) -> Predictions | None:
+        """The predictions of that model, where they are kept."""
+        return self.summary.predictions.get(self.kind)
 
     @property
     def float_accuracy(self) -> float:
@@ -37,14 +37,14 @@ class Row:
 
     @property
     def int8_accuracy(self) -> float | None:
-        """That of the int8 file, where its answers are kept."""
-        answers = self.summary.answers.get("int8")
-        return None if answers is None else answers.metrics.accuracy
+        """That of the int8 file, where its predictions are kept."""
+        predictions = self.summary.predictions.get("int8")
+        return None if predictions is None else predictions.metrics.accuracy
 
     @property
     def metrics(self) -> Metrics | None:
         """The figures of the model whose plots are shown."""
-        return None if self.answers is None else self.answers.metrics
+        return None if self.predictions is None else self.predictions.metrics
 
     @property
     def calibration_error(self) -> float | None:
@@ -72,9 +72,12 @@ class Row:
     @property
     def plots(self) -> dict[str, str]:
         """SVG elements by name."""
-        if self.answers is None:
+        if self.predictions is None:
             return {}
-        return {name: plots.as_svg(plot) for name, plot in plots.of_answers(self.answers).items()}
+        return {
+            name: plots.as_svg(plot)
+            for name, plot in plots.of_predictions(self.predictions).items()
+        }
 
 
 def report(runs: Sequence[Run]) -> str:
@@ -87,9 +90,9 @@ def report(runs: Sequence[Run]) -> str:
     return render(
         "report.html",
         rows=rows,
-        splits=sorted({row.answers.split for row in rows if row.answers}),
+        splits=sorted({row.predictions.split for row in rows if row.predictions}),
         several_data=len({row.summary.record.data_fingerprint for row in rows}) > 1,
-        unanswered=[row.label for row in rows if row.answers is None],
+        without_predictions=[row.label for row in rows if row.predictions is None],
         best_float=max(row.float_accuracy for row in rows),
         best_int8=max(_present([row.int8_accuracy for row in rows]), default=math.nan),
         best_calibration=min(_present([row.calibration_error for row in rows]), default=math.nan),

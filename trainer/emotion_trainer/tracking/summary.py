@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.errors import TrainingError
-from emotion_trainer.evaluation.answers import Answers, kept_answers
+from emotion_trainer.evaluation.predictions import Predictions, stored_predictions
 from emotion_trainer.models.families import cost
 from emotion_trainer.training.checkpoint import Epoch
 from emotion_trainer.training.provenance import RunRecord
@@ -24,7 +24,7 @@ class Summary:
         history: its epochs so far, at least one.
         mmac: what its network costs a face, in millions.
         parameters: how many its network has.
-        answers: to the validation split, of the models `float` and `int8`, where they are kept.
+        predictions: to the validation split, of the models `float` and `int8`, where they are kept.
         mlflow_run_id: its id in MLflow, if it was logged there.
     """
 
@@ -32,7 +32,7 @@ class Summary:
     history: tuple[Epoch, ...]
     mmac: float
     parameters: int
-    answers: dict[str, Answers]
+    predictions: dict[str, Predictions]
     mlflow_run_id: str | None
 
     @property
@@ -60,13 +60,15 @@ def summarise(run: Run) -> Summary:
     record = run.record()
     history = finished_epochs(run)
     model = run.best_model()
-    kept = {kind: kept_answers(path) for kind, path in run.models().items()}
+    kept = {kind: stored_predictions(path) for kind, path in run.models().items()}
     return Summary(
         record=record,
         history=history,
         mmac=cost.mmac(model),
         parameters=cost.parameters(model),
-        answers={kind: answers for kind, answers in kept.items() if answers is not None},
+        predictions={
+            kind: predictions for kind, predictions in kept.items() if predictions is not None
+        },
         mlflow_run_id=run.mlflow_run_id,
     )
 

@@ -13,13 +13,13 @@ from typing import Final
 from edge_daemon._lib.text import without_password
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import TrackingError, TrainerError
-from emotion_trainer.evaluation.answers import keep_answers
+from emotion_trainer.evaluation.predictions import store_predictions
 from emotion_trainer.training.runs import Run
 
 STORE_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 MAX_REASON: Final = 160
 
-# A user's own choice stays. MLflow would ask a server that is away for minutes.
+# A user's own choice stays. MLflow would retry an unreachable server for minutes.
 QUIET_AND_BRISK: Final = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -44,12 +44,12 @@ class Tracker:
             self._try(run, curves_only=True)
 
     def finish(self, run: Run, dataset: Dataset) -> None:
-        """Log all that has come of a run, its models' answers to the validation split included.
+        """Log all results of a run, its models' predictions for the validation split included.
 
         Raises:
             TrainerError: the run's folder is damaged.
         """
-        keep_answers(run, dataset)
+        store_predictions(run, dataset)
         self._try(run)
         self._failed = False
 

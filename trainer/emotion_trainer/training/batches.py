@@ -1,4 +1,4 @@
-"""Training batches: shuffled, augmented, mixed, and made ready while another is learnt from."""
+"""Training batches: shuffled, augmented, mixed, and prepared while another is trained on."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,12 +1,12 @@
-"""Distillation: a small network also learns from what larger ones answer to the training pictures.
+"""Distillation: a small network also learns larger ones' predictions for the training pictures.
 
 A label names one emotion; a teacher's distribution shows which others the face resembles (Hinton
 et al. 2015). It is mixed into the soft targets, so that one cross-entropy serves both. The targets
 of unlabelled faces are the teachers' distribution alone.
 
-Teachers answer once about each picture and its mirror image, not about every augmented view: a step
+Teachers predict each picture and its mirror image once, not every augmented view: a step
 costs a network about three times its own MMAC, so for a student of 10 MMAC teachers of 100 MMAC
-would make it four times as long. A view that the augmentation mirrors has the answers to the
+would make it four times as long. A view that the augmentation mirrors has the predictions for the
 mirror image as its target (consistent teaching, Beyer et al. 2022).
 """
 
@@ -57,7 +57,7 @@ def require_teachers(recipe: Recipe, pending: Collection[Path] = ()) -> None:
 
 
 def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
-    """Ask teachers about the training and the unlabelled faces of a data set, in both views.
+    """Predict the training and the unlabelled faces of a data set with teachers, in both views.
 
     Args:
         teachers: folders of finished runs or of bundles, or `.keras` and `.tflite` files.
@@ -66,12 +66,12 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
     Raises:
         TrainingError, BundleError: a teacher is missing or damaged.
     """
-    answers = []
+    predictions = []
     for teacher in teachers:
         faces = len(dataset.training) + len(dataset.unlabelled)
-        print(f"asking {teacher} about {faces} faces", flush=True)
+        print(f"predicting {faces} faces with {teacher}", flush=True)
         model = _model_of(teacher)
-        answers.append(
+        predictions.append(
             SoftLabels.of(
                 dataset,
                 (_describe(teacher, model),),
@@ -79,11 +79,11 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
                 _both_views(model, dataset.unlabelled),
             )
         )
-    return average(answers)
+    return average(predictions)
 
 
 def soft_labels_for(dataset: Dataset, settings: Distillation, kept: Path) -> SoftLabels:
-    """The mean of a recipe's soft label files and of its teachers' answers.
+    """The mean of a recipe's soft label files and of its teachers' predictions.
 
     It is kept in the file `kept`, so that a resumed training has the targets that it began with,
     although a teacher may have been trained again.
@@ -114,8 +114,8 @@ def distilled_targets(
     Args:
         labelled: float32 [N, 7], rows sum to 1.
         dataset: the N labelled and M unlabelled faces.
-        labels: the teachers' answers to them.
-        settings: the share of the answers, and their temperature.
+        labels: the teachers' predictions for them.
+        settings: the share of the predictions, and their temperature.
 
     Returns:
         float32 [N + M, 2, 7]: targets of each picture and of its mirror image.

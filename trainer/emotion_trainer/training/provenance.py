@@ -52,7 +52,7 @@ class RunRecord(AnyRecord):
         start_sha256: of the model file that the training continued from.
         weights_sha256: of the file of others' weights that the network started from.
         data_source: the file or folder of the data, where it was at the time.
-        training_faces: how many faces it learnt from.
+        training_faces: how many faces it was trained on.
         validation_faces: how many it was validated on.
         trial: how the training was cut short, if it was.
     """

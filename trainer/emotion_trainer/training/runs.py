@@ -167,5 +167,5 @@ class Run(AnyRun[RunRecord]):
 
     @property
     def soft_labels(self) -> Path:
-        """The teachers' mean answers, where the recipe has teachers."""
+        """The teachers' mean predictions, where the recipe has teachers."""
         return self.folder / "soft_labels.npz"

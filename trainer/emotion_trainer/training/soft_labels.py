@@ -1,7 +1,7 @@
-"""Soft labels: what teachers answer to training pictures and to unlabelled faces, in one file.
+"""Soft labels: teachers' predictions for training and unlabelled faces, in one file.
 
 The file is NumPy's `.npz`: `header` (JSON, see `Header`), `training` float16 [N, 2, 7] and,
-where unlabelled faces were asked about, `unlabelled` float16 [M, 2, 7]. They are log-probabilities
+where there are unlabelled faces, `unlabelled` float16 [M, 2, 7]. They are log-probabilities
 of the picture and of its mirror image, in the order of the faces. The header holds a fingerprint of
 either set of faces, so that labels of other faces, or of the same faces in another order, are
 refused.
@@ -28,7 +28,7 @@ LogProbabilities = NDArray[np.float16]
 
 
 class Teacher(BaseModel):
-    """Where answers come from.
+    """Where predictions come from.
 
     Attributes:
         name: of the recipe, or of the bundle.

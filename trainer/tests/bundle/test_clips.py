@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from edge_daemon.inference.ensemble import bundled_models
-from emotion_trainer.bundle.clips import answers_in
+from emotion_trainer.bundle.clips import predictions_in
 from emotion_trainer.errors import DataError
 
 
 def test_each_face_of_each_frame_has_an_answer(clip: Path) -> None:
-    found = answers_in(clip, bundled_models(), None)
+    found = predictions_in(clip, bundled_models(), None)
     assert found.clip == clip.name
     assert found.counts.shape == (7,)
     assert found.counts.sum() == 10
@@ -18,11 +18,11 @@ def test_settings_in_the_environment_have_no_effect(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGE_DAEMON_DETECTION__INTERVAL", "nonsense")
-    assert answers_in(clip, bundled_models(), None).counts.sum() == 10
+    assert predictions_in(clip, bundled_models(), None).counts.sum() == 10
 
 
 def test_a_clip_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_text("no video")
     with pytest.raises(DataError, match=r"bad.mp4: .*not a video") as caught:
-        answers_in(tmp_path / "bad.mp4", bundled_models(), None)
+        predictions_in(tmp_path / "bad.mp4", bundled_models(), None)
     assert "\n" not in str(caught.value)

@@ -19,7 +19,7 @@ from emotion_trainer.evaluation.calibration import calibration_error
 from emotion_trainer.evaluation.metrics import measure
 
 FACES = 4000
-Answers = NDArray[np.float32]
+LogProbabilities = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
@@ -29,7 +29,7 @@ def draw_labels(logs: NDArray[np.float32], rng: np.random.Generator) -> Labels:
     return labels
 
 
-def members(noises: tuple[float, ...], seed: int = 0) -> tuple[Answers, Labels]:
+def members(noises: tuple[float, ...], seed: int = 0) -> tuple[LogProbabilities, Labels]:
     """Members that see the truth through noise of their own."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(0.0, 2.0, (FACES, 7)).astype(np.float32)
@@ -47,118 +47,126 @@ def test_finds_the_temperature_that_logits_were_divided_by() -> None:
 
 
 def test_temperature_of_perfect_models_stays_in_its_bounds() -> None:
-    answers, _ = members((0.5,))
-    labels = answers[0].argmax(axis=1)
-    fit = fit_ensemble(answers, labels)
+    predictions, _ = members((0.5,))
+    labels = predictions[0].argmax(axis=1)
+    fit = fit_ensemble(predictions, labels)
     assert fit.temperature == COLDEST
-    assert balance(fit, answers, labels) is fit
-    Ensemble(temperature=fit.temperature, metrics=measure(fit.probabilities(answers), labels, ""))
+    assert balance(fit, predictions, labels) is fit
+    Ensemble(
+        temperature=fit.temperature, metrics=measure(fit.probabilities(predictions), labels, "")
+    )
 
 
 def test_fit_recovers_the_weights_of_drawn_labels() -> None:
     rng = np.random.default_rng(1)
-    answers = log_softmax(rng.normal(0.0, 2.0, (2, FACES, 7)).astype(np.float32))
-    mixed = log_softmax(0.75 * answers[0] + 0.25 * answers[1])
-    fit = fit_ensemble(answers, draw_labels(mixed, rng))
+    predictions = log_softmax(rng.normal(0.0, 2.0, (2, FACES, 7)).astype(np.float32))
+    mixed = log_softmax(0.75 * predictions[0] + 0.25 * predictions[1])
+    fit = fit_ensemble(predictions, draw_labels(mixed, rng))
     assert fit.weights == pytest.approx([0.75, 0.25], abs=0.05)
     assert fit.temperature == pytest.approx(1.0, rel=0.1)
 
 
 def test_fit_better_member_weighs_more_and_fit_is_calibrated() -> None:
-    answers, labels = members((0.5, 1.0, 2.0))
-    fit = fit_ensemble(answers, labels)
+    predictions, labels = members((0.5, 1.0, 2.0))
+    fit = fit_ensemble(predictions, labels)
     assert fit.weights.sum() == pytest.approx(1.0)
     assert list(fit.weights) == sorted(fit.weights, reverse=True)
-    assert calibration_error(fit.probabilities(answers), labels) < 0.03
+    assert calibration_error(fit.probabilities(predictions), labels) < 0.03
 
 
 def test_fit_contrary_member_has_weight_0() -> None:
-    answers, labels = members((0.5, 0.5))
+    predictions, labels = members((0.5, 0.5))
     rng = np.random.default_rng(2)
-    contrary = log_softmax(-answers[0] + rng.normal(0.0, 1.0, answers[0].shape).astype(np.float32))
-    fit = fit_ensemble(np.stack([answers[0], contrary, answers[1]]), labels)
+    contrary = log_softmax(
+        -predictions[0] + rng.normal(0.0, 1.0, predictions[0].shape).astype(np.float32)
+    )
+    fit = fit_ensemble(np.stack([predictions[0], contrary, predictions[1]]), labels)
     assert fit.weights[1] == 0.0
     assert fit.weights.sum() == pytest.approx(1.0)
-    assert anytime_order(np.stack([answers[0], contrary, answers[1]]), labels, fit, [1, 1, 1]) in (
+    assert anytime_order(
+        np.stack([predictions[0], contrary, predictions[1]]), labels, fit, [1, 1, 1]
+    ) in (
         [0, 2],
         [2, 0],
     )
 
 
 def test_members_that_are_always_wrong_are_refused() -> None:
-    answers, labels = members((0.5,))
+    predictions, labels = members((0.5,))
     with pytest.raises(ExportError, match="no member distinguishes the emotions"):
-        fit_ensemble(log_softmax(-answers), labels)
+        fit_ensemble(log_softmax(-predictions), labels)
 
 
 def test_is_the_daemons_rule() -> None:
-    answers, _ = members((0.5, 1.0))
-    found = Fit(np.array([3.0, 1.0]), temperature=2.0).probabilities(answers)
-    expected = np.exp(log_softmax((0.75 * answers[0] + 0.25 * answers[1]) / 2.0))
+    predictions, _ = members((0.5, 1.0))
+    found = Fit(np.array([3.0, 1.0]), temperature=2.0).probabilities(predictions)
+    expected = np.exp(log_softmax((0.75 * predictions[0] + 0.25 * predictions[1]) / 2.0))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def unsure_of_fear(noises: tuple[float, ...]) -> tuple[Answers, Labels]:
+def unsure_of_fear(noises: tuple[float, ...]) -> tuple[LogProbabilities, Labels]:
     """Members that find fear less likely than it is."""
-    answers, labels = members(noises)
-    answers[:, :, 2] -= 2.0
-    return log_softmax(answers), labels
+    predictions, labels = members(noises)
+    predictions[:, :, 2] -= 2.0
+    return log_softmax(predictions), labels
 
 
-def recall_of_fear(fit: Fit, answers: Answers, labels: Labels) -> float:
-    return float((fit.probabilities(answers).argmax(axis=1) == 2)[labels == 2].mean())
+def recall_of_fear(fit: Fit, predictions: LogProbabilities, labels: Labels) -> float:
+    return float((fit.probabilities(predictions).argmax(axis=1) == 2)[labels == 2].mean())
 
 
 def test_balanced_fit_finds_every_emotion_and_is_calibrated() -> None:
-    answers, labels = unsure_of_fear((0.5, 1.0))
-    likeliest = fit_ensemble(answers, labels)
-    fit = balance(likeliest, answers, labels)
-    assert recall_of_fear(likeliest, answers, labels) < 0.45
-    assert recall_of_fear(fit, answers, labels) >= 0.45
+    predictions, labels = unsure_of_fear((0.5, 1.0))
+    likeliest = fit_ensemble(predictions, labels)
+    fit = balance(likeliest, predictions, labels)
+    assert recall_of_fear(likeliest, predictions, labels) < 0.45
+    assert recall_of_fear(fit, predictions, labels) >= 0.45
     assert np.flatnonzero(fit.adjustment).tolist() == [2]
-    assert calibration_error(fit.probabilities(answers), labels) < 0.03
+    assert calibration_error(fit.probabilities(predictions), labels) < 0.03
     np.testing.assert_array_equal(fit.weights, likeliest.weights)
     assert fit.temperature != likeliest.temperature
 
 
 def test_part_of_a_balanced_ensemble_is_adjusted_alike() -> None:
-    answers, labels = unsure_of_fear((0.5, 0.6))
-    fit = balance(fit_ensemble(answers, labels), answers, labels)
+    predictions, labels = unsure_of_fear((0.5, 0.6))
+    fit = balance(fit_ensemble(predictions, labels), predictions, labels)
     alone = replace(fit, weights=fit.weights[:1])
     unadjusted = replace(alone, adjustment=np.zeros(7))
-    recalls = [recall_of_fear(part, answers[:1], labels) for part in (unadjusted, alone)]
+    recalls = [recall_of_fear(part, predictions[:1], labels) for part in (unadjusted, alone)]
     assert recalls[0] < 0.45 <= recalls[1]
 
 
 def test_fit_that_finds_every_emotion_is_balanced_already() -> None:
-    answers, labels = members((0.5, 1.0))
-    fit = fit_ensemble(answers, labels)
-    assert balance(fit, answers, labels) is fit
+    predictions, labels = members((0.5, 1.0))
+    fit = fit_ensemble(predictions, labels)
+    assert balance(fit, predictions, labels) is fit
 
 
 def test_cross_fitted_figures_are_balanced() -> None:
-    answers, labels = unsure_of_fear((0.5, 1.0))
-    assert cross_fit(answers, labels, "half").recall["fear"] > 0.45
+    predictions, labels = unsure_of_fear((0.5, 1.0))
+    assert cross_fit(predictions, labels, "half").recall["fear"] > 0.45
 
 
 def test_the_best_accuracy_a_mmac_runs_first() -> None:
-    answers, labels = members((0.5, 1.0, 1.0))
-    fit = fit_ensemble(answers, labels)
-    assert anytime_order(answers, labels, fit, [100.0, 10.0, 12.0])[0] == 1
+    predictions, labels = members((0.5, 1.0, 1.0))
+    fit = fit_ensemble(predictions, labels)
+    assert anytime_order(predictions, labels, fit, [100.0, 10.0, 12.0])[0] == 1
 
 
 def test_then_what_gains_most_a_mmac() -> None:
     """A copy of what runs already gains nothing, so the one with news comes before it."""
-    answers, labels = members((1.0, 1.0))
-    twice = np.stack([answers[0], answers[0], answers[1]])
+    predictions, labels = members((1.0, 1.0))
+    twice = np.stack([predictions[0], predictions[0], predictions[1]])
     fit = Fit(np.full(3, 1 / 3), temperature=1.0)
     assert anytime_order(twice, labels, fit, [9.0, 10.0, 10.0]) == [0, 2, 1]
 
 
 def test_cross_fitted_figures_are_near_those_of_the_fit() -> None:
-    answers, labels = members((0.5, 1.0))
-    accuracy = (fit_ensemble(answers, labels).probabilities(answers).argmax(1) == labels).mean()
-    metrics = cross_fit(answers, labels, "half")
+    predictions, labels = members((0.5, 1.0))
+    accuracy = (
+        fit_ensemble(predictions, labels).probabilities(predictions).argmax(1) == labels
+    ).mean()
+    metrics = cross_fit(predictions, labels, "half")
     assert metrics.accuracy == pytest.approx(accuracy, abs=0.01)
     assert metrics.calibration_error is not None
     assert metrics.calibration_error < 0.04

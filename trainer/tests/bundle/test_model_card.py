@@ -163,7 +163,7 @@ def test_card_has_figures_with_the_camera_prior(bundled: Bundled, dataset: Datas
     for effect in prior_effects(bundled.probabilities, dataset.validation.labels):
         figures = f"{effect.accuracy:.4f} | {effect.calibration_error:.4f}"
         assert f"| {effect.prior} | {figures} | {effect.camera_accuracy:.4f} |" in card
-        shares = " | ".join(f"{100 * n / 140:.0f} %" for n in effect.answers)
+        shares = " | ".join(f"{100 * n / 140:.0f} %" for n in effect.counts)
         assert f"| PublicTest, predictions | {effect.prior} | 140 | {shares} |" in card
 
 

@@ -13,7 +13,7 @@ from emotion_trainer.data import Dataset
 
 @pytest.fixture(scope="module")
 def doubled(dataset: Dataset) -> Dataset:
-    """A data set whose first two validation faces are also learnt, one of them as another."""
+    """A data set whose first two validation faces are also in training, one of them as another."""
     images = dataset.validation.images.copy()
     images[:2] = dataset.training.images[[0, 2]]
     return replace(dataset, validation=replace(dataset.validation, images=images))

@@ -14,11 +14,11 @@ def numbered(split: Split, faces: int) -> Split:
 
 def test_every_face_is_in_one_part_with_what_belongs_to_it(dataset: Dataset) -> None:
     split = numbered(dataset.training, 70)
-    learnt, held_back = stratified(split, "made up")
-    places = [[int(place) for place in part.places] for part in (learnt, held_back)]
+    kept, held_back = stratified(split, "made up")
+    places = [[int(place) for place in part.places] for part in (kept, held_back)]
     assert [len(part) for part in places] == [56, 14]
     assert sorted(places[0] + places[1]) == list(range(70))
-    for part, rows in zip((learnt, held_back), places, strict=True):
+    for part, rows in zip((kept, held_back), places, strict=True):
         assert rows == sorted(rows)
         np.testing.assert_array_equal(part.images, split.images[rows])
         np.testing.assert_array_equal(part.labels, split.labels[rows])
@@ -26,8 +26,8 @@ def test_every_face_is_in_one_part_with_what_belongs_to_it(dataset: Dataset) -> 
 
 
 def test_emotions_keep_their_shares(dataset: Dataset) -> None:
-    learnt, held_back = stratified(numbered(dataset.training, 70), "made up")
-    assert np.bincount(learnt.labels).tolist() == [8] * 7
+    kept, held_back = stratified(numbered(dataset.training, 70), "made up")
+    assert np.bincount(kept.labels).tolist() == [8] * 7
     assert np.bincount(held_back.labels).tolist() == [2] * 7
 
 

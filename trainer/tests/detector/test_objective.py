@@ -16,7 +16,7 @@ SIDE = 96
 CELLS = sum((SIDE // stride) ** 2 for stride in STRIDES)
 
 
-def learnt(faces: Faces, steps: int = 250) -> torch.Tensor:
+def minimised(faces: Faces, steps: int = 250) -> torch.Tensor:
     """Outputs that minimise the loss for these faces, without a network."""
     outputs = torch.zeros(1, CELLS, 15)
     outputs[..., 0] = -4.0
@@ -42,7 +42,7 @@ def decoded(outputs: torch.Tensor) -> list:
 @pytest.mark.parametrize("side", [9.0, 20.0, 60.0])
 def test_objective_minimum_decodes_to_the_face(side: float) -> None:
     faces = faces_at((30.0, 25.0, side, 1.2 * side))
-    (found,) = decoded(learnt(faces))
+    (found,) = decoded(minimised(faces))
     np.testing.assert_allclose(found.box, faces.boxes[0], atol=0.1 * side)
     np.testing.assert_allclose(found.landmarks, faces.landmarks[0], atol=0.1 * side)
     assert found.score > 0.8
@@ -50,12 +50,12 @@ def test_objective_minimum_decodes_to_the_face(side: float) -> None:
 
 def test_objective_with_two_faces_finds_both() -> None:
     faces = faces_at((8.0, 10.0, 14.0, 16.0), (40.0, 30.0, 40.0, 46.0))
-    found = sorted(tuple(detection.box) for detection in decoded(learnt(faces)))
+    found = sorted(tuple(detection.box) for detection in decoded(minimised(faces)))
     np.testing.assert_allclose(found, sorted(map(tuple, faces.boxes)), atol=4)
 
 
 def test_objective_without_a_face_lowers_scores() -> None:
-    assert learnt(together([]), steps=30)[..., 0].max() < -4.0
+    assert minimised(together([]), steps=30)[..., 0].max() < -4.0
 
 
 def test_objective_in_an_ignored_face_has_no_score_gradient() -> None:

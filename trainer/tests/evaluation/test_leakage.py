@@ -8,7 +8,7 @@ from emotion_trainer.cli import main
 
 @pytest.fixture(scope="module")
 def bundle(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of the run that learnt the official split."""
+    """A bundle of the run trained on the official split."""
     folder = tmp_path_factory.mktemp("official") / "bundle"
     sheets = str(place / "sheets")
     assert main(["bundle", str(place / "run"), "--data", sheets, "--out", str(folder)]) == 0
@@ -27,7 +27,7 @@ def test_run_of_official_split_on_stratified_split_is_refused(
     assert main([command, str(place / "run"), *out, *stratified(place)]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"emotion-trainer: {place / 'run'}: was trained on another split or")
-    assert "learnt faces of 20 % of Training; leave out --split stratified" in error
+    assert "maybe on faces of 20 % of Training; leave out --split stratified" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -9,8 +9,8 @@ from emotion_trainer.evaluation.metrics import confuse, measure, report
 
 # Each emotion once, fear taken for surprise, and one more happy face.
 LABELS = np.array([0, 1, 2, 3, 4, 5, 6, 3])
-ANSWERS = np.array([0, 1, 5, 3, 4, 5, 6, 3])
-PROBABILITIES = np.eye(7, dtype=np.float32)[ANSWERS]
+PREDICTIONS = np.array([0, 1, 5, 3, 4, 5, 6, 3])
+PROBABILITIES = np.eye(7, dtype=np.float32)[PREDICTIONS]
 
 
 def test_measures() -> None:
@@ -58,8 +58,10 @@ def test_report_names_what_it_was_measured_on() -> None:
 def dataset_of(known: Iterable[int]) -> Dataset:
     """A plain picture for each of `LABELS` to validate on, and to learn from those of `known`."""
     pictures = np.stack([np.full((48, 48), grey, np.uint8) for grey in range(8)])
-    learnt = np.stack([np.full((48, 48), 99, np.uint8), *(pictures[index] for index in known)])
+    trained = np.stack([np.full((48, 48), 99, np.uint8), *(pictures[index] for index in known)])
     return Dataset(
-        training=Split(learnt, np.zeros(len(learnt), np.int64), votes=np.zeros((1, 10), np.uint8)),
+        training=Split(
+            trained, np.zeros(len(trained), np.int64), votes=np.zeros((1, 10), np.uint8)
+        ),
         validation=Split(pictures, LABELS, votes=np.zeros((8, 10), np.uint8)),
     )

@@ -18,8 +18,8 @@ def test_camera_prior_moves_doubtful_faces_to_neutral() -> None:
     assert (without.prior, camera.prior) == ("none", "camera")
     assert without.accuracy == 1.0
     assert camera.accuracy < 0.5
-    assert without.answers.tolist() == [10] * 7
-    assert camera.answers[NEUTRAL] > 40
+    assert without.counts.tolist() == [10] * 7
+    assert camera.counts[NEUTRAL] > 40
 
 
 def test_camera_figures_weight_faces_to_the_camera_shares() -> None:

@@ -61,12 +61,12 @@ def test_compress_loses_more_at_lower_quality(dataset: Dataset) -> None:
 def test_measure_robustness_has_an_accuracy_of_each_level() -> None:
     split = draw_split(70, seed=5)
 
-    def answer(faces: Faces) -> dict[str, np.ndarray]:
+    def predict(faces: Faces) -> dict[str, np.ndarray]:
         """One model finds the bright bar, the other is always wrong."""
         rows = np.stack([faces[:, n * 6 + 3 : n * 6 + 9].mean(axis=(1, 2)) for n in range(7)], 1)
         return {"bar": rows, "wrong": -rows}
 
-    found = measure_robustness(answer, split)
+    found = measure_robustness(predict, split)
     assert found.faces == 70
     for kind, curve in zip(DEGRADATIONS, found.curves, strict=True):
         assert len(curve.accuracies["bar"]) == len(curve.sharpness) == len(kind.levels)

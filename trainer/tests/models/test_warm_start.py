@@ -132,8 +132,8 @@ def test_train_start_continues_from_the_file(
     started = recipe.model_copy(update={"start": file, "optimisation": gentle, "model": model})
     run = Run(tmp_path / "run")
     best = Trainer(started, dataset, run).run()
-    answers = tflite_logits(file, dataset.validation.images).argmax(axis=1)
-    expected = (answers == dataset.validation.labels).mean()
+    predictions = tflite_logits(file, dataset.validation.images).argmax(axis=1)
+    expected = (predictions == dataset.validation.labels).mean()
     assert best.score == pytest.approx(float(expected), abs=0.08)
     assert expected > 0.5
     assert run.record().start_sha256 is not None

@@ -39,10 +39,10 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def work(place: Path, tmp_path: Path) -> Path:
-    """Two runs, the second without an export and without answers, and what is no run."""
+    """Two runs, the second without an export and without predictions, and what is no run."""
     work = tmp_path / "work"
     shutil.copytree(place / "run", work / "whole")
-    bare = shutil.ignore_patterns("*.answers.npz", "*.tflite")
+    bare = shutil.ignore_patterns("*.predictions.npz", "*.tflite")
     shutil.copytree(place / "run", work / "bare", ignore=bare)
     (work / "mlflow.db").touch()
     return work
@@ -59,7 +59,7 @@ def test_runs_are_compared(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     text = page(work)
     found = Page(text)
     summary = summarise(Run(work / "whole"))
-    metrics = summary.answers["int8"].metrics
+    metrics = summary.predictions["int8"].metrics
     _, whole, bare = found.rows
     assert whole[:7] == [
         *("whole", "tiny", "resnet", f"{summary.mmac:.1f}", f"{summary.parameters:,}"),
@@ -69,7 +69,7 @@ def test_runs_are_compared(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     name, recall = min(metrics.recall.items(), key=lambda item: item[1])
     assert whole[10] == f"{name} {recall:.2f}"
     assert bare[7:11] == [f"{summary.best.score:.4f}", "-", "-", "-"]
-    assert found.plots == 4, "curves, accuracy and cost, and two of the run with answers"
+    assert found.plots == 4, "curves, accuracy and cost, and two of the run with predictions"
     assert not found.loaded
     assert "of the validation split (PublicTest)" in text
     assert "No predictions are stored for bare" in text

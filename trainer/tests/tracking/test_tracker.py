@@ -99,8 +99,8 @@ def test_the_model_answers_from_mlflow(logged: Run, dataset: Dataset) -> None:
     model = mlflow.pyfunc.load_model(f"runs:/{logged.mlflow_run_id}/model")
     assert model.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 48, 48, 1)
     faces = dataset.validation.images[:8]
-    answers = model.predict(faces[..., np.newaxis].astype(np.float32))
-    np.testing.assert_allclose(answers, keras_logits(logged.best_model(), faces), atol=1e-4)
+    predictions = model.predict(faces[..., np.newaxis].astype(np.float32))
+    np.testing.assert_allclose(predictions, keras_logits(logged.best_model(), faces), atol=1e-4)
 
 
 def test_track_logs_the_data_of_a_run(client: MlflowClient, logged: Run) -> None:

@@ -40,8 +40,8 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset, recipe: 
 @pytest.fixture(scope="module")
 def few(dataset: Dataset) -> Dataset:
     """A data set with 20 labelled and 10 unlabelled faces."""
-    learnt = dataset.training
-    training = Split(learnt.images[:20], learnt.labels[:20], learnt.votes[:20])
+    labelled = dataset.training
+    training = Split(labelled.images[:20], labelled.labels[:20], labelled.votes[:20])
     return Dataset(training, dataset.validation, unlabelled=draw_split(10, seed=9).images)
 
 
@@ -54,13 +54,13 @@ def targets_of(labels: SoftLabels, dataset: Dataset, **settings: float) -> np.nd
 def test_teach_answers_both_views(teacher: Run, few: Dataset) -> None:
     labels = teach([teacher.folder], few)
     model = teacher.best_model()
-    for answers, faces in (
+    for predictions, faces in (
         (labels.training, few.training.images),
         (labels.unlabelled, few.unlabelled),
     ):
         for view, view_faces in enumerate((faces, faces[:, :, ::-1])):
             expected = log_softmax(keras_logits(model, view_faces))
-            np.testing.assert_allclose(answers[:, view], expected, atol=2e-2)
+            np.testing.assert_allclose(predictions[:, view], expected, atol=2e-2)
 
 
 def test_distilled_targets_share_mixes_labels_and_answers(teacher: Run, few: Dataset) -> None:
@@ -106,7 +106,7 @@ def test_soft_labels_for_averages_files_and_teachers(
     assert len(mixed.header.teachers) == 2
 
 
-def test_soft_labels_for_resumed_training_keeps_first_answers(
+def test_soft_labels_for_resumed_training_keeps_first_labels(
     teacher: Run, tmp_path: Path, few: Dataset
 ) -> None:
     kept = tmp_path / "kept.npz"
@@ -145,18 +145,18 @@ def test_train_labels_wrong_learns_from_teacher(
     teacher: Run, tmp_path: Path, dataset: Dataset, recipe: Recipe
 ) -> None:
     """Where all faces are labelled angry, the truth can only come from the teacher."""
-    learnt = dataset.training
-    wrong = Split(learnt.images, np.zeros_like(learnt.labels), np.zeros_like(learnt.votes))
+    labelled = dataset.training
+    wrong = Split(labelled.images, np.zeros_like(labelled.labels), np.zeros_like(labelled.votes))
     distillation = Distillation(teachers=(teacher.folder,), share=1.0)
     student = trained_for(8, recipe).model_copy(update={"distillation": distillation})
     blind = Dataset(training=wrong, validation=dataset.validation)
     assert Trainer(student, blind, Run(tmp_path)).run().score > 0.5
 
 
-def test_train_unlabelled_faces_are_learnt_from(
+def test_train_unlabelled_faces_teach_the_student(
     teacher: Run, tmp_path: Path, dataset: Dataset, place: Path
 ) -> None:
-    """Seven labelled faces are too few to learn from; the unlabelled ones are the lesson."""
+    """Seven labelled faces are too few to learn from; the unlabelled ones teach it."""
     write_unlabelled(dataset.training.images, tmp_path / "more")
     data = ["--data", str(place / "sheets"), "--unlabelled", str(tmp_path / "more")]
     labels = tmp_path / "labels.npz"

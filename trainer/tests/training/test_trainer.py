@@ -122,12 +122,12 @@ def test_goes_on_with_another_backend(
     assert run_apart(TRAIN_AND_CONVERT, train(place, run.folder), backend) == 0
 
     faces, labels = dataset.validation.images, dataset.validation.labels
-    answers = keras_logits(run.best_model(), faces)
-    accuracy = (answers.argmax(axis=1) == labels).mean()
+    predictions = keras_logits(run.best_model(), faces)
+    accuracy = (predictions.argmax(axis=1) == labels).mean()
     assert [epoch.number for epoch in run.history] == [1, 2]
     assert accuracy == pytest.approx(best_of(run.history).score, abs=0.01)
     in_integers = tflite_logits(run.folder / "int8.tflite", faces)
-    assert np.abs(in_integers - answers).mean() < 0.1 * np.abs(answers).mean()
+    assert np.abs(in_integers - predictions).mean() < 0.1 * np.abs(predictions).mean()
 
 
 def test_refuses_to_go_on_with_another_recipe(
@@ -212,7 +212,7 @@ def test_learns_in_16_bits_and_exports_in_32(
 
     model = run.best_model()
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    assert export_run(run, dataset).same_answer > 0.9
+    assert export_run(run, dataset).same_prediction > 0.9
 
 
 def test_a_face_counts_as_much_as_its_target_sums_to() -> None:

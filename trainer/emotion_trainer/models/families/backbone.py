@@ -1,7 +1,7 @@
 """A backbone that others trained on faces, as a teacher of the small networks.
 
 The face is resized inside the graph to the side that the recipe sets. The network is large and
-VGGFace2, from which it learnt, is for research, so it is never bundled.
+VGGFace2, on which it was trained, is for research, so it is never bundled.
 """
 
 from pathlib import Path

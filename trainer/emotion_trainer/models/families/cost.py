@@ -15,7 +15,7 @@ def mmac(model: keras.Model) -> float:
 
 
 def parameters(model: keras.Model) -> int:
-    """Learnt weights that are left after batch normalisation is folded: kernels and biases.
+    """Trained weights that are left after batch normalisation is folded: kernels and biases.
 
     A normalised convolution has no bias of its own and gets one a channel by the folding.
     """

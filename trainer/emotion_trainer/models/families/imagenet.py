@@ -1,4 +1,4 @@
-"""Networks of `keras.applications`, to go on from weights that were learnt on ImageNet.
+"""Networks of `keras.applications`, to continue from weights trained on ImageNet.
 
 Those weights know colour pictures of 224 pixels a side, not grey ones of 48. So the grey is given
 three times, in the range that the application was trained with, and a picture whose resolution

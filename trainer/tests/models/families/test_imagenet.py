@@ -14,17 +14,17 @@ SMALL = Settings(family="imagenet", application="MobileNetV2", alpha=0.35)
 
 
 @pytest.fixture(scope="module")
-def learnt() -> keras.Model:
-    """Stands for a network that learnt on ImageNet; of the size that undoes the stem's stride."""
+def pretrained() -> keras.Model:
+    """Stands for a network trained on ImageNet; of the size that undoes the stem's stride."""
     return keras.applications.MobileNetV2(
         (96, 96, 3), alpha=0.35, include_top=False, weights=None, pooling="avg"
     )
 
 
 @pytest.fixture(scope="module")
-def weights(learnt: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(pretrained: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("imagenet") / "mobilenet.weights.h5"
-    learnt.save_weights(path)
+    pretrained.save_weights(path)
     return path
 
 
@@ -38,22 +38,24 @@ def trunk(model: keras.Model) -> list[NDArray[np.float32]]:
     return kept
 
 
-def test_goes_on_from_the_weights(learnt: keras.Model, weights: Path) -> None:
+def test_goes_on_from_the_weights(pretrained: keras.Model, weights: Path) -> None:
     for found, expected in zip(
-        trunk(families.build(loading(weights))), learnt.get_weights(), strict=True
+        trunk(families.build(loading(weights))), pretrained.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(found, expected)
 
 
 def test_grey_face_has_the_features_of_the_enlarged_colour_one(
-    learnt: keras.Model, weights: Path
+    pretrained: keras.Model, weights: Path
 ) -> None:
     model = families.build(loading(weights))
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (4, 48, 48, 1)).astype(np.float32)
     enlarged = keras.ops.image.resize(grey, (96, 96), interpolation="bilinear")
     colours = np.repeat(keras.ops.convert_to_numpy(enlarged), 3, axis=-1)
-    expected = learnt.predict(keras.applications.mobilenet_v2.preprocess_input(colours), verbose=0)
+    expected = pretrained.predict(
+        keras.applications.mobilenet_v2.preprocess_input(colours), verbose=0
+    )
     pooled = keras.Model(model.input, model.get_layer("logits").input)
     found = pooled.predict(grey, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
@@ -77,8 +79,8 @@ def test_without_weights_it_is_random(weights: Path) -> None:
     assert not np.array_equal(random[0], loaded[0])
 
 
-def test_costs_what_the_application_costs(learnt: keras.Model) -> None:
-    assert mmac(families.build(SMALL)) == pytest.approx(mmac(learnt), rel=1e-3)
+def test_costs_what_the_application_costs(pretrained: keras.Model) -> None:
+    assert mmac(families.build(SMALL)) == pytest.approx(mmac(pretrained), rel=1e-3)
 
 
 @pytest.mark.parametrize("content", [None, b"no weights"])

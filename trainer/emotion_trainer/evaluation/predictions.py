@@ -1,4 +1,4 @@
-"""A model's answers to the validation split, kept next to its file.
+"""A model's predictions for the validation split, stored next to its file.
 
 Figures and plots of a run are made from them, without the data and without running the model.
 """
@@ -21,8 +21,8 @@ from emotion_trainer.training.runs import Run
 
 
 @dataclass(frozen=True)
-class Answers:
-    """A model's answers to labelled faces.
+class Predictions:
+    """A model's predictions for labelled faces.
 
     Attributes:
         model_sha256: of the model's file.
@@ -50,12 +50,12 @@ class Answers:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        """Int64 [7, 7]: a row for each label, a column for each answer."""
+        """Int64 [7, 7]: a row for each label, a column for each prediction."""
         return confuse(self.log_probabilities, self.labels)
 
 
-def answers_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
-    """The answers of a `.keras` or `.tflite` file, asked for unless they are kept already.
+def predictions_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Predictions:
+    """The predictions of a `.keras` or `.tflite` file, computed unless they are stored already.
 
     Args:
         model: the file.
@@ -65,17 +65,17 @@ def answers_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answ
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
     """
-    kept = kept_answers(model, mirrored=mirrored)
+    kept = stored_predictions(model, mirrored=mirrored)
     expected = (dataset.validation_name, _digest(dataset.validation))
     if kept is not None and (kept.split, kept.split_sha256) == expected:
         return kept
-    answers = ask(model, dataset, mirrored=mirrored)
-    np.savez(_place(model, mirrored=mirrored), **vars(answers))
-    return answers
+    predictions = predict(model, dataset, mirrored=mirrored)
+    np.savez(_place(model, mirrored=mirrored), **vars(predictions))
+    return predictions
 
 
-def ask(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
-    """Compute the answers in any case, and do not keep them.
+def predict(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Predictions:
+    """Compute the predictions in any case, and do not store them.
 
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
@@ -83,38 +83,38 @@ def ask(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Answers:
     name, split = dataset.validation_name, dataset.validation
     faces = split.images[:, :, ::-1] if mirrored else split.images
     logs = log_softmax(logits_of(model, faces))
-    return Answers(sha256_of(model), name, _digest(split), split.labels, logs)
+    return Predictions(sha256_of(model), name, _digest(split), split.labels, logs)
 
 
-def kept_answers(model: Path, *, mirrored: bool = False) -> Answers | None:
-    """The answers next to a model; None if there are none, or they are another file's."""
+def stored_predictions(model: Path, *, mirrored: bool = False) -> Predictions | None:
+    """The predictions next to a model; None if there are none, or they are another file's."""
     try:
         with np.load(_place(model, mirrored=mirrored), allow_pickle=False) as file:
-            answers = Answers(
+            predictions = Predictions(
                 str(file["model_sha256"]),
                 str(file["split"]),
                 str(file["split_sha256"]),
                 file["labels"],
                 file["log_probabilities"],
             )
-        return answers if answers.model_sha256 == sha256_of(model) else None
+        return predictions if predictions.model_sha256 == sha256_of(model) else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        # What is missing or was cut off by a kill can be had again by asking.
+        # What is missing or was cut off by a kill can be computed again.
         return None
 
 
-def keep_answers(run: Run, dataset: Dataset) -> None:
-    """Have the answers of a run's models on disk.
+def store_predictions(run: Run, dataset: Dataset) -> None:
+    """Store the predictions of a run's models that are not stored yet.
 
     Raises:
         BundleError, TrainingError: a file is damaged.
     """
     for model in run.models().values():
-        answers_of(model, dataset)
+        predictions_of(model, dataset)
 
 
 def _place(model: Path, *, mirrored: bool) -> Path:
-    return model.with_suffix(".mirrored.npz" if mirrored else ".answers.npz")
+    return model.with_suffix(".mirrored.npz" if mirrored else ".predictions.npz")
 
 
 def _digest(split: Split) -> str:
