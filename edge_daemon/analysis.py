@@ -12,8 +12,8 @@ from typing import overload
 import numpy as np
 
 from edge_daemon.capture import source_from
-from edge_daemon.config.settings import Settings
-from edge_daemon.detection import detector_of
+from edge_daemon.config.settings import QualitySettings, Settings
+from edge_daemon.detection import Detector, detector_of
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import SourceError
 from edge_daemon.inference.ensemble import EmotionEnsemble
@@ -21,6 +21,7 @@ from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.records import (
     EMOTIONS,
     Box,
+    FoundFaces,
     Frame,
     FrameResult,
     Image,
@@ -48,6 +49,27 @@ class AnalyzedFace:
     """Why the face is not good enough: too small, too blurred, or a profile."""
 
 
+class StillFinder:
+    """Finds the faces of single images with which a track would start.
+
+    Args:
+        detector: finds the faces.
+        max_side: longer side of the image for detection, in pixels.
+        quality: what a face must have to be scored.
+    """
+
+    def __init__(self, detector: Detector, max_side: int, quality: QualitySettings) -> None:
+        self._finder = FaceFinder(detector, max_side, quality)
+        self._start_score = detector.start_score
+
+    def __call__(self, bgr: Image) -> FoundFaces:
+        """The faces in an image, BGR uint8 [H, W, 3]; also those that would not be scored."""
+        found = self._finder(Frame(0, 0, bgr, datetime.now(UTC), 0.0, 0.0))
+        # Detectors also give fainter faces, which only continue a track.
+        faces = (face for face in found.faces if face.detection.score >= self._start_score)
+        return FoundFaces(found.frame, tuple(faces))
+
+
 class ImageAnalyzer:
     """Detects the faces of single images and recognizes their emotions. Not thread-safe.
 
@@ -59,22 +81,19 @@ class ImageAnalyzer:
     """
 
     def __init__(self, settings: Settings) -> None:
-        detector = detector_of(settings)
-        self._start_score = detector.start_score
-        self._finder = FaceFinder(detector, settings.detection.max_side, settings.quality)
+        self._finder = StillFinder(
+            detector_of(settings), settings.detection.max_side, settings.quality
+        )
         self._recognizer = EmotionRecognizer(
             EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
         )
 
     def analyze(self, bgr: Image) -> FrameResult:
         """The result for an image, BGR uint8 [H, W, 3]."""
-        frame = Frame(0, 0, bgr, datetime.now(UTC), 0.0, 0.0)
-        # Detectors also give fainter faces, which only continue a track.
-        faces = (
-            face for face in self._finder(frame).faces if face.detection.score >= self._start_score
-        )
-        tracked = tuple(TrackedFace(number, face) for number, face in enumerate(faces, start=1))
-        return self._recognizer(TrackedFaces(frame, tracked, frozenset()))
+        found = self._finder(bgr)
+        faces = enumerate(found.faces, start=1)
+        tracked = tuple(TrackedFace(number, face) for number, face in faces)
+        return self._recognizer(TrackedFaces(found.frame, tracked, frozenset()))
 
 
 @overload

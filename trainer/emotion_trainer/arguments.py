@@ -1,5 +1,6 @@
-"""Types of arguments on the command line, which report an invalid one in one line."""
+"""Arguments of several commands, whose types report an invalid value in one line."""
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,3 +36,13 @@ def positive(name: str) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def add_detector_model(command: argparse.ArgumentParser) -> None:
+    """Add `--detector-model`, which selects another face detector."""
+    command.add_argument(
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="face detector: YuNet as ONNX, or a detector.json (default: the daemon's)",
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
-from emotion_trainer.arguments import existing, positive
+from emotion_trainer.arguments import add_detector_model, existing, positive
 from emotion_trainer.detector.commands import add_commands as add_detector_commands
 from emotion_trainer.errors import did_you_mean
 
@@ -262,12 +262,7 @@ def _add_data_commands(commands: "Commands") -> None:
         metavar="DIR",
         help="crop the largest face of each photo in PATH to this folder, and describe that",
     )
-    prepare.add_argument(
-        "--detector-model",
-        type=Path,
-        metavar="FILE",
-        help="YuNet as ONNX to find the faces (default: OpenCV's Haar cascade)",
-    )
+    add_detector_model(prepare)
     prepare.set_defaults(command=_prepare)
     _add_data(prepare)
     predict = commands.add_parser(
@@ -280,14 +275,9 @@ def _add_data_commands(commands: "Commands") -> None:
         "--out", type=Path, required=True, metavar="DIR", help="folder of the copies"
     )
     predict.add_argument(
-        "--models", type=Path, metavar="DIR", help="a bundle (default: the daemon's)"
+        "--bundle", type=Path, metavar="DIR", help="a model bundle (default: the daemon's)"
     )
-    predict.add_argument(
-        "--detector-model",
-        type=Path,
-        metavar="FILE",
-        help="YuNet as ONNX, or a detector.json (default: the daemon's detector)",
-    )
+    add_detector_model(predict)
     predict.set_defaults(command=_predict)
 
 
@@ -310,12 +300,7 @@ def _add_clips(command: argparse.ArgumentParser) -> None:
         metavar="CLIP",
         help="video files; the model card shows the share of each predicted emotion in them",
     )
-    command.add_argument(
-        "--detector-model",
-        type=Path,
-        metavar="FILE",
-        help="face detector for the clips (default: the daemon's)",
-    )
+    add_detector_model(command)
 
 
 def _add_data(command: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -405,7 +390,7 @@ def _bundle(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from emotion_trainer.annotation import FaceReader, annotate
 
-    reader = FaceReader.load(options.models, options.detector_model)
+    reader = FaceReader.load(options.bundle, options.detector_model)
     annotate(options.pictures, options.out, reader)
 
 
@@ -522,11 +507,11 @@ def _prepare(options: argparse.Namespace) -> None:
     from emotion_trainer.data.description import describe
     from emotion_trainer.data.duplicates import find_duplicates, write_duplicates
     from emotion_trainer.data.photos import crop_photos
+    from emotion_trainer.data.stills import still_finder
 
     if options.crop_to:
-        cropping = crop_photos(
-            options.data, options.crop_to, options.detector_model, _numbering(options)
-        )
+        find = still_finder(options.detector_model)
+        cropping = crop_photos(options.data, options.crop_to, find, _numbering(options))
         print(cropping, end="\n\n")
         options.data = options.crop_to
     dataset = _dataset(options)

@@ -7,11 +7,9 @@ from typing import Self
 import numpy as np
 
 from edge_daemon import EmotionEnsemble
-from edge_daemon.config.settings import DetectionSettings, default_state_dir
-from edge_daemon.detection import Detector, create_detector
-from edge_daemon.detection.download import YUNET
+from edge_daemon.analysis import StillFinder
 from edge_daemon.records import EMOTIONS, Face, Image, Probabilities
-from emotion_trainer.data.stills import StillFaces
+from emotion_trainer.data.stills import still_finder
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,30 +34,26 @@ class Reading:
 class FaceReader:
     """Reads every face that the daemon would find with its settings as they come."""
 
-    def __init__(self, detector: Detector, ensemble: EmotionEnsemble) -> None:
-        self._find = StillFaces(detector)
+    def __init__(self, find: StillFinder, ensemble: EmotionEnsemble) -> None:
+        self._find = find
         self._ensemble = ensemble
 
     @classmethod
-    def load(cls, models: Path | None, detector_model: Path | None) -> Self:
-        """Make the detector and the ensemble ready.
+    def load(cls, bundle: Path | None, detector_model: Path | None) -> Self:
+        """Load the detector and the ensemble.
 
         Args:
-            models: folder of a bundle; None is the one that comes with the daemon.
-            detector_model: a YuNet, a Haar cascade or a `detector.json`; None is the detector that
-                comes with the daemon.
+            bundle: its folder; None is the one that comes with the daemon.
+            detector_model: see `still_finder`.
 
         Raises:
             BundleError, DetectorError: one of them is missing or damaged.
         """
-        usual = DetectionSettings()
-        fetched = default_state_dir() / YUNET.file
-        detector = create_detector("auto", detector_model, fetched, usual.min_score, usual.min_size)
-        return cls(detector, EmotionEnsemble.load(models))
+        return cls(still_finder(detector_model), EmotionEnsemble.load(bundle))
 
     def read(self, bgr: Image) -> list[Reading]:
         """The faces in a BGR uint8 [H, W, 3] picture, from left to right."""
-        faces = sorted(self._find(bgr), key=lambda face: face.detection.box.centre)
+        faces = sorted(self._find(bgr).faces, key=lambda face: face.detection.box.centre)
         if not faces:
             return []
         rows = self._ensemble.predict(np.stack([face.crop for face in faces]))

@@ -7,12 +7,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from edge_daemon.config.settings import DetectionSettings
-from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.yunet import YuNetDetector
+from edge_daemon.analysis import StillFinder
 from edge_daemon.records import Face, Image
 from emotion_trainer.data.folders import Numbering, labelled_files, parts_of, read_picture
-from emotion_trainer.data.stills import StillFaces
 from emotion_trainer.data.unreadable import Faults, Unreadable
 from emotion_trainer.errors import DataError
 
@@ -39,24 +36,23 @@ class Cropping:
 
 
 def crop_photos(
-    photos: Path, crops: Path, model: Path | None, numbering: Numbering | None = None
+    photos: Path, crops: Path, find: StillFinder, numbering: Numbering | None = None
 ) -> Cropping:
     """Cut the largest face out of each photo, into folders like those that the photos are in.
 
     Args:
         photos: a folder with the layout of `folders`.
         crops: what to fill with 48x48 grey pictures, laid out alike.
-        model: a YuNet network that finds the faces; None: OpenCV's Haar cascade does.
+        find: finds the faces of a photo.
         numbering: what numbers as names of folders mean.
 
     Raises:
         DataError: `crops` is there and not empty, the photos are not laid out so, too many of
             them cannot be read, or none has a face.
-        DetectorError: `model` is not a YuNet network.
     """
     if crops.exists() and any(crops.iterdir()):
         raise DataError(f"{crops}: is not empty; give another folder for the crops")
-    cropper = _Cropper(photos, model, numbering)
+    cropper = _Cropper(photos, find, numbering)
     unfinished = crops.with_name(f"{crops.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     cropping = cropper.fill(unfinished)
@@ -65,15 +61,10 @@ def crop_photos(
 
 
 class _Cropper:
-    def __init__(self, photos: Path, model: Path | None, numbering: Numbering | None) -> None:
-        settings = DetectionSettings()
+    def __init__(self, photos: Path, find: StillFinder, numbering: Numbering | None) -> None:
         self._photos = photos
         self._numbering = numbering
-        self._find = StillFaces(
-            HaarDetector(settings.min_size)
-            if model is None
-            else YuNetDetector(model, settings.min_score)
-        )
+        self._find = find
 
     def fill(self, folder: Path) -> Cropping:
         crops, faceless, faults = 0, [], Faults(self._photos)
@@ -86,7 +77,7 @@ class _Cropper:
         for path in tqdm(files, desc=self._photos.name, unit=" photos", leave=False, disable=None):
             place = path.relative_to(self._photos)
             with faults.skipping():
-                faces = self._find(read_picture(path, str(place)))
+                faces = self._find(read_picture(path, str(place))).faces
                 face = max(faces, key=_area, default=None)
                 if face is None:
                     faceless.append(f"{place}: no face was found")
@@ -97,7 +88,7 @@ class _Cropper:
                     crops += 1
         unreadable = faults.settle(crops + len(faceless))
         if not crops:
-            raise DataError(f"{self._photos}: no photo has a face that is fit to learn from")
+            raise DataError(f"{self._photos}: no photo has a face that is fit to train on")
         return Cropping(crops, tuple(faceless), unreadable)
 
 

@@ -1,29 +1,29 @@
-"""The faces of a single picture, found and cropped as the daemon does with its usual settings."""
+"""The daemon's search for faces in single images, with its default settings."""
 
-from datetime import UTC, datetime
+from pathlib import Path
 
-from edge_daemon.config.settings import DetectionSettings, QualitySettings
-from edge_daemon.detection import Detector
-from edge_daemon.detection.step import FaceFinder
-from edge_daemon.records import Face, Frame, Image
+from edge_daemon.analysis import StillFinder
+from edge_daemon.config.settings import DetectionSettings, QualitySettings, default_state_dir
+from edge_daemon.detection import create_detector
+from edge_daemon.detection.download import YUNET
 
 
-class StillFaces:
-    """Finds the faces with which the daemon would start a track."""
+def still_finder(detector_model: Path | None) -> StillFinder:
+    """Finds and crops the faces of a picture as the daemon does.
 
-    def __init__(self, detector: Detector) -> None:
-        self._find = FaceFinder(detector, DetectionSettings().max_side, QualitySettings())
-        self._least_score = detector.start_score
+    Args:
+        detector_model: a YuNet, a Haar cascade or a `detector.json`; None is the detector that
+            comes with the daemon.
 
-    def __call__(self, bgr: Image) -> list[Face]:
-        """The faces in a BGR uint8 [H, W, 3] picture; also those that would not be scored."""
-        frame = Frame(
-            index=0,
-            scene=0,
-            bgr=bgr,
-            captured_at=datetime.now(UTC),
-            captured_monotonic=0.0,
-            stream_time=0.0,
-        )
-        found = self._find(frame).faces
-        return [face for face in found if face.detection.score >= self._least_score]
+    Raises:
+        DetectorError: the file is missing or damaged.
+    """
+    settings = DetectionSettings()
+    detector = create_detector(
+        "auto",
+        detector_model,
+        default_state_dir() / YUNET.file,
+        settings.min_score,
+        settings.min_size,
+    )
+    return StillFinder(detector, settings.max_side, QualitySettings())

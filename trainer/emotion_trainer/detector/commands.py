@@ -76,7 +76,10 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     )
     _add_teacher(compare)
     compare.add_argument(
-        "--detector", type=Path, metavar="FILE", help="detector.json (default: the bundled one)"
+        "--detector-model",
+        type=Path,
+        metavar="FILE",
+        help="detector.json of the trainer (default: the daemon's)",
     )
     compare.add_argument(
         "--max-side",
@@ -175,7 +178,7 @@ def _compare(options: argparse.Namespace) -> None:
 
     min_score = DetectionSettings().min_score
     yunet = YuNetDetector(options.teacher, min_score)
-    bundled = BundledDetector(options.detector or bundled_detector(), min_score)
+    bundled = BundledDetector(options.detector_model or bundled_detector(), min_score)
     samples = load_samples(
         options.folder, yunet, test_only=not options.all, interval=options.interval
     )

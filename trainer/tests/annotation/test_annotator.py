@@ -160,7 +160,7 @@ def test_predict_into_a_file_is_one_line(
 
 @pytest.mark.parametrize(
     ("option", "complaint"),
-    [("--models", "no bundle.json"), ("--detector-model", "no such file")],
+    [("--bundle", "no bundle.json"), ("--detector-model", "no such file")],
 )
 def test_predict_without_models_is_one_line(
     tmp_path: Path, option: str, complaint: str, capsys: pytest.CaptureFixture[str]

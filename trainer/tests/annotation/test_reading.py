@@ -6,6 +6,8 @@ import pytest
 from drawing import draw_scene
 
 from edge_daemon import EmotionEnsemble
+from edge_daemon.analysis import StillFinder
+from edge_daemon.config.settings import QualitySettings
 from edge_daemon.detection import Framing
 from edge_daemon.detection.alignment import crop_square, cut_crop
 from edge_daemon.records import Box, Detection, Image, Unscored
@@ -29,6 +31,10 @@ class Fixed:
         return self._found
 
 
+def finder(detector: Fixed) -> StillFinder:
+    return StillFinder(detector, max_side=640, quality=QualitySettings())
+
+
 @pytest.fixture(scope="module")
 def ensemble() -> EmotionEnsemble:
     return EmotionEnsemble.load()
@@ -37,7 +43,7 @@ def ensemble() -> EmotionEnsemble:
 def test_reader_returns_the_daemons_crops_left_to_right(ensemble: EmotionEnsemble) -> None:
     boxes = [Box(200, 100, 100, 100), Box(60, 60, 120, 120)]
     detector = Fixed(*((box, 0.9) for box in boxes))
-    readings = FaceReader(detector, ensemble).read(SCENE)
+    readings = FaceReader(finder(detector), ensemble).read(SCENE)
     assert [reading.face.detection.box for reading in readings] == boxes[::-1]
     grey = SCENE[:, :, 0]
     crops = [cut_crop(grey, crop_square(r.face.detection, detector.framing)) for r in readings]
@@ -48,14 +54,14 @@ def test_reader_returns_the_daemons_crops_left_to_right(ensemble: EmotionEnsembl
 
 def test_reader_below_the_start_score_returns_no_face(ensemble: EmotionEnsemble) -> None:
     detector = Fixed((Box(60, 60, 120, 120), 0.69), (Box(200, 100, 100, 100), 0.7))
-    (reading,) = FaceReader(detector, ensemble).read(SCENE)
+    (reading,) = FaceReader(finder(detector), ensemble).read(SCENE)
     assert reading.face.detection.box.x == 200
 
 
 def test_reader_of_an_unscored_face_returns_the_reason(
     ensemble: EmotionEnsemble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reader = FaceReader(Fixed((Box(60, 60, 15, 15), 0.9)), ensemble)
+    reader = FaceReader(finder(Fixed((Box(60, 60, 15, 15), 0.9))), ensemble)
     (reading,) = reader.read(SCENE)
     assert reading.face.unscored is Unscored.TOO_SMALL
     cv2.imwrite(str(tmp_path / "a.png"), SCENE)

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_daemon.analysis import StillFinder
 from edge_daemon.config.settings import QualitySettings
+from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import open_dataset
 from emotion_trainer.data.photos import crop_photos
+from emotion_trainer.data.stills import still_finder
 from emotion_trainer.errors import DataError
 
 Image = NDArray[np.uint8]
@@ -19,6 +22,9 @@ MATERIAL = Path(os.environ.get("TEST_MATERIAL", Path(__file__).parents[4] / "sha
 """Real photos and a detector's model, which this repository may not carry."""
 
 HAIR, SKIN, EYE = 50, 185, 25
+
+FIND = StillFinder(HaarDetector(24), 640, QualitySettings())
+"""Haar finds drawn faces; the daemon's own detector is for real ones."""
 
 
 def material(path: str) -> Path:
@@ -56,7 +62,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_crops_are_a_data_set(photos: Path, tmp_path: Path) -> None:
-    cropping = crop_photos(photos, tmp_path / "crops", None)
+    cropping = crop_photos(photos, tmp_path / "crops", FIND)
     assert (cropping.crops, cropping.faceless) == (14, ())
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "crops"}
     # Too few to split further; a validation folder fixes that.
@@ -74,7 +80,7 @@ def test_crops_are_a_data_set(photos: Path, tmp_path: Path) -> None:
 def test_the_layout_is_kept(photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "split" / "train")
     shutil.copytree(photos, tmp_path / "split" / "test")
-    crop_photos(tmp_path / "split", tmp_path / "crops", None)
+    crop_photos(tmp_path / "split", tmp_path / "crops", FIND)
     assert (tmp_path / "crops" / "test" / "angry" / "near.png.png").is_file()
     assert open_dataset(tmp_path / "crops").validation_name == "test"
 
@@ -83,7 +89,7 @@ def test_the_largest_face_counts(photos: Path, tmp_path: Path) -> None:
     photo = draw_photo((220, 100, 80), (10, 40, 150))
     photo[:, 210:] += 40  # a lighter skin distinguishes the small face from the large one
     cv2.imwrite(str(photos / "happy" / "near.png"), photo)
-    crop_photos(photos, tmp_path / "crops", None)
+    crop_photos(photos, tmp_path / "crops", FIND)
     crop = cv2.imread(str(tmp_path / "crops" / "happy" / "near.png.png"), cv2.IMREAD_GRAYSCALE)
     assert crop is not None
     assert abs(int(crop[24, 24]) - SKIN) < 5
@@ -91,7 +97,7 @@ def test_the_largest_face_counts(photos: Path, tmp_path: Path) -> None:
 
 def test_names_photos_without_a_face(photos: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(photos / "sad" / "empty.png"), draw_photo())
-    cropping = crop_photos(photos, tmp_path / "crops", None)
+    cropping = crop_photos(photos, tmp_path / "crops", FIND)
     assert str(cropping).splitlines() == [
         "14 faces cropped from 15 photos; 0 of 15 pictures are unreadable",
         "- sad/empty.png: no face was found",
@@ -99,15 +105,12 @@ def test_names_photos_without_a_face(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "crops" / "sad" / "empty.png.png").exists()
 
 
-def test_leaves_out_faces_that_the_daemon_would_not_score(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_leaves_out_faces_that_the_daemon_would_not_score(photos: Path, tmp_path: Path) -> None:
     blurred = cv2.GaussianBlur(draw_photo((60, 30, 190)), (0, 0), 7.6)
     cv2.imwrite(str(photos / "sad" / "blurred.png"), blurred)
     # Haar finds no face that is blurred enough for the usual limit.
-    strict = QualitySettings(min_sharpness=0.02)
-    monkeypatch.setattr("emotion_trainer.data.stills.QualitySettings", lambda: strict)
-    cropping = crop_photos(photos, tmp_path / "crops", None)
+    strict = StillFinder(HaarDetector(24), 640, QualitySettings(min_sharpness=0.02))
+    cropping = crop_photos(photos, tmp_path / "crops", strict)
     assert cropping.crops == 14
     assert cropping.faceless == ("sad/blurred.png: its face is too blurred",)
 
@@ -115,7 +118,7 @@ def test_leaves_out_faces_that_the_daemon_would_not_score(
 def test_refuses_photos_that_cannot_be_read(photos: Path, tmp_path: Path) -> None:
     (photos / "sad" / "broken.jpg").write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"1 of 15 .* more than 1 %: sad/broken.jpg: not an image"):
-        crop_photos(photos, tmp_path / "crops", None)
+        crop_photos(photos, tmp_path / "crops", FIND)
     assert not (tmp_path / "crops").exists()
 
 
@@ -123,21 +126,22 @@ def test_refuses_photos_without_any_face(photos: Path, tmp_path: Path) -> None:
     for path in photos.rglob("*.png"):
         cv2.imwrite(str(path), draw_photo())
     with pytest.raises(DataError, match="no photo has a face"):
-        crop_photos(photos, tmp_path / "crops", None)
+        crop_photos(photos, tmp_path / "crops", FIND)
 
 
 def test_never_mixes_with_what_is_there(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "crops").mkdir()
     (tmp_path / "crops" / "mine.txt").touch()
     with pytest.raises(DataError, match="crops: is not empty"):
-        crop_photos(photos, tmp_path / "crops", None)
+        crop_photos(photos, tmp_path / "crops", FIND)
 
 
-def test_yunet_crops_real_photos(tmp_path: Path) -> None:
-    model = material("models/face_detection_yunet_2023mar.onnx")
+@pytest.mark.parametrize("model", [None, "models/face_detection_yunet_2023mar.onnx"])
+def test_detectors_crop_real_photos(model: str | None, tmp_path: Path) -> None:
+    find = still_finder(None if model is None else material(model))
     pictures = sorted(material("data/faces").glob("plain_*.jpg"))[:21]
     for index, path in enumerate(pictures):
         folder = tmp_path / "photos" / EMOTIONS[index % 7]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / path.name)
-    assert crop_photos(tmp_path / "photos", tmp_path / "crops", model).crops == 21
+    assert crop_photos(tmp_path / "photos", tmp_path / "crops", find).crops == 21
