@@ -5,7 +5,7 @@ EdgeDaemonError
     ├── DataError      exit 1: the data set cannot be read
     │   └── RowError   one row or picture of it cannot be read, and may be skipped
     ├── RecipeError    exit 2: the recipe is refused
-    ├── TrainingError  exit 1: training cannot start, go on or be resumed
+    ├── TrainingError  exit 1: training cannot start, continue or be resumed
     ├── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
     ├── TrackingError  exit 1: MLflow's store cannot be reached, or refuses
     └── PictureError   exit 1: a picture cannot be read, or its copy not be written
@@ -50,7 +50,7 @@ class ExportError(TrainerError):
 
 
 class TrackingError(TrainerError):
-    """Raised when a run cannot be logged to MLflow; a training goes on without."""
+    """Raised when a run cannot be logged to MLflow; a training continues without it."""
 
 
 class PictureError(TrainerError):

@@ -68,9 +68,13 @@ class Augmentation(Section):
     stretch: float = Field(default=1.0, ge=1.0, le=2.0, description="Factor on the width alone.")
     contrast: float = Field(default=1.0, ge=1.0, description="Factor, more or less.")
     brightness: float = Field(default=0.0, ge=0.0, le=255.0, description="Grey levels either way.")
-    coarsening: float = Field(default=0.0, ge=0.0, le=1.0, description="Chance of lost detail.")
+    coarsening: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Probability of lost detail."
+    )
     coarsest: int = Field(default=48, ge=8, le=48, description="Pixels a side that may be left.")
-    erasing: float = Field(default=0.0, ge=0.0, le=1.0, description="Chance of a covered patch.")
+    erasing: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Probability of a covered patch."
+    )
     erased: float = Field(
         default=0.2, gt=0.0, le=0.5, description="Maximum share of the area covered."
     )

@@ -1,6 +1,6 @@
 """Several recipes one after the other, unattended: each is trained and exported.
 
-What is finished is skipped and what is unfinished goes on after its last whole epoch, so the
+What is finished is skipped and what is unfinished is resumed after its last whole epoch, so the
 same ladder can be killed and started again at any time.
 """
 
@@ -28,7 +28,7 @@ from emotion_trainer.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class Rung:
+class LadderStep:
     """A recipe and where its run is; `mmac` is what its network costs a face, in millions."""
 
     recipe: Recipe
@@ -45,7 +45,7 @@ class Ladder:
     """Recipes, each trained in a folder of `work`; teachers come before those they teach."""
 
     def __init__(self, recipes: list[Recipe], dataset: Dataset, work: Path) -> None:
-        """Refuse what would fail later: better now than in the night.
+        """Refuse before the first training what would fail after hours.
 
         Raises:
             RecipeError: two recipes have the same name, none is to be bundled, a network cannot
@@ -54,9 +54,9 @@ class Ladder:
         _check(recipes)
         self._dataset = dataset
         self._tracker = Tracker()
-        self._rungs = in_order(
+        self._steps = in_order(
             [
-                Rung(recipe, Run(work / recipe.name), cost.mmac(families.build(recipe.model)))
+                LadderStep(recipe, Run(work / recipe.name), cost.mmac(families.build(recipe.model)))
                 for recipe in recipes
             ]
         )
@@ -72,37 +72,37 @@ class Ladder:
             TrainingError: nothing that is to be bundled could be finished.
         """
         finished, failed = [], []
-        for number, rung in enumerate(self._rungs, start=1):
-            print(f"[{number}/{len(self._rungs)}] {rung.recipe.name}: {self._outlook()}")
+        for number, step in enumerate(self._steps, start=1):
+            print(f"[{number}/{len(self._steps)}] {step.recipe.name}: {self._outlook()}")
             try:
-                self._finish(rung)
+                self._finish(step)
             except TrainerError as error:
-                print(f"{rung.recipe.name}: failed: {error}", file=sys.stderr)
-                failed.append(rung.recipe.name)
+                print(f"{step.recipe.name}: failed: {error}", file=sys.stderr)
+                failed.append(step.recipe.name)
             else:
-                finished.append(rung)
-        bundled = [rung.run for rung in finished if rung.recipe.bundled]
+                finished.append(step)
+        bundled = [step.run for step in finished if step.recipe.bundled]
         if not bundled:
             raise TrainingError("no recipe could be finished that is to be bundled")
         return bundled, failed
 
-    def _finish(self, rung: Rung) -> None:
-        rung.run.begin(record_of(rung.recipe, self._dataset))
-        if not rung.run.is_finished:
-            self._train(rung)
-        if rung.recipe.bundled and not rung.run.is_exported:
-            print(export_run(rung.run, self._dataset), flush=True)
-        self._tracker.finish(rung.run, self._dataset)
+    def _finish(self, step: LadderStep) -> None:
+        step.run.begin(record_of(step.recipe, self._dataset))
+        if not step.run.is_finished:
+            self._train(step)
+        if step.recipe.bundled and not step.run.is_exported:
+            print(export_run(step.run, self._dataset), flush=True)
+        self._tracker.finish(step.run, self._dataset)
 
-    def _train(self, rung: Rung) -> None:
+    def _train(self, step: LadderStep) -> None:
         keras.backend.clear_session()
-        trainer = Trainer(rung.recipe, self._dataset, rung.run)
+        trainer = Trainer(step.recipe, self._dataset, step.run)
         print(trainer.summary(), flush=True)
-        best = trainer.run(partial(self._tracker.after_epoch, rung.run))
+        best = trainer.run(partial(self._tracker.after_epoch, step.run))
         print(f"best accuracy {best.score:.4f} in epoch {best.number}", flush=True)
 
     def _outlook(self) -> str:
-        left = time_left([(_epochs(rung), rung.mmac, rung.run.history) for rung in self._rungs])
+        left = time_left([(_epochs(step), step.mmac, step.run.history) for step in self._steps])
         return "time left unknown yet" if left is None else f"about {left} left for all"
 
 
@@ -113,17 +113,17 @@ def _check(recipes: list[Recipe]) -> None:
         raise RecipeError(f"{', '.join(names)}: no recipe is to be bundled; use train for teachers")
 
 
-def in_order(rungs: list[Rung]) -> list[Rung]:
+def in_order(steps: list[LadderStep]) -> list[LadderStep]:
     """Teachers before those that learn from them.
 
     Raises:
         RecipeError: a teacher is neither among them nor finished, or learns from its own student.
     """
-    by_folder = {rung.folder: rung for rung in rungs}
-    for rung in rungs:
-        if not rung.run.soft_labels.exists():
-            require_teachers(rung.recipe, pending=by_folder)
-    graph = {rung.folder: [teacher.resolve() for teacher in rung.recipe.teachers] for rung in rungs}
+    by_folder = {step.folder: step for step in steps}
+    for step in steps:
+        if not step.run.soft_labels.exists():
+            require_teachers(step.recipe, pending=by_folder)
+    graph = {step.folder: [teacher.resolve() for teacher in step.recipe.teachers] for step in steps}
     try:
         order = tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
@@ -132,29 +132,29 @@ def in_order(rungs: list[Rung]) -> list[Rung]:
     return [by_folder[folder] for folder in order if folder in by_folder]
 
 
-def _epochs(rung: Rung) -> int:
+def _epochs(step: LadderStep) -> int:
     """All epochs of a run; early stopping may have made them fewer than its recipe's."""
-    return len(rung.run.history) if rung.run.is_finished else rung.recipe.optimisation.epochs
+    return len(step.run.history) if step.run.is_finished else step.recipe.optimisation.epochs
 
 
-def time_left(rungs: list[tuple[int, float, tuple[Epoch, ...]]]) -> timedelta | None:
+def time_left(steps: list[tuple[int, float, tuple[Epoch, ...]]]) -> timedelta | None:
     """How long the rest will take.
 
-    A run that was begun goes on at its own pace; others are thought to take as long a MMAC as
-    the begun ones have taken on the whole.
+    A run that was begun continues at its own pace; others are assumed to take as long per MMAC as
+    the begun ones on average.
 
     Args:
-        rungs: of each run its whole number of epochs, its network's MMAC and its epochs so far.
+        steps: of each run its whole number of epochs, its network's MMAC and its epochs so far.
 
     Returns:
         None if no epoch has been seen.
     """
-    spent = sum(epoch.seconds for _, _, history in rungs for epoch in history)
-    work = sum(mmac * len(history) for _, mmac, history in rungs)
+    spent = sum(epoch.seconds for _, _, history in steps for epoch in history)
+    work = sum(mmac * len(history) for _, mmac, history in steps)
     if not work:
         return None
     seconds = 0.0
-    for epochs, mmac, history in rungs:
+    for epochs, mmac, history in steps:
         pace = sum(e.seconds for e in history) / len(history) if history else spent / work * mmac
         seconds += (epochs - len(history)) * pace
     return timedelta(seconds=round(seconds))

@@ -14,7 +14,7 @@ Mask = NDArray[np.float32]
 ELLIPSE, ROUNDED, SQUARE = 2.0, 5.0, 40.0
 """Exponents of |x|^p + |y|^p < 1 (superellipses)."""
 SHAPES: Final = (ELLIPSE, ROUNDED, SQUARE)
-CHANCES: Final = (0.5, 0.25, 0.25)
+SHAPE_PROBABILITIES: Final = (0.5, 0.25, 0.25)
 
 
 def placement(
@@ -37,7 +37,7 @@ def soft_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
     """A mask, float32 [H, W]: 1 inside, 0 at the rim, with a soft or a sharp edge."""
     y = np.abs(np.linspace(-1, 1, shape[0], dtype=np.float32))[:, np.newaxis]
     x = np.abs(np.linspace(-1, 1, shape[1], dtype=np.float32))
-    power = np.float32(rng.choice(SHAPES, p=CHANCES))
+    power = np.float32(rng.choice(SHAPES, p=SHAPE_PROBABILITIES))
     radius = (x**power + y**power) ** (1 / power)
     return np.asarray(((1 - radius) / rng.uniform(0.02, 0.35)).clip(0, 1), np.float32)
 

@@ -8,7 +8,7 @@ from emotion_trainer.recipe import AnyRecipe, Schedule, Section
 
 Stage = tuple[int, int]
 Score = Annotated[float, Field(gt=0.0, lt=1.0)]
-Chance = Annotated[float, Field(ge=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class NetworkSettings(Section):
@@ -36,20 +36,18 @@ class SceneSettings(Section):
     max_face: float = Field(
         default=110.0, gt=0.0, description="Maximum likewise, in parts of photos."
     )
-    empty: Chance = Field(default=0.08, description="Share of scenes without a face.")
-    composed: Chance = Field(default=0.12, description="Share of scenes composed of single faces.")
-    mosaic: Chance = Field(default=0.4, description="Share of mosaics among the scenes of photos.")
-    wide: Chance = Field(
+    empty: Share = Field(default=0.08, description="Share of scenes without a face.")
+    composed: Share = Field(default=0.12, description="Share of scenes composed of single faces.")
+    mosaic: Share = Field(default=0.4, description="Share of mosaics among the scenes of photos.")
+    wide: Share = Field(
         default=0.8, description="Share of photos that show more than single faces."
     )
-    crops: Chance = Field(default=0.7, description="Share of tight crops among composed faces.")
+    crops: Share = Field(default=0.7, description="Share of tight crops among composed faces.")
     tilt: float = Field(
         default=30.0, ge=0.0, le=90.0, description="Maximum rotation, degrees either way."
     )
-    hidden: Chance = Field(default=0.08, description="Share of faces that something partly covers.")
-    mined: Chance = Field(
-        default=0.5, description="Share of mined false positives in empty scenes."
-    )
+    hidden: Share = Field(default=0.08, description="Share of faces that something partly covers.")
+    mined: Share = Field(default=0.5, description="Share of mined false positives in empty scenes.")
     epoch: int = Field(default=9600, gt=0, description="Scenes in an epoch.")
 
 

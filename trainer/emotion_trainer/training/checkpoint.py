@@ -1,4 +1,4 @@
-"""A training's state on disk, so that it can go on after its process was killed."""
+"""A training's state on disk, to resume it after its process was killed."""
 
 import json
 import os
@@ -52,8 +52,8 @@ class Checkpoint:
 def training_variables(model: keras.Model) -> list[keras.Variable]:
     """All that a training changes: weights, the state of random layers, the optimiser's state.
 
-    They are the same with each backend and in each precision, so that a training can go on with
-    another. What float16 has besides, the scale of its loss, finds itself again in a few steps.
+    They are the same with each backend and in each precision, so that a training can continue
+    with another. The loss scale of float16 is not among them: it recovers within a few steps.
     """
     optimiser = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return [*model.variables, *optimiser.variables]

@@ -27,7 +27,7 @@ class AnyRun(Generic[Record]):
 
     @property
     def checkpoint(self) -> Path:
-        """The state after the latest epoch, from which training goes on."""
+        """The state after the latest epoch, from which training is resumed."""
         return self.folder / self.checkpoint_name
 
     @property

@@ -177,7 +177,7 @@ class Trainer:
             variable.assign(value)
         self._ema.weights = state.average
         self._history = state.history
-        what = "was finished" if self._is_over() else "goes on"
+        what = "was finished" if self._is_over() else "resumes"
         print(f"{what} after epoch {len(self._history)}", flush=True)
 
 

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_sheets
 
 from edge_daemon.inference.bundle import read_bundle
-from emotion_trainer.bundle.ladder import Rung, in_order, time_left
+from emotion_trainer.bundle.ladder import LadderStep, in_order, time_left
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
@@ -62,7 +62,7 @@ def test_goes_on_after_a_kill_and_skips_what_is_done(
     assert process.wait() == -signal.SIGKILL
 
     assert main(arguments(place, "a", "b")) == 0
-    assert "goes on after epoch" in capsys.readouterr().out
+    assert "resumes after epoch" in capsys.readouterr().out
     assert len(checkpoint.load(first.checkpoint).history) == 4
     assert {member.provenance.recipe for member in read_bundle(place / "out").members} <= {"a", "b"}
 
@@ -127,9 +127,9 @@ def test_what_learns_from_a_recipe_that_failed_fails_too(
     assert [m.provenance.recipe for m in read_bundle(place / "out").members] == ["a"]
 
 
-def rung(recipe: Recipe, work: Path, name: str, *teachers: str) -> Rung:
+def step(recipe: Recipe, work: Path, name: str, *teachers: str) -> LadderStep:
     taught = Distillation(teachers=tuple(work / t for t in teachers)) if teachers else None
-    return Rung(
+    return LadderStep(
         recipe.model_copy(update={"name": name, "distillation": taught}), Run(work / name), 1.0
     )
 
@@ -140,34 +140,34 @@ def test_teachers_of_teachers_come_before_them(
     """Though a folder may be written in more than one way."""
     monkeypatch.chdir(tmp_path)
     work = Path("work")
-    rungs = [
-        rung(recipe, work, "c", "b", "a"),
-        rung(recipe, tmp_path / "work", "b", "a"),
-        rung(recipe, work, "d"),
-        rung(recipe, work / ".." / "work", "a"),
+    steps = [
+        step(recipe, work, "c", "b", "a"),
+        step(recipe, tmp_path / "work", "b", "a"),
+        step(recipe, work, "d"),
+        step(recipe, work / ".." / "work", "a"),
     ]
-    order = [placed.recipe.name for placed in in_order(rungs)]
+    order = [placed.recipe.name for placed in in_order(steps)]
     assert sorted(order) == ["a", "b", "c", "d"]
     assert order.index("a") < order.index("b") < order.index("c")
 
 
 def test_a_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
-    rungs = [
-        rung(recipe, tmp_path, "a", "b"),
-        rung(recipe, tmp_path, "b", "a"),
-        rung(recipe, tmp_path, "c"),
+    steps = [
+        step(recipe, tmp_path, "a", "b"),
+        step(recipe, tmp_path, "b", "a"),
+        step(recipe, tmp_path, "c"),
     ]
     with pytest.raises(RecipeError, match=r"in a circle: . teaches . teaches "):
-        in_order(rungs)
+        in_order(steps)
     with pytest.raises(RecipeError, match="in a circle: d teaches d"):
-        in_order([rung(recipe, tmp_path, "d", "d")])
+        in_order([step(recipe, tmp_path, "d", "d")])
 
 
 def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
     tmp_path: Path, recipe: Recipe
 ) -> None:
     with pytest.raises(RecipeError, match=r"^distillation.teachers: .*/absent is not finished"):
-        in_order([rung(recipe, tmp_path, "a"), rung(recipe, tmp_path, "b", "a", "absent")])
+        in_order([step(recipe, tmp_path, "a"), step(recipe, tmp_path, "b", "a", "absent")])
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_what_would_fail_is_refused_before_anything_is_trained(
 
 
 def test_a_lesson_stands_for_its_teachers(tmp_path: Path, recipe: Recipe) -> None:
-    begun = rung(recipe, tmp_path, "a", "gone")
+    begun = step(recipe, tmp_path, "a", "gone")
     begun.run.folder.mkdir()
     begun.run.soft_labels.touch()
     assert in_order([begun]) == [begun]
