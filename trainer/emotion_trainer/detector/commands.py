@@ -174,7 +174,9 @@ def _compare(options: argparse.Namespace) -> None:
     from edge_daemon.detection.bundled import BundledDetector
     from edge_daemon.detection.haar import HaarDetector
     from edge_daemon.detection.yunet import YuNetDetector
-    from emotion_trainer.detector.compare import compare, load_samples, table, write_misses
+    from emotion_trainer.detector.compare import compare, table
+    from emotion_trainer.detector.misses import write_misses
+    from emotion_trainer.detector.samples import load_samples
 
     min_score = DetectionSettings().min_score
     yunet = YuNetDetector(options.teacher, min_score)

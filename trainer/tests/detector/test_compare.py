@@ -8,8 +8,10 @@ from detector.material import landmarks_in, write_photos
 
 from edge_daemon.detection import Framing
 from edge_daemon.records import Box, Detection, Image
-from emotion_trainer.detector.compare import compare, load_samples, table, write_misses
+from emotion_trainer.detector.compare import compare, table
+from emotion_trainer.detector.misses import write_misses
 from emotion_trainer.detector.photos import part_of
+from emotion_trainer.detector.samples import load_samples
 from emotion_trainer.errors import DataError
 
 
