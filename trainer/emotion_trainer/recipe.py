@@ -21,7 +21,7 @@ class Section(BaseModel):
 
 
 class Targets(Section):
-    """What the model is taught."""
+    """Targets of the training."""
 
     label_smoothing: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Share of a target spread evenly over all labels."
@@ -84,7 +84,7 @@ class Augmentation(Section):
 
 
 class Schedule(Section):
-    """How every network is trained: at a learning rate that warms up and decays by a cosine."""
+    """Optimisation of every network: at a learning rate that warms up and decays by a cosine."""
 
     epochs: int = Field(gt=0, description="Passes over the training faces or scenes.")
     batch: int = Field(gt=0, description="Faces or scenes in a step.")
@@ -101,7 +101,7 @@ class Schedule(Section):
 
 
 class Optimisation(Schedule):
-    """How an emotion model is trained."""
+    """Optimisation of an emotion model."""
 
     method: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD with Nesterov momentum, or AdamW."

@@ -30,7 +30,7 @@ MAX_STEPS: Final = 300
 
 
 def minimum_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What to add to each emotion so that none is recalled too rarely, float64 [7], 0 or more.
+    """The addition to each emotion so that none is recalled too rarely, float64 [7], 0 or more.
 
     An emotion's recall rises with its own adjustment and falls with those of others. So an
     emotion that lacks recall now needs at least one step more, whatever the others get: going
@@ -54,7 +54,7 @@ def minimum_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.f
 
 
 def _required(faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How many of each emotion's faces must be found: binomial, the margin above the mean."""
+    """The number of each emotion's faces to be found: binomial, the margin above the mean."""
     deviation = np.sqrt(MIN_RECALL * (1 - MIN_RECALL) * faces)
     required: NDArray[np.float64] = np.minimum(MIN_RECALL * faces + MARGIN * deviation, faces)
     return required

@@ -1,4 +1,4 @@
-"""How often the ensemble predicts each emotion for the faces in a clip, as the daemon finds them.
+"""The counts of predicted emotions in a clip, whose faces the daemon finds.
 
 Clips have no labels, so this is no accuracy. It shows whether a model predicts neutral, or sad, for
 most faces.

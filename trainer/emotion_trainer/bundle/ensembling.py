@@ -1,4 +1,4 @@
-"""How much each member counts in an ensemble, and in which order members are worth running.
+"""The weights of an ensemble's members, and the order in which they are worth running.
 
 The daemon's rule: the members' log-probabilities, averaged by weight, adjusted for emotions that
 would be found too rarely, divided by a temperature.
@@ -35,7 +35,7 @@ HALVES_SEED: Final = 0
 
 @dataclass(frozen=True)
 class Fit:
-    """How the daemon combines its members' predictions.
+    """The parameters with which the daemon combines its members' predictions.
 
     Attributes:
         weights: float64 [M], not negative.
@@ -48,7 +48,7 @@ class Fit:
     adjustment: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
 
     def probabilities(self, predictions: LogProbabilities) -> Scores:
-        """What the daemon would predict, float32 [N, 7]."""
+        """The ensemble's probabilities, float32 [N, 7], from its members' [M, N, 7]."""
         return np.exp(pool(predictions, self.weights, self.adjustment, self.temperature))
 
 

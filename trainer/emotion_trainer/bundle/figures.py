@@ -77,7 +77,7 @@ class Bundled:
 
 
 def display_name(member: Member) -> str:
-    """What people call a member."""
+    """The name of a member for people: its recipe and view."""
     return member.provenance.recipe + (", mirrored" if member.mirrored else "")
 
 

@@ -138,7 +138,7 @@ def _epochs(step: LadderStep) -> int:
 
 
 def time_left(steps: list[tuple[int, float, tuple[Epoch, ...]]]) -> timedelta | None:
-    """How long the rest will take.
+    """The remaining time of all runs.
 
     A run that was begun continues at its own pace; others are assumed to take as long per MMAC as
     the begun ones on average.

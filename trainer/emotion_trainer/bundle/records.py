@@ -18,7 +18,7 @@ from emotion_trainer.training.soft_labels import Teacher
 RECORDS_NAME: Final = "training.json"
 
 View = Literal["plain", "mirrored"]
-"""How a member sees faces."""
+"""The view of faces that a member gets."""
 
 
 class ModelRecord(BaseModel):

@@ -1,4 +1,4 @@
-"""What every form of data set is loaded into."""
+"""A data set in memory, whatever its form on disk."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ VOTES: Final = (
     "unknown",
     "nf",
 )
-"""What the ten annotators of FER+ could choose from, in its column order (Barsoum et al. 2016)."""
+"""Choices of FER+'s ten annotators, in its column order (Barsoum et al. 2016)."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ def no_faces() -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What to learn from and what to validate on.
+    """Faces to train on and faces to validate on.
 
     Attributes:
-        training: FER2013's Training, or what stands for it.
-        validation: FER2013's PublicTest, or what stands for it.
-        validation_name: what figures on the validation split call it.
-        unreadable: what was left out of both.
-        unlabelled: uint8 [M, 48, 48], faces to learn from by soft labels alone.
+        training: FER2013's Training, or its counterpart.
+        validation: FER2013's PublicTest, or its counterpart.
+        validation_name: the validation split's name in figures.
+        unreadable: faces left out of both.
+        unlabelled: uint8 [M, 48, 48], faces to train on by soft labels alone.
         source: the file or folder that it was loaded from; empty if from none.
     """
 

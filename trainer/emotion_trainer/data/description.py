@@ -1,4 +1,4 @@
-"""What is in a data set, for people to judge it before they train on it."""
+"""A description of a data set, for people to judge it before they train on it."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,6 +1,6 @@
 """Pictures in folders named after their emotions, as in Kaggle's `msambare/fer2013`.
 
-    train/angry/… train/disgust/… …    the pictures to learn from
+    train/angry/… train/disgust/… …    the pictures to train on
     test/angry/… test/disgust/… …      those to validate on; also `validation`, `valid` or `val`
 
 The seven folders can also stand at the top. Without pictures to validate on, a fifth of all is
@@ -40,7 +40,7 @@ SYNONYMS: Final = {
 
 
 class Numbering(StrEnum):
-    """What numbers as names of folders mean."""
+    """The meaning of numbers as names of folders."""
 
     FER2013 = "fer2013"
     RAF_DB = "raf-db"
@@ -100,7 +100,7 @@ def load(folder: Path, splitting: Splitting, numbering: Numbering | None = None)
 
 
 def parts_of(folder: Path) -> list[Path]:
-    """The folder to learn from, and the one to validate on if there is one."""
+    """The folder to train on, and the one to validate on if there is one."""
     by_name = {path.name.lower(): path for path in _subfolders(folder)}
     if TRAINING_FOLDER not in by_name:
         return [folder]

@@ -18,7 +18,7 @@ class Gatherer:
 
     Args:
         source: the data set's file or folder.
-        training: the name of the split to learn from.
+        training: the name of the split to train on.
         validation: the name of the split to validate on.
     """
 

@@ -16,7 +16,7 @@ from emotion_trainer.errors import DataError
 
 @dataclass(frozen=True)
 class Cropping:
-    """What came of cropping.
+    """The result of cropping.
 
     Attributes:
         crops: how many were written.
@@ -42,9 +42,9 @@ def crop_photos(
 
     Args:
         photos: a folder with the layout of `folders`.
-        crops: what to fill with 48x48 grey pictures, laid out alike.
+        crops: the folder for the 48x48 grey pictures, laid out alike.
         find: finds the faces of a photo.
-        numbering: what numbers as names of folders mean.
+        numbering: the meaning of numbers as names of folders.
 
     Raises:
         DataError: `crops` is there and not empty, the photos are not laid out so, too many of

@@ -15,14 +15,14 @@ STRATIFIED_NAME: Final = "20 % of Training"
 
 
 class Splitting(StrEnum):
-    """How a data set is split."""
+    """The division of a data set into training and validation."""
 
     OFFICIAL = "official"
     STRATIFIED = "stratified"
 
 
 def stratified(split: Split, source: object) -> tuple[Split, Split]:
-    """Four fifths to learn from and a fifth to validate on, with the same share of each emotion.
+    """Four fifths to train on and a fifth to validate on, with the same share of each emotion.
 
     The same data are always split in the same way; the faces keep their order.
 

@@ -17,7 +17,7 @@ FIRST: Final = 5
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What was skipped.
+    """The skipped faces of a data set.
 
     Attributes:
         faults: of each, where it is and what is wrong with it.
@@ -31,7 +31,7 @@ class Unreadable:
         return f"{len(self.faults)} of {self.total} pictures are unreadable"
 
     def notice(self) -> str:
-        """What was skipped, and where the first few are: a line each."""
+        """The number of skipped faces, and where the first few are: a line each."""
         more = len(self.faults) - FIRST
         lines = [f"{self} and skipped:", *(f"  {fault}" for fault in self.faults[:FIRST])]
         return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)

@@ -27,7 +27,7 @@ OVERLAP: Final = 0.4
 
 @dataclass(frozen=True)
 class Result:
-    """What one detector found in all samples.
+    """The result of one detector on all samples.
 
     Attributes:
         found: the detections of each sample.

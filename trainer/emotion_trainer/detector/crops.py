@@ -51,7 +51,7 @@ class Crops:
         return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
     def divided(self) -> tuple["Crops", "Crops"]:
-        """The crops to learn from, and the last tenth, which is held out."""
+        """The crops to train on, and the last tenth, which is held out."""
         border = len(self) - len(self) // HELD_OUT
         return self._part(slice(None, border)), self._part(slice(border, None))
 

@@ -1,4 +1,4 @@
-"""What a detector is trained on and measured by."""
+"""The data that a detector is trained on and measured by."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from emotion_trainer.detector.scenes import Material, material_of
 
 @dataclass(frozen=True)
 class DetectorData:
-    """Material to learn from, and photos for calibration and test.
+    """Material to train on, and photos for calibration and test.
 
     Attributes:
-        training: what scenes are made of.
+        training: the material of scenes.
         calibration: whole photos.
         test: whole photos.
         held_out: tight crops that are not trained on.

@@ -1,4 +1,4 @@
-"""How detections match the labelled faces of pictures: average precision, recall, landmarks."""
+"""Matching of detections with labelled faces: average precision, recall, landmarks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

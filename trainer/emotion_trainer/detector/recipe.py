@@ -25,7 +25,7 @@ class NetworkSettings(Section):
 
 
 class SceneSettings(Section):
-    """What the training scenes are like."""
+    """Content of the training scenes."""
 
     side: int = Field(
         default=224, ge=64, multiple_of=32, description="Of a square scene, in pixels."
@@ -52,7 +52,7 @@ class SceneSettings(Section):
 
 
 class DetectorOptimisation(Schedule):
-    """How a detector is trained: to the last epoch, with gradients clipped to a constant norm."""
+    """Optimisation of a detector: to the last epoch, with gradients clipped to a constant norm."""
 
     method: Literal["adamw"] = Field(default="adamw", description="The only one supported.")
 

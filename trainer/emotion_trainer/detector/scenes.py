@@ -48,7 +48,7 @@ FULL_TILT: Final = 0.3
 
 @dataclass(frozen=True)
 class Material:
-    """What scenes are made of.
+    """The material of scenes.
 
     Attributes:
         scenes: photos that show more than single faces, some of them without a face.

@@ -52,8 +52,8 @@ class DetectorTrainer:
     """The training of a detector, validated on whole calibration photos.
 
     Args:
-        recipe: what the training is made of.
-        data: what it learns from.
+        recipe: all settings of the training.
+        data: the material to train on, and photos to validate on.
         run: the folder that keeps it.
         weights: the file to start from in place of random weights.
 

@@ -18,7 +18,7 @@ from emotion_trainer.errors import TrainingError
 
 @dataclass(frozen=True)
 class Epoch:
-    """What came of one epoch.
+    """The result of one epoch.
 
     Attributes:
         number: counted from 1.

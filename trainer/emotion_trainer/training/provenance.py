@@ -1,4 +1,4 @@
-"""What a training was made of, kept next to its weights so that it can be repeated."""
+"""The recipe, data and code of a training, kept next to its weights so that it can be repeated."""
 
 import subprocess
 from pathlib import Path

@@ -90,7 +90,7 @@ class AnyRun(Generic[Record]):
             self._write(begun.model_copy(update={"recipe": record.recipe}))
 
     def record(self) -> Record:
-        """What the training is made of.
+        """The recipe, data and code of the training.
 
         Raises:
             TrainingError: the folder holds no run, or its record is damaged.

@@ -46,7 +46,7 @@ class Teacher(BaseModel):
 
 
 class Header(BaseModel):
-    """What a file of soft labels holds, and for which faces."""
+    """The teachers of a file of soft labels, and its faces."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -31,7 +31,7 @@ def soft_targets(split: Split, settings: Targets) -> NDArray[np.float32]:
 
 
 def class_weights(labels: NDArray[np.int64], exponent: float) -> NDArray[np.float32]:
-    """How much each face counts, float32 [N], mean 1: its label's inverse frequency, to a power.
+    """The weight of each face, float32 [N], mean 1: its label's inverse frequency, to a power.
 
     Faces of rare emotions count more than others, all alike at the exponent 0.
     """

@@ -40,7 +40,7 @@ class Trainer:
     """The training of an emotion model, validated with the moving average of its weights.
 
     Args:
-        recipe: what the training is made of.
+        recipe: all settings of the training.
         dataset: the faces to train on and to validate on.
         run: the folder that keeps it.
         trial: how the recipe or the data was cut short, if it was.
@@ -184,7 +184,10 @@ class Trainer:
 def training_step(
     model: keras.Model,
 ) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float]:
-    """What trains a compiled model on samples and targets, and returns the mean loss."""
+    """A function that trains a compiled model on a batch and returns the mean loss.
+
+    It takes samples float32 [B, 48, 48, 1] and targets float32 [B, 7].
+    """
     if keras.backend.backend() == "torch":
         from emotion_trainer.training.torch_step import TorchStep
 
