@@ -20,7 +20,7 @@ from emotion_trainer.models.predictions import keras_logits, tflite_logits
 from emotion_trainer.training.runs import Run
 
 
-def test_int8_answers_as_float_does(place: Path, dataset: Dataset) -> None:
+def test_int8_predicts_as_float_does(place: Path, dataset: Dataset) -> None:
     run = Run(place / "run")
     faces = dataset.validation.images
     original = keras_logits(run.best_model(), faces)
@@ -29,7 +29,7 @@ def test_int8_answers_as_float_does(place: Path, dataset: Dataset) -> None:
     assert np.abs(original - exported).mean() < 0.1 * np.abs(original).mean()
 
 
-def test_int8_answers_alike_in_any_batch(place: Path, dataset: Dataset) -> None:
+def test_int8_predicts_alike_in_any_batch(place: Path, dataset: Dataset) -> None:
     path = Run(place / "run").require_exported()
     faces = dataset.validation.images[:24]
     alone = tflite_logits(path, faces, batch=1)

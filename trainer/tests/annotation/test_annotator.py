@@ -88,7 +88,7 @@ def test_predict_of_equal_names_keeps_both(tmp_path: Path, out: Path) -> None:
     assert np.ptp(marked) > 0
 
 
-def test_predict_of_unreadable_files_goes_on_and_fails(
+def test_predict_of_unreadable_files_continues_and_fails(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = write(tmp_path / "good.png", draw_scene(TWO_FACES[0]))

@@ -7,7 +7,7 @@ from emotion_trainer.bundle.clips import predictions_in
 from emotion_trainer.errors import DataError
 
 
-def test_each_face_of_each_frame_has_an_answer(clip: Path) -> None:
+def test_clip_faces_all_have_a_prediction(clip: Path) -> None:
     found = predictions_in(clip, bundled_models(), None)
     assert found.clip == clip.name
     assert found.counts.shape == (7,)

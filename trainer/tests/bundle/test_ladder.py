@@ -50,7 +50,7 @@ def arguments(place: Path, *names: str) -> list[str]:
     return ["ladder", *recipes, *(x for k, v in folders.items() for x in (k, str(place / v)))]
 
 
-def test_goes_on_after_a_kill_and_skips_what_is_done(
+def test_ladder_killed_resumes_and_skips_what_is_done(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = Run(place / "work" / "a")

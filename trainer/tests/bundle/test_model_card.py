@@ -212,7 +212,7 @@ def test_card_without_votes_does_not_mention_annotators(
         assert text not in without
 
 
-def test_card_with_clips_has_their_answers(place: Path, clip: Path, tmp_path: Path) -> None:
+def test_card_with_clips_has_their_predictions(place: Path, clip: Path, tmp_path: Path) -> None:
     without = bundle(place, place / "sheets", tmp_path)
     assert "`emotion-trainer bundle --clips CLIP.mp4` adds the predictions" in " ".join(
         without.split()

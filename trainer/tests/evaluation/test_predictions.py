@@ -17,7 +17,7 @@ def model(place: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(place / "run" / "best.keras", tmp_path))
 
 
-def test_answers_are_the_models(model: Path, dataset: Dataset) -> None:
+def test_predictions_are_those_of_the_model(model: Path, dataset: Dataset) -> None:
     split = dataset.validation
     found = predictions_of(model, dataset)
     logits = keras_logits(load_keras(model), split.images)
@@ -27,7 +27,7 @@ def test_answers_are_the_models(model: Path, dataset: Dataset) -> None:
     assert found.metrics.split == "PublicTest"
 
 
-def test_no_model_is_asked_twice(
+def test_predictions_stored_are_not_computed_again(
     model: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = predictions_of(model, dataset)
@@ -50,7 +50,7 @@ def test_predictions_of_another_model_or_faces_are_recomputed(
     assert stored_predictions(model) is None
 
 
-def test_answers_cut_off_by_a_kill_are_asked_for_again(model: Path, dataset: Dataset) -> None:
+def test_predictions_cut_off_by_a_kill_are_recomputed(model: Path, dataset: Dataset) -> None:
     predictions_of(model, dataset)
     place = model.with_suffix(".predictions.npz")
     place.write_bytes(place.read_bytes()[:100])

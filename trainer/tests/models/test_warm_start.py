@@ -36,7 +36,7 @@ def with_uneven_scales(model: keras.Model) -> keras.Model:
 
 
 @pytest.mark.parametrize("settings", SMALL, ids=lambda one: one.family)
-def test_warm_start_int8_file_answers_alike(
+def test_warm_start_int8_file_predicts_alike(
     settings: families.ModelSettings, tmp_path: Path, dataset: Dataset
 ) -> None:
     path = tmp_path / "model.tflite"

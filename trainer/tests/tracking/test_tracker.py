@@ -95,7 +95,7 @@ def test_a_run_is_logged_whole(client: MlflowClient, logged: Run) -> None:
 
 
 @pytest.mark.usefixtures("client")
-def test_the_model_answers_from_mlflow(logged: Run, dataset: Dataset) -> None:
+def test_model_of_mlflow_predicts_alike(logged: Run, dataset: Dataset) -> None:
     model = mlflow.pyfunc.load_model(f"runs:/{logged.mlflow_run_id}/model")
     assert model.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 48, 48, 1)
     faces = dataset.validation.images[:8]
@@ -150,7 +150,7 @@ def die_in_the_third(_self: Progress, epoch: int, _step: int, _loss: float) -> N
         raise Killed
 
 
-def test_a_resumed_training_goes_on_in_the_same_run(
+def test_resumed_training_continues_its_mlflow_run(
     client: MlflowClient,
     tmp_path: Path,
     dataset: Dataset,

@@ -51,7 +51,7 @@ def targets_of(labels: SoftLabels, dataset: Dataset, **settings: float) -> np.nd
     return distilled_targets(labelled, dataset, labels, distillation)
 
 
-def test_teach_answers_both_views(teacher: Run, few: Dataset) -> None:
+def test_teach_predicts_both_views(teacher: Run, few: Dataset) -> None:
     labels = teach([teacher.folder], few)
     model = teacher.best_model()
     for predictions, faces in (
@@ -63,7 +63,7 @@ def test_teach_answers_both_views(teacher: Run, few: Dataset) -> None:
             np.testing.assert_allclose(predictions[:, view], expected, atol=2e-2)
 
 
-def test_distilled_targets_share_mixes_labels_and_answers(teacher: Run, few: Dataset) -> None:
+def test_distilled_targets_share_mixes_labels(teacher: Run, few: Dataset) -> None:
     labels = teach([teacher.folder], few)
     targets = targets_of(labels, few, share=0.25)
     assert targets.shape == (30, 2, 7)

@@ -24,7 +24,7 @@ def test_a_processor_gets_what_its_tiles_take() -> None:
     assert for_processor(f"{features}\n") == "float32"
 
 
-def test_what_a_recipe_asks_for_is_not_questioned() -> None:
+def test_precision_of_a_recipe_is_used_as_it_is() -> None:
     assert resolve("mixed_float16") == "mixed_float16"
 
 

@@ -100,7 +100,7 @@ def killed(place: Path, folder: Path) -> Run:
     return Run(Path(shutil.copytree(place / "killed", folder)))
 
 
-def test_goes_on_after_a_kill_as_if_there_had_been_none(place: Path, tmp_path: Path) -> None:
+def test_training_killed_resumes_as_an_unbroken_one(place: Path, tmp_path: Path) -> None:
     broken, unbroken = killed(place, tmp_path / "broken"), Run(tmp_path / "unbroken")
     for run in (broken, unbroken):
         assert main(train(place, run.folder)) == 0
@@ -113,7 +113,7 @@ def test_goes_on_after_a_kill_as_if_there_had_been_none(place: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_goes_on_with_another_backend(
+def test_training_resumes_with_another_backend(
     backend: str, place: Path, tmp_path: Path, dataset: Dataset
 ) -> None:
     if find_spec(backend) is None:

@@ -38,7 +38,7 @@ def trunk(model: keras.Model) -> list[NDArray[np.float32]]:
     return kept
 
 
-def test_goes_on_from_the_weights(pretrained: keras.Model, weights: Path) -> None:
+def test_imagenet_weights_are_loaded(pretrained: keras.Model, weights: Path) -> None:
     for found, expected in zip(
         trunk(families.build(loading(weights))), pretrained.get_weights(), strict=True
     ):
