@@ -323,6 +323,30 @@ def test_controls_and_images_have_accessible_names(page: Browser) -> None:
     assert "porch" in page.driver.title
 
 
+RIBBON_AFTER_CLOCK_JUMP = """
+    const done = arguments[0];
+    import("/timeline.js").then(({ record, draw }) => {
+      const shares = { angry: 1, disgust: 0, fear: 0, happy: 0, sad: 0, surprise: 0, neutral: 0 };
+      const face = { track_id: -1, probabilities: shares, raw: shares };
+      const show = (time) => record({ time: new Date(time).toISOString(), faces: [face] });
+      const now = Date.now();
+      show(now + 3.6e6);
+      for (let age = 10; age >= 0; age--) show(now - 1000 * age);
+      const canvas = document.querySelector("canvas").cloneNode();
+      canvas.style.cssText = "display: block; width: 600px; height: 10px";
+      document.body.append(canvas);
+      draw(canvas, -1, false);
+      const [, , , opacity] = canvas.getContext("2d").getImageData(canvas.width - 30, 5, 1, 1).data;
+      canvas.remove();
+      done(opacity);
+    });
+"""
+
+
+def test_ribbon_continues_when_the_device_clock_is_set_back(page: Browser) -> None:
+    assert page.driver.execute_async_script(RIBBON_AFTER_CLOCK_JUMP) == 255
+
+
 def test_heading_levels_have_no_gaps(page: Browser) -> None:
     levels = page.each("body > :not(dialog) :is(h1, h2, h3)", "Number(element.tagName[1])")
     assert levels.count(1) == 1

@@ -21,7 +21,9 @@ export function record(frame) {
     if (!face.probabilities) continue;
     const history = histories.get(face.track_id) ?? [];
     histories.set(face.track_id, history);
-    if (history.at(-1)?.at >= at) continue;
+    const last = history.at(-1)?.at ?? -Infinity;
+    if (last > at + MAX_GAP) history.length = 0; // the device's clock was set back
+    else if (last >= at) continue;
     history.push({ at, smoothed: ordered(face.probabilities), raw: ordered(face.raw) });
     while (history[0].at < at - LENGTH) history.shift();
   }
