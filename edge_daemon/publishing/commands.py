@@ -94,6 +94,9 @@ class PauseCommands(Service):
 
     def acknowledge(self, current: "Connection") -> None:
         """Acknowledge completed commands that came over the current connection."""
+        with self._changed:
+            if not self._pause.paused:  # resumed, by a command or in the preview
+                self._release_kept()
         while self._completed:
             connection, received = self._completed.popleft()
             if connection is current:
@@ -133,12 +136,18 @@ class PauseCommands(Service):
 
         The one before is then obsolete: the broker would send it again at the next connect.
         """
+        with self._changed:
+            self._release_kept()
+            if is_kept:
+                self._kept = command
+            else:
+                self._completed.append(command)
+        self._on_completed()
+
+    def _release_kept(self) -> None:
         if self._kept is not None:
             self._completed.append(self._kept)
-        self._kept = command if is_kept else None
-        if not is_kept:
-            self._completed.append(command)
-        self._on_completed()
+            self._kept = None
 
     def _wait(self, seconds: float) -> None:
         with self._changed:

@@ -94,6 +94,14 @@ def test_commands_unsaved_pause_stays_with_the_broker_until_the_next(switch: Swi
     assert switch.pause.positions == [True, True, False]
 
 
+def test_commands_unsaved_pause_is_acknowledged_once_resumed(switch: Switch) -> None:
+    switch.pause.is_saved = False
+    switch.send(b"ON", 1)
+    eventually(lambda: switch.pause.paused)
+    switch.pause.set(False)  # as in the preview
+    eventually(lambda: switch.acknowledged == [1])
+
+
 def test_commands_newest_replaces_waiting_ones(switch: Switch) -> None:
     switch.pause.saves.clear()
     switch.send(b"ON", 1)
