@@ -142,7 +142,7 @@ def test_frame_message_has_number_size_and_schema(clock: FakeClock) -> None:
     assert (message["faces"], message["events"]) == ([], [])
 
 
-def test_frame_message_of_a_name_that_is_not_utf8_replaces_its_bytes(clock: FakeClock) -> None:
+def test_frame_message_replaces_bytes_that_are_not_utf8(clock: FakeClock) -> None:
     made = replace(frame(), file=os.fsdecode(b"caf\xe9.jpg"))
     message = message_of(FrameResult(made, (), frozenset()), clock)
     assert message["file"] == "caf\N{REPLACEMENT CHARACTER}.jpg"

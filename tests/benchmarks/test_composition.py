@@ -13,7 +13,7 @@ from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
 
 FACES = 480
-"""Enough for a standard error of less than two points, where a misplaced crop costs five or more."""
+"""Enough for a standard error below two points, where a misplaced crop costs five or more."""
 
 
 def test_bundled_detector_and_crop_cost_at_most_three_points() -> None:

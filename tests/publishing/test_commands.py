@@ -83,7 +83,7 @@ def test_commands_pause_is_acknowledged_once_closed_and_saved(switch: Switch) ->
     eventually(lambda: switch.acknowledged == [7])
 
 
-def test_commands_unsaved_pause_stays_with_the_broker_until_the_next(switch: Switch) -> None:
+def test_commands_unsaved_pause_is_kept_until_the_next(switch: Switch) -> None:
     switch.pause.is_saved = False
     switch.send(b"ON", 1)
     eventually(lambda: switch.pause.positions == [True])
