@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -61,13 +62,25 @@ def bundled(place: Path, dataset: Dataset, tmp_path_factory: pytest.TempPathFact
 def bundle(place: Path, sheets: Path, out: Path, *more: str) -> str:
     arguments = ["bundle", str(place / "run"), "--out", str(out), "--data", str(sheets), *more]
     assert main(arguments) == 0
-    return (out / "README.md").read_text(encoding="utf-8")
+    return card_in(out)
 
 
-def test_card_has_the_figures_of_the_manifest(place: Path, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("of the bundle before")
-    card = bundle(place, place / "sheets", tmp_path)
-    manifest = read_bundle(tmp_path)
+@pytest.fixture(scope="module")
+def written(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a bundle, written over another card."""
+    folder = tmp_path_factory.mktemp("written")
+    (folder / "README.md").write_text("of the bundle before")
+    bundle(place, place / "sheets", folder)
+    return folder
+
+
+def card_in(folder: Path) -> str:
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_card_has_the_figures_of_the_manifest(written: Path) -> None:
+    card = card_in(written)
+    manifest = read_bundle(written)
     member, ensemble = manifest.members[0], manifest.ensemble
     assert f"The ensemble: accuracy {ensemble.metrics.accuracy:.4f}, expected" in card
     assert f"| `tiny_int8.tflite` | resnet, int8 | {member.mmac:.2f} |" in card
@@ -196,7 +209,7 @@ def test_card_has_figures_without_near_copies(
 
 
 def test_card_without_votes_does_not_mention_annotators(
-    place: Path, dataset: Dataset, tmp_path: Path
+    place: Path, written: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
     def voteless(split: Split) -> Split:
         return replace(split, votes=np.zeros_like(split.votes))
@@ -205,18 +218,18 @@ def test_card_without_votes_does_not_mention_annotators(
         dataset, training=voteless(dataset.training), validation=voteless(dataset.validation)
     )
     write_sheets(stripped, tmp_path / "sheets")
-    with_votes = bundle(place, place / "sheets", tmp_path / "out")
+    with_votes = card_in(written)
     without = bundle(place, tmp_path / "sheets", tmp_path / "out")
     for text in ("annotators", "The votes of FER+"):
         assert text in with_votes
         assert text not in without
 
 
-def test_card_with_clips_has_their_predictions(place: Path, clip: Path, tmp_path: Path) -> None:
-    without = bundle(place, place / "sheets", tmp_path)
-    assert "`emotion-trainer bundle --clips CLIP.mp4` adds the predictions" in " ".join(
-        without.split()
-    )
+def test_card_with_clips_has_their_predictions(
+    place: Path, written: Path, clip: Path, tmp_path: Path
+) -> None:
+    without = " ".join(card_in(written).split())
+    assert "`emotion-trainer bundle --clips CLIP.mp4` adds the predictions" in without
     card = bundle(place, place / "sheets", tmp_path, "--clips", str(clip))
     pattern = rf"^\| `{clip.name}` \| (none|camera) \| 10 \|((?: \d+ % \|){{7}})$"
     rows = re.findall(pattern, card, re.MULTILINE)
@@ -226,13 +239,14 @@ def test_card_with_clips_has_their_predictions(place: Path, clip: Path, tmp_path
 
 
 def test_a_bad_clip_leaves_the_bundle_before(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = bundle(place, place / "sheets", tmp_path)
-    arguments = ["bundle", str(place / "run"), "--out", str(tmp_path)]
+    out = Path(shutil.copytree(written, tmp_path / "out"))
+    before = card_in(out)
+    arguments = ["bundle", str(place / "run"), "--out", str(out)]
     more = ["--data", str(place / "sheets"), "--clips", "absent.mp4"]
     assert main([*arguments, *more]) == 1
     assert "absent.mp4: " in capsys.readouterr().err
-    assert (tmp_path / "README.md").read_text() == before
-    assert json.loads((tmp_path / "bundle.json").read_text())
-    assert not (tmp_path / ".unfinished").exists()
+    assert card_in(out) == before
+    assert json.loads((out / "bundle.json").read_text())
+    assert not (out / ".unfinished").exists()
