@@ -476,10 +476,10 @@ def test_misspelt_command_is_refused_with_a_suggestion(
     assert f"did you mean '{meant}'?" in error_of(done)
 
 
-@pytest.mark.parametrize("words", [("--debug", "check"), ("--log-level", "info", "watch")])
+@pytest.mark.parametrize("words", [("--metrics", "check"), ("--log-level", "info", "watch")])
 def test_command_after_an_option_is_refused(refused: Refused, words: tuple[str, ...]) -> None:
     (line,) = refused(*words)
-    assert line.startswith(f"{words[-1]}: must be the first word")
+    assert line.startswith(f"edge-daemon: {words[-1]}: must be the first word")
 
 
 def test_run_without_camera_prints_help_and_reason(program: Program) -> None:
