@@ -525,7 +525,11 @@ class MqttSettings(Section):
         description="Maximum results per second; a result with an event is always published.",
         json_schema_extra=RELOADABLE,
     )
-    heartbeat: Positive = Field(20.0, description="Maximum seconds between two state messages.")
+    heartbeat: Positive = Field(
+        20.0,
+        description="Maximum seconds between two state messages while the device is online; with "
+        "homeassistant.discovery at most a third of homeassistant.expire_after.",
+    )
     stale_after: Positive = Field(
         15.0,
         description="Seconds without a result after which the device is published as offline; for "
@@ -551,8 +555,9 @@ class HealthSettings(Section):
         30.0,
         ge=1,
         le=86400,
-        description="Seconds between two messages on the topic health; a change of the source's "
-        "state is published at once.",
+        description="Seconds between two messages on the topic health; with "
+        "homeassistant.discovery at most a third of homeassistant.expire_after. A change of the "
+        "source's state is published at once.",
         json_schema_extra=RELOADABLE,
     )
 

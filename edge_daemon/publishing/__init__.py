@@ -7,6 +7,7 @@ An event passes `publisher`, `event_queue`, `event_writer` (disk), `event_sender
 import contextlib
 import hashlib
 import ipaddress
+import math
 import socket
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, metadata
@@ -133,7 +134,7 @@ class MqttPublishing:
             topics.state,
             self.publisher.keep,
             settings.smoothing.uncertain_below,
-            heartbeat_s=min(mqtt.heartbeat, _freshness_s(settings)),
+            heartbeat_s=min(mqtt.heartbeat, freshness_s(settings)),
             clock=clock,
             is_paused=switch.is_closed,
             is_online=lambda: availability.is_online,
@@ -148,7 +149,7 @@ class MqttPublishing:
         self, health: HealthProvider, settings: Settings, live: LiveSettings
     ) -> HealthReporter:
         """The service that publishes the health message."""
-        max_interval_s = _freshness_s(settings)
+        max_interval_s = freshness_s(settings)
         reporter = HealthReporter(
             health, self._health_topic, self.publisher.keep, settings.health, max_interval_s
         )
@@ -170,9 +171,9 @@ class _PauseStatus:
         return self._pause.paused and self._source.state is SourceState.PAUSED
 
 
-def _freshness_s(settings: Settings) -> float:
+def freshness_s(settings: Settings) -> float:
     """Time between messages so that Home Assistant gets three before a value expires."""
-    return settings.homeassistant.expire_after / 3
+    return settings.homeassistant.expire_after / 3 if settings.homeassistant.discovery else math.inf
 
 
 def _discovery(settings: Settings, topics: Topics, *, has_temperature: bool) -> Message:

@@ -307,10 +307,10 @@ class StateReporter(Service):
         while not self._stopping.is_set():
             is_heartbeat = waited_s >= self._heartbeat_s
             if self._is_changed or (is_heartbeat and self._is_online()):
-                waited_s = 0.0
                 with busy():
                     self._publish()
                 self._stopping.wait(MIN_INTERVAL_S)
+                waited_s = MIN_INTERVAL_S
             interval_s = min(CHECK_INTERVAL_S, self._heartbeat_s)
             if not self._changed.wait(interval_s):
                 waited_s += interval_s

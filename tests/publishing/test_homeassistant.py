@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import time
 import tomllib
@@ -20,10 +21,11 @@ from running import PATIENCE, broker_at, camera, running
 
 from edge_daemon import __version__, publishing
 from edge_daemon.config.loading import load_settings
-from edge_daemon.config.settings import HomeAssistantSettings
+from edge_daemon.config.settings import HomeAssistantSettings, Settings
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.publishing import (
     OWNER_PLACEHOLDER,
+    freshness_s,
     homeassistant,
     preview_url,
     support_url,
@@ -592,3 +594,10 @@ def test_preview_url_is_reachable_from_other_machines(
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "porch")
     assert preview_url(address) == url
+
+
+def test_freshness_without_discovery_is_unlimited() -> None:
+    section = HomeAssistantSettings(expire_after=30)
+    assert freshness_s(Settings(homeassistant=section)) == 10
+    without = section.model_copy(update={"discovery": False})
+    assert freshness_s(Settings(homeassistant=without)) == math.inf
