@@ -22,7 +22,7 @@ from benchmarks.cases import Case
 from benchmarks.settings import settings_of
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon._lib.files import bundled_models
-from edge_daemon.capture import CapturedFrame, Reader, Source, source_of
+from edge_daemon.capture import CapturedFrame, Reader, Source, source_from_settings
 from edge_daemon.daemon import build_pipeline
 from edge_daemon.errors import SourceError
 
@@ -91,7 +91,7 @@ def _counted(case: Case, frames: int) -> Counter[str]:
         contextlib.redirect_stdout(nowhere),
         ExitStack() as resources,
     ):
-        source = _Shortened(source_of(settings), frames)
+        source = _Shortened(source_from_settings(settings), frames)
         pipeline = build_pipeline(settings, SystemClock(), resources, source=source)
         threading.setprofile(count)
         try:

@@ -18,7 +18,7 @@ from benchmarks.results import Following, FollowingPoint, Stamp
 from benchmarks.settings import settings_of
 from edge_daemon.commands.bench import ObservedDetector
 from edge_daemon.config.settings import Settings
-from edge_daemon.detection import detector_of
+from edge_daemon.detection import detector_from_settings
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import EmotionRecognizer
 from edge_daemon.records import FaceEmotion
@@ -57,7 +57,7 @@ class _Run:
     """Of processor time, until the crops are cut."""
 
     def play(self, settings: Settings) -> None:
-        detector = ObservedDetector(detector_of(settings), self._count_look)
+        detector = ObservedDetector(detector_from_settings(settings), self._count_look)
         follower = follower_of(settings, detector)
         recognizer = EmotionRecognizer(EmotionEnsemble.load(settings.inference.bundle))
         smoother = Smoother(settings.smoothing)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.capture import source_of
+from edge_daemon.capture import source_from_settings
 from edge_daemon.capture.loop import FrameMaker
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import Detector
@@ -16,7 +16,7 @@ from edge_daemon.tracking.tracker import FaceFollower, Tracker
 def frames_of(settings: Settings) -> Iterator[Frame]:
     """The frames of one round of the clip."""
     maker = FrameMaker(SystemClock(), settings.tracking.max_age)
-    with closing(source_of(settings).open()) as reader:
+    with closing(source_from_settings(settings).open()) as reader:
         while (picture := reader.read()) is not None:
             yield maker.frame(picture)
 

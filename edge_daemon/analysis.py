@@ -11,9 +11,9 @@ from typing import overload
 
 import numpy as np
 
-from edge_daemon.capture import source_from
+from edge_daemon.capture import create_source
 from edge_daemon.config.settings import QualitySettings, Settings
-from edge_daemon.detection import Detector, detector_of
+from edge_daemon.detection import Detector, detector_from_settings
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import SourceError
 from edge_daemon.inference.ensemble import EmotionEnsemble
@@ -82,7 +82,7 @@ class ImageAnalyzer:
 
     def __init__(self, settings: Settings) -> None:
         self._finder = StillFinder(
-            detector_of(settings), settings.detection.max_side, settings.quality
+            detector_from_settings(settings), settings.detection.max_side, settings.quality
         )
         self._recognizer = EmotionRecognizer(
             EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
@@ -172,7 +172,7 @@ def _read(path: Path) -> Image:
     """
     if not path.is_file():
         raise SourceError(f"{path}: no such file")
-    source = source_from(str(path))
+    source = create_source(str(path))
     reader = source.open()
     try:
         picture = reader.read()

@@ -18,7 +18,7 @@ from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.logging import set_level
 from edge_daemon._lib.terminal import discard_output, in_terminal
 from edge_daemon._lib.text import authority, without_password
-from edge_daemon.capture import Source, pause_of, source_of
+from edge_daemon.capture import Source, pause_from_settings, source_from_settings
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.capture.wrappers import Looped
@@ -33,7 +33,7 @@ from edge_daemon.config.settings import (
     TrackingSettings,
     ZoneSettings,
 )
-from edge_daemon.detection import detector_of
+from edge_daemon.detection import detector_from_settings
 from edge_daemon.detection.base import Detector
 from edge_daemon.detection.step import FaceFinder, Zones
 from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
@@ -98,7 +98,7 @@ def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptio
     """
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    source = source_of(settings)
+    source = source_from_settings(settings)
     _require_broker(settings, source)
     live = LiveSettings(settings)
     live.follow(Settings, LogLevel())
@@ -175,14 +175,16 @@ def build_pipeline(
     live = live or LiveSettings(settings)
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
-    source = source or source_of(settings)
-    pause = pause_of(settings, live=source.live)
+    source = source or source_from_settings(settings)
+    pause = pause_from_settings(settings, live=source.live)
     prior = _prior(settings, ensemble.bundle, source)
     # A repeated file plays in real time from here on, like a camera.
     is_camera, repeats = source.live, settings.capture.loop and not source.live
     source = Looped(source, clock) if repeats else source
     capture = _capture(settings, source, pause, clock, live)
-    follower = _follower(settings, detector or detector_of(settings), live, is_live=source.live)
+    follower = _follower(
+        settings, detector or detector_from_settings(settings), live, is_live=source.live
+    )
     budget = _budget(settings, source, ensemble, clock, live)
     timings = StageTimings(clock)
     mqtt = _mqtt(

@@ -81,9 +81,9 @@ class Frame:
     """BGR uint8 [H, W, 3]."""
     captured_at: datetime
     """UTC; in a video file, at the video's pace from its first frame."""
-    captured_monotonic: float
+    captured_monotonic_s: float
     """When the frame was read, on the monotonic clock in seconds; latency starts here."""
-    stream_time: float
+    stream_time_s: float
     """Seconds on the time line of the source, which does not depend on the speed of reading."""
     reduced: Image | None = None
     """The same image scaled down by the camera, if it does that: BGR uint8."""

@@ -200,7 +200,7 @@ class HealthMessage(_Message):
 
 def faces_payload(result: FrameResult, clock: Clock) -> bytes:
     """The result as one line of UTF-8 JSON."""
-    late = clock.monotonic() - result.frame.captured_monotonic
+    late = clock.monotonic() - result.frame.captured_monotonic_s
     return faces_message(result, 1000 * late).model_dump_json(by_alias=True).encode()
 
 

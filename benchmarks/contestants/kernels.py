@@ -24,7 +24,7 @@ from benchmarks.settings import settings_of
 from edge_daemon._lib.files import bundled_detector
 from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
-from edge_daemon.detection import bundled, detector_of, haar, yunet
+from edge_daemon.detection import bundled, detector_from_settings, haar, yunet
 from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.bundled import cut_patch, read_manifest
 from edge_daemon.detection.step import reduced
@@ -96,7 +96,7 @@ def _batches(crops: Image, views: Mapping[str, list[bool]]) -> Batches:
 
 def _inputs(settings: Settings, views: Mapping[str, list[bool]]) -> Iterator[Prepared]:
     """The inputs of each frame of one round of the clip."""
-    follower = follower_of(settings, detector_of(settings))
+    follower = follower_of(settings, detector_from_settings(settings))
     for frame in frames_of(settings):
         faces = [item.face for item in follower(frame).faces]
         picture = reduced(frame.bgr, settings.detection.max_side)

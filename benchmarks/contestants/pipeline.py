@@ -9,7 +9,7 @@ from typing import Final
 from benchmarks.cases import Case, Round
 from benchmarks.settings import settings_of
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.capture import source_of
+from edge_daemon.capture import source_from_settings
 from edge_daemon.capture.wrappers import Repeated
 from edge_daemon.commands.bench import Stopwatch
 from edge_daemon.daemon import build_pipeline
@@ -22,7 +22,7 @@ measurement the same share of later frames' work must be done already."""
 def measure(case: Case) -> Round:
     settings = settings_of(case)
     stopwatch = Stopwatch()
-    source = Repeated(source_of(settings), case.warmup + case.frames + FOLLOWING)
+    source = Repeated(source_from_settings(settings), case.warmup + case.frames + FOLLOWING)
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
         contextlib.redirect_stdout(nowhere),

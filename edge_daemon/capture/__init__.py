@@ -1,4 +1,4 @@
-"""Sources of frames. `source_from` is their registry."""
+"""Sources of frames. `create_source` is their registry."""
 
 from pathlib import Path
 from typing import Final
@@ -19,9 +19,9 @@ __all__ = [
     "Reader",
     "Source",
     "SourceKind",
-    "pause_of",
-    "source_from",
-    "source_of",
+    "create_source",
+    "pause_from_settings",
+    "source_from_settings",
 ]
 
 UPRIGHT: Final = Orientation()
@@ -30,7 +30,7 @@ ANIMATED_SUFFIXES: Final = frozenset({".gif"})
 """Images that play as a video, unless they are among those of a folder."""
 
 
-def source_from(
+def create_source(
     spec: str,
     size: tuple[int, int] = (1280, 720),
     fps: float = 30.0,
@@ -98,14 +98,14 @@ def _file_source(path: Path) -> Source:
     return VideoFile(path)
 
 
-def source_of(settings: Settings) -> Source:
+def source_from_settings(settings: Settings) -> Source:
     """Make the source of these settings, not yet open.
 
     Raises:
         SourceError: there is no such file or folder, or the address does not parse.
     """
     capture = settings.capture
-    return source_from(
+    return create_source(
         settings.source,
         (capture.width, capture.height),
         capture.fps,
@@ -115,7 +115,7 @@ def source_of(settings: Settings) -> Source:
     )
 
 
-def pause_of(settings: Settings, *, live: bool) -> Pause:
+def pause_from_settings(settings: Settings, *, live: bool) -> Pause:
     """Make the privacy switch; it is saved for cameras only, as a file has no privacy to keep."""
     file = settings.state_dir / f"paused-{settings.device_id}"
     return Pause(file if live else None)

@@ -18,7 +18,7 @@ class CapturedFrame:
 
     bgr: Image
     """BGR uint8 [H, W, 3]."""
-    stream_time: float | None = None
+    stream_time_s: float | None = None
     """Seconds from the source's start; None for a camera, whose time is now."""
     scene: int = 0
     """Changes when the picture has nothing to do with the one before it."""

@@ -76,15 +76,15 @@ class FrameMaker:
         monotonic = self._clock.monotonic()
         self._scene = picture.scene
         self._shape = picture.bgr.shape
-        self._stream_time = picture.stream_time
+        self._stream_time = picture.stream_time_s
         self._made_at = monotonic
         return Frame(
             index=next(self._numbers),
             scene=self._scenes_ended + picture.scene,
             bgr=picture.bgr,
             captured_at=self._captured_at(picture),
-            captured_monotonic=monotonic,
-            stream_time=monotonic if picture.stream_time is None else picture.stream_time,
+            captured_monotonic_s=monotonic,
+            stream_time_s=monotonic if picture.stream_time_s is None else picture.stream_time_s,
             reduced=picture.reduced,
             position_s=picture.position_s,
             file=picture.file,
@@ -96,9 +96,9 @@ class FrameMaker:
         Its first frame is captured now, and all others at their distance from it.
         """
         now = self._clock.now()
-        if picture.position_s is None or picture.stream_time is None:
+        if picture.position_s is None or picture.stream_time_s is None:
             return now
-        elapsed = timedelta(seconds=picture.stream_time)
+        elapsed = timedelta(seconds=picture.stream_time_s)
         if self._video_began is None:
             self._video_began = now - elapsed
         return self._video_began + elapsed

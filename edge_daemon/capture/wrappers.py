@@ -162,10 +162,10 @@ class RepeatedReader:
         if self._left is not None:
             self._left -= 1
         self._frames += 1
-        time_s = self._start_s + (picture.stream_time or 0.0)
+        time_s = self._start_s + (picture.stream_time_s or 0.0)
         self._interval_s, self._last_s = max(0.0, time_s - self._last_s), time_s
         self._next_scene = self._scene + picture.scene + 1
-        return dataclasses.replace(picture, scene=self._scene + picture.scene, stream_time=time_s)
+        return dataclasses.replace(picture, scene=self._scene + picture.scene, stream_time_s=time_s)
 
     def close(self) -> None:
         self._reader.close()
@@ -259,7 +259,7 @@ class LoopedReader:
             SourceError: the files are damaged.
         """
         picture, self._prepared = self._prepared or self._next_in_time(), None
-        return dataclasses.replace(picture, stream_time=None)
+        return dataclasses.replace(picture, stream_time_s=None)
 
     def close(self) -> None:
         self._reader.close()
@@ -279,9 +279,9 @@ class LoopedReader:
 
     def _next(self) -> CapturedFrame:
         picture = self._reader.read()
-        if picture is None or picture.stream_time is None:
+        if picture is None or picture.stream_time_s is None:
             raise SourceError("an endless source ended")
-        if picture.stream_time <= self._time_s:  # a single image: it is of any time
-            self._started_at = self._clock.monotonic() - picture.stream_time
-        self._time_s = picture.stream_time
+        if picture.stream_time_s <= self._time_s:  # a single image: it is of any time
+            self._started_at = self._clock.monotonic() - picture.stream_time_s
+        self._time_s = picture.stream_time_s
         return picture

@@ -15,10 +15,10 @@ import numpy as np
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.files import bundled_models
-from edge_daemon.capture import CapturedFrame, Reader, Source, source_of
+from edge_daemon.capture import CapturedFrame, Reader, Source, source_from_settings
 from edge_daemon.capture.wrappers import Repeated
 from edge_daemon.config.settings import MetricsSettings, PreviewSettings, Settings
-from edge_daemon.detection import detector_of
+from edge_daemon.detection import detector_from_settings
 from edge_daemon.detection.base import Detector
 from edge_daemon.errors import SettingsError
 from edge_daemon.inference.bundle import read_bundle
@@ -406,11 +406,11 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         "preview": PreviewSettings(),
     }
     stopwatch, clock = Stopwatch(), SystemClock()
-    original = source = source_of(settings)
+    original = source = source_from_settings(settings)
     if source.live:
         raise SettingsError(f"source: is live (got {source.name}); use a video, image or folder")
     hardware = Hardware()
-    detector, machine = detector_of(settings), Machine.read(hardware)
+    detector, machine = detector_from_settings(settings), Machine.read(hardware)
     bench_settings = BenchSettings.of(settings, detector)
     total = None if frames is None else frames + warmup
     if total is not None:

@@ -13,7 +13,7 @@ from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import FETCH_COMMAND, YuNetDetector
 from edge_daemon.errors import DetectorError
 
-__all__ = ["Detector", "Framing", "create_detector", "detector_of"]
+__all__ = ["Detector", "Framing", "create_detector", "detector_from_settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _kind_of(model: Path | None) -> DetectorName:
     return "haar" if model.suffix == ".xml" else "yunet"
 
 
-def detector_of(settings: Settings) -> Detector:
+def detector_from_settings(settings: Settings) -> Detector:
     """The face detector.
 
     Raises:

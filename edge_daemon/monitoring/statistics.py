@@ -104,7 +104,7 @@ class Throughput:
     def record(self, result: FrameResult) -> None:
         """Record a result that is ready to be published."""
         frame = result.frame
-        latency_s = self._clock.monotonic() - frame.captured_monotonic
+        latency_s = self._clock.monotonic() - frame.captured_monotonic_s
         with self._lock:
             self._latencies.add(latency_s, frame.index)
             self.frames = frame.index + 1

@@ -222,7 +222,7 @@ class Collector:
         if frame.position_s is not None:
             return frame.position_s
         first = self._first or frame
-        return frame.stream_time - first.stream_time
+        return frame.stream_time_s - first.stream_time_s
 
     def _count_last(self) -> None:
         """Count the faces of the last frame, whose duration is now known."""

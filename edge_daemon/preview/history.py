@@ -156,7 +156,7 @@ class History:
     def record(self, result: FrameResult) -> None:
         """Add a result."""
         now = self._clock.monotonic()
-        latency_ms = 1000 * (now - result.frame.captured_monotonic)
+        latency_ms = 1000 * (now - result.frame.captured_monotonic_s)
         past = PastResult(now, latency_ms, without_images(result))
         with self._lock:
             self._results.append(past)
@@ -182,7 +182,7 @@ class History:
             return Totals(visits=self._visits, face_seconds=seconds)
 
     def _add_to_totals(self, result: FrameResult) -> None:
-        time = result.frame.captured_monotonic
+        time = result.frame.captured_monotonic_s
         gap = time - self._last_time
         self._last_time = time
         for face in result.faces:

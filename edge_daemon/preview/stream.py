@@ -68,7 +68,7 @@ class FrameEncoder:
         return struct.pack(">I", len(head)) + head + picture
 
     def _age_ms(self, frame: Frame) -> float:
-        return 1000 * (self._clock.monotonic() - frame.captured_monotonic)
+        return 1000 * (self._clock.monotonic() - frame.captured_monotonic_s)
 
     def _recent_condition(self) -> Condition:
         now = self._clock.monotonic()

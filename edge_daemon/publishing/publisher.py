@@ -115,10 +115,10 @@ class MqttPublisher(Service):
         # A blank frame is made without the source, also when a stuck stage ends the pipeline.
         if not result.frame.blank:
             self._availability.note_result()
-        late_s = self._clock.monotonic() - result.frame.captured_monotonic
+        late_s = self._clock.monotonic() - result.frame.captured_monotonic_s
         for event in result.events:
             self._queue.append(event, 1000 * late_s)
-        if result.events or self._is_due(result.frame.stream_time):
+        if result.events or self._is_due(result.frame.stream_time_s):
             self._offer(result)
         if result.events and self._blocks:
             self._wait_until(self._are_events_sent)
@@ -166,13 +166,13 @@ class MqttPublisher(Service):
 
     # In the pipeline's thread
 
-    def _is_due(self, stream_time: float) -> bool:
+    def _is_due(self, stream_time_s: float) -> bool:
         # A due time farther away than the interval was set at another rate.
-        if stream_time < self._next_due_s <= stream_time + self._interval_s:
+        if stream_time_s < self._next_due_s <= stream_time_s + self._interval_s:
             return False
         # From the last due time, not from this result's, so that the mean rate is right.
         due = self._next_due_s + self._interval_s
-        self._next_due_s = due if due > stream_time else stream_time + self._interval_s
+        self._next_due_s = due if due > stream_time_s else stream_time_s + self._interval_s
         return True
 
     def _offer(self, result: FrameResult) -> None:

@@ -323,7 +323,7 @@ class StateReporter(Service):
         """Move `since` with the wall clock when it is set, such as at the first NTP sync."""
         if frame.position_s is not None:
             return  # times of a video do not follow the wall clock
-        offset_s = frame.captured_at.timestamp() - frame.captured_monotonic
+        offset_s = frame.captured_at.timestamp() - frame.captured_monotonic_s
         jump_s, self._wall_offset_s = offset_s - self._wall_offset_s, offset_s
         if abs(jump_s) >= MIN_JUMP_S:
             since = self._state.since + timedelta(seconds=jump_s)

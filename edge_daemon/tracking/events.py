@@ -48,7 +48,7 @@ class _Visit:
 
     def see(self, frame: Frame, probabilities: Probabilities | None) -> None:
         # The frame itself would keep its image in memory.
-        self.seen_s, self.seen_at = frame.stream_time, frame.captured_at
+        self.seen_s, self.seen_at = frame.stream_time_s, frame.captured_at
         self.position_s, self.file = frame.position_s, frame.file
         if probabilities is not None:
             self.scored += 1
@@ -98,7 +98,7 @@ class EventMaker:
                 yield _event(EventKind.LEFT, track_id, visit)
 
     def _news(self, result: FrameResult) -> Iterator[Event]:
-        now = result.frame.stream_time
+        now = result.frame.stream_time_s
         for face in result.faces:
             visit = self._visits.get(face.track_id)
             if visit is None:

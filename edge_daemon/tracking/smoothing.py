@@ -34,7 +34,7 @@ class Smoother:
     def __call__(self, result: FrameResult) -> FrameResult:
         for track_id in self._tracks.keys() - result.live_tracks:
             del self._tracks[track_id]
-        smoothed = partial(self._smoothed, result.frame.stream_time)
+        smoothed = partial(self._smoothed, result.frame.stream_time_s)
         return dataclasses.replace(result, faces=tuple(map(smoothed, result.faces)))
 
     def _smoothed(self, now: float, face: FaceEmotion) -> FaceEmotion:

@@ -149,7 +149,7 @@ class Tracker:
 
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
-        faces = tuple(self._named(found.faces, found.frame.stream_time))
+        faces = tuple(self._named(found.faces, found.frame.stream_time_s))
         self._live_tracks = frozenset([track.id for track in self._tracks])
         return TrackedFaces(found.frame, faces, self._live_tracks)
 
@@ -163,7 +163,7 @@ class Tracker:
         Returns:
             None if a face fails the appearance check: it has moved elsewhere, turned, or left.
         """
-        now = frame.stream_time
+        now = frame.stream_time_s
         faces = []
         for track in self._visible:
             face = cut(track.detection.moved(*track.moved(now)))
@@ -179,7 +179,7 @@ class Tracker:
         if found.frame.scene != self._scene:
             self._scene = found.frame.scene
             self._tracks.clear()
-        now = found.frame.stream_time
+        now = found.frame.stream_time_s
         self._tracks = [track for track in self._tracks if now - track.updated <= self._max_age_s]
 
     def _named(self, faces: tuple[Face, ...], now: float) -> Iterator[TrackedFace]:
@@ -283,7 +283,7 @@ class FaceFollower:
 
     def __call__(self, frame: Frame) -> TrackedFaces:
         self._frames_since += 1
-        gap_s, self._last_s = frame.stream_time - self._last_s, frame.stream_time
+        gap_s, self._last_s = frame.stream_time_s - self._last_s, frame.stream_time_s
         is_soon = self._frames_since < self._interval and gap_s <= self._max_gap_s
         if is_soon and frame.scene == self._scene:
             expected = self._tracker.expected(frame, partial(self._finder.cut, frame))

@@ -1,7 +1,7 @@
 import pytest
 
 from edge_daemon._lib.text import masked, without_password
-from edge_daemon.capture import source_from
+from edge_daemon.capture import create_source
 from edge_daemon.errors import SourceError
 
 
@@ -33,7 +33,7 @@ def test_url_password_is_masked_and_the_rest_unchanged(url: str, expected: str) 
 
 def test_url_unknown_scheme_error_contains_no_password() -> None:
     with pytest.raises(SourceError, match="unsupported scheme") as caught:
-        source_from("rtmp://ann:secret@cam/1")
+        create_source("rtmp://ann:secret@cam/1")
     assert "secret" not in str(caught.value)
 
 

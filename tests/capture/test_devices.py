@@ -8,7 +8,7 @@ from drawing import draw_scene
 from running import camera
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.capture import ImageFile, Reader, source_from
+from edge_daemon.capture import ImageFile, Reader, create_source
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
 from edge_daemon.capture.loop import CaptureLoop
@@ -28,7 +28,7 @@ def read_on(reader: Reader) -> None:
 
 def test_network_camera_that_leaves_is_lost_and_opens_again() -> None:
     with camera(SCENE) as server:
-        source = source_from(server.url)
+        source = create_source(server.url)
         assert isinstance(source, HttpCamera)
         assert source.live
         reader = source.open()
@@ -36,7 +36,7 @@ def test_network_camera_that_leaves_is_lost_and_opens_again() -> None:
             picture = reader.read()
             assert picture.bgr.dtype == np.uint8
             assert np.abs(picture.bgr.astype(int) - SCENE).mean() < 3
-            assert picture.stream_time is None
+            assert picture.stream_time_s is None
         server.gone.set()
         with pytest.raises(SourceLost, match="the stream ended"):
             read_on(reader)
@@ -104,7 +104,7 @@ def test_device_that_is_no_camera_is_lost(tmp_path: Path) -> None:
     ],
 )
 def test_words_name_live_sources(spec: str, kind: type, name: str) -> None:
-    source = source_from(spec)
+    source = create_source(spec)
     assert type(source) is kind
     assert source.live
     assert source.name.startswith(name)
@@ -115,9 +115,9 @@ def test_file_named_by_a_number_is_meant_with_its_folder(
 ) -> None:
     (tmp_path / "0.png").touch()
     monkeypatch.chdir(tmp_path)
-    assert isinstance(source_from("0.png"), ImageFile)
+    assert isinstance(create_source("0.png"), ImageFile)
 
 
 def test_pi_cameras_number_must_be_one() -> None:
     with pytest.raises(SourceError, match="picamera:left"):
-        source_from("picamera:left")
+        create_source("picamera:left")

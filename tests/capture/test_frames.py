@@ -11,8 +11,8 @@ from edge_daemon.capture.loop import FrameMaker
 MEMORY = 2.0
 
 
-def picture(scene: int = 0, stream_time: float | None = None) -> CapturedFrame:
-    return CapturedFrame(np.full((4, 6, 3), 200, np.uint8), stream_time, scene)
+def picture(scene: int = 0, stream_time_s: float | None = None) -> CapturedFrame:
+    return CapturedFrame(np.full((4, 6, 3), 200, np.uint8), stream_time_s, scene)
 
 
 def test_blank_frame_is_black_in_size_and_of_a_new_scene(clock: FakeClock) -> None:
@@ -26,7 +26,7 @@ def test_blank_frame_is_black_in_size_and_of_a_new_scene(clock: FakeClock) -> No
     assert not blank.bgr.any()
     assert blank.scene != frame.scene
     assert blank.index == frame.index + 1
-    assert blank.stream_time == blank.captured_monotonic == 1003.0
+    assert blank.stream_time_s == blank.captured_monotonic_s == 1003.0
 
 
 def test_blank_frame_is_made_once_per_loss(clock: FakeClock) -> None:
@@ -49,11 +49,11 @@ def test_frames_after_a_blank_are_of_a_new_scene(clock: FakeClock) -> None:
 
 def test_blank_frame_of_a_file_has_the_stream_time(clock: FakeClock) -> None:
     maker = FrameMaker(clock, MEMORY)
-    maker.frame(picture(stream_time=7.5))
+    maker.frame(picture(stream_time_s=7.5))
     clock.seconds += 100
     blank = maker.blank()
     assert blank is not None
-    assert blank.stream_time == 7.5
+    assert blank.stream_time_s == 7.5
 
 
 def test_frame_maker_keeps_no_pixels(clock: FakeClock) -> None:

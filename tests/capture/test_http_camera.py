@@ -12,7 +12,7 @@ import pytest
 from capture.media import FRAMES, needs_ffmpeg, video
 from drawing import draw_scene
 
-from edge_daemon.capture import Reader, source_from
+from edge_daemon.capture import Reader, create_source
 from edge_daemon.capture.http_camera import (
     MAX_DAMAGED,
     MAX_FAILED_REQUESTS,
@@ -83,7 +83,7 @@ def serving(**answers: Answer) -> Iterator[Server]:
 
 
 def opened(url: str) -> Reader:
-    source = source_from(url)
+    source = create_source(url)
     assert isinstance(source, HttpCamera)
     assert source.live
     return source.open()

@@ -11,7 +11,7 @@ from conftest import material
 from drawing import Image, draw_scene
 
 from edge_daemon._lib.files import MAX_FILE_BYTES
-from edge_daemon.capture import CapturedFrame, source_from
+from edge_daemon.capture import CapturedFrame, create_source
 from edge_daemon.capture.base import Source
 from edge_daemon.capture.images import (
     HEIC_SUFFIXES,
@@ -99,7 +99,7 @@ def test_image_that_opencv_lacks_is_decoded_by_ffmpeg(
 
 @needs_ffmpeg
 def test_single_gif_plays_as_a_video(tmp_path: Path) -> None:
-    source = source_from(str(video(tmp_path / "clip.gif")))
+    source = create_source(str(video(tmp_path / "clip.gif")))
     assert isinstance(source, VideoFile)
     assert len(all_from(source)) == 40
 
@@ -180,7 +180,7 @@ def test_uniform_jpeg_is_decoded(progressive: int) -> None:
 def test_motion_photo_is_one_frame(tmp_path: Path) -> None:
     path = picture(tmp_path / "motion.jpg")
     path.write_bytes(path.read_bytes() + video(tmp_path / "clip.mp4").read_bytes())
-    assert len(all_from(source_from(str(path)))) == 1
+    assert len(all_from(create_source(str(path)))) == 1
 
 
 def test_jpeg_with_a_thumbnail_is_its_main_image() -> None:
@@ -217,13 +217,13 @@ def test_file_without_image_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_recorded_phone_photos_are_one_frame_each() -> None:
-    assert len(all_from(source_from(str(material("cases/motion_photo.jpg"))))) == 1
+    assert len(all_from(create_source(str(material("cases/motion_photo.jpg"))))) == 1
     pytest.importorskip("pillow_heif")
-    assert len(all_from(source_from(str(material("cases/photo.heic"))))) == 1
+    assert len(all_from(create_source(str(material("cases/photo.heic"))))) == 1
 
 
 def test_single_image_is_one_frame(tmp_path: Path) -> None:
-    source = source_from(str(picture(tmp_path / "face.png")))
+    source = create_source(str(picture(tmp_path / "face.png")))
     assert isinstance(source, ImageFile)
     assert not source.live
     (only,) = all_from(source)
@@ -233,20 +233,20 @@ def test_single_image_is_one_frame(tmp_path: Path) -> None:
 def test_damaged_single_image_is_an_error_with_its_name(tmp_path: Path) -> None:
     path = cut(picture(tmp_path / "face.png"), 0.5)
     with pytest.raises(SourceError, match=r"face\.png"):
-        source_from(str(path)).open()
+        create_source(str(path)).open()
 
 
 def test_folder_images_are_sorted_by_name_in_separate_scenes(tmp_path: Path) -> None:
     for grey, name in ((30, "c.png"), (10, "a.png"), (20, "b.PNG")):
         picture(tmp_path / name, np.full((8, 8, 3), grey, np.uint8))
     (tmp_path / "notes.txt").write_text("no picture")
-    source = source_from(str(tmp_path))
+    source = create_source(str(tmp_path))
     assert isinstance(source, ImageFolder)
     assert not source.live
     found = all_from(source)
     assert [int(one.bgr[0, 0, 0]) for one in found] == [10, 20, 30]
     assert len({one.scene for one in found}) == 3
-    times = [one.stream_time for one in found]
+    times = [one.stream_time_s for one in found]
     assert times == sorted(times)
     assert len(set(times)) == 3
     assert [(one.file, one.position_s) for one in found] == [
@@ -363,4 +363,4 @@ def test_folder_without_images_is_an_error_with_its_name(tmp_path: Path) -> None
 
 def test_absent_path_is_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"absent\.png"):
-        source_from(str(tmp_path / "absent.png"))
+        create_source(str(tmp_path / "absent.png"))

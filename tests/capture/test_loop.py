@@ -118,14 +118,14 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, dict[str, object
 
 def test_frames_are_numbered_and_stamped(clock: FakeClock) -> None:
     pictures = [
-        CapturedFrame(PICTURE.bgr, stream_time=number / 2, scene=number) for number in range(3)
+        CapturedFrame(PICTURE.bgr, stream_time_s=number / 2, scene=number) for number in range(3)
     ]
     frames = run(FakeSource([*pictures, None], live=False), clock)
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert [frame.scene for frame in frames] == [0, 1, 2]
-    assert [frame.stream_time for frame in frames] == [0.0, 0.5, 1.0]
+    assert [frame.stream_time_s for frame in frames] == [0.0, 0.5, 1.0]
     assert {frame.captured_at for frame in frames} == {clock.now()}
-    assert {frame.captured_monotonic for frame in frames} == {clock.monotonic()}
+    assert {frame.captured_monotonic_s for frame in frames} == {clock.monotonic()}
     assert (frames[0].width, frames[0].height) == (6, 4)
 
 
@@ -138,8 +138,8 @@ def test_live_frames_stand_at_the_time_when_they_were_read(clock: FakeClock) -> 
     source = FakeSource()
     source.open = lambda: Slow([PICTURE, PICTURE, None])  # type: ignore[method-assign]
     frames = run(source, clock)
-    assert [frame.stream_time for frame in frames] == [1002.5, 1005.0]
-    assert [frame.captured_monotonic for frame in frames] == [1002.5, 1005.0]
+    assert [frame.stream_time_s for frame in frames] == [1002.5, 1005.0]
+    assert [frame.captured_monotonic_s for frame in frames] == [1002.5, 1005.0]
 
 
 def test_reduced_picture_is_passed_on(clock: FakeClock) -> None:
@@ -400,7 +400,7 @@ def test_scheduled_frames_are_awaited_outside_watched_calls(clock: FakeClock) ->
     frames: list[Frame] = []
     loop.run(frames.append, watch)
     assert [frame.blank for frame in frames] == [False, True, False, True]
-    first, blank, second, _ = (frame.captured_monotonic for frame in frames)
+    first, blank, second, _ = (frame.captured_monotonic_s for frame in frames)
     assert blank - first == pytest.approx(MEMORY, abs=0.01)
     assert second - first == pytest.approx(90.0, abs=0.01)
 
@@ -429,7 +429,7 @@ def test_only_live_sources_are_paced(clock: FakeClock, *, live: bool) -> None:
     loop = loop_of(FakeSource([*[PICTURE] * 11, None], live=live), clock, fps=5)
     loop._interrupted = pauses = Pauses(clock)  # type: ignore[assignment]
     times: list[float] = []
-    loop.run(lambda frame: times.append(frame.captured_monotonic), Watch())
+    loop.run(lambda frame: times.append(frame.captured_monotonic_s), Watch())
     seconds = times[-1] - times[0]
     if live:
         assert 0.85 * 10 / 5 <= seconds <= 10 / 5
@@ -453,7 +453,7 @@ def test_camera_that_keeps_its_rate_is_never_made_to_wait(clock: FakeClock) -> N
 
 def test_paused_file_goes_on_where_it_was_and_loses_no_picture(clock: FakeClock) -> None:
     pause = Pause()
-    pictures = [CapturedFrame(PICTURE.bgr, stream_time=float(number)) for number in range(4)]
+    pictures = [CapturedFrame(PICTURE.bgr, stream_time_s=float(number)) for number in range(4)]
     source = FakeSource([*pictures, None], live=False)
     frames: list[Frame] = []
 
@@ -463,7 +463,7 @@ def test_paused_file_goes_on_where_it_was_and_loses_no_picture(clock: FakeClock)
 
     loop_of(source, clock, pause=pause).run(put, Watch())
     assert [frame.blank for frame in frames] == [False, False, True, False, False]
-    assert [frame.stream_time for frame in frames] == [0.0, 1.0, 1.0, 2.0, 3.0]
+    assert [frame.stream_time_s for frame in frames] == [0.0, 1.0, 1.0, 2.0, 3.0]
     assert [frame.scene for frame in frames] == [0, 0, 1, 1, 1]
     assert len(source.readers) == 1
 

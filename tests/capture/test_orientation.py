@@ -62,7 +62,7 @@ def test_oriented_source_turns_both_images_and_keeps_the_rest() -> None:
     assert np.array_equal(picture.bgr, np.rot90(SCENE, -1))
     assert picture.reduced is not None
     assert np.array_equal(picture.reduced, np.rot90(SCENE[::2, ::2], -1))
-    assert (picture.stream_time, picture.scene, picture.position_s) == (1.5, 3, 1.5)
+    assert (picture.stream_time_s, picture.scene, picture.position_s) == (1.5, 3, 1.5)
     assert picture.file == "a.png"
     assert reader.read() is None
     reader.close()

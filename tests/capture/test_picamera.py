@@ -23,8 +23,8 @@ from capture.fake_picamera2 import (
 )
 
 from edge_daemon._lib.clock import SystemClock
+from edge_daemon.capture import create_source, picamera
 from edge_daemon.capture import loop as capture_loop
-from edge_daemon.capture import picamera, source_from
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.picamera import (
     BGR_CONVERSIONS,
@@ -345,7 +345,9 @@ def test_camera_flips_in_the_sensor_and_turns_the_rest(
     libcamera = ModuleType("libcamera")
     libcamera.Transform = lambda **flips: flips  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "libcamera", libcamera)
-    reader = source_from("picamera", (32, 16), 15, orientation=Orientation(270, hflip=True)).open()
+    reader = create_source(
+        "picamera", (32, 16), 15, orientation=Orientation(270, hflip=True)
+    ).open()
     picture = reader.read()
     reader.close()
     configuration = world.opened[0].camera_configuration()

@@ -6,7 +6,7 @@ import pytest
 from conftest import FakeClock
 from drawing import draw_scene, write_clip
 
-from edge_daemon.capture import CapturedFrame, SourceKind, source_from
+from edge_daemon.capture import CapturedFrame, SourceKind, create_source
 from edge_daemon.capture.base import ScheduledReader, SourceIncomplete
 from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
@@ -128,7 +128,7 @@ def test_single_image_repeats_at_every_read(clock: FakeClock) -> None:
 def test_pictures_are_of_now_and_keep_their_scenes(clock: FakeClock) -> None:
     reader = opened(film_of(2), clock)
     pictures = [reader.read() for _ in range(3)]
-    assert [picture.stream_time for picture in pictures] == [None] * 3
+    assert [picture.stream_time_s for picture in pictures] == [None] * 3
     assert [picture.scene for picture in pictures] == [0, 1, 0]
 
 
@@ -149,7 +149,7 @@ def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -
 
 def test_clip_goes_on_after_its_end(tmp_path: Path, clock: FakeClock) -> None:
     clip = write_clip(tmp_path / "clip.mp4", [draw_scene((step, 60, 120)) for step in range(3)])
-    source = Looped(source_from(str(clip)), clock)
+    source = Looped(create_source(str(clip)), clock)
     assert source.live
     assert source.name == str(clip)
     reader = source.open()
@@ -177,9 +177,9 @@ def test_incomplete_file_without_frames_is_an_error(clock: FakeClock) -> None:
 
 @pytest.mark.parametrize("frames", [5, 12, 30])
 def test_repeated_source_gives_a_number_of_frames(drawn_clip: Path, frames: int) -> None:
-    reader = Repeated(source_from(str(drawn_clip)), frames).open()
+    reader = Repeated(create_source(str(drawn_clip)), frames).open()
     read = list(iter(reader.read, None))
     reader.close()
     assert [picture.scene for picture in read] == [number // 12 for number in range(frames)]
-    assert [picture.stream_time for picture in read] == pytest.approx(np.arange(frames) / 10)
+    assert [picture.stream_time_s for picture in read] == pytest.approx(np.arange(frames) / 10)
     assert (read[0].bgr == read[12 * ((frames - 1) // 12)].bgr).all()

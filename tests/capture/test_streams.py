@@ -6,7 +6,7 @@ import pytest
 from capture.media import SCENES, needs_ffmpeg, video
 from capture.rtsp import rtsp_camera
 
-from edge_daemon.capture import source_from
+from edge_daemon.capture import create_source
 from edge_daemon.capture.base import CapturedFrame, FlowingReader
 from edge_daemon.capture.streams import NetworkStream
 from edge_daemon.errors import SourceError, SourceLost
@@ -23,7 +23,7 @@ def closest(picture: CapturedFrame) -> float:
 def reason(url: str) -> str:
     """Why it cannot be opened."""
     with pytest.raises(SourceLost) as loss:
-        source_from(url).open()
+        create_source(url).open()
     return str(loss.value)
 
 
@@ -33,7 +33,7 @@ def test_rtsp_stream_gives_the_frames_that_are_sent(
     tmp_path: Path, options: tuple[object, ...]
 ) -> None:
     with rtsp_camera(video(tmp_path / "clip.mp4", *options)) as camera:
-        source = source_from(camera.url.replace("rtsp", "RTSP"))
+        source = create_source(camera.url.replace("rtsp", "RTSP"))
         assert isinstance(source, NetworkStream)
         assert source.live
         reader = source.open()
@@ -49,7 +49,7 @@ def test_rtsp_stream_gives_the_frames_that_are_sent(
 @needs_ffmpeg
 def test_rtsp_camera_without_tcp_is_read_over_udp(tmp_path: Path) -> None:
     with rtsp_camera(video(tmp_path / "clip.mp4", *H264), with_tcp=False) as camera:
-        reader = source_from(camera.url).open()
+        reader = create_source(camera.url).open()
         assert closest(reader.read()) < 8
         reader.close()
         assert ["TCP" in transport for transport in camera.transports] == [True, False]
@@ -58,7 +58,7 @@ def test_rtsp_camera_without_tcp_is_read_over_udp(tmp_path: Path) -> None:
 @needs_ffmpeg
 def test_rtsp_password_with_special_characters_is_accepted(tmp_path: Path) -> None:
     with rtsp_camera(video(tmp_path / "clip.mp4", *H264), with_login=True) as camera:
-        reader = source_from(camera.url.replace("//", "//ann:p%40ss%2Fw%3Frd@")).open()
+        reader = create_source(camera.url.replace("//", "//ann:p%40ss%2Fw%3Frd@")).open()
         assert closest(reader.read()) < 8
         reader.close()
         assert "401" in reason(camera.url)
@@ -97,10 +97,10 @@ def test_stream_that_never_answers_reports_it(monkeypatch: pytest.MonkeyPatch, s
 )
 def test_address_with_unencoded_characters_is_refused(url: str) -> None:
     with pytest.raises(SourceError, match="percent-encode") as refusal:
-        source_from(url)
+        create_source(url)
     assert "hunter2" not in str(refusal.value)
     assert not isinstance(refusal.value, SourceLost)
 
 
 def test_address_with_an_at_in_its_query_is_accepted() -> None:
-    assert source_from("http://cam:80/image?user=ann@home").name == "http://***"
+    assert create_source("http://cam:80/image?user=ann@home").name == "http://***"

@@ -8,7 +8,7 @@ from capture.media import FPS, FRAMES, SCENES, cut, ffmpeg, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene, write_clip
 
-from edge_daemon.capture import CapturedFrame, source_from
+from edge_daemon.capture import CapturedFrame, create_source
 from edge_daemon.capture.base import Reader, SourceIncomplete
 from edge_daemon.capture.decoding import DEFAULT_FPS
 from edge_daemon.capture.videos import VideoFile
@@ -45,7 +45,7 @@ def read_into(pictures: list[CapturedFrame], reader: Reader) -> None:
 
 
 def read_all(path: Path) -> list[CapturedFrame]:
-    reader = source_from(str(path)).open()
+    reader = create_source(str(path)).open()
     pictures: list[CapturedFrame] = []
     try:
         read_into(pictures, reader)
@@ -65,11 +65,11 @@ def difference(picture: CapturedFrame, scene: Image) -> float:
 
 
 def test_video_gives_every_frame_once_with_its_time(drawn_clip: Path) -> None:
-    source = source_from(str(drawn_clip))
+    source = create_source(str(drawn_clip))
     assert isinstance(source, VideoFile)
     assert not source.live
     pictures = read_all(drawn_clip)
-    assert [one.stream_time for one in pictures] == pytest.approx(np.arange(12) / 10)
+    assert [one.stream_time_s for one in pictures] == pytest.approx(np.arange(12) / 10)
     assert [one.position_s for one in pictures] == pytest.approx(np.arange(12) / 10)
     assert {one.bgr.shape for one in pictures} == {(240, 320, 3)}
     assert {one.bgr.dtype for one in pictures} == {np.dtype(np.uint8)}
@@ -221,7 +221,7 @@ def test_audio_file_is_not_a_video(tmp_path: Path, content: str) -> None:
     else:
         ffmpeg(*tone, path)
     with pytest.raises(SourceError, match=r"^source: no video stream \(got .*song\.mp3\); "):
-        source_from(str(path)).open()
+        create_source(str(path)).open()
 
 
 @needs_ffmpeg
@@ -255,14 +255,14 @@ def test_file_without_video_is_refused(
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(SourceError, match=problem) as refusal:
-        source_from(str(path)).open()
+        create_source(str(path)).open()
     assert str(path) in str(refusal.value)
 
 
 def test_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(SourceError, match=r"pipe\.mp4: not a regular file"):
-        source_from(str(tmp_path / "pipe.mp4")).open()
+        create_source(str(tmp_path / "pipe.mp4")).open()
 
 
 def test_video_without_its_index_is_refused(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def timings(clock: FakeClock) -> StageTimings:
 def record(throughput: Throughput, clock: FakeClock, index: int, latency_s: float = 0.02) -> None:
     """A result that is ready now, captured `latency_s` earlier."""
     captured_at = clock.seconds - latency_s
-    captured = dataclasses.replace(FRAME, index=index, captured_monotonic=captured_at)
+    captured = dataclasses.replace(FRAME, index=index, captured_monotonic_s=captured_at)
     throughput.record(FrameResult(captured, (), frozenset()))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_daemon.capture import Source, source_from
+from edge_daemon.capture import Source, create_source
 from edge_daemon.capture.wrappers import Orientation
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SettingsError
@@ -28,7 +28,7 @@ def sources(tmp_path: Path) -> dict[str, str]:
 def problems(
     source: Source | str, *outputs: Path, summaries: tuple[Path, ...] = (), thumbnails: bool = False
 ) -> tuple[str, ...]:
-    source = source_from(source) if isinstance(source, str) else source
+    source = create_source(source) if isinstance(source, str) else source
     options = OutputOptions(outputs, summaries, has_thumbnails=thumbnails)
     try:
         check_options(options, source, is_repeated=False)
@@ -38,7 +38,7 @@ def problems(
 
 
 def test_thumbnails_without_outputs_are_refused(sources: dict[str, str]) -> None:
-    source = source_from(sources["clip.mp4"])
+    source = create_source(sources["clip.mp4"])
     options = OutputOptions(has_thumbnails=True)
     with pytest.raises(SettingsError) as refused, ExitStack() as resources:
         open_outputs(options, source, Settings(), resources)
@@ -88,7 +88,7 @@ def test_options_of_each_source_are_accepted_or_refused(
     orientation: Orientation,
 ) -> None:
     names = {"t.csv", "t.parquet", "t.mp4", "t.png", "t"}
-    oriented = source_from(sources[source], orientation=orientation)
+    oriented = create_source(sources[source], orientation=orientation)
     assert {name for name in names if not problems(oriented, tmp_path / name)} == accepted
 
 
@@ -149,4 +149,4 @@ def test_several_problems_are_reported_together(tmp_path: Path) -> None:
 def test_repeated_file_is_refused(tmp_path: Path, sources: dict[str, str]) -> None:
     options = OutputOptions((tmp_path / "a.csv",))
     with pytest.raises(SettingsError, match=r"^capture\.loop: "):
-        check_options(options, source_from(sources["clip.mp4"]), is_repeated=True)
+        check_options(options, create_source(sources["clip.mp4"]), is_repeated=True)

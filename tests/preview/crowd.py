@@ -26,7 +26,7 @@ def crowd(
     captured = dataclasses.replace(
         frame(bgr=bgr),
         captured_at=datetime.now(UTC),
-        captured_monotonic=time.monotonic(),
+        captured_monotonic_s=time.monotonic(),
         file=file,
     )
     faces = tuple(_face(track) for track in tracks)

@@ -224,7 +224,9 @@ def seen(index: int, picture: Image | None = None) -> FrameResult:
     """A result captured now, with one face."""
     bgr = draw_scene((100, 100, 50)) if picture is None else picture
     captured = dataclasses.replace(
-        frame(index=index, bgr=bgr), captured_monotonic=time.monotonic(), stream_time=float(index)
+        frame(index=index, bgr=bgr),
+        captured_monotonic_s=time.monotonic(),
+        stream_time_s=float(index),
     )
     known = FaceEmotion(
         track_id=5,

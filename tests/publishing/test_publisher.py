@@ -334,7 +334,7 @@ def test_publisher_rate_is_a_mean(
         for one in results(int(10 * fps), fps):
             publishing.publisher(one)
         for one in results(int(10 * fps), fps):
-            late = dataclasses.replace(one.frame, stream_time=1000 + one.frame.stream_time)
+            late = dataclasses.replace(one.frame, stream_time_s=1000 + one.frame.stream_time_s)
             publishing.publisher(dataclasses.replace(one, frame=late))
     subscriber.wait_until(lambda: len(subscriber.on("availability")) == 2)
     assert 2 * 38 <= len(frames(subscriber)) <= 2 * 40

@@ -13,7 +13,7 @@ from drawing import draw_scene
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.capture import source_from
+from edge_daemon.capture import create_source
 from edge_daemon.capture.loop import FrameMaker
 from edge_daemon.config.settings import QualitySettings, SmoothingSettings, TrackingSettings
 from edge_daemon.detection.haar import HaarDetector
@@ -176,7 +176,7 @@ def test_follower_track_does_not_expire_between_detections(detector: Counted) ->
 
 
 def read(clip: Path) -> Iterator[Frame]:
-    maker, reader = FrameMaker(SystemClock(), 2.0), source_from(str(clip)).open()
+    maker, reader = FrameMaker(SystemClock(), 2.0), create_source(str(clip)).open()
     while (picture := reader.read()) is not None:
         yield maker.frame(picture)
     reader.close()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edge_daemon.capture import CapturedFrame, Source, pause_of, source_of
+from edge_daemon.capture import CapturedFrame, Source, pause_from_settings, source_from_settings
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.wrappers import Oriented
@@ -117,8 +117,8 @@ SYSTEM_PACKAGES: Final = Path("/usr/lib/python3/dist-packages")
 
 def check_source(settings: Settings) -> Finding:
     """Read one frame, unless the running daemon uses the camera or it is paused."""
-    source = source_of(settings)
-    if pause_of(settings, live=source.live).paused:
+    source = source_from_settings(settings)
+    if pause_from_settings(settings, live=source.live).paused:
         return Finding.ok(f"{source.name}: paused, so the camera stays closed")
     holders = _holders(source)
     if ours := next((process for process in holders if process.ours), None):

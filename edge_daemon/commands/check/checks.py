@@ -17,7 +17,7 @@ import numpy as np
 from edge_daemon._lib.files import bundled_models, sha256_of
 from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
-from edge_daemon.detection import detector_of
+from edge_daemon.detection import detector_from_settings
 from edge_daemon.detection.download import YUNET
 from edge_daemon.errors import BrokerError, DetectorError
 from edge_daemon.inference.bundle import read_bundle
@@ -119,7 +119,7 @@ def check_detector(settings: Settings) -> Finding:
     """Check the detector's file, and that it processes an image."""
     if settings.detection.model is None and settings.detection.detector == "yunet":
         _check_fetched(settings.state_dir / YUNET.file)
-    detector = detector_of(settings)
+    detector = detector_from_settings(settings)
     detector.detect(np.zeros(IMAGE_SHAPE, np.uint8))
     return Finding.ok(detector.name)
 

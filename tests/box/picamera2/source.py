@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from picamera2 import Picamera2
 
-from edge_daemon.capture import CapturedFrame, Reader, source_from
+from edge_daemon.capture import CapturedFrame, Reader, create_source
 from edge_daemon.capture.picamera import FRAME_TIMEOUT_S
 from edge_daemon.detection.base import Detector
 from edge_daemon.detection.haar import HaarDetector
@@ -52,7 +52,7 @@ def watch(
     detector: Detector, images: list[Image], size: tuple[int, int], max_reduced_side: int | None
 ) -> None:
     """Read some frames and compare them with the pictures that the camera shows."""
-    reader = source_from("picamera", size, RATE, max_reduced_side).open()
+    reader = create_source("picamera", size, RATE, max_reduced_side).open()
     pictures = list(paced(reader))
     reader.close()
     faces = [len(detector.detect(looked_at(picture))) for picture in pictures]
@@ -107,7 +107,7 @@ def darkened(levels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def open_while_busy() -> None:
     """Opening a camera in use raises `SourceLost`, repeatedly, and leaks no pipes."""
-    source = source_from("picamera", (1280, 720), RATE)
+    source = create_source("picamera", (1280, 720), RATE)
     reader = source.open()
     before = open_pipes()
     for _ in range(20):
@@ -133,7 +133,7 @@ def open_pipes() -> int:
 
 def read_while_silent() -> None:
     """A camera without frames raises `SourceLost`, closes, and opens again."""
-    source = source_from("picamera", (1280, 720), RATE)
+    source = create_source("picamera", (1280, 720), RATE)
     reader = source.open()
     reader.read()
     camera = reader._camera
