@@ -187,7 +187,7 @@ class FaceEmotion:
     probabilities: Probabilities | None
     """Smoothed over time."""
     uncertain: bool
-    """Whether the confidence is below the configured limit."""
+    """Whether the confidence is below `smoothing.uncertain_below`."""
     members: int
     """Number of models used."""
 

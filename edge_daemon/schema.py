@@ -58,7 +58,9 @@ class FaceMessage(_Message):
         description="The most probable emotion; null if not scored."
     )
     confidence: float | None = Field(description="Its probability.")
-    uncertain: bool = Field(description="Whether the confidence is below the configured limit.")
+    uncertain: bool = Field(
+        description="Whether the confidence is below `smoothing.uncertain_below`."
+    )
     probabilities: dict[str, float] | None = Field(
         description="Probabilities of all seven emotions, smoothed over time; they sum to 1."
     )
@@ -132,7 +134,7 @@ class StateMessage(_Message):
     faces: int = Field(description="Visible faces.")
     emotion: Mood = Field(
         description="The dominant emotion of all visible faces; `none` without a scored face, "
-        "`uncertain` where the confidence is below the configured limit."
+        "`uncertain` where the confidence is below `smoothing.uncertain_below`."
     )
     since: Timestamp = Field(description="Since when this is the emotion.")
     probabilities: dict[str, float] | None = Field(
@@ -172,7 +174,10 @@ class HealthMessage(_Message):
     version: str = Field(description="Version of the daemon.")
     bundle_id: str = Field(description="Version of the models.")
     source: SourceState = Field(description="State of the source.")
-    fps_in: float = Field(description="Frames per second from the source, over the last minute.")
+    fps_in: float = Field(
+        description="Frames per second taken from the source, at most capture.fps, over the last "
+        "minute."
+    )
     fps_out: float = Field(description="Results per second, before the limit of the publish rate.")
     dropped: dict[str, int] = Field(
         description="Since the start: frames that each stage dropped because it was busy or "

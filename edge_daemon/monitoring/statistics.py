@@ -83,7 +83,7 @@ class Rates(NamedTuple):
     """Throughput and latency of the last minute."""
 
     fps_in: float
-    """Frames per second from the source, including dropped ones."""
+    """Frames per second taken from the source, including those that a stage drops."""
     fps_out: float
     """Results per second."""
     latency: LatencyMessage | None

@@ -217,7 +217,7 @@ def chart(statistics: Statistics) -> Drawing:
     return Drawing(WIDTH, drawer.y + PADDING / 2, GROUND, drawer.shapes)
 
 
-def clock_time(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A duration as `m:ss` or `h:mm:ss`; below ten seconds, with a tenth."""
     return f"{seconds:.1f} s" if seconds < 9.95 else in_minutes(seconds)
 
@@ -233,11 +233,11 @@ def key_figures(statistics: Statistics) -> list[tuple[str, str]]:
         ]
     mean_s = totals.duration / max(1, totals.visits)
     return [
-        ("duration", clock_time(statistics.duration)),
+        ("duration", duration_text(statistics.duration)),
         ("frames", str(statistics.frames)),
         ("visits", str(totals.visits)),
-        ("mean length", clock_time(mean_s) if totals.visits else "-"),
-        ("longest", clock_time(totals.longest) if totals.visits else "-"),
+        ("mean length", duration_text(mean_s) if totals.visits else "-"),
+        ("longest", duration_text(totals.longest) if totals.visits else "-"),
     ]
 
 
@@ -330,7 +330,7 @@ class _Drawer:
             )
         top = self.y - BAR / 2
         for start, end, mood in axis.runs(visit):
-            title = f"face {visit.track_id}: {mood}, {clock_time(axis.time(start))}"
+            title = f"face {visit.track_id}: {mood}, {duration_text(axis.time(start))}"
             self.shapes.append(Rectangle(start, top, end - start, BAR, COLOURS[mood], title))
         self.y += row
 

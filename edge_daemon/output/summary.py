@@ -10,7 +10,7 @@ from typing import Final
 
 from edge_daemon._lib.text import encodable
 from edge_daemon.output.base import replace_file, write_errors
-from edge_daemon.output.chart import chart, clock_time
+from edge_daemon.output.chart import chart, duration_text
 from edge_daemon.output.visits import Collector, Statistics, Visit
 from edge_daemon.records import FrameResult
 
@@ -53,7 +53,7 @@ def _row(visit: Visit, statistics: Statistics) -> str:
         cells = [escape(encodable(visit.file or "")), face, visit.mood]
     else:
         moods = (f"{mood} {100 * part:.0f} %" for mood, part in visit.shares.items())
-        times = map(clock_time, (visit.start, visit.end, visit.duration))
+        times = map(duration_text, (visit.start, visit.end, visit.duration))
         cells = [face, *times, ", ".join(list(moods)[:MAX_MOODS])]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 

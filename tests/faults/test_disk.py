@@ -186,7 +186,7 @@ def test_state_folder_removed_in_use_loses_no_event(tmp_path: Path) -> None:
         second = RunningProgram(
             tmp_path, "--source", stage.url, *broker_at(broker.port), "--set", "device_id=porch"
         )
-        assert second.process.wait(PATIENCE) == 2
+        assert second.process.wait(PATIENCE) == 1
         watching.end(signal.SIGKILL)
         watching.start()
         watching.wait_for_events(1)

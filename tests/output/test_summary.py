@@ -25,7 +25,7 @@ from edge_daemon.output.chart import (
     Rectangle,
     Text,
     chart,
-    clock_time,
+    duration_text,
     key_figures,
 )
 from edge_daemon.output.summary import SummaryOutput, page
@@ -194,8 +194,8 @@ def test_thumbnail_is_the_largest_view_of_the_face() -> None:
     ("seconds", "text"),
     [(0, "0.0 s"), (9.94, "9.9 s"), (9.96, "0:10"), (61.2, "1:01"), (3661, "1:01:01")],
 )
-def test_clock_time_is_readable(seconds: float, text: str) -> None:
-    assert clock_time(seconds) == text
+def test_duration_text_is_readable(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
 def test_chart_bars_are_as_long_as_shares_and_visits() -> None:
