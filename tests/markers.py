@@ -30,7 +30,7 @@ NAMES: Final = {
 
 FOLDERS: Final = {
     "benchmarks": ("slow",),
-    "doors": ("slow",),
+    "fuzz": ("slow",),
     "faults": ("slow",),
     "home_assistant": ("broker", "slow"),
     "load": ("broker", "slow"),

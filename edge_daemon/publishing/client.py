@@ -122,7 +122,7 @@ class MqttClient:
                     return []
                 opening, self._opening = self._opening, None
                 opening.result()
-            return [self._translated(one) for one in connection.poll(timeout_s)]
+            return [self._on_notification(one) for one in connection.poll(timeout_s)]
         except ConnectionEnded as end:
             return self._on_end(end)
 
@@ -159,7 +159,7 @@ class MqttClient:
         self._opening = in_thread("mqtt-connect", connection.open)
         return connection
 
-    def _translated(self, notification: Notification) -> Update:
+    def _on_notification(self, notification: Notification) -> Update:
         if not isinstance(notification, Accepted):
             return notification
         now = self._clock.monotonic()

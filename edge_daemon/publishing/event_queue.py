@@ -2,7 +2,7 @@
 
 Three threads share the queue, and none of them waits for another or for the disk:
 
-    publishing stage --append--> [new] --saved--> [saved, on disk] --head, acknowledge--> sender
+    publishing stage --append--> [new] --saved--> [saved, on disk] --head, remove-------> sender
                                    |                   ^  |
                                    +--- EventWriter ---+  +--- window: the oldest, in memory
 
@@ -30,8 +30,10 @@ MAX_NEW: Final = 1000
 """Events in memory that are not on disk."""
 
 MAX_WINDOW: Final = 500
+"""Saved events to have in memory."""
+
 MIN_WINDOW: Final = 250
-"""Saved events in memory: how many to load, and below which number to load more."""
+"""Number of them below which more are loaded."""
 
 DISK_TIMEOUT_S: Final = 2.0
 """Duration of one disk operation after which new events count as not durable."""
@@ -153,8 +155,8 @@ class EventQueue:
     def last_sequence(self) -> int:
         return self._last
 
-    def figures(self) -> SpoolMessage:
-        """The queue's part of the health message."""
+    def status(self) -> SpoolMessage:
+        """Depth, age and losses of the queue, for the health message."""
         with self._changed:
             oldest = [*islice(self._window, 1), *(new.entry for new in islice(self._new, 1))]
             return SpoolMessage(

@@ -32,8 +32,10 @@ MQTT 5 reports that there is no subscriber; with 3.1.1 it does not.
 """
 
 NO_SUBSCRIBER_INTERVAL_S: Final = 1.0
+"""Time until an event without a subscriber is sent again."""
+
 REFUSAL_INTERVAL_S: Final = 10.0
-"""Time until an event is sent again, without a subscriber and after a refusal."""
+"""Time until a refused event is sent again."""
 
 MAX_REFUSALS: Final = 5
 """Refusals of one event after which it is dropped, if the reason can be the event itself."""

@@ -133,7 +133,7 @@ class EventWriter(Service):
     def _attempt(self) -> str | None:
         """Use the disk; what went wrong, if anything."""
         try:
-            self._work(self._usable_store())
+            self._work(self._ensure_store())
         except StoreDamaged as damage:
             self._damage = damage
             self._close_store()
@@ -165,8 +165,8 @@ class EventWriter(Service):
                 self._is_unsynced = False
             store.checkpoint()
 
-    def _usable_store(self) -> EventStore:
-        """The store, opened if necessary, with its files in place.
+    def _ensure_store(self) -> EventStore:
+        """Open the store, or restore its files, if necessary.
 
         Raises:
             StoreDamaged: the file is not a usable event database.
@@ -175,28 +175,28 @@ class EventWriter(Service):
         """
         if self._store is None:
             self._file_lock.acquire()
-            self._store = self._opened()
+            self._store = self._open_or_replace()
             self._queue.attach(self._store.last, self._store.count)
         elif not (self._store.is_in_place and self._file_lock.is_in_place):
             self._file_lock.acquire()
-            self._store = self._restored(self._store)
+            self._store = self._restore_files(self._store)
             self._queue.attach(self._store.last, self._store.count)
         return self._store
 
-    def _opened(self) -> EventStore:
+    def _open_or_replace(self) -> EventStore:
         if self._damage is None:
             try:
                 store = self._open_store(self._path, self._clock, check=not self._is_checked)
             except StoreDamaged as damage:
                 self._damage = damage
         if self._damage is not None:
-            store = self._replacement(self._damage)
+            store = self._replace_damaged(self._damage)
             self._damage = None
         self._is_checked = True
         return store
 
-    def _replacement(self, damage: StoreDamaged) -> EventStore:
-        """A new store with the intact events of the damaged one, whose files are kept."""
+    def _replace_damaged(self, damage: StoreDamaged) -> EventStore:
+        """Start a new store with the intact events of the damaged one, whose files are kept."""
         aside = self._set_aside("damaged")
         store = self._new_store(salvaged(aside), last_number(aside))
         logger.warning(
@@ -210,8 +210,8 @@ class EventWriter(Service):
         )
         return store
 
-    def _restored(self, old: EventStore) -> EventStore:
-        """A store at the path with the events of the open one, whose files were moved.
+    def _restore_files(self, old: EventStore) -> EventStore:
+        """Return a store at the path with the events of the open one, whose files were moved.
 
         The open store stays in use until that works.
         """

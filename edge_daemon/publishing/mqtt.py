@@ -239,8 +239,8 @@ class Connection:
         client = self._client
         client.on_connect = client.on_disconnect = client.on_publish = None
         client.on_message = client.on_subscribe = client.on_log = None
-        if (link := client.socket()) is not None:
-            link.close()
+        if (sock := client.socket()) is not None:
+            sock.close()
         self._wake_sender.close()
         self._wake_receiver.close()
 
@@ -291,13 +291,13 @@ class Connection:
 
     def _wait(self, timeout_s: float) -> None:
         """Wait for something to read or write, or for `wake`."""
-        link = self._client.socket()
-        if link is None:
+        sock = self._client.socket()
+        if sock is None:
             return
-        pending = getattr(link, "pending", lambda: 0)()  # decrypted already
+        pending = getattr(sock, "pending", lambda: 0)()  # decrypted already
         is_due = bool(pending or self._notifications)
         poller = select.poll()  # `select.select` fails with file descriptors from 1024
-        poller.register(link, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+        poller.register(sock, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
         poller.register(self._wake_receiver, select.POLLIN)
         poller.poll(0 if is_due else 1000 * timeout_s)
         with contextlib.suppress(BlockingIOError):

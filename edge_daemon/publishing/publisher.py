@@ -42,8 +42,10 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL_S: Final = 0.2
 
 FLUSH_TIMEOUT_S: Final = 0.6
-FAREWELL_TIMEOUT_S: Final = 0.9
-"""At the end: time for what waits, and for everything including `offline`."""
+"""At the end: time for the messages that wait."""
+
+DISCONNECT_TIMEOUT_S: Final = 0.9
+"""At the end: time for everything, including `offline`."""
 
 MAX_TELEMETRY: Final = 16
 """Results that wait for the network."""
@@ -157,7 +159,7 @@ class MqttPublisher(Service):
 
     def queued_events(self) -> SpoolMessage:
         """How the event queue is."""
-        return self._queue.figures()
+        return self._queue.status()
 
     @property
     def reconnects(self) -> int:
@@ -344,14 +346,14 @@ class MqttPublisher(Service):
             self._poll(POLL_INTERVAL_S)
         if (connection := self._client.connection) is None:
             return
-        farewell = self._publish(connection, self._availability.offline)
-        while self._clock.monotonic() < start + FAREWELL_TIMEOUT_S:
+        offline_packet_id = self._publish(connection, self._availability.offline)
+        while self._clock.monotonic() < start + DISCONNECT_TIMEOUT_S:
             for update in self._client.poll(POLL_INTERVAL_S):
                 if isinstance(update, Disconnected):
                     return
                 if isinstance(update, Acknowledged):
                     self._sender.on_acknowledged(update)
-                    if update.packet_id == farewell:
+                    if update.packet_id == offline_packet_id:
                         connection.disconnect()
                         return
 

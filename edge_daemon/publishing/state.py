@@ -84,7 +84,7 @@ OVERWRITTEN_LOG_INTERVAL_S: Final = 3600.0
 class OverwriteDetector:
     """Detects that another client has replaced the retained `online`, such as a second device.
 
-    The broker also delivers the own messages, so the last one that it delivers is what it retains.
+    The broker also delivers this client's own messages, so the last delivery is what it retains.
     Only `online` is defended, so two devices with one ID never answer each other in turn.
 
     Args:
@@ -104,14 +104,15 @@ class OverwriteDetector:
 
     def on_received(self, payload: bytes) -> None:
         """Note what the broker delivers."""
-        if self._retained == self._published != payload:
+        is_own_retained = self._retained == self._published
+        if is_own_retained and payload != self._published:
             self._due_at = max(self._due_at, self._clock.monotonic() + SETTLE_S)
         self._retained = payload
 
     def must_repeat(self) -> bool:
         """Whether to publish `online` again now; logs that, at most once an hour."""
         now = self._clock.monotonic()
-        is_overwritten = self._published == ONLINE != self._retained
+        is_overwritten = self._published == ONLINE and self._retained != ONLINE
         if not is_overwritten or now < self._due_at:
             return False
         self._due_at = now + REPEAT_INTERVAL_S

@@ -120,7 +120,7 @@ class Starts:
         path = self._folder / device / f"events-{device}.sqlite"
         queue = EventQueue(SystemClock(), lambda: None)
         writer = EventWriter(queue, path, NO_LIMITS, SystemClock())
-        assert queue.figures().durable
+        assert queue.status().durable
         writer.close()
         return True
 

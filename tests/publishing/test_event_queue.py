@@ -61,7 +61,7 @@ def test_queue_many_events_loaded_in_windows(tmp_path: Path) -> None:
         assert events.deliver() == list(range(count))
         events.add(*range(count, count + 5))
         assert events.deliver() == list(range(count, count + 5))
-        assert events.queue.figures().dropped == 0
+        assert events.queue.status().dropped == 0
 
 
 def test_queue_head_dropped_in_flight_is_not_removed_twice(
@@ -75,7 +75,7 @@ def test_queue_head_dropped_in_flight_is_not_removed_twice(
         events.step()
         events.queue.remove(head.sequence)
         assert events.deliver() == [2, 3]
-        assert (events.queue.depth, events.queue.figures().dropped) == (0, 1)
+        assert (events.queue.depth, events.queue.status().dropped) == (0, 1)
 
 
 def test_queue_event_refused_is_dropped_and_counted(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_queue_event_refused_is_dropped_and_counted(tmp_path: Path) -> None:
         events.add(1, 2)
         events.queue.remove(1, is_dropped=True)
         assert events.deliver() == [2]
-        assert events.queue.figures().dropped == 1
+        assert events.queue.status().dropped == 1
 
 
 def test_queue_failing_disk_delivers_from_memory(clock: FakeClock, logs: Logs) -> None:
@@ -108,7 +108,7 @@ def test_queue_hanging_disk_is_not_durable_and_delivers(clock: FakeClock, logs: 
         assert queue.is_durable
         assert queue.head() is None
         clock.seconds += DISK_TIMEOUT_S + 0.1
-        assert not queue.figures().durable
+        assert not queue.status().durable
         assert delivered(queue) == [1]
         queue.log_durability()
     assert len(logs.of(NOT_DURABLE)) == 1
@@ -129,7 +129,7 @@ def test_queue_full_memory_drops_oldest(clock: FakeClock, logs: Logs) -> None:
     queue = EventQueue(clock, lambda: None)
     queue.report_disk("disk full")
     append(queue, *range(MAX_NEW + 10))
-    assert (queue.depth, queue.figures().dropped) == (MAX_NEW, 10)
+    assert (queue.depth, queue.status().dropped) == (MAX_NEW, 10)
     assert delivered(queue) == list(range(11, MAX_NEW + 11))
     assert len(logs.of(DROPPING)) == 1
     assert logs.of(EMPTY)[0]["dropped"] == 10
@@ -157,7 +157,7 @@ def test_queue_events_removed_while_saved_are_deleted(tmp_path: Path, clock: Fak
 
 def test_queue_figures_are_depth_and_age_of_oldest(tmp_path: Path, clock: FakeClock) -> None:
     with events_in(tmp_path, clock=clock) as events:
-        assert events.queue.figures().model_dump() == {
+        assert events.queue.status().model_dump() == {
             "depth": 0,
             "oldest_age_s": 0.0,
             "dropped": 0,
@@ -166,9 +166,9 @@ def test_queue_figures_are_depth_and_age_of_oldest(tmp_path: Path, clock: FakeCl
         events.add(1)
         clock.seconds += 12.34
         events.add(2)
-        assert (events.queue.figures().depth, events.queue.figures().oldest_age_s) == (2, 12.3)
+        assert (events.queue.status().depth, events.queue.status().oldest_age_s) == (2, 12.3)
         events.deliver(1)
-        assert (events.queue.figures().depth, events.queue.figures().oldest_age_s) == (1, 0.0)
+        assert (events.queue.status().depth, events.queue.status().oldest_age_s) == (1, 0.0)
 
 
 def test_queue_append_does_not_wait_for_hanging_disk(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_queue_append_does_not_wait_for_hanging_disk(tmp_path: Path) -> None:
         assert disk.hangs.wait(PATIENCE)
         began = time.monotonic()
         append(events.queue, *range(2, 100))
-        events.queue.figures()
+        events.queue.status()
         events.queue.head()
         assert time.monotonic() - began < 5
         disk.works.set()

@@ -148,7 +148,7 @@ def test_sender_general_refusal_keeps_all_events_in_order(
         with serving(publishing):
             wait_for_depth(publishing, 0)
         assert accepted(broker, lambda message: message.packet_id in refused) == list(range(1, 13))
-        assert publishing.events.queue.figures().dropped == 0
+        assert publishing.events.queue.status().dropped == 0
 
 
 @pytest.mark.usefixtures("_soon_after_a_refusal")
@@ -165,7 +165,7 @@ def test_sender_event_refused_repeatedly_is_dropped(
             wait_for_depth(publishing, 0)
         assert accepted(broker, is_refused) == [1, 2, 4, 5, 6]
         assert len(broker.on("/event")) == 5 + 5
-    assert publishing.events.queue.figures().dropped == 1
+    assert publishing.events.queue.status().dropped == 1
     (record,) = logs.of(DROPPED)
     assert record["sequence"] == 3
 
@@ -205,7 +205,7 @@ def test_sender_event_too_large_for_broker_is_dropped(
         with serving(publishing):
             wait_for_depth(publishing, 0)
     assert broker.on("/event") == []
-    assert publishing.events.queue.figures().dropped == 2
+    assert publishing.events.queue.status().dropped == 2
     assert len(logs.of(DROPPED)) == 2
 
 

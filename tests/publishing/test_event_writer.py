@@ -213,7 +213,7 @@ class Model:
         self.deliver(10**6)
         assert self._expected == []
         assert self._events.queue.depth == 0
-        assert self._events.queue.figures().dropped == 0
+        assert self._events.queue.status().dropped == 0
         self._context.__exit__(None, None, None)
 
 
@@ -314,7 +314,7 @@ def test_writer_too_many_events_drops_oldest(tmp_path: Path, clock: FakeClock, l
         for first in (1, 21, 41):
             events.add(*range(first, first + 20))
             events.step()
-        assert (events.queue.figures().dropped, events.queue.depth) == (50, 10)
+        assert (events.queue.status().dropped, events.queue.depth) == (50, 10)
         assert len(logs.of(DROPPING)) == 1
         assert events.deliver() == list(range(51, 61))
         events.add(*range(61, 80))
@@ -331,7 +331,7 @@ def test_writer_old_events_are_dropped(tmp_path: Path, jumping: JumpingClock, lo
         events.step(1799)
         assert events.queue.depth == 3
         events.step(2)
-        assert events.queue.figures().dropped == 2
+        assert events.queue.status().dropped == 2
         assert held(tmp_path) == [3]
         events.step(3600)
         assert events.deliver() == []
@@ -362,10 +362,10 @@ def test_writer_wall_clock_jump_drops_nothing(
         jumping.jump = timedelta(days=days)
         events.add(2)
         events.step(10)
-        assert events.queue.figures().oldest_age_s == (10 if days > 0 else 0)
+        assert events.queue.status().oldest_age_s == (10 if days > 0 else 0)
     with events_in(tmp_path, limits, jumping) as events:
         events.step(10)
-        assert events.queue.figures().oldest_age_s >= 0
+        assert events.queue.status().oldest_age_s >= 0
         assert events.deliver() == [1, 2]
 
 
@@ -379,11 +379,11 @@ def test_writer_full_disk_keeps_events_in_memory(
         for number in range(40, 45):
             events.add(number)
             events.step(AFTER_RETRY)
-        assert not events.queue.figures().durable
+        assert not events.queue.status().durable
         assert events.deliver(20) == list(range(1, 21))  # from the disk, then from memory
         ballast.unlink()
         events.step(AFTER_RETRY)
-        assert events.queue.figures().durable
+        assert events.queue.status().durable
         assert events.add(45) == [45]
         assert held(disk)[-25:] == list(range(21, 46))
         assert events.deliver() == list(range(21, 46))
@@ -422,7 +422,7 @@ def test_writer_read_only_disk_at_start_keeps_working(
             assert events.deliver(1) == [11]
             subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
             events.step(AFTER_RETRY)
-            assert events.queue.figures().durable
+            assert events.queue.status().durable
             assert events.add(13) == [5]  # after the three on disk, and the one in memory
             assert events.deliver() == [1, 2, 3, 12, 13]
 
@@ -435,7 +435,7 @@ def test_writer_memory_without_disk_is_bounded(
     with events_in(blocked / "state", clock=clock) as events:
         events.add(*range(1, MAX_NEW + 11))
         assert events.deliver() == list(range(11, MAX_NEW + 11))
-        assert events.queue.figures().dropped == 10
+        assert events.queue.status().dropped == 10
         assert len(logs.of(DROPPING)) == 1
 
 
@@ -479,7 +479,7 @@ def test_writer_moved_database_is_written_again(
         with pytest.raises(StateInUse), events_in(state):
             pass
         assert events.add(4) == [4]
-        assert events.queue.figures().durable
+        assert events.queue.status().durable
         assert held(state) == [2, 3, 4]
         assert events.deliver() == [2, 3, 4]
     with events_in(state) as events:
@@ -497,11 +497,11 @@ def test_writer_moved_database_of_second_daemon_is_not_touched(
         with events_in(state) as other:
             other.add(71)
             events.step(AFTER_RETRY)
-            assert not events.queue.figures().durable
+            assert not events.queue.status().durable
             assert other.add(72) == [2]
         events.step(AFTER_RETRY)
         assert events.deliver() == [1, 2]
-        assert events.queue.figures().durable
+        assert events.queue.status().durable
 
 
 def test_writer_file_locked_by_other_program_is_retried(
@@ -514,11 +514,11 @@ def test_writer_file_locked_by_other_program_is_retried(
     other.execute("BEGIN IMMEDIATE")
     with events_in(tmp_path, clock=clock) as events:
         events.add(1, 2)
-        assert not events.queue.figures().durable
+        assert not events.queue.status().durable
         other.rollback()
         other.close()
         events.step(AFTER_RETRY)
-        assert events.queue.figures().durable
+        assert events.queue.status().durable
         assert events.deliver() == [1, 2]
 
 
@@ -649,7 +649,7 @@ def test_writer_file_damaged_in_use_is_replaced(
             events.step(1)
         assert len(logs.of(DAMAGED)) == 1
         assert set(range(302, 401)) <= set(events.deliver())
-        assert events.queue.figures().durable
+        assert events.queue.status().durable
 
 
 @pytest.mark.slow
@@ -679,7 +679,7 @@ def test_writer_any_damage_does_not_stop_the_queue(
                 events.step(AFTER_RETRY)
             assert events.add(1001) == [first + 1]
             assert events.deliver()[-2:] == [1000, 1001]
-            assert events.queue.figures().durable
+            assert events.queue.status().durable
 
 
 @pytest.fixture(scope="module")

@@ -685,7 +685,7 @@ def test_publisher_stalled_network_blocks_no_step(
         assert time.monotonic() - stopped < STOP_LIMIT
 
 
-def test_publisher_unanswered_farewell_leaves_will(
+def test_publisher_unanswered_offline_leaves_will(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, logs: Logs
 ) -> None:
     with Proxy(broker.port) as proxy:

@@ -5,9 +5,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from doors.generated import many
-from doors.program import run
 from drawing import draw_scene
+from fuzz.generated import many
+from fuzz.program import run
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt import client as paho

@@ -7,8 +7,8 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import clean_environment
-from doors.program import run
 from drawing import draw_scene
+from fuzz.program import run
 from publishing.broker import Mosquitto, Subscriber
 from running import RunningProgram, camera, eventually, free_port, running
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from doors.generated import many
-from doors.program import Done, run
 from drawing import draw_scene, write_clip
+from fuzz.generated import many
+from fuzz.program import Done, run
 from hypothesis import given
 from hypothesis import strategies as st
 

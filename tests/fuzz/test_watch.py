@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from doors.generated import many
+from fuzz.generated import many
 from hypothesis import example, given
 from hypothesis import strategies as st
 from payloads import BASE, NOON, event, faces, health, scored, state, unscored

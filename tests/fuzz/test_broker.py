@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from doors.generated import many
+from fuzz.generated import many
 from hypothesis import example, given
 from hypothesis import strategies as st
 from running import PATIENCE

@@ -9,8 +9,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from doors.generated import many
-from doors.program import run
+from fuzz.generated import many
+from fuzz.program import run
 from hypothesis import example, given
 from hypothesis import strategies as st
 from publishing.broker import Mosquitto

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.request import urlopen
 
 import pytest
-from doors.generated import many
 from drawing import draw_scene
+from fuzz.generated import many
 from hypothesis import example, given
 from hypothesis import strategies as st
 from preview.serving import HANDSHAKE
