@@ -35,9 +35,14 @@ from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker, is_close_up
 from emotion_trainer.errors import ExportError
 from emotion_trainer.export.conversion import convert
+from emotion_trainer.export.equalisation import equalised
 from emotion_trainer.models.families import cost
 
-REPRESENTATIVES: Final = 100
+REPRESENTATIVES: Final = (4, 8, 16, 32, 64)
+"""Numbers of pictures that int8 ranges are measured on, of which the best is used.
+
+Each picture adds outliers: they widen a range and its steps. Too few pictures clip faces.
+"""
 MAX_LOSS: Final = 0.02
 """Of average precision, by quantisation."""
 MANIFEST_SIDE: Final = 192
@@ -65,18 +70,44 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
     """
     recipe = run.record().recipe
     model = run.best_model()
-    pictures = _representatives(data, recipe)
     exported = run.int8_path
+    calibration = _calibration_pictures(data.calibration)
+    pictures = _best_representatives(model, recipe, data, exported, calibration)
     exported.write_bytes(to_int8(model, recipe.network, pictures))
-    _require_precision(model, exported, data.calibration)
+    _require_precision(model, exported, calibration)
     # A shift of the biases changes no other range, so the second file differs in scores alone.
-    shift_scores(model, recipe.start_scores or calibrated_scores(exported, data.calibration))
+    shift_scores(model, recipe.start_scores or calibrated_scores(exported, calibration))
     exported.write_bytes(to_int8(model, recipe.network, pictures))
     metrics = measure(search_finder(exported), data.test)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(exported, folder / exported.name)
     write_manifest(_manifest(run, exported, metrics, data), folder / MANIFEST_NAME)
     return metrics
+
+
+def _best_representatives(
+    model: keras.Model,
+    recipe: DetectorRecipe,
+    data: DetectorData,
+    file: Path,
+    calibration: Sequence[Picture],
+) -> NDArray[np.uint8]:
+    """The pictures of which the int8 file is the most precise on the calibration pictures.
+
+    Args:
+        model: the trained network.
+        recipe: its recipe.
+        data: what the pictures are made of.
+        file: where to write the files that are tried.
+        calibration: pictures to judge them by.
+    """
+    pictures = _representatives(data, recipe)
+
+    def precision(number: int) -> float:
+        file.write_bytes(to_int8(model, recipe.network, pictures[:number]))
+        return average_precision(judge(tflite_finder(file), calibration))
+
+    return pictures[: max(REPRESENTATIVES, key=precision)]
 
 
 def _require_precision(model: keras.Model, exported: Path, photos: Sequence[Picture]) -> None:
@@ -96,16 +127,19 @@ def shift_scores(model: keras.Model, scores: Sequence[float]) -> None:
         bias.assign(bias + np.float32(_logit(START_SCORE) - _logit(score)))
 
 
-def calibrated_scores(exported: Path, photos: Sequence[Picture]) -> list[float]:
+def calibrated_scores(exported: Path, pictures: Sequence[Picture]) -> list[float]:
     """For each map, the score above which false positives are rare enough.
 
-    Maps are calibrated apart, since coarse maps have fewer false positives. Close-ups are left out:
-    small faces in their backgrounds have no labels.
+    Maps are calibrated apart, since coarse maps have fewer false positives.
     """
-    scenes = [photo for photo in photos if not is_close_up(photo)] or photos
-    pictures = [scaled(photo, scale) for scale in CALIBRATION_SCALES for photo in scenes]
     levels = range(len(STRIDES))
     return [_calibrated_score(tflite_finder(exported, {level}), pictures) for level in levels]
+
+
+def _calibration_pictures(photos: Sequence[Picture]) -> list[Picture]:
+    """Photos at several sizes, without close-ups: small faces in their backgrounds lack labels."""
+    scenes = [photo for photo in photos if not is_close_up(photo)] or photos
+    return [scaled(photo, scale) for scale in CALIBRATION_SCALES for photo in scenes]
 
 
 def _calibrated_score(find: Finder, pictures: Sequence[Picture]) -> float:
@@ -146,7 +180,7 @@ def measure(find: Finder, photos: Sequence[Picture]) -> DetectorMetrics:
 
 
 def to_int8(model: keras.Model, settings: NetworkSettings, pictures: NDArray[np.uint8]) -> bytes:
-    """Convert the network to a TFLite file whose outputs are the maps.
+    """Convert the network to a TFLite file whose outputs are the maps, with equalised channels.
 
     Args:
         model: the trained network.
@@ -156,13 +190,13 @@ def to_int8(model: keras.Model, settings: NetworkSettings, pictures: NDArray[np.
     # The converter quantises only networks of a fixed size; the daemon resizes the file's input.
     sized = network.build(settings, pictures.shape[1:])
     sized.set_weights(model.get_weights())
-    return convert(network.maps_of(sized), pictures)
+    return convert(equalised(network.maps_of(sized), pictures), pictures)
 
 
 def _representatives(data: DetectorData, recipe: DetectorRecipe) -> NDArray[np.uint8]:
     maker = SceneMaker(data.training, recipe.scenes)
     rng = np.random.default_rng(recipe.seed)
-    pictures = np.stack([maker.scene(rng).image for _ in range(REPRESENTATIVES)])
+    pictures = np.stack([maker.scene(rng).image for _ in range(max(REPRESENTATIVES))])
     pictures[0, 0, :2] = 0, 255
     return pictures
 

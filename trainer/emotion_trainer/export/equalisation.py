@@ -25,11 +25,21 @@ MARGIN: Final = 1.25
 
 @dataclass(frozen=True)
 class _Link:
-    """An activation that one convolution makes, by way of normalisation, and one other reads."""
+    """What one convolution makes, by way of normalisation, and one other reads."""
 
     norm: layers.BatchNormalization
-    activation: layers.ReLU
+    activation: layers.ReLU | None
+    """None: the other convolution reads the normalisation itself."""
     reader: layers.Conv2D | layers.DepthwiseConv2D
+
+    @property
+    def output(self) -> keras.KerasTensor:
+        return (self.activation or self.norm).output
+
+    @property
+    def limit(self) -> float | None:
+        """Where the activation clips."""
+        return None if self.activation is None else self.activation.max_value
 
 
 def equalised(model: keras.Model, faces: NDArray[np.uint8]) -> keras.Model:
@@ -52,12 +62,13 @@ def _links(model: keras.Model) -> Iterator[_Link]:
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
             norm = _only_reader(layer)
-            activation = _only_reader(norm)
-            reader = _only_reader(activation)
-            if (
-                isinstance(norm, layers.BatchNormalization)
-                and isinstance(activation, layers.ReLU)
-                and isinstance(reader, layers.Conv2D | layers.DepthwiseConv2D)
+            activation = reader = _only_reader(norm)
+            if isinstance(activation, layers.ReLU):
+                reader = _only_reader(activation)
+            else:
+                activation = None
+            if isinstance(norm, layers.BatchNormalization) and isinstance(
+                reader, layers.Conv2D | layers.DepthwiseConv2D
             ):
                 yield _Link(norm, activation, reader)
 
@@ -71,13 +82,13 @@ def _only_reader(layer: keras.Layer | None) -> keras.Layer | None:
 def _maxima(
     model: keras.Model, links: list[_Link], faces: NDArray[np.uint8]
 ) -> list[NDArray[np.float32]]:
-    """The largest value of each channel of each activation, float32 [C]."""
-    probe = keras.Model(model.input, [link.activation.output for link in links])
+    """The largest magnitude of each channel of each link's output, float32 [C]."""
+    probe = keras.Model(model.input, [link.output for link in links])
     largest: list[Array] = []
     for start in range(0, len(faces), BATCH):
         pixels = faces[start : start + BATCH, ..., np.newaxis].astype(np.float32)
         outputs = keras.tree.flatten(probe.predict_on_batch(pixels))
-        batch = [np.asarray(x, np.float32).max(axis=(0, 1, 2)) for x in outputs]
+        batch = [np.abs(np.asarray(x, np.float32)).max(axis=(0, 1, 2)) for x in outputs]
         pairs = zip(largest or batch, batch, strict=True)
         largest = [np.maximum(a, b) for a, b in pairs]
     return largest
@@ -90,7 +101,7 @@ def _factors(link: _Link, maxima: Array) -> Array:
     range. Other convolutions share a scale among the kernels of all channels: there the relative
     ranges of channel and kernels become equal.
     """
-    limit = link.activation.max_value or float(maxima.max())
+    limit = link.limit or float(maxima.max())
     largest = np.where(maxima > 0, maxima, limit)
     room = limit / (MARGIN * largest)
     if isinstance(link.reader, layers.DepthwiseConv2D):

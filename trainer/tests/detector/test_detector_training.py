@@ -13,7 +13,7 @@ import torch
 
 from edge_daemon.detection.bundled import BundledDetector, read_manifest
 from emotion_trainer.cli import main
-from emotion_trainer.detector import training
+from emotion_trainer.detector import export, training
 from emotion_trainer.detector.crops import save_crops
 from emotion_trainer.detector.data import DetectorData, load_data
 from emotion_trainer.detector.recipe import DetectorRecipe
@@ -124,8 +124,13 @@ def test_training_into_a_run_of_another_recipe_is_an_error(
 
 
 def test_exported_detector_runs_in_the_daemon(
-    trained: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    words: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(export, "REPRESENTATIVES", (8, 32))
     run = shutil.copytree(trained, tmp_path / "run")
     out = tmp_path / "models"
     assert main(["detector", "export", str(run), "--out", str(out), *words]) == 0

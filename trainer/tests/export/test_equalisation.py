@@ -55,6 +55,22 @@ def test_equalised_model_has_the_same_function(uneven: keras.Model, faces: Faces
         np.testing.assert_array_equal(old, new)
 
 
+def test_equalised_model_without_activation_has_even_channels(faces: Faces) -> None:
+    keras.utils.set_random_seed(1)
+    pixels = keras.Input((48, 48, 1))
+    norm = layers.BatchNormalization()
+    x = norm(layers.Conv2D(8, 3, 2)(pixels))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(x))
+    model = keras.Model(pixels, layers.Dense(7)(x))
+    sizes = np.where(np.arange(8) % 2, 1.0, 1 / 200)
+    norm.set_weights([sizes, *norm.get_weights()[1:]])
+    copy = equalised(model, faces)
+    expected = keras_logits(model, faces)
+    np.testing.assert_allclose(keras_logits(copy, faces), expected, atol=1e-3 * expected.std())
+    gamma = copy.layers[2].get_weights()[0]
+    assert gamma.max() / gamma.min() < 200 / 5
+
+
 def test_equalised_model_without_such_layers_stays(faces: Faces) -> None:
     pixels = keras.Input((48, 48, 1))
     model = keras.Model(pixels, layers.Dense(7)(layers.Flatten()(pixels)))
