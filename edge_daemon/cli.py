@@ -153,9 +153,13 @@ def _with_command(words: list[str]) -> list[str]:
             raise SettingsError(f"unknown command '{words[0]}'; did you mean '{command}'?")
         if words[0].isalpha() and words[0] != "picamera":
             raise SettingsError(f"unknown command or source '{words[0]}'; see '{PROGRAM} --help'")
-    for word in words:
-        if word in COMMANDS and not Path(word).exists():
-            raise SettingsError(f"{word}: must be the first word; write '{PROGRAM} {word} ...'")
+    if not set(words).isdisjoint(COMMANDS):
+        # Parsed, since values of options can be any names, such as `--output check`. A command
+        # behind `--metrics` or `--preview` is read as their value.
+        options, _ = _parser().parse_known_args(["run", *words])
+        for word in (options.positional_source, options.metrics, options.preview):
+            if word in COMMANDS and not Path(word).exists():
+                raise SettingsError(f"{word}: must be the first word; write '{PROGRAM} {word} ...'")
     return ["run", *words]
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 from conftest import Program, clean_environment
 from drawing import draw_scene
@@ -480,6 +481,18 @@ def test_misspelt_command_is_refused_with_a_suggestion(
 def test_command_after_an_option_is_refused(refused: Refused, words: tuple[str, ...]) -> None:
     (line,) = refused(*words)
     assert line.startswith(f"edge-daemon: {words[-1]}: must be the first word")
+
+
+def test_option_can_have_the_name_of_a_command_as_its_value(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    cv2.imwrite(str(photos / "a.png"), draw_scene((60, 60, 120)))
+    done = program(photos, "--output", "check", "--detector", "haar")
+    assert done.returncode == 0
+    assert (tmp_path / "check" / "a.png").is_file()
 
 
 def test_run_without_camera_prints_help_and_reason(program: Program) -> None:
