@@ -3,8 +3,12 @@
 const FIRST_DELAY = 500; // milliseconds between two attempts
 const MAX_DELAY = 5000;
 
-/** Milliseconds without an answer after which the connection is lost, as without power. */
-export const TIMEOUT = 8000;
+const TIMEOUT = 8000; // milliseconds without an answer, such as without power
+
+/** Fetch from the daemon; fail if it gives no answer. */
+export function get(path) {
+  return fetch(path, { signal: AbortSignal.timeout(TIMEOUT) });
+}
 
 /**
  * Pass each message to `show`, and request the next one after that.
@@ -22,7 +26,7 @@ export function connect({ begin, show, lose }) {
 
   async function open() {
     try {
-      const response = await fetch("/session", { signal: AbortSignal.timeout(TIMEOUT) });
+      const response = await get("/session");
       if (response.status === 401) location.reload(); // shows the login page
       if (!response.ok) throw new Error(response.statusText);
       const session = await response.json();

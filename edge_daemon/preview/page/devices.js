@@ -1,6 +1,6 @@
 // The devices of the same broker: requests the list while the page is visible.
 
-import { TIMEOUT } from "./connection.js";
+import { get } from "./connection.js";
 import { tint } from "./emotions.js";
 import { duration, fact } from "./health.js";
 import { offerLanguages, text } from "./text.js";
@@ -17,7 +17,7 @@ async function refresh() {
   const visit = visits;
   let list = null;
   try {
-    const response = await fetch("/devices", { signal: AbortSignal.timeout(TIMEOUT) });
+    const response = await get("/devices");
     if (response.status === 401) location.reload(); // shows the login page
     if (response.ok) list = await response.json();
   } catch {

@@ -1,6 +1,6 @@
 // Joins the page's parts.
 
-import { connect, TIMEOUT } from "./connection.js";
+import { connect, get } from "./connection.js";
 import { showFaces } from "./faces.js";
 import { showHealth } from "./health.js";
 import { acceptPhotos } from "./photo.js";
@@ -26,7 +26,7 @@ async function begin(newSession) {
   at("version").textContent = session.version;
   document.title = `${session.device}: edge-daemon preview`;
   showZones(session.zones);
-  const { frames } = await (await fetch("/minute.json", { signal: AbortSignal.timeout(TIMEOUT) })).json();
+  const { frames } = await (await get("/minute.json")).json();
   timeline.restart(frames);
 }
 

@@ -1,6 +1,6 @@
 // Totals and events since the daemon's start.
 
-import { TIMEOUT } from "./connection.js";
+import { get } from "./connection.js";
 import { EMOTIONS, percent, tint } from "./emotions.js";
 import { duration } from "./health.js";
 import { text } from "./text.js";
@@ -30,7 +30,7 @@ export function showSession({ condition, events }) {
 async function fetchEvents(count) {
   isFetching = true;
   try {
-    const response = await fetch("/events", { signal: AbortSignal.timeout(TIMEOUT) });
+    const response = await get("/events");
     if (!response.ok) return;
     const { events } = await response.json();
     const newest = events.slice(-MAX_SHOWN).reverse();
