@@ -308,15 +308,14 @@ class _FileLock:
         descriptor = os.open(self._path, os.O_CREAT | os.O_RDONLY, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except OSError as error:
             os.close(descriptor)
+            if not isinstance(error, BlockingIOError):  # a file system without locks
+                raise
             raise StateInUse(
                 f"state_dir: in use by another edge-daemon (got {self._path}); end that, or give "
                 "each daemon its own device_id or state_dir"
             ) from error
-        except OSError:  # a file system without locks
-            os.close(descriptor)
-            raise
         self.release()
         self._descriptor = descriptor
 
