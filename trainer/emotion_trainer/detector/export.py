@@ -73,7 +73,6 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
     exported = run.int8_path
     calibration = _calibration_pictures(data.calibration)
     pictures = _best_representatives(model, recipe, data, exported, calibration)
-    exported.write_bytes(to_int8(model, recipe.network, pictures))
     _require_precision(model, exported, calibration)
     # A shift of the biases changes no other range, so the second file differs in scores alone.
     shift_scores(model, recipe.start_scores or calibrated_scores(exported, calibration))
@@ -94,20 +93,27 @@ def _best_representatives(
 ) -> NDArray[np.uint8]:
     """The pictures of which the int8 file is the most precise on the calibration pictures.
 
+    That file is written.
+
     Args:
         model: the trained network.
         recipe: its recipe.
         data: what the pictures are made of.
-        file: where to write the files that are tried.
+        file: where to write the files.
         calibration: pictures to judge them by.
     """
     pictures = _representatives(data, recipe)
+    contents = {
+        number: to_int8(model, recipe.network, pictures[:number]) for number in REPRESENTATIVES
+    }
 
     def precision(number: int) -> float:
-        file.write_bytes(to_int8(model, recipe.network, pictures[:number]))
+        file.write_bytes(contents[number])
         return average_precision(judge(tflite_finder(file), calibration))
 
-    return pictures[: max(REPRESENTATIVES, key=precision)]
+    best = max(REPRESENTATIVES, key=precision)
+    file.write_bytes(contents[best])
+    return pictures[:best]
 
 
 def _require_precision(model: keras.Model, exported: Path, photos: Sequence[Picture]) -> None:

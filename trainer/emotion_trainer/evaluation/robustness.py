@@ -20,7 +20,7 @@ from edge_daemon.records import CROP_SIDE
 from emotion_trainer.data import Split
 
 Faces = NDArray[np.uint8]
-Predictions = Mapping[str, NDArray[np.floating]]
+ScoresByModel = Mapping[str, NDArray[np.floating]]
 """Probabilities or logits [N, 7] of each model, by its name."""
 
 MAX_FACES: Final = 1200
@@ -142,7 +142,7 @@ class Robustness:
     by_sharpness: tuple[SharpnessBin, ...]
 
 
-def measure_robustness(predict: Callable[[Faces], Predictions], split: Split) -> Robustness:
+def measure_robustness(predict: Callable[[Faces], ScoresByModel], split: Split) -> Robustness:
     """Measure accuracy at each level of each degradation, with a progress bar on a terminal.
 
     Args:
