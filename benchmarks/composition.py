@@ -9,7 +9,6 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +27,7 @@ from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer
-from edge_daemon.pipeline import Chain, Pipeline, Stage, compose
+from edge_daemon.pipeline import Busy, Chain, Pipeline, Stage, compose
 from edge_daemon.records import FaceEmotion, Frame, FrameResult, Image
 from edge_daemon.tracking.tracker import Tracker
 
@@ -94,9 +93,7 @@ class Composed:
     def __init__(self, frames: list[Frame]) -> None:
         self._frames = frames
 
-    def run(
-        self, put: Callable[[Frame], None], _busy: Callable[[], AbstractContextManager[None]]
-    ) -> None:
+    def run(self, put: Callable[[Frame], None], _busy: Busy) -> None:
         for frame in self._frames:
             put(frame)
 

@@ -46,8 +46,8 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 BackPressure = Literal["block", "drop"]
 """What a full mailbox does: block the sender, or drop the older item."""
 
-Busy = Callable[[], AbstractContextManager[None]]
-"""Returns a context manager that marks a call that can hang, so that its duration is limited."""
+Busy = AbstractContextManager[None]
+"""Marks a call that can hang, so that its duration is limited. It serves for one after another."""
 
 StageObserver = Callable[[str, float], None]
 """Receives a stage's name and the seconds that an item took, in the stage's thread."""
@@ -206,7 +206,7 @@ class Service(Protocol):
     """Whether the pipeline ends when the service is stuck; else it only reports that."""
 
     def run(self, busy: Busy) -> None:
-        """Serve until `stop` is called. Mark each call that can hang: `with busy(): ...`.
+        """Serve until `stop` is called. Mark each call that can hang: `with busy: ...`.
 
         Such calls do not nest. Waiting for work is not busy.
         """
@@ -229,7 +229,7 @@ class Watcher(Protocol):
         ...
 
 
-class BusyTimer:
+class BusyTimer(AbstractContextManager[None]):
     """Measures calls that can hang. Used by one thread, read by any; calls do not nest."""
 
     def __init__(self, clock: Clock) -> None:
@@ -238,9 +238,6 @@ class BusyTimer:
         self._clock = clock
         self._total_s = 0.0
         self._since: float | None = None
-
-    def __call__(self) -> "BusyTimer":
-        return self
 
     def __enter__(self) -> None:
         self._since = self._clock.monotonic()

@@ -32,7 +32,7 @@ class Counting:
     def run(self, put: Callable[[int], None], busy: Busy) -> None:
         number = 0
         while number != self._end and not self.abandoned.is_set():
-            with busy():
+            with busy:
                 time.sleep(0.001)
             put(number)
             number += 1
@@ -56,7 +56,7 @@ class Hanging(Counting):
 
     def run(self, put: Callable[[int], None], busy: Busy) -> None:
         if self._hangs > 0:
-            with busy():
+            with busy:
                 self._released.wait()
         put(self._hangs)
 
@@ -254,7 +254,7 @@ class Stuck(Service):
         self._lock = threading.Lock()
 
     def run(self, busy: Busy) -> None:
-        with busy(), self._lock:
+        with busy, self._lock:
             self._released.wait()
         self._stopping.wait()
 

@@ -132,7 +132,7 @@ class HttpServer:
             limits,
         )
 
-    async def serve(self, busy: Callable[[], AbstractContextManager[None]]) -> None:
+    async def serve(self, busy: AbstractContextManager[None]) -> None:
         """Serve until `stop` is called.
 
         Args:
@@ -271,9 +271,9 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self.handshake_complete |= self.initial_response is not None and self.close_sent
 
 
-async def _heartbeat(busy: Callable[[], AbstractContextManager[None]]) -> None:
+async def _heartbeat(busy: AbstractContextManager[None]) -> None:
     while True:
-        with busy():
+        with busy:
             await asyncio.sleep(HEARTBEAT_INTERVAL_S)
 
 

@@ -223,6 +223,8 @@ class CaptureLoop:
         self._pause = pause
         self._abandoned = threading.Event()
         self._interrupted = threading.Event()
+        # Closes an open source: for a live one, any change of the pause does.
+        self._closing = self._interrupted if source.live else self._abandoned
         self._next_due = 0.0
 
     def run(self, put: Callable[[Frame], None], busy: Busy) -> None:
@@ -272,12 +274,12 @@ class CaptureLoop:
                     yield from self._wait(next(delays))
             else:
                 # Interrupted by a pause, it opens again afterwards.
-                if not self._must_close:
+                if not self._closing.is_set():
                     return
 
     def _frames_of_one_opening(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening of the source."""
-        with busy():
+        with busy:
             reader = self._source.open()
         try:
             while True:
@@ -287,7 +289,7 @@ class CaptureLoop:
                     return
                 if not self.live and self._pause.paused:
                     yield from self._wait_while_paused()
-                if self._must_close:
+                if self._closing.is_set():
                     return
                 if self.status.state is not SourceState.RUNNING:
                     self.status.running()
@@ -295,15 +297,15 @@ class CaptureLoop:
                     self._checks.check(picture.bgr)
                 yield self._frames.frame(picture)
         finally:
-            with busy():  # drivers hang in closing, too
+            with busy:  # drivers hang in closing, too
                 reader.close()
 
     def _read(self, reader: Reader, busy: Busy) -> CapturedFrame | None:
         """The next frame; None if the source has ended or must be closed."""
-        if self._must_close:
+        if self._closing.is_set():
             return None
         self._next_due = self._clock.monotonic() + PACING_SLACK / self._max_fps
-        with busy():
+        with busy:
             return reader.read()
 
     def _wait_for_next(self, reader: Reader, busy: Busy) -> Iterator[Frame]:
@@ -312,23 +314,18 @@ class CaptureLoop:
         The wait is interruptible and not busy: the frames of a file can be minutes apart.
         """
         if isinstance(reader, FlowingReader):
-            while self._clock.monotonic() < self._next_due and not self._must_close:
-                with busy():
+            while self._clock.monotonic() < self._next_due and not self._closing.is_set():
+                with busy:
                     reader.skip()
             return
         self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
-        if isinstance(reader, ScheduledReader) and not self._must_close:
-            with busy():
+        if isinstance(reader, ScheduledReader) and not self._closing.is_set():
+            with busy:
                 delay_s = reader.prepare()
             if delay_s > MAX_FRAME_GAP_S:
                 yield from self._wait(delay_s)
             else:
                 self._interrupted.wait(delay_s)
-
-    @property
-    def _must_close(self) -> bool:
-        """Whether an open source must be closed now; for a live one, any change of the pause."""
-        return self._abandoned.is_set() or (self.live and self._interrupted.is_set())
 
     def _wait_while_paused(self) -> Iterator[Frame]:
         """Wait for as long as the source is paused; no face is visible then."""

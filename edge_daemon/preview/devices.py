@@ -280,7 +280,7 @@ class DeviceMonitor(Service):
         floods = FloodDetector(self._clock, MAX_MESSAGES)
         with closing(self._subscribe()) as subscription:
             while self._is_requested:
-                with busy():
+                with busy:
                     for message in subscription.receive(RECEIVE_S):
                         self._table.take(message)
                         if floods.count():

@@ -107,7 +107,7 @@ class PauseCommands(Service):
         while (command := self._next()) is not None:
             _, received = command
             is_paused = POSITIONS[received.payload]
-            with busy():
+            with busy:
                 is_saved = self._pause.set(is_paused)
             while is_paused and not self._is_closed() and not self._is_superseded:
                 self._wait(CHECK_INTERVAL_S)

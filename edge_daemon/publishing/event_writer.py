@@ -107,9 +107,9 @@ class EventWriter(Service):
         with self._in_use:
             while not self._is_finished():
                 self._queue.wait(STEP_INTERVAL_S)
-                with busy():
+                with busy:
                     self.step()
-            with busy():
+            with busy:
                 self._close()
 
     def stop(self) -> None:

@@ -139,9 +139,9 @@ class MqttPublisher(Service):
         """Stay connected until `stop` is called."""
         try:
             while not self._stopping.is_set():
-                with busy():
+                with busy:
                     self._poll(POLL_INTERVAL_S)
-            with busy():
+            with busy:
                 self._flush_and_disconnect()
         finally:
             self._queue.close()

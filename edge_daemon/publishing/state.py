@@ -179,7 +179,7 @@ class HealthReporter(Service):
             state = self._health.source.state
             if self._is_due or state is not reported or waited_s >= self._interval_s:
                 waited_s, reported, self._is_due = 0.0, state, False
-                with busy():
+                with busy:
                     payload = self._health.message().model_dump_json(by_alias=True).encode()
                     self._keep(Message(self._topic, payload, retain=True, qos=1))
             self._stopping.wait(min(CHECK_INTERVAL_S, self._interval_s))
@@ -308,7 +308,7 @@ class StateReporter(Service):
         while not self._stopping.is_set():
             is_heartbeat = waited_s >= self._heartbeat_s
             if self._is_changed or (is_heartbeat and self._is_online()):
-                with busy():
+                with busy:
                     self._publish()
                 self._stopping.wait(MIN_INTERVAL_S)
                 waited_s = MIN_INTERVAL_S

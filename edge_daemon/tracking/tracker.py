@@ -167,7 +167,7 @@ class Tracker:
         faces = []
         for track in self._visible:
             face = cut(track.detection.moved(*track.moved(now)))
-            if _similarity(track.observation.thumbnail, _thumbnail(face.crop)) < MIN_SIMILARITY:
+            if track.observation.thumbnail @ _thumbnail(face.crop) < MIN_SIMILARITY:
                 return None
             faces.append(TrackedFace(track.id, face))
         for track in self._visible:
@@ -228,7 +228,7 @@ def _costs(
         distance = math.dist(expected, observation.centre) / max(observation.size, last.size)
         growth = abs(math.log(observation.size / last.size))
         if distance <= reach and growth <= MAX_GROWTH:  # false of NaN, too
-            dissimilarity = 1.0 - _similarity(last.thumbnail, observation.thumbnail)
+            dissimilarity = 1.0 - float(last.thumbnail @ observation.thumbnail)
             yield number, distance + growth + APPEARANCE_WEIGHT * dissimilarity
 
 
@@ -240,11 +240,6 @@ def _thumbnail(crop: Image) -> Vector:
     """A crop as a vector of length 1 whose dot product with another is their correlation."""
     small = cv2.resize(crop, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)
     return _normalised(np.asarray(small, np.float32).ravel() - np.float32(cv2.mean(small)[0]))
-
-
-def _similarity(one: Vector, other: Vector) -> float:
-    """Correlation of two thumbnails, -1 to 1."""
-    return float(one @ other)
 
 
 def _normalised(vector: Vector) -> Vector:

@@ -40,7 +40,7 @@ def serving(limits: ConnectionLimits = LIMITS) -> Iterator[int]:
     port = free_port()
     listener = listen((HOST, port), "preview.listen", PreviewError)
     server = HttpServer(hello, listener, limits, websockets=False)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(nullcontext)))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(nullcontext())))
     thread.start()
     try:
         yield port
@@ -250,4 +250,4 @@ def test_failed_accept_loop_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> 
     listener = listen((HOST, free_port()), "preview.listen", PreviewError)
     server = HttpServer(hello, listener, LIMITS, websockets=False)
     with listener, pytest.raises(RuntimeError, match="broken"):
-        asyncio.run(server.serve(nullcontext))
+        asyncio.run(server.serve(nullcontext()))

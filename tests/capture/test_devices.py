@@ -62,7 +62,7 @@ def test_stream_that_is_faster_than_wanted_is_shown_as_it_is_now(fps: float) -> 
 
         loop = CaptureLoop(HttpCamera(server.url), SystemClock(), fps, Pause(), max_age_s=2.0)
         begun = time.monotonic()
-        loop.run(put, contextlib.nullcontext)
+        loop.run(put, contextlib.nullcontext())
     assert time.monotonic() - begun > 0.9 * (len(frames) - 1) / fps
     assert len(frames) < 9
 

@@ -3,7 +3,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
@@ -62,22 +62,20 @@ class FakeReader:
         self.closed = True
 
 
-class Watch:
+class Watch(AbstractContextManager[None]):
     """Counts the calls that were marked as such that may hang."""
 
     def __init__(self) -> None:
         self.calls = 0
         self.inside = False
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         assert not self.inside
         self.calls += 1
         self.inside = True
-        try:
-            yield
-        finally:
-            self.inside = False
+
+    def __exit__(self, *_: object) -> None:
+        self.inside = False
 
 
 @pytest.fixture(autouse=True)

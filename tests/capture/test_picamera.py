@@ -302,7 +302,7 @@ def test_loop_opens_a_vanished_camera_again(world: World, monkeypatch: pytest.Mo
         if len(frames) == 4:
             loop.abandon()
 
-    loop.run(put, nullcontext)
+    loop.run(put, nullcontext())
     assert [int(frame.bgr[-1, -1, 0]) for frame in frames] == [40, 50, 60, 70]
     assert [made.is_open for made in world.opened] == [False, False]
 

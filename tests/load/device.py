@@ -140,7 +140,7 @@ class Device:
         )
         self._services = (self._publisher, writer)
         self._threads = [
-            in_thread(service.name, lambda service=service: service.run(nullcontext))  # type: ignore[misc]
+            in_thread(service.name, lambda service=service: service.run(nullcontext()))  # type: ignore[misc]
             for service in self._services
         ]
 

@@ -37,7 +37,7 @@ def port(health: Health) -> Iterator[int]:
     port = free_port()
     listener = listen((HOST, port), "metrics.listen", MetricsError)
     server = MetricsServer(health, listener, include_emotions=False)
-    thread = threading.Thread(target=server.run, args=(nullcontext,))
+    thread = threading.Thread(target=server.run, args=(nullcontext(),))
     thread.start()
     yield port
     server.stop()

@@ -200,7 +200,7 @@ def handshake(headers: Mapping[str, str]) -> bytes:
 def serving(served: Served) -> Iterator[Served]:
     """Serve during a test."""
     threads = [
-        threading.Thread(target=service.run, args=(nullcontext,))
+        threading.Thread(target=service.run, args=(nullcontext(),))
         for service in served.server.services
     ]
     for thread in threads:

@@ -186,7 +186,7 @@ def test_stop_with_stalled_clients_is_quick(fps: float, caplog: pytest.LogCaptur
 def test_stop_before_run_ends_run() -> None:
     served = Served()
     served.server.stop()
-    served.server.run(nullcontext)
+    served.server.run(nullcontext())
     served.close()
 
 

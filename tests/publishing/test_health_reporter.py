@@ -59,7 +59,7 @@ def health(clock: FakeClock, source: SourceStatus) -> Health:
 @contextmanager
 def running(reporter: HealthReporter) -> Iterator[None]:
     with ThreadPoolExecutor(1) as executor:
-        ended = executor.submit(reporter.run, nullcontext)
+        ended = executor.submit(reporter.run, nullcontext())
         try:
             yield
         finally:
@@ -104,5 +104,5 @@ def test_reporter_changed_interval_publishes_at_once(health: Health, kept: Kept)
 def test_reporter_stopped_before_start_ends(health: Health, kept: Kept) -> None:
     reporter = HealthReporter(health, "health", kept, HealthSettings(), PATIENCE)
     reporter.stop()
-    reporter.run(nullcontext)
+    reporter.run(nullcontext())
     assert kept.messages == []

@@ -106,7 +106,7 @@ def reporting(
     is_online: Callable[[], bool] = lambda: True,
 ) -> Iterator[StateReporter]:
     service = reporter(kept, paused, heartbeat, is_online)
-    thread = threading.Thread(target=service.run, args=(nullcontext,), daemon=True)
+    thread = threading.Thread(target=service.run, args=(nullcontext(),), daemon=True)
     thread.start()
     yield service
     service.stop()
