@@ -13,6 +13,7 @@ import sys
 import keras, numpy as np
 from emotion_trainer.models import families
 from emotion_trainer.models.families import densenet, mobilenet, resnet, vgg16
+from emotion_trainer.training.precision import computing_in
 from emotion_trainer.training.torch_step import TorchStep
 from emotion_trainer.training.trainer import cross_entropy
 
@@ -37,6 +38,18 @@ for _ in range(2):
 for weight, found, expected in zip(models[0].weights, *(m.get_weights()[:] for m in models[::-1])):
     # PyTorch's running variance is that of a sample, n / (n - 1) times Keras'.
     np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-3, err_msg=weight.path)
+
+with computing_in("mixed_bfloat16"):
+    mixed = families.build(SMALL[sys.argv[1]])
+mixed.set_weights(models[0].get_weights())
+mixed.compile(keras.optimizers.SGD(0.01, 0.9, nesterov=True), cross_entropy)
+assert TorchStep.supports(mixed)
+found, expected = TorchStep(mixed)(faces, targets), models[0].train_on_batch(faces, targets)
+np.testing.assert_allclose(found, expected, rtol=3e-2)
+for weight, found, expected in zip(mixed.weights, mixed.get_weights(), models[0].get_weights()):
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=5e-2, atol=2e-2, err_msg=weight.path)
+
 unknown = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Flatten()])
 assert not TorchStep.supports(unknown)
 """
