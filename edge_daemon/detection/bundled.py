@@ -114,11 +114,12 @@ class BundledDetector:
 
     def detect(self, bgr: Image) -> list[Detection]:
         grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
-        return self._search.faces(grey, max(0.0, self.start_score - TRACKED_MARGIN))
+        min_score = max(0.0, self.start_score - TRACKED_MARGIN)
+        return self._search.faces(grey, min_score, self.start_score)
 
 
 class FaceSearch:
-    """Finds faces in grey pictures of any size, and verifies them.
+    """Finds faces in grey pictures of any size, and verifies the doubtful ones.
 
     For verification the network sees a patch with the face alone, mirrored, at a size that it
     knows well. Picture and patch err independently: their mean has half of the false positives at
@@ -141,12 +142,13 @@ class FaceSearch:
             side: MapNetwork(path, threads) for side in (SMALL_PATCH_SIDE, LARGE_PATCH_SIDE)
         }
 
-    def faces(self, grey: Image, min_score: float) -> list[Detection]:
+    def faces(self, grey: Image, min_score: float, certain_score: float = 1.0) -> list[Detection]:
         """The faces in a picture, best first.
 
         Args:
             grey: the picture, uint8 [H, W].
             min_score: of a face, 0 to 1.
+            certain_score: a face that keeps this score even if its patch lacks it is not verified.
         """
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
@@ -154,12 +156,11 @@ class FaceSearch:
             enlarged = [detection.enlarged(REDUCTION) for detection in large]
             found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
         found = without_duplicates(found)
-        faces = found[MAX_VERIFICATIONS:]
-        for face in found[:MAX_VERIFICATIONS]:
-            verified = self._verify(grey, face)
-            if verified.score >= min_score:
-                faces.append(verified)
-        return without_duplicates(faces)
+        certain = [f for f in found if _mean_score(f.score, MIN_PATCH_SCORE) >= certain_score]
+        doubtful = found[len(certain) :]
+        verified = [self._verify(grey, face) for face in doubtful[:MAX_VERIFICATIONS]]
+        faces = certain + [face for face in verified if face.score >= min_score]
+        return without_duplicates(faces + doubtful[MAX_VERIFICATIONS:])
 
     def _verify(self, grey: Image, face: Detection) -> Detection:
         """The mean of a detection and what the network finds in its patch."""

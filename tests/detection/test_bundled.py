@@ -211,6 +211,20 @@ def test_crowd_has_a_limited_number_of_verifications(
     assert len(found) == len(crowd)
 
 
+def test_face_that_its_patch_cannot_reject_is_not_verified(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = grey_scene((100, 80, 64))
+    patches = Patches(monkeypatch)
+    (found,) = search.faces(scene, 0.3, 0.5)
+    assert patches.number == 0
+    (verified,) = search.faces(scene, 0.3, found.score)
+    assert patches.number == 1
+    monkeypatch.setattr(search, "_patches", dict.fromkeys(PATCH_SIDES, NoFaces()))
+    (rejected,) = search.faces(scene, 0.3, found.score)
+    assert 0.5 <= rejected.score < verified.score
+
+
 @pytest.mark.parametrize("x", [0, 70, 292])
 def test_verified_face_keeps_its_position(
     search: FaceSearch, monkeypatch: pytest.MonkeyPatch, x: int
