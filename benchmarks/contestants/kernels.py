@@ -4,7 +4,7 @@ For each frame the decoder, the detector's network or cascade with the picture t
 the models' networks. Written with OpenCV and the TFLite runtime alone: their outputs are ignored.
 The models see the very crops that the daemon's pipeline cuts from the same frames; those were
 cut and stacked before the time is taken, all faces and their mirror images as one batch a network.
-Likewise the bundled detector's network sees a patch for each face.
+Likewise the bundled detector's network sees the patches that the daemon verifies.
 """
 
 import itertools
@@ -26,7 +26,7 @@ from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_from_settings, haar, yunet
 from edge_daemon.detection.base import TRACKED_MARGIN
-from edge_daemon.detection.bundled import cut_patch, read_manifest
+from edge_daemon.detection.bundled import FaceSearch, cut_patch, is_certain, read_manifest
 from edge_daemon.detection.step import reduced
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import CROP_SIDE, Image
@@ -97,16 +97,29 @@ def _batches(crops: Image, views: Mapping[str, list[bool]]) -> Batches:
 def _inputs(settings: Settings, views: Mapping[str, list[bool]]) -> Iterator[Prepared]:
     """The inputs of each frame of one round of the clip."""
     follower = follower_of(settings, detector_from_settings(settings))
+    doubtful = _doubtful_patches(settings)
     for frame in frames_of(settings):
         faces = [item.face for item in follower(frame).faces]
         picture = reduced(frame.bgr, settings.detection.max_side)
-        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
-        scale = picture.shape[1] / frame.width
-        boxes = [face.detection.enlarged(scale).box for face in faces]
-        patches = [cut_patch(grey, box)[0] for box in boxes[: bundled.MAX_VERIFICATIONS]]
         crops = [face.crop for face in faces if face.unscored is None]
         stacked = np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
-        yield Prepared(len(crops), patches, _batches(stacked, views))
+        yield Prepared(len(crops), doubtful(picture), _batches(stacked, views))
+
+
+def _doubtful_patches(settings: Settings) -> Callable[[Image], list[Image]]:
+    """The patches of a picture that the bundled detector verifies; none by other detectors."""
+    if settings.detection.detector != "bundled":
+        return lambda _picture: []
+    manifest, score = bundled_detector(), settings.detection.min_score
+    search = FaceSearch(manifest.parent / read_manifest(manifest).file, threads=1)
+
+    def patches(picture: Image) -> list[Image]:
+        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+        found = search.candidates(grey, max(0.0, score - TRACKED_MARGIN))
+        doubtful = [face for face in found if not is_certain(face, score)]
+        return [cut_patch(grey, face.box)[0] for face in doubtful[: bundled.MAX_VERIFICATIONS]]
+
+    return patches
 
 
 def _models(case: Case, frames: Sequence[Batches]) -> Callable[[Batches], None]:

@@ -148,19 +148,23 @@ class FaceSearch:
         Args:
             grey: the picture, uint8 [H, W].
             min_score: of a face, 0 to 1.
-            certain_score: a face that keeps this score even if its patch lacks it is not verified.
+            certain_score: faces that are certain to have it are not verified.
         """
+        found = self.candidates(grey, min_score)
+        certain = [face for face in found if is_certain(face, certain_score)]
+        doubtful = found[len(certain) :]  # those with the lower scores
+        verified = [self._verify(grey, face) for face in doubtful[:MAX_VERIFICATIONS]]
+        faces = certain + [face for face in verified if face.score >= min_score]
+        return without_duplicates(faces + doubtful[MAX_VERIFICATIONS:])
+
+    def candidates(self, grey: Image, min_score: float) -> list[Detection]:
+        """The faces before their verification, best first. Arguments as above."""
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
             large = decode(*self._reduced.maps(reduced(grey)), min_score)
             enlarged = [detection.enlarged(REDUCTION) for detection in large]
             found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
-        found = without_duplicates(found)
-        certain = [f for f in found if _mean_score(f.score, MIN_PATCH_SCORE) >= certain_score]
-        doubtful = found[len(certain) :]
-        verified = [self._verify(grey, face) for face in doubtful[:MAX_VERIFICATIONS]]
-        faces = certain + [face for face in verified if face.score >= min_score]
-        return without_duplicates(faces + doubtful[MAX_VERIFICATIONS:])
+        return without_duplicates(found)
 
     def _verify(self, grey: Image, face: Detection) -> Detection:
         """The mean of a detection and what the network finds in its patch."""
@@ -175,6 +179,11 @@ class FaceSearch:
             if detection.box.iou(place) >= MIN_PATCH_IOU:
                 return _mean(face, detection, square, side)
         return replace(face, score=_mean_score(face.score, MIN_PATCH_SCORE))
+
+
+def is_certain(face: Detection, score: float) -> bool:
+    """Whether a face keeps this score even if its patch lacks it."""
+    return _mean_score(face.score, MIN_PATCH_SCORE) >= score
 
 
 def reduced(grey: Image) -> Image:
