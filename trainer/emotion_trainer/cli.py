@@ -1,6 +1,7 @@
 """Trains the emotion models of edge-daemon, turns them into int8 TFLite, and bundles them."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -209,6 +210,14 @@ def _add_bundle_commands(commands: "Commands") -> None:
             help="also use each model as a member that sees the mirrored face: more accurate, at "
             "twice the cost",
         )
+        command.add_argument(
+            "--max-mmac",
+            type=float,
+            default=math.inf,
+            metavar="N",
+            help="million multiply-accumulates of all members for one face; the least useful "
+            "members are left out (default: no limit)",
+        )
     card = commands.add_parser("card", help="write the model card of a bundle again")
     card.add_argument(
         "bundle", type=existing("BUNDLE"), metavar="BUNDLE", help="the bundle's folder"
@@ -413,7 +422,14 @@ def _make_bundle(models: list[Path], dataset: "Dataset", options: argparse.Names
 
     describe = partial(_card_files, dataset, options)
     candidates = candidates_in(models)
-    bundled = make_bundle(candidates, dataset, options.out, describe, mirrored=options.mirrored)
+    bundled = make_bundle(
+        candidates,
+        dataset,
+        options.out,
+        describe,
+        mirrored=options.mirrored,
+        max_mmac=options.max_mmac,
+    )
     print(bundled, flush=True)
     _warn_of_trials(record.run for record in bundled.records.values())
 

@@ -1,6 +1,7 @@
 """From models to a bundle: member files, manifest and model card."""
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from edge_daemon.inference.bundle import (
 )
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
-from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, fit_ensemble
+from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, fit_within
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
 from emotion_trainer.bundle.records import write_records
 from emotion_trainer.data import Dataset
@@ -54,6 +55,7 @@ def make_bundle(
     describe: Describe,
     *,
     mirrored: bool = False,
+    max_mmac: float = math.inf,
 ) -> Bundled:
     """Write the models' int8 files, their manifest and their card into `folder`.
 
@@ -67,11 +69,12 @@ def make_bundle(
         describe: returns the content of the card and its plots, by file name; it takes the folder
             in which the bundle is until then.
         mirrored: whether each model may be a second member, that sees faces mirrored.
+        max_mmac: million multiply-accumulates of all members together, for one face.
 
     Raises:
         TrainingError: a run's record or weights cannot be read.
         RecipeError: two models are of recipes of the same name.
-        ExportError: a run was not exported, or no model is of any use.
+        ExportError: a run was not exported, or no model is of any use or cheap enough.
     """
     require_distinct_names([candidate.name for candidate in candidates])
     labels = dataset.validation.labels
@@ -79,8 +82,10 @@ def make_bundle(
     viewpoints = [Viewpoint(candidate, view) for candidate in candidates for view in views]
     predicted = [v.candidate.predictions(dataset, mirrored=v.mirrored) for v in viewpoints]
     predictions = np.stack([one.log_probabilities for one in predicted])
-    fit = _rounded(balance(fit_ensemble(predictions, labels), predictions, labels))
-    order = anytime_order(predictions, labels, fit, [v.candidate.mmac for v in viewpoints])
+    mmac = [v.candidate.mmac for v in viewpoints]
+    fit = fit_within(predictions, labels, mmac, max_mmac)
+    fit = _rounded(balance(fit, predictions, labels))
+    order = anytime_order(predictions, labels, fit, mmac)
     members = tuple(
         viewpoints[i].candidate.as_member(
             float(fit.weights[i]), predicted[i].metrics, mirrored=viewpoints[i].mirrored

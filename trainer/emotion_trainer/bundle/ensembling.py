@@ -78,6 +78,34 @@ def fit_ensemble(predictions: LogProbabilities, labels: Labels) -> Fit:
         kept = kept[enough]
 
 
+def fit_within(
+    predictions: LogProbabilities, labels: Labels, mmac: Sequence[float], max_mmac: float
+) -> Fit:
+    """The fit of as many members as stay within a cost for one face; the others get no weight.
+
+    As long as they cost too much, the one leaves that is the smallest loss for its cost.
+
+    Raises:
+        ExportError: no member is cheap enough, or none distinguishes the emotions.
+    """
+    costs = np.asarray(mmac)
+    kept = np.flatnonzero(costs <= max_mmac)
+    while len(kept):
+        fit = fit_ensemble(predictions[kept], labels)
+        used = kept[np.flatnonzero(fit.weights)]
+        weights = np.zeros(len(predictions))
+        weights[kept] = fit.weights
+        if costs[used].sum() <= max_mmac:
+            return replace(fit, weights=weights)
+        loss = _loss(predictions, labels, replace(fit, weights=weights), used.tolist())
+        increases = [
+            _loss(fewer, labels, fit_ensemble(fewer, labels), list(range(len(fewer)))) - loss
+            for fewer in (predictions[np.setdiff1d(used, one)] for one in used)
+        ]
+        kept = np.delete(used, np.argmin(increases / costs[used]))
+    raise ExportError(f"--max-mmac: no model takes at most {max_mmac:g} MMAC; allow more")
+
+
 def balance(fit: Fit, predictions: LogProbabilities, labels: Labels) -> Fit:
     """The fit with the least adjustment by which no emotion is found too rarely.
 

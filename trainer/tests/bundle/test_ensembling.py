@@ -13,6 +13,7 @@ from emotion_trainer.bundle.ensembling import (
     balance,
     cross_fit,
     fit_ensemble,
+    fit_within,
 )
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation.calibration import calibration_error
@@ -89,6 +90,24 @@ def test_fit_contrary_member_has_weight_0() -> None:
         [0, 2],
         [2, 0],
     )
+
+
+@pytest.mark.parametrize(
+    ("max_mmac", "used"), [(150.0, [0, 1, 2, 3]), (130.0, [0, 1, 3]), (45.0, [0, 1])]
+)
+def test_members_that_cost_too_much_are_left_out(max_mmac: float, used: list[int]) -> None:
+    predictions, labels = members((0.5, 0.6, 3.0, 0.4))
+    fit = fit_within(predictions, labels, [20.0, 20.0, 20.0, 90.0], max_mmac)
+    expected = fit_ensemble(predictions[used], labels)
+    assert np.flatnonzero(fit.weights).tolist() == used
+    np.testing.assert_allclose(fit.weights[used], expected.weights)
+    assert fit.temperature == pytest.approx(expected.temperature)
+
+
+def test_members_that_are_all_too_expensive_are_refused() -> None:
+    predictions, labels = members((0.5, 0.6))
+    with pytest.raises(ExportError, match="--max-mmac"):
+        fit_within(predictions, labels, [20.0, 20.0], 10.0)
 
 
 def test_members_that_are_always_wrong_are_refused() -> None:
