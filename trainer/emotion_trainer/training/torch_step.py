@@ -37,6 +37,7 @@ class TorchStep:
             and not torch.cuda.is_available()
             and model.dtype_policy.name in ("float32", "mixed_bfloat16")
             and all(type(layer) in _FUNCTIONS for layer in model.layers)
+            and all(_activation(layer) in _ACTIVATIONS for layer in model.layers)
         )
 
     def __call__(self, samples: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
@@ -55,7 +56,8 @@ class TorchStep:
         outputs: dict[int, Tensor] = {}
         for layer in self._model.layers:
             inputs = [outputs[source] for source in self._inputs[id(layer)]] or [pixels]
-            outputs[id(layer)] = _FUNCTIONS[type(layer)](layer, *inputs)
+            result = _FUNCTIONS[type(layer)](layer, *inputs)
+            outputs[id(layer)] = _ACTIVATIONS[_activation(layer)](result)
         return outputs[id(self._model.layers[-1])]
 
 
@@ -63,6 +65,12 @@ def _input_tensors(layer: keras.Layer) -> list[keras.KerasTensor]:
     if isinstance(layer, layers.InputLayer):
         return []
     return layer.input if isinstance(layer.input, list) else [layer.input]
+
+
+def _activation(layer: keras.Layer) -> Callable[..., object]:
+    """The activation function that a layer applies itself, such as a convolution's."""
+    function: Callable[..., object] = getattr(layer, "activation", keras.activations.linear)
+    return function
 
 
 def _padded(layer: keras.Layer, x: Tensor, fill: float = 0.0) -> Tensor:
@@ -138,6 +146,11 @@ def _resize(layer: keras.Layer, x: Tensor) -> Tensor:
         x, (layer.height, layer.width), mode=layer.interpolation, align_corners=False
     )
 
+
+_ACTIVATIONS: Final[Mapping[Callable[..., object], Callable[[Tensor], Tensor]]] = {
+    keras.activations.linear: lambda x: x,
+    keras.activations.relu: F.relu,
+}
 
 _FUNCTIONS: Final[Mapping[type, Callable[..., Tensor]]] = {
     layers.InputLayer: lambda _, x: x,

@@ -12,12 +12,13 @@ COMPARE = """
 import sys
 import keras, numpy as np
 from emotion_trainer.models import families
-from emotion_trainer.models.families import densenet, mobilenet, resnet, vgg16
+from emotion_trainer.models.families import densenet, mobilenet, resnet, seq2, vgg16
 from emotion_trainer.training.precision import computing_in
 from emotion_trainer.training.torch_step import TorchStep
 from emotion_trainer.training.trainer import cross_entropy
 
 SMALL = {
+    "seq2": seq2.Settings(family="seq2", width=0.2, dropout=0.0),
     "resnet": resnet.Settings(family="resnet", stem=8, stages=((8, 1), (16, 2))),
     "vgg16": vgg16.Settings(family="vgg16", widths=(8, 8, 8, 8, 8)),
     "mobilenet": mobilenet.Settings(family="mobilenet", stem=8, stages=((8, 1), (16, 2)), head=32),
@@ -50,8 +51,8 @@ for weight, found, expected in zip(mixed.weights, mixed.get_weights(), models[0]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=5e-2, atol=2e-2, err_msg=weight.path)
 
-unknown = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.Flatten()])
-assert not TorchStep.supports(unknown)
+for layer in (keras.layers.Flatten(), keras.layers.Conv2D(7, 48, activation="gelu")):
+    assert not TorchStep.supports(keras.Sequential([keras.Input((48, 48, 1)), layer]))
 """
 
 
@@ -62,7 +63,7 @@ def _has_torch() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("family", ["resnet", "vgg16", "mobilenet", "densenet"])
+@pytest.mark.parametrize("family", ["resnet", "vgg16", "mobilenet", "densenet", "seq2"])
 def test_torch_step_updates_as_keras_does(family: str, tmp_path: Path) -> None:
     if not _has_torch():
         pytest.skip("torch is not installed, or cannot be loaded")
