@@ -33,6 +33,13 @@ def placement(
     return np.asarray(turn, np.float64)
 
 
+def between_centres(transform: Transform) -> Transform:
+    """The same transform for OpenCV, which counts from the centre of the first pixel."""
+    linear = transform[:, :2]
+    offset = linear @ (0.5, 0.5) + transform[:, 2] - 0.5
+    return np.column_stack([linear, offset])
+
+
 def soft_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
     """A mask, float32 [H, W]: 1 inside, 0 at the rim, with a soft or a sharp edge."""
     y = np.abs(np.linspace(-1, 1, shape[0], dtype=np.float32))[:, np.newaxis]
@@ -43,12 +50,20 @@ def soft_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
 
 
 def paste(canvas: Image, piece: Image, mask: Mask, transform: Transform) -> None:
-    """Blend a piece into the canvas, in place."""
+    """Blend a piece into the canvas, in place.
+
+    Args:
+        canvas: grey uint8 [H, W].
+        piece: grey uint8 [h, w].
+        mask: its opacity, float32 [h, w], 0 to 1.
+        transform: from the piece's pixels to the canvas', both counted from the outer corner.
+    """
     size = (canvas.shape[1], canvas.shape[0])
     # Sampling a much larger piece would alias.
     shrinkage = float(np.hypot(transform[0, 0], transform[0, 1]))
     if shrinkage < 1:
         piece = np.asarray(cv2.GaussianBlur(piece, (0, 0), 0.5 / shrinkage), np.uint8)
-    moved = cv2.warpAffine(piece, transform, size, flags=cv2.INTER_LINEAR)
-    share = cv2.warpAffine(mask, transform, size, flags=cv2.INTER_LINEAR)
+    sampling = between_centres(transform)
+    moved = cv2.warpAffine(piece, sampling, size, flags=cv2.INTER_LINEAR)
+    share = cv2.warpAffine(mask, sampling, size, flags=cv2.INTER_LINEAR)
     canvas[:] = (canvas + share * (moved.astype(np.float32) - canvas)).astype(np.uint8)

@@ -19,9 +19,10 @@ from emotion_trainer.detector import backgrounds
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
 from emotion_trainer.detector.faces import Faces, Picture, Transform, together
-from emotion_trainer.detector.pasting import paste, placement, soft_mask
+from emotion_trainer.detector.pasting import between_centres, paste, placement, soft_mask
 from emotion_trainer.detector.recipe import SceneSettings
 from emotion_trainer.detector.sampling import happens, pick
+from emotion_trainer.errors import DataError
 
 MAX_FACES: Final = 6
 """In a composed scene."""
@@ -64,12 +65,19 @@ class Material:
 
 
 def material_of(photos: Sequence[Picture], crops: Crops) -> Material:
-    """Sort photos into scenes and close-ups, and cut the parts without faces."""
+    """Sort photos into scenes and close-ups, and cut the parts without faces.
+
+    Raises:
+        DataError: no photo has a face, or none has a part without.
+    """
     close_ups = [photo for photo in photos if is_close_up(photo)]
     scenes = [photo for photo in photos if not is_close_up(photo)]
-    return Material(
-        scenes or close_ups, close_ups or scenes, crops, backgrounds.face_free_parts(photos)
-    )
+    with_faces = [photo for photo in photos if len(photo.faces)]
+    parts = backgrounds.face_free_parts(photos)
+    if not with_faces or not parts:
+        what = "with a face" if not with_faces else "with a part without faces"
+        raise DataError(f"--photos: no photo {what} to train on; add some")
+    return Material(scenes or close_ups, close_ups or with_faces, crops, parts)
 
 
 def is_close_up(photo: Picture) -> bool:
@@ -301,8 +309,7 @@ def _prefiltered(
         scale *= 2.0
     if scale < BLURRED_SCALE:
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), PREFILTER_SIGMA), np.uint8)
-    half = np.array([0.5, 0.5])
-    return image, np.column_stack([matrix, matrix @ half + shift - half])
+    return image, between_centres(np.column_stack([matrix, shift]))
 
 
 def _covers(image: Image, transform: Transform, tile: Image) -> bool:

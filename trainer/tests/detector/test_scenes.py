@@ -17,13 +17,27 @@ from emotion_trainer.detector.scenes import (
     material_of,
     scrambled,
 )
+from emotion_trainer.errors import DataError
 
 PHOTOS = [photo(seed) for seed in range(12)]
 MATERIAL = material_of(PHOTOS, crops())
 
 
+FACELESS = Picture(PHOTOS[0].image, PHOTOS[0].faces.chosen(np.zeros(1, np.bool_)))
+
+
 def maker(**settings: float) -> SceneMaker:
     return SceneMaker(MATERIAL, SceneSettings.model_validate({"side": 160, **settings}))
+
+
+def test_scenes_of_faces_need_photos_with_and_without_them() -> None:
+    close = faces_at((0.0, 0.0, 240.0, 180.0))
+    for photos in ([FACELESS], [Picture(PHOTOS[0].image, close)]):
+        with pytest.raises(DataError, match="--photos"):
+            material_of(photos, crops())
+    few = SceneMaker(material_of([FACELESS, PHOTOS[0]], crops()), SceneSettings(side=160))
+    rng = np.random.default_rng(3)
+    assert max(len(few.scene(rng).faces) for _ in range(60)) > 0
 
 
 def test_scene_with_the_same_seed_is_the_same() -> None:
