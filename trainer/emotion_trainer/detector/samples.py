@@ -18,7 +18,7 @@ from emotion_trainer.detector.photos import has_labels, part_of, read_labels
 from emotion_trainer.errors import DataError
 
 DOUBTFUL_SCORE: Final = 0.3
-"""The teacher's detections between this and its start score are ignored."""
+"""The teacher's detections from this score to that of a certain face are ignored."""
 PICTURES: Final = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 CLIPS: Final = {".mp4", ".avi", ".mkv", ".mov", ".webm"}
 
@@ -33,20 +33,22 @@ class Sample:
 
 
 def load_samples(
-    folder: Path, teacher: Detector, *, test_only: bool, interval: int
+    folder: Path, teacher: Detector, min_score: float, *, test_only: bool, interval: int
 ) -> list[Sample]:
     """The pictures of a folder.
 
     Args:
         folder: photos with `labels.json`, WIDER FACE, or any photos and clips.
-        teacher: labels photos and clips that have no labels.
+        teacher: labels photos and clips that have no labels; it must report faces from
+            `DOUBTFUL_SCORE` on.
+        min_score: of its certain faces.
         test_only: of labelled photos, those that training never uses.
         interval: frames of a clip from one sample to the next.
 
     Raises:
         DataError: the labels are damaged, a file cannot be read, or there is none.
     """
-    samples = list(_samples(folder, teacher, test_only=test_only, interval=interval))
+    samples = list(_samples(folder, teacher, min_score, test_only=test_only, interval=interval))
     if not samples:
         if test_only and has_labels(folder):
             raise DataError(f"{folder}: holds no photo of the test part; add --all")
@@ -55,7 +57,7 @@ def load_samples(
 
 
 def _samples(
-    folder: Path, teacher: Detector, *, test_only: bool, interval: int
+    folder: Path, teacher: Detector, min_score: float, *, test_only: bool, interval: int
 ) -> Iterator[Sample]:
     if has_labels(folder):
         for name, faces in read_labels(folder):
@@ -65,19 +67,20 @@ def _samples(
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES:
             bgr = _read(path)
-            yield Sample(path.name, bgr, _labelled(bgr, teacher))
+            yield Sample(path.name, bgr, _labelled(bgr, teacher, min_score))
         elif path.suffix.lower() in CLIPS:
             for index, bgr in enumerate(_frames(path)):
                 if index % interval == 0:
-                    yield Sample(f"{path.stem}-{index:05}", bgr, _labelled(bgr, teacher))
+                    faces = _labelled(bgr, teacher, min_score)
+                    yield Sample(f"{path.stem}-{index:05}", bgr, faces)
 
 
-def _labelled(bgr: Image, teacher: Detector) -> Faces:
+def _labelled(bgr: Image, teacher: Detector, min_score: float) -> Faces:
     detections = [d for d in teacher.detect(bgr) if d.score >= DOUBTFUL_SCORE]
     boxes = np.array([d.box for d in detections], np.float32).reshape(-1, 4)
     marks = [d.landmarks for d in detections if d.landmarks is not None]
     faces = faces_from(boxes, np.array(marks, np.float32) if len(marks) == len(boxes) else None)
-    doubtful = np.array([d.score < teacher.start_score for d in detections], np.bool_)
+    doubtful = np.array([d.score < min_score for d in detections], np.bool_)
     return replace(faces, doubtful=doubtful)
 
 

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_compare_of_a_perfect_detector_has_full_recall(folder: Path) -> None:
-    samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     (result,) = compare(samples, {"bright": Bright()}, 640).values()
     assert len(samples) == 60
     assert result.recall(0, np.inf) == (60, 60)
@@ -55,11 +55,11 @@ def test_samples_of_a_folder_without_any_are_an_error(tmp_path: Path, *, is_labe
         training = [photo for photo in photos if part_of(str(photo["file"])) != "test"]
         (tmp_path / "labels.json").write_text(json.dumps(training))
     with pytest.raises(DataError, match=f"^{tmp_path}: "):
-        load_samples(tmp_path, Bright(), test_only=True, interval=1)
+        load_samples(tmp_path, Bright(), 0.5, test_only=True, interval=1)
 
 
 def test_compare_counts_false_positives_but_not_ignored_boxes(folder: Path) -> None:
-    samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     ignored, wrong = (220.0, 160.0, 15.0, 18.0), (0.0, 0.0, 12.0, 12.0)
     results = compare(samples, {"a": Bright(ignored), "b": Bright(wrong)}, 640)
     assert results["a"].false_positives == 0
@@ -67,13 +67,13 @@ def test_compare_counts_false_positives_but_not_ignored_boxes(folder: Path) -> N
 
 
 def test_compare_below_the_start_score_finds_nothing(folder: Path) -> None:
-    samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     (result,) = compare(samples, {"weak": Bright(score=0.4)}, 640).values()
     assert result.recall(0, np.inf) == (0, 60)
 
 
 def test_compare_in_reduced_pictures_measures_original_widths(folder: Path) -> None:
-    samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     (result,) = compare(samples, {"bright": Bright()}, 120).values()
     found, faces = result.recall(24, np.inf)
     assert faces == 60
@@ -81,7 +81,7 @@ def test_compare_in_reduced_pictures_measures_original_widths(folder: Path) -> N
 
 
 def test_samples_of_the_test_part_are_those_held_out(folder: Path) -> None:
-    names = [s.name for s in load_samples(folder, Bright(), test_only=True, interval=1)]
+    names = [s.name for s in load_samples(folder, Bright(), 0.5, test_only=True, interval=1)]
     assert names
     assert all(part_of(name) == "test" for name in names)
 
@@ -94,19 +94,21 @@ def test_samples_without_labels_are_labelled_by_the_teacher(folder: Path) -> Non
     for _ in range(6):
         clip.write(cv2.imread(str(folder / "photo_000.png")))
     clip.release()
-    samples = list(load_samples(folder, Bright(), test_only=True, interval=2))
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=True, interval=2))
     assert len(samples) == 60 + 3
-    assert all(len(sample.faces) == 1 for sample in samples)
+    assert all(sample.faces.doubtful.tolist() == [False] for sample in samples)
+    samples = load_samples(folder, Bright(score=0.3), 0.5, test_only=True, interval=2)
+    assert all(sample.faces.doubtful.tolist() == [True] for sample in samples)
 
 
 def test_samples_of_an_unreadable_photo_are_an_error(folder: Path) -> None:
     (folder / "photo_000.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"photo_000\.png"):
-        list(load_samples(folder, Bright(), test_only=False, interval=1))
+        list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
 
 
 def test_table_has_a_row_per_width_and_a_column_per_detector(folder: Path) -> None:
-    samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     lines = table(compare(samples, {"a": Bright(), "b": Bright()}, 640)).splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[2:-1]] == ["faces", "a", "b"]
     labels = " ".join(lines)
@@ -118,7 +120,7 @@ def test_misses_are_written_worst_first(folder: Path, tmp_path: Path) -> None:
     labels = json.loads((folder / "labels.json").read_text())
     labels[7]["faces"].append({"box": [2, 2, 20, 20]})
     (folder / "labels.json").write_text(json.dumps(labels))
-    samples = list(load_samples(folder, Bright(), test_only=False, interval=1))
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     (result,) = compare(samples, {"bright": Bright()}, 640).values()
     (path,) = write_misses(samples, result, tmp_path / "misses", 5)
     assert path.stem.endswith("photo_007")
