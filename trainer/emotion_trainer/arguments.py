@@ -3,8 +3,12 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_daemon.errors import SettingsError
+
+if TYPE_CHECKING:
+    from emotion_trainer.data import Numbering
 
 
 def existing(name: str) -> Callable[[str], Path]:
@@ -46,3 +50,19 @@ def add_detector_model(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="face detector: YuNet as ONNX, or a detector.json (default: the daemon's)",
     )
+
+
+def add_numbering(command: argparse.ArgumentParser) -> None:
+    """Add `--numbering`, for data in folders that are named by numbers."""
+    command.add_argument(
+        "--numbering",
+        choices=["fer2013", "raf-db"],
+        help="emotions of folders that are named by numbers: fer2013 0 to 6, raf-db 1 to 7",
+    )
+
+
+def numbering_of(options: argparse.Namespace) -> "Numbering | None":
+    """The meaning of numbers as names of folders, where `--numbering` says it."""
+    from emotion_trainer.data import Numbering
+
+    return None if options.numbering is None else Numbering(options.numbering)

@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from edge_daemon.errors import EdgeDaemonError, SettingsError
-from emotion_trainer.arguments import add_detector_model, existing, positive
+from emotion_trainer.arguments import (
+    add_detector_model,
+    add_numbering,
+    existing,
+    numbering_of,
+    positive,
+)
 from emotion_trainer.detector.commands import add_commands as add_detector_commands
 from emotion_trainer.errors import did_you_mean
 
 if TYPE_CHECKING:
     from emotion_trainer.bundle.figures import Bundled
-    from emotion_trainer.data import Dataset, Numbering
+    from emotion_trainer.data import Dataset
     from emotion_trainer.training.provenance import RunRecord
     from emotion_trainer.training.runs import Run
 
@@ -327,11 +333,7 @@ def _add_data(command: argparse.ArgumentParser, *, required: bool = True) -> Non
         default="official",
         help="validate on the data's own split (the default), or on a stratified 20 %% of Training",
     )
-    command.add_argument(
-        "--numbering",
-        choices=["fer2013", "raf-db"],
-        help="emotions of folders that are named by numbers: fer2013 0 to 6, raf-db 1 to 7",
-    )
+    add_numbering(command)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -342,7 +344,7 @@ def _train(options: argparse.Namespace) -> None:
     from emotion_trainer.training.trainer import Trainer
 
     recipe, trial = cut_short(read_recipe(options.recipe), options.epochs, options.limit)
-    dataset = _dataset(options)
+    dataset = _dataset(options, recipe.sources)
     if options.limit is not None:
         dataset = dataset.limited(options.limit)
     run = Run(options.run or Path("work") / (f"{recipe.name}_trial" if trial else recipe.name))
@@ -409,7 +411,7 @@ def _ladder(options: argparse.Namespace) -> None:
     from emotion_trainer.recipe import read_recipe
 
     recipes = [read_recipe(path) for path in options.recipes]
-    dataset = _dataset(options)
+    dataset = _dataset(options, {path for recipe in recipes for path in recipe.sources})
     finished, failed = Ladder(recipes, dataset, options.work).climb()
     _make_bundle([run.folder for run in finished], dataset, options)
     if failed:
@@ -527,7 +529,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
     if options.crop_to:
         find = still_finder(options.detector_model)
-        cropping = crop_photos(options.data, options.crop_to, find, _numbering(options))
+        cropping = crop_photos(options.data, options.crop_to, find, numbering_of(options))
         print(cropping, end="\n\n")
         options.data = options.crop_to
     dataset = _dataset(options)
@@ -537,26 +539,20 @@ def _prepare(options: argparse.Namespace) -> None:
         write_duplicates(duplicates, dataset, options.duplicates)
 
 
-def _numbering(options: argparse.Namespace) -> "Numbering | None":
-    from emotion_trainer.data import Numbering
-
-    return None if options.numbering is None else Numbering(options.numbering)
-
-
-def _dataset(options: argparse.Namespace, measured: Sequence[Path] = ()) -> "Dataset":
+def _dataset(options: argparse.Namespace, models: Iterable[Path] = ()) -> "Dataset":
     """The data set of a command; what was left out of it is reported on standard error.
 
-    Models that are to be measured on it must not be trained on what it validates on.
+    Models that are to be measured on it, or to teach, must not be trained on what it validates on.
     """
     from emotion_trainer.data import Splitting, open_dataset
 
     splitting = Splitting(options.split)
     unlabelled = getattr(options, "unlabelled", None)
-    dataset = open_dataset(options.data, splitting, unlabelled, _numbering(options))
-    if splitting is Splitting.STRATIFIED and measured:
+    dataset = open_dataset(options.data, splitting, unlabelled, numbering_of(options))
+    if splitting is Splitting.STRATIFIED:
         from emotion_trainer.evaluation.leakage import require_unseen
 
-        require_unseen(measured, dataset)
+        require_unseen([model for model in models if model.exists()], dataset)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
     return dataset

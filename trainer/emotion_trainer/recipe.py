@@ -4,7 +4,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -99,6 +99,14 @@ class Schedule(Section):
         default=0.999, ge=0.0, lt=1.0, description="Of the weights' moving average, a step."
     )
 
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Self:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be below epochs (got {self.warmup_epochs:g} of {self.epochs})"
+            )
+        return self
+
 
 class Optimisation(Schedule):
     """Optimisation of an emotion model."""
@@ -165,6 +173,11 @@ class Recipe(AnyRecipe):
     def teachers(self) -> tuple[Path, ...]:
         """Folders of the teachers, if any."""
         return self.distillation.teachers if self.distillation else ()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """Models that it continues from or learns from, which a ladder may have yet to train."""
+        return (*self.teachers, *([self.start] if self.start else ()))
 
 
 R = TypeVar("R", bound=AnyRecipe)

@@ -53,6 +53,7 @@ def test_a_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
         ("seed =", "invalid TOML"),
         (GOOD.replace("seed = 1", 'seed = "x"'), "seed: must be a whole number"),
         (GOOD + 'method = "adamw"\nmomentum = 0.8', "optimisation: momentum requires method sgd"),
+        (GOOD + "warmup_epochs = 1.0", r"optimisation: warmup_epochs must be below epochs"),
         (GOOD + "head_rate = 2.0", "optimisation: head_rate requires method adamw"),
     ],
 )

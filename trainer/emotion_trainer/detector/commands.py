@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emotion_trainer.arguments import existing, positive
+from emotion_trainer.arguments import add_numbering, existing, numbering_of, positive
 from emotion_trainer.errors import TrainingError
 
 
@@ -60,6 +60,7 @@ def _add_label(label: argparse.ArgumentParser) -> None:
         help="Kaggle's fer2013.csv, a folder with labels.csv and its sheets, or a folder "
         "with a folder for each emotion",
     )
+    add_numbering(label)
     _add_teacher(label)
     label.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="labelled crops, .npz"
@@ -127,7 +128,9 @@ def _label(options: argparse.Namespace) -> None:
     from emotion_trainer.data import Splitting, open_dataset
     from emotion_trainer.detector.crops import MIN_SCORE, label_crops, save_crops
 
-    images = open_dataset(options.data, Splitting.OFFICIAL).training.images
+    numbering = numbering_of(options)
+    data = open_dataset(options.data, Splitting.OFFICIAL, numbering=numbering)
+    images = data.training.images
     crops = label_crops(images, YuNetDetector(options.teacher, MIN_SCORE))
     save_crops(crops, options.out)
     print(f"{options.out}: {len(crops)} of {len(images)} crops labelled")
@@ -171,18 +174,24 @@ def _compare(options: argparse.Namespace) -> None:
     from edge_daemon._lib.files import bundled_detector
     from edge_daemon.config.settings import DetectionSettings
     from edge_daemon.detection import Detector
+    from edge_daemon.detection.base import TRACKED_MARGIN
     from edge_daemon.detection.bundled import BundledDetector
     from edge_daemon.detection.haar import HaarDetector
     from edge_daemon.detection.yunet import YuNetDetector
     from emotion_trainer.detector.compare import compare, table
     from emotion_trainer.detector.misses import write_misses
-    from emotion_trainer.detector.samples import load_samples
+    from emotion_trainer.detector.samples import DOUBTFUL_SCORE, load_samples
 
     min_score = DetectionSettings().min_score
     yunet = YuNetDetector(options.teacher, min_score)
     bundled = BundledDetector(options.detector_model or bundled_detector(), min_score)
     samples = load_samples(
-        options.folder, yunet, test_only=not options.all, interval=options.interval
+        options.folder,
+        # It reports detections from a margin below its score.
+        YuNetDetector(options.teacher, DOUBTFUL_SCORE + TRACKED_MARGIN),
+        min_score,
+        test_only=not options.all,
+        interval=options.interval,
     )
     detectors: dict[str, Detector] = {"bundled": bundled, "YuNet": yunet, "Haar": HaarDetector(24)}
     results = compare(samples, detectors, options.max_side)

@@ -22,6 +22,7 @@ MARGIN: Final = 24
 MIN_SCORE: Final = 0.6
 HELD_OUT: Final = 10
 """One crop in this many is not trained on."""
+ORDER_SEED: Final = 0
 # YuNet's boxes are smaller on bare crops than on faces with surroundings (see its framing in the
 # daemon). These factors on width and height compensate, measured on FER2013.
 WIDENING: Final = (1.083, 1.06)
@@ -62,12 +63,15 @@ class Crops:
 def label_crops(images: Image, teacher: Detector) -> Crops:
     """Label crops, uint8 [N, S, S], with a detector; leave out those with an uncertain face.
 
+    Their order is shuffled: in data sorted by emotion, the last tenth would be of one alone.
+
     Raises:
         DataError: the detector finds no face at all.
     """
     found = [_label(image, teacher) for image in images]
-    kept = [index for index, label in enumerate(found) if label is not None]
-    labels = [label for label in found if label is not None]
+    order = np.random.default_rng(ORDER_SEED).permutation(len(images)).tolist()
+    kept = [index for index in order if found[index] is not None]
+    labels = [label for index in kept if (label := found[index]) is not None]
     if not labels:
         raise DataError("crops: the teacher finds no face in any of them; use pictures of faces")
     return Crops(

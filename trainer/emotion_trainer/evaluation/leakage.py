@@ -26,11 +26,20 @@ def require_unseen(models: Iterable[Path], dataset: Dataset) -> None:
         BundleError, TrainingError: a manifest or a run's record is damaged.
     """
     for model in models:
-        if _trained_on(model) - {dataset.fingerprint}:
+        if _trained_on(model) - {dataset.fingerprint, *_parts_for(model, dataset)}:
             raise DataError(
                 f"{model}: was trained on another split or other data, and maybe on faces "
                 f"of {dataset.validation_name}; leave out --split stratified, or train with it"
             )
+
+
+def _parts_for(model: Path, dataset: Dataset) -> set[str]:
+    """The fingerprint of the part of the data that a trial's run was limited to, if it was."""
+    run = Run(model if model.is_dir() else model.parent)
+    trial = run.record().trial if run.is_begun else None
+    if trial is None or trial.limit is None:
+        return set()
+    return {dataset.limited(trial.limit).fingerprint}
 
 
 def _trained_on(model: Path) -> set[str]:

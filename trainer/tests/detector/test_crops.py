@@ -44,6 +44,13 @@ def test_label_crops_gives_boxes_in_crop_pixels() -> None:
     np.testing.assert_allclose(labelled.landmarks[0], landmarks_in(BOX), atol=1e-4)
 
 
+def test_label_crops_shuffles_data_that_are_sorted() -> None:
+    images = np.full((40, 48, 48), 250, np.uint8)
+    images[20:] = 200
+    _, held_out = label_crops(images, Teacher()).divided()
+    assert set(held_out.images[:, 0, 0].tolist()) == {250, 200}
+
+
 def test_label_crops_without_any_face_is_an_error() -> None:
     with pytest.raises(DataError, match="no face"):
         label_crops(np.zeros((3, 48, 48), np.uint8), Teacher())

@@ -63,6 +63,33 @@ def test_run_of_stratified_split_on_either_split_is_measured(
     assert capsys.readouterr().out.startswith("PublicTest, 140 faces")
 
 
+@pytest.mark.parametrize("role", ["start", "teacher"])
+def test_run_of_official_split_may_not_teach_on_stratified_split(
+    role: str, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = place / "run"
+    recipe, text = tmp_path / "tiny.toml", (place / "tiny.toml").read_text()
+    if role == "start":
+        text = f'start = "{run / "best.keras"}"\n{text}'
+    else:
+        text += f'\n[distillation]\nteachers = ["{run}"]\n'
+    recipe.write_text(text)
+    for command in (
+        ["train", str(recipe), "--run", str(tmp_path / "run")],
+        ["ladder", str(recipe), "--work", str(tmp_path), "--out", str(tmp_path / "out")],
+    ):
+        assert main([*command, *stratified(place)]) == 1
+        assert "was trained on another split" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_trial_of_stratified_split_is_measured_on_it(place: Path, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    trial = ["--limit", "100", "--epochs", "1", "--run", run]
+    assert main(["train", str(place / "tiny.toml"), *trial, *stratified(place)]) == 0
+    assert main(["evaluate", f"{run}/best.keras", *stratified(place)]) == 0
+
+
 def test_file_without_its_run_is_measured(place: Path, tmp_path: Path) -> None:
     lone = shutil.copy(place / "run" / "best.keras", tmp_path)
     assert main(["evaluate", str(lone), *stratified(place)]) == 0
