@@ -151,8 +151,9 @@ def _calibration_pictures(photos: Sequence[Picture]) -> list[Picture]:
 def _calibrated_score(find: Finder, pictures: Sequence[Picture]) -> float:
     judged = judge(find, pictures)
     wrong = np.sort(judged.scores[~judged.right])[::-1]
-    allowed = int(FALSE_POSITIVE_RATE / len(STRIDES) * len(pictures))
-    score = float(wrong[allowed]) if len(wrong) > allowed else 0.0
+    allowed = round(FALSE_POSITIVE_RATE / len(STRIDES) * len(pictures))
+    # Detections of exactly the minimum score count, so it lies above the first one too many.
+    score = float(np.nextafter(wrong[allowed], 1.0)) if len(wrong) > allowed else 0.0
     return min(MAX_SCORE, max(MIN_SCORE, score))
 
 

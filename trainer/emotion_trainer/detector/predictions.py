@@ -6,7 +6,9 @@ from typing import Final
 
 import keras
 import numpy as np
+from keras.ops import convert_to_numpy
 
+from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.bundled import FaceSearch, MapNetwork
 from edge_daemon.detection.decoding import STRIDES, decode
 from edge_daemon.records import Detection, Image
@@ -22,7 +24,7 @@ Finder = Callable[[Sequence[Image]], list[list[Detection]]]
 
 def keras_finder(model: keras.Model) -> Finder:
     """Detections of a Keras model, called eagerly: a compiled one is traced for each size."""
-    return outputs_finder(lambda pictures: np.asarray(model(pictures, training=False)))
+    return outputs_finder(lambda pictures: convert_to_numpy(model(pictures, training=False)))
 
 
 def outputs_finder(predict: Callable[[Floats], Floats]) -> Finder:
@@ -60,9 +62,9 @@ def tflite_finder(path: Path, levels: Collection[int] = range(len(STRIDES))) -> 
 
 
 def search_finder(path: Path) -> Finder:
-    """Detections of an exported file by the daemon's whole search, with verification."""
-    search = FaceSearch(path, threads=1)
-    return lambda images: [search.faces(image, MIN_SCORE) for image in images]
+    """Detections of an exported file by the daemon's whole search with default settings."""
+    search, certain_score = FaceSearch(path, threads=1), DetectionSettings().min_score
+    return lambda images: [search.faces(image, MIN_SCORE, certain_score) for image in images]
 
 
 def _padded(images: Image) -> Image:

@@ -86,6 +86,9 @@ def _convert(model: keras.Model, representatives: Faces) -> bytes:
 
 
 def _main(folder: Path) -> None:
+    # Keras must know the detector's own layer to load it.
+    import emotion_trainer.detector.network  # noqa: F401
+
     model = keras.models.load_model(folder / MODEL_NAME, compile=False)
     (folder / CONVERTED_NAME).write_bytes(_convert(model, np.load(folder / FACES_NAME)))
 
