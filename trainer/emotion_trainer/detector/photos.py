@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from emotion_trainer.detector import wider
 from emotion_trainer.detector.faces import LANDMARKS, Faces, Picture, faces_from, together
@@ -36,8 +36,14 @@ Numbers = list[float]
 Box = Annotated[Numbers, Field(min_length=4, max_length=4)]
 
 
+def _require_area(box: Numbers) -> Numbers:
+    if min(box[2:]) <= 0:
+        raise ValueError("width and height of a box must be above 0")
+    return box
+
+
 class _Face(BaseModel):
-    box: Box
+    box: Annotated[Box, AfterValidator(_require_area)]
     landmarks: Annotated[Numbers, Field(min_length=10, max_length=10)] | None = None
 
 
@@ -69,7 +75,9 @@ def load_photos(folders: Sequence[Path]) -> Photos:
     for folder in folders:
         for name, faces in read_labels(folder):
             picture = read_photo(folder / name, faces)
-            digest.update(name.encode() + faces.boxes.tobytes() + picture.image.tobytes())
+            for part in (faces.boxes, faces.landmarks, faces.doubtful, picture.image):
+                digest.update(part.tobytes())
+            digest.update(name.encode())
             parts[part_of(name)].append(picture)
     if missing := [part for part, pictures in parts.items() if not pictures]:
         places = ", ".join(map(str, folders))

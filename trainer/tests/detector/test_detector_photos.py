@@ -1,6 +1,8 @@
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,11 +61,26 @@ def test_photos_above_the_limit_are_reduced_with_their_faces(tmp_path: Path) -> 
     assert np.isnan(reduced.faces.landmarks).all()
 
 
-def test_photos_with_changed_labels_have_another_fingerprint(tmp_path: Path) -> None:
+def moved(photo: dict[str, Any]) -> None:
+    photo["faces"][0]["box"][0] += 1
+
+
+def without_landmarks(photo: dict[str, Any]) -> None:
+    del photo["faces"][0]["landmarks"]
+
+
+def ignored(photo: dict[str, Any]) -> None:
+    photo["ignore"] = [photo["faces"].pop()["box"], *photo["ignore"]]
+
+
+@pytest.mark.parametrize("change", [moved, without_landmarks, ignored])
+def test_photos_with_changed_labels_have_another_fingerprint(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
     write_photos(tmp_path)
     before = load_photos([tmp_path]).fingerprint
     labels = json.loads((tmp_path / "labels.json").read_text())
-    labels[0]["faces"][0]["box"][0] += 1
+    change(labels[0])
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     assert load_photos([tmp_path]).fingerprint != before
 
@@ -74,6 +91,7 @@ def test_photos_with_changed_labels_have_another_fingerprint(tmp_path: Path) -> 
         (None, "labels.json"),
         ("{", "labels.json"),
         ('[{"file": "a.jpg", "faces": [{"box": [1, 2]}]}]', "labels.json"),
+        ('[{"file": "a.jpg", "faces": [{"box": [1, 2, 0, 5]}]}]', "labels.json"),
         ('[{"file": "absent.jpg", "faces": []}]', "absent.jpg"),
         ("[]", "training"),
     ],
