@@ -136,10 +136,10 @@ class SoftLabels:
 def average(labels: list[SoftLabels]) -> SoftLabels:
     """Mean log-probabilities, normalised: the geometric mean of the teachers' distributions.
 
-    All must be of the same faces; unlabelled ones are kept where all have them.
+    All must be of the same training faces; unlabelled ones are kept where all have the same.
     """
     first = labels[0].header
-    complete = all(one.header.unlabelled_sha256 for one in labels)
+    complete = len({one.header.unlabelled_sha256 for one in labels}) == 1
     header = first.model_copy(
         update={
             "teachers": tuple(teacher for one in labels for teacher in one.header.teachers),

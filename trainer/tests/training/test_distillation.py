@@ -21,7 +21,7 @@ from emotion_trainer.training.distillation import (
     teach,
 )
 from emotion_trainer.training.runs import Run
-from emotion_trainer.training.soft_labels import SoftLabels
+from emotion_trainer.training.soft_labels import SoftLabels, average
 from emotion_trainer.training.trainer import Trainer
 
 
@@ -104,6 +104,20 @@ def test_soft_labels_for_averages_files_and_teachers(
     expected = log_softmax(taught.training.astype(np.float32) / 2)
     np.testing.assert_allclose(mixed.training, expected, atol=2e-2)
     assert len(mixed.header.teachers) == 2
+
+
+def test_average_keeps_unlabelled_faces_that_all_have(few: Dataset) -> None:
+    rows = [few.unlabelled, few.unlabelled[:5], few.unlabelled[:0]]
+    parts = [
+        SoftLabels.of(
+            replace(few, unlabelled=faces), (), np.zeros((20, 2, 7)), np.zeros((len(faces), 2, 7))
+        )
+        for faces in rows
+    ]
+    for others in parts[1:]:
+        mixed = average([parts[0], others])
+        assert (len(mixed.unlabelled), mixed.header.unlabelled_sha256) == (0, None)
+    assert len(average([parts[0], parts[0]]).unlabelled) == 10
 
 
 def test_soft_labels_for_resumed_training_keeps_first_labels(
