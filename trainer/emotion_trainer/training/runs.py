@@ -71,7 +71,7 @@ class AnyRun(Generic[Record]):
     def begin(self, record: Record) -> None:
         """Create the folder and write the record, unless they are there already.
 
-        In an existing record, only the recipe's section on bundling is updated.
+        Once an epoch is finished, only the recipe's section on bundling is updated in the record.
 
         Raises:
             TrainingError: the folder holds a run of another recipe or other data.
@@ -86,7 +86,9 @@ class AnyRun(Generic[Record]):
                 f"{self.folder}: holds a run of another recipe or other data; "
                 "remove it, or give another --run folder"
             )
-        if begun.recipe != record.recipe:
+        if not self.checkpoint.exists():
+            self._write(record)
+        elif begun.recipe != record.recipe:
             self._write(begun.model_copy(update={"recipe": record.recipe}))
 
     def record(self) -> Record:

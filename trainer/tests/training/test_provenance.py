@@ -8,6 +8,7 @@ from emotion_trainer.errors import RecipeError
 from emotion_trainer.models.families import backbone
 from emotion_trainer.recipe import Recipe
 from emotion_trainer.training.provenance import record_of
+from emotion_trainer.training.runs import Run
 
 
 def with_weights(recipe: Recipe, weights: Path) -> Recipe:
@@ -32,3 +33,15 @@ def test_record_without_the_weights_file_is_refused(
 ) -> None:
     with pytest.raises(RecipeError, match=r"^model.weights: no such file"):
         record_of(with_weights(recipe, tmp_path / "absent.npz"), dataset)
+
+
+def test_record_follows_the_initial_weights_until_an_epoch_is_kept(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
+    weights, run = tmp_path / "weights.npz", Run(tmp_path / "run")
+    for content, is_kept in ((b"first", False), (b"second", True), (b"third", True)):
+        weights.write_bytes(content)
+        run.begin(record_of(with_weights(recipe, weights), dataset))
+        if is_kept:
+            run.checkpoint.touch()
+    assert run.record().weights_sha256 == hashlib.sha256(b"second").hexdigest()
