@@ -108,7 +108,10 @@ class MlflowCopy:
 
         def log() -> None:
             settings = _flat(self._record.recipe.model_dump(mode="json", exclude_none=True))
-            self._client.log_batch(self._id, params=[Param(*item) for item in settings])
+            # A parameter is never changed, which `bundled` can: the file has the present value.
+            known = self._known.data.params
+            new = [Param(*item) for item in settings if item[0] not in known]
+            self._client.log_batch(self._id, params=new)
             self._client.log_text(self._id, text, "run.json")
 
         self._once("recipe", hashlib.sha256(text.encode()).hexdigest(), log)

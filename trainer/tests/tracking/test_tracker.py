@@ -141,6 +141,16 @@ def test_what_comes_later_is_added(client: MlflowClient, run: Run) -> None:
     assert len(client.get_run(id_of(run)).outputs.model_outputs) == 1
 
 
+def test_run_that_is_a_teacher_by_now_is_logged(client: MlflowClient, run: Run) -> None:
+    run_id = track(run)
+    record = run.record()
+    teacher = record.recipe.model_copy(update={"bundled": not record.recipe.bundled})
+    run.begin(record.model_copy(update={"recipe": teacher}))
+    assert track(run) == run_id
+    params = client.get_run(run_id).data.params
+    assert params["bundled"] == str(record.recipe.bundled)
+
+
 class Killed(BaseException):
     pass
 
