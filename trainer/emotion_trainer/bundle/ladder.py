@@ -13,8 +13,9 @@ from pathlib import Path
 
 import keras
 
+from edge_daemon.errors import EdgeDaemonError
 from emotion_trainer.data import Dataset
-from emotion_trainer.errors import RecipeError, TrainerError, TrainingError
+from emotion_trainer.errors import RecipeError, TrainingError
 from emotion_trainer.export.int8 import export_run
 from emotion_trainer.models import families
 from emotion_trainer.models.families import cost
@@ -76,7 +77,7 @@ class Ladder:
             print(f"[{number}/{len(self._steps)}] {step.recipe.name}: {self._outlook()}")
             try:
                 self._finish(step)
-            except TrainerError as error:
+            except EdgeDaemonError as error:
                 print(f"{step.recipe.name}: failed: {error}", file=sys.stderr)
                 failed.append(step.recipe.name)
             else:

@@ -119,6 +119,18 @@ def test_ladder_recipe_that_fails_fails_its_students_alone(
     assert (member.provenance.recipe, member.family) == ("a", "seq1")
 
 
+def test_ladder_goes_on_where_a_teaching_bundle_is_damaged(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "damaged").mkdir()
+    (place / "damaged" / "bundle.json").write_text("{")
+    teachers = f'[distillation]\nteachers = ["{place}/damaged"]\n'
+    (place / "b.toml").write_text(SEQ2 + teachers)
+    assert main(arguments(place, "b", "a")) == 1
+    assert "b: failed: " in capsys.readouterr().err
+    assert [member.provenance.recipe for member in read_bundle(place / "out").members] == ["a"]
+
+
 def step(recipe: Recipe, work: Path, name: str, *teachers: str) -> LadderStep:
     taught = Distillation(teachers=tuple(work / t for t in teachers)) if teachers else None
     return LadderStep(
