@@ -67,6 +67,14 @@ FLAGS: Final[dict[str, KeyPath]] = {
 """Flags and the settings that they set."""
 
 
+EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} /dev/video0 --preview
+  {PROGRAM} run --source picamera --set mqtt.host=broker.local
+
+{PROGRAM} config --example lists all settings.
+"""
+
 Command = Callable[[argparse.Namespace], int]
 """Runs a command and returns the exit code."""
 
@@ -183,10 +191,18 @@ def _require_camera() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=PROGRAM, description=sys.modules["edge_daemon"].__doc__)
+    parser = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [-h] [--version] [COMMAND] ...",
+        description=sys.modules["edge_daemon"].__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = _common_options()
+    # `_with_command` adds the default command.
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog=PROGRAM)
+    models_options = _model_options()
+    common = _common_options(models_options)
     sourced = _source_options()
 
     def add(
@@ -201,7 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     summary = "verify that a run can start: source, models, broker, disk, clock"
     check = add("check", summary, _check, common, sourced)
     check.add_argument("--json", action="store_true", help="print one JSON object")
-    bench = add("bench", "measure the pipeline on a video", _bench, common, sourced)
+    bench = add("bench", "measure the pipeline on a video", _bench, models_options, sourced)
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument(
         "--frames",
@@ -254,7 +270,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     homeassistant.add_argument(
         "action",
-        nargs="?",
         type=_choice("homeassistant: unknown action", "remove"),
         metavar="remove",
         help="remove the device by clearing its discovery message",
@@ -310,21 +325,28 @@ def _add_output_options(run: argparse.ArgumentParser) -> None:
     )
 
 
-def _common_options() -> _Parser:
-    common = _Parser(add_help=False, parents=[_settings_options()])
-    common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go (sink)")
-    common.add_argument(
+def _model_options() -> _Parser:
+    """Options of all commands that run the models."""
+    options = _Parser(add_help=False, parents=[_settings_options()])
+    options.add_argument(
         "--detector",
         metavar="|".join(get_args(DetectorName)),
         help="face detector (detection.detector)",
     )
-    common.add_argument(
+    options.add_argument(
         "--detector-model", metavar="FILE", help="model file of the detector (detection.model)"
     )
-    common.add_argument("--bundle", metavar="FOLDER", help="model bundle (inference.bundle)")
-    common.add_argument(
+    options.add_argument("--bundle", metavar="FOLDER", help="model bundle (inference.bundle)")
+    options.add_argument(
         "--threads", metavar="N", help="threads of the models and the detector (inference.threads)"
     )
+    return options
+
+
+def _common_options(models: _Parser) -> _Parser:
+    """These options, and those for what a run publishes and serves."""
+    common = _Parser(add_help=False, parents=[models])
+    common.add_argument("--sink", metavar="mqtt|jsonl|none", help="where results go (sink)")
     common.add_argument(
         "--metrics",
         nargs="?",
@@ -339,7 +361,11 @@ def _common_options() -> _Parser:
         metavar="ADDRESS",
         help=f"serve a live page for a browser (preview.listen; {PREVIEW_ADDRESS})",
     )
-    common.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    common.add_argument(
+        "--log-level",
+        metavar="debug|info|warning|error",
+        help="minimum log level (log_level)",
+    )
     return common
 
 
@@ -540,8 +566,6 @@ def _list_models(settings: Settings) -> int:
 
 
 def _homeassistant(options: argparse.Namespace) -> int:
-    if options.action is None:
-        raise SettingsError("homeassistant: no action; use 'homeassistant remove'")
     settings = _settings(options)
     from edge_daemon.publishing.broker import broker_from
     from edge_daemon.publishing.client import publish_single

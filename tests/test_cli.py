@@ -222,7 +222,6 @@ def test_models_fetch_invalid_name_lists_the_choices(
     ("words", "problem"),
     [
         (["models", "fetch", "foo"], "models fetch: unknown detector (got 'foo'); use yunet"),
-        (["homeassistant"], "homeassistant: no action; use 'homeassistant remove'"),
         (["bench", "--frames", "x"], "--frames: must be a whole number (got 'x')"),
         (["bench", "--frames", "0"], "--frames: must be 1 or more (got 0)"),
         (["bench", "--warmup", "-1"], "--warmup: must be 0 or more (got -1)"),
@@ -240,6 +239,11 @@ def test_models_has_no_options_of_a_run(program: Program, option: str) -> None:
     assert option not in program("models", "--help").stdout
 
 
+@pytest.mark.parametrize("option", ["--sink", "--metrics", "--preview", "--log-level"])
+def test_bench_has_no_options_without_effect(program: Program, option: str) -> None:
+    assert option not in program("bench", "--help").stdout
+
+
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:9/yunet.onnx", "file:///absent"])
 def test_models_fetch_failure_names_the_url(refused: Refused, tmp_path: Path, url: str) -> None:
     state = f"state_dir={tmp_path}"
@@ -247,7 +251,7 @@ def test_models_fetch_failure_names_the_url(refused: Refused, tmp_path: Path, ur
     assert url in line
 
 
-@pytest.mark.parametrize(("words", "named"), [([], "action"), (["add"], "add")])
+@pytest.mark.parametrize(("words", "named"), [([], "remove"), (["add"], "add")])
 def test_homeassistant_invalid_action_is_refused_by_name(
     refused: Refused, words: list[str], named: str
 ) -> None:
