@@ -49,7 +49,7 @@ class Health:
     counters. All reports may be requested from any thread.
 
     Args:
-        clock: source of the time.
+        clock: the clock to use.
         bundle: the models.
         source: state of the source.
         timings: durations of the stages.
@@ -161,7 +161,7 @@ class Health:
         fps = self.throughput.rates().fps_out
         text = f", {fps:.0f} fps, faces in sight: {self._faces.total()}"
         if self._models_used < self.models_total:
-            text += f", models: {self._models_used} of {self.models_total}"
+            text += f", members: {self._models_used} of {self.models_total}"
         if self._level.detection_interval > self._full_level.detection_interval:
             text += f", detection in 1 of {self._level.detection_interval} frames"
         return text

@@ -105,10 +105,10 @@ def test_degradation_level_is_reported(health: Health, bundle: Bundle) -> None:
     health.adjust(DegradationLevel(models=1, detection_interval=3))
     message = health.message()
     assert (message.members_active, message.detection_every) == (1, 3)
-    models = f"models: 1 of {len(bundle.members)}"
+    members = f"members: 1 of {len(bundle.members)}"
     assert health.summary() == "source starting"
     health.source.running()
-    assert health.summary().endswith(f", {models}, detection in 1 of 3 frames")
+    assert health.summary().endswith(f", {members}, detection in 1 of 3 frames")
 
 
 def test_summary_shows_state_rate_faces_and_broker(

@@ -146,7 +146,7 @@ def test_pipeline_figures_are_shown(page: Browser) -> None:
     assert re.search(r"p95 \d+\.\d ms\n\d+ dropped", page.text("#stages"))
     facts = dict(page.each("#facts > div", "element.innerText.split('\\n')"))
     models = len(read_bundle(bundled_models()).members)
-    assert re.fullmatch(rf"\d of {models}", facts["Models used"])
+    assert re.fullmatch(rf"\d of {models}", facts["Members used"])
     assert facts["Broker"] == "none"
 
 

@@ -83,7 +83,7 @@ export const de = {
   framesPerSecond: "Bilder/s",
   dropped: "{count} verworfen",
   latency: "{ms} ms Latenz",
-  modelsUsed: "Genutzte Modelle",
+  modelsUsed: "Genutzte Mitglieder",
   ofModels: "{active} von {total}",
   temperature: "Temperatur",
   unknown: "unbekannt",

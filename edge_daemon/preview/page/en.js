@@ -83,7 +83,7 @@ export const en = {
   framesPerSecond: "frames/s",
   dropped: "{count} dropped",
   latency: "{ms} ms latency",
-  modelsUsed: "Models used",
+  modelsUsed: "Members used",
   ofModels: "{active} of {total}",
   temperature: "Temperature",
   unknown: "unknown",
