@@ -101,7 +101,9 @@ class EventMessage(FaceEvent):
         ge=1,
         description="Number of the event of this device; a gap means that events were dropped.",
     )
-    latency_ms: float = Field(description="Time from the capture of the frame to this event.")
+    latency_ms: float = Field(
+        description="Time from the capture of the frame to this event, in milliseconds."
+    )
 
 
 class FacesMessage(_Message):
@@ -116,7 +118,7 @@ class FacesMessage(_Message):
         default=None, description="Position in the video file, in seconds; null without one."
     )
     file: str | None = Field(default=None, description="Name of the image file; null without one.")
-    latency_ms: float = Field(description="Time from capture to this message.")
+    latency_ms: float = Field(description="Time from capture to this message, in milliseconds.")
     frame: int = Field(description="Number of the frame; dropped frames leave gaps.")
     width: int = Field(description="Width of the frame, in pixels.")
     height: int = Field(description="Height of the frame, in pixels.")
@@ -145,7 +147,7 @@ class StateMessage(_Message):
 
 
 class LatencyMessage(_Message):
-    """Milliseconds from capture to publishing, over the last minute."""
+    """Latency from capture to publishing over the last minute, in milliseconds."""
 
     p50: float = Field(description="Median.")
     p95: float = Field(description="95th percentile.")
@@ -183,13 +185,20 @@ class HealthMessage(_Message):
         description="Since the start: frames that each stage dropped because it was busy or "
         "failed, and messages that `mqtt` never sent."
     )
-    latency_ms: LatencyMessage | None = Field(description="null before the first frame.")
-    cpu_temperature_c: float | None = Field(description="null if it is not available.")
+    latency_ms: LatencyMessage | None = Field(
+        description="Latency from capture to publishing over the last minute, in milliseconds; "
+        "null without a result in that minute."
+    )
+    cpu_temperature_c: float | None = Field(
+        description="CPU temperature, in °C; null without a sensor."
+    )
     throttled: tuple[str, ...] | None = Field(
         description="Current throttling by the firmware, such as `under_voltage`; null if it is "
         "not available."
     )
-    memory_mb: float | None = Field(description="Resident memory; null if it is not available.")
+    memory_mb: float | None = Field(
+        description="Resident memory of the daemon, in MB; null if unknown."
+    )
     members_active: int = Field(description="Members of the ensemble in use.")
     members_total: int = Field(description="Members of the ensemble.")
     detection_every: int = Field(

@@ -219,7 +219,7 @@ Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(_as_number)]
 
 
 class CaptureSettings(Section):
-    """Cameras."""
+    """Capture: camera format, orientation, looping of files."""
 
     width: int = Field(
         1280, ge=16, le=8192, description="Frame width requested from a camera, in pixels."
@@ -337,7 +337,7 @@ class QualitySettings(Section):
 
 
 class TrackingSettings(Section):
-    """Tracking."""
+    """Tracking of faces between frames."""
 
     max_age: Duration = Field(
         2.0,
@@ -348,7 +348,7 @@ class TrackingSettings(Section):
 
 
 class InferenceSettings(Section):
-    """Emotion models."""
+    """Inference: emotion models, threads, expected emotions."""
 
     bundle: Path | None = Field(
         None,
@@ -415,7 +415,7 @@ class SmoothingSettings(Section):
 
 
 class EventSettings(Section):
-    """When events occur."""
+    """Events: when a face has appeared, and when its emotion has changed."""
 
     appear_after: Duration = Field(
         0.5,
@@ -435,7 +435,7 @@ class EventSettings(Section):
 
 
 class MqttSettings(Section):
-    """The broker."""
+    """MQTT: the broker, the topics, the event queue."""
 
     host: Annotated[str, AfterValidator(_broker_host)] = Field(
         "localhost", min_length=1, max_length=253, description="Name or address of the broker."
@@ -444,7 +444,8 @@ class MqttSettings(Section):
         None,
         ge=1,
         le=65535,
-        description="Its port; unset: 1883, or 8883 with TLS; for WebSockets 80, or 443 with TLS.",
+        description="Port of the broker; unset: 1883, or 8883 with TLS; for WebSockets 80, or 443 "
+        "with TLS.",
         examples=[8883],
     )
     transport: Literal["tcp", "websockets"] = Field(
@@ -471,7 +472,10 @@ class MqttSettings(Section):
         examples=["porch-camera"],
     )
     username: str | None = Field(
-        None, max_length=1000, description="User name; unset: anonymous.", examples=["edge-daemon"]
+        None,
+        max_length=1000,
+        description="User name at the broker; unset: anonymous.",
+        examples=["edge-daemon"],
     )
     password_file: Path | None = Field(
         default_factory=systemd_password,
@@ -492,7 +496,8 @@ class MqttSettings(Section):
     )
     key_file: Path | None = Field(
         None,
-        description="Its private key, without a password; unset: in the same file.",
+        description="Private key of `certificate_file`, without a password; unset: in the same "
+        "file.",
         examples=["/etc/edge-daemon/device.key"],
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
