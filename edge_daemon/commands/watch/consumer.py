@@ -40,7 +40,7 @@ class RecentIds:
         self._known: set[UUID] = set()
 
     def add(self, event_id: UUID) -> bool:
-        """Remember an id; whether it was new."""
+        """Remember an ID, and return whether it was new."""
         if event_id in self._known:
             return False
         if len(self._order) == self._order.maxlen:

@@ -315,7 +315,7 @@ FIGURES: Final = (
     _Figure("°C", _of_health(_temperature), 2),
     _Figure("spool", _of_health(_spool), 5),
     _Figure("missing", lambda device: str(device.missing or ""), 7, from_width=110),
-    _Figure("refused", lambda device: str(device.refused or ""), 7, from_width=120),
+    _Figure("rejected", lambda device: str(device.refused or ""), 8, from_width=120),
     _Figure("up", _of_health(_uptime), 6, from_width=130),
     _Figure("version", _of_health(lambda health: printable(health.version)), 7, from_width=140),
 )
