@@ -50,7 +50,7 @@ class AnalyzedFace:
 
 
 class StillFinder:
-    """Finds the faces of single images with which a track would start.
+    """Finds faces in single images, without those below the score that starts a track.
 
     Args:
         detector: finds the faces.

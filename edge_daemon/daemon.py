@@ -161,7 +161,7 @@ def build_pipeline(
 
     Args:
         settings: what to build.
-        clock: the clock that all parts use.
+        clock: the clock to use.
         resources: receives what must be closed once all threads have ended.
         live: receives the parts that follow changes of the settings.
         source: the source to read; None: the one in the settings.

@@ -47,7 +47,7 @@ BackPressure = Literal["block", "drop"]
 """What a full mailbox does: block the sender, or drop the older item."""
 
 Busy = AbstractContextManager[None]
-"""Marks a call that can hang, so that its duration is limited. It serves for one after another."""
+"""Marks a call that can hang, so that its duration is limited. Reusable, but calls do not nest."""
 
 StageObserver = Callable[[str, float], None]
 """Receives a stage's name and the seconds that an item took, in the stage's thread."""

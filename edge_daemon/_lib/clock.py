@@ -76,7 +76,7 @@ class FloodDetector:
     """Detects more messages from outside than the service needs.
 
     Args:
-        clock: source of the time.
+        clock: the clock to use.
         max_messages: messages in FLOOD_INTERVAL_S that are no flood.
     """
 
@@ -87,7 +87,7 @@ class FloodDetector:
         self._since = clock.monotonic()
 
     def count(self) -> bool:
-        """Count a message; whether it is one too many."""
+        """Count a message, and return whether it is one too many."""
         now = self._clock.monotonic()
         if now - self._since > FLOOD_INTERVAL_S:
             self._count, self._since = 0, now

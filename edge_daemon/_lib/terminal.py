@@ -36,7 +36,7 @@ class ProgressLine:
     Args:
         stream: the terminal.
         unit: what is counted, in the plural.
-        clock: measures the speed.
+        clock: the clock to use.
     """
 
     def __init__(self, stream: TextIO, unit: str, clock: Clock) -> None:

@@ -53,7 +53,7 @@ class FrameMaker:
     Of a picture it keeps the shape and the time, never the pixels.
 
     Args:
-        clock: where the time is read.
+        clock: the clock to use.
         max_age_s: seconds without a frame after which no face is visible any more.
     """
 
@@ -126,7 +126,7 @@ class FrameChecks:
 
     Args:
         source: the source's name.
-        clock: where the time is read.
+        clock: the clock to use.
     """
 
     def __init__(self, source: str, clock: Clock) -> None:
@@ -187,7 +187,7 @@ class CaptureLoop:
 
     Args:
         source: what to read.
-        clock: where the time is read.
+        clock: the clock to use.
         max_fps: frames a second at most, for live sources: some give them as fast as they are read.
         pause: the privacy switch.
         max_age_s: seconds without a frame after which no face is visible any more.

@@ -79,9 +79,12 @@ class Pause(Observable):
         return self._paused
 
     def set(self, paused: bool) -> bool:  # noqa: FBT001  # the name explains the value
-        """Pause or resume at once, then save that; whether it is saved for the next start.
+        """Pause or resume at once, then save that.
 
         Saving can block on the disk. The switch itself never does.
+
+        Returns:
+            Whether it is saved for the next start.
         """
         with self._setting:
             if paused != self._paused:
@@ -127,7 +130,7 @@ class SourceStatus(Observable):
 
     Args:
         source: the source's name.
-        clock: where the time is read.
+        clock: the clock to use.
     """
 
     def __init__(self, source: str, clock: Clock) -> None:

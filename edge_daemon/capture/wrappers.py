@@ -209,7 +209,7 @@ class Looped:
 
     Args:
         source: not live.
-        clock: where the time is read.
+        clock: the clock to use.
     """
 
     live = True

@@ -24,9 +24,11 @@ class Square(NamedTuple):
     """A square in the frame, upright with the face in it, that becomes the crop."""
 
     x: float
-    """Of its centre."""
+    """Of its centre, in pixels."""
     y: float
+    """Of its centre, in pixels."""
     side: float
+    """In pixels."""
     roll: float
     """Rotation about its centre in radians; clockwise is positive."""
 

@@ -67,9 +67,9 @@ faces are two batches."""
 
 
 class EmotionEnsemble:
-    """Reads emotions in face crops. Made by `load`.
+    """Classifies the emotions of face crops; create it with `load`.
 
-    Not for several threads at once: the models' memory is used again in each call.
+    Not thread-safe: interpreter buffers are reused.
     """
 
     def __init__(self, bundle: Bundle, folder: Path, threads: int) -> None:
@@ -82,11 +82,11 @@ class EmotionEnsemble:
 
     @classmethod
     def load(cls, folder: Path | str | None = None, threads: int = 1) -> Self:
-        """Read a model bundle and make it ready.
+        """Read a model bundle and build its interpreters.
 
         Args:
-            folder: where `bundle.json` lies; by default the bundled models.
-            threads: how many threads each model's kernels use.
+            folder: folder with `bundle.json`; None: the bundled models.
+            threads: threads of each model's kernels.
 
         Raises:
             BundleError: the bundle is missing, damaged, or not of the form this version reads.
@@ -102,14 +102,14 @@ class EmotionEnsemble:
 
         Args:
             faces: grey uint8 [N, 48, 48], framed as FER2013's; N may be 0.
-            members: how many models are used, in their order, at least 1; their weights are
-                shares of what these have together. None: all.
+            members: number of members to use, in bundle order, at least 1; their weights are
+                renormalised. None: all.
 
         Returns:
             float32 [N, 7] in the order of EMOTIONS; each row sums to 1.
 
         Raises:
-            ValueError: the array is of another type or shape, or there are not as many models.
+            ValueError: the array is of another type or shape, or there are not as many members.
         """
         if faces.dtype != np.uint8 or faces.ndim != 3 or faces.shape[1:] != (CROP_SIDE, CROP_SIDE):
             raise ValueError(

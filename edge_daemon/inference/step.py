@@ -141,7 +141,7 @@ class EmotionRecognizer:
         return FrameResult(tracked.frame, tuple(emotions), tracked.live_tracks)
 
     def _predict(self, crops: Image) -> tuple[NDArray[np.float32], int]:
-        """Probabilities of each crop, float32 [N, 7], and the number of models used."""
+        """Probabilities of each crop, float32 [N, 7], and the number of members used."""
         if self._budget is None:
             models = self._models
             rows = self._ensemble.predict(crops)

@@ -145,7 +145,7 @@ class LoadShedder:
         models: models of the ensemble.
         apply: puts another level into effect.
         hardware: sensors of the machine.
-        clock: source of the time.
+        clock: the clock to use.
         enabled: whether to shed load; else the level only follows the settings.
     """
 

@@ -44,7 +44,7 @@ class Durations:
     """Durations, each in the last minute and all since the start. Not thread-safe.
 
     Args:
-        clock: source of the sample times.
+        clock: the clock to use.
         columns: further numbers per duration.
     """
 
@@ -134,7 +134,7 @@ class StageTimings:
     """Records how long each stage works on a frame. Any thread may record or read.
 
     Args:
-        clock: source of the time.
+        clock: the clock to use.
     """
 
     def __init__(self, clock: Clock) -> None:

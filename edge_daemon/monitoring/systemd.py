@@ -130,7 +130,7 @@ class SystemdNotifier:
         watchdog_s: time within which systemd expects a watchdog message; None: it expects none.
         source: state of the source.
         summary: the status line.
-        clock: source of the time.
+        clock: the clock to use.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def frame_progress(
     Args:
         source: what is read.
         resources: removes the line at the end.
-        clock: measures the speed.
+        clock: the clock to use.
         prints_results: whether standard output shows results at the same time.
         frames: how many frames to expect; None for one pass over the source.
 

@@ -106,7 +106,7 @@ class CsvTable:
 
 
 def _truncate_to_rows(path: Path) -> bool:
-    """Cut off an incomplete last row; whether any row is left below the header."""
+    """Cut off an incomplete last row, and return whether any row is left below the header."""
     with path.open("r+b") as file:
         start = file.seek(max(0, path.stat().st_size - MAX_ROW_BYTES))
         tail = file.read()
@@ -159,7 +159,7 @@ class ParquetTable:
         self._file.discard()
 
     def _flush(self) -> Any:  # noqa: ANN401  # pyarrow has no types
-        """Write the collected rows; the writer."""
+        """Write the collected rows, and return the writer."""
         if self._writer is None:
             self._writer = self._new_writer()
         self._writer.write_table(self._table_of(self._rows))

@@ -78,7 +78,7 @@ class Visit:
         return next(iter(self.shares))
 
     def add(self, start: float, end: float, mood: str) -> int:
-        """Continue the visit; the number of segments that this adds."""
+        """Continue the visit, and return the number of segments that this adds."""
         last = self.segments[-1] if self.segments else None
         if last is not None and last.mood == mood and start - last.end <= MAX_GAP_S:
             last.end = end
@@ -87,7 +87,7 @@ class Visit:
         return 1
 
     def simplify(self) -> int:
-        """Reduce the visit to one segment; the number of segments that this removes."""
+        """Reduce the visit to one segment, and return the number of segments that this removes."""
         if not self.segments:
             return 0
         removed = len(self.segments) - 1

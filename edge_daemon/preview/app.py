@@ -76,7 +76,7 @@ class PreviewApp:
         pause: the privacy switch.
         analyze: detects and recognises the faces of a photo; may be slow.
         devices: the devices of the broker.
-        clock: source of the time.
+        clock: the clock to use.
     """
 
     def __init__(

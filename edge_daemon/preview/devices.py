@@ -115,7 +115,7 @@ class DeviceTable:
         base: what all topics begin with.
         own_name: this device, which always has a place.
         stale_after_s: age of the newest message from which on a device's figures are stale.
-        clock: source of the time.
+        clock: the clock to use.
     """
 
     def __init__(self, base: str, own_name: str, stale_after_s: float, clock: Clock) -> None:
@@ -209,7 +209,7 @@ class DeviceMonitor(Service):
 
     Args:
         settings: the daemon's settings.
-        clock: source of the time.
+        clock: the clock to use.
     """
 
     name = "devices"
@@ -265,7 +265,7 @@ class DeviceMonitor(Service):
         return age_s < IDLE_S and not self._is_stopping
 
     def _wait_for_request(self) -> bool:
-        """Wait for a request; False if `stop` was called."""
+        """Wait for a request, and return whether one came before `stop`."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_requested or self._is_stopping)
             return not self._is_stopping
@@ -275,7 +275,7 @@ class DeviceMonitor(Service):
             self._changed.wait_for(lambda: self._is_stopping, seconds)
 
     def _is_flooded(self, busy: Busy) -> bool:
-        """Keep the table up to date while requests come; whether a flood has ended that."""
+        """Update the table while requests come, and return whether a flood has ended that."""
         self._state = "connecting", ""
         floods = FloodDetector(self._clock, MAX_MESSAGES)
         with closing(self._subscribe()) as subscription:

@@ -51,7 +51,7 @@ class PreviewServer(Service):
         is_camera: whether the source is a camera, which a pause closes.
         health: source of the figures.
         pause: the privacy switch.
-        clock: source of the time.
+        clock: the clock to use.
         announce: receives the URL to open, once the page is served.
     """
 

@@ -39,7 +39,7 @@ class FrameEncoder:
         health: source of the figures.
         history: source of the session's totals.
         pause: the privacy switch; a paused preview has no picture.
-        clock: source of the time.
+        clock: the clock to use.
     """
 
     def __init__(self, health: Health, history: History, pause: Pause, clock: Clock) -> None:
@@ -125,7 +125,7 @@ class Stream:
     Args:
         encode: encodes the newest result, given the number of clients.
         fps: messages per second at most.
-        clock: source of the time.
+        clock: the clock to use.
     """
 
     def __init__(

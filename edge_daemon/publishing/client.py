@@ -111,7 +111,11 @@ class MqttClient:
         return connection if connection is not None and connection.is_accepted else None
 
     def poll(self, timeout_s: float) -> list[Update]:
-        """Connect if necessary, read and write; what happened within a limited time."""
+        """Connect if necessary, then read and write for a limited time.
+
+        Returns:
+            What happened in that time.
+        """
         try:
             if self._connection is None and not self._is_attempt_due(timeout_s):
                 return []

@@ -167,7 +167,7 @@ class Inbox:
     Args:
         commands: carries out commands; None: there are none.
         overwrites: receives the availability that the broker delivers.
-        birth_topic: where Home Assistant publishes `online` at its start; None: it does not matter.
+        birth_topic: Home Assistant's birth topic; None: not subscribed.
         clock: the clock to use.
     """
 

@@ -229,7 +229,7 @@ class EventStore:
         return ignored
 
     def _checkpoint(self, mode: str) -> int:
-        """Copy the log into the database, with fsync; the number of frames in the log."""
+        """Copy the log into the database, with fsync, and return its number of frames."""
         with damage_reported(), self._synchronous():
             query = f"PRAGMA wal_checkpoint({mode})"
             _, frames, _ = self._connection.execute(query).fetchone()

@@ -131,7 +131,7 @@ class EventWriter(Service):
             self._queue.log_unsaved()
 
     def _attempt(self) -> str | None:
-        """Use the disk; what went wrong, if anything."""
+        """Use the disk, and return what went wrong, if anything."""
         try:
             self._work(self._ensure_store())
         except StoreDamaged as damage:

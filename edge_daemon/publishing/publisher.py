@@ -64,7 +64,7 @@ class MqttPublisher(Service):
         back_pressure: what a step does while the network is busy: `block`, or `drop` the result.
         discovery: what describes the device, sent after every connect.
         commands: carries out commands.
-        birth_topic: where `online` asks for all state, as Home Assistant publishes at its start.
+        birth_topic: Home Assistant's birth topic; `online` on it triggers discovery and state.
     """
 
     name = "mqtt"
