@@ -76,7 +76,7 @@ def test_bench_unsuitable_settings_print_one_line(
 def test_bench_sends_no_messages(program: Program, drawn_clip: Path) -> None:
     done = program(
         *("bench", "--source", drawn_clip, "--detector", "haar", "--json"),
-        *("--set", "mqtt.host=nowhere.invalid", "--metrics", "256.0.0.1:1"),
+        *("--set", "mqtt.host=nowhere.invalid", "--set", "metrics.listen=256.0.0.1:1"),
         *("--set", "preview.listen=256.0.0.1:2"),
     )
     assert done.returncode == 0, done.stderr
