@@ -62,7 +62,7 @@ def add_numbering(command: argparse.ArgumentParser) -> None:
 
 
 def numbering_of(options: argparse.Namespace) -> "Numbering | None":
-    """The meaning of numbers as names of folders, where `--numbering` says it."""
+    """The meaning of numbers as names of folders, where `--numbering` states it."""
     from emotion_trainer.data import Numbering
 
     return None if options.numbering is None else Numbering(options.numbering)

@@ -35,7 +35,7 @@ def test_record_without_the_weights_file_is_refused(
         record_of(with_weights(recipe, tmp_path / "absent.npz"), dataset)
 
 
-def test_record_follows_the_initial_weights_until_an_epoch_is_kept(
+def test_record_before_the_first_epoch_follows_the_weights(
     recipe: Recipe, dataset: Dataset, tmp_path: Path
 ) -> None:
     weights, run = tmp_path / "weights.npz", Run(tmp_path / "run")
