@@ -315,12 +315,12 @@ def _shedder(
 ) -> LoadShedder:
     def apply(level: DegradationLevel) -> None:
         if budget is not None:
-            budget.limit(level.models)
-        follower.limit(level.detection_interval)
-        health.adjust(level)
+            budget.set_max_members(level.members)
+        follower.set_interval(level.detection_interval)
+        health.set_level(level)
 
     shedder = LoadShedder(
-        settings, health.models_total, apply, Hardware(), clock, enabled=_sheds(settings, source)
+        settings, health.members_total, apply, Hardware(), clock, enabled=_sheds(settings, source)
     )
     live.follow(Settings, shedder)
     return shedder

@@ -189,7 +189,7 @@ class FaceEmotion:
     uncertain: bool
     """Whether the confidence is below `smoothing.uncertain_below`."""
     members: int
-    """Number of models used."""
+    """Number of members used."""
 
     @cached_property
     def emotion(self) -> EmotionName | None:

@@ -50,7 +50,7 @@ class FrameSummary(NamedTuple):
     height: int
     faces: int
     members: int
-    """Models used for its faces."""
+    """Members used for its faces."""
 
 
 class Stopwatch:
@@ -288,7 +288,7 @@ class Report:
     machine: Machine
     settings: BenchSettings
     members: int
-    """Maximum number of models used."""
+    """Maximum number of members used."""
     frames: int
     fps: float
     """Frames per second, with all stages in parallel."""
@@ -356,7 +356,7 @@ class Report:
         yield ""
         yield (
             f"{self.fps:.1f} frames a second, {self.cpu_ms:.2f} ms of processor time a frame, "
-            f"{self.faces:.2f} faces a frame, at most {self.members} models"
+            f"{self.faces:.2f} faces a frame, at most {self.members} members"
         )
         yield "stages work at the same time, so the slowest one limits the frames a second"
         yield from self.detection.lines(self.settings.detection_interval)

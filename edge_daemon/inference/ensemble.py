@@ -102,14 +102,14 @@ class EmotionEnsemble:
 
         Args:
             faces: grey uint8 [N, 48, 48], framed as FER2013's; N may be 0.
-            members: how many models are used, in their order, at least 1; their weights are
+            members: how many members are used, in their order, at least 1; their weights are
                 shares of what these have together. None: all.
 
         Returns:
             float32 [N, 7] in the order of EMOTIONS; each row sums to 1.
 
         Raises:
-            ValueError: the array is of another type or shape, or there are not as many models.
+            ValueError: the array is of another type or shape, or there are not as many members.
         """
         if faces.dtype != np.uint8 or faces.ndim != 3 or faces.shape[1:] != (CROP_SIDE, CROP_SIDE):
             raise ValueError(

@@ -272,7 +272,7 @@ class FaceFollower:
         self._frames_since = 0
         self._scene: int | None = None
 
-    def limit(self, interval: int) -> None:
+    def set_interval(self, interval: int) -> None:
         """Use another interval."""
         self._interval = interval
 

@@ -102,13 +102,13 @@ def test_members_active_is_that_of_the_last_scored_face(health: Health, bundle: 
 
 
 def test_degradation_level_is_reported(health: Health, bundle: Bundle) -> None:
-    health.adjust(DegradationLevel(models=1, detection_interval=3))
+    health.set_level(DegradationLevel(members=1, detection_interval=3))
     message = health.message()
     assert (message.members_active, message.detection_every) == (1, 3)
-    models = f"models: 1 of {len(bundle.members)}"
+    members = f"members: 1 of {len(bundle.members)}"
     assert health.summary() == "source starting"
     health.source.running()
-    assert health.summary().endswith(f", {models}, detection in 1 of 3 frames")
+    assert health.summary().endswith(f", {members}, detection in 1 of 3 frames")
 
 
 def test_summary_shows_state_rate_faces_and_broker(
@@ -124,7 +124,7 @@ def test_summary_shows_state_rate_faces_and_broker(
     clock.seconds += 2
     for step in range(20):
         health(result(step / 10, {1: probabilities(happy=0.7), 2: None}))
-        health.adjust(DegradationLevel(len(bundle.members), detection_interval=1))
+        health.set_level(DegradationLevel(len(bundle.members), detection_interval=1))
     summaries.append(health.summary())
     source.lost(SourceLost("gone"))
     delivery.connected = False

@@ -158,10 +158,10 @@ def test_follower_new_interval_counts_from_last_detection(
     frames = moving(9)
     for _ in range(3):
         follower(next(frames))
-    follower.limit(2)
+    follower.set_interval(2)
     follower(next(frames))
     assert detector.pictures == 2
-    follower.limit(1)
+    follower.set_interval(1)
     for seen in frames:
         follower(seen)
     assert detector.pictures == 7
