@@ -13,9 +13,9 @@ from edge_daemon.monitoring.load_shedding import DegradationLevel
 from edge_daemon.monitoring.statistics import StageTimings, Throughput
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import EventKind, FrameResult, SourceState
-from edge_daemon.schema import HealthMessage, SpoolMessage
+from edge_daemon.schema import EventQueueStatus, HealthMessage
 
-NO_QUEUE: Final = SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
+NO_QUEUE: Final = EventQueueStatus(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
 """The event queue where no broker is configured."""
 
 
@@ -37,7 +37,7 @@ class Delivery(Protocol):
         """Messages that were never sent."""
         ...
 
-    def queued_events(self) -> SpoolMessage:
+    def queued_events(self) -> EventQueueStatus:
         """State of the event queue; must not wait for the disk."""
         ...
 
@@ -188,8 +188,8 @@ class Health:
             memory_mb=None if memory is None else round(memory / 1e6, 1),
             members_active=self._members_used,
             members_total=self.members_total,
-            detection_every=self._level.detection_interval,
+            detection_interval=self._level.detection_interval,
             stuck_services=self._stuck_services,
-            spool=NO_QUEUE if delivery is None else delivery.queued_events(),
+            event_queue=NO_QUEUE if delivery is None else delivery.queued_events(),
             reconnects=0 if delivery is None else delivery.reconnects,
         )

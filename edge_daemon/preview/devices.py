@@ -195,7 +195,7 @@ def _health_fields(health: HealthMessage) -> dict[str, object]:
         "latency_ms": health.latency_ms.p95 if is_running and health.latency_ms else None,
         "temperature_c": health.cpu_temperature_c,
         "is_throttled": bool(health.throttled),
-        "queued_events": health.spool.depth,
+        "queued_events": health.event_queue.depth,
         "uptime_s": health.uptime_s,
         "version": printable(shortened(health.version, MAX_TEXT_LENGTH)),
     }

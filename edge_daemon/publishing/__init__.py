@@ -113,7 +113,7 @@ class MqttPublishing:
         client_id = mqtt.client_id or default_client_id(settings.device_id)
         client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
         queue = EventQueue(clock, client.wake)
-        limits = QueueLimits(mqtt.spool_max_events, mqtt.spool_max_age)
+        limits = QueueLimits(mqtt.queue_max_events, mqtt.queue_max_age)
         database = settings.state_dir / f"events-{settings.device_id}.sqlite"
         writer = EventWriter(queue, database, limits, clock)
         resources.callback(writer.close)

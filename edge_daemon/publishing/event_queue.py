@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from edge_daemon._lib.clock import Clock, Outage
 from edge_daemon.publishing.event_store import Entry
 from edge_daemon.records import Event
-from edge_daemon.schema import EventMessage, SpoolMessage, event_message
+from edge_daemon.schema import EventMessage, EventQueueStatus, event_message
 
 logger = logging.getLogger(__name__)
 
@@ -155,11 +155,11 @@ class EventQueue:
     def last_sequence(self) -> int:
         return self._last
 
-    def status(self) -> SpoolMessage:
+    def status(self) -> EventQueueStatus:
         """Depth, age and losses of the queue, for the health message."""
         with self._changed:
             oldest = [*islice(self._window, 1), *(new.entry for new in islice(self._new, 1))]
-            return SpoolMessage(
+            return EventQueueStatus(
                 depth=self.depth,
                 oldest_age_s=self._age_s(oldest[0]) if oldest else 0.0,
                 dropped=self._dropped,

@@ -35,7 +35,7 @@ from edge_daemon.publishing.messages import (
 from edge_daemon.publishing.mqtt import Connection
 from edge_daemon.publishing.state import AvailabilityMonitor, OverwriteDetector
 from edge_daemon.records import FrameResult
-from edge_daemon.schema import SpoolMessage, faces_payload
+from edge_daemon.schema import EventQueueStatus, faces_payload
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class MqttPublisher(Service):
     def connected(self) -> bool:
         return self._client.connection is not None
 
-    def queued_events(self) -> SpoolMessage:
+    def queued_events(self) -> EventQueueStatus:
         """How the event queue is."""
         return self._queue.status()
 

@@ -54,9 +54,9 @@ def test_message_contains_figures_of_all_parts(
         "throttled": ("throttled",),
         "members_active": len(bundle.members),
         "members_total": len(bundle.members),
-        "detection_every": 1,
+        "detection_interval": 1,
         "stuck_services": ("commands",),
-        "spool": delivery.queued_events().model_dump(),
+        "event_queue": delivery.queued_events().model_dump(),
         "reconnects": 2,
     }
     assert message.latency_ms is not None
@@ -104,7 +104,7 @@ def test_members_active_is_that_of_the_last_scored_face(health: Health, bundle: 
 def test_degradation_level_is_reported(health: Health, bundle: Bundle) -> None:
     health.set_level(DegradationLevel(members=1, detection_interval=3))
     message = health.message()
-    assert (message.members_active, message.detection_every) == (1, 3)
+    assert (message.members_active, message.detection_interval) == (1, 3)
     members = f"members: 1 of {len(bundle.members)}"
     assert health.summary() == "source starting"
     health.source.running()

@@ -19,7 +19,7 @@ from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.preview.history import History
 from edge_daemon.preview.stream import MAX_SIDE_PX, FrameEncoder, jpeg
 from edge_daemon.records import FrameResult
-from edge_daemon.schema import SpoolMessage
+from edge_daemon.schema import EventQueueStatus
 
 
 class FakeDelivery:
@@ -29,8 +29,8 @@ class FakeDelivery:
     reconnects = 0
     dropped = 0
 
-    def queued_events(self) -> SpoolMessage:
-        return SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
+    def queued_events(self) -> EventQueueStatus:
+        return EventQueueStatus(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
 
 
 @pytest.fixture

@@ -297,9 +297,9 @@ def _temperature(health: HealthMessage) -> Text:
     return Text(text, style="bold red" if health.throttled else "")
 
 
-def _spool(health: HealthMessage) -> Text:
-    alarming = health.spool.dropped or not health.spool.durable
-    return Text(str(health.spool.depth), style="bold red" if alarming else "")
+def _queue_depth(health: HealthMessage) -> Text:
+    alarming = health.event_queue.dropped or not health.event_queue.durable
+    return Text(str(health.event_queue.depth), style="bold red" if alarming else "")
 
 
 def _uptime(health: HealthMessage) -> str:
@@ -313,7 +313,7 @@ FIGURES: Final = (
     _Figure("p95", _of_health(_p95), 7, from_width=100),
     _Figure("fps", _of_health(lambda health: f"{health.fps_out:.1f}"), 4),
     _Figure("°C", _of_health(_temperature), 2),
-    _Figure("spool", _of_health(_spool), 5),
+    _Figure("queue", _of_health(_queue_depth), 5),
     _Figure("missing", lambda device: str(device.missing or ""), 7, from_width=110),
     _Figure("refused", lambda device: str(device.refused or ""), 7, from_width=120),
     _Figure("up", _of_health(_uptime), 6, from_width=130),

@@ -156,7 +156,7 @@ def test_recent_ids_recognise_ids_up_to_their_limit(numbers: list[int], limit: i
         ("state", b"{}", "not an object with a schema number"),
         ("state", b'{"schema": 1}', "time: missing"),
         ("event", changed(encoded(event(1)), sequence=0), "sequence: must be greater"),
-        ("health", changed(encoded(health()), spool=None), "spool: must be a section"),
+        ("health", changed(encoded(health()), event_queue=None), "event_queue: must be a section"),
         ("state", changed(encoded(state()), schema=2), "unknown schema 2"),
         ("state", b'{"schema": 2}', "unknown schema 2"),
     ],
