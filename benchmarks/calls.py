@@ -132,10 +132,10 @@ class _ShortenedReader:
         if self._left == 0:
             return None
         self._left -= 1
-        picture = self._reader.read()
-        if picture is None:
+        captured = self._reader.read()
+        if captured is None:
             raise SourceError("the clip is too short; choose fewer --frames")
-        return picture
+        return captured
 
 
 def main() -> int:

@@ -50,7 +50,7 @@ PAUSE_CHECK_INTERVAL_S: Final = 60.0
 class FrameMaker:
     """Makes frames, and the blank ones that end a scene when no frame comes.
 
-    Of a picture it keeps the shape and the time, never the pixels.
+    Of a frame it keeps the shape and the time, never the pixels.
 
     Args:
         clock: where the time is read.
@@ -72,33 +72,33 @@ class FrameMaker:
         """Use another `max_age`."""
         self._max_age_s = settings.max_age
 
-    def frame(self, picture: CapturedFrame) -> Frame:
+    def frame(self, captured: CapturedFrame) -> Frame:
         monotonic = self._clock.monotonic()
-        self._scene = picture.scene
-        self._shape = picture.bgr.shape
-        self._stream_time = picture.stream_time_s
+        self._scene = captured.scene
+        self._shape = captured.bgr.shape
+        self._stream_time = captured.stream_time_s
         self._made_at = monotonic
         return Frame(
             index=next(self._numbers),
-            scene=self._scenes_ended + picture.scene,
-            bgr=picture.bgr,
-            captured_at=self._captured_at(picture),
+            scene=self._scenes_ended + captured.scene,
+            bgr=captured.bgr,
+            captured_at=self._captured_at(captured),
             captured_monotonic_s=monotonic,
-            stream_time_s=monotonic if picture.stream_time_s is None else picture.stream_time_s,
-            reduced=picture.reduced,
-            position_s=picture.position_s,
-            file=picture.file,
+            stream_time_s=monotonic if captured.stream_time_s is None else captured.stream_time_s,
+            reduced=captured.reduced,
+            position_s=captured.position_s,
+            file=captured.file,
         )
 
-    def _captured_at(self, picture: CapturedFrame) -> datetime:
+    def _captured_at(self, captured: CapturedFrame) -> datetime:
         """The wall clock; for a video, which can be read at any speed, its own time.
 
         Its first frame is captured now, and all others at their distance from it.
         """
         now = self._clock.now()
-        if picture.position_s is None or picture.stream_time_s is None:
+        if captured.position_s is None or captured.stream_time_s is None:
             return now
-        elapsed = timedelta(seconds=picture.stream_time_s)
+        elapsed = timedelta(seconds=captured.stream_time_s)
         if self._video_began is None:
             self._video_began = now - elapsed
         return self._video_began + elapsed
@@ -285,7 +285,7 @@ class CaptureLoop:
             while True:
                 if self.live:
                     yield from self._wait_for_next(reader, busy)
-                if (picture := self._read(reader, busy)) is None:
+                if (captured := self._read(reader, busy)) is None:
                     return
                 if not self.live and self._pause.paused:
                     yield from self._wait_while_paused()
@@ -293,9 +293,9 @@ class CaptureLoop:
                     return
                 if self.status.state is not SourceState.RUNNING:
                     self.status.running()
-                if self.live and picture.position_s is None and picture.file is None:
-                    self._checks.check(picture.bgr)
-                yield self._frames.frame(picture)
+                if self.live and captured.position_s is None and captured.file is None:
+                    self._checks.check(captured.bgr)
+                yield self._frames.frame(captured)
         finally:
             with busy:  # drivers hang in closing, too
                 reader.close()

@@ -29,7 +29,7 @@ BUFFERS: Final = 4
 """Frames in the camera's memory: one that is copied, and enough others for the next ones."""
 
 MAX_ROUNDING_PX: Final = 2
-"""Pixels by which a side may miss the full picture's shape, because streams have even sides."""
+"""Pixels by which a side may miss the full frame's shape, because streams have even sides."""
 
 BGR_CONVERSIONS: Final[Mapping[str, int | None]] = {
     "RGB888": None,  # named from the highest byte down: blue comes first in memory

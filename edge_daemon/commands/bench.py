@@ -120,9 +120,9 @@ class _TimedReader:
 
     def read(self) -> CapturedFrame | None:
         began = self._stopwatch.wall()
-        picture = self._reader.read()
+        captured = self._reader.read()
         self._stopwatch.record(CAPTURE, self._stopwatch.wall() - began)
-        return picture
+        return captured
 
     def close(self) -> None:
         self._reader.close()

@@ -232,9 +232,9 @@ def _mean(face: Detection, mirrored: Detection, square: Square, side: int) -> De
     return Detection(box, score, landmarks.astype(np.float32))
 
 
-def _mean_score(in_picture: float, in_patch: float) -> float:
+def _mean_score(in_image: float, in_patch: float) -> float:
     """The score of the mean of both log-odds."""
-    odds = (1 / in_picture - 1) ** (1 - PATCH_WEIGHT) * (1 / in_patch - 1) ** PATCH_WEIGHT
+    odds = (1 / in_image - 1) ** (1 - PATCH_WEIGHT) * (1 / in_patch - 1) ** PATCH_WEIGHT
     return float(1 / (1 + odds))
 
 

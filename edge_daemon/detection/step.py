@@ -109,29 +109,29 @@ def yaw(landmarks: Landmarks) -> float:
     return abs(aside_x * across + aside_y * down) / squared
 
 
-def reduced(picture: Image, max_side: int) -> Image:
-    """Reduce a picture to this longer side; return one that is no larger unchanged.
+def reduced(image: Image, max_side: int) -> Image:
+    """Reduce an image to this longer side; return one that is no larger unchanged.
 
     It is halved as often as possible and interpolated for the rest. OpenCV's mean of two by two
     pixels takes a tenth of the time of its mean over a fractional area.
 
     Args:
-        picture: BGR uint8 [H, W, 3] or grey uint8 [H, W].
+        image: BGR uint8 [H, W, 3] or grey uint8 [H, W].
         max_side: in pixels.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1:
-        return picture
+        return image
     size = (max(1, round(scale * width)), max(1, round(scale * height)))
     while min(width // size[0], height // size[1]) >= 2:
         width, height = width // 2, height // 2
-        picture = _resized(picture, (width, height), cv2.INTER_AREA)
-    return _resized(picture, size, cv2.INTER_LINEAR)
+        image = _resized(image, (width, height), cv2.INTER_AREA)
+    return _resized(image, size, cv2.INTER_LINEAR)
 
 
-def _resized(picture: Image, size: tuple[int, int], interpolation: int) -> Image:
-    return np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.uint8)
+def _resized(image: Image, size: tuple[int, int], interpolation: int) -> Image:
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
 class FaceFinder:
@@ -163,10 +163,10 @@ class FaceFinder:
     def __call__(self, frame: Frame) -> FoundFaces:
         if frame.blank:
             return FoundFaces(frame, ())
-        picture = self._reduced(frame)
+        image = self._reduced(frame)
         # The longer side, which rounding changes least.
-        scale = max(frame.width, frame.height) / max(picture.shape[:2])
-        found = [detection.enlarged(scale) for detection in self._detector.detect(picture)]
+        scale = max(frame.width, frame.height) / max(image.shape[:2])
+        found = [detection.enlarged(scale) for detection in self._detector.detect(image)]
         if self._zones is not None:
             found = self._zones.counted(found, frame)
         return FoundFaces(frame, tuple(self.cut(frame, detection) for detection in found))

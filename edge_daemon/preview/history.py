@@ -63,7 +63,7 @@ class FrameHeader(BaseModel, frozen=True):
     viewers: int = Field(description="Open pages.")
     condition: Condition
     events: int = Field(description="Events since the start; more of them can be fetched.")
-    frame: PreviewFrame | None = Field(description="null without a picture.")
+    frame: PreviewFrame | None = Field(description="null without an image.")
     crops: dict[int, str] = Field(
         description="By track, the models' input: 48x48 grey pixels in row order, as base64."
     )
@@ -124,7 +124,7 @@ MAX_EVENTS: Final = 100
 """Events kept at most."""
 
 MAX_GAP_S: Final = 1.0
-"""Longest time that one result stands for in the totals: a longer gap was without a picture."""
+"""Longest time that one result stands for in the totals: a longer gap was without an image."""
 
 NO_CROP: Final = np.zeros((0, 0), np.uint8)
 

@@ -1,4 +1,4 @@
-"""The preview: a page with the live picture, served over HTTP."""
+"""The preview: a page with the live image, served over HTTP."""
 
 import asyncio
 import ipaddress
