@@ -110,7 +110,7 @@ def _counted(case: Case, frames: int) -> Counter[str]:
 class _Shortened:
     """A source that ends after some frames."""
 
-    live = False
+    is_live = False
 
     def __init__(self, source: Source, frames: int) -> None:
         self.name = source.name

@@ -179,7 +179,7 @@ class Chain(Generic[In, Out]):
 class Capture(Protocol[T_co]):
     """The source of items (see `edge_daemon.capture.loop`)."""
 
-    live: bool
+    is_live: bool
     """Whether items come in real time. Full mailboxes then drop items; else they block."""
     name: str
 
@@ -481,7 +481,7 @@ class Pipeline:
         self._watchers = watchers
         self._checked_at = self._clock.monotonic()
         self._notices: queue.SimpleQueue[Worker | Callable[[], None] | None] = queue.SimpleQueue()
-        back_pressure: BackPressure = "drop" if capture.live else "block"
+        back_pressure: BackPressure = "drop" if capture.is_live else "block"
         self.mailboxes = {stage.name: Mailbox[Any](back_pressure) for stage in chain.stages}
         boxes = list(self.mailboxes.values())
         self._stages = [
@@ -490,7 +490,7 @@ class Pipeline:
                 source,
                 target,
                 failures=StageFailures(
-                    stage.name, stage.max_failures if capture.live else 1, self._clock
+                    stage.name, stage.max_failures if capture.is_live else 1, self._clock
                 ),
                 observers=observers,
                 clock=self._clock,
@@ -631,7 +631,7 @@ class Pipeline:
         stuck = self._capture
         seconds = stuck.busy.current_s
         stalled = [worker for worker in self._stalled if worker.is_alive]
-        if not stuck.capture.live or len(stalled) >= MAX_STALLED_CAPTURES:
+        if not stuck.capture.is_live or len(stalled) >= MAX_STALLED_CAPTURES:
             raise PipelineError(
                 f"{stuck.capture.name}: no response for {seconds:.0f} s, "
                 f"{len(stalled) + 1} stalled reads; check the device and its cable"

@@ -87,7 +87,7 @@ class Frame:
     """Seconds on the time line of the source, which does not depend on the speed of reading."""
     reduced: Image | None = None
     """The same image scaled down by the camera, if it does that: BGR uint8."""
-    blank: bool = False
+    is_blank: bool = False
     """Black, because no image comes; all faces have left."""
     position_s: float | None = None
     """Seconds from the start of the video that is read, also while it repeats; None otherwise."""

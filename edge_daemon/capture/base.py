@@ -98,7 +98,7 @@ class Source(Protocol):
     """As in the settings, with secrets masked."""
     kind: SourceKind
     """What the frames come from. A source around another one has the kind of that."""
-    live: bool
+    is_live: bool
     """Whether frames arrive in real time; if not, every frame counts and none may be dropped."""
 
     def open(self) -> Reader:

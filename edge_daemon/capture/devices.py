@@ -20,7 +20,7 @@ class VideoDevice:
     """
 
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(self, device: Path, size: tuple[int, int], fps: float) -> None:
         self.name = str(device)

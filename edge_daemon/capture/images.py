@@ -121,7 +121,7 @@ class ImageFile:
     """One image."""
 
     kind = SourceKind.IMAGE
-    live = False
+    is_live = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -141,7 +141,7 @@ class ImageFolder:
     """The images of a folder, in the order of their names. Each is a scene of its own."""
 
     kind = SourceKind.FOLDER
-    live = False
+    is_live = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)

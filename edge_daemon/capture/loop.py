@@ -111,7 +111,7 @@ class FrameMaker:
         self._scenes_ended += 1
         frame = self.frame(CapturedFrame(black, self._stream_time, self._scene))
         self._shape = None
-        return dataclasses.replace(frame, blank=True)
+        return dataclasses.replace(frame, is_blank=True)
 
     @property
     def face_age_left_s(self) -> float:
@@ -204,7 +204,7 @@ class CaptureLoop:
         *,
         history: "_History | None" = None,
     ) -> None:
-        self.live = source.live
+        self.is_live = source.is_live
         self.name = source.name
         if history is None:
             history = _History(
@@ -224,7 +224,7 @@ class CaptureLoop:
         self._abandoned = threading.Event()
         self._interrupted = threading.Event()
         # Closes an open source: for a live one, any change of the pause does.
-        self._closing = self._interrupted if source.live else self._abandoned
+        self._closing = self._interrupted if source.is_live else self._abandoned
         self._next_due = 0.0
 
     def run(self, put: Callable[[Frame], None], busy: Busy) -> None:
@@ -283,17 +283,17 @@ class CaptureLoop:
             reader = self._source.open()
         try:
             while True:
-                if self.live:
+                if self.is_live:
                     yield from self._wait_for_next(reader, busy)
                 if (captured := self._read(reader, busy)) is None:
                     return
-                if not self.live and self._pause.paused:
+                if not self.is_live and self._pause.paused:
                     yield from self._wait_while_paused()
                 if self._closing.is_set():
                     return
                 if self.status.state is not SourceState.RUNNING:
                     self.status.running()
-                if self.live and captured.position_s is None and captured.file is None:
+                if self.is_live and captured.position_s is None and captured.file is None:
                     self._checks.check(captured.bgr)
                 yield self._frames.frame(captured)
         finally:

@@ -101,7 +101,7 @@ class PiCamera:
     """
 
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(
         self,

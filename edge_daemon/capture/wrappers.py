@@ -70,7 +70,7 @@ class Oriented:
     def __init__(self, source: Source, orientation: Orientation) -> None:
         self.name = source.name
         self.kind = source.kind
-        self.live = source.live
+        self.is_live = source.is_live
         self.source = source
         self._orientation = orientation
 
@@ -117,7 +117,7 @@ class Repeated:
         new_scenes: whether each round is a scene of its own, in which no face is followed on.
     """
 
-    live = False
+    is_live = False
 
     def __init__(
         self, source: Source, max_frames: int | None = None, *, new_scenes: bool = True
@@ -214,7 +214,7 @@ class Looped:
         clock: where the time is read.
     """
 
-    live = True
+    is_live = True
 
     def __init__(self, source: Source, clock: Clock) -> None:
         self.name = source.name

@@ -90,7 +90,7 @@ class Stopwatch:
 
     def finish(self, result: FrameResult) -> None:
         """Add a frame that has passed all stages; not the blank one at the end."""
-        if result.frame.blank:
+        if result.frame.is_blank:
             return
         members = max((face.members for face in result.faces), default=0)
         frame = result.frame
@@ -101,7 +101,7 @@ class Stopwatch:
 class TimedSource:
     """A source of files whose reads are measured."""
 
-    live = False
+    is_live = False
 
     def __init__(self, source: Source, stopwatch: Stopwatch) -> None:
         self.name = source.name
@@ -407,7 +407,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
     }
     stopwatch, clock = Stopwatch(), SystemClock()
     original = source = source_from_settings(settings)
-    if source.live:
+    if source.is_live:
         raise SettingsError(f"source: is live (got {source.name}); use a video, image or folder")
     hardware = Hardware()
     detector, machine = detector_from_settings(settings), Machine.read(hardware)

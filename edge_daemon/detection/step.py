@@ -161,7 +161,7 @@ class FaceFinder:
         self._limits = settings
 
     def __call__(self, frame: Frame) -> FoundFaces:
-        if frame.blank:
+        if frame.is_blank:
             return FoundFaces(frame, ())
         image = self._reduced(frame)
         # The longer side, which rounding changes least.

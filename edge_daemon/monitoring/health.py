@@ -87,7 +87,7 @@ class Health:
 
     def __call__(self, result: FrameResult) -> None:
         """Count a result."""
-        if not result.frame.blank:
+        if not result.frame.is_blank:
             self.throughput.record(result)
         faces: Counter[str] = Counter()
         members = 0

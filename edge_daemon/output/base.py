@@ -161,7 +161,7 @@ def check_options(options: OutputOptions, source: Source, *, is_repeated: bool) 
         SettingsError: with one line for each problem.
     """
     problems = list(_problems(options, source))
-    if options and is_repeated and not source.live:
+    if options and is_repeated and not source.is_live:
         problems.append("capture.loop: has no end to write a file at (got true); set it to false")
     if problems:
         raise SettingsError(*problems)
@@ -216,7 +216,7 @@ def _path_problems(option: str, path: Path, source: Source) -> Iterator[str]:
         yield f"{option}: folder is not writable (got {folder}); name another one"
     elif path.is_dir() and option == "--summary":
         yield f"{option}: is a folder (got {path}); name a file"
-    elif not source.live and _overwrites(path, Path(source.name)):
+    elif not source.is_live and _overwrites(path, Path(source.name)):
         yield f"{option}: would overwrite the source (got {path}); name another path"
 
 

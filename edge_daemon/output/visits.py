@@ -179,11 +179,11 @@ class Collector:
             self._first = frame
             self._interval = float(frame.file is not None)
         now = self._time_of(frame)
-        if self._frames and not frame.blank:
+        if self._frames and not frame.is_blank:
             self._interval = now - self._last[0]
         self._count_last()
         self._last = now, result.faces
-        self._frames += not frame.blank
+        self._frames += not frame.is_blank
         self._frames_with_faces += bool(result.faces)
         self._end_visits(result.live_tracks)
         for face in result.faces:

@@ -52,7 +52,7 @@ class FrameEncoder:
 
     def __call__(self, result: FrameResult | None, viewers: int) -> bytes:
         """Encode the newest result; without one, or with a blank frame, there is no image."""
-        has_image = result is not None and not result.frame.blank and not self._pause.paused
+        has_image = result is not None and not result.frame.is_blank and not self._pause.paused
         visible = result if has_image else None
         header = FrameHeader(
             state=self._health.source.state,

@@ -80,7 +80,7 @@ class MqttPublishing:
         source: how the source is.
         clock: the clock to use.
         resources: receives what must be closed at the end.
-        live: receives the parts that follow changes of the settings.
+        live_settings: receives the parts that follow changes of the settings.
         back_pressure: what a step does while the network is busy: `block`, or `drop` the result.
         has_temperature: whether the machine has a sensor of the CPU's temperature.
 
@@ -97,7 +97,7 @@ class MqttPublishing:
         clock: Clock,
         *,
         resources: ExitStack,
-        live: LiveSettings,
+        live_settings: LiveSettings,
         back_pressure: BackPressure = "drop",
         has_temperature: bool = True,
     ) -> None:
@@ -139,21 +139,21 @@ class MqttPublishing:
             is_paused=switch.is_closed,
             is_online=lambda: availability.is_online,
         )
-        live.follow(MqttSettings, self.publisher)
-        live.follow(SmoothingSettings, self.state)
+        live_settings.follow(MqttSettings, self.publisher)
+        live_settings.follow(SmoothingSettings, self.state)
         self._health_topic = topics.health
         self.sinks: list[Sink[FrameResult]] = [self.state, self.publisher]
         self.services: list[Service] = [self.publisher, writer, commands, self.state]
 
     def health_reporter(
-        self, health: HealthProvider, settings: Settings, live: LiveSettings
+        self, health: HealthProvider, settings: Settings, live_settings: LiveSettings
     ) -> HealthReporter:
         """The service that publishes the health message."""
         max_interval_s = freshness_s(settings)
         reporter = HealthReporter(
             health, self._health_topic, self.publisher.keep, settings.health, max_interval_s
         )
-        live.follow(HealthSettings, reporter)
+        live_settings.follow(HealthSettings, reporter)
         return reporter
 
 

@@ -115,7 +115,7 @@ class MqttPublisher(Service):
     def __call__(self, result: FrameResult) -> None:
         """Add the events to the queue, and publish the result if it is due."""
         # A blank frame is made without the source, also when a stuck stage ends the pipeline.
-        if not result.frame.blank:
+        if not result.frame.is_blank:
             self._availability.note_result()
         late_s = self._clock.monotonic() - result.frame.captured_monotonic_s
         for event in result.events:

@@ -88,7 +88,7 @@ class EventMaker:
             return None
         last = self._last.frame
         black = np.broadcast_to(np.uint8(0), last.bgr.shape)
-        frame = dataclasses.replace(last, index=last.index + 1, bgr=black, blank=True)
+        frame = dataclasses.replace(last, index=last.index + 1, bgr=black, is_blank=True)
         return FrameResult(frame, faces=(), live_tracks=frozenset(), events=events)
 
     def _departures(self, live_tracks: frozenset[int]) -> Iterator[Event]:

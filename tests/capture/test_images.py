@@ -225,7 +225,7 @@ def test_recorded_phone_photos_are_one_frame_each() -> None:
 def test_single_image_is_one_frame(tmp_path: Path) -> None:
     source = create_source(str(picture(tmp_path / "face.png")))
     assert isinstance(source, ImageFile)
-    assert not source.live
+    assert not source.is_live
     (only,) = all_from(source)
     assert mean_difference(only.bgr, SCENE) == 0
 
@@ -242,7 +242,7 @@ def test_folder_images_are_sorted_by_name_in_separate_scenes(tmp_path: Path) -> 
     (tmp_path / "notes.txt").write_text("no picture")
     source = create_source(str(tmp_path))
     assert isinstance(source, ImageFolder)
-    assert not source.live
+    assert not source.is_live
     found = all_from(source)
     assert [int(one.bgr[0, 0, 0]) for one in found] == [10, 20, 30]
     assert len({one.scene for one in found}) == 3

@@ -20,7 +20,7 @@ class Camera:
 
     name = "camera"
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(self, **methods: object) -> None:
         self._methods = methods
@@ -55,7 +55,7 @@ def test_half_turn_as_flips_shows_the_same(orientation: Orientation) -> None:
 def test_oriented_source_turns_both_images_and_keeps_the_rest() -> None:
     camera = Camera()
     source = Oriented(camera, Orientation(90))
-    assert (source.name, source.live) == ("camera", True)
+    assert (source.name, source.is_live) == ("camera", True)
     reader = source.open()
     picture = reader.read()
     assert picture is not None

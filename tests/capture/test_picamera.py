@@ -80,7 +80,7 @@ def open_files() -> list[Path]:
 def test_name() -> None:
     assert camera().name == "picamera"
     assert camera(number=1).name == "picamera:1"
-    assert camera().live
+    assert camera().is_live
 
 
 def test_camera_config_requests_unqueued_bgr_frames(world: World) -> None:

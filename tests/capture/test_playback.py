@@ -20,7 +20,7 @@ class Film:
 
     name = "film"
     kind = SourceKind.VIDEO
-    live = False
+    is_live = False
     error: SourceIncomplete | None = None
     """Raised at the end of each round."""
 
@@ -150,7 +150,7 @@ def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -
 def test_clip_goes_on_after_its_end(tmp_path: Path, clock: FakeClock) -> None:
     clip = write_clip(tmp_path / "clip.mp4", [draw_scene((step, 60, 120)) for step in range(3)])
     source = Looped(create_source(str(clip)), clock)
-    assert source.live
+    assert source.is_live
     assert source.name == str(clip)
     reader = source.open()
     first, *_, again = [reader.read() for _ in range(4)]

@@ -35,7 +35,7 @@ def test_rtsp_stream_gives_the_frames_that_are_sent(
     with rtsp_camera(video(tmp_path / "clip.mp4", *options)) as camera:
         source = create_source(camera.url.replace("rtsp", "RTSP"))
         assert isinstance(source, NetworkStream)
-        assert source.live
+        assert source.is_live
         reader = source.open()
         assert isinstance(reader, FlowingReader)
         reader.skip()

@@ -88,7 +88,7 @@ def test_sink_counts_faces_by_emotion_and_events_by_kind(health: Health) -> None
 
 
 def test_blank_frame_does_not_count_as_result(health: Health) -> None:
-    health(FrameResult(dataclasses.replace(frame(), blank=True), (), frozenset()))
+    health(FrameResult(dataclasses.replace(frame(), is_blank=True), (), frozenset()))
     assert health.message().fps_out == 0
     assert health.message().latency_ms is None
 

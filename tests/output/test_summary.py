@@ -307,7 +307,7 @@ def test_run_with_a_summary_shows_faces_only_if_asked(
 
 def ended(last: FrameResult) -> FrameResult:
     """The blank frame at the end of a file, in which all faces have left."""
-    blank = dataclasses.replace(last.frame, blank=True, position_s=None, file=None)
+    blank = dataclasses.replace(last.frame, is_blank=True, position_s=None, file=None)
     return FrameResult(blank, (), frozenset())
 
 

@@ -96,7 +96,7 @@ def test_crop_is_the_input_of_the_models(encoder: FrameEncoder) -> None:
 
 
 def test_message_without_picture_has_no_frame(encoder: FrameEncoder, pause: Pause) -> None:
-    blank = dataclasses.replace(seen(0), frame=dataclasses.replace(frame(), blank=True))
+    blank = dataclasses.replace(seen(0), frame=dataclasses.replace(frame(), is_blank=True))
     for nothing in (None, blank):
         decoded_message = encoded(encoder, nothing)
         assert (
