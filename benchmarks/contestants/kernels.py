@@ -27,7 +27,7 @@ from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_from_settings, haar, yunet
 from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.bundled import FaceSearch, cut_patch, is_certain, read_manifest
-from edge_daemon.detection.step import reduced
+from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import CROP_SIDE, Image
 
@@ -100,7 +100,7 @@ def _inputs(settings: Settings, views: Mapping[str, list[bool]]) -> Iterator[Pre
     doubtful = _doubtful_patches(settings)
     for frame in frames_of(settings):
         faces = [item.face for item in follower(frame).faces]
-        image = reduced(frame.bgr, settings.detection.max_side)
+        image = resize_to_max_side(frame.bgr, settings.detection.max_side)
         crops = [face.crop for face in faces if face.unscored is None]
         stacked = np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
         yield Prepared(len(crops), doubtful(image), _batches(stacked, views))
@@ -212,7 +212,7 @@ def _bundled(longest: int, threads: int) -> Kernel:
         grey = _reduced(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), longest)
         search(grey)
         if min(grey.shape) >= bundled.MIN_LARGE_FACE:
-            search(bundled.reduced(grey))
+            search(bundled.reduce_for_large_faces(grey))
         for patch in patches:
             search(patch)
 

@@ -161,7 +161,7 @@ class FaceSearch:
         """The faces before their verification, best first. Arguments as above."""
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
-            large = decode(*self._reduced.maps(reduced(grey)), min_score)
+            large = decode(*self._reduced.maps(reduce_for_large_faces(grey)), min_score)
             enlarged = [detection.enlarged(REDUCTION) for detection in large]
             found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
         return without_duplicates(found)
@@ -186,7 +186,7 @@ def is_certain(face: Detection, score: float) -> bool:
     return _mean_score(face.score, MIN_PATCH_SCORE) >= score
 
 
-def reduced(grey: Image) -> Image:
+def reduce_for_large_faces(grey: Image) -> Image:
     """The picture for the search for large faces, uint8 [H, W]."""
     scale = 1 / REDUCTION
     return np.asarray(

@@ -109,7 +109,7 @@ def yaw(landmarks: Landmarks) -> float:
     return abs(aside_x * across + aside_y * down) / squared
 
 
-def reduced(image: Image, max_side: int) -> Image:
+def resize_to_max_side(image: Image, max_side: int) -> Image:
     """Reduce an image to this longer side; return one that is no larger unchanged.
 
     It is halved as often as possible and interpolated for the rest. OpenCV's mean of two by two
@@ -180,4 +180,4 @@ class FaceFinder:
     def _reduced(self, frame: Frame) -> Image:
         if frame.reduced is not None:
             return frame.reduced
-        return reduced(frame.bgr, self._max_side)
+        return resize_to_max_side(frame.bgr, self._max_side)

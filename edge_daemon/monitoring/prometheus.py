@@ -22,9 +22,9 @@ from prometheus_client.registry import Collector
 
 from edge_daemon._lib.http_server import (
     ASGIApp,
+    ASGIMessage,
     ConnectionLimits,
     HttpServer,
-    Message,
     Receive,
     Send,
 )
@@ -78,7 +78,7 @@ class MetricsServer(Service):
 def _only_get(app: ASGIApp) -> ASGIApp:
     """The application for requests that only read."""
 
-    async def wrapped(scope: Message, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: ASGIMessage, receive: Receive, send: Send) -> None:
         if scope["method"] in {"GET", "HEAD"}:
             await app(scope, receive, send)
             return

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.errors import OutputError
-from edge_daemon.output.base import IMAGE_SUFFIXES, has_valid_length, replace_file
+from edge_daemon.output.base import WRITABLE_IMAGE_SUFFIXES, has_valid_length, replace_file
 from edge_daemon.output.layout import (
     Corner,
     Layout,
@@ -321,7 +321,7 @@ class AnnotatedImages:
 
 def copy_name(name: str) -> str:
     """The name of an image's copy: the same, or a JPEG's where the format cannot be written."""
-    if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+    if Path(name).suffix.lower() in WRITABLE_IMAGE_SUFFIXES:
         return name
     longer = f"{name}.jpg"
     return longer if has_valid_length(longer) else f"{Path(name).stem}.jpg"

@@ -21,7 +21,7 @@ from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.publishing.subscription import (
     CONNECTING,
     Content,
-    Kind,
+    MessageKind,
     RejectedError,
     Subscription,
     device_and_kind,
@@ -33,7 +33,7 @@ from edge_daemon.schema import HealthMessage, Mood, StateMessage, Timestamp
 
 logger = logging.getLogger(__name__)
 
-KINDS: Final = (Kind.AVAILABILITY, Kind.STATE, Kind.HEALTH)
+KINDS: Final = (MessageKind.AVAILABILITY, MessageKind.STATE, MessageKind.HEALTH)
 
 MAX_DEVICES: Final = 100
 """Devices in the table, this one included."""

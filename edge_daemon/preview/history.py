@@ -39,7 +39,7 @@ class PreviewFrame(FacesMessage):
     faces: tuple[PreviewFace, ...]
 
 
-class Totals(BaseModel, frozen=True):
+class EmotionTotals(BaseModel, frozen=True):
     """Totals since the daemon's start."""
 
     visits: int = Field(description="Faces that appeared.")
@@ -52,7 +52,7 @@ class Condition(BaseModel, frozen=True):
     health: HealthMessage
     stages: dict[str, LatencyMessage] = Field(description="Time per frame by stage.")
     broker: Literal["connected", "disconnected", "none"]
-    totals: Totals
+    totals: EmotionTotals
 
 
 class FrameHeader(BaseModel, frozen=True):
@@ -69,7 +69,7 @@ class FrameHeader(BaseModel, frozen=True):
     )
 
 
-class Session(BaseModel, frozen=True):
+class PageConfig(BaseModel, frozen=True):
     """What the page needs once, when it connects."""
 
     device: str
@@ -175,11 +175,11 @@ class History:
         with self._lock:
             return list(self._events)
 
-    def totals(self) -> Totals:
+    def totals(self) -> EmotionTotals:
         """Totals since the start."""
         with self._lock:
             seconds = {name: round(self._seconds[name], 1) for name in EMOTIONS}
-            return Totals(visits=self._visits, face_seconds=seconds)
+            return EmotionTotals(visits=self._visits, face_seconds=seconds)
 
     def _add_to_totals(self, result: FrameResult) -> None:
         time = result.frame.captured_monotonic_s

@@ -116,7 +116,7 @@ class EncodedFrame(NamedTuple):
     content: bytes
 
 
-class Stream:
+class PreviewStream:
     """Hands results from the pipeline's thread to the event loop.
 
     `publish`, `notify` and `close` may be called from any thread and never wait; everything else

@@ -17,18 +17,18 @@ from edge_daemon.publishing.messages import (
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
     UNSUPPORTED_VERSION,
-    Accepted,
     Acknowledged,
     CannotPublish,
     ClosedByPeer,
+    ConnectionAccepted,
     ConnectionEnded,
     ConnectionRefused,
     ConnectOptions,
     Limits,
     Message,
     Notification,
-    Outcome,
     PacketTooLarge,
+    PublishOutcome,
     TakenOver,
     Version,
 )
@@ -160,7 +160,7 @@ class MqttClient:
         return connection
 
     def _on_notification(self, notification: Notification) -> Update:
-        if not isinstance(notification, Accepted):
+        if not isinstance(notification, ConnectionAccepted):
             return notification
         now = self._clock.monotonic()
         away_s = None if self._away_since is None else round(now - self._away_since, 1)
@@ -246,7 +246,7 @@ def publish_single(broker: Broker, message: Message, timeout_s: float = PUBLISH_
                 case Connected():
                     version = update.version
                     _publish(client, message)
-                case Acknowledged() if update.outcome is Outcome.REFUSED:
+                case Acknowledged() if update.outcome is PublishOutcome.REFUSED:
                     raise BrokerError(
                         f"broker {broker.address}: {message.topic}: "
                         + with_hint(f"refused: {update.reason}")

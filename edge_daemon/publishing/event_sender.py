@@ -16,7 +16,7 @@ from edge_daemon.publishing.messages import (
     Acknowledged,
     CannotPublish,
     Message,
-    Outcome,
+    PublishOutcome,
 )
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class EventSender:
             return
         (_, entry), self._in_flight = self._in_flight, None
         now = self._clock.monotonic()
-        if response.outcome is Outcome.REFUSED:
+        if response.outcome is PublishOutcome.REFUSED:
             self._on_refused(entry, response)
-        elif response.outcome is Outcome.NO_SUBSCRIBERS and now < self._grace_until:
+        elif response.outcome is PublishOutcome.NO_SUBSCRIBERS and now < self._grace_until:
             self._next_at = now + NO_SUBSCRIBER_INTERVAL_S
         else:
             self._refusals = 0

@@ -27,7 +27,7 @@ from edge_daemon.publishing.messages import (
     CannotPublish,
     Limits,
     Message,
-    Outcome,
+    PublishOutcome,
     Received,
     Subscribed,
     Topics,
@@ -325,7 +325,7 @@ class MqttPublisher(Service):
 
     def _log_refusal(self, response: Acknowledged) -> None:
         """Log once that the broker refuses messages on a topic, and when it accepts them again."""
-        is_refused = response.outcome is Outcome.REFUSED
+        is_refused = response.outcome is PublishOutcome.REFUSED
         if is_refused and response.topic not in self._refused:
             self._refused.add(response.topic)
             logger.warning(

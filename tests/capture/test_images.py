@@ -15,8 +15,8 @@ from edge_daemon.capture import CapturedFrame, create_source
 from edge_daemon.capture.base import Source
 from edge_daemon.capture.images import (
     HEIC_SUFFIXES,
-    IMAGE_SUFFIXES,
     MAX_NAMED,
+    READABLE_IMAGE_SUFFIXES,
     ImageError,
     ImageFile,
     ImageFolder,
@@ -60,7 +60,7 @@ def mean_difference(image: Image | None, expected: Image) -> float:
     return float(np.abs(image.astype(int) - expected.astype(int)).mean())
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - HEIC_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES))
 def test_image_of_any_format_is_decoded_as_bgr(tmp_path: Path, suffix: str) -> None:
     path = picture(tmp_path / f"colour{suffix}", COLOURED)
     assert mean_difference(smooth(read_image(path)), COLOURED) < 8

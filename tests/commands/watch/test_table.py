@@ -37,7 +37,7 @@ def draw(fleet: Consumer) -> Draw:
             problem=problem,
             devices=list(fleet.devices.values()),
             events=list(fleet.events),
-            session=fleet.session,
+            totals=fleet.totals,
             notices=notices,
             at=NOON,
             now=now,

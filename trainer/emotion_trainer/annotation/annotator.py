@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_daemon.capture.images import IMAGE_SUFFIXES, list_folder, read_image
+from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, list_folder, read_image
 from edge_daemon.errors import OutputError, SourceError
 from edge_daemon.output.base import write_errors
 from edge_daemon.output.drawing import Annotation, annotate_picture, copy_name, write_image
@@ -62,8 +62,8 @@ def _images(path: Path) -> list[Path]:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
     if not path.exists():
         raise PictureError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        supported = " ".join(sorted(IMAGE_SUFFIXES))
+    if path.suffix.lower() not in READABLE_IMAGE_SUFFIXES:
+        supported = " ".join(sorted(READABLE_IMAGE_SUFFIXES))
         raise PictureError(f"{path}: unsupported image format; supported are {supported}")
     return [path]
 

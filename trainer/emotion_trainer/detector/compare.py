@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from edge_daemon.detection import Detector
-from edge_daemon.detection.step import reduced
+from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.records import Detection
 from emotion_trainer.detector.evaluation import Judged, judge_pictures
 from emotion_trainer.detector.faces import Floats
@@ -92,7 +92,7 @@ def table(results: Mapping[str, Result]) -> str:
 def _run(samples: Sequence[Sample], detector: Detector, max_side: int) -> Result:
     found, seconds = [], 0.0
     for sample in samples:
-        picture = reduced(sample.bgr, max_side)
+        picture = resize_to_max_side(sample.bgr, max_side)
         started = time.process_time()
         detections = detector.detect(picture)
         seconds += time.process_time() - started
