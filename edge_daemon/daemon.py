@@ -139,7 +139,7 @@ def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> 
     source = without_password(settings.source)
     logger.info("started", extra={"source": source, "sink": settings.sink})
     try:
-        with _signals_handled(pipeline, reload):
+        with _handle_signals(pipeline, reload):
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
@@ -444,7 +444,7 @@ def _announce_preview(url: str) -> None:
 
 
 @contextmanager
-def _signals_handled(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
+def _handle_signals(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
     interactive = in_terminal()
 
     def stop(_number: int, _frame: object) -> None:

@@ -573,7 +573,7 @@ class Pipeline:
                 return
             if not isinstance(notice, Worker):
                 notice()
-            elif self._is_end(notice):
+            elif self._handle_ended(notice):
                 return
             # Notices can arrive faster than the interval, such as signals, and must not delay this.
             if self._clock.monotonic() - self._checked_at >= SUPERVISION_INTERVAL_S:
@@ -585,7 +585,7 @@ class Pipeline:
         for watcher in self._watchers:
             watcher.poll(self)
 
-    def _is_end(self, worker: Worker) -> bool:
+    def _handle_ended(self, worker: Worker) -> bool:
         """Whether the pipeline has ended, now that this worker has.
 
         Raises:

@@ -112,7 +112,7 @@ class Detection:
     """Confidence of the detector, 0 to 1."""
     landmarks: Landmarks | None = None
 
-    def enlarged(self, scale: float) -> "Detection":
+    def scaled(self, scale: float) -> "Detection":
         """The same face in an image `scale` times as large."""
         if scale == 1:
             return self
@@ -123,7 +123,7 @@ class Detection:
             None if self.landmarks is None else self.landmarks * np.float32(scale),
         )
 
-    def moved(self, x: float, y: float) -> "Detection":
+    def translated(self, x: float, y: float) -> "Detection":
         """The same face, moved by some pixels."""
         box = self.box._replace(x=self.box.x + x, y=self.box.y + y)
         landmarks = (

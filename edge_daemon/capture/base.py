@@ -48,7 +48,7 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class FlowingReader(Reader, Protocol):
+class SupportsSkip(Reader, Protocol):
     """A reader of frames that arrive also when none is read, and become old in buffers."""
 
     def skip(self) -> None:
@@ -61,7 +61,7 @@ class FlowingReader(Reader, Protocol):
 
 
 @runtime_checkable
-class ScheduledReader(Reader, Protocol):
+class SupportsSchedule(Reader, Protocol):
     """A reader of frames that each have a time at which to show them."""
 
     def prepare(self) -> float:

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock, Outage, backoff_delays
-from edge_daemon.capture.base import CapturedFrame, FlowingReader, Reader, ScheduledReader, Source
+from edge_daemon.capture.base import CapturedFrame, Reader, Source, SupportsSchedule, SupportsSkip
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
@@ -171,7 +171,7 @@ class _Condition:
 
 
 @dataclass(frozen=True)
-class _History:
+class _SharedState:
     """State of a source through all its openings."""
 
     status: SourceStatus
@@ -191,7 +191,7 @@ class CaptureLoop:
         max_fps: frames a second at most, for live sources: some give them as fast as they are read.
         pause: the privacy switch.
         max_age_s: seconds without a frame after which no face is visible any more.
-        history: what a restarted capture continues; None at the start.
+        shared: what a restarted capture continues; None at the start.
     """
 
     def __init__(
@@ -202,21 +202,21 @@ class CaptureLoop:
         pause: Pause,
         max_age_s: float = 0.0,
         *,
-        history: "_History | None" = None,
+        shared: "_SharedState | None" = None,
     ) -> None:
         self.is_live = source.is_live
         self.name = source.name
-        if history is None:
-            history = _History(
+        if shared is None:
+            shared = _SharedState(
                 SourceStatus(source.name, clock),
                 FrameMaker(clock, max_age_s),
                 FrameChecks(source.name, clock),
             )
             if pause.paused:
-                history.status.paused()
-        self.status = history.status
-        self._frames = history.frames
-        self._checks = history.checks
+                shared.status.paused()
+        self.status = shared.status
+        self._frames = shared.frames
+        self._checks = shared.checks
         self._source = source
         self._clock = clock
         self._max_fps = max_fps
@@ -252,7 +252,7 @@ class CaptureLoop:
             self._clock,
             self._max_fps,
             self._pause,
-            history=_History(self.status, self._frames, self._checks),
+            shared=_SharedState(self.status, self._frames, self._checks),
         )
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
@@ -313,13 +313,13 @@ class CaptureLoop:
 
         The wait is interruptible and not busy: the frames of a file can be minutes apart.
         """
-        if isinstance(reader, FlowingReader):
+        if isinstance(reader, SupportsSkip):
             while self._clock.monotonic() < self._next_due and not self._closing.is_set():
                 with busy:
                     reader.skip()
             return
         self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
-        if isinstance(reader, ScheduledReader) and not self._closing.is_set():
+        if isinstance(reader, SupportsSchedule) and not self._closing.is_set():
             with busy:
                 delay_s = reader.prepare()
             if delay_s > MAX_FRAME_GAP_S:

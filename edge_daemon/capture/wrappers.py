@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture.base import CapturedFrame, FlowingReader, Reader, Source, SourceIncomplete
+from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceIncomplete, SupportsSkip
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 
@@ -81,7 +81,7 @@ class Oriented:
             SourceError: as the source does.
         """
         reader = self.source.open()
-        if isinstance(reader, FlowingReader):
+        if isinstance(reader, SupportsSkip):
             return _OrientedFlowingReader(reader, self._orientation)
         return _OrientedReader(reader, self._orientation)
 
@@ -103,7 +103,7 @@ class _OrientedReader:
 
 
 class _OrientedFlowingReader(_OrientedReader):
-    def __init__(self, reader: FlowingReader, orientation: Orientation) -> None:
+    def __init__(self, reader: SupportsSkip, orientation: Orientation) -> None:
         super().__init__(reader, orientation)
         self.skip = reader.skip
 

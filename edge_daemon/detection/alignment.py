@@ -50,7 +50,7 @@ def roll(landmarks: Landmarks) -> float:
     return math.atan2(left_y - right_y, left_x - right_x)
 
 
-def cut_crop(image: Image, square: Square, side: int = CROP_SIDE) -> Image:
+def extract_crop(image: Image, square: Square, side: int = CROP_SIDE) -> Image:
     """Cut the crop, grey uint8 [side, side], from a frame; its edge pixels continue beyond it.
 
     Args:

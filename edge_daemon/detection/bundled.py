@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from edge_daemon._lib import files
 from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, without_noise
 from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
-from edge_daemon.detection.alignment import Square, cut_crop
+from edge_daemon.detection.alignment import Square, extract_crop
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
 from edge_daemon.errors import DetectorError
@@ -162,7 +162,7 @@ class FaceSearch:
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
             large = decode(*self._reduced.maps(reduce_for_large_faces(grey)), min_score)
-            enlarged = [detection.enlarged(REDUCTION) for detection in large]
+            enlarged = [detection.scaled(REDUCTION) for detection in large]
             found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
         return without_duplicates(found)
 
@@ -204,7 +204,7 @@ def cut_patch(grey: Image, box: Box) -> tuple[Image, Square]:
     longer = max(box.width, box.height)
     side = LARGE_PATCH_SIDE if longer > MAX_SMALL_FACE else SMALL_PATCH_SIDE
     square = Square(*box.centre, longer / PATCH_FACE, roll=0.0)
-    return np.ascontiguousarray(cut_crop(grey, square, side)[:, ::-1]), square
+    return np.ascontiguousarray(extract_crop(grey, square, side)[:, ::-1]), square
 
 
 def _mean(face: Detection, mirrored: Detection, square: Square, side: int) -> Detection:

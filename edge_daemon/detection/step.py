@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.config.settings import Polygon, QualitySettings, ZoneSettings
-from edge_daemon.detection.alignment import crop_square, cut_crop
+from edge_daemon.detection.alignment import crop_square, extract_crop
 from edge_daemon.detection.base import Detector
 from edge_daemon.records import Detection, Face, FoundFaces, Frame, Image, Landmarks, Unscored
 
@@ -28,7 +28,7 @@ class Zones:
         """Use other regions or another minimum size."""
         self._settings = settings
 
-    def counted(self, detections: Iterable[Detection], frame: Frame) -> list[Detection]:
+    def filter(self, detections: Iterable[Detection], frame: Frame) -> list[Detection]:
         """The detections that count, which are in pixels of the frame."""
         return [detection for detection in detections if self._counts(detection, frame)]
 
@@ -58,7 +58,7 @@ ROUNDING_NOISE: Final = (4 * 1**2 + 4**2) / 12
 """Variance of the Laplacian (four neighbours minus four times the centre) of rounding errors."""
 
 
-def judge(
+def unscored_reason(
     side: float, crop: Image, landmarks: Landmarks | None, limits: QualitySettings
 ) -> Unscored | None:
     """The first reason not to score a face, if there is one.
@@ -166,16 +166,18 @@ class FaceFinder:
         image = self._reduced(frame)
         # The longer side, which rounding changes least.
         scale = max(frame.width, frame.height) / max(image.shape[:2])
-        found = [detection.enlarged(scale) for detection in self._detector.detect(image)]
+        found = [detection.scaled(scale) for detection in self._detector.detect(image)]
         if self._zones is not None:
-            found = self._zones.counted(found, frame)
-        return FoundFaces(frame, tuple(self.cut(frame, detection) for detection in found))
+            found = self._zones.filter(found, frame)
+        return FoundFaces(frame, tuple(self.crop(frame, detection) for detection in found))
 
-    def cut(self, frame: Frame, detection: Detection) -> Face:
+    def crop(self, frame: Frame, detection: Detection) -> Face:
         """The face at this place in a frame."""
         square = crop_square(detection, self._detector.framing)
-        crop = cut_crop(frame.bgr, square)
-        return Face(detection, crop, judge(square.side, crop, detection.landmarks, self._limits))
+        crop = extract_crop(frame.bgr, square)
+        return Face(
+            detection, crop, unscored_reason(square.side, crop, detection.landmarks, self._limits)
+        )
 
     def _reduced(self, frame: Frame) -> Image:
         if frame.reduced is not None:

@@ -88,11 +88,11 @@ class PriorCorrection:
 
     Args:
         expected: share of each emotion where the faces come from; they need not sum to 1.
-        calibrated: share of each emotion in the data that the probabilities are calibrated on.
+        training_shares: share of each emotion in the data that the probabilities are calibrated on.
     """
 
-    def __init__(self, expected: Mapping[str, float], calibrated: Mapping[str, float]) -> None:
-        old = np.array([max(calibrated[name], MIN_SHARE) for name in EMOTIONS])
+    def __init__(self, expected: Mapping[str, float], training_shares: Mapping[str, float]) -> None:
+        old = np.array([max(training_shares[name], MIN_SHARE) for name in EMOTIONS])
         new = np.array([expected[name] for name in EMOTIONS])
         self._factors = (new / old).astype(np.float32)
 

@@ -244,7 +244,7 @@ class DeviceMonitor(Service):
     def run(self, busy: Busy) -> None:
         """Serve until `stop` is called."""
         while self._wait_for_request():
-            if self._is_flooded(busy):
+            if self._receive_until_idle(busy):
                 self._state = "flood", ""
                 logger.warning(
                     "too many messages of devices, unsubscribing", extra={"seconds": FLOOD_PAUSE_S}
@@ -274,7 +274,7 @@ class DeviceMonitor(Service):
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping, seconds)
 
-    def _is_flooded(self, busy: Busy) -> bool:
+    def _receive_until_idle(self, busy: Busy) -> bool:
         """Keep the table up to date while requests come; whether a flood has ended that."""
         self._state = "connecting", ""
         floods = FloodDetector(self._clock, MAX_MESSAGES)

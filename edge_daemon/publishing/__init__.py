@@ -132,7 +132,7 @@ class MqttPublishing:
         )
         self.state = StateReporter(
             topics.state,
-            self.publisher.keep,
+            self.publisher.publish_retained,
             settings.smoothing.uncertain_below,
             heartbeat_s=min(mqtt.heartbeat, freshness_s(settings)),
             clock=clock,
@@ -151,7 +151,11 @@ class MqttPublishing:
         """The service that publishes the health message."""
         max_interval_s = freshness_s(settings)
         reporter = HealthReporter(
-            health, self._health_topic, self.publisher.keep, settings.health, max_interval_s
+            health,
+            self._health_topic,
+            self.publisher.publish_retained,
+            settings.health,
+            max_interval_s,
         )
         live_settings.follow(HealthSettings, reporter)
         return reporter

@@ -113,7 +113,7 @@ class MqttClient:
     def poll(self, timeout_s: float) -> list[Update]:
         """Connect if necessary, read and write; what happened within a limited time."""
         try:
-            if self._connection is None and not self._is_attempt_due(timeout_s):
+            if self._connection is None and not self._wait_for_attempt(timeout_s):
                 return []
             connection = self._connection or self._start_opening()
             if self._opening is not None:
@@ -142,7 +142,7 @@ class MqttClient:
             connection.close()
         self._opening = None
 
-    def _is_attempt_due(self, timeout_s: float) -> bool:
+    def _wait_for_attempt(self, timeout_s: float) -> bool:
         """Wait until the next attempt, for a limited time."""
         if (delay := self._next_attempt - self._clock.monotonic()) > 0:
             self._woken.wait(min(delay, timeout_s))

@@ -100,7 +100,7 @@ class MqttPublisher(Service):
         self._changed = threading.Condition()
         """Guards what threads share; notified when something has been sent."""
         self._stopping = threading.Event()
-        self._kept: dict[str, Message] = {}
+        self._retained: dict[str, Message] = {}
         self._due: dict[str, Message] = {}
         self._telemetry: deque[bytes] = deque()
         self._sent_availability = availability.current()
@@ -129,10 +129,10 @@ class MqttPublisher(Service):
         """Change the maximum rate."""
         self._interval_s = 1 / settings.rate
 
-    def keep(self, message: Message) -> None:
+    def publish_retained(self, message: Message) -> None:
         """Publish a state, now and after every connect, until the next one on the same topic."""
         with self._changed:
-            self._kept[message.topic] = message
+            self._retained[message.topic] = message
             self._send(message)
 
     def run(self, busy: Busy) -> None:
@@ -260,7 +260,7 @@ class MqttPublisher(Service):
     def _refresh(self) -> None:
         """Send the availability when it changes, and all state when Home Assistant has started."""
         availability = self._availability.current()
-        if availability != self._sent_availability or self._overwrites.must_repeat():
+        if availability != self._sent_availability or self._overwrites.take_repeat():
             self._sent_availability = availability
             self._send(availability)
         if self._inbox.take_birth():
@@ -280,7 +280,7 @@ class MqttPublisher(Service):
         """
         discovery = [] if self._discovery is None else [self._discovery]
         with self._changed:
-            for message in (*discovery, *self._kept.values(), self._sent_availability):
+            for message in (*discovery, *self._retained.values(), self._sent_availability):
                 self._send(message)
 
     def _on_connected(self, update: Connected) -> None:

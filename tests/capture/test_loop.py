@@ -206,9 +206,9 @@ def test_losses_in_quick_succession_are_logged_once(
     later = steps_after(clock, LOG_INTERVAL_S, PICTURE, LOST)
     run(FakeSource([PICTURE, LOST], *flapping, later, [PICTURE, None]), clock)
     assert [record.message for record in caplog.records] == [
-        "source lost, trying again",
+        "source lost, retrying",
         "source is back",
-        "source lost, trying again",
+        "source lost, retrying",
         "source is back",
     ]
     assert vars(caplog.records[2])["suppressed"] == 30

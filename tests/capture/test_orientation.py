@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from drawing import draw_scene
 
-from edge_daemon.capture.base import CapturedFrame, FlowingReader, SourceKind
+from edge_daemon.capture.base import CapturedFrame, SourceKind, SupportsSkip
 from edge_daemon.capture.wrappers import Orientation, Oriented
 
 SCENE = draw_scene((20, 60, 120))[:200]
@@ -72,7 +72,7 @@ def test_oriented_source_turns_both_images_and_keeps_the_rest() -> None:
 def test_oriented_stream_still_skips() -> None:
     skipped: list[bool] = []
     reader = Oriented(Camera(skip=lambda: skipped.append(True)), Orientation(180)).open()
-    assert isinstance(reader, FlowingReader)
+    assert isinstance(reader, SupportsSkip)
     reader.skip()
     assert skipped == [True]
-    assert not isinstance(Oriented(Camera(), Orientation(180)).open(), FlowingReader)
+    assert not isinstance(Oriented(Camera(), Orientation(180)).open(), SupportsSkip)

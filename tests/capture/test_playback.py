@@ -7,7 +7,7 @@ from conftest import FakeClock
 from drawing import draw_scene, write_clip
 
 from edge_daemon.capture import CapturedFrame, SourceKind, create_source
-from edge_daemon.capture.base import ScheduledReader, SourceIncomplete
+from edge_daemon.capture.base import SourceIncomplete, SupportsSchedule
 from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
 
@@ -91,7 +91,7 @@ def test_frames_come_at_the_films_rate_and_start_again(clock: FakeClock) -> None
 
 def test_looped_reader_between_distant_frames_does_not_wait(clock: FakeClock) -> None:
     reader = Looped(Film([0.0, 90.0]), clock).open()
-    assert isinstance(reader, ScheduledReader)
+    assert isinstance(reader, SupportsSchedule)
     assert number_of(reader.read()) == 0
     assert reader.prepare() == reader.prepare() == pytest.approx(90.0)
     clock.seconds += 30.0

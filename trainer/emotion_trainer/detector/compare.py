@@ -98,7 +98,7 @@ def _run(samples: Sequence[Sample], detector: Detector, max_side: int) -> Result
         seconds += time.process_time() - started
         scale = sample.bgr.shape[1] / picture.shape[1]
         kept = [d for d in detections if d.score >= detector.start_score]
-        found.append([detection.enlarged(scale) for detection in kept])
+        found.append([detection.scaled(scale) for detection in kept])
     judged = judge_pictures(found, [sample.faces for sample in samples], OVERLAP)
     return Result(found, judged, seconds)
 
