@@ -62,7 +62,7 @@ from edge_daemon.pipeline import (
 )
 from edge_daemon.publishing import JsonLines, MqttPublishing
 from edge_daemon.publishing.broker import PORTS
-from edge_daemon.records import FrameResult
+from edge_daemon.records import FrameResult, TrackedFaces
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.smoothing import Smoother
 from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
@@ -180,17 +180,13 @@ def build_pipeline(
     source = source or source_from_settings(settings)
     pause = pause_from_settings(settings, is_live=source.is_live)
     prior = _prior(settings, ensemble.bundle, source)
-    # A repeated file plays in real time from here on, like a camera.
-    is_camera, repeats = source.is_live, settings.capture.loop and not source.is_live
-    source = Looped(source, clock) if repeats else source
+    is_camera = source.is_live
+    source = _looped_if_set(settings, source, clock)
     capture = _capture(settings, source, pause, clock, live_settings)
-    follower = _follower(
-        settings,
-        detector or detector_from_settings(settings),
-        live_settings,
-        is_live=source.is_live,
-    )
+    detector = detector or detector_from_settings(settings)
+    follower = _follower(settings, detector, live_settings, is_live=source.is_live)
     budget = _budget(settings, source, ensemble, clock, live_settings)
+    recognizer = EmotionRecognizer(ensemble, budget, prior)
     timings = StageTimings(clock)
     mqtt = _mqtt(
         settings,
@@ -201,14 +197,7 @@ def build_pipeline(
         live_settings=live_settings,
         is_live=source.is_live,
     )
-    health = Health(
-        clock,
-        ensemble.bundle,
-        capture.status,
-        timings,
-        None if mqtt is None else mqtt.publisher,
-        detection_interval=settings.detection.interval,
-    )
+    health = _health(settings, ensemble.bundle, capture.status, timings, mqtt=mqtt, clock=clock)
     shedder = _shedder(
         settings, source, follower, budget, health=health, clock=clock, live_settings=live_settings
     )
@@ -219,13 +208,63 @@ def build_pipeline(
     for server in preview:
         live_settings.follow(ZoneSettings, server)
         services += server.services
-    recognize = compose(
-        EmotionRecognizer(ensemble, budget, prior), _smoother(settings, live_settings)
+    publishing_stage = _publishing_stage(
+        _event_maker(settings, live_settings),
+        [health, *preview, *publishing, *sinks],
+        mqtt,
+        _publishing_timeout_s(settings, source),
     )
-    # Events are made in the last stage, since frames can be dropped before it.
-    events = _event_maker(settings, live_settings)
-    all_sinks: list[Sink[FrameResult]] = [health, *preview, *publishing, *sinks]
-    to_sinks = fan_out(all_sinks)
+    return Pipeline(
+        capture,
+        Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
+        .then(_inference_stage(recognizer, _smoother(settings, live_settings)))
+        .then(publishing_stage),
+        [*services, *_metrics(settings, health, resources)],
+        [health, *preview, shedder, *_notifiers(health, clock)],
+        read_timeout_s=settings.capture.read_timeout,
+        observers=[timings.record, *observers],
+        clock=clock,
+    )
+
+
+def _looped_if_set(settings: Settings, source: Source, clock: Clock) -> Source:
+    """The source; a file that repeats plays in real time from here on, like a camera."""
+    return Looped(source, clock) if settings.capture.loop and not source.is_live else source
+
+
+def _health(
+    settings: Settings,
+    bundle: Bundle,
+    status: SourceStatus,
+    timings: StageTimings,
+    *,
+    mqtt: MqttPublishing | None,
+    clock: Clock,
+) -> Health:
+    return Health(
+        clock,
+        bundle,
+        status,
+        timings,
+        None if mqtt is None else mqtt.publisher,
+        detection_interval=settings.detection.interval,
+    )
+
+
+def _inference_stage(
+    recognizer: EmotionRecognizer, smoother: Smoother
+) -> Stage[TrackedFaces, FrameResult]:
+    return Stage("inference", compose(recognizer, smoother), max_failures=MAX_FAILURES)
+
+
+def _publishing_stage(
+    events: EventMaker,
+    sinks: Sequence[Sink[FrameResult]],
+    mqtt: MqttPublishing | None,
+    timeout_s: float | None,
+) -> Stage[FrameResult, None]:
+    """The last stage, which makes the events, since frames can be dropped before it."""
+    to_sinks = fan_out(sinks)
 
     def finish() -> None:
         if (last := events.finish()) is not None:
@@ -233,24 +272,7 @@ def build_pipeline(
         if mqtt is not None:
             mqtt.state.finish()
 
-    return Pipeline(
-        capture,
-        Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
-        .then(Stage("inference", recognize, max_failures=MAX_FAILURES))
-        .then(
-            Stage(
-                "publishing",
-                compose(events, to_sinks),
-                _publishing_timeout_s(settings, source),
-                finish=finish,
-            )
-        ),
-        [*services, *_metrics(settings, health, resources)],
-        [health, *preview, shedder, *_notifiers(health, clock)],
-        read_timeout_s=settings.capture.read_timeout,
-        observers=[timings.record, *observers],
-        clock=clock,
-    )
+    return Stage("publishing", compose(events, to_sinks), timeout_s, finish=finish)
 
 
 def _prior(settings: Settings, bundle: Bundle, source: Source) -> PriorCorrection | None:
@@ -393,13 +415,9 @@ def _metrics(settings: Settings, health: Health, resources: ExitStack) -> list[S
     address = settings.metrics.address
     if address is None:
         return []
-    try:
+    with _requiring_extra("metrics", MetricsError):
         from edge_daemon._lib.http_server import listen
         from edge_daemon.monitoring.prometheus import MetricsServer
-    except ImportError as error:
-        raise MetricsError(
-            f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"
-        ) from error
     listener = resources.enter_context(listen(address, "metrics.listen", MetricsError))
     include_emotions = settings.metrics.include_emotions
     return [MetricsServer(health, listener, include_emotions=include_emotions)]
@@ -418,13 +436,9 @@ def _preview(
     address = settings.preview.address
     if address is None:
         return []
-    try:
+    with _requiring_extra("preview", PreviewError):
         from edge_daemon._lib.http_server import listen
         from edge_daemon.preview.server import PreviewServer
-    except ImportError as error:
-        raise PreviewError(
-            f"preview.listen: {error}; pip install 'edge-daemon[preview]'"
-        ) from error
     listener = resources.enter_context(listen(address, "preview.listen", PreviewError))
     return [
         PreviewServer(
@@ -437,6 +451,19 @@ def _preview(
             announce=_announce_preview,
         )
     ]
+
+
+@contextmanager
+def _requiring_extra(name: str, error_type: type[MetricsError | PreviewError]) -> Iterator[None]:
+    """Import what an optional dependency of the section `name` provides.
+
+    Raises:
+        MetricsError, PreviewError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise error_type(f"{name}.listen: {error}; pip install 'edge-daemon[{name}]'") from error
 
 
 def _announce_preview(url: str) -> None:

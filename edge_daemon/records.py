@@ -69,6 +69,11 @@ class SourceState(StrEnum):
     PAUSED = "paused"
 
 
+def black_image(shape: tuple[int, ...]) -> Image:
+    """A black image of this shape, in a single byte of memory."""
+    return np.broadcast_to(np.uint8(0), shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image from a source."""

@@ -22,7 +22,7 @@ from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
 from edge_daemon.pipeline import Busy
-from edge_daemon.records import Frame, Image, SourceState
+from edge_daemon.records import Frame, Image, SourceState, black_image
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +107,8 @@ class FrameMaker:
         """A frame that ends the scene, and with it every visit; None if there is none to end."""
         if self._shape is None:
             return None
-        black = np.broadcast_to(np.uint8(0), self._shape)
         self._scenes_ended += 1
-        frame = self.frame(CapturedFrame(black, self._stream_time, self._scene))
+        frame = self.frame(CapturedFrame(black_image(self._shape), self._stream_time, self._scene))
         self._shape = None
         return dataclasses.replace(frame, is_blank=True)
 

@@ -399,12 +399,6 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         SettingsError: the source is live, or too short.
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
     """
-    overrides = {
-        "sink": "jsonl",  # to the null device, so that encoding the messages is measured, too
-        "capture": settings.capture.model_copy(update={"loop": False}),
-        "metrics": MetricsSettings(),
-        "preview": PreviewSettings(),
-    }
     stopwatch, clock = Stopwatch(), SystemClock()
     original = source = source_from_settings(settings)
     if source.is_live:
@@ -422,7 +416,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
     ):
         progress = frame_progress(original, resources, clock, prints_results=False, frames=total)
         build(
-            settings.model_copy(update=overrides),
+            _measured_settings(settings),
             clock,
             resources,
             source=TimedSource(source, stopwatch),
@@ -437,3 +431,14 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         machine=machine.after(hardware),
         settings=bench_settings,
     )
+
+
+def _measured_settings(settings: Settings) -> Settings:
+    """The settings of a run without what a measurement leaves out."""
+    overrides = {
+        "sink": "jsonl",  # to the null device, so that encoding the messages is measured, too
+        "capture": settings.capture.model_copy(update={"loop": False}),
+        "metrics": MetricsSettings(),
+        "preview": PreviewSettings(),
+    }
+    return settings.model_copy(update=overrides)

@@ -14,7 +14,14 @@ from pydantic import BaseModel, Field
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import Polygon
-from edge_daemon.records import EMOTIONS, EventKind, FaceEmotion, FrameResult, Image, SourceState
+from edge_daemon.records import (
+    EMOTIONS,
+    EventKind,
+    FaceEmotion,
+    FrameResult,
+    SourceState,
+    black_image,
+)
 from edge_daemon.schema import (
     FaceEvent,
     FaceMessage,
@@ -196,13 +203,8 @@ class History:
 
 def without_images(result: FrameResult) -> FrameResult:
     """The same result, without any image in it."""
-    frame = dataclasses.replace(result.frame, bgr=_black(result.frame.bgr), reduced=None)
+    frame = dataclasses.replace(result.frame, bgr=black_image(result.frame.bgr.shape), reduced=None)
     return dataclasses.replace(result, frame=frame, faces=tuple(map(_without_crop, result.faces)))
-
-
-def _black(image: Image) -> Image:
-    """A black image of the same size, in a single byte of memory."""
-    return np.broadcast_to(np.uint8(0), image.shape)
 
 
 def _without_crop(face: FaceEmotion) -> FaceEmotion:

@@ -104,18 +104,14 @@ class MqttPublishing:
         mqtt = settings.mqtt
         topics = Topics(mqtt.base_topic, settings.device_id)
         switch = _PauseStatus(pause, source)
-        stale_after_s = mqtt.stale_after
-        if back_pressure == "drop":  # a live source, whose frames may be far apart
-            stale_after_s = max(stale_after_s, MAX_MISSED_FRAMES / settings.capture.fps)
+        stale_after_s = _stale_after_s(settings, back_pressure)
         availability = AvailabilityMonitor(
             topics.availability, stale_after_s, switch.is_requested, clock
         )
         client_id = mqtt.client_id or default_client_id(settings.device_id)
         client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
         queue = EventQueue(clock, client.wake)
-        limits = QueueLimits(mqtt.queue_max_events, mqtt.queue_max_age)
-        database = settings.state_dir / f"events-{settings.device_id}.sqlite"
-        writer = EventWriter(queue, database, limits, clock)
+        writer = _event_writer(settings, queue, clock)
         resources.callback(writer.close)
         commands = PauseCommands(topics.set_paused, pause, switch.is_closed, client.wake)
         self.publisher = MqttPublisher(
@@ -159,6 +155,19 @@ class MqttPublishing:
         )
         live_settings.follow(HealthSettings, reporter)
         return reporter
+
+
+def _stale_after_s(settings: Settings, back_pressure: BackPressure) -> float:
+    stale_after_s = settings.mqtt.stale_after
+    if back_pressure == "drop":  # a live source, whose frames may be far apart
+        stale_after_s = max(stale_after_s, MAX_MISSED_FRAMES / settings.capture.fps)
+    return stale_after_s
+
+
+def _event_writer(settings: Settings, queue: EventQueue, clock: Clock) -> EventWriter:
+    limits = QueueLimits(settings.mqtt.queue_max_events, settings.mqtt.queue_max_age)
+    database = settings.state_dir / f"events-{settings.device_id}.sqlite"
+    return EventWriter(queue, database, limits, clock)
 
 
 class _PauseStatus:

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, list_folder, read_image
 from edge_daemon.errors import OutputError, SourceError
 from edge_daemon.output.base import write_errors
-from edge_daemon.output.drawing import Annotation, annotate_picture, copy_name, write_image
+from edge_daemon.output.drawing import Annotation, annotate_image, copy_name, write_image
 from edge_daemon.records import Image
 from edge_daemon.schema import within
 from emotion_trainer.annotation.reading import FaceReader, Reading
@@ -94,7 +94,7 @@ def _annotate(file: Path, copy: Path, reader: FaceReader) -> None:
     readings = reader.read(bgr)
     with write_errors(copy):
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write_image(copy, annotate_picture(bgr, [_annotation(reading) for reading in readings]))
+        write_image(copy, annotate_image(bgr, [_annotation(reading) for reading in readings]))
     if not readings:
         print(f"{file}: no face was found", file=sys.stderr, flush=True)
     for reading in readings:
