@@ -8,7 +8,7 @@ EdgeDaemonError
     ├── TrainingError  exit 1: training cannot start, continue or be resumed
     ├── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
     ├── TrackingError  exit 1: MLflow's store cannot be reached, or refuses
-    └── PictureError   exit 1: a picture cannot be read, or its copy not be written
+    └── ImageError     exit 1: an image cannot be read, or its copy not be written
 """
 
 import difflib
@@ -53,5 +53,5 @@ class TrackingError(TrainerError):
     """Raised when a run cannot be logged to MLflow; a training continues without it."""
 
 
-class PictureError(TrainerError):
+class ImageError(TrainerError):
     """Raised when a picture cannot be read, or its copy cannot be written."""

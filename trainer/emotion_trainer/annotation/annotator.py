@@ -14,7 +14,7 @@ from edge_daemon.output.drawing import Annotation, annotate_image, copy_name, wr
 from edge_daemon.records import Image
 from edge_daemon.schema import within
 from emotion_trainer.annotation.reading import FaceReader, Reading
-from emotion_trainer.errors import PictureError
+from emotion_trainer.errors import ImageError
 
 
 def annotate(paths: Iterable[Path], folder: Path, reader: FaceReader) -> None:
@@ -26,7 +26,7 @@ def annotate(paths: Iterable[Path], folder: Path, reader: FaceReader) -> None:
         reader: reads the faces.
 
     Raises:
-        PictureError: something failed; each failure has been printed as a line.
+        ImageError: something failed; each failure has been printed as a line.
     """
     failures = _Failures()
     files: list[Path] = []
@@ -37,7 +37,7 @@ def annotate(paths: Iterable[Path], folder: Path, reader: FaceReader) -> None:
         with failures.printed():
             _annotate(file, copy, reader)
     if failures.count:
-        raise PictureError(f"{failures.count} of the images or folders failed, see above")
+        raise ImageError(f"{failures.count} of the images or folders failed, see above")
 
 
 class _Failures:
@@ -49,7 +49,7 @@ class _Failures:
     def printed(self) -> Iterator[None]:
         try:
             yield
-        except (PictureError, SourceError, OutputError) as error:
+        except (ImageError, SourceError, OutputError) as error:
             print(error, file=sys.stderr, flush=True)
             self.count += 1
 
@@ -59,12 +59,12 @@ def _images(path: Path) -> list[Path]:
         if path.is_dir():
             return list_folder(path).images
     except OSError as error:
-        raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
     if not path.exists():
-        raise PictureError(f"{path}: no such file or folder")
+        raise ImageError(f"{path}: no such file or folder")
     if path.suffix.lower() not in READABLE_IMAGE_SUFFIXES:
         supported = " ".join(sorted(READABLE_IMAGE_SUFFIXES))
-        raise PictureError(f"{path}: unsupported image format; supported are {supported}")
+        raise ImageError(f"{path}: unsupported image format; supported are {supported}")
     return [path]
 
 
@@ -87,9 +87,7 @@ def copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
 
 def _annotate(file: Path, copy: Path, reader: FaceReader) -> None:
     if copy.exists() and copy.samefile(file):
-        raise PictureError(
-            f"{file}: would be overwritten by its copy; give another folder to --out"
-        )
+        raise ImageError(f"{file}: would be overwritten by its copy; give another folder to --out")
     bgr = read_image(file)
     readings = reader.read(bgr)
     with write_errors(copy):
