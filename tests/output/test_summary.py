@@ -21,7 +21,7 @@ from edge_daemon.output.chart import (
     COLOURS,
     MAX_ROWS,
     PNG_SCALE,
-    Picture,
+    EmbeddedImage,
     Rectangle,
     Text,
     chart,
@@ -230,7 +230,7 @@ def test_chart_shapes_are_on_the_drawing_and_do_not_overlap() -> None:
         assert 0 <= shape.y <= drawing.height
         if isinstance(shape, Rectangle):
             assert shape.x + shape.width <= drawing.width
-    assert not any(isinstance(shape, Picture) for shape in drawing.shapes)
+    assert not any(isinstance(shape, EmbeddedImage) for shape in drawing.shapes)
 
 
 class Words(HTMLParser):
