@@ -110,7 +110,7 @@ def _counted(case: Case, frames: int) -> Counter[str]:
 class _Shortened:
     """A source that ends after some frames."""
 
-    live = False
+    is_live = False
 
     def __init__(self, source: Source, frames: int) -> None:
         self.name = source.name
@@ -132,10 +132,10 @@ class _ShortenedReader:
         if self._left == 0:
             return None
         self._left -= 1
-        picture = self._reader.read()
-        if picture is None:
+        captured = self._reader.read()
+        if captured is None:
             raise SourceError("the clip is too short; choose fewer --frames")
-        return picture
+        return captured
 
 
 def main() -> int:

@@ -87,7 +87,7 @@ def _place(
 class Composed:
     """A capture of frames from memory."""
 
-    live = False
+    is_live = False
     name = "composed"
 
     def __init__(self, frames: list[Frame]) -> None:

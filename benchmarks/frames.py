@@ -17,8 +17,8 @@ def frames_of(settings: Settings) -> Iterator[Frame]:
     """The frames of one round of the clip."""
     maker = FrameMaker(SystemClock(), settings.tracking.max_age)
     with closing(source_from_settings(settings).open()) as reader:
-        while (picture := reader.read()) is not None:
-            yield maker.frame(picture)
+        while (captured := reader.read()) is not None:
+            yield maker.frame(captured)
 
 
 def follower_of(settings: Settings, detector: Detector) -> FaceFollower:

@@ -12,7 +12,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from benchmarks.contestants.timing import pictures
+from benchmarks.contestants.timing import images
 from edge_daemon.detection import Detector
 from edge_daemon.detection.alignment import crop_square
 from edge_daemon.errors import SourceError
@@ -55,30 +55,30 @@ def write_scenes(
 
 
 def _cells(clip: Path, detectors: Sequence[Detector]) -> Iterator[Image]:
-    """Of each picture at most one: the face on the left, so that it stays the same for a while."""
+    """Of each image at most one: the face on the left, so that it stays the same for a while."""
     finder = detectors[0]
-    for picture in pictures(str(clip)):
-        found = _faces(picture, finder)
+    for image in images(str(clip)):
+        found = _faces(image, finder)
         if not found:
             continue
         leftmost = min(found, key=lambda face: face.box.x)
-        cell = _cell(picture, leftmost, crop_square(leftmost, finder.framing).side)
+        cell = _cell(image, leftmost, crop_square(leftmost, finder.framing).side)
         if all(len(_faces(cell, detector)) == 1 for detector in detectors):
             yield cell
 
 
-def _faces(picture: Image, detector: Detector) -> list[Detection]:
-    return [face for face in detector.detect(picture) if face.score >= detector.start_score]
+def _faces(image: Image, detector: Detector) -> list[Detection]:
+    return [face for face in detector.detect(image) if face.score >= detector.start_score]
 
 
-def _cell(picture: Image, detection: Detection, side: float) -> Image:
+def _cell(image: Image, detection: Detection, side: float) -> Image:
     scale = FACE_SIDE / side
     x, y = detection.box.centre
     to_cell = np.array(
         [[scale, 0, FACE_CENTRE[0] - scale * x], [0, scale, FACE_CENTRE[1] - scale * y]]
     )
     size = (CELL_WIDTH, CELL_HEIGHT)
-    cell = cv2.warpAffine(picture, to_cell, size, borderMode=cv2.BORDER_REPLICATE)
+    cell = cv2.warpAffine(image, to_cell, size, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cell, np.uint8)
 
 

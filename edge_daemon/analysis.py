@@ -175,9 +175,9 @@ def _read(path: Path) -> Image:
     source = create_source(str(path))
     reader = source.open()
     try:
-        picture = reader.read()
+        captured = reader.read()
     finally:
         reader.close()
-    if picture is None or picture.file is None:
+    if captured is None or captured.file is None:
         raise SourceError(f"{path}: not an image")
-    return picture.bgr
+    return captured.bgr

@@ -202,8 +202,11 @@ def _parser() -> argparse.ArgumentParser:
     # `_with_command` adds the default command.
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog=PROGRAM)
     models_options = _model_options()
-    common = _common_options(models_options)
-    sourced = _source_options()
+    common, sourced, settings = (
+        _common_options(models_options),
+        _source_options(),
+        _settings_options(),
+    )
 
     def add(
         name: str, summary: str, command: Command, *parents: _Parser
@@ -212,12 +215,28 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    run = add("run", "run the pipeline (the default command)", _run, common, sourced)
-    _add_output_options(run)
+    _add_output_options(add("run", "run the pipeline (the default command)", _run, common, sourced))
     summary = "verify that a run can start: source, models, broker, disk, clock"
-    check = add("check", summary, _check, common, sourced)
+    _add_check_options(add("check", summary, _check, common, sourced))
+    _add_bench_options(
+        add("bench", "measure the pipeline on a video", _bench, models_options, sourced)
+    )
+    summary = "show the messages of all devices, as a live table or as JSON lines"
+    _add_watch_options(add("watch", summary, _watch, settings))
+    summary = "print the effective settings, or an example file"
+    _add_config_options(add("config", summary, _config, common, sourced))
+    summary = "list the model bundle, or download a face detector"
+    _add_models_options(add("models", summary, _models, settings))
+    summary = "remove the device from Home Assistant"
+    _add_homeassistant_options(add("homeassistant", summary, _homeassistant, settings))
+    return parser
+
+
+def _add_check_options(check: argparse.ArgumentParser) -> None:
     check.add_argument("--json", action="store_true", help="print one JSON object")
-    bench = add("bench", "measure the pipeline on a video", _bench, models_options, sourced)
+
+
+def _add_bench_options(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     bench.add_argument(
         "--frames",
@@ -232,19 +251,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="frames before the measurement (10)",
     )
-    summary = "show the messages of all devices, as a live table or as JSON lines"
-    watch = add("watch", summary, _watch, _settings_options())
+
+
+def _add_watch_options(watch: argparse.ArgumentParser) -> None:
     watch.add_argument("devices", nargs="*", metavar="DEVICE", help="devices to show; default: all")
     watch.add_argument("--host", help="name or address of the broker (mqtt.host)")
     watch.add_argument("--port", help="port of the broker (mqtt.port)")
     watch.add_argument("--json", action="store_true", help="print messages as JSON lines")
-    summary = "print the effective settings, or an example file"
-    config = add("config", summary, _config, common, sourced)
+
+
+def _add_config_options(config: argparse.ArgumentParser) -> None:
     form = config.add_mutually_exclusive_group()
     form.add_argument("--example", action="store_true", help="print a commented example file")
     form.add_argument("--markdown", action="store_true", help="print the reference of all settings")
-    summary = "list the model bundle, or download a face detector"
-    models = add("models", summary, _models, _settings_options())
+
+
+def _add_models_options(models: argparse.ArgumentParser) -> None:
     models.add_argument(
         "action",
         nargs="?",
@@ -262,19 +284,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument("--bundle", metavar="FOLDER", help="model bundle (inference.bundle)")
     models.add_argument("--url", help="download from this address; the checksum must match")
-    homeassistant = add(
-        "homeassistant",
-        "remove the device from Home Assistant",
-        _homeassistant,
-        _settings_options(),
-    )
+
+
+def _add_homeassistant_options(homeassistant: argparse.ArgumentParser) -> None:
     homeassistant.add_argument(
         "action",
         type=_choice("homeassistant: unknown action", "remove"),
         metavar="remove",
         help="remove the device by clearing its discovery message",
     )
-    return parser
 
 
 def _whole_number(option: str, minimum: int) -> Callable[[str], int]:

@@ -62,7 +62,7 @@ from edge_daemon.pipeline import (
 )
 from edge_daemon.publishing import JsonLines, MqttPublishing
 from edge_daemon.publishing.broker import PORTS
-from edge_daemon.records import FrameResult
+from edge_daemon.records import FrameResult, TrackedFaces
 from edge_daemon.tracking.events import EventMaker
 from edge_daemon.tracking.smoothing import Smoother
 from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
@@ -100,16 +100,18 @@ def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptio
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     source = source_from_settings(settings)
     _require_broker(settings, source)
-    live = LiveSettings(settings)
-    live.follow(Settings, LogLevel())
+    live_settings = LiveSettings(settings)
+    live_settings.follow(Settings, LogLevel())
     with ExitStack() as resources:
         clock = SystemClock()
         sinks: list[Sink[FrameResult]] = [
             *open_outputs(outputs, source, settings, resources),
             *run_progress(source, settings, resources, clock),
         ]
-        pipeline = build_pipeline(settings, clock, resources, live=live, source=source, sinks=sinks)
-        _run(pipeline, settings, partial(live.reload, reload))
+        pipeline = build_pipeline(
+            settings, clock, resources, live_settings=live_settings, source=source, sinks=sinks
+        )
+        _run(pipeline, settings, partial(live_settings.reload, reload))
 
 
 def _require_broker(settings: Settings, source: Source) -> None:
@@ -121,7 +123,7 @@ def _require_broker(settings: Settings, source: Source) -> None:
         BrokerError: MQTT is only the default, and nothing listens at the default address.
     """
     is_default = settings.sink == "mqtt" and not settings.mqtt.model_fields_set
-    if not is_default or settings.capture.loop or source.live:
+    if not is_default or settings.capture.loop or source.is_live:
         return
     address = (settings.mqtt.host, PORTS[settings.mqtt.transport, settings.mqtt.tls])
     try:
@@ -137,7 +139,7 @@ def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> 
     source = without_password(settings.source)
     logger.info("started", extra={"source": source, "sink": settings.sink})
     try:
-        with _signals_handled(pipeline, reload):
+        with _handle_signals(pipeline, reload):
             pipeline.run()
     except OutputClosed as end:
         logger.info("stopping", extra={"reason": str(end)})
@@ -151,7 +153,7 @@ def build_pipeline(
     clock: Clock,
     resources: ExitStack,
     *,
-    live: LiveSettings | None = None,
+    live_settings: LiveSettings | None = None,
     source: Source | None = None,
     detector: Detector | None = None,
     sinks: Sequence[Sink[FrameResult]] = (),
@@ -163,7 +165,7 @@ def build_pipeline(
         settings: what to build.
         clock: the clock to use.
         resources: receives what must be closed once all threads have ended.
-        live: receives the parts that follow changes of the settings.
+        live_settings: receives the parts that follow changes of the settings.
         source: the source to read; None: the one in the settings.
         detector: the face detector; None: the one in the settings.
         sinks: receive each result after all other sinks.
@@ -172,43 +174,97 @@ def build_pipeline(
     Raises:
         EdgeDaemonError: a part cannot be built.
     """
-    live = live or LiveSettings(settings)
+    live_settings = live_settings or LiveSettings(settings)
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
     source = source or source_from_settings(settings)
-    pause = pause_from_settings(settings, live=source.live)
+    pause = pause_from_settings(settings, is_live=source.is_live)
     prior = _prior(settings, ensemble.bundle, source)
-    # A repeated file plays in real time from here on, like a camera.
-    is_camera, repeats = source.live, settings.capture.loop and not source.live
-    source = Looped(source, clock) if repeats else source
-    capture = _capture(settings, source, pause, clock, live)
-    follower = _follower(
-        settings, detector or detector_from_settings(settings), live, is_live=source.live
-    )
-    budget = _budget(settings, source, ensemble, clock, live)
+    is_camera = source.is_live
+    source = _looped_if_set(settings, source, clock)
+    capture = _capture(settings, source, pause, clock, live_settings)
+    detector = detector or detector_from_settings(settings)
+    follower = _follower(settings, detector, live_settings, is_live=source.is_live)
+    budget = _budget(settings, source, ensemble, clock, live_settings)
+    recognizer = EmotionRecognizer(ensemble, budget, prior)
     timings = StageTimings(clock)
     mqtt = _mqtt(
-        settings, pause, capture.status, clock, resources=resources, live=live, is_live=source.live
-    )
-    health = Health(
-        clock,
-        ensemble.bundle,
+        settings,
+        pause,
         capture.status,
+        clock,
+        resources=resources,
+        live_settings=live_settings,
+        is_live=source.is_live,
+    )
+    health = _health(settings, ensemble.bundle, capture.status, timings, mqtt=mqtt, clock=clock)
+    shedder = _shedder(
+        settings, source, follower, budget, health=health, clock=clock, live_settings=live_settings
+    )
+    publishing, services = _publishing(
+        settings, mqtt, health, clock=clock, live_settings=live_settings
+    )
+    preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
+    for server in preview:
+        live_settings.follow(ZoneSettings, server)
+        services += server.services
+    publishing_stage = _publishing_stage(
+        _event_maker(settings, live_settings),
+        [health, *preview, *publishing, *sinks],
+        mqtt,
+        _publishing_timeout_s(settings, source),
+    )
+    return Pipeline(
+        capture,
+        Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
+        .then(_inference_stage(recognizer, _smoother(settings, live_settings)))
+        .then(publishing_stage),
+        [*services, *_metrics(settings, health, resources)],
+        [health, *preview, shedder, *_notifiers(health, clock)],
+        read_timeout_s=settings.capture.read_timeout,
+        observers=[timings.record, *observers],
+        clock=clock,
+    )
+
+
+def _looped_if_set(settings: Settings, source: Source, clock: Clock) -> Source:
+    """The source; a file that repeats plays in real time from here on, like a camera."""
+    return Looped(source, clock) if settings.capture.loop and not source.is_live else source
+
+
+def _health(
+    settings: Settings,
+    bundle: Bundle,
+    status: SourceStatus,
+    timings: StageTimings,
+    *,
+    mqtt: MqttPublishing | None,
+    clock: Clock,
+) -> Health:
+    return Health(
+        clock,
+        bundle,
+        status,
         timings,
         None if mqtt is None else mqtt.publisher,
         detection_interval=settings.detection.interval,
     )
-    shedder = _shedder(settings, source, follower, budget, health=health, clock=clock, live=live)
-    publishing, services = _publishing(settings, mqtt, health, clock=clock, live=live)
-    preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
-    for server in preview:
-        live.follow(ZoneSettings, server)
-        services += server.services
-    recognize = compose(EmotionRecognizer(ensemble, budget, prior), _smoother(settings, live))
-    # Events are made in the last stage, since frames can be dropped before it.
-    events = _event_maker(settings, live)
-    all_sinks: list[Sink[FrameResult]] = [health, *preview, *publishing, *sinks]
-    to_sinks = fan_out(all_sinks)
+
+
+def _inference_stage(
+    recognizer: EmotionRecognizer, smoother: Smoother
+) -> Stage[TrackedFaces, FrameResult]:
+    return Stage("inference", compose(recognizer, smoother), max_failures=MAX_FAILURES)
+
+
+def _publishing_stage(
+    events: EventMaker,
+    sinks: Sequence[Sink[FrameResult]],
+    mqtt: MqttPublishing | None,
+    timeout_s: float | None,
+) -> Stage[FrameResult, None]:
+    """The last stage, which makes the events, since frames can be dropped before it."""
+    to_sinks = fan_out(sinks)
 
     def finish() -> None:
         if (last := events.finish()) is not None:
@@ -216,24 +272,7 @@ def build_pipeline(
         if mqtt is not None:
             mqtt.state.finish()
 
-    return Pipeline(
-        capture,
-        Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
-        .then(Stage("inference", recognize, max_failures=MAX_FAILURES))
-        .then(
-            Stage(
-                "publishing",
-                compose(events, to_sinks),
-                _publishing_timeout_s(settings, source),
-                finish=finish,
-            )
-        ),
-        [*services, *_metrics(settings, health, resources)],
-        [health, *preview, shedder, *_notifiers(health, clock)],
-        read_timeout_s=settings.capture.read_timeout,
-        observers=[timings.record, *observers],
-        clock=clock,
-    )
+    return Stage("publishing", compose(events, to_sinks), timeout_s, finish=finish)
 
 
 def _prior(settings: Settings, bundle: Bundle, source: Source) -> PriorCorrection | None:
@@ -248,42 +287,42 @@ def _prior(settings: Settings, bundle: Bundle, source: Source) -> PriorCorrectio
 
 def _publishing_timeout_s(settings: Settings, source: Source) -> float | None:
     """None where publishing blocks: a file's results on the broker, lines on their reader."""
-    return DEFAULT_TIMEOUT_S if source.live and settings.sink != "jsonl" else None
+    return DEFAULT_TIMEOUT_S if source.is_live and settings.sink != "jsonl" else None
 
 
 def _capture(
-    settings: Settings, source: Source, pause: Pause, clock: Clock, live: LiveSettings
+    settings: Settings, source: Source, pause: Pause, clock: Clock, live_settings: LiveSettings
 ) -> CaptureLoop:
     capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.max_age)
-    live.follow(TrackingSettings, capture)
+    live_settings.follow(TrackingSettings, capture)
     return capture
 
 
 def _follower(
-    settings: Settings, detector: Detector, live: LiveSettings, *, is_live: bool
+    settings: Settings, detector: Detector, live_settings: LiveSettings, *, is_live: bool
 ) -> FaceFollower:
     zones = Zones(settings.zones)
     finder = FaceFinder(detector, settings.detection.max_side, settings.quality, zones)
     frame_interval_s = 1 / settings.capture.fps if is_live else 0.0
     tracker = Tracker(settings.tracking, detector.start_score, frame_interval_s)
-    live.follow(ZoneSettings, zones)
-    live.follow(QualitySettings, finder)
-    live.follow(TrackingSettings, tracker)
+    live_settings.follow(ZoneSettings, zones)
+    live_settings.follow(QualitySettings, finder)
+    live_settings.follow(TrackingSettings, tracker)
     # An overloaded camera's frames are far apart as well, but must not all be searched for faces.
     is_fast = is_live and frame_interval_s <= MAX_PREDICTION_S
     max_gap_s = math.inf if is_fast else MAX_PREDICTION_S
     return FaceFollower(finder, tracker, settings.detection.interval, max_gap_s)
 
 
-def _smoother(settings: Settings, live: LiveSettings) -> Smoother:
+def _smoother(settings: Settings, live_settings: LiveSettings) -> Smoother:
     smoother = Smoother(settings.smoothing)
-    live.follow(SmoothingSettings, smoother)
+    live_settings.follow(SmoothingSettings, smoother)
     return smoother
 
 
-def _event_maker(settings: Settings, live: LiveSettings) -> EventMaker:
+def _event_maker(settings: Settings, live_settings: LiveSettings) -> EventMaker:
     maker = EventMaker(settings.events)
-    live.follow(EventSettings, maker)
+    live_settings.follow(EventSettings, maker)
     return maker
 
 
@@ -292,14 +331,14 @@ def _budget(
     source: Source,
     ensemble: EmotionEnsemble,
     clock: Clock,
-    live: LiveSettings,
+    live_settings: LiveSettings,
 ) -> TimeBudget | None:
     """The time budget of the models; None for files, whose frames all get the full ensemble."""
     if not _sheds(settings, source):
         return None
     mmac = [member.mmac for member in ensemble.bundle.members]
     budget = TimeBudget(mmac, settings.shedding, 1 / settings.capture.fps, clock)
-    live.follow(SheddingSettings, budget)
+    live_settings.follow(SheddingSettings, budget)
     return budget
 
 
@@ -311,23 +350,23 @@ def _shedder(
     *,
     health: Health,
     clock: Clock,
-    live: LiveSettings,
+    live_settings: LiveSettings,
 ) -> LoadShedder:
     def apply(level: DegradationLevel) -> None:
         if budget is not None:
-            budget.limit(level.models)
-        follower.limit(level.detection_interval)
-        health.adjust(level)
+            budget.set_max_members(level.members)
+        follower.set_interval(level.detection_interval)
+        health.set_level(level)
 
     shedder = LoadShedder(
-        settings, health.models_total, apply, Hardware(), clock, enabled=_sheds(settings, source)
+        settings, health.members_total, apply, Hardware(), clock, enabled=_sheds(settings, source)
     )
-    live.follow(Settings, shedder)
+    live_settings.follow(Settings, shedder)
     return shedder
 
 
 def _sheds(settings: Settings, source: Source) -> bool:
-    return source.live and settings.shedding.enabled
+    return source.is_live and settings.shedding.enabled
 
 
 def _mqtt(
@@ -337,7 +376,7 @@ def _mqtt(
     clock: Clock,
     *,
     resources: ExitStack,
-    live: LiveSettings,
+    live_settings: LiveSettings,
     is_live: bool,
 ) -> MqttPublishing | None:
     if settings.sink != "mqtt":
@@ -348,7 +387,7 @@ def _mqtt(
         status,
         clock,
         resources=resources,
-        live=live,
+        live_settings=live_settings,
         back_pressure="drop" if is_live else "block",
         has_temperature=Hardware().cpu_temperature() is not None,
     )
@@ -360,11 +399,11 @@ def _publishing(
     health: Health,
     *,
     clock: Clock,
-    live: LiveSettings,
+    live_settings: LiveSettings,
 ) -> tuple[list[Sink[FrameResult]], list[Service]]:
     if mqtt is None:
         return ([JsonLines(sys.stdout.buffer, clock)] if settings.sink == "jsonl" else []), []
-    return mqtt.sinks, [*mqtt.services, mqtt.health_reporter(health, settings, live)]
+    return mqtt.sinks, [*mqtt.services, mqtt.health_reporter(health, settings, live_settings)]
 
 
 def _notifiers(health: Health, clock: Clock) -> list[Watcher]:
@@ -376,13 +415,9 @@ def _metrics(settings: Settings, health: Health, resources: ExitStack) -> list[S
     address = settings.metrics.address
     if address is None:
         return []
-    try:
+    with _requiring_extra("metrics", MetricsError):
         from edge_daemon._lib.http_server import listen
         from edge_daemon.monitoring.prometheus import MetricsServer
-    except ImportError as error:
-        raise MetricsError(
-            f"metrics.listen: {error}; pip install 'edge-daemon[metrics]'"
-        ) from error
     listener = resources.enter_context(listen(address, "metrics.listen", MetricsError))
     include_emotions = settings.metrics.include_emotions
     return [MetricsServer(health, listener, include_emotions=include_emotions)]
@@ -401,13 +436,9 @@ def _preview(
     address = settings.preview.address
     if address is None:
         return []
-    try:
+    with _requiring_extra("preview", PreviewError):
         from edge_daemon._lib.http_server import listen
         from edge_daemon.preview.server import PreviewServer
-    except ImportError as error:
-        raise PreviewError(
-            f"preview.listen: {error}; pip install 'edge-daemon[preview]'"
-        ) from error
     listener = resources.enter_context(listen(address, "preview.listen", PreviewError))
     return [
         PreviewServer(
@@ -422,12 +453,25 @@ def _preview(
     ]
 
 
+@contextmanager
+def _requiring_extra(name: str, error_type: type[MetricsError | PreviewError]) -> Iterator[None]:
+    """Import what an optional dependency of the section `name` provides.
+
+    Raises:
+        MetricsError, PreviewError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise error_type(f"{name}.listen: {error}; pip install 'edge-daemon[{name}]'") from error
+
+
 def _announce_preview(url: str) -> None:
     print(f"edge-daemon: preview at {url}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _signals_handled(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
+def _handle_signals(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
     interactive = in_terminal()
 
     def stop(_number: int, _frame: object) -> None:

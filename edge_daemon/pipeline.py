@@ -179,7 +179,7 @@ class Chain(Generic[In, Out]):
 class Capture(Protocol[T_co]):
     """The source of items (see `edge_daemon.capture.loop`)."""
 
-    live: bool
+    is_live: bool
     """Whether items come in real time. Full mailboxes then drop items; else they block."""
     name: str
 
@@ -371,8 +371,8 @@ class StageWorker(Worker):
     def __init__(
         self,
         stage: Stage[Any, Any],
-        source: Mailbox[Any],
-        target: Mailbox[Any] | None,
+        input_mailbox: Mailbox[Any],
+        output_mailbox: Mailbox[Any] | None,
         *,
         failures: StageFailures,
         observers: Sequence[StageObserver],
@@ -383,8 +383,8 @@ class StageWorker(Worker):
         """Items that the step has processed."""
         self.failures = failures
         self._stage = stage
-        self._source = source
-        self._target = target
+        self._input = input_mailbox
+        self._output = output_mailbox
         self._observers = observers
 
     def work(self) -> None:
@@ -394,13 +394,13 @@ class StageWorker(Worker):
             if self._stage.finish is not None:
                 with self.busy:
                     self._stage.finish()
-            if self._target is not None:
-                self._target.close()
+            if self._output is not None:
+                self._output.close()
 
     def _process_all(self) -> None:
         """Process items until the mailbox is closed and empty, which raises Closed."""
         while True:
-            item = self._source.get()
+            item = self._input.get()
             try:
                 with self.busy:
                     result = self._stage.step(item)
@@ -414,27 +414,32 @@ class StageWorker(Worker):
             self.finished += 1
             for observe in self._observers:
                 observe(self.name, self.busy.last_s)
-            if self._target is not None:
-                self._target.put(result)
+            if self._output is not None:
+                self._output.put(result)
 
 
 class CaptureWorker(Worker):
     """Runs a capture."""
 
     def __init__(
-        self, name: str, capture: Capture[T], target: Mailbox[T], clock: Clock, timeout_s: float
+        self,
+        name: str,
+        capture: Capture[T],
+        output_mailbox: Mailbox[T],
+        clock: Clock,
+        timeout_s: float,
     ) -> None:
         super().__init__(name, clock, timeout_s)
         self.capture: Capture[Any] = capture
-        self._target = target
+        self._output = output_mailbox
         self._abandoned = False
 
     def work(self) -> None:
         try:
-            self.capture.run(self._target.put, self.busy)
+            self.capture.run(self._output.put, self.busy)
         finally:
             if not self._abandoned:
-                self._target.close()
+                self._output.close()
 
     def abandon(self) -> None:
         self._abandoned = True
@@ -481,21 +486,23 @@ class Pipeline:
         self._watchers = watchers
         self._checked_at = self._clock.monotonic()
         self._notices: queue.SimpleQueue[Worker | Callable[[], None] | None] = queue.SimpleQueue()
-        back_pressure: BackPressure = "drop" if capture.live else "block"
+        back_pressure: BackPressure = "drop" if capture.is_live else "block"
         self.mailboxes = {stage.name: Mailbox[Any](back_pressure) for stage in chain.stages}
         boxes = list(self.mailboxes.values())
         self._stages = [
             StageWorker(
                 stage,
-                source,
-                target,
+                input_mailbox,
+                output_mailbox,
                 failures=StageFailures(
-                    stage.name, stage.max_failures if capture.live else 1, self._clock
+                    stage.name, stage.max_failures if capture.is_live else 1, self._clock
                 ),
                 observers=observers,
                 clock=self._clock,
             )
-            for stage, source, target in itertools.zip_longest(chain.stages, boxes, boxes[1:])
+            for stage, input_mailbox, output_mailbox in itertools.zip_longest(
+                chain.stages, boxes, boxes[1:]
+            )
         ]
         self._services = [ServiceWorker(service, self._clock) for service in services]
         self._stuck_services: set[str] = set()
@@ -573,7 +580,7 @@ class Pipeline:
                 return
             if not isinstance(notice, Worker):
                 notice()
-            elif self._is_end(notice):
+            elif self._handle_ended(notice):
                 return
             # Notices can arrive faster than the interval, such as signals, and must not delay this.
             if self._clock.monotonic() - self._checked_at >= SUPERVISION_INTERVAL_S:
@@ -585,7 +592,7 @@ class Pipeline:
         for watcher in self._watchers:
             watcher.poll(self)
 
-    def _is_end(self, worker: Worker) -> bool:
+    def _handle_ended(self, worker: Worker) -> bool:
         """Whether the pipeline has ended, now that this worker has.
 
         Raises:
@@ -631,7 +638,7 @@ class Pipeline:
         stuck = self._capture
         seconds = stuck.busy.current_s
         stalled = [worker for worker in self._stalled if worker.is_alive]
-        if not stuck.capture.live or len(stalled) >= MAX_STALLED_CAPTURES:
+        if not stuck.capture.is_live or len(stalled) >= MAX_STALLED_CAPTURES:
             raise PipelineError(
                 f"{stuck.capture.name}: no response for {seconds:.0f} s, "
                 f"{len(stalled) + 1} stalled reads; check the device and its cable"

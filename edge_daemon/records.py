@@ -69,6 +69,11 @@ class SourceState(StrEnum):
     PAUSED = "paused"
 
 
+def black_image(shape: tuple[int, ...]) -> Image:
+    """A black image of this shape, in a single byte of memory."""
+    return np.broadcast_to(np.uint8(0), shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image from a source."""
@@ -87,7 +92,7 @@ class Frame:
     """Seconds on the time line of the source, which does not depend on the speed of reading."""
     reduced: Image | None = None
     """The same image scaled down by the camera, if it does that: BGR uint8."""
-    blank: bool = False
+    is_blank: bool = False
     """Black, because no image comes; all faces have left."""
     position_s: float | None = None
     """Seconds from the start of the video that is read, also while it repeats; None otherwise."""
@@ -112,7 +117,7 @@ class Detection:
     """Confidence of the detector, 0 to 1."""
     landmarks: Landmarks | None = None
 
-    def enlarged(self, scale: float) -> "Detection":
+    def scaled(self, scale: float) -> "Detection":
         """The same face in an image `scale` times as large."""
         if scale == 1:
             return self
@@ -123,7 +128,7 @@ class Detection:
             None if self.landmarks is None else self.landmarks * np.float32(scale),
         )
 
-    def moved(self, x: float, y: float) -> "Detection":
+    def translated(self, x: float, y: float) -> "Detection":
         """The same face, moved by some pixels."""
         box = self.box._replace(x=self.box.x + x, y=self.box.y + y)
         landmarks = (

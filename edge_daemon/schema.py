@@ -153,7 +153,7 @@ class LatencyMessage(_Message):
     p95: float = Field(description="95th percentile.")
 
 
-class SpoolMessage(_Message):
+class EventQueueStatus(_Message):
     """The event queue: events that the broker has not acknowledged."""
 
     depth: int = Field(description="Number of queued events.")
@@ -201,14 +201,14 @@ class HealthMessage(_Message):
     )
     members_active: int = Field(description="Members of the ensemble in use.")
     members_total: int = Field(description="Members of the ensemble.")
-    detection_every: int = Field(
+    detection_interval: int = Field(
         description="Frames from one detection to the next; in between, the positions of faces "
         "are predicted."
     )
     stuck_services: tuple[str, ...] = Field(
         description="Parts next to the pipeline that hang, such as `commands` while the disk hangs."
     )
-    spool: SpoolMessage
+    event_queue: EventQueueStatus
     reconnects: int = Field(description="Reconnects to the broker.")
 
 

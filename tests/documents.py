@@ -36,7 +36,7 @@ from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.prometheus import HealthCollector
 from edge_daemon.monitoring.statistics import StageTimings
-from edge_daemon.publishing.subscription import MODELS, Kind
+from edge_daemon.publishing.subscription import MODELS, MessageKind
 from edge_daemon.records import EventKind
 from edge_daemon.schema import SCHEMA_VERSION, SourceState
 
@@ -60,7 +60,7 @@ class _Complete(GenerateJsonSchema):
         return False
 
 
-def schema_of(kind: Kind) -> Schema:
+def schema_of(kind: MessageKind) -> Schema:
     """The JSON Schema of a topic's payload; it accepts additional fields."""
     schema = MODELS[kind].model_json_schema(schema_generator=_Complete)
     for definition in (schema, *schema.get("$defs", {}).values()):
@@ -70,11 +70,11 @@ def schema_of(kind: Kind) -> Schema:
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
 
 
-def schema_file(kind: Kind) -> Path:
+def schema_file(kind: MessageKind) -> Path:
     return DOCS / "schema" / f"{kind}.json"
 
 
-def schema_text(kind: Kind) -> str:
+def schema_text(kind: MessageKind) -> str:
     return json.dumps(schema_of(kind), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -231,7 +231,7 @@ def picture() -> str:
         problem=None,
         devices=sorted(consumer.devices.values(), key=lambda device: device.name),
         events=list(consumer.events),
-        session=consumer.session,
+        totals=consumer.totals,
         notices=notices,
         at=NOON,
         now=0.0,

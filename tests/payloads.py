@@ -10,12 +10,12 @@ from edge_daemon.publishing.messages import Message
 from edge_daemon.records import EventKind, Unscored
 from edge_daemon.schema import (
     EventMessage,
+    EventQueueStatus,
     FaceMessage,
     FacesMessage,
     HealthMessage,
     LatencyMessage,
     SourceState,
-    SpoolMessage,
     StateMessage,
     rounded,
 )
@@ -137,8 +137,8 @@ def health(
         memory_mb=182.0,
         members_active=2,
         members_total=2,
-        detection_every=1,
+        detection_interval=1,
         stuck_services=(),
-        spool=SpoolMessage(depth=waiting, oldest_age_s=0.0, dropped=lost, durable=True),
+        event_queue=EventQueueStatus(depth=waiting, oldest_age_s=0.0, dropped=lost, durable=True),
         reconnects=0,
     )

@@ -34,7 +34,7 @@ from publishing.broker import Mosquitto
 from running import PATIENCE
 
 from edge_daemon import cli
-from edge_daemon.publishing.subscription import MODELS, Kind
+from edge_daemon.publishing.subscription import MODELS, MessageKind
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SourceState, faces_payload
 
@@ -48,14 +48,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("[emt]*/*.md"
 KINDS = pytest.mark.parametrize("kind", MODELS)
 
 
-def example(kind: Kind) -> bytes:
+def example(kind: MessageKind) -> bytes:
     """The message that the page shows for a kind."""
     section = PAGE_TEXT.partition(f"### `{kind}`")[2].partition("\n### ")[0]
     (example_text,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
     return example_text.encode()
 
 
-def valid(kind: Kind, payload: bytes) -> bool:
+def valid(kind: MessageKind, payload: bytes) -> bool:
     schema = json.loads(schema_file(kind).read_text())
     validator = jsonschema.Draft202012Validator(
         schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -64,7 +64,7 @@ def valid(kind: Kind, payload: bytes) -> bool:
 
 
 @KINDS
-def test_schema_matches_model(kind: Kind) -> None:
+def test_schema_matches_model(kind: MessageKind) -> None:
     assert schema_file(kind).read_text(encoding="utf-8") == schema_text(kind), HINT
 
 
@@ -87,7 +87,7 @@ def test_image_of_watch_is_current() -> None:
 
 
 @KINDS
-def test_example_is_valid_and_complete(kind: Kind) -> None:
+def test_example_is_valid_and_complete(kind: MessageKind) -> None:
     example_text = example(kind)
     message = MODELS[kind].model_validate_json(example_text)
     assert json.loads(encoded(message)) == json.loads(example_text)
@@ -95,7 +95,7 @@ def test_example_is_valid_and_complete(kind: Kind) -> None:
 
 
 @KINDS
-def test_schema_accepts_new_fields_only(kind: Kind) -> None:
+def test_schema_accepts_new_fields_only(kind: MessageKind) -> None:
     content = json.loads(example(kind))
     assert valid(kind, json.dumps(content | {"novelty": 1}).encode())
     assert not valid(kind, json.dumps(content | {"schema": 2}).encode())
@@ -112,14 +112,14 @@ def full_result() -> FrameResult:
 @pytest.mark.parametrize(
     ("kind", "payload"),
     [
-        (Kind.FACES, faces_payload(full_result(), FakeClock())),
-        (Kind.FACES, encoded(faces(scored(1, "sad", 0.4), unscored(2)))),
-        (Kind.EVENT, encoded(event(1))),
-        (Kind.STATE, encoded(state(seen=0))),
-        (Kind.HEALTH, encoded(health(SourceState.LOST, temperature=None))),
+        (MessageKind.FACES, faces_payload(full_result(), FakeClock())),
+        (MessageKind.FACES, encoded(faces(scored(1, "sad", 0.4), unscored(2)))),
+        (MessageKind.EVENT, encoded(event(1))),
+        (MessageKind.STATE, encoded(state(seen=0))),
+        (MessageKind.HEALTH, encoded(health(SourceState.LOST, temperature=None))),
     ],
 )
-def test_published_message_is_valid(kind: Kind, payload: bytes) -> None:
+def test_published_message_is_valid(kind: MessageKind, payload: bytes) -> None:
     assert valid(kind, payload)
 
 

@@ -41,7 +41,7 @@ class FakeCamera:
 
     name = "fake camera"
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(self) -> None:
         self.there = True
@@ -182,7 +182,7 @@ def test_pause_ends_the_visit_and_resume_starts_a_new_one(
         running.wait_for_event(LEFT)
         assert not camera.is_open
         assert running.results[-1].faces == ()
-        assert running.results[-1].frame.blank
+        assert running.results[-1].frame.is_blank
         running.pause.set(False)
         running.wait_for_event(APPEARED, 2)
     assert running.events() == [(APPEARED, 1), (LEFT, 1), (APPEARED, 2)]
@@ -198,7 +198,7 @@ def test_pause_gives_no_results(camera: FakeCamera, ensemble: EmotionEnsemble) -
         count = len(running.results)
         wait([running.ended], 0.5)
         assert len(running.results) == count
-    assert sum(result.frame.blank for result in running.results) == 1
+    assert sum(result.frame.is_blank for result in running.results) == 1
     assert camera.opened == 1
 
 
@@ -238,7 +238,7 @@ def test_saved_pause_keeps_the_camera_closed_from_the_start(
         running.pause.set(False)
         running.wait_for_event(APPEARED)
     assert running.states == [PAUSED, STARTING, RUNNING]
-    assert not any(result.frame.blank for result in running.results)
+    assert not any(result.frame.is_blank for result in running.results)
 
 
 def test_long_pause_is_no_stalled_capture(camera: FakeCamera, ensemble: EmotionEnsemble) -> None:

@@ -23,7 +23,7 @@ class Counting:
     def __init__(
         self, end: int | None = None, *, live: bool = False, failure: Exception | None = None
     ) -> None:
-        self.live = live
+        self.is_live = live
         self.name = "counting"
         self.abandoned = threading.Event()
         self._end = end

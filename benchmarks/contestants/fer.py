@@ -17,7 +17,7 @@ from benchmarks.contestants.timing import timed
 def measure(case: Case) -> Round:
     cv2.setNumThreads(case.threads)
     detect = _peer().detect_emotions
-    return timed(case, lambda picture: len(detect(picture)))
+    return timed(case, lambda image: len(detect(image)))
 
 
 @cache

@@ -1,6 +1,6 @@
 """The bare kernels: what no pipeline of these parts can do without, in one loop.
 
-For each frame the decoder, the detector's network or cascade with the picture that it needs, and
+For each frame the decoder, the detector's network or cascade with the image that it needs, and
 the models' networks. Written with OpenCV and the TFLite runtime alone: their outputs are ignored.
 The models see the very crops that the daemon's pipeline cuts from the same frames; those were
 cut and stacked before the time is taken, all faces and their mirror images as one batch a network.
@@ -27,12 +27,12 @@ from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_from_settings, haar, yunet
 from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.bundled import FaceSearch, cut_patch, is_certain, read_manifest
-from edge_daemon.detection.step import reduced
+from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import CROP_SIDE, Image
 
 Kernel = Callable[[Image, Sequence[Image]], object]
-"""Of a detector: a picture, and patches of it, of which only the bundled one makes use."""
+"""Of a detector: an image, and patches of it, of which only the bundled one makes use."""
 
 Batches = dict[str, Image]
 """The input of each network, by its file."""
@@ -58,9 +58,9 @@ def measure(case: Case) -> Round:
     detect, ask, frames = _prepared(case)
     upcoming = itertools.cycle(frames)
 
-    def kernels(picture: Image) -> int:
+    def kernels(image: Image) -> int:
         prepared = next(upcoming)
-        detect(picture, prepared.patches)
+        detect(image, prepared.patches)
         ask(prepared.batches)
         return prepared.faces
 
@@ -100,21 +100,21 @@ def _inputs(settings: Settings, views: Mapping[str, list[bool]]) -> Iterator[Pre
     doubtful = _doubtful_patches(settings)
     for frame in frames_of(settings):
         faces = [item.face for item in follower(frame).faces]
-        picture = reduced(frame.bgr, settings.detection.max_side)
+        image = resize_to_max_side(frame.bgr, settings.detection.max_side)
         crops = [face.crop for face in faces if face.unscored is None]
         stacked = np.stack(crops) if crops else np.empty((0, CROP_SIDE, CROP_SIDE), np.uint8)
-        yield Prepared(len(crops), doubtful(picture), _batches(stacked, views))
+        yield Prepared(len(crops), doubtful(image), _batches(stacked, views))
 
 
 def _doubtful_patches(settings: Settings) -> Callable[[Image], list[Image]]:
-    """The patches of a picture that the bundled detector verifies; none by other detectors."""
+    """The patches of an image that the bundled detector verifies; none by other detectors."""
     if settings.detection.detector != "bundled":
-        return lambda _picture: []
+        return lambda _image: []
     manifest, score = bundled_detector(), settings.detection.min_score
     search = FaceSearch(manifest.parent / read_manifest(manifest).file, threads=1)
 
-    def patches(picture: Image) -> list[Image]:
-        grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), np.uint8)
+    def patches(image: Image) -> list[Image]:
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
         found = search.candidates(grey, max(0.0, score - TRACKED_MARGIN))
         doubtful = [face for face in found if not is_certain(face, score)]
         return [cut_patch(grey, face.box)[0] for face in doubtful[: bundled.MAX_VERIFICATIONS]]
@@ -154,7 +154,7 @@ def _network(path: Path, threads: int, shape: tuple[int, ...]) -> Callable[[Any]
 
 
 def _detector(settings: Settings) -> Kernel:
-    """The detector's kernel, after the reduction of a picture to the detector's size."""
+    """The detector's kernel, after the reduction of an image to the detector's size."""
     detection = settings.detection
     if detection.detector == "haar":
         return _haar(detection.max_side, detection.min_size)
@@ -166,8 +166,8 @@ def _detector(settings: Settings) -> Kernel:
 def _haar(longest: int, least: int) -> Kernel:
     cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / haar.CASCADE))
 
-    def detect(picture: Image, _patches: Sequence[Image]) -> object:
-        grey = cv2.equalizeHist(_reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest))
+    def detect(image: Image, _patches: Sequence[Image]) -> object:
+        grey = cv2.equalizeHist(_reduced(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), longest))
         return cascade.detectMultiScale3(
             grey,
             scaleFactor=haar.SCALE_STEP,
@@ -185,8 +185,8 @@ def _yunet(longest: int, model: Path, least_score: float) -> Kernel:
         str(model), "", (0, 0), score, yunet.NMS_THRESHOLD, yunet.MAX_FACES
     )
 
-    def detect(picture: Image, _patches: Sequence[Image]) -> object:
-        small = _reduced(picture, longest)
+    def detect(image: Image, _patches: Sequence[Image]) -> object:
+        small = _reduced(image, longest)
         network.setInputSize((small.shape[1], small.shape[0]))
         return network.detect(small)
 
@@ -208,21 +208,21 @@ def _bundled(longest: int, threads: int) -> Kernel:
             networks[shape] = _network(path, threads, shape)
         networks[shape](grey[np.newaxis, ..., np.newaxis])
 
-    def detect(picture: Image, patches: Sequence[Image]) -> None:
-        grey = _reduced(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), longest)
+    def detect(image: Image, patches: Sequence[Image]) -> None:
+        grey = _reduced(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), longest)
         search(grey)
         if min(grey.shape) >= bundled.MIN_LARGE_FACE:
-            search(bundled.reduced(grey))
+            search(bundled.reduce_for_large_faces(grey))
         for patch in patches:
             search(patch)
 
     return detect
 
 
-def _reduced(picture: Any, longest: int) -> Any:  # noqa: ANN401  # OpenCV's arrays
-    """The picture with this longer side, in the way that costs least."""
-    scale = longest / max(picture.shape[:2])
+def _reduced(image: Any, longest: int) -> Any:  # noqa: ANN401  # OpenCV's arrays
+    """The image with this longer side, in the way that costs least."""
+    scale = longest / max(image.shape[:2])
     if scale >= 1:
-        return picture
-    size = (round(scale * picture.shape[1]), round(scale * picture.shape[0]))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+        return image
+    size = (round(scale * image.shape[1]), round(scale * image.shape[0]))
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)

@@ -9,25 +9,25 @@ import cv2
 from benchmarks.cases import Case, Round
 
 
-def pictures(clip: str) -> Iterator[Any]:
-    """The pictures of a clip, BGR uint8 [H, W, 3].
+def images(clip: str) -> Iterator[Any]:
+    """The images of a clip, BGR uint8 [H, W, 3].
 
     Raises:
         OSError: there are none.
     """
     capture = cv2.VideoCapture(clip)
-    is_read, picture = capture.read()
+    is_read, image = capture.read()
     if not is_read:
         raise OSError(f"{clip}: not a video that can be read")
     while is_read:
-        yield picture
-        is_read, picture = capture.read()
+        yield image
+        is_read, image = capture.read()
 
 
 def played(clip: str) -> Iterator[Any]:
     """Its frames, repeatedly from the start."""
     while True:
-        yield from pictures(clip)
+        yield from images(clip)
 
 
 def timed(case: Case, work: Callable[[Any], int]) -> Round:

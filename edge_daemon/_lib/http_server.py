@@ -26,10 +26,10 @@ from edge_daemon.errors import EdgeDaemonError
 
 logger = logging.getLogger(__name__)
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Message, Receive, Send], Awaitable[None]]
+ASGIMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[ASGIMessage]]
+Send = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApp = Callable[[ASGIMessage, Receive, Send], Awaitable[None]]
 """As the ASGI specification defines it."""
 
 BACKLOG: Final = 32
@@ -295,8 +295,8 @@ def _wrapped(app: ASGIApp) -> ASGIApp:
     Uvicorn would log a cancelled request as an error of the application.
     """
 
-    async def wrapped(scope: Message, receive: Receive, send: Send) -> None:
-        async def send_closing(message: Message) -> None:
+    async def wrapped(scope: ASGIMessage, receive: Receive, send: Send) -> None:
+        async def send_closing(message: ASGIMessage) -> None:
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", []), (b"connection", b"close")]
                 message = {**message, "headers": headers}

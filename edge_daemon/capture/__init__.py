@@ -6,7 +6,7 @@ from typing import Final
 from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceKind
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
-from edge_daemon.capture.images import IMAGE_SUFFIXES, ImageFile, ImageFolder
+from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, ImageFile, ImageFolder
 from edge_daemon.capture.network import parse_address
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.status import Pause
@@ -91,7 +91,7 @@ def _file_source(path: Path) -> Source:
             f"source: no such file, folder or camera (got {path}); correct the path, or name a "
             "camera such as picamera or /dev/video0"
         )
-    if path.suffix.lower() in IMAGE_SUFFIXES - ANIMATED_SUFFIXES:
+    if path.suffix.lower() in READABLE_IMAGE_SUFFIXES - ANIMATED_SUFFIXES:
         return ImageFile(path)
     from edge_daemon.capture.videos import VideoFile
 
@@ -115,7 +115,7 @@ def source_from_settings(settings: Settings) -> Source:
     )
 
 
-def pause_from_settings(settings: Settings, *, live: bool) -> Pause:
+def pause_from_settings(settings: Settings, *, is_live: bool) -> Pause:
     """Make the privacy switch; it is saved for cameras only, as a file has no privacy to keep."""
     file = settings.state_dir / f"paused-{settings.device_id}"
-    return Pause(file if live else None)
+    return Pause(file if is_live else None)

@@ -21,9 +21,9 @@ class CapturedFrame:
     stream_time_s: float | None = None
     """Seconds from the source's start; None for a camera, whose time is now."""
     scene: int = 0
-    """Changes when the picture has nothing to do with the one before it."""
+    """Changes when the frame has nothing to do with the one before it."""
     reduced: Image | None = None
-    """The same picture made smaller by the camera, where it does that: BGR uint8."""
+    """The same frame made smaller by the camera, where it does that: BGR uint8."""
     position_s: float | None = None
     """Seconds from the start of the video; None for images and cameras."""
     file: str | None = None
@@ -34,10 +34,10 @@ class Reader(Protocol):
     """A source that is open."""
 
     def read(self) -> CapturedFrame | None:
-        """The next picture, or None at the source's end.
+        """The next frame, or None at the source's end.
 
         Raises:
-            SourceLost: a live source gives no more pictures.
+            SourceLost: a live source gives no more frames.
             SourceError: the source is damaged.
         """
         ...
@@ -48,7 +48,7 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class FlowingReader(Reader, Protocol):
+class SupportsSkip(Reader, Protocol):
     """A reader of frames that arrive also when none is read, and become old in buffers."""
 
     def skip(self) -> None:
@@ -61,7 +61,7 @@ class FlowingReader(Reader, Protocol):
 
 
 @runtime_checkable
-class ScheduledReader(Reader, Protocol):
+class SupportsSchedule(Reader, Protocol):
     """A reader of frames that each have a time at which to show them."""
 
     def prepare(self) -> float:
@@ -98,7 +98,7 @@ class Source(Protocol):
     """As in the settings, with secrets masked."""
     kind: SourceKind
     """What the frames come from. A source around another one has the kind of that."""
-    live: bool
+    is_live: bool
     """Whether frames arrive in real time; if not, every frame counts and none may be dropped."""
 
     def open(self) -> Reader:

@@ -20,7 +20,7 @@ class VideoDevice:
     """
 
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(self, device: Path, size: tuple[int, int], fps: float) -> None:
         self.name = str(device)
@@ -33,7 +33,7 @@ class VideoDevice:
             remedy = "join the group 'video'" if is_there else "check that it is plugged in"
             raise SourceLost(f"{self.name}: cannot be opened; {remedy}")
         capture = cv2.VideoCapture(self.name, cv2.CAP_V4L2)
-        # MJPEG first: USB 2 has no room for larger raw pictures at full rate.
+        # MJPEG first: USB 2 has no room for larger raw frames at full rate.
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
         capture.set(cv2.CAP_PROP_FRAME_WIDTH, self._size[0])
         capture.set(cv2.CAP_PROP_FRAME_HEIGHT, self._size[1])

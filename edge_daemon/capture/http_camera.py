@@ -34,7 +34,7 @@ MAX_DAMAGED: Final = 10
 MAX_FAILED_REQUESTS: Final = 3
 """Requests of a still image in a row that may fail."""
 
-Problem = (OSError, http.client.HTTPException, HttpStatusError, UnicodeError)
+READ_ERRORS = (OSError, http.client.HTTPException, HttpStatusError, UnicodeError)
 
 
 class HttpCamera:
@@ -49,7 +49,7 @@ class HttpCamera:
     """
 
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(self, url: str, *, verify_certificate: bool = True) -> None:
         self.name = without_password(url)
@@ -67,7 +67,7 @@ class HttpCamera:
             response = client.get()
             if reader := self._reader_of(client, response):
                 return reader
-        except Problem as error:
+        except READ_ERRORS as error:
             client.close()
             raise self._lost(reason_of(error, client.host)) from error
         response.close()
@@ -139,7 +139,7 @@ class MjpegReader:
     def _next(self) -> bytes:
         try:
             part = self._parts.next_part()
-        except Problem as error:
+        except READ_ERRORS as error:
             raise SourceLost(f"{self._name}: {reason_of(error, self._client.host)}") from error
         if part is None:
             raise SourceLost(f"{self._name}: the stream ended")
@@ -266,7 +266,7 @@ class SnapshotReader:
                 return CapturedFrame(self._decoder.decode(self._body()))
             except ImageError as error:
                 reason = error.problem
-            except Problem as error:
+            except READ_ERRORS as error:
                 self._client.close()
                 reason = reason_of(error, self._client.host)
         raise SourceLost(f"{self._name}: {reason}")

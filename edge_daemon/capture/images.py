@@ -41,7 +41,7 @@ MAX_PIXELS_PER_JPEG_BYTE: Final = 512
 
 HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 
-IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
+READABLE_IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
     ".avif", ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 
@@ -121,7 +121,7 @@ class ImageFile:
     """One image."""
 
     kind = SourceKind.IMAGE
-    live = False
+    is_live = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -141,7 +141,7 @@ class ImageFolder:
     """The images of a folder, in the order of their names. Each is a scene of its own."""
 
     kind = SourceKind.FOLDER
-    live = False
+    is_live = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -236,7 +236,7 @@ def list_folder(folder: Path) -> FolderContent:
         files = sorted(path for path in folder.iterdir() if _is_content(path.name))
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror}") from error
-    suffixes = IMAGE_SUFFIXES if _has_heic() else IMAGE_SUFFIXES - HEIC_SUFFIXES
+    suffixes = READABLE_IMAGE_SUFFIXES if _has_heic() else READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES
     images = [path for path in files if path.suffix.lower() in suffixes]
     unsupported = [path for path in files if path not in set(images) and path.is_file()]
     if not images:

@@ -17,12 +17,12 @@ from typing import Final
 import numpy as np
 
 from edge_daemon._lib.clock import Clock, Outage, backoff_delays
-from edge_daemon.capture.base import CapturedFrame, FlowingReader, Reader, ScheduledReader, Source
+from edge_daemon.capture.base import CapturedFrame, Reader, Source, SupportsSchedule, SupportsSkip
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
 from edge_daemon.errors import SourceLost
 from edge_daemon.pipeline import Busy
-from edge_daemon.records import Frame, Image, SourceState
+from edge_daemon.records import Frame, Image, SourceState, black_image
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ PAUSE_CHECK_INTERVAL_S: Final = 60.0
 class FrameMaker:
     """Makes frames, and the blank ones that end a scene when no frame comes.
 
-    Of a picture it keeps the shape and the time, never the pixels.
+    Of a frame it keeps the shape and the time, never the pixels.
 
     Args:
         clock: the clock to use.
@@ -72,33 +72,33 @@ class FrameMaker:
         """Use another `max_age`."""
         self._max_age_s = settings.max_age
 
-    def frame(self, picture: CapturedFrame) -> Frame:
+    def frame(self, captured: CapturedFrame) -> Frame:
         monotonic = self._clock.monotonic()
-        self._scene = picture.scene
-        self._shape = picture.bgr.shape
-        self._stream_time = picture.stream_time_s
+        self._scene = captured.scene
+        self._shape = captured.bgr.shape
+        self._stream_time = captured.stream_time_s
         self._made_at = monotonic
         return Frame(
             index=next(self._numbers),
-            scene=self._scenes_ended + picture.scene,
-            bgr=picture.bgr,
-            captured_at=self._captured_at(picture),
+            scene=self._scenes_ended + captured.scene,
+            bgr=captured.bgr,
+            captured_at=self._captured_at(captured),
             captured_monotonic_s=monotonic,
-            stream_time_s=monotonic if picture.stream_time_s is None else picture.stream_time_s,
-            reduced=picture.reduced,
-            position_s=picture.position_s,
-            file=picture.file,
+            stream_time_s=monotonic if captured.stream_time_s is None else captured.stream_time_s,
+            reduced=captured.reduced,
+            position_s=captured.position_s,
+            file=captured.file,
         )
 
-    def _captured_at(self, picture: CapturedFrame) -> datetime:
+    def _captured_at(self, captured: CapturedFrame) -> datetime:
         """The wall clock; for a video, which can be read at any speed, its own time.
 
         Its first frame is captured now, and all others at their distance from it.
         """
         now = self._clock.now()
-        if picture.position_s is None or picture.stream_time_s is None:
+        if captured.position_s is None or captured.stream_time_s is None:
             return now
-        elapsed = timedelta(seconds=picture.stream_time_s)
+        elapsed = timedelta(seconds=captured.stream_time_s)
         if self._video_began is None:
             self._video_began = now - elapsed
         return self._video_began + elapsed
@@ -107,11 +107,10 @@ class FrameMaker:
         """A frame that ends the scene, and with it every visit; None if there is none to end."""
         if self._shape is None:
             return None
-        black = np.broadcast_to(np.uint8(0), self._shape)
         self._scenes_ended += 1
-        frame = self.frame(CapturedFrame(black, self._stream_time, self._scene))
+        frame = self.frame(CapturedFrame(black_image(self._shape), self._stream_time, self._scene))
         self._shape = None
-        return dataclasses.replace(frame, blank=True)
+        return dataclasses.replace(frame, is_blank=True)
 
     @property
     def face_age_left_s(self) -> float:
@@ -171,7 +170,7 @@ class _Condition:
 
 
 @dataclass(frozen=True)
-class _History:
+class _SharedState:
     """State of a source through all its openings."""
 
     status: SourceStatus
@@ -191,7 +190,7 @@ class CaptureLoop:
         max_fps: frames a second at most, for live sources: some give them as fast as they are read.
         pause: the privacy switch.
         max_age_s: seconds without a frame after which no face is visible any more.
-        history: what a restarted capture continues; None at the start.
+        shared: what a restarted capture continues; None at the start.
     """
 
     def __init__(
@@ -202,21 +201,21 @@ class CaptureLoop:
         pause: Pause,
         max_age_s: float = 0.0,
         *,
-        history: "_History | None" = None,
+        shared: "_SharedState | None" = None,
     ) -> None:
-        self.live = source.live
+        self.is_live = source.is_live
         self.name = source.name
-        if history is None:
-            history = _History(
+        if shared is None:
+            shared = _SharedState(
                 SourceStatus(source.name, clock),
                 FrameMaker(clock, max_age_s),
                 FrameChecks(source.name, clock),
             )
             if pause.paused:
-                history.status.paused()
-        self.status = history.status
-        self._frames = history.frames
-        self._checks = history.checks
+                shared.status.paused()
+        self.status = shared.status
+        self._frames = shared.frames
+        self._checks = shared.checks
         self._source = source
         self._clock = clock
         self._max_fps = max_fps
@@ -224,7 +223,7 @@ class CaptureLoop:
         self._abandoned = threading.Event()
         self._interrupted = threading.Event()
         # Closes an open source: for a live one, any change of the pause does.
-        self._closing = self._interrupted if source.live else self._abandoned
+        self._closing = self._interrupted if source.is_live else self._abandoned
         self._next_due = 0.0
 
     def run(self, put: Callable[[Frame], None], busy: Busy) -> None:
@@ -252,7 +251,7 @@ class CaptureLoop:
             self._clock,
             self._max_fps,
             self._pause,
-            history=_History(self.status, self._frames, self._checks),
+            shared=_SharedState(self.status, self._frames, self._checks),
         )
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
@@ -283,19 +282,19 @@ class CaptureLoop:
             reader = self._source.open()
         try:
             while True:
-                if self.live:
+                if self.is_live:
                     yield from self._wait_for_next(reader, busy)
-                if (picture := self._read(reader, busy)) is None:
+                if (captured := self._read(reader, busy)) is None:
                     return
-                if not self.live and self._pause.paused:
+                if not self.is_live and self._pause.paused:
                     yield from self._wait_while_paused()
                 if self._closing.is_set():
                     return
                 if self.status.state is not SourceState.RUNNING:
                     self.status.running()
-                if self.live and picture.position_s is None and picture.file is None:
-                    self._checks.check(picture.bgr)
-                yield self._frames.frame(picture)
+                if self.is_live and captured.position_s is None and captured.file is None:
+                    self._checks.check(captured.bgr)
+                yield self._frames.frame(captured)
         finally:
             with busy:  # drivers hang in closing, too
                 reader.close()
@@ -313,13 +312,13 @@ class CaptureLoop:
 
         The wait is interruptible and not busy: the frames of a file can be minutes apart.
         """
-        if isinstance(reader, FlowingReader):
+        if isinstance(reader, SupportsSkip):
             while self._clock.monotonic() < self._next_due and not self._closing.is_set():
                 with busy:
                     reader.skip()
             return
         self._interrupted.wait(max(0.0, self._next_due - self._clock.monotonic()))
-        if isinstance(reader, ScheduledReader) and not self._closing.is_set():
+        if isinstance(reader, SupportsSchedule) and not self._closing.is_set():
             with busy:
                 delay_s = reader.prepare()
             if delay_s > MAX_FRAME_GAP_S:

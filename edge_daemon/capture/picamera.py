@@ -29,7 +29,7 @@ BUFFERS: Final = 4
 """Frames in the camera's memory: one that is copied, and enough others for the next ones."""
 
 MAX_ROUNDING_PX: Final = 2
-"""Pixels by which a side may miss the full picture's shape, because streams have even sides."""
+"""Pixels by which a side may miss the full frame's shape, because streams have even sides."""
 
 BGR_CONVERSIONS: Final[Mapping[str, int | None]] = {
     "RGB888": None,  # named from the highest byte down: blue comes first in memory
@@ -101,7 +101,7 @@ class PiCamera:
     """
 
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ class PiCameraReader:
 
 
 @dataclass(frozen=True)
-class Stream:
+class CameraStream:
     """One of a camera's streams, as it was configured in the end."""
 
     name: str
@@ -289,14 +289,14 @@ class Stream:
         # picamera2 cuts the padding off the rows' ends, except where chroma rows are half as long.
         return np.ascontiguousarray(pixels[:, : self.width])
 
-    def is_reduced(self, full: "Stream") -> bool:
+    def is_reduced(self, full: "CameraStream") -> bool:
         """Whether this is smaller than `full`, and of its shape but for sides made even."""
         scale = max(self.width, self.height) / max(full.width, full.height)
         differences = (self.width - scale * full.width, self.height - scale * full.height)
         return scale < 1 and all(abs(difference) <= MAX_ROUNDING_PX for difference in differences)
 
 
-def _streams(name: str, configuration: Mapping[str, Any]) -> list[Stream]:
+def _streams(name: str, configuration: Mapping[str, Any]) -> list[CameraStream]:
     """The full stream, and the reduced one where the camera gives it as it was asked to."""
     full = _stream(name, "main", configuration["main"])
     if configuration["lores"] is None:
@@ -305,14 +305,14 @@ def _streams(name: str, configuration: Mapping[str, Any]) -> list[Stream]:
     return [full, reduced] if reduced.is_reduced(full) else [full]
 
 
-def _stream(camera: str, name: str, configuration: Mapping[str, Any]) -> Stream:
+def _stream(camera: str, name: str, configuration: Mapping[str, Any]) -> CameraStream:
     width, height = configuration["size"]
     if (format_ := configuration["format"]) not in BGR_CONVERSIONS:
         raise SourceError(
             f"{camera}: unsupported format {format_}, supported are {', '.join(BGR_CONVERSIONS)}; "
             "for a USB camera, name its device, such as /dev/video0"
         )
-    return Stream(name, width, height, format_)
+    return CameraStream(name, width, height, format_)
 
 
 def _close(camera: Camera) -> None:

@@ -184,13 +184,13 @@ class SourceStatus(Observable):
             if self._suppressed:
                 extra["suppressed"] = self._suppressed
             self._suppressed = 0
-            logger.warning("source lost, trying again", extra=extra)
+            logger.warning("source lost, retrying", extra=extra)
 
     def _log_other_reason(self, reason: str) -> None:
         """A stream that ended may refuse the next connection, which hints at the cause."""
         if reason not in self._reasons and len(self._reasons) < MAX_REASONS:
             self._reasons.append(reason)
-            logger.warning("source still lost, trying again", extra={"error": reason})
+            logger.warning("source still lost, retrying", extra={"error": reason})
 
     def _enter(self, state: SourceState) -> None:
         if state == self.state:

@@ -50,7 +50,7 @@ class NetworkStream:
     """
 
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(self, url: str, *, verify_certificate: bool = True) -> None:
         self.name = without_password(url)

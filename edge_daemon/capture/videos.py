@@ -28,7 +28,7 @@ class VideoFile:
     """A video file that FFmpeg can read."""
 
     kind = SourceKind.VIDEO
-    live = False
+    is_live = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.capture.base import CapturedFrame, FlowingReader, Reader, Source, SourceIncomplete
+from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceIncomplete, SupportsSkip
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 
@@ -70,7 +70,7 @@ class Oriented:
     def __init__(self, source: Source, orientation: Orientation) -> None:
         self.name = source.name
         self.kind = source.kind
-        self.live = source.live
+        self.is_live = source.is_live
         self.source = source
         self._orientation = orientation
 
@@ -81,7 +81,7 @@ class Oriented:
             SourceError: as the source does.
         """
         reader = self.source.open()
-        if isinstance(reader, FlowingReader):
+        if isinstance(reader, SupportsSkip):
             return _OrientedFlowingReader(reader, self._orientation)
         return _OrientedReader(reader, self._orientation)
 
@@ -93,17 +93,17 @@ class _OrientedReader:
         self._orientation = orientation
 
     def read(self) -> CapturedFrame | None:
-        picture = self._reader.read()
-        if picture is None:
+        captured = self._reader.read()
+        if captured is None:
             return None
-        reduced = None if picture.reduced is None else self._orientation.apply(picture.reduced)
+        reduced = None if captured.reduced is None else self._orientation.apply(captured.reduced)
         return dataclasses.replace(
-            picture, bgr=self._orientation.apply(picture.bgr), reduced=reduced
+            captured, bgr=self._orientation.apply(captured.bgr), reduced=reduced
         )
 
 
 class _OrientedFlowingReader(_OrientedReader):
-    def __init__(self, reader: FlowingReader, orientation: Orientation) -> None:
+    def __init__(self, reader: SupportsSkip, orientation: Orientation) -> None:
         super().__init__(reader, orientation)
         self.skip = reader.skip
 
@@ -117,7 +117,7 @@ class Repeated:
         new_scenes: whether each round is a scene of its own, in which no face is followed on.
     """
 
-    live = False
+    is_live = False
 
     def __init__(
         self, source: Source, max_frames: int | None = None, *, new_scenes: bool = True
@@ -158,14 +158,16 @@ class RepeatedReader:
         """
         if self._left == 0:
             return None
-        picture = self._next() or self._first_of_next_round()
+        captured = self._next() or self._first_of_next_round()
         if self._left is not None:
             self._left -= 1
         self._frames += 1
-        time_s = self._start_s + (picture.stream_time_s or 0.0)
+        time_s = self._start_s + (captured.stream_time_s or 0.0)
         self._interval_s, self._last_s = max(0.0, time_s - self._last_s), time_s
-        self._next_scene = self._scene + picture.scene + 1
-        return dataclasses.replace(picture, scene=self._scene + picture.scene, stream_time_s=time_s)
+        self._next_scene = self._scene + captured.scene + 1
+        return dataclasses.replace(
+            captured, scene=self._scene + captured.scene, stream_time_s=time_s
+        )
 
     def close(self) -> None:
         self._reader.close()
@@ -191,10 +193,10 @@ class RepeatedReader:
             self._scene = self._next_scene
         # The last frame is shown for as long as the one before it.
         self._start_s = self._last_s + self._interval_s
-        picture = self._next()
-        if picture is None:
+        captured = self._next()
+        if captured is None:
             raise SourceError(f"{self._source.name}: holds no frame")
-        return picture
+        return captured
 
 
 SLACK_S: Final = 0.02
@@ -212,7 +214,7 @@ class Looped:
         clock: the clock to use.
     """
 
-    live = True
+    is_live = True
 
     def __init__(self, source: Source, clock: Clock) -> None:
         self.name = source.name
@@ -258,8 +260,8 @@ class LoopedReader:
         Raises:
             SourceError: the files are damaged.
         """
-        picture, self._prepared = self._prepared or self._next_in_time(), None
-        return dataclasses.replace(picture, stream_time_s=None)
+        captured, self._prepared = self._prepared or self._next_in_time(), None
+        return dataclasses.replace(captured, stream_time_s=None)
 
     def close(self) -> None:
         self._reader.close()
@@ -270,18 +272,18 @@ class LoopedReader:
         return self._clock.monotonic() - self._started_at - self._time_s
 
     def _next_in_time(self) -> CapturedFrame:
-        picture = self._next()
+        captured = self._next()
         while SLACK_S < self._late_s < MAX_LATE_S:
-            picture = self._next()
+            captured = self._next()
         if self._late_s >= MAX_LATE_S:
             self._started_at += self._late_s
-        return picture
+        return captured
 
     def _next(self) -> CapturedFrame:
-        picture = self._reader.read()
-        if picture is None or picture.stream_time_s is None:
+        captured = self._reader.read()
+        if captured is None or captured.stream_time_s is None:
             raise SourceError("an endless source ended")
-        if picture.stream_time_s <= self._time_s:  # a single image: it is of any time
-            self._started_at = self._clock.monotonic() - picture.stream_time_s
-        self._time_s = picture.stream_time_s
-        return picture
+        if captured.stream_time_s <= self._time_s:  # a single image: it is of any time
+            self._started_at = self._clock.monotonic() - captured.stream_time_s
+        self._time_s = captured.stream_time_s
+        return captured

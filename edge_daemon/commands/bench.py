@@ -90,7 +90,7 @@ class Stopwatch:
 
     def finish(self, result: FrameResult) -> None:
         """Add a frame that has passed all stages; not the blank one at the end."""
-        if result.frame.blank:
+        if result.frame.is_blank:
             return
         members = max((face.members for face in result.faces), default=0)
         frame = result.frame
@@ -101,7 +101,7 @@ class Stopwatch:
 class TimedSource:
     """A source of files whose reads are measured."""
 
-    live = False
+    is_live = False
 
     def __init__(self, source: Source, stopwatch: Stopwatch) -> None:
         self.name = source.name
@@ -120,9 +120,9 @@ class _TimedReader:
 
     def read(self) -> CapturedFrame | None:
         began = self._stopwatch.wall()
-        picture = self._reader.read()
+        captured = self._reader.read()
         self._stopwatch.record(CAPTURE, self._stopwatch.wall() - began)
-        return picture
+        return captured
 
     def close(self) -> None:
         self._reader.close()
@@ -399,15 +399,9 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         SettingsError: the source is live, or too short.
         EdgeDaemonError: a part cannot be built, or the pipeline failed.
     """
-    overrides = {
-        "sink": "jsonl",  # to the null device, so that encoding the messages is measured, too
-        "capture": settings.capture.model_copy(update={"loop": False}),
-        "metrics": MetricsSettings(),
-        "preview": PreviewSettings(),
-    }
     stopwatch, clock = Stopwatch(), SystemClock()
     original = source = source_from_settings(settings)
-    if source.live:
+    if source.is_live:
         raise SettingsError(f"source: is live (got {source.name}); use a video, image or folder")
     hardware = Hardware()
     detector, machine = detector_from_settings(settings), Machine.read(hardware)
@@ -422,7 +416,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
     ):
         progress = frame_progress(original, resources, clock, prints_results=False, frames=total)
         build(
-            settings.model_copy(update=overrides),
+            _measured_settings(settings),
             clock,
             resources,
             source=TimedSource(source, stopwatch),
@@ -437,3 +431,14 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
         machine=machine.after(hardware),
         settings=bench_settings,
     )
+
+
+def _measured_settings(settings: Settings) -> Settings:
+    """The settings of a run without what a measurement leaves out."""
+    overrides = {
+        "sink": "jsonl",  # to the null device, so that encoding the messages is measured, too
+        "capture": settings.capture.model_copy(update={"loop": False}),
+        "metrics": MetricsSettings(),
+        "preview": PreviewSettings(),
+    }
+    return settings.model_copy(update=overrides)

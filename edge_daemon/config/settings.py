@@ -540,13 +540,13 @@ class MqttSettings(Section):
         description="Seconds without a result after which the device is published as offline; for "
         "a camera at least three frame intervals of capture.fps.",
     )
-    spool_max_events: int = Field(
+    queue_max_events: int = Field(
         100_000,
         ge=1,
         le=1_000_000_000,
         description="Maximum number of queued events; beyond it, the oldest are dropped.",
     )
-    spool_max_age: Positive = Field(
+    queue_max_age: Positive = Field(
         604800.0,
         description="Maximum age of a queued event, in seconds of running time; older ones are "
         "dropped.",

@@ -17,7 +17,7 @@ __all__ = ["Detector", "Framing", "create_detector", "detector_from_settings"]
 
 logger = logging.getLogger(__name__)
 
-YUNET_HINT: Final = "yunet detector not installed"
+USING_BUNDLED: Final = "using bundled detector"
 """YuNet has fewer false detections than the bundled detector."""
 
 
@@ -51,7 +51,7 @@ def create_detector(
         logger.info("detector chosen", extra={"detector": name})
     if name == "bundled":
         if model is None and not fetched_yunet.is_file():
-            logger.info(YUNET_HINT, extra={"install": FETCH_COMMAND})
+            logger.info(USING_BUNDLED, extra={"fetch_yunet": FETCH_COMMAND})
         return BundledDetector(model or bundled_detector(), min_score, threads)
     if name == "yunet":
         return YuNetDetector(model or fetched_yunet, min_score)

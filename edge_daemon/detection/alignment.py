@@ -1,6 +1,6 @@
 """From a detector's box to the 48x48 grey crop that the models were trained on.
 
-Coordinates are in pixels from the frame's outer corner: a picture of width W spans 0 to W.
+Coordinates are in pixels from the frame's outer corner: an image of width W spans 0 to W.
 """
 
 import math
@@ -47,22 +47,22 @@ def crop_square(detection: Detection, framing: Framing) -> Square:
 
 
 def roll(landmarks: Landmarks) -> float:
-    """Rotation of a head in the picture in radians; clockwise is positive."""
+    """Rotation of a head in the image in radians; clockwise is positive."""
     (right_x, right_y), (left_x, left_y) = landmarks[:2].tolist()
     return math.atan2(left_y - right_y, left_x - right_x)
 
 
-def cut_crop(picture: Image, square: Square, side: int = CROP_SIDE) -> Image:
+def extract_crop(image: Image, square: Square, side: int = CROP_SIDE) -> Image:
     """Cut the crop, grey uint8 [side, side], from a frame; its edge pixels continue beyond it.
 
     Args:
-        picture: the frame, BGR uint8 [H, W, 3] or grey uint8 [H, W]; only the part in the crop
+        image: the frame, BGR uint8 [H, W, 3] or grey uint8 [H, W]; only the part in the crop
             is converted to grey.
         square: the part of the frame in the crop.
         side: of the crop in pixels.
     """
-    picture, square = _surroundings(picture, square)
-    grey = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    image, square = _surroundings(image, square)
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     # Sampling alone would alias: sample finely, then average.
     factor = min(OVERSAMPLING, max(1, math.ceil(square.side / side)))
     fine = cv2.warpAffine(
@@ -76,14 +76,14 @@ def cut_crop(picture: Image, square: Square, side: int = CROP_SIDE) -> Image:
     return np.asarray(crop, np.uint8)
 
 
-def _surroundings(picture: Image, square: Square) -> tuple[Image, Square]:
+def _surroundings(image: Image, square: Square) -> tuple[Image, Square]:
     """The part of a frame in the crop, and the square in this part."""
     extent = abs(math.cos(square.roll)) + abs(math.sin(square.roll))
     reach = square.side / 2 * extent + MARGIN
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     columns, rows = _span(square.x, reach, width), _span(square.y, reach, height)
     moved = square._replace(x=square.x - columns.start, y=square.y - rows.start)
-    return picture[rows, columns], moved
+    return image[rows, columns], moved
 
 
 def _span(centre: float, reach: float, size: int) -> slice:
@@ -93,9 +93,9 @@ def _span(centre: float, reach: float, size: int) -> slice:
 
 
 def _transform(square: Square, side: int) -> NDArray[np.float64]:
-    """OpenCV's transform of the square to a picture of this side: float64 [2, 3].
+    """OpenCV's transform of the square to an image of this side: float64 [2, 3].
 
-    OpenCV counts from the centre of the first pixel, in both pictures.
+    OpenCV counts from the centre of the first pixel, in both images.
     """
     scale = side / square.side
     cosine, sine = scale * math.cos(square.roll), scale * math.sin(square.roll)

@@ -26,7 +26,7 @@ class Framing(PlainModel):
 
 
 class Detector(Protocol):
-    """Finds faces in a picture."""
+    """Finds faces in an image."""
 
     name: str
     framing: Framing
@@ -34,5 +34,5 @@ class Detector(Protocol):
     """Minimum score of a face that is not tracked yet."""
 
     def detect(self, bgr: Image) -> list[Detection]:
-        """The faces in a BGR uint8 [H, W, 3] picture, in its pixels."""
+        """The faces in a BGR uint8 [H, W, 3] image, in its pixels."""
         ...

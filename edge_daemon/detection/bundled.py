@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from edge_daemon._lib import files
 from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, without_noise
 from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
-from edge_daemon.detection.alignment import Square, cut_crop
+from edge_daemon.detection.alignment import Square, extract_crop
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
 from edge_daemon.errors import DetectorError
@@ -161,8 +161,8 @@ class FaceSearch:
         """The faces before their verification, best first. Arguments as above."""
         found = decode(*self._full.maps(grey), min_score)
         if min(grey.shape) >= MIN_LARGE_FACE:
-            large = decode(*self._reduced.maps(reduced(grey)), min_score)
-            enlarged = [detection.enlarged(REDUCTION) for detection in large]
+            large = decode(*self._reduced.maps(reduce_for_large_faces(grey)), min_score)
+            enlarged = [detection.scaled(REDUCTION) for detection in large]
             found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
         return without_duplicates(found)
 
@@ -186,7 +186,7 @@ def is_certain(face: Detection, score: float) -> bool:
     return _mean_score(face.score, MIN_PATCH_SCORE) >= score
 
 
-def reduced(grey: Image) -> Image:
+def reduce_for_large_faces(grey: Image) -> Image:
     """The picture for the search for large faces, uint8 [H, W]."""
     scale = 1 / REDUCTION
     return np.asarray(
@@ -204,7 +204,7 @@ def cut_patch(grey: Image, box: Box) -> tuple[Image, Square]:
     longer = max(box.width, box.height)
     side = LARGE_PATCH_SIDE if longer > MAX_SMALL_FACE else SMALL_PATCH_SIDE
     square = Square(*box.centre, longer / PATCH_FACE, roll=0.0)
-    return np.ascontiguousarray(cut_crop(grey, square, side)[:, ::-1]), square
+    return np.ascontiguousarray(extract_crop(grey, square, side)[:, ::-1]), square
 
 
 def _mean(face: Detection, mirrored: Detection, square: Square, side: int) -> Detection:
@@ -232,9 +232,9 @@ def _mean(face: Detection, mirrored: Detection, square: Square, side: int) -> De
     return Detection(box, score, landmarks.astype(np.float32))
 
 
-def _mean_score(in_picture: float, in_patch: float) -> float:
+def _mean_score(in_image: float, in_patch: float) -> float:
     """The score of the mean of both log-odds."""
-    odds = (1 / in_picture - 1) ** (1 - PATCH_WEIGHT) * (1 / in_patch - 1) ** PATCH_WEIGHT
+    odds = (1 / in_image - 1) ** (1 - PATCH_WEIGHT) * (1 / in_patch - 1) ** PATCH_WEIGHT
     return float(1 / (1 + odds))
 
 

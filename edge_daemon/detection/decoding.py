@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_daemon.records import Box, Detection
 
 STRIDES: Final = (8, 16, 32)
-"""Pixels per cell of each map, the finest first. Picture sides are multiples of the last."""
+"""Pixels per cell of each map, the finest first. Image sides are multiples of the last."""
 GEOMETRY: Final = 14
 """Channels of a geometry map: the box's centre (x, y) relative to the cell's, in strides; the
 logarithms of its width and height in strides; five landmarks (x, y), likewise."""
@@ -39,7 +39,7 @@ def cell_centres(rows: int, columns: int, stride: int) -> NDArray[np.float32]:
 
 
 def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
-    """Decode the maps of one picture to faces, best first, in its pixels.
+    """Decode the maps of one image to faces, best first, in its pixels.
 
     Args:
         scores: float32 [h, w] logits, a map for each of `STRIDES`.

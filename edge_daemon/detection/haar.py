@@ -21,7 +21,7 @@ class HaarDetector:
     """Frontal faces by a boosted cascade.
 
     Args:
-        min_size: side of the smallest face to look for, in pixels of the picture.
+        min_size: side of the smallest face to look for, in pixels of the image.
         cascade: a cascade file in OpenCV's XML format; OpenCV's own by default.
 
     Raises:

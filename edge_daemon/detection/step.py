@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.config.settings import Polygon, QualitySettings, ZoneSettings
-from edge_daemon.detection.alignment import crop_square, cut_crop
+from edge_daemon.detection.alignment import crop_square, extract_crop
 from edge_daemon.detection.base import Detector
 from edge_daemon.records import Detection, Face, FoundFaces, Frame, Image, Landmarks, Unscored
 
@@ -28,7 +28,7 @@ class Zones:
         """Use other regions or another minimum size."""
         self._settings = settings
 
-    def counted(self, detections: Iterable[Detection], frame: Frame) -> list[Detection]:
+    def filter(self, detections: Iterable[Detection], frame: Frame) -> list[Detection]:
         """The detections that count, which are in pixels of the frame."""
         return [detection for detection in detections if self._counts(detection, frame)]
 
@@ -58,7 +58,7 @@ ROUNDING_NOISE: Final = (4 * 1**2 + 4**2) / 12
 """Variance of the Laplacian (four neighbours minus four times the centre) of rounding errors."""
 
 
-def judge(
+def unscored_reason(
     side: float, crop: Image, landmarks: Landmarks | None, limits: QualitySettings
 ) -> Unscored | None:
     """The first reason not to score a face, if there is one.
@@ -109,29 +109,29 @@ def yaw(landmarks: Landmarks) -> float:
     return abs(aside_x * across + aside_y * down) / squared
 
 
-def reduced(picture: Image, max_side: int) -> Image:
-    """Reduce a picture to this longer side; return one that is no larger unchanged.
+def resize_to_max_side(image: Image, max_side: int) -> Image:
+    """Reduce an image to this longer side; return one that is no larger unchanged.
 
     It is halved as often as possible and interpolated for the rest. OpenCV's mean of two by two
     pixels takes a tenth of the time of its mean over a fractional area.
 
     Args:
-        picture: BGR uint8 [H, W, 3] or grey uint8 [H, W].
+        image: BGR uint8 [H, W, 3] or grey uint8 [H, W].
         max_side: in pixels.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1:
-        return picture
+        return image
     size = (max(1, round(scale * width)), max(1, round(scale * height)))
     while min(width // size[0], height // size[1]) >= 2:
         width, height = width // 2, height // 2
-        picture = _resized(picture, (width, height), cv2.INTER_AREA)
-    return _resized(picture, size, cv2.INTER_LINEAR)
+        image = _resized(image, (width, height), cv2.INTER_AREA)
+    return _resized(image, size, cv2.INTER_LINEAR)
 
 
-def _resized(picture: Image, size: tuple[int, int], interpolation: int) -> Image:
-    return np.asarray(cv2.resize(picture, size, interpolation=interpolation), np.uint8)
+def _resized(image: Image, size: tuple[int, int], interpolation: int) -> Image:
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
 class FaceFinder:
@@ -161,23 +161,25 @@ class FaceFinder:
         self._limits = settings
 
     def __call__(self, frame: Frame) -> FoundFaces:
-        if frame.blank:
+        if frame.is_blank:
             return FoundFaces(frame, ())
-        picture = self._reduced(frame)
+        image = self._reduced(frame)
         # The longer side, which rounding changes least.
-        scale = max(frame.width, frame.height) / max(picture.shape[:2])
-        found = [detection.enlarged(scale) for detection in self._detector.detect(picture)]
+        scale = max(frame.width, frame.height) / max(image.shape[:2])
+        found = [detection.scaled(scale) for detection in self._detector.detect(image)]
         if self._zones is not None:
-            found = self._zones.counted(found, frame)
-        return FoundFaces(frame, tuple(self.cut(frame, detection) for detection in found))
+            found = self._zones.filter(found, frame)
+        return FoundFaces(frame, tuple(self.crop(frame, detection) for detection in found))
 
-    def cut(self, frame: Frame, detection: Detection) -> Face:
+    def crop(self, frame: Frame, detection: Detection) -> Face:
         """The face at this place in a frame."""
         square = crop_square(detection, self._detector.framing)
-        crop = cut_crop(frame.bgr, square)
-        return Face(detection, crop, judge(square.side, crop, detection.landmarks, self._limits))
+        crop = extract_crop(frame.bgr, square)
+        return Face(
+            detection, crop, unscored_reason(square.side, crop, detection.landmarks, self._limits)
+        )
 
     def _reduced(self, frame: Frame) -> Image:
         if frame.reduced is not None:
             return frame.reduced
-        return reduced(frame.bgr, self._max_side)
+        return resize_to_max_side(frame.bgr, self._max_side)

@@ -22,17 +22,18 @@ GAIN: Final = 0.1
 """Weight of one frame in the estimated cost."""
 
 RESERVE: Final = 0.8
-"""Share of the budget into which an additional model must fit."""
+"""Share of the budget into which an additional member must fit."""
 
 
 class TimeBudget:
-    """Chooses how many models to use: as many as fit, in their order, and at least one.
+    """Chooses how many members to use: as many as fit, in their order, and at least one.
 
-    The estimated cost of a model is proportional to its multiply-accumulates, with a factor
-    measured at run time. An additional model must fit with a reserve, so that the number is stable.
+    The estimated cost of a member is proportional to its multiply-accumulates, with a factor
+    measured at run time. An additional member must fit with a reserve, so that the number is
+    stable.
 
     Args:
-        mmac: million multiply-accumulates of each model for one face, in their order.
+        mmac: million multiply-accumulates of each member for one face, in their order.
         settings: `budget` is the time for one frame.
         frame_interval_s: the time without a `budget`.
         clock: the clock to use.
@@ -45,36 +46,36 @@ class TimeBudget:
         frame_interval_s: float,
         clock: Clock,
     ) -> None:
-        self._max_models = len(mmac)
+        self._max_members = len(mmac)
         self._cost = np.cumsum(mmac)
         self._frame_interval_s = frame_interval_s
         self._budget_s = settings.budget or frame_interval_s
         self._clock = clock
         self._seconds_per_mmac = 0.0
-        self._models_used = self._max_models
+        self._members_used = self._max_members
 
     def apply(self, settings: SheddingSettings) -> None:
         """Use another budget."""
         self._budget_s = settings.budget or self._frame_interval_s
 
-    def limit(self, models: int) -> None:
-        """Use at most so many models, whatever the time."""
-        self._max_models = models
+    def set_max_members(self, members: int) -> None:
+        """Use at most so many members, whatever the time."""
+        self._max_members = members
 
-    def models(self, faces: int) -> int:
-        """Number of models that fit for so many faces; at least 1."""
+    def members(self, faces: int) -> int:
+        """Number of members that fit for so many faces; at least 1."""
         expected = faces * self._seconds_per_mmac * self._cost
-        limits = np.where(np.arange(len(expected)) < self._models_used, 1.0, RESERVE)
+        limits = np.where(np.arange(len(expected)) < self._members_used, 1.0, RESERVE)
         fitting = int(np.count_nonzero(expected <= limits * self._budget_s))
-        self._models_used = max(1, min(fitting, self._max_models))
-        return self._models_used
+        self._members_used = max(1, min(fitting, self._max_members))
+        return self._members_used
 
     @contextmanager
-    def measured(self, faces: int, models: int) -> Iterator[None]:
-        """Measure the time that so many models take for so many faces."""
+    def measured(self, faces: int, members: int) -> Iterator[None]:
+        """Measure the time that so many members take for so many faces."""
         began = self._clock.monotonic()
         yield
-        measured = (self._clock.monotonic() - began) / (faces * self._cost[models - 1])
+        measured = (self._clock.monotonic() - began) / (faces * self._cost[members - 1])
         self._seconds_per_mmac += GAIN * (measured - self._seconds_per_mmac)
 
 
@@ -87,11 +88,11 @@ class PriorCorrection:
 
     Args:
         expected: share of each emotion where the faces come from; they need not sum to 1.
-        calibrated: share of each emotion in the data that the probabilities are calibrated on.
+        training_shares: share of each emotion in the data that the probabilities are calibrated on.
     """
 
-    def __init__(self, expected: Mapping[str, float], calibrated: Mapping[str, float]) -> None:
-        old = np.array([max(calibrated[name], MIN_SHARE) for name in EMOTIONS])
+    def __init__(self, expected: Mapping[str, float], training_shares: Mapping[str, float]) -> None:
+        old = np.array([max(training_shares[name], MIN_SHARE) for name in EMOTIONS])
         new = np.array([expected[name] for name in EMOTIONS])
         self._factors = (new / old).astype(np.float32)
 
@@ -107,7 +108,7 @@ class EmotionRecognizer:
 
     Args:
         ensemble: the models.
-        budget: limits how many models are used; None: all.
+        budget: limits how many members are used; None: all.
         prior: converts the probabilities to the shares of the place; None: leaves them.
     """
 
@@ -118,13 +119,13 @@ class EmotionRecognizer:
         prior: PriorCorrection | None = None,
     ) -> None:
         self._ensemble = ensemble
-        self._models = len(ensemble)
+        self._members = len(ensemble)
         self._budget = budget
         self._prior = prior
 
     def __call__(self, tracked: TrackedFaces) -> FrameResult:
         crops = [item.face.crop for item in tracked.faces if item.face.unscored is None]
-        rows, models = self._predict(np.array(crops)) if crops else ((), 0)
+        rows, members = self._predict(np.array(crops)) if crops else ((), 0)
         remaining = iter(rows)
         emotions = []
         for item in tracked.faces:
@@ -135,7 +136,7 @@ class EmotionRecognizer:
                 raw=row,
                 probabilities=row,
                 uncertain=False,
-                members=0 if row is None else models,
+                members=0 if row is None else members,
             )
             emotions.append(emotion)
         return FrameResult(tracked.frame, tuple(emotions), tracked.live_tracks)
@@ -143,10 +144,10 @@ class EmotionRecognizer:
     def _predict(self, crops: Image) -> tuple[NDArray[np.float32], int]:
         """Probabilities of each crop, float32 [N, 7], and the number of members used."""
         if self._budget is None:
-            models = self._models
+            members = self._members
             rows = self._ensemble.predict(crops)
         else:
-            models = self._budget.models(len(crops))
-            with self._budget.measured(len(crops), models):
-                rows = self._ensemble.predict(crops, models)
-        return rows if self._prior is None else self._prior(rows), models
+            members = self._budget.members(len(crops))
+            with self._budget.measured(len(crops), members):
+                rows = self._ensemble.predict(crops, members)
+        return rows if self._prior is None else self._prior(rows), members

@@ -13,9 +13,9 @@ from edge_daemon.monitoring.load_shedding import DegradationLevel
 from edge_daemon.monitoring.statistics import StageTimings, Throughput
 from edge_daemon.pipeline import Pipeline
 from edge_daemon.records import EventKind, FrameResult, SourceState
-from edge_daemon.schema import HealthMessage, SpoolMessage
+from edge_daemon.schema import EventQueueStatus, HealthMessage
 
-NO_QUEUE: Final = SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
+NO_QUEUE: Final = EventQueueStatus(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
 """The event queue where no broker is configured."""
 
 
@@ -37,7 +37,7 @@ class Delivery(Protocol):
         """Messages that were never sent."""
         ...
 
-    def queued_events(self) -> SpoolMessage:
+    def queued_events(self) -> EventQueueStatus:
         """State of the event queue; must not wait for the disk."""
         ...
 
@@ -78,7 +78,7 @@ class Health:
         self._delivery = delivery
         self._hardware = hardware or Hardware()
         self._level = self._full_level = DegradationLevel(len(bundle.members), detection_interval)
-        self._models_used = len(bundle.members)
+        self._members_used = len(bundle.members)
         self._dropped_frames: Mapping[str, int] = {}
         self._stuck_services: tuple[str, ...] = ()
         self._faces: Counter[str] = Counter()
@@ -87,20 +87,20 @@ class Health:
 
     def __call__(self, result: FrameResult) -> None:
         """Count a result."""
-        if not result.frame.blank:
+        if not result.frame.is_blank:
             self.throughput.record(result)
         faces: Counter[str] = Counter()
-        models = 0
+        members = 0
         for face in result.faces:
             faces[face.emotion or "none"] += 1
-            models = max(models, face.members)
+            members = max(members, face.members)
         # Other threads copy these, so they are replaced and never changed.
         self._faces, self._faces_total = faces, self._faces_total + faces
         if result.events:
             events = Counter([event.kind for event in result.events])
             self._events_total = self._events_total + events
-        if models:
-            self._models_used = models
+        if members:
+            self._members_used = members
 
     def poll(self, pipeline: Pipeline) -> None:
         """Read the pipeline's drop counters, and which services are stuck."""
@@ -111,14 +111,14 @@ class Health:
         """There is nothing to end."""
 
     @property
-    def models_total(self) -> int:
-        """Models of the ensemble."""
+    def members_total(self) -> int:
+        """Members of the ensemble."""
         return len(self._bundle.members)
 
-    def adjust(self, level: DegradationLevel) -> None:
+    def set_level(self, level: DegradationLevel) -> None:
         """Report another degradation level from now on."""
         self._level = level
-        self._models_used = level.models
+        self._members_used = level.members
 
     @property
     def connected(self) -> bool | None:
@@ -160,8 +160,8 @@ class Health:
     def _throughput_summary(self) -> str:
         fps = self.throughput.rates().fps_out
         text = f", {fps:.0f} fps, faces in sight: {self._faces.total()}"
-        if self._models_used < self.models_total:
-            text += f", members: {self._models_used} of {self.models_total}"
+        if self._members_used < self.members_total:
+            text += f", members: {self._members_used} of {self.members_total}"
         if self._level.detection_interval > self._full_level.detection_interval:
             text += f", detection in 1 of {self._level.detection_interval} frames"
         return text
@@ -186,10 +186,10 @@ class Health:
             cpu_temperature_c=None if temperature is None else round(temperature, 1),
             throttled=self._hardware.throttled(),
             memory_mb=None if memory is None else round(memory / 1e6, 1),
-            members_active=self._models_used,
-            members_total=self.models_total,
-            detection_every=self._level.detection_interval,
+            members_active=self._members_used,
+            members_total=self.members_total,
+            detection_interval=self._level.detection_interval,
             stuck_services=self._stuck_services,
-            spool=NO_QUEUE if delivery is None else delivery.queued_events(),
+            event_queue=NO_QUEUE if delivery is None else delivery.queued_events(),
             reconnects=0 if delivery is None else delivery.reconnects,
         )

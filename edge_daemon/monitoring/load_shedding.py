@@ -1,7 +1,7 @@
 """Load shedding: degrade step by step under overload or heat, recover step by step later.
 
-Under heat the daemon first uses fewer models of the ensemble, then detects faces in fewer frames.
-Under overload it detects faces in fewer frames; models that take too long are already left out by
+Under heat the daemon first uses fewer members of the ensemble, then detects faces in fewer frames.
+Under overload it detects faces in fewer frames; members that take too long are already left out by
 the time budget (see `edge_daemon.inference.step`).
 """
 
@@ -40,14 +40,14 @@ RECOVERY_DELAY_S: Final = 60.0
 class DegradationLevel:
     """How much work the daemon does for each frame."""
 
-    models: int
-    """Models of the ensemble to use at most."""
+    members: int
+    """Members of the ensemble to use at most."""
     detection_interval: int
     """Frames from one detection to the next."""
 
     def is_below(self, other: "DegradationLevel") -> bool:
         """Whether this level is more degraded than the other."""
-        return self.models < other.models or self.detection_interval > other.detection_interval
+        return self.members < other.members or self.detection_interval > other.detection_interval
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class SheddingPolicy:
         self._max_interval = max_interval
         self._changed_at = self._strained_at = float("-inf")
 
-    def limit(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
+    def set_limits(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
         """Use other limits; the level keeps its distance from the full one as far as they allow."""
         longer = self.level.detection_interval - self._full.detection_interval
         longest = max(max_interval, full.detection_interval)
@@ -119,8 +119,8 @@ class SheddingPolicy:
         return self.level
 
     def _cooler(self) -> DegradationLevel:
-        if self.level.models > 1:
-            return replace(self.level, models=self.level.models - 1)
+        if self.level.members > 1:
+            return replace(self.level, members=self.level.members - 1)
         return self._with_fewer_detections()
 
     def _with_fewer_detections(self) -> DegradationLevel:
@@ -129,12 +129,12 @@ class SheddingPolicy:
         return replace(self.level, detection_interval=longer)
 
     def _recovered(self, load: Load) -> DegradationLevel:
-        models, interval = self.level.models, self.level.detection_interval
+        members, interval = self.level.members, self.level.detection_interval
         if interval > self._full.detection_interval:
             expected_load = load.detection * interval / (interval - 1)
             if expected_load < MAX_EXPECTED_LOAD:
                 return replace(self.level, detection_interval=interval - 1)
-        return replace(self.level, models=min(models + 1, self._full.models))
+        return replace(self.level, members=min(members + 1, self._full.members))
 
 
 class LoadShedder:
@@ -142,7 +142,7 @@ class LoadShedder:
 
     Args:
         settings: the limits.
-        models: models of the ensemble.
+        members: members of the ensemble.
         apply: puts another level into effect.
         hardware: sensors of the machine.
         clock: the clock to use.
@@ -152,14 +152,14 @@ class LoadShedder:
     def __init__(
         self,
         settings: Settings,
-        models: int,
+        members: int,
         apply: Callable[[DegradationLevel], None],
         hardware: Hardware,
         clock: Clock,
         *,
         enabled: bool,
     ) -> None:
-        self._models = models
+        self._members = members
         self._enabled = enabled
         self._policy = SheddingPolicy(*self._limits_of(settings))
         self._apply = apply
@@ -170,7 +170,7 @@ class LoadShedder:
 
     def apply(self, settings: Settings) -> None:
         """Use other limits."""
-        self._policy.limit(*self._limits_of(settings))
+        self._policy.set_limits(*self._limits_of(settings))
         self._apply(self._policy.level)
 
     def poll(self, pipeline: Pipeline) -> None:
@@ -190,7 +190,7 @@ class LoadShedder:
         """There is nothing to end."""
 
     def _limits_of(self, settings: Settings) -> tuple[DegradationLevel, float, int]:
-        full = DegradationLevel(self._models, settings.detection.interval)
+        full = DegradationLevel(self._members, settings.detection.interval)
         limits = settings.shedding
         return full, limits.max_temperature, limits.max_interval
 

@@ -22,9 +22,9 @@ from prometheus_client.registry import Collector
 
 from edge_daemon._lib.http_server import (
     ASGIApp,
+    ASGIMessage,
     ConnectionLimits,
     HttpServer,
-    Message,
     Receive,
     Send,
 )
@@ -34,7 +34,7 @@ from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.statistics import BUCKET_BOUNDS_S, Histogram
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
-from edge_daemon.schema import HealthMessage, SpoolMessage
+from edge_daemon.schema import EventQueueStatus, HealthMessage
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class MetricsServer(Service):
 def _only_get(app: ASGIApp) -> ASGIApp:
     """The application for requests that only read."""
 
-    async def wrapped(scope: Message, receive: Receive, send: Send) -> None:
+    async def wrapped(scope: ASGIMessage, receive: Receive, send: Send) -> None:
         if scope["method"] in {"GET", "HEAD"}:
             await app(scope, receive, send)
             return
@@ -107,7 +107,7 @@ class HealthCollector(Collector):
         yield from _pipeline(message, self._health)
         yield from _hardware(message)
         yield from _broker(message, self._health)
-        yield from _event_queue(message.spool)
+        yield from _event_queue(message.event_queue)
         if self._include_emotions:
             yield from _emotions(self._health)
 
@@ -127,7 +127,7 @@ def _pipeline(message: HealthMessage, health: Health) -> Iterator[Metric]:
     yield _gauge("members", "Members of the ensemble.", message.members_total)
     yield _gauge("members_active", "Members of the ensemble in use.", message.members_active)
     help_text = "Frames from one detection to the next."
-    yield _gauge("detection_every", help_text, message.detection_every)
+    yield _gauge("detection_interval_frames", help_text, message.detection_interval)
 
 
 def _hardware(message: HealthMessage) -> Iterator[Metric]:
@@ -147,15 +147,15 @@ def _broker(message: HealthMessage, health: Health) -> Iterator[Metric]:
     yield _counter("messages_dropped", "Messages never sent.", health.dropped_messages)
 
 
-def _event_queue(queue: SpoolMessage) -> Iterator[Metric]:
-    yield _gauge("spool_events", "Events that the broker has not acknowledged.", queue.depth)
-    yield _gauge("spool_oldest_age_seconds", "Age of the oldest of them.", queue.oldest_age_s)
+def _event_queue(queue: EventQueueStatus) -> Iterator[Metric]:
+    yield _gauge("event_queue_events", "Events that the broker has not acknowledged.", queue.depth)
+    yield _gauge("event_queue_oldest_age_seconds", "Age of the oldest of them.", queue.oldest_age_s)
     yield _counter(
-        "spool_dropped",
+        "event_queue_dropped",
         "Events dropped: over the limits of number and age, refused, or too large.",
         queue.dropped,
     )
-    yield _gauge("spool_durable", "Whether they are on disk.", queue.durable)
+    yield _gauge("event_queue_durable", "Whether they are on disk.", queue.durable)
 
 
 def _emotions(health: Health) -> Iterator[Metric]:

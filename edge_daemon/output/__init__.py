@@ -10,8 +10,8 @@ from edge_daemon.capture import Source
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import OutputError, SettingsError
 from edge_daemon.output.base import (
-    Kind,
     Output,
+    OutputKind,
     OutputOptions,
     check_options,
     kind_of,
@@ -93,18 +93,18 @@ def open_outputs(
 
 def _output(path: Path) -> Output:
     kind = kind_of(path)
-    if kind is Kind.CSV:
+    if kind is OutputKind.CSV:
         return CsvTable(path)
-    if kind is Kind.PARQUET:
+    if kind is OutputKind.PARQUET:
         return ParquetTable(path)
     try:
-        if kind is Kind.VIDEO:
+        if kind is OutputKind.VIDEO:
             from edge_daemon.output.video import AnnotatedVideo
 
             return AnnotatedVideo(path)
         from edge_daemon.output.drawing import AnnotatedImages
 
-        return AnnotatedImages(path, is_folder=kind is Kind.FOLDER)
+        return AnnotatedImages(path, is_folder=kind is OutputKind.FOLDER)
     except ImportError as error:
         raise SettingsError(
             f"--output: annotated copies require Pillow ({error}); "

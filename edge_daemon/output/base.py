@@ -102,14 +102,14 @@ def write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-IMAGE_SUFFIXES: Final = (".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+WRITABLE_IMAGE_SUFFIXES: Final = (".bmp", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Image formats that every build of OpenCV writes."""
 VIDEO_FORMATS: Final = MappingProxyType({".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"})
 """FFmpeg's containers by suffix."""
 SUMMARY_SUFFIXES: Final = (".html", ".png")
 
 
-class Kind(Enum):
+class OutputKind(Enum):
     """What an output is; its value names it in messages."""
 
     CSV = "a table"
@@ -120,9 +120,9 @@ class Kind(Enum):
 
 
 SUITABLE: Final = {
-    Kind.VIDEO: (SourceKind.VIDEO,),
-    Kind.IMAGE: (SourceKind.IMAGE,),
-    Kind.FOLDER: (SourceKind.FOLDER, SourceKind.IMAGE),
+    OutputKind.VIDEO: (SourceKind.VIDEO,),
+    OutputKind.IMAGE: (SourceKind.IMAGE,),
+    OutputKind.FOLDER: (SourceKind.FOLDER, SourceKind.IMAGE),
 }
 """Sources of the outputs that hold images; tables suit all."""
 
@@ -161,22 +161,22 @@ def check_options(options: OutputOptions, source: Source, *, is_repeated: bool) 
         SettingsError: with one line for each problem.
     """
     problems = list(_problems(options, source))
-    if options and is_repeated and not source.live:
+    if options and is_repeated and not source.is_live:
         problems.append("capture.loop: has no end to write a file at (got true); set it to false")
     if problems:
         raise SettingsError(*problems)
 
 
-def kind_of(path: Path) -> Kind | None:
+def kind_of(path: Path) -> OutputKind | None:
     """What `--output` means by this path: its suffix decides; None if that is unknown."""
     suffix = path.suffix.lower()
     if path.is_dir() or not suffix:
-        return Kind.FOLDER
+        return OutputKind.FOLDER
     if suffix in VIDEO_FORMATS:
-        return Kind.VIDEO
-    if suffix in IMAGE_SUFFIXES:
-        return Kind.IMAGE
-    return {".csv": Kind.CSV, ".parquet": Kind.PARQUET}.get(suffix)
+        return OutputKind.VIDEO
+    if suffix in WRITABLE_IMAGE_SUFFIXES:
+        return OutputKind.IMAGE
+    return {".csv": OutputKind.CSV, ".parquet": OutputKind.PARQUET}.get(suffix)
 
 
 def _problems(options: OutputOptions, source: Source) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _path_problems(option: str, path: Path, source: Source) -> Iterator[str]:
         yield f"{option}: folder is not writable (got {folder}); name another one"
     elif path.is_dir() and option == "--summary":
         yield f"{option}: is a folder (got {path}); name a file"
-    elif not source.live and _overwrites(path, Path(source.name)):
+    elif not source.is_live and _overwrites(path, Path(source.name)):
         yield f"{option}: would overwrite the source (got {path}); name another path"
 
 

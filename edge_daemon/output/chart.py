@@ -53,7 +53,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedImage:
     """A JPEG within a square."""
 
     x: float
@@ -62,7 +62,7 @@ class Picture:
     jpeg: bytes
 
 
-Shape = Rectangle | Text | Picture
+Shape = Rectangle | Text | EmbeddedImage
 
 
 @dataclass(frozen=True)
@@ -153,18 +153,18 @@ def _draw_text(pen: "ImageDraw.ImageDraw", shape: Text) -> None:
     pen.text(place, shape.text, shape.fill, font, anchor)
 
 
-def _paste(image: "Image.Image", shape: Picture) -> None:
+def _paste(image: "Image.Image", shape: EmbeddedImage) -> None:
     from PIL import Image
 
     side = round(PNG_SCALE * shape.side)
-    picture = Image.open(io.BytesIO(shape.jpeg)).convert("RGB")
-    scale = side / max(picture.size)
-    picture = picture.resize((round(scale * picture.width), round(scale * picture.height)))
+    thumbnail = Image.open(io.BytesIO(shape.jpeg)).convert("RGB")
+    scale = side / max(thumbnail.size)
+    thumbnail = thumbnail.resize((round(scale * thumbnail.width), round(scale * thumbnail.height)))
     corner = (
-        round(PNG_SCALE * shape.x) + (side - picture.width) // 2,
-        round(PNG_SCALE * shape.y) + (side - picture.height) // 2,
+        round(PNG_SCALE * shape.x) + (side - thumbnail.width) // 2,
+        round(PNG_SCALE * shape.y) + (side - thumbnail.height) // 2,
     )
-    image.paste(picture, corner)
+    image.paste(thumbnail, corner)
 
 
 WIDTH: Final = 960
@@ -326,7 +326,7 @@ class _Drawer:
         if visit.thumbnail is not None:
             side = row - 6
             self.shapes.append(
-                Picture(PADDING + LABEL_WIDTH - 24, self.y - side / 2, side, visit.thumbnail)
+                EmbeddedImage(PADDING + LABEL_WIDTH - 24, self.y - side / 2, side, visit.thumbnail)
             )
         top = self.y - BAR / 2
         for start, end, mood in axis.runs(visit):

@@ -1,4 +1,4 @@
-"""Annotated copies of pictures: the faces are marked, each with a label of its emotions."""
+"""Annotated copies of images: the faces are marked, each with a label of its emotions."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.errors import OutputError
-from edge_daemon.output.base import IMAGE_SUFFIXES, has_valid_length, replace_file
+from edge_daemon.output.base import WRITABLE_IMAGE_SUFFIXES, has_valid_length, replace_file
 from edge_daemon.output.layout import (
     Corner,
     Layout,
@@ -55,7 +55,7 @@ class Annotation:
         return f"{EMOTIONS[index]} {100 * self.probabilities[index]:.0f} %"
 
     def scaled(self, x: float, y: float) -> "Annotation":
-        """The same face in a picture that is resized by these factors."""
+        """The same face in an image that is resized by these factors."""
         left, top, width, height = self.box
         return replace(self, box=Box(x * left, y * top, x * width, y * height))
 
@@ -87,10 +87,10 @@ COLOURS: Final[tuple[Colour, ...]] = (
 """Faces take turns with these."""
 
 MIN_SIDE: Final = 720
-"""A smaller picture is enlarged to the area of a square with this side, in pixels."""
+"""A smaller image is enlarged to the area of a square with this side, in pixels."""
 
 LETTERS: Final = (1 / 36, 1 / 45, 1 / 60, 1 / 75, 1 / 90)
-"""Sizes of letters to try, in sides of a square of the picture's area …"""
+"""Sizes of letters to try, in sides of a square of the image's area …"""
 MIN_LETTER: Final = 12.0
 """… and the smallest that is readable, in pixels."""
 
@@ -101,20 +101,20 @@ MAX_PANEL_SHARE: Final = 0.1
 """Of a frame's area, that a panel can cover; smaller frames have short labels only."""
 
 
-def annotate_picture(bgr: Image, annotations: Sequence[Annotation]) -> Image:
-    """Draw a copy of a BGR uint8 [H, W, 3] picture with its faces marked.
+def annotate_image(bgr: Image, annotations: Sequence[Annotation]) -> Image:
+    """Draw a copy of a BGR uint8 [H, W, 3] image with its faces marked.
 
-    It may be larger than the picture: small ones are enlarged, and where there is no room next to
-    a face, its panel is to the right of the picture.
+    It may be larger than the image: small ones are enlarged, and where there is no room next to
+    a face, its panel is to the right of the image.
     """
     bgr, scale = _enlarged(bgr)
-    picture = Size(bgr.shape[1], bgr.shape[0])
-    boxes = [_box_within(annotation.box, scale, picture) for annotation in annotations]
+    image = Size(bgr.shape[1], bgr.shape[0])
+    boxes = [_box_within(annotation.box, scale, image) for annotation in annotations]
     titles = _titles(annotations)
-    letter, layout = _choose(picture, boxes, titled=any(titles))
+    letter, layout = _choose(image, boxes, titled=any(titles))
     canvas = np.empty((layout.canvas.height, layout.canvas.width, 3), np.uint8)
     canvas[:] = GROUND[::-1]
-    canvas[: picture.height, : picture.width] = bgr
+    canvas[: image.height, : image.width] = bgr
     colours = list(islice(cycle(COLOURS), len(annotations)))
     for box, colour in zip(boxes, colours, strict=True):
         _draw_box(canvas, box, letter, colour)
@@ -199,7 +199,7 @@ def _colour_of(annotation: Annotation) -> Colour:
 
 
 def _enlarged(bgr: Image) -> tuple[Image, float]:
-    """The picture, enlarged if it is small, and by which factor."""
+    """The image, enlarged if it is small, and by which factor."""
     height, width = bgr.shape[:2]
     scale = MIN_SIDE / _side(Size(width, height))
     if scale <= 1:
@@ -213,8 +213,8 @@ def _side(size: Size) -> float:
     return math.sqrt(size.width * size.height)
 
 
-def _box_within(box: Box, scale: float, picture: Size) -> Box:
-    return Box(*within(Box(*(scale * value for value in box)), *picture))
+def _box_within(box: Box, scale: float, image: Size) -> Box:
+    return Box(*within(Box(*(scale * value for value in box)), *image))
 
 
 def _titles(annotations: Sequence[Annotation]) -> list[str]:
@@ -227,11 +227,11 @@ def _titles(annotations: Sequence[Annotation]) -> list[str]:
     ]
 
 
-def _choose(picture: Size, boxes: Sequence[Box], *, titled: bool) -> tuple[float, Layout]:
+def _choose(image: Size, boxes: Sequence[Box], *, titled: bool) -> tuple[float, Layout]:
     """The letters with which the fewest columns of panels are outside, of those the largest."""
-    letters = [max(MIN_LETTER, part * _side(picture)) for part in LETTERS]
+    letters = [max(MIN_LETTER, part * _side(image)) for part in LETTERS]
     choices = [
-        (letter, arrange(picture, boxes, panel_size(letter, titled=titled))) for letter in letters
+        (letter, arrange(image, boxes, panel_size(letter, titled=titled))) for letter in letters
     ]
     return min(choices, key=lambda choice: choice[1].columns)
 
@@ -310,7 +310,7 @@ class AnnotatedImages:
         if self._is_folder:
             self.path.mkdir(exist_ok=True)
             file = self.path / copy_name(frame.file)
-        write_image(file, annotate_picture(frame.bgr, annotations_of(result)))
+        write_image(file, annotate_image(frame.bgr, annotations_of(result)))
 
     def close(self) -> None:
         """Each file is complete already."""
@@ -321,7 +321,7 @@ class AnnotatedImages:
 
 def copy_name(name: str) -> str:
     """The name of an image's copy: the same, or a JPEG's where the format cannot be written."""
-    if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+    if Path(name).suffix.lower() in WRITABLE_IMAGE_SUFFIXES:
         return name
     longer = f"{name}.jpg"
     return longer if has_valid_length(longer) else f"{Path(name).stem}.jpg"

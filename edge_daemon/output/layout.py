@@ -43,23 +43,23 @@ class Places(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """Positions on a canvas, whose upper left corner is the picture's."""
+    """Positions on a canvas, whose upper left corner is the image's."""
 
     canvas: Size
     panel: Size
     corners: tuple[Corner, ...]
     """The upper left corner of each face's panel."""
     columns: int
-    """Columns of panels to the right of the picture, for which the picture has no room."""
+    """Columns of panels to the right of the image, for which the image has no room."""
 
 
-def arrange(picture: Size, faces: Sequence[Box], panel: Size) -> Layout:
-    """Put each face's panel at the best free place near it within the picture.
+def arrange(image: Size, faces: Sequence[Box], panel: Size) -> Layout:
+    """Put each face's panel at the best free place near it within the image.
 
-    Where no place is clearly this face's, the panel is in a column to the right of the picture.
+    Where no place is clearly this face's, the panel is in a column to the right of the image.
     """
     heads = [head_of(face) for face in faces]
-    grid = Grid(picture, max(1, panel.width // CELLS))
+    grid = Grid(image, max(1, panel.width // CELLS))
     for head in heads:
         grid.mark(head)
     corners: list[Corner | None] = []
@@ -69,19 +69,19 @@ def arrange(picture: Size, faces: Sequence[Box], panel: Size) -> Layout:
             grid.mark(Box(*corner, *panel))
         corners.append(corner)
     outside = [number for number, corner in enumerate(corners) if corner is None]
-    canvas, columns, places = _right_of(picture, panel, len(outside), grid.cell)
+    canvas, columns, places = _right_of(image, panel, len(outside), grid.cell)
     for number, corner in zip(outside, places, strict=True):
         corners[number] = corner
     return Layout(canvas, panel, tuple(c for c in corners if c is not None), columns)
 
 
 class Grid:
-    """The cells of a picture that heads and labels cover."""
+    """The cells of an image that heads and labels cover."""
 
-    def __init__(self, picture: Size, cell: int) -> None:
+    def __init__(self, image: Size, cell: int) -> None:
         self.cell = cell
-        self._covered = np.ones((picture.height // cell, picture.width // cell), bool)
-        self._covered[1:-1, 1:-1] = False  # no label touches the picture's edge
+        self._covered = np.ones((image.height // cell, image.width // cell), bool)
+        self._covered[1:-1, 1:-1] = False  # no label touches the image's edge
 
     def mark(self, box: Box) -> None:
         """Cover the cells that a box touches."""
@@ -164,17 +164,17 @@ def _awkwardness(head: Box, places: Places, label: Size) -> NDArray[np.float64]:
     return 0.25 * np.abs(lower) + 0.1 * np.abs(aside) - 0.01 * aside
 
 
-def _right_of(picture: Size, panel: Size, count: int, gap: int) -> tuple[Size, int, list[Corner]]:
-    """The canvas, its columns, and the corners of panels in columns right of the picture."""
+def _right_of(image: Size, panel: Size, count: int, gap: int) -> tuple[Size, int, list[Corner]]:
+    """The canvas, its columns, and the corners of panels in columns right of the image."""
     if count == 0:
-        return picture, 0, []
-    height = max(picture.height, panel.height + 2 * gap)
+        return image, 0, []
+    height = max(image.height, panel.height + 2 * gap)
     columns = math.ceil(count / ((height - gap) // (panel.height + gap)))
     rows = math.ceil(count / columns)
-    canvas = Size(picture.width + columns * (panel.width + gap) + gap, height)
+    canvas = Size(image.width + columns * (panel.width + gap) + gap, height)
     corners = [
         (
-            picture.width + gap + column * (panel.width + gap),
+            image.width + gap + column * (panel.width + gap),
             round((row + 0.5) * height / rows - panel.height / 2),
         )
         for column, row in (divmod(number, rows) for number in range(count))
@@ -211,12 +211,12 @@ class Placer:
     """Places the labels of a video's frames.
 
     Args:
-        picture: the frame's size.
+        image: the frame's size.
         sizes: possible sizes of a label, the preferred one first.
     """
 
-    def __init__(self, picture: Size, sizes: Sequence[Size]) -> None:
-        self._picture = picture
+    def __init__(self, image: Size, sizes: Sequence[Size]) -> None:
+        self._image = image
         self._sizes = sizes
         self._margin = max(1, sizes[-1].width // CELLS)
         self._spots: dict[int, _Spot] = {}
@@ -257,8 +257,8 @@ class Placer:
                 self._note(track, face, larger)
                 return larger
         size = self._sizes[spot.level]
-        x = self._within(face.centre[0] + spot.x, self._picture.width - size.width)
-        y = self._within(face.centre[1] + spot.y, self._picture.height - size.height)
+        x = self._within(face.centre[0] + spot.x, self._image.width - size.width)
+        y = self._within(face.centre[1] + spot.y, self._image.height - size.height)
         label = Box(round(x), round(y), *size)
         covers = any(overlap(label, head) for head in heads.values())
         if covers or any(overlap(label, other.box) for other in placed.values()):
@@ -282,7 +282,7 @@ class Placer:
         numbers, boxes = list(heads), list(heads.values())
         for level in levels:
             size = self._sizes[level]
-            grid = Grid(self._picture, self._margin)
+            grid = Grid(self._image, self._margin)
             for box in [*boxes, *(placement.box for placement in placed.values())]:
                 grid.mark(box)
             corner = grid.find(numbers.index(track), boxes, size)

@@ -46,7 +46,7 @@ def frame_progress(
     Returns:
         The sink, unless there is no terminal to show it on, or the source has no end.
     """
-    if source.live or not can_show_progress(prints_results=prints_results):
+    if source.is_live or not can_show_progress(prints_results=prints_results):
         return []
     line = ProgressLine(sys.stderr, "frames", clock)
     resources.callback(line.close)

@@ -50,7 +50,7 @@ class AnnotatedVideo:
 
     def write(self, result: FrameResult) -> None:
         frame = result.frame
-        if frame.blank or frame.position_s is None:
+        if frame.is_blank or frame.position_s is None:
             return
         if self._encoder is None:
             size = Size(frame.width, frame.height)

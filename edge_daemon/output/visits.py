@@ -15,7 +15,10 @@ UNSCORED: Final = "not scored"
 MOODS: Final = (*EMOTIONS, UNCERTAIN, UNSCORED)
 
 MAX_GAP_S: Final = 1.0
-"""Time for which the faces of a frame count, when the next frame is late."""
+"""Time for which the faces of a frame count, when the next frame is late.
+
+A longer gap counts for this time, unlike in the preview's totals, which leave it out.
+"""
 
 MAX_SEGMENTS: Final = 100_000
 """Segments in memory, of all visits; beyond that, the oldest visits lose their detail."""
@@ -68,7 +71,7 @@ class Visit:
     @property
     def shares(self) -> dict[str, float]:
         """Part of the visit's time for each mood, the largest first."""
-        totals = Totals()
+        totals = VisitTotals()
         totals.add(self)
         return _shares(totals.seconds)
 
@@ -96,7 +99,7 @@ class Visit:
 
 
 @dataclass
-class Totals:
+class VisitTotals:
     """Visits of which only sums are kept."""
 
     visits: int = 0
@@ -128,13 +131,13 @@ class Statistics:
     duration: float
     visits: Sequence[Visit]
     """In the order of their starts."""
-    earlier: Totals
+    earlier: VisitTotals
     """Visits before those."""
     brief: int
     """Faces that left before they had appeared; not among the visits."""
 
     @cached_property
-    def totals(self) -> Totals:
+    def totals(self) -> VisitTotals:
         """Of all visits."""
         totals = replace(self.earlier, seconds=dict(self.earlier.seconds))
         for visit in self.visits:
@@ -162,7 +165,7 @@ class Collector:
     _visits: dict[int, Visit] = field(default_factory=dict)
     _present: set[int] = field(default_factory=set)
     """Tracks whose visits have not ended."""
-    _earlier: Totals = field(default_factory=Totals)
+    _earlier: VisitTotals = field(default_factory=VisitTotals)
     _brief: int = 0
     _segments: int = 0
     _frames: int = 0
@@ -179,11 +182,11 @@ class Collector:
             self._first = frame
             self._interval = float(frame.file is not None)
         now = self._time_of(frame)
-        if self._frames and not frame.blank:
+        if self._frames and not frame.is_blank:
             self._interval = now - self._last[0]
         self._count_last()
         self._last = now, result.faces
-        self._frames += not frame.blank
+        self._frames += not frame.is_blank
         self._frames_with_faces += bool(result.faces)
         self._end_visits(result.live_tracks)
         for face in result.faces:

@@ -24,11 +24,11 @@ from edge_daemon.preview.history import (
     Events,
     History,
     LastMinute,
+    PageConfig,
     PhotoResult,
-    Session,
     preview_frame,
 )
-from edge_daemon.preview.stream import Stream, condition, crops
+from edge_daemon.preview.stream import PreviewStream, condition, crops
 from edge_daemon.records import FrameResult, Image
 
 MEDIA_TYPES: Final = {
@@ -69,7 +69,7 @@ class PreviewApp:
 
     Args:
         page: the page's files by name.
-        session: what the page needs when it connects.
+        page_config: what the page needs when it connects.
         stream: source of the live messages.
         history: past results.
         health: source of the figures.
@@ -82,9 +82,9 @@ class PreviewApp:
     def __init__(
         self,
         page: Mapping[str, PageFile],
-        session: Session,
+        page_config: PageConfig,
         *,
-        stream: Stream,
+        stream: PreviewStream,
         history: History,
         health: Health,
         pause: Pause,
@@ -92,7 +92,7 @@ class PreviewApp:
         devices: Callable[[], Devices],
         clock: Clock,
     ) -> None:
-        self._session = session
+        self._page_config = page_config
         self._stream = stream
         self._history = history
         self._health = health
@@ -105,7 +105,7 @@ class PreviewApp:
             routes=[
                 Route("/", _static(page["index.html"])),
                 *(Route(f"/{name}", _static(file)) for name, file in page.items()),
-                Route("/session", self._get_session),
+                Route("/session", self._get_page_config),
                 Route("/events", self._get_events),
                 Route("/devices", self._get_devices),
                 Route("/minute.json", self._get_last_minute),
@@ -118,10 +118,10 @@ class PreviewApp:
 
     def apply(self, settings: ZoneSettings) -> None:
         """Show other zones to pages that connect from now on."""
-        self._session = self._session.model_copy(update={"zones": settings.ignore})
+        self._page_config = self._page_config.model_copy(update={"zones": settings.ignore})
 
-    async def _get_session(self, _request: Request) -> Response:
-        return _json(self._session.model_dump_json())
+    async def _get_page_config(self, _request: Request) -> Response:
+        return _json(self._page_config.model_dump_json())
 
     async def _get_events(self, _request: Request) -> Response:
         return _json(Events(events=tuple(self._history.events())).model_dump_json())
@@ -133,7 +133,7 @@ class PreviewApp:
         frames = (preview_frame(past.result, past.latency_ms) for past in self._history.results())
         message = LastMinute(
             time=self._clock.now(),
-            device=self._session.device,
+            device=self._page_config.device,
             condition=condition(self._health, self._history),
             frames=tuple(frames),
         )

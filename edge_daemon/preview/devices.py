@@ -21,7 +21,7 @@ from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.publishing.subscription import (
     CONNECTING,
     Content,
-    Kind,
+    MessageKind,
     RejectedError,
     Subscription,
     device_and_kind,
@@ -33,7 +33,7 @@ from edge_daemon.schema import HealthMessage, Mood, StateMessage, Timestamp
 
 logger = logging.getLogger(__name__)
 
-KINDS: Final = (Kind.AVAILABILITY, Kind.STATE, Kind.HEALTH)
+KINDS: Final = (MessageKind.AVAILABILITY, MessageKind.STATE, MessageKind.HEALTH)
 
 MAX_DEVICES: Final = 100
 """Devices in the table, this one included."""
@@ -195,7 +195,7 @@ def _health_fields(health: HealthMessage) -> dict[str, object]:
         "latency_ms": health.latency_ms.p95 if is_running and health.latency_ms else None,
         "temperature_c": health.cpu_temperature_c,
         "is_throttled": bool(health.throttled),
-        "queued_events": health.spool.depth,
+        "queued_events": health.event_queue.depth,
         "uptime_s": health.uptime_s,
         "version": printable(shortened(health.version, MAX_TEXT_LENGTH)),
     }
@@ -244,7 +244,7 @@ class DeviceMonitor(Service):
     def run(self, busy: Busy) -> None:
         """Serve until `stop` is called."""
         while self._wait_for_request():
-            if self._is_flooded(busy):
+            if self._receive_until_idle(busy):
                 self._state = "flood", ""
                 logger.warning(
                     "too many messages of devices, unsubscribing", extra={"seconds": FLOOD_PAUSE_S}
@@ -274,7 +274,7 @@ class DeviceMonitor(Service):
         with self._changed:
             self._changed.wait_for(lambda: self._is_stopping, seconds)
 
-    def _is_flooded(self, busy: Busy) -> bool:
+    def _receive_until_idle(self, busy: Busy) -> bool:
         """Update the table while requests come, and return whether a flood has ended that."""
         self._state = "connecting", ""
         floods = FloodDetector(self._clock, MAX_MESSAGES)

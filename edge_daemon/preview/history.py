@@ -14,7 +14,14 @@ from pydantic import BaseModel, Field
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import Polygon
-from edge_daemon.records import EMOTIONS, EventKind, FaceEmotion, FrameResult, Image, SourceState
+from edge_daemon.records import (
+    EMOTIONS,
+    EventKind,
+    FaceEmotion,
+    FrameResult,
+    SourceState,
+    black_image,
+)
 from edge_daemon.schema import (
     FaceEvent,
     FaceMessage,
@@ -39,7 +46,7 @@ class PreviewFrame(FacesMessage):
     faces: tuple[PreviewFace, ...]
 
 
-class Totals(BaseModel, frozen=True):
+class EmotionTotals(BaseModel, frozen=True):
     """Totals since the daemon's start."""
 
     visits: int = Field(description="Faces that appeared.")
@@ -52,7 +59,7 @@ class Condition(BaseModel, frozen=True):
     health: HealthMessage
     stages: dict[str, LatencyMessage] = Field(description="Time per frame by stage.")
     broker: Literal["connected", "disconnected", "none"]
-    totals: Totals
+    totals: EmotionTotals
 
 
 class FrameHeader(BaseModel, frozen=True):
@@ -63,13 +70,13 @@ class FrameHeader(BaseModel, frozen=True):
     viewers: int = Field(description="Open pages.")
     condition: Condition
     events: int = Field(description="Events since the start; more of them can be fetched.")
-    frame: PreviewFrame | None = Field(description="null without a picture.")
+    frame: PreviewFrame | None = Field(description="null without an image.")
     crops: dict[int, str] = Field(
         description="By track, the models' input: 48x48 grey pixels in row order, as base64."
     )
 
 
-class Session(BaseModel, frozen=True):
+class PageConfig(BaseModel, frozen=True):
     """What the page needs once, when it connects."""
 
     device: str
@@ -124,7 +131,7 @@ MAX_EVENTS: Final = 100
 """Events kept at most."""
 
 MAX_GAP_S: Final = 1.0
-"""Longest time that one result stands for in the totals: a longer gap was without a picture."""
+"""Longest time that one result stands for in the totals: a longer gap was without an image."""
 
 NO_CROP: Final = np.zeros((0, 0), np.uint8)
 
@@ -175,11 +182,11 @@ class History:
         with self._lock:
             return list(self._events)
 
-    def totals(self) -> Totals:
+    def totals(self) -> EmotionTotals:
         """Totals since the start."""
         with self._lock:
             seconds = {name: round(self._seconds[name], 1) for name in EMOTIONS}
-            return Totals(visits=self._visits, face_seconds=seconds)
+            return EmotionTotals(visits=self._visits, face_seconds=seconds)
 
     def _add_to_totals(self, result: FrameResult) -> None:
         time = result.frame.captured_monotonic_s
@@ -196,13 +203,8 @@ class History:
 
 def without_images(result: FrameResult) -> FrameResult:
     """The same result, without any image in it."""
-    frame = dataclasses.replace(result.frame, bgr=_black(result.frame.bgr), reduced=None)
+    frame = dataclasses.replace(result.frame, bgr=black_image(result.frame.bgr.shape), reduced=None)
     return dataclasses.replace(result, frame=frame, faces=tuple(map(_without_crop, result.faces)))
-
-
-def _black(image: Image) -> Image:
-    """A black image of the same size, in a single byte of memory."""
-    return np.broadcast_to(np.uint8(0), image.shape)
 
 
 def _without_crop(face: FaceEmotion) -> FaceEmotion:

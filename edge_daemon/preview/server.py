@@ -1,4 +1,4 @@
-"""The preview: a page with the live picture, served over HTTP."""
+"""The preview: a page with the live image, served over HTTP."""
 
 import asyncio
 import ipaddress
@@ -24,8 +24,8 @@ from edge_daemon.preview.auth import (
     new_token,
 )
 from edge_daemon.preview.devices import NO_BROKER, DeviceMonitor
-from edge_daemon.preview.history import History, Session
-from edge_daemon.preview.stream import FrameEncoder, Stream
+from edge_daemon.preview.history import History, PageConfig
+from edge_daemon.preview.stream import FrameEncoder, PreviewStream
 from edge_daemon.records import EMOTIONS, FrameResult, Image
 
 LIMITS: Final = ConnectionLimits(total=64, per_address=32)
@@ -74,12 +74,12 @@ class PreviewServer(Service):
         self._announce = announce
         self._history = History(clock)
         encoder = FrameEncoder(health, self._history, pause, clock)
-        self._stream = Stream(encoder, settings.preview.fps, clock)
+        self._stream = PreviewStream(encoder, settings.preview.fps, clock)
         page = page_files()
         login = _login(listener, page.pop(LOGIN_PAGE).content)
         host, port = settings.preview.address or listener.getsockname()[:2]
         self._url = _url(host, port, login)
-        session = Session(
+        page_config = PageConfig(
             device=settings.device_id,
             version=__version__,
             source=without_password(settings.source),
@@ -94,7 +94,7 @@ class PreviewServer(Service):
         """This service, and those that it needs."""
         self._app = PreviewApp(
             page,
-            session,
+            page_config,
             stream=self._stream,
             history=self._history,
             health=health,
@@ -104,7 +104,7 @@ class PreviewServer(Service):
             clock=clock,
         )
         names = host_names(host, is_local=login is None)
-        protected = AuthMiddleware(self._app.asgi, names, session.token, login, PUBLIC_PATHS)
+        protected = AuthMiddleware(self._app.asgi, names, page_config.token, login, PUBLIC_PATHS)
         self._http = HttpServer(protected, listener, LIMITS, websockets=True)
         self._last_state = self._state()
 

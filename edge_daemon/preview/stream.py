@@ -1,6 +1,6 @@
 """Encodes what the page shows at one moment, and passes the newest to the clients.
 
-A message is the length of the JSON, the JSON, and a JPEG, so that boxes and picture always belong
+A message is the length of the JSON, the JSON, and a JPEG, so that boxes and image always belong
 to the same frame. A client requests each message and gets the newest one. So a slow client skips
 frames, a dead client holds nothing, and a frame is encoded once for all clients. Without clients no
 frame is kept.
@@ -24,7 +24,7 @@ from edge_daemon.preview.history import Condition, FrameHeader, History, preview
 from edge_daemon.records import Frame, FrameResult
 
 MAX_SIDE_PX: Final = 1280
-"""Longer side of the picture; larger ones are reduced."""
+"""Longer side of the image; larger ones are reduced."""
 
 JPEG_QUALITY: Final = 80
 
@@ -38,7 +38,7 @@ class FrameEncoder:
     Args:
         health: source of the figures.
         history: source of the session's totals.
-        pause: the privacy switch; a paused preview has no picture.
+        pause: the privacy switch; a paused preview has no image.
         clock: the clock to use.
     """
 
@@ -51,9 +51,9 @@ class FrameEncoder:
         self._condition_at = clock.monotonic()
 
     def __call__(self, result: FrameResult | None, viewers: int) -> bytes:
-        """Encode the newest result; without one, or with a blank frame, there is no picture."""
-        has_picture = result is not None and not result.frame.blank and not self._pause.paused
-        visible = result if has_picture else None
+        """Encode the newest result; without one, or with a blank frame, there is no image."""
+        has_image = result is not None and not result.frame.is_blank and not self._pause.paused
+        visible = result if has_image else None
         header = FrameHeader(
             state=self._health.source.state,
             paused=self._pause.paused,
@@ -64,8 +64,8 @@ class FrameEncoder:
             crops={} if visible is None else crops(visible),
         )
         head = header.model_dump_json(by_alias=True).encode()
-        picture = b"" if visible is None else jpeg(visible.frame)
-        return struct.pack(">I", len(head)) + head + picture
+        image = b"" if visible is None else jpeg(visible.frame)
+        return struct.pack(">I", len(head)) + head + image
 
     def _age_ms(self, frame: Frame) -> float:
         return 1000 * (self._clock.monotonic() - frame.captured_monotonic_s)
@@ -89,13 +89,13 @@ def condition(health: Health, history: History) -> Condition:
 
 
 def jpeg(frame: Frame) -> bytes:
-    """The frame's picture as JPEG, reduced if it is large."""
+    """The frame's image as JPEG, reduced if it is large."""
     scale = MAX_SIDE_PX / max(frame.width, frame.height)
-    picture = frame.bgr
+    image = frame.bgr
     if scale < 1:
         size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()
 
 
@@ -116,7 +116,7 @@ class EncodedFrame(NamedTuple):
     content: bytes
 
 
-class Stream:
+class PreviewStream:
     """Hands results from the pipeline's thread to the event loop.
 
     `publish`, `notify` and `close` may be called from any thread and never wait; everything else
@@ -206,7 +206,7 @@ class Stream:
         self._message = EncodedFrame(self._message.number + 1, content)
 
     def _discard_frames(self) -> None:
-        """Keep no picture without a viewer."""
+        """Keep no image without a viewer."""
         self._newest = None
         self._message = EncodedFrame(self._message.number, b"")
         self._outdated.set()

@@ -80,7 +80,7 @@ class MqttPublishing:
         source: how the source is.
         clock: the clock to use.
         resources: receives what must be closed at the end.
-        live: receives the parts that follow changes of the settings.
+        live_settings: receives the parts that follow changes of the settings.
         back_pressure: what a step does while the network is busy: `block`, or `drop` the result.
         has_temperature: whether the machine has a sensor of the CPU's temperature.
 
@@ -97,25 +97,21 @@ class MqttPublishing:
         clock: Clock,
         *,
         resources: ExitStack,
-        live: LiveSettings,
+        live_settings: LiveSettings,
         back_pressure: BackPressure = "drop",
         has_temperature: bool = True,
     ) -> None:
         mqtt = settings.mqtt
         topics = Topics(mqtt.base_topic, settings.device_id)
         switch = _PauseStatus(pause, source)
-        stale_after_s = mqtt.stale_after
-        if back_pressure == "drop":  # a live source, whose frames may be far apart
-            stale_after_s = max(stale_after_s, MAX_MISSED_FRAMES / settings.capture.fps)
+        stale_after_s = _stale_after_s(settings, back_pressure)
         availability = AvailabilityMonitor(
             topics.availability, stale_after_s, switch.is_requested, clock
         )
         client_id = mqtt.client_id or default_client_id(settings.device_id)
         client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
         queue = EventQueue(clock, client.wake)
-        limits = QueueLimits(mqtt.spool_max_events, mqtt.spool_max_age)
-        database = settings.state_dir / f"events-{settings.device_id}.sqlite"
-        writer = EventWriter(queue, database, limits, clock)
+        writer = _event_writer(settings, queue, clock)
         resources.callback(writer.close)
         commands = PauseCommands(topics.set_paused, pause, switch.is_closed, client.wake)
         self.publisher = MqttPublisher(
@@ -132,29 +128,46 @@ class MqttPublishing:
         )
         self.state = StateReporter(
             topics.state,
-            self.publisher.keep,
+            self.publisher.publish_retained,
             settings.smoothing.uncertain_below,
             heartbeat_s=min(mqtt.heartbeat, freshness_s(settings)),
             clock=clock,
             is_paused=switch.is_closed,
             is_online=lambda: availability.is_online,
         )
-        live.follow(MqttSettings, self.publisher)
-        live.follow(SmoothingSettings, self.state)
+        live_settings.follow(MqttSettings, self.publisher)
+        live_settings.follow(SmoothingSettings, self.state)
         self._health_topic = topics.health
         self.sinks: list[Sink[FrameResult]] = [self.state, self.publisher]
         self.services: list[Service] = [self.publisher, writer, commands, self.state]
 
     def health_reporter(
-        self, health: HealthProvider, settings: Settings, live: LiveSettings
+        self, health: HealthProvider, settings: Settings, live_settings: LiveSettings
     ) -> HealthReporter:
         """The service that publishes the health message."""
         max_interval_s = freshness_s(settings)
         reporter = HealthReporter(
-            health, self._health_topic, self.publisher.keep, settings.health, max_interval_s
+            health,
+            self._health_topic,
+            self.publisher.publish_retained,
+            settings.health,
+            max_interval_s,
         )
-        live.follow(HealthSettings, reporter)
+        live_settings.follow(HealthSettings, reporter)
         return reporter
+
+
+def _stale_after_s(settings: Settings, back_pressure: BackPressure) -> float:
+    stale_after_s = settings.mqtt.stale_after
+    if back_pressure == "drop":  # a live source, whose frames may be far apart
+        stale_after_s = max(stale_after_s, MAX_MISSED_FRAMES / settings.capture.fps)
+    return stale_after_s
+
+
+def _event_writer(settings: Settings, queue: EventQueue, clock: Clock) -> EventWriter:
+    limits = QueueLimits(settings.mqtt.queue_max_events, settings.mqtt.queue_max_age)
+    database = settings.state_dir / f"events-{settings.device_id}.sqlite"
+    return EventWriter(queue, database, limits, clock)
 
 
 class _PauseStatus:

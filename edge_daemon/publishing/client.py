@@ -17,18 +17,18 @@ from edge_daemon.publishing.messages import (
     QOS_NOT_SUPPORTED,
     RETAIN_NOT_SUPPORTED,
     UNSUPPORTED_VERSION,
-    Accepted,
     Acknowledged,
     CannotPublish,
     ClosedByPeer,
+    ConnectionAccepted,
     ConnectionEnded,
     ConnectionRefused,
     ConnectOptions,
     Limits,
     Message,
     Notification,
-    Outcome,
     PacketTooLarge,
+    PublishOutcome,
     TakenOver,
     Version,
 )
@@ -117,7 +117,7 @@ class MqttClient:
             What happened in that time.
         """
         try:
-            if self._connection is None and not self._is_attempt_due(timeout_s):
+            if self._connection is None and not self._wait_for_attempt(timeout_s):
                 return []
             connection = self._connection or self._start_opening()
             if self._opening is not None:
@@ -146,7 +146,7 @@ class MqttClient:
             connection.close()
         self._opening = None
 
-    def _is_attempt_due(self, timeout_s: float) -> bool:
+    def _wait_for_attempt(self, timeout_s: float) -> bool:
         """Wait until the next attempt, for a limited time."""
         if (delay := self._next_attempt - self._clock.monotonic()) > 0:
             self._woken.wait(min(delay, timeout_s))
@@ -164,7 +164,7 @@ class MqttClient:
         return connection
 
     def _on_notification(self, notification: Notification) -> Update:
-        if not isinstance(notification, Accepted):
+        if not isinstance(notification, ConnectionAccepted):
             return notification
         now = self._clock.monotonic()
         away_s = None if self._away_since is None else round(now - self._away_since, 1)
@@ -250,7 +250,7 @@ def publish_single(broker: Broker, message: Message, timeout_s: float = PUBLISH_
                 case Connected():
                     version = update.version
                     _publish(client, message)
-                case Acknowledged() if update.outcome is Outcome.REFUSED:
+                case Acknowledged() if update.outcome is PublishOutcome.REFUSED:
                     raise BrokerError(
                         f"broker {broker.address}: {message.topic}: "
                         + with_hint(f"refused: {update.reason}")

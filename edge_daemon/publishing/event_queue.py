@@ -20,9 +20,9 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from edge_daemon._lib.clock import Clock, Outage
-from edge_daemon.publishing.event_store import Entry
+from edge_daemon.publishing.event_store import QueuedEvent
 from edge_daemon.records import Event
-from edge_daemon.schema import EventMessage, SpoolMessage, event_message
+from edge_daemon.schema import EventMessage, EventQueueStatus, event_message
 
 logger = logging.getLogger(__name__)
 
@@ -45,15 +45,15 @@ RECOVERY_S: Final = 5.0
 class Changes(NamedTuple):
     """What the disk does not have yet."""
 
-    added: list[Entry]
+    added: list[QueuedEvent]
     deleted: frozenset[int]
     last: int
     """Last used sequence number."""
 
 
 @dataclass(frozen=True)
-class _New:
-    entry: Entry
+class _UnsavedEvent:
+    entry: QueuedEvent
     message: EventMessage
 
 
@@ -70,8 +70,8 @@ class EventQueue:
         self._started_at = clock.monotonic()
         self._on_ready = on_ready
         self._changed = threading.Condition()
-        self._new: deque[_New] = deque()
-        self._window: deque[Entry] = deque()
+        self._new: deque[_UnsavedEvent] = deque()
+        self._window: deque[QueuedEvent] = deque()
         self._loaded_through = 0
         """Sequence number of the last event that was in the window."""
         self._deleted: set[int] = set()
@@ -96,7 +96,7 @@ class EventQueue:
         with self._changed:
             self._last += 1
             message = event_message(event, self._last, latency_ms)
-            self._new.append(_New(_entry(message, self._clock.now().timestamp()), message))
+            self._new.append(_UnsavedEvent(_entry(message, self._clock.now().timestamp()), message))
             if len(self._new) > MAX_NEW:
                 self._new.popleft()
                 self._count_dropped(1)
@@ -105,7 +105,7 @@ class EventQueue:
 
     # For the sender
 
-    def head(self) -> Entry | None:
+    def head(self) -> QueuedEvent | None:
         """The oldest event that can be sent now."""
         with self._changed:
             if self._window:
@@ -155,11 +155,11 @@ class EventQueue:
     def last_sequence(self) -> int:
         return self._last
 
-    def status(self) -> SpoolMessage:
+    def status(self) -> EventQueueStatus:
         """Depth, age and losses of the queue, for the health message."""
         with self._changed:
             oldest = [*islice(self._window, 1), *(new.entry for new in islice(self._new, 1))]
-            return SpoolMessage(
+            return EventQueueStatus(
                 depth=self.depth,
                 oldest_age_s=self._age_s(oldest[0]) if oldest else 0.0,
                 dropped=self._dropped,
@@ -219,7 +219,7 @@ class EventQueue:
         """Note that the disk has these changes, and holds so many events."""
         with self._changed:
             added = {entry.sequence for entry in changes.added}
-            saved: list[_New] = []
+            saved: list[_UnsavedEvent] = []
             while self._new and self._new[0].entry.sequence in added:
                 saved.append(self._new.popleft())
             self._deleted -= changes.deleted
@@ -259,7 +259,7 @@ class EventQueue:
             is_due = self._backlog > 0 and len(self._window) < MIN_WINDOW
             return self._loaded_through if is_due else None
 
-    def load(self, entries: Sequence[Entry]) -> None:
+    def load(self, entries: Sequence[QueuedEvent]) -> None:
         """Add saved events to the window, which follow those in it."""
         with self._changed:
             self._window += [entry for entry in entries if entry.sequence not in self._deleted]
@@ -276,14 +276,14 @@ class EventQueue:
             if dropped:
                 self._count_dropped(len(dropped))
 
-    def _log(self, new: Iterable[_New]) -> None:
+    def _log(self, new: Iterable[_UnsavedEvent]) -> None:
         """Log each event once: when it is on disk, or cannot be saved."""
         for event in new:
             if event.entry.sequence > self._logged_through:
                 self._logged_through = event.entry.sequence
                 _log_event(event.message)
 
-    def _age_s(self, entry: Entry) -> float:
+    def _age_s(self, entry: QueuedEvent) -> float:
         age_s = self._clock.now().timestamp() - entry.created
         if entry.sequence > (self._last_earlier or 0):  # the wall clock can have been set since
             age_s = min(age_s, self._clock.monotonic() - self._started_at)
@@ -303,13 +303,13 @@ class EventQueue:
             )
 
 
-def _entry(message: EventMessage, created: float) -> Entry:
-    return Entry(message.sequence, created, message.model_dump_json(by_alias=True).encode())
+def _entry(message: EventMessage, created: float) -> QueuedEvent:
+    return QueuedEvent(message.sequence, created, message.model_dump_json(by_alias=True).encode())
 
 
-def _renumbered(new: _New, sequence: int) -> _New:
+def _renumbered(new: _UnsavedEvent, sequence: int) -> _UnsavedEvent:
     message = new.message.model_copy(update={"sequence": sequence})
-    return _New(_entry(message, new.entry.created), message)
+    return _UnsavedEvent(_entry(message, new.entry.created), message)
 
 
 def _log_event(message: EventMessage) -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.publishing.event_queue import EventQueue
-from edge_daemon.publishing.event_store import Entry
+from edge_daemon.publishing.event_store import QueuedEvent
 from edge_daemon.publishing.messages import (
     NOT_AUTHORIZED,
     QUOTA_EXCEEDED,
     Acknowledged,
     CannotPublish,
     Message,
-    Outcome,
+    PublishOutcome,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class EventSender:
         self._queue = queue
         self._topic = topic
         self._clock = clock
-        self._in_flight: tuple[int, Entry] | None = None
+        self._in_flight: tuple[int, QueuedEvent] | None = None
         """The packet identifier and the event that the broker has not acknowledged."""
         self._refusals = 0
         """Of the head of the queue."""
@@ -107,15 +107,15 @@ class EventSender:
             return
         (_, entry), self._in_flight = self._in_flight, None
         now = self._clock.monotonic()
-        if response.outcome is Outcome.REFUSED:
+        if response.outcome is PublishOutcome.REFUSED:
             self._on_refused(entry, response)
-        elif response.outcome is Outcome.NO_SUBSCRIBERS and now < self._grace_until:
+        elif response.outcome is PublishOutcome.NO_SUBSCRIBERS and now < self._grace_until:
             self._next_at = now + NO_SUBSCRIBER_INTERVAL_S
         else:
             self._refusals = 0
             self._queue.remove(entry.sequence)
 
-    def _on_refused(self, entry: Entry, response: Acknowledged) -> None:
+    def _on_refused(self, entry: QueuedEvent, response: Acknowledged) -> None:
         self._next_at = self._clock.monotonic() + REFUSAL_INTERVAL_S
         if response.code in GENERAL_REFUSALS:
             return
@@ -123,7 +123,7 @@ class EventSender:
         if self._refusals >= MAX_REFUSALS:
             self._drop(entry, response.reason)
 
-    def _drop(self, entry: Entry, reason: str) -> None:
+    def _drop(self, entry: QueuedEvent, reason: str) -> None:
         self._refusals = 0
         self._next_at = self._clock.monotonic()
         logger.error(

@@ -62,7 +62,7 @@ class StoreDamaged(Exception):
     """Raised when the file is not a usable event database."""
 
 
-class Entry(NamedTuple):
+class QueuedEvent(NamedTuple):
     """One event in the queue."""
 
     sequence: int
@@ -97,7 +97,7 @@ class EventStore:
             path, LOCK_TIMEOUT_S, isolation_level="IMMEDIATE", check_same_thread=False
         )
         try:
-            with damage_reported():
+            with translate_damage_errors():
                 self._prepare(check=check)
                 self.count = int(self._value("SELECT count(*) FROM events"))
                 self.last = int(self._value("SELECT last FROM counter"))
@@ -111,13 +111,13 @@ class EventStore:
             raise
 
     def apply(
-        self, added: Iterable[Entry] = (), deleted: Iterable[int] = (), last: int = 0
+        self, added: Iterable[QueuedEvent] = (), deleted: Iterable[int] = (), last: int = 0
     ) -> None:
         """Add and delete events, and raise the last used sequence number, in one transaction."""
         running = self._clock.monotonic() - self._started
         rows = [(entry.sequence, entry.created, running, entry.payload) for entry in added]
         last = max([last, self.last, *(sequence for sequence, *_ in rows)])
-        with damage_reported(), self._connection as connection:
+        with translate_damage_errors(), self._connection as connection:
             inserted = connection.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
                 [(*row, checksum(*row)) for row in rows],
@@ -129,14 +129,14 @@ class EventStore:
         self.count += max(0, inserted.rowcount) - max(0, removed.rowcount)
         self.last = last
 
-    def after(self, sequence: int, limit: int) -> list[Entry]:
+    def after(self, sequence: int, limit: int) -> list[QueuedEvent]:
         """The first events after a sequence number, in order."""
         query = (
             "SELECT sequence, created, payload FROM events WHERE sequence > ? "
             "ORDER BY sequence LIMIT ?"
         )
-        with damage_reported():
-            return list(map(Entry._make, self._connection.execute(query, [sequence, limit])))
+        with translate_damage_errors():
+            return list(map(QueuedEvent._make, self._connection.execute(query, [sequence, limit])))
 
     def expired(self, max_events: int, max_age_s: float) -> list[int]:
         """Sequence numbers of the oldest events that exceed a limit."""
@@ -147,13 +147,13 @@ class EventStore:
             "UNION SELECT * FROM (SELECT sequence FROM events ORDER BY sequence LIMIT ?)"
         )
         excess = max(0, self.count - max_events)
-        with damage_reported():
+        with translate_damage_errors():
             rows = self._connection.execute(query, [oldest_allowed, excess])
             return [sequence for (sequence,) in rows]
 
     def sync(self) -> None:
         """Write all commits to the disk (fsync). Can take long."""
-        with damage_reported(), self._synchronous(), self._connection as connection:
+        with translate_damage_errors(), self._synchronous(), self._connection as connection:
             # A commit without a change calls no fsync.
             connection.execute("UPDATE counter SET syncs = syncs + 1")
 
@@ -230,7 +230,7 @@ class EventStore:
 
     def _checkpoint(self, mode: str) -> int:
         """Copy the log into the database, with fsync, and return its number of frames."""
-        with damage_reported(), self._synchronous():
+        with translate_damage_errors(), self._synchronous():
             query = f"PRAGMA wal_checkpoint({mode})"
             _, frames, _ = self._connection.execute(query).fetchone()
             return max(0, int(frames))
@@ -250,7 +250,7 @@ class EventStore:
 
 
 @contextlib.contextmanager
-def damage_reported() -> Iterator[None]:
+def translate_damage_errors() -> Iterator[None]:
     """Raise StoreDamaged for SQLite errors that a retry does not fix."""
     try:
         yield
@@ -262,7 +262,7 @@ def damage_reported() -> Iterator[None]:
         raise StoreDamaged(f"wrong type in a column: {error}") from error
 
 
-def salvaged(path: Path) -> Iterator[Entry]:
+def read_intact_events(path: Path) -> Iterator[QueuedEvent]:
     """Read the intact events of a damaged database, in order.
 
     An error skips one sequence number, as other pages of the file can be intact.
@@ -276,7 +276,7 @@ def salvaged(path: Path) -> Iterator[Entry]:
                     if row[0] > last and _is_intact(row):
                         last, created, _, payload, _ = row
                         skipped = 0
-                        yield Entry(last, created, payload)
+                        yield QueuedEvent(last, created, payload)
             except sqlite3.Error:
                 skipped += 1
             else:

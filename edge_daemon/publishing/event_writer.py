@@ -21,11 +21,11 @@ from edge_daemon.errors import StateInUse
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.event_queue import MAX_WINDOW, EventQueue
 from edge_daemon.publishing.event_store import (
-    Entry,
     EventStore,
+    QueuedEvent,
     StoreDamaged,
     last_number,
-    salvaged,
+    read_intact_events,
 )
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class EventWriter(Service):
     def _replace_damaged(self, damage: StoreDamaged) -> EventStore:
         """Start a new store with the intact events of the damaged one, whose files are kept."""
         aside = self._set_aside("damaged")
-        store = self._new_store(salvaged(aside), last_number(aside))
+        store = self._new_store(read_intact_events(aside), last_number(aside))
         logger.warning(
             "event database damaged, starting a new one",
             extra={
@@ -235,7 +235,7 @@ class EventWriter(Service):
         )
         return store
 
-    def _new_store(self, entries: Iterator[Entry], last: int) -> EventStore:
+    def _new_store(self, entries: Iterator[QueuedEvent], last: int) -> EventStore:
         """A new store with these events.
 
         Raises:
@@ -281,7 +281,7 @@ class EventWriter(Service):
             self._store = None
 
 
-def _all(store: EventStore) -> Iterator[Entry]:
+def _all(store: EventStore) -> Iterator[QueuedEvent]:
     last = 0
     while batch := store.after(last, COPY_BATCH):
         yield from batch

@@ -270,7 +270,7 @@ def _connectivity(availability: str) -> Json:
 
 def _problem(health: str) -> Json:
     problem = (
-        "value_json.source == 'lost' or not value_json.spool.durable or value_json.throttled"
+        "value_json.source == 'lost' or not value_json.event_queue.durable or value_json.throttled"
         " or value_json.stuck_services"
     )
     return {
@@ -319,5 +319,5 @@ def _queued_events(health: str) -> Json:
         "entity_category": "diagnostic",
         "state_class": "measurement",
         "state_topic": health,
-        "value_template": "{{ value_json.spool.depth }}",
+        "value_template": "{{ value_json.event_queue.depth }}",
     }

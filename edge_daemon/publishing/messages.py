@@ -102,7 +102,7 @@ class CannotPublish(Exception):
     """Raised when a message exceeds the broker's limits; the message is the reason."""
 
 
-class Outcome(Enum):
+class PublishOutcome(Enum):
     """The broker's response to a published message."""
 
     ACCEPTED = "accepted"
@@ -121,7 +121,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Accepted:
+class ConnectionAccepted:
     """The broker has accepted the connection."""
 
     limits: Limits
@@ -134,7 +134,7 @@ class Acknowledged:
     packet_id: int
     """As `Connection.publish` returned it."""
     topic: str
-    outcome: Outcome
+    outcome: PublishOutcome
     code: int
     reason: str
 
@@ -159,7 +159,7 @@ class Received:
     packet_id: int = 0
 
 
-Notification = Accepted | Acknowledged | Subscribed | Received
+Notification = ConnectionAccepted | Acknowledged | Subscribed | Received
 
 
 @dataclass(frozen=True)

@@ -26,18 +26,18 @@ from edge_daemon.publishing.messages import (
     NO_MATCHING_SUBSCRIBERS,
     SESSION_TAKEN_OVER,
     UNSPECIFIED,
-    Accepted,
     Acknowledged,
     CannotPublish,
     ClosedByPeer,
+    ConnectionAccepted,
     ConnectionEnded,
     ConnectionRefused,
     ConnectOptions,
     Limits,
     Message,
     Notification,
-    Outcome,
     PacketTooLarge,
+    PublishOutcome,
     Received,
     Subscribed,
     TakenOver,
@@ -197,7 +197,7 @@ class Connection:
         if qos:
             self._note_sent(packet_id, message.topic)
         elif message.qos:  # nothing will come, so what is sent counts as accepted
-            accepted = Acknowledged(packet_id, message.topic, Outcome.ACCEPTED, 0, "QoS 0")
+            accepted = Acknowledged(packet_id, message.topic, PublishOutcome.ACCEPTED, 0, "QoS 0")
             self._notifications.append(accepted)
         return packet_id
 
@@ -347,7 +347,7 @@ class Connection:
             bool(getattr(properties, "RetainAvailable", True)),
         )
         self.is_accepted = True
-        self._notifications.append(Accepted(self.limits))
+        self._notifications.append(ConnectionAccepted(self.limits))
 
     def _on_disconnect(
         self,
@@ -380,11 +380,11 @@ class Connection:
         topic, _ = self._client.unacknowledged.pop(packet_id, (None, 0.0))
         if topic is None:
             return
-        outcome = Outcome.ACCEPTED
+        outcome = PublishOutcome.ACCEPTED
         if reason.is_failure:
-            outcome = Outcome.REFUSED
+            outcome = PublishOutcome.REFUSED
         elif reason.value == NO_MATCHING_SUBSCRIBERS:
-            outcome = Outcome.NO_SUBSCRIBERS
+            outcome = PublishOutcome.NO_SUBSCRIBERS
         code = int(reason.value)
         self._notifications.append(Acknowledged(packet_id, topic, outcome, code, str(reason)))
 

@@ -27,7 +27,7 @@ from edge_daemon.publishing.messages import (
     CannotPublish,
     Limits,
     Message,
-    Outcome,
+    PublishOutcome,
     Received,
     Subscribed,
     Topics,
@@ -35,7 +35,7 @@ from edge_daemon.publishing.messages import (
 from edge_daemon.publishing.mqtt import Connection
 from edge_daemon.publishing.state import AvailabilityMonitor, OverwriteDetector
 from edge_daemon.records import FrameResult
-from edge_daemon.schema import SpoolMessage, faces_payload
+from edge_daemon.schema import EventQueueStatus, faces_payload
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class MqttPublisher(Service):
         self._changed = threading.Condition()
         """Guards what threads share; notified when something has been sent."""
         self._stopping = threading.Event()
-        self._kept: dict[str, Message] = {}
+        self._retained: dict[str, Message] = {}
         self._due: dict[str, Message] = {}
         self._telemetry: deque[bytes] = deque()
         self._sent_availability = availability.current()
@@ -115,7 +115,7 @@ class MqttPublisher(Service):
     def __call__(self, result: FrameResult) -> None:
         """Add the events to the queue, and publish the result if it is due."""
         # A blank frame is made without the source, also when a stuck stage ends the pipeline.
-        if not result.frame.blank:
+        if not result.frame.is_blank:
             self._availability.note_result()
         late_s = self._clock.monotonic() - result.frame.captured_monotonic_s
         for event in result.events:
@@ -129,10 +129,10 @@ class MqttPublisher(Service):
         """Change the maximum rate."""
         self._interval_s = 1 / settings.rate
 
-    def keep(self, message: Message) -> None:
+    def publish_retained(self, message: Message) -> None:
         """Publish a state, now and after every connect, until the next one on the same topic."""
         with self._changed:
-            self._kept[message.topic] = message
+            self._retained[message.topic] = message
             self._send(message)
 
     def run(self, busy: Busy) -> None:
@@ -157,7 +157,7 @@ class MqttPublisher(Service):
     def connected(self) -> bool:
         return self._client.connection is not None
 
-    def queued_events(self) -> SpoolMessage:
+    def queued_events(self) -> EventQueueStatus:
         """How the event queue is."""
         return self._queue.status()
 
@@ -260,7 +260,7 @@ class MqttPublisher(Service):
     def _refresh(self) -> None:
         """Send the availability when it changes, and all state when Home Assistant has started."""
         availability = self._availability.current()
-        if availability != self._sent_availability or self._overwrites.must_repeat():
+        if availability != self._sent_availability or self._overwrites.take_repeat():
             self._sent_availability = availability
             self._send(availability)
         if self._inbox.take_birth():
@@ -280,7 +280,7 @@ class MqttPublisher(Service):
         """
         discovery = [] if self._discovery is None else [self._discovery]
         with self._changed:
-            for message in (*discovery, *self._kept.values(), self._sent_availability):
+            for message in (*discovery, *self._retained.values(), self._sent_availability):
                 self._send(message)
 
     def _on_connected(self, update: Connected) -> None:
@@ -325,7 +325,7 @@ class MqttPublisher(Service):
 
     def _log_refusal(self, response: Acknowledged) -> None:
         """Log once that the broker refuses messages on a topic, and when it accepts them again."""
-        is_refused = response.outcome is Outcome.REFUSED
+        is_refused = response.outcome is PublishOutcome.REFUSED
         if is_refused and response.topic not in self._refused:
             self._refused.add(response.topic)
             logger.warning(

@@ -109,7 +109,7 @@ class OverwriteDetector:
             self._due_at = max(self._due_at, self._clock.monotonic() + SETTLE_S)
         self._retained = payload
 
-    def must_repeat(self) -> bool:
+    def take_repeat(self) -> bool:
         """Whether to publish `online` again now; logs that, at most once an hour."""
         now = self._clock.monotonic()
         is_overwritten = self._published == ONLINE and self._retained != ONLINE
@@ -148,7 +148,7 @@ class HealthReporter(Service):
     Args:
         health: what to publish.
         topic: where to publish it.
-        keep: publishes a state until the next one.
+        publish_retained: publishes a state until the next one.
         settings: `interval` is the time between two messages.
         max_interval_s: limit on that.
     """
@@ -160,13 +160,13 @@ class HealthReporter(Service):
         self,
         health: HealthProvider,
         topic: str,
-        keep: Callable[[Message], None],
+        publish_retained: Callable[[Message], None],
         settings: HealthSettings,
         max_interval_s: float,
     ) -> None:
         self._health = health
         self._topic = topic
-        self._keep = keep
+        self._publish_retained = publish_retained
         self._max_interval_s = max_interval_s
         self._interval_s = min(settings.interval, max_interval_s)
         self._is_due = True
@@ -181,7 +181,7 @@ class HealthReporter(Service):
                 waited_s, reported, self._is_due = 0.0, state, False
                 with busy:
                     payload = self._health.message().model_dump_json(by_alias=True).encode()
-                    self._keep(Message(self._topic, payload, retain=True, qos=1))
+                    self._publish_retained(Message(self._topic, payload, retain=True, qos=1))
             self._stopping.wait(min(CHECK_INTERVAL_S, self._interval_s))
             waited_s += min(CHECK_INTERVAL_S, self._interval_s)
 
@@ -236,7 +236,7 @@ class StateReporter(Service):
 
     Args:
         topic: where to publish it.
-        keep: publishes a state until the next one; must not block.
+        publish_retained: publishes a state until the next one; must not block.
         uncertain_below: confidence under which the dominant emotion is `uncertain`.
         heartbeat_s: maximum time between two messages.
         clock: the clock to use.
@@ -250,7 +250,7 @@ class StateReporter(Service):
     def __init__(
         self,
         topic: str,
-        keep: Callable[[Message], None],
+        publish_retained: Callable[[Message], None],
         uncertain_below: float,
         *,
         heartbeat_s: float,
@@ -259,7 +259,7 @@ class StateReporter(Service):
         is_online: Callable[[], bool],
     ) -> None:
         self._topic = topic
-        self._keep = keep
+        self._publish_retained = publish_retained
         self._uncertain_below = uncertain_below
         self._heartbeat_s = heartbeat_s
         self._is_paused = is_paused
@@ -348,4 +348,4 @@ class StateReporter(Service):
                 paused=self._published_pause,
             )
             payload = message.model_dump_json(by_alias=True).encode()
-            self._keep(Message(self._topic, payload, retain=True, qos=1))
+            self._publish_retained(Message(self._topic, payload, retain=True, qos=1))

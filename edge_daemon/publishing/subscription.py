@@ -119,7 +119,7 @@ class Subscription:
                     self._notify(f"broker {address}: {update.reason}, retrying")
 
 
-class Kind(StrEnum):
+class MessageKind(StrEnum):
     """What a message is about: the last level of its topic."""
 
     AVAILABILITY = "availability"
@@ -132,11 +132,13 @@ class Kind(StrEnum):
 Content = Availability | FacesMessage | EventMessage | StateMessage | HealthMessage
 """A decoded message."""
 
-MODELS: Final[Mapping[Kind, type[FacesMessage | EventMessage | StateMessage | HealthMessage]]] = {
-    Kind.FACES: FacesMessage,
-    Kind.EVENT: EventMessage,
-    Kind.STATE: StateMessage,
-    Kind.HEALTH: HealthMessage,
+MODELS: Final[
+    Mapping[MessageKind, type[FacesMessage | EventMessage | StateMessage | HealthMessage]]
+] = {
+    MessageKind.FACES: FacesMessage,
+    MessageKind.EVENT: EventMessage,
+    MessageKind.STATE: StateMessage,
+    MessageKind.HEALTH: HealthMessage,
 }
 
 
@@ -144,27 +146,29 @@ class RejectedError(Exception):
     """Raised when a payload is invalid; the message is the reason."""
 
 
-def filters(base: str, devices: Sequence[str] = (), kinds: Iterable[Kind] = Kind) -> list[str]:
+def filters(
+    base: str, devices: Sequence[str] = (), kinds: Iterable[MessageKind] = MessageKind
+) -> list[str]:
     """The topic filters for messages of these devices; of all devices, if there are none."""
     return [f"{base}/{name}/{kind}" for name in devices or ["+"] for kind in kinds]
 
 
-def device_and_kind(base: str, topic: str) -> tuple[str, Kind] | None:
+def device_and_kind(base: str, topic: str) -> tuple[str, MessageKind] | None:
     """What a topic is about; None for topics that no device publishes on."""
     prefix = f"{base}/"
     name, _, kind = topic.removeprefix(prefix).partition("/")
-    if not topic.startswith(prefix) or kind not in list(Kind):
+    if not topic.startswith(prefix) or kind not in list(MessageKind):
         return None
-    return (name, Kind(kind)) if is_device_id(name) else None
+    return (name, MessageKind(kind)) if is_device_id(name) else None
 
 
-def read(kind: Kind, payload: bytes) -> tuple[object, Content]:
+def read(kind: MessageKind, payload: bytes) -> tuple[object, Content]:
     """The decoded payload, and its message.
 
     Raises:
         RejectedError: the payload is invalid, or has another schema.
     """
-    if kind is Kind.AVAILABILITY:
+    if kind is MessageKind.AVAILABILITY:
         if payload not in {word.encode() for word in Availability}:
             raise RejectedError("must be online or offline")
         return payload.decode(), Availability(payload.decode())

@@ -23,6 +23,7 @@ from edge_daemon.records import (
     Frame,
     FrameResult,
     Probabilities,
+    black_image,
 )
 
 
@@ -87,8 +88,8 @@ class EventMaker:
         if self._last is None or not events:
             return None
         last = self._last.frame
-        black = np.broadcast_to(np.uint8(0), last.bgr.shape)
-        frame = dataclasses.replace(last, index=last.index + 1, bgr=black, blank=True)
+        black = black_image(last.bgr.shape)
+        frame = dataclasses.replace(last, index=last.index + 1, bgr=black, is_blank=True)
         return FrameResult(frame, faces=(), live_tracks=frozenset(), events=events)
 
     def _departures(self, live_tracks: frozenset[int]) -> Iterator[Event]:

@@ -89,14 +89,14 @@ class _Track:
     updated: float
     """When it was last detected or predicted."""
 
-    def moved(self, now: float) -> Point:
+    def displacement(self, now: float) -> Point:
         """Predicted movement since the last detection."""
         seconds = min(now - self.seen, MAX_PREDICTION_S)
         return seconds * self.velocity[0], seconds * self.velocity[1]
 
-    def expected(self, now: float) -> Point:
+    def predicted_centre(self, now: float) -> Point:
         """Predicted centre."""
-        (x, y), (right, down) = self.observation.centre, self.moved(now)
+        (x, y), (right, down) = self.observation.centre, self.displacement(now)
         return x + right, y + down
 
     def update(self, observation: _Observation, detection: Detection, now: float) -> None:
@@ -153,12 +153,12 @@ class Tracker:
         self._live_tracks = frozenset([track.id for track in self._tracks])
         return TrackedFaces(found.frame, faces, self._live_tracks)
 
-    def expected(self, frame: Frame, cut: Callable[[Detection], Face]) -> TrackedFaces | None:
+    def predict(self, frame: Frame, crop: Callable[[Detection], Face]) -> TrackedFaces | None:
         """The faces of the last frame, at their predicted positions in this one.
 
         Args:
             frame: a later one of the same scene.
-            cut: crops the face at a position.
+            crop: crops the face at a position.
 
         Returns:
             None if a face fails the appearance check: it has moved elsewhere, turned, or left.
@@ -166,7 +166,7 @@ class Tracker:
         now = frame.stream_time_s
         faces = []
         for track in self._visible:
-            face = cut(track.detection.moved(*track.moved(now)))
+            face = crop(track.detection.translated(*track.displacement(now)))
             if track.observation.thumbnail @ _thumbnail(face.crop) < MIN_SIMILARITY:
                 return None
             faces.append(TrackedFace(track.id, face))
@@ -222,10 +222,10 @@ def _costs(
     track: _Track, observations: list[_Observation], now: float
 ) -> Iterator[tuple[int, float]]:
     """Costs of the observations that can belong to a track, by number."""
-    last, expected = track.observation, track.expected(now)
+    last, predicted = track.observation, track.predicted_centre(now)
     reach = REACH + REACH_GROWTH * (now - track.seen)
     for number, observation in enumerate(observations):
-        distance = math.dist(expected, observation.centre) / max(observation.size, last.size)
+        distance = math.dist(predicted, observation.centre) / max(observation.size, last.size)
         growth = abs(math.log(observation.size / last.size))
         if distance <= reach and growth <= MAX_GROWTH:  # false of NaN, too
             dissimilarity = 1.0 - float(last.thumbnail @ observation.thumbnail)
@@ -272,7 +272,7 @@ class FaceFollower:
         self._frames_since = 0
         self._scene: int | None = None
 
-    def limit(self, interval: int) -> None:
+    def set_interval(self, interval: int) -> None:
         """Use another interval."""
         self._interval = interval
 
@@ -281,9 +281,9 @@ class FaceFollower:
         gap_s, self._last_s = frame.stream_time_s - self._last_s, frame.stream_time_s
         is_soon = self._frames_since < self._interval and gap_s <= self._max_gap_s
         if is_soon and frame.scene == self._scene:
-            expected = self._tracker.expected(frame, partial(self._finder.cut, frame))
-            if expected is not None:
-                return expected
+            predicted = self._tracker.predict(frame, partial(self._finder.crop, frame))
+            if predicted is not None:
+                return predicted
         found = self._tracker(self._finder(frame))
         # Not before, so that a failed detection is tried again in the next frame.
         self._frames_since, self._scene = 0, frame.scene

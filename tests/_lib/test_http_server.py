@@ -15,7 +15,7 @@ import pytest
 from running import PATIENCE, eventually, free_port, send_until_closed
 
 from edge_daemon._lib import http_server
-from edge_daemon._lib.http_server import ConnectionLimits, HttpServer, Message, listen
+from edge_daemon._lib.http_server import ASGIMessage, ConnectionLimits, HttpServer, listen
 from edge_daemon.errors import PreviewError
 
 HOST = "127.0.0.1"
@@ -24,7 +24,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT_TIMEOUT_S = 0.4
 
 
-async def hello(scope: Message, _receive: object, send) -> None:
+async def hello(scope: ASGIMessage, _receive: object, send) -> None:
     """An application that answers; at `/slow` it starts a response and does not end it."""
     headers = [(b"content-length", b"5")]
     if scope["path"] == "/slow":

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contestants.timing import pictures, played
+from benchmarks.contestants.timing import images, played
 from benchmarks.scenes import LENGTH, write_scenes
 from edge_daemon._lib.files import bundled_detector
 from edge_daemon.detection.bundled import BundledDetector
@@ -14,7 +14,7 @@ def test_scene_has_as_many_faces_as_are_wanted(drawn_clip: Path, tmp_path: Path)
     detector = BundledDetector(bundled_detector(), 0.7)
     scenes = write_scenes([drawn_clip], [detector], [1, 8], tmp_path)
     for faces, clip in scenes.items():
-        frames = list(pictures(str(clip)))
+        frames = list(images(str(clip)))
         assert len(frames) == LENGTH
         assert frames[0].shape == (480, 640, 3)
         found = [face for face in detector.detect(frames[7]) if face.score >= detector.start_score]

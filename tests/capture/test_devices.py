@@ -30,7 +30,7 @@ def test_network_camera_that_leaves_is_lost_and_opens_again() -> None:
     with camera(SCENE) as server:
         source = create_source(server.url)
         assert isinstance(source, HttpCamera)
-        assert source.live
+        assert source.is_live
         reader = source.open()
         for _ in range(3):
             picture = reader.read()
@@ -106,7 +106,7 @@ def test_device_that_is_no_camera_is_lost(tmp_path: Path) -> None:
 def test_words_name_live_sources(spec: str, kind: type, name: str) -> None:
     source = create_source(spec)
     assert type(source) is kind
-    assert source.live
+    assert source.is_live
     assert source.name.startswith(name)
 
 

@@ -21,7 +21,7 @@ def test_blank_frame_is_black_in_size_and_of_a_new_scene(clock: FakeClock) -> No
     clock.seconds += 3
     blank = maker.blank()
     assert blank is not None
-    assert (frame.blank, blank.blank) == (False, True)
+    assert (frame.is_blank, blank.is_blank) == (False, True)
     assert (blank.width, blank.height) == (6, 4)
     assert not blank.bgr.any()
     assert blank.scene != frame.scene

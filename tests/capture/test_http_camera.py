@@ -85,7 +85,7 @@ def serving(**answers: Answer) -> Iterator[Server]:
 def opened(url: str) -> Reader:
     source = create_source(url)
     assert isinstance(source, HttpCamera)
-    assert source.live
+    assert source.is_live
     return source.open()
 
 

@@ -15,8 +15,8 @@ from edge_daemon.capture import CapturedFrame, create_source
 from edge_daemon.capture.base import Source
 from edge_daemon.capture.images import (
     HEIC_SUFFIXES,
-    IMAGE_SUFFIXES,
     MAX_NAMED,
+    READABLE_IMAGE_SUFFIXES,
     ImageError,
     ImageFile,
     ImageFolder,
@@ -60,7 +60,7 @@ def mean_difference(image: Image | None, expected: Image) -> float:
     return float(np.abs(image.astype(int) - expected.astype(int)).mean())
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - HEIC_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES))
 def test_image_of_any_format_is_decoded_as_bgr(tmp_path: Path, suffix: str) -> None:
     path = picture(tmp_path / f"colour{suffix}", COLOURED)
     assert mean_difference(smooth(read_image(path)), COLOURED) < 8
@@ -225,7 +225,7 @@ def test_recorded_phone_photos_are_one_frame_each() -> None:
 def test_single_image_is_one_frame(tmp_path: Path) -> None:
     source = create_source(str(picture(tmp_path / "face.png")))
     assert isinstance(source, ImageFile)
-    assert not source.live
+    assert not source.is_live
     (only,) = all_from(source)
     assert mean_difference(only.bgr, SCENE) == 0
 
@@ -242,7 +242,7 @@ def test_folder_images_are_sorted_by_name_in_separate_scenes(tmp_path: Path) -> 
     (tmp_path / "notes.txt").write_text("no picture")
     source = create_source(str(tmp_path))
     assert isinstance(source, ImageFolder)
-    assert not source.live
+    assert not source.is_live
     found = all_from(source)
     assert [int(one.bgr[0, 0, 0]) for one in found] == [10, 20, 30]
     assert len({one.scene for one in found}) == 3

@@ -29,7 +29,7 @@ class FakeSource:
     kind = SourceKind.CAMERA
 
     def __init__(self, *openings: Sequence[Step] | Exception, live: bool = True) -> None:
-        self.live = live
+        self.is_live = live
         self.readers: list[FakeReader] = []
         self._openings = iter(openings)
 
@@ -206,9 +206,9 @@ def test_losses_in_quick_succession_are_logged_once(
     later = steps_after(clock, LOG_INTERVAL_S, PICTURE, LOST)
     run(FakeSource([PICTURE, LOST], *flapping, later, [PICTURE, None]), clock)
     assert [record.message for record in caplog.records] == [
-        "source lost, trying again",
+        "source lost, retrying",
         "source is back",
-        "source lost, trying again",
+        "source lost, retrying",
         "source is back",
     ]
     assert vars(caplog.records[2])["suppressed"] == 30
@@ -333,7 +333,7 @@ def test_restarted_reads_the_same_source_and_counts_on(clock: FakeClock) -> None
     loop.run(frames.append, Watch())
     loop.abandon()
     restarted = loop.restarted()
-    assert (restarted.name, restarted.live) == (loop.name, loop.live)
+    assert (restarted.name, restarted.is_live) == (loop.name, loop.is_live)
     restarted.run(frames.append, Watch())
     assert [frame.index for frame in frames] == [0, 1, 2]
 
@@ -397,7 +397,7 @@ def test_scheduled_frames_are_awaited_outside_watched_calls(clock: FakeClock) ->
     loop._interrupted = Waits(clock)  # type: ignore[assignment]
     frames: list[Frame] = []
     loop.run(frames.append, watch)
-    assert [frame.blank for frame in frames] == [False, True, False, True]
+    assert [frame.is_blank for frame in frames] == [False, True, False, True]
     first, blank, second, _ = (frame.captured_monotonic_s for frame in frames)
     assert blank - first == pytest.approx(MEMORY, abs=0.01)
     assert second - first == pytest.approx(90.0, abs=0.01)
@@ -460,7 +460,7 @@ def test_paused_file_goes_on_where_it_was_and_loses_no_picture(clock: FakeClock)
         pause.set(len(frames) == 2)
 
     loop_of(source, clock, pause=pause).run(put, Watch())
-    assert [frame.blank for frame in frames] == [False, False, True, False, False]
+    assert [frame.is_blank for frame in frames] == [False, False, True, False, False]
     assert [frame.stream_time_s for frame in frames] == [0.0, 1.0, 1.0, 2.0, 3.0]
     assert [frame.scene for frame in frames] == [0, 0, 1, 1, 1]
     assert len(source.readers) == 1
@@ -516,7 +516,7 @@ def test_abandoned_loop_no_longer_sets_the_status(
     loop = loop_of(source, clock)
     loop.run(frames.append, Watch())
     assert loop.status.state is SourceState.RUNNING
-    assert [frame.blank for frame in frames] == [False, True, False]
+    assert [frame.is_blank for frame in frames] == [False, True, False]
     assert logged(caplog) == []
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from drawing import draw_scene
 
-from edge_daemon.capture.base import CapturedFrame, FlowingReader, SourceKind
+from edge_daemon.capture.base import CapturedFrame, SourceKind, SupportsSkip
 from edge_daemon.capture.wrappers import Orientation, Oriented
 
 SCENE = draw_scene((20, 60, 120))[:200]
@@ -20,7 +20,7 @@ class Camera:
 
     name = "camera"
     kind = SourceKind.CAMERA
-    live = True
+    is_live = True
 
     def __init__(self, **methods: object) -> None:
         self._methods = methods
@@ -55,7 +55,7 @@ def test_half_turn_as_flips_shows_the_same(orientation: Orientation) -> None:
 def test_oriented_source_turns_both_images_and_keeps_the_rest() -> None:
     camera = Camera()
     source = Oriented(camera, Orientation(90))
-    assert (source.name, source.live) == ("camera", True)
+    assert (source.name, source.is_live) == ("camera", True)
     reader = source.open()
     picture = reader.read()
     assert picture is not None
@@ -72,7 +72,7 @@ def test_oriented_source_turns_both_images_and_keeps_the_rest() -> None:
 def test_oriented_stream_still_skips() -> None:
     skipped: list[bool] = []
     reader = Oriented(Camera(skip=lambda: skipped.append(True)), Orientation(180)).open()
-    assert isinstance(reader, FlowingReader)
+    assert isinstance(reader, SupportsSkip)
     reader.skip()
     assert skipped == [True]
-    assert not isinstance(Oriented(Camera(), Orientation(180)).open(), FlowingReader)
+    assert not isinstance(Oriented(Camera(), Orientation(180)).open(), SupportsSkip)

@@ -25,7 +25,7 @@ def test_nothing_is_paused_at_first_and_nothing_is_written(file: Path) -> None:
 
 def test_pause_of_devices_with_one_state_folder_is_kept_apart(tmp_path: Path) -> None:
     def pause(device_id: str) -> Pause:
-        return pause_from_settings(Settings(state_dir=tmp_path, device_id=device_id), live=True)
+        return pause_from_settings(Settings(state_dir=tmp_path, device_id=device_id), is_live=True)
 
     pause("front").set(True)
     pause("back").set(True)

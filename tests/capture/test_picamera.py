@@ -29,8 +29,8 @@ from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.picamera import (
     BGR_CONVERSIONS,
     FRAME_TIMEOUT_S,
+    CameraStream,
     PiCamera,
-    Stream,
     reduced_size,
 )
 from edge_daemon.capture.status import Pause
@@ -80,7 +80,7 @@ def open_files() -> list[Path]:
 def test_name() -> None:
     assert camera().name == "picamera"
     assert camera(number=1).name == "picamera:1"
-    assert camera().live
+    assert camera().is_live
 
 
 def test_camera_config_requests_unqueued_bgr_frames(world: World) -> None:
@@ -120,12 +120,12 @@ def test_reduced_stream_keeps_the_shape_with_even_sides(
     "size", [(1280, 720), (720, 1280), (1920, 1080), (1080, 1920), (600, 1900), (480, 480)]
 )
 def test_reduced_stream_of_any_side_is_of_use(size: tuple[int, int]) -> None:
-    full = Stream("main", *size, "RGB888")
+    full = CameraStream("main", *size, "RGB888")
     for max_side in range(64, max(size)):
         reduced = reduced_size(size, max_side)
         assert reduced is not None
         assert max_side - 1 <= max(reduced) <= max_side
-        assert Stream("lores", *reduced, "YUV420").is_reduced(full)
+        assert CameraStream("lores", *reduced, "YUV420").is_reduced(full)
 
 
 @pytest.mark.parametrize("max_side", [None, 64, 100])

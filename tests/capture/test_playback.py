@@ -7,7 +7,7 @@ from conftest import FakeClock
 from drawing import draw_scene, write_clip
 
 from edge_daemon.capture import CapturedFrame, SourceKind, create_source
-from edge_daemon.capture.base import ScheduledReader, SourceIncomplete
+from edge_daemon.capture.base import SourceIncomplete, SupportsSchedule
 from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
 from edge_daemon.errors import SourceError
 
@@ -20,7 +20,7 @@ class Film:
 
     name = "film"
     kind = SourceKind.VIDEO
-    live = False
+    is_live = False
     error: SourceIncomplete | None = None
     """Raised at the end of each round."""
 
@@ -91,7 +91,7 @@ def test_frames_come_at_the_films_rate_and_start_again(clock: FakeClock) -> None
 
 def test_looped_reader_between_distant_frames_does_not_wait(clock: FakeClock) -> None:
     reader = Looped(Film([0.0, 90.0]), clock).open()
-    assert isinstance(reader, ScheduledReader)
+    assert isinstance(reader, SupportsSchedule)
     assert number_of(reader.read()) == 0
     assert reader.prepare() == reader.prepare() == pytest.approx(90.0)
     clock.seconds += 30.0
@@ -150,7 +150,7 @@ def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -
 def test_clip_goes_on_after_its_end(tmp_path: Path, clock: FakeClock) -> None:
     clip = write_clip(tmp_path / "clip.mp4", [draw_scene((step, 60, 120)) for step in range(3)])
     source = Looped(create_source(str(clip)), clock)
-    assert source.live
+    assert source.is_live
     assert source.name == str(clip)
     reader = source.open()
     first, *_, again = [reader.read() for _ in range(4)]

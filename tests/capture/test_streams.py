@@ -7,7 +7,7 @@ from capture.media import SCENES, needs_ffmpeg, video
 from capture.rtsp import rtsp_camera
 
 from edge_daemon.capture import create_source
-from edge_daemon.capture.base import CapturedFrame, FlowingReader
+from edge_daemon.capture.base import CapturedFrame, SupportsSkip
 from edge_daemon.capture.streams import NetworkStream
 from edge_daemon.errors import SourceError, SourceLost
 
@@ -35,9 +35,9 @@ def test_rtsp_stream_gives_the_frames_that_are_sent(
     with rtsp_camera(video(tmp_path / "clip.mp4", *options)) as camera:
         source = create_source(camera.url.replace("rtsp", "RTSP"))
         assert isinstance(source, NetworkStream)
-        assert source.live
+        assert source.is_live
         reader = source.open()
-        assert isinstance(reader, FlowingReader)
+        assert isinstance(reader, SupportsSkip)
         reader.skip()
         pictures = [reader.read() for _ in range(5)]
         reader.close()

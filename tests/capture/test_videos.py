@@ -67,7 +67,7 @@ def difference(picture: CapturedFrame, scene: Image) -> float:
 def test_video_gives_every_frame_once_with_its_time(drawn_clip: Path) -> None:
     source = create_source(str(drawn_clip))
     assert isinstance(source, VideoFile)
-    assert not source.live
+    assert not source.is_live
     pictures = read_all(drawn_clip)
     assert [one.stream_time_s for one in pictures] == pytest.approx(np.arange(12) / 10)
     assert [one.position_s for one in pictures] == pytest.approx(np.arange(12) / 10)

@@ -148,7 +148,7 @@ def test_reloadable_sections_are_each_followed_by_a_part(tmp_path: Path) -> None
     settings = Settings(source="http://camera/stream", sink="mqtt", state_dir=tmp_path)
     live = RecordingSettings(settings)
     with ExitStack() as resources:
-        build_pipeline(settings, SystemClock(), resources, live=live)
+        build_pipeline(settings, SystemClock(), resources, live_settings=live)
     sections = {
         section
         for section in subsections(Settings).values()

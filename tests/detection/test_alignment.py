@@ -7,7 +7,7 @@ from drawing import Image, draw_face
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_daemon.detection.alignment import crop_square, cut_crop
+from edge_daemon.detection.alignment import crop_square, extract_crop
 from edge_daemon.detection.base import Framing
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
@@ -42,7 +42,7 @@ def difference(crop: Image, expected: Image) -> float:
 @pytest.mark.parametrize("side", [30, 48, 96, 201, 390])
 def test_crop_equals_the_square_around_the_box(framing: Framing, side: int) -> None:
     detection = Detection(framed(framing, 20, 10, side), 1.0)
-    crop = cut_crop(scene(side, 20, 10, (440, 440)), crop_square(detection, framing))
+    crop = extract_crop(scene(side, 20, 10, (440, 440)), crop_square(detection, framing))
     assert crop.shape == (48, 48)
     assert crop.dtype == np.uint8
     assert crop_square(detection, framing).side == pytest.approx(side)
@@ -52,8 +52,8 @@ def test_crop_equals_the_square_around_the_box(framing: Framing, side: int) -> N
 def test_crop_with_a_wrong_framing_differs() -> None:
     detection = Detection(framed(YuNetDetector.framing, 20, 10, 96), 1.0)
     grey, expected = scene(96, 20, 10), shrunk(draw_face(96))
-    right = cut_crop(grey, crop_square(detection, YuNetDetector.framing))
-    wrong = cut_crop(grey, crop_square(detection, HaarDetector.framing))
+    right = extract_crop(grey, crop_square(detection, YuNetDetector.framing))
+    wrong = extract_crop(grey, crop_square(detection, HaarDetector.framing))
     assert difference(wrong, expected) > 3 * difference(right, expected)
 
 
@@ -66,10 +66,10 @@ def test_crop_of_a_tilted_face_is_upright(degrees: float) -> None:
     eyes = EYES_IN_CROP / 48 * side + (100, 70)
     landmarks = np.zeros((5, 2), np.float32)
     landmarks[:2] = cv2.transform(eyes[None], turned)[0]
-    upright = cut_crop(
+    upright = extract_crop(
         np.asarray(grey, np.uint8), crop_square(Detection(box, 1.0, landmarks), framing)
     )
-    tilted = cut_crop(np.asarray(grey, np.uint8), crop_square(Detection(box, 1.0), framing))
+    tilted = extract_crop(np.asarray(grey, np.uint8), crop_square(Detection(box, 1.0), framing))
     expected = shrunk(draw_face(side))
     assert difference(upright, expected) < 2.5
     assert difference(upright, expected) < difference(tilted, expected)
@@ -78,7 +78,7 @@ def test_crop_of_a_tilted_face_is_upright(degrees: float) -> None:
 def test_crop_beyond_the_frame_repeats_its_edge() -> None:
     framing = HaarDetector.framing
     grey = scene(96, -48, 40)
-    crop = cut_crop(grey, crop_square(Detection(framed(framing, -48, 40, 96), 1.0), framing))
+    crop = extract_crop(grey, crop_square(Detection(framed(framing, -48, 40, 96), 1.0), framing))
     assert difference(crop[:, 25:], shrunk(draw_face(96))[:, 25:]) < 2.5
     assert np.ptp(crop[:, :22], axis=1).max() <= 1
 
@@ -88,7 +88,7 @@ def test_crop_beyond_the_frame_repeats_its_edge() -> None:
 def test_crop_larger_than_the_picture_exists(size: tuple[int, int], place: int) -> None:
     picture = np.full(size, 77, np.uint8)
     detection = Detection(Box(place, place, 1000, 1000), 1.0)
-    crop = cut_crop(picture, crop_square(detection, HaarDetector.framing))
+    crop = extract_crop(picture, crop_square(detection, HaarDetector.framing))
     assert crop.shape == (48, 48)
     assert (crop == 77).all()
 
@@ -96,7 +96,7 @@ def test_crop_larger_than_the_picture_exists(size: tuple[int, int], place: int) 
 def test_crop_of_a_fine_pattern_does_not_alias() -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (480, 240))
     detection = Detection(Box(0, 0, 480, 480), 1.0)
-    crop = cut_crop(stripes, crop_square(detection, Framing(x=0, y=0, width=1, height=1)))
+    crop = extract_crop(stripes, crop_square(detection, Framing(x=0, y=0, width=1, height=1)))
     assert np.ptp(crop[2:-2, 2:-2]) < 30
     assert math.isclose(crop.mean(), 127.5, abs_tol=3)
 
@@ -118,6 +118,6 @@ def test_crop_equals_one_cut_from_the_whole_frame(
     square = crop_square(detection, YuNetDetector.framing)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("edge_daemon.detection.alignment.MARGIN", 1000)
-        whole = cut_crop(grey, square)
+        whole = extract_crop(grey, square)
     # Interpolation rounds to 32nds of a pixel, wherever it counts from.
-    assert difference(cut_crop(picture, square), whole) < 0.5
+    assert difference(extract_crop(picture, square), whole) < 0.5

@@ -10,7 +10,7 @@ from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.files import bundled_detector
 from edge_daemon.config.settings import DetectorName
-from edge_daemon.detection import YUNET_HINT, Detector, create_detector
+from edge_daemon.detection import USING_BUNDLED, Detector, create_detector
 from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
@@ -158,7 +158,7 @@ def test_auto_detector_is_the_bundled_one_and_is_logged(caplog: pytest.LogCaptur
 
 
 def hints(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.message == YUNET_HINT]
+    return [record for record in caplog.records if record.message == USING_BUNDLED]
 
 
 def test_bundled_detector_without_yunet_logs_how_to_fetch_it(
@@ -168,7 +168,7 @@ def test_bundled_detector_without_yunet_logs_how_to_fetch_it(
     create("auto")
     (hint,) = hints(caplog)
     assert hint.levelno == logging.INFO
-    assert vars(hint)["install"] == "edge-daemon models fetch yunet"
+    assert vars(hint)["fetch_yunet"] == "edge-daemon models fetch yunet"
 
 
 def test_bundled_detector_with_yunet_fetched_logs_no_hint(

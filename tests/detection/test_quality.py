@@ -4,7 +4,7 @@ import pytest
 from drawing import draw_face
 
 from edge_daemon.config.settings import QualitySettings
-from edge_daemon.detection.step import judge, sharpness, yaw
+from edge_daemon.detection.step import sharpness, unscored_reason, yaw
 from edge_daemon.records import Landmarks, Unscored
 
 LIMITS = QualitySettings(min_face=20, min_sharpness=0.005, max_yaw=0.6)
@@ -17,15 +17,15 @@ def landmarks(nose_x: float, tilt: float = 0.0) -> Landmarks:
 
 
 def test_judge_of_a_good_face_has_no_reason() -> None:
-    assert judge(60, draw_face(48), landmarks(50), LIMITS) is None
-    assert judge(60, draw_face(48), None, LIMITS) is None
+    assert unscored_reason(60, draw_face(48), landmarks(50), LIMITS) is None
+    assert unscored_reason(60, draw_face(48), None, LIMITS) is None
 
 
 def test_judge_of_each_flaw_has_its_own_reason() -> None:
     blurred = np.asarray(cv2.GaussianBlur(draw_face(48), (0, 0), 6), np.uint8)
-    assert judge(19, draw_face(48), landmarks(50), LIMITS) is Unscored.TOO_SMALL
-    assert judge(60, blurred, landmarks(50), LIMITS) is Unscored.TOO_BLURRED
-    assert judge(60, draw_face(48), landmarks(80), LIMITS) is Unscored.PROFILE
+    assert unscored_reason(19, draw_face(48), landmarks(50), LIMITS) is Unscored.TOO_SMALL
+    assert unscored_reason(60, blurred, landmarks(50), LIMITS) is Unscored.TOO_BLURRED
+    assert unscored_reason(60, draw_face(48), landmarks(80), LIMITS) is Unscored.PROFILE
 
 
 @pytest.mark.parametrize(("nose_x", "expected"), [(50, 0.0), (60, 0.25), (30, 0.5), (80, 0.75)])
@@ -47,4 +47,4 @@ def test_sharpness_depends_on_blur_not_on_light() -> None:
 
 
 def test_judge_of_a_black_crop_is_blurred() -> None:
-    assert judge(60, np.zeros((48, 48), np.uint8), None, LIMITS) is Unscored.TOO_BLURRED
+    assert unscored_reason(60, np.zeros((48, 48), np.uint8), None, LIMITS) is Unscored.TOO_BLURRED

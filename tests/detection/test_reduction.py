@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from drawing import Image, draw_scene
 
-from edge_daemon.detection.step import reduced
+from edge_daemon.detection.step import resize_to_max_side
 
 
 def by_area(picture: Image, size: tuple[int, int]) -> Image:
@@ -27,21 +27,21 @@ def test_reduced_picture_has_the_requested_longer_side(
 ) -> None:
     width, height = size
     for depth in ((), (3,)):
-        small = reduced(np.zeros((height, width, *depth), np.uint8), max_side)
+        small = resize_to_max_side(np.zeros((height, width, *depth), np.uint8), max_side)
         assert small.shape == (expected[1], expected[0], *depth)
 
 
 def test_reduced_small_picture_is_the_same_object() -> None:
     picture = np.zeros((480, 640, 3), np.uint8)
-    assert reduced(picture, 640) is picture
-    assert reduced(picture, 1000) is picture
+    assert resize_to_max_side(picture, 640) is picture
+    assert resize_to_max_side(picture, 1000) is picture
 
 
 @pytest.mark.parametrize("size", [(641, 487), (960, 540), (1280, 720), (1919, 1081), (2560, 1440)])
 def test_reduced_faces_keep_their_places(size: tuple[int, int]) -> None:
     width, height = size
     scene = draw_scene((40, 60, height // 4), (width // 2, height // 3, height // 2), size=size)
-    small = reduced(scene, 480)
+    small = resize_to_max_side(scene, 480)
     expected = by_area(scene, (small.shape[1], small.shape[0]))
     off = np.abs(small.astype(float) - expected)
     assert off.mean() < 1.0
@@ -51,5 +51,5 @@ def test_reduced_faces_keep_their_places(size: tuple[int, int]) -> None:
 
 def test_reduced_fine_pattern_becomes_grey() -> None:
     checks = 255 * (np.indices((540, 960)).sum(axis=0) % 2)
-    small = reduced(checks.astype(np.uint8), 480)
+    small = resize_to_max_side(checks.astype(np.uint8), 480)
     assert np.ptp(small) <= 1

@@ -16,7 +16,7 @@ def settings(ignore: object = (), min_face: float = 0) -> ZoneSettings:
 
 
 def counts(zones: Zones, box: Box) -> bool:
-    return bool(zones.counted([Detection(box, 1.0)], FRAME))
+    return bool(zones.filter([Detection(box, 1.0)], FRAME))
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_prometheus_scrapes_and_queries_have_samples(tmp_path: Path) -> None:
         expected = [
             query
             for query in dashboard_queries()
-            if not any(name in query for name in (*NEEDS_HARDWARE, "broker", "spool"))
+            if not any(name in query for name in (*NEEDS_HARDWARE, "broker", "event_queue"))
         ]
         assert len(expected) >= 5
         for query in expected:

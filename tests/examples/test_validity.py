@@ -20,7 +20,7 @@ from publishing.broker import Mosquitto
 from edge_daemon import __version__
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.messages import Topics
-from edge_daemon.publishing.subscription import MODELS, Kind
+from edge_daemon.publishing.subscription import MODELS, MessageKind
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import SourceState
 
@@ -64,9 +64,9 @@ def test_flow_topics_fields_and_values_exist() -> None:
     assert out["topic"] == topics.set_paused
     assert found["edkind"]["property"] == "payload.kind"
     assert {rule["v"] for rule in found["edkind"]["rules"]} == set(EventKind)
-    assert "source" in MODELS[Kind.HEALTH].model_fields
+    assert "source" in MODELS[MessageKind.HEALTH].model_fields
     assert found["edsource"]["rules"][0]["v"] == SourceState.LOST
-    fields = MODELS[Kind.EVENT].model_fields
+    fields = MODELS[MessageKind.EVENT].model_fields
     for name in ("edchanged", "edleft"):
         assert found[name]["complete"].removeprefix("payload.") in fields
 
@@ -140,7 +140,7 @@ def test_blueprint_inputs_are_used_and_values_exist() -> None:
     condition = blueprint["conditions"][0]["value_template"]
     assert set(re.findall(r"'(\w+)'", condition)) == {EventKind.EMOTION_CHANGED}
     for attribute in set(re.findall(r"attributes\.(\w+)", condition)) - {"event_type"}:
-        assert attribute in MODELS[Kind.EVENT].model_fields
+        assert attribute in MODELS[MessageKind.EVENT].model_fields
     jinja2.Environment().parse(condition)
 
 
@@ -189,7 +189,7 @@ def test_alert_rules_fire_as_expected(tmp_path: Path) -> None:
 # Telegraf
 
 
-PAYLOADS = {Kind.STATE: state(), Kind.EVENT: event(1), Kind.HEALTH: health()}
+PAYLOADS = {MessageKind.STATE: state(), MessageKind.EVENT: event(1), MessageKind.HEALTH: health()}
 
 
 def telegraf_inputs() -> list[dict[str, Any]]:
@@ -217,7 +217,7 @@ def test_telegraf_topics_exist() -> None:
 @pytest.mark.parametrize("number", range(3))
 def test_telegraf_paths_and_types_match_payloads(number: int) -> None:
     one = telegraf_inputs()[number]
-    kind = Kind(one["topics"][0].rpartition("/")[2])
+    kind = MessageKind(one["topics"][0].rpartition("/")[2])
     content = json.loads(encoded(PAYLOADS[kind]))
     (parser,) = one["json_v2"]
     types = {"int": int, "float": (int, float), "string": str, "bool": bool}
@@ -235,7 +235,7 @@ def test_telegraf_paths_and_types_match_payloads(number: int) -> None:
 @pytest.mark.parametrize("number", range(3))
 def test_telegraf_nullable_paths_are_optional(number: int) -> None:
     one = telegraf_inputs()[number]
-    model = MODELS[Kind(one["topics"][0].rpartition("/")[2])]
+    model = MODELS[MessageKind(one["topics"][0].rpartition("/")[2])]
     (parser,) = one["json_v2"]
     for each in (*parser["field"], *parser.get("object", ())):
         annotation = model.model_fields[each["path"].partition(".")[0]].annotation

@@ -105,7 +105,7 @@ def test_clock_jumps_keep_durations_order_and_presence(tmp_path: Path) -> None:
     uptimes = [health["uptime_s"] for health in healths]
     assert uptimes == sorted(uptimes)
     assert uptimes[-1] < 120
-    assert {health["spool"]["dropped"] for health in healths} == {0}
+    assert {health["event_queue"]["dropped"] for health in healths} == {0}
     assert max(health["reconnects"] for health in healths) == 0
     assert subscriber.payloads("availability") == [b"online", b"offline"]
 
@@ -120,7 +120,7 @@ def test_clock_jumps_queued_events_arrive_in_order_unexpired(tmp_path: Path) -> 
             *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
             *broker_at(broker.port),
             *("--set", "events.appear_after=0", "--set", "tracking.max_age=0.5"),
-            *("--set", "mqtt.spool_max_age=600"),
+            *("--set", "mqtt.queue_max_age=600"),
             **wall.environment,
         ) as program,
     ):

@@ -88,7 +88,7 @@ def test_read_only_state_folder_at_start_blocks_nothing(tmp_path: Path) -> None:
 
 def given_up_by_its_word(subscriber: Subscriber) -> int:
     health = json.loads(subscriber.payloads("health")[-1])
-    return int(health["spool"]["dropped"])
+    return int(health["event_queue"]["dropped"])
 
 
 def test_event_queue_limit_exceeded_drops_the_oldest(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_event_queue_limit_exceeded_drops_the_oldest(tmp_path: Path) -> None:
         subscribed(broker.port, "edge-daemon/porch") as subscriber,
     ):
         broker.stop()
-        settings = ("mqtt.spool_max_events=10", "health.interval=1")
+        settings = ("mqtt.queue_max_events=10", "health.interval=1")
         with (
             device(tmp_path, stage.url, broker.port, settings=settings) as watching,
             faces_that_come_and_go(stage),
@@ -119,7 +119,7 @@ def test_event_queue_limit_exceeded_drops_the_oldest(tmp_path: Path) -> None:
 
 
 def durable(subscriber: Subscriber) -> bool:
-    return bool(json.loads(subscriber.payloads("health")[-1])["spool"]["durable"])
+    return bool(json.loads(subscriber.payloads("health")[-1])["event_queue"]["durable"])
 
 
 def test_hanging_fsync_blocks_no_messages_and_stop_is_quick(tmp_path: Path) -> None:

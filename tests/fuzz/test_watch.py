@@ -71,7 +71,7 @@ def drawn(fleet: Consumer, notices: list[str]) -> str:
         problem=None,
         devices=list(fleet.devices.values()),
         events=list(fleet.events),
-        session=fleet.session,
+        totals=fleet.totals,
         notices=[Notice(NOON, text) for text in notices],
         at=datetime.now(UTC),
         now=0.0,

@@ -25,36 +25,36 @@ def learn(budget: TimeBudget, clock: FakeClock, seconds_per_mmac: float = SECOND
 def test_budget_uses_as_many_members_as_fit_but_at_least_one(
     budget: TimeBudget, faces: int, members: int
 ) -> None:
-    assert budget.models(faces) == members
+    assert budget.members(faces) == members
 
 
 def test_budget_without_measurements_uses_all_members(clock: FakeClock) -> None:
-    assert TimeBudget([10, 20], SheddingSettings(budget=0.001), 9.9, clock).models(9) == 2
+    assert TimeBudget([10, 20], SheddingSettings(budget=0.001), 9.9, clock).members(9) == 2
 
 
 def test_budget_follows_the_speed_of_the_machine(budget: TimeBudget, clock: FakeClock) -> None:
     learn(budget, clock, 2 * SECONDS_PER_MMAC)
-    assert budget.models(1) == 2
+    assert budget.members(1) == 2
     learn(budget, clock, SECONDS_PER_MMAC / 2)
-    assert budget.models(1) == 3
+    assert budget.members(1) == 3
 
 
 def test_budget_one_slow_frame_changes_nothing(budget: TimeBudget, clock: FakeClock) -> None:
     with budget.measured(1, 3):
         clock.seconds += 0.1
-    assert budget.models(1) == 3
+    assert budget.members(1) == 3
 
 
 def test_budget_member_returns_only_with_a_reserve(clock: FakeClock) -> None:
     budget = TimeBudget([10, 20, 30], SheddingSettings(), 0.061, clock)
     learn(budget, clock)
-    assert [budget.models(faces) for faces in (1, 2, 1)] == [3, 2, 2]
+    assert [budget.members(faces) for faces in (1, 2, 1)] == [3, 2, 2]
     budget.apply(SheddingSettings(budget=0.076))
-    assert budget.models(1) == 3
+    assert budget.members(1) == 3
 
 
 def test_budget_limit_is_not_exceeded(budget: TimeBudget) -> None:
-    budget.limit(1)
-    assert budget.models(1) == 1
-    budget.limit(3)
-    assert budget.models(1) == 2  # the third has no reserve
+    budget.set_max_members(1)
+    assert budget.members(1) == 1
+    budget.set_max_members(3)
+    assert budget.members(1) == 2  # the third has no reserve

@@ -39,7 +39,7 @@ def test_recognizer_uses_as_many_members_as_the_budget_allows(
     ensemble: EmotionEnsemble, clock: FakeClock
 ) -> None:
     budget = TimeBudget([1.0, 1.0], SheddingSettings(), 1.0, clock)
-    budget.limit(1)
+    budget.set_max_members(1)
     result = EmotionRecognizer(ensemble, budget)(TRACKED)
     assert [item.members for item in result.faces] == [1, 0, 1]
     crop = TRACKED.faces[0].face.crop

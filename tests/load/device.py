@@ -151,10 +151,12 @@ class Device:
         self.results += 1
         self.events += [str(event.event_id) for event in result.events]
         if result.events:
-            self._publisher.keep(_retained(self._topics.state, encoded(_state(result))))
+            self._publisher.publish_retained(_retained(self._topics.state, encoded(_state(result))))
 
     def publish_health(self) -> None:
-        self._publisher.keep(_retained(self._topics.health, encoded(health(at=clock.now()))))
+        self._publisher.publish_retained(
+            _retained(self._topics.health, encoded(health(at=clock.now())))
+        )
 
     @property
     def depth(self) -> int:

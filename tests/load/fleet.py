@@ -36,11 +36,11 @@ from load.rabbitmq import Cluster, missing, running_cluster
 from publishing.broker import Mosquitto
 
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.commands.watch.consumer import Accepted, Consumer
+from edge_daemon.commands.watch.consumer import Consumer, ValidMessage
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import Connected, MqttClient
 from edge_daemon.publishing.messages import Message, Received, Subscribed, Version
-from edge_daemon.publishing.subscription import Kind, filters
+from edge_daemon.publishing.subscription import MessageKind, filters
 
 SESSION_EXPIRY_S: Final = 300
 """Time for which the broker keeps a subscriber's session (MQTT 5)."""
@@ -153,15 +153,18 @@ class Receipt:
     notices: list[str] = field(default_factory=list)
     duplicates: int = 0
 
-    def add(self, accepted: Accepted) -> None:
+    def add(self, accepted: ValidMessage) -> None:
         if accepted.retained:
             return
         self.counts[accepted.kind] += 1
         content: Any = accepted.content
-        if accepted.kind is Kind.EVENT:
+        if accepted.kind is MessageKind.EVENT:
             self.events.add(content["event_id"])
         # The `time` of a face that left is when it was last seen, not that of the message.
-        if accepted.kind in {Kind.FACES, Kind.EVENT} and content.get("kind") != "left":
+        if (
+            accepted.kind in {MessageKind.FACES, MessageKind.EVENT}
+            and content.get("kind") != "left"
+        ):
             made = datetime.fromisoformat(content["time"]).timestamp() * 1000
             late = time.time() * 1000 - made - content["latency_ms"]
             self.latencies_ms.setdefault(accepted.kind, []).append(late)
@@ -271,7 +274,7 @@ def report(
     yield "| subscriber | messages a second | faces lost | events lost | duplicates |"
     yield "| --- | --- | --- | --- | --- |"
     for number, receipt in enumerate(receipts, 1):
-        faces = receipt.counts[Kind.FACES]
+        faces = receipt.counts[MessageKind.FACES]
         yield (
             f"| {number} | {receipt.counts.total() / options.seconds:.0f} "
             f"| {100 * (sent - faces) / sent:.2f} % ({sent - faces}) "
@@ -280,7 +283,7 @@ def report(
     yield ""
     yield "| latency, ms | p50 | p95 | p99 | maximum |"
     yield "| --- | --- | --- | --- | --- |"
-    for kind in (Kind.FACES, Kind.EVENT):
+    for kind in (MessageKind.FACES, MessageKind.EVENT):
         late = np.concatenate([receipt.latencies_ms[kind] for receipt in receipts])
         p50, p95, p99, most = np.percentile(late, [50, 95, 99, 100])
         yield f"| `{kind}` | {p50:.1f} | {p95:.1f} | {p99:.1f} | {most:.1f} |"

@@ -9,7 +9,7 @@ from edge_daemon._lib.files import bundled_models
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.inference.bundle import Bundle, read_bundle
 from edge_daemon.monitoring.statistics import StageTimings
-from edge_daemon.schema import SpoolMessage
+from edge_daemon.schema import EventQueueStatus
 
 
 class FakeDelivery:
@@ -19,8 +19,8 @@ class FakeDelivery:
     reconnects = 2
     dropped = 7
 
-    def queued_events(self) -> SpoolMessage:
-        return SpoolMessage(depth=3, oldest_age_s=4.5, dropped=1, durable=False)
+    def queued_events(self) -> EventQueueStatus:
+        return EventQueueStatus(depth=3, oldest_age_s=4.5, dropped=1, durable=False)
 
 
 @pytest.fixture(scope="module")

@@ -54,9 +54,9 @@ def test_message_contains_figures_of_all_parts(
         "throttled": ("throttled",),
         "members_active": len(bundle.members),
         "members_total": len(bundle.members),
-        "detection_every": 1,
+        "detection_interval": 1,
         "stuck_services": ("commands",),
-        "spool": delivery.queued_events().model_dump(),
+        "event_queue": delivery.queued_events().model_dump(),
         "reconnects": 2,
     }
     assert message.latency_ms is not None
@@ -88,7 +88,7 @@ def test_sink_counts_faces_by_emotion_and_events_by_kind(health: Health) -> None
 
 
 def test_blank_frame_does_not_count_as_result(health: Health) -> None:
-    health(FrameResult(dataclasses.replace(frame(), blank=True), (), frozenset()))
+    health(FrameResult(dataclasses.replace(frame(), is_blank=True), (), frozenset()))
     assert health.message().fps_out == 0
     assert health.message().latency_ms is None
 
@@ -102,9 +102,9 @@ def test_members_active_is_that_of_the_last_scored_face(health: Health, bundle: 
 
 
 def test_degradation_level_is_reported(health: Health, bundle: Bundle) -> None:
-    health.adjust(DegradationLevel(models=1, detection_interval=3))
+    health.set_level(DegradationLevel(members=1, detection_interval=3))
     message = health.message()
-    assert (message.members_active, message.detection_every) == (1, 3)
+    assert (message.members_active, message.detection_interval) == (1, 3)
     members = f"members: 1 of {len(bundle.members)}"
     assert health.summary() == "source starting"
     health.source.running()
@@ -124,7 +124,7 @@ def test_summary_shows_state_rate_faces_and_broker(
     clock.seconds += 2
     for step in range(20):
         health(result(step / 10, {1: probabilities(happy=0.7), 2: None}))
-        health.adjust(DegradationLevel(len(bundle.members), detection_interval=1))
+        health.set_level(DegradationLevel(len(bundle.members), detection_interval=1))
     summaries.append(health.summary())
     source.lost(SourceLost("gone"))
     delivery.connected = False

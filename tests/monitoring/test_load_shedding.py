@@ -18,7 +18,7 @@ from edge_daemon.monitoring.load_shedding import (
     SheddingPolicy,
 )
 
-FULL = DegradationLevel(models=3, detection_interval=1)
+FULL = DegradationLevel(members=3, detection_interval=1)
 SETTINGS = load_settings(flags={("detection", "interval"): 1, ("shedding", "max_interval"): 3})
 EASY = Load(detection=0.2, inference=0.2, temperature=50.0, throttled=False)
 HOT = replace(EASY, temperature=75.0)
@@ -44,7 +44,7 @@ class Played:
         end = self._now + seconds
         while self._now < end:
             level = self._policy.update(load, self._now)
-            made = (level.models, level.detection_interval)
+            made = (level.members, level.detection_interval)
             if made not in levels[-1:]:
                 levels.append(made)
             self._now += CHECK_INTERVAL_S
@@ -190,7 +190,7 @@ def test_shedder_load_covers_the_time_since_the_last_check(
     (_, record) = caplog.records
     assert record.levelno == logging.WARNING
     fields = vars(record)
-    assert (fields["models"], fields["detection_interval"], fields["detection_load"]) == (
+    assert (fields["members"], fields["detection_interval"], fields["detection_load"]) == (
         3,
         3,
         0.98,

@@ -71,7 +71,7 @@ def test_collector_exports_health_in_base_units(
         key("stage_duration_seconds_count", "detection"): 1,
         key("members"): len(bundle.members),
         key("members_active"): len(bundle.members),
-        key("detection_every"): 1,
+        key("detection_interval_frames"): 1,
         key("cpu_temperature_celsius"): 48.3,
         key("throttled", "under_voltage"): 0,
         key("throttled", "frequency_capped"): 0,
@@ -79,10 +79,10 @@ def test_collector_exports_health_in_base_units(
         key("throttled", "soft_temperature_limit"): 0,
         key("broker_connected"): 1,
         key("broker_reconnects_total"): 2,
-        key("spool_events"): 3,
-        key("spool_oldest_age_seconds"): 4.5,
-        key("spool_dropped_total"): 1,
-        key("spool_durable"): 0,
+        key("event_queue_events"): 3,
+        key("event_queue_oldest_age_seconds"): 4.5,
+        key("event_queue_dropped_total"): 1,
+        key("event_queue_durable"): 0,
     }
 
 

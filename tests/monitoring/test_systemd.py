@@ -236,7 +236,7 @@ def test_send_failure_is_logged_once(
 class Endless:
     """An endless live capture, and a step that hangs at the second frame."""
 
-    live = True
+    is_live = True
     name = "endless"
 
     def __init__(self) -> None:

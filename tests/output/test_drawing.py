@@ -8,7 +8,7 @@ from edge_daemon.output.drawing import (
     MIN_SIDE,
     Annotation,
     FrameAnnotator,
-    annotate_picture,
+    annotate_image,
 )
 from edge_daemon.output.layout import Size
 from edge_daemon.output.panel import BAR_WIDTH, draw_panel, draw_tag, panel_size
@@ -29,7 +29,7 @@ def grey(width: int, height: int, level: int = GREY) -> Image:
 
 def annotated(bgr: Image, *annotations: Annotation) -> Pixels:
     """The copy, RGB."""
-    return annotate_picture(bgr, annotations)[:, :, ::-1].astype(np.int64)
+    return annotate_image(bgr, annotations)[:, :, ::-1].astype(np.int64)
 
 
 def inside(pixels: Pixels, box: Box) -> Pixels:
@@ -45,11 +45,11 @@ def luminance(rgb: Pixels) -> NDArray[np.float64]:
 
 
 def test_large_picture_keeps_its_size() -> None:
-    assert annotate_picture(grey(1280, 720), []).shape == (720, 1280, 3)
+    assert annotate_image(grey(1280, 720), []).shape == (720, 1280, 3)
 
 
 def test_small_picture_is_enlarged() -> None:
-    height, width, _ = annotate_picture(grey(160, 90), []).shape
+    height, width, _ = annotate_image(grey(160, 90), []).shape
     assert width * height >= MIN_SIDE**2
     assert width / height == pytest.approx(16 / 9, rel=0.01)
 

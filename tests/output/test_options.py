@@ -10,7 +10,7 @@ from edge_daemon.capture.wrappers import Orientation
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SettingsError
 from edge_daemon.output import open_outputs
-from edge_daemon.output.base import Kind, OutputOptions, check_options, kind_of
+from edge_daemon.output.base import OutputKind, OutputOptions, check_options, kind_of
 
 CAMERA = "/dev/video0"
 
@@ -49,25 +49,27 @@ def test_thumbnails_without_outputs_are_refused(sources: dict[str, str]) -> None
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("a.csv", Kind.CSV),
-        ("a.CSV", Kind.CSV),
-        ("a.parquet", Kind.PARQUET),
-        ("a.mp4", Kind.VIDEO),
-        ("a.mkv", Kind.VIDEO),
-        ("a.jpeg", Kind.IMAGE),
-        ("a", Kind.FOLDER),
+        ("a.csv", OutputKind.CSV),
+        ("a.CSV", OutputKind.CSV),
+        ("a.parquet", OutputKind.PARQUET),
+        ("a.mp4", OutputKind.VIDEO),
+        ("a.mkv", OutputKind.VIDEO),
+        ("a.jpeg", OutputKind.IMAGE),
+        ("a", OutputKind.FOLDER),
         ("a.xls", None),
         ("a.heic", None),
     ],
 )
-def test_kind_of_a_path_follows_its_suffix(tmp_path: Path, name: str, kind: Kind | None) -> None:
+def test_kind_of_a_path_follows_its_suffix(
+    tmp_path: Path, name: str, kind: OutputKind | None
+) -> None:
     assert kind_of(tmp_path / name) is kind
 
 
 def test_kind_of_an_existing_folder_is_folder(tmp_path: Path) -> None:
     folder = tmp_path / "photos.2026"
     folder.mkdir()
-    assert kind_of(folder) is Kind.FOLDER
+    assert kind_of(folder) is OutputKind.FOLDER
 
 
 @pytest.mark.parametrize(

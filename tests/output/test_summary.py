@@ -21,7 +21,7 @@ from edge_daemon.output.chart import (
     COLOURS,
     MAX_ROWS,
     PNG_SCALE,
-    Picture,
+    EmbeddedImage,
     Rectangle,
     Text,
     chart,
@@ -230,7 +230,7 @@ def test_chart_shapes_are_on_the_drawing_and_do_not_overlap() -> None:
         assert 0 <= shape.y <= drawing.height
         if isinstance(shape, Rectangle):
             assert shape.x + shape.width <= drawing.width
-    assert not any(isinstance(shape, Picture) for shape in drawing.shapes)
+    assert not any(isinstance(shape, EmbeddedImage) for shape in drawing.shapes)
 
 
 class Words(HTMLParser):
@@ -307,7 +307,7 @@ def test_run_with_a_summary_shows_faces_only_if_asked(
 
 def ended(last: FrameResult) -> FrameResult:
     """The blank frame at the end of a file, in which all faces have left."""
-    blank = dataclasses.replace(last.frame, blank=True, position_s=None, file=None)
+    blank = dataclasses.replace(last.frame, is_blank=True, position_s=None, file=None)
     return FrameResult(blank, (), frozenset())
 
 

@@ -8,7 +8,7 @@ from disks import small_disk
 
 from edge_daemon.errors import OutputError
 from edge_daemon.output import Outputs
-from edge_daemon.output.base import IMAGE_SUFFIXES, SUMMARY_SUFFIXES, VIDEO_FORMATS
+from edge_daemon.output.base import SUMMARY_SUFFIXES, VIDEO_FORMATS, WRITABLE_IMAGE_SUFFIXES
 from edge_daemon.output.table import COLUMNS, ROWS_PER_GROUP, CsvTable, ParquetTable, rows_of
 from edge_daemon.records import EMOTIONS, FrameResult
 
@@ -86,4 +86,4 @@ def test_page_names_all_columns_and_suffixes() -> None:
         assert f"`{name}`" in PAGE
     for suffix in (*VIDEO_FORMATS, *SUMMARY_SUFFIXES, ".csv", ".parquet"):
         assert f"`{suffix}`" in PAGE
-    assert ".png" in IMAGE_SUFFIXES
+    assert ".png" in WRITABLE_IMAGE_SUFFIXES

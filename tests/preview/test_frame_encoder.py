@@ -19,7 +19,7 @@ from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.preview.history import History
 from edge_daemon.preview.stream import MAX_SIDE_PX, FrameEncoder, jpeg
 from edge_daemon.records import FrameResult
-from edge_daemon.schema import SpoolMessage
+from edge_daemon.schema import EventQueueStatus
 
 
 class FakeDelivery:
@@ -29,8 +29,8 @@ class FakeDelivery:
     reconnects = 0
     dropped = 0
 
-    def queued_events(self) -> SpoolMessage:
-        return SpoolMessage(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
+    def queued_events(self) -> EventQueueStatus:
+        return EventQueueStatus(depth=0, oldest_age_s=0.0, dropped=0, durable=True)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_crop_is_the_input_of_the_models(encoder: FrameEncoder) -> None:
 
 
 def test_message_without_picture_has_no_frame(encoder: FrameEncoder, pause: Pause) -> None:
-    blank = dataclasses.replace(seen(0), frame=dataclasses.replace(frame(), blank=True))
+    blank = dataclasses.replace(seen(0), frame=dataclasses.replace(frame(), is_blank=True))
     for nothing in (None, blank):
         decoded_message = encoded(encoder, nothing)
         assert (

@@ -9,7 +9,7 @@ from preview.serving import seen
 
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.preview import stream as stream_module
-from edge_daemon.preview.stream import Stream
+from edge_daemon.preview.stream import PreviewStream
 from edge_daemon.records import FrameResult
 
 FPS = 50.0
@@ -36,11 +36,11 @@ def encoder() -> FakeEncoder:
 
 
 @pytest.fixture
-def stream(encoder: FakeEncoder) -> Stream:
-    return Stream(encoder, FPS, SystemClock())
+def stream(encoder: FakeEncoder) -> PreviewStream:
+    return PreviewStream(encoder, FPS, SystemClock())
 
 
-def in_loop(stream: Stream, scene: Callable[[], object]) -> None:
+def in_loop(stream: PreviewStream, scene: Callable[[], object]) -> None:
     """Run a scene in an event loop that the stream is bound to."""
 
     async def play() -> None:
@@ -51,13 +51,15 @@ def in_loop(stream: Stream, scene: Callable[[], object]) -> None:
     asyncio.run(play())
 
 
-def test_publish_without_viewers_encodes_nothing(stream: Stream, encoder: FakeEncoder) -> None:
+def test_publish_without_viewers_encodes_nothing(
+    stream: PreviewStream, encoder: FakeEncoder
+) -> None:
     for index in range(100):
         stream.publish(seen(index))
     assert encoder.frames == []
 
 
-def test_results_without_viewers_are_not_kept(stream: Stream) -> None:
+def test_results_without_viewers_are_not_kept(stream: PreviewStream) -> None:
     async def scene() -> None:
         before = seen(0)
         stream.publish(before)
@@ -75,7 +77,7 @@ def test_results_without_viewers_are_not_kept(stream: Stream) -> None:
     in_loop(stream, scene)
 
 
-def test_first_viewer_gets_a_message_immediately(stream: Stream) -> None:
+def test_first_viewer_gets_a_message_immediately(stream: PreviewStream) -> None:
     async def scene() -> None:
         began = time.monotonic()
         with stream.viewer():
@@ -85,7 +87,7 @@ def test_first_viewer_gets_a_message_immediately(stream: Stream) -> None:
     in_loop(stream, scene)
 
 
-def test_all_viewers_share_one_encoded_frame(stream: Stream, encoder: FakeEncoder) -> None:
+def test_all_viewers_share_one_encoded_frame(stream: PreviewStream, encoder: FakeEncoder) -> None:
     async def scene() -> None:
         with stream.viewer():
             first = await stream.after(0)
@@ -99,7 +101,9 @@ def test_all_viewers_share_one_encoded_frame(stream: Stream, encoder: FakeEncode
     assert encoder.frames == [None, 1]
 
 
-def test_message_rate_is_limited_for_all_viewers(stream: Stream, encoder: FakeEncoder) -> None:
+def test_message_rate_is_limited_for_all_viewers(
+    stream: PreviewStream, encoder: FakeEncoder
+) -> None:
     elapsed_s = []
 
     async def view() -> None:
@@ -124,7 +128,7 @@ def test_message_rate_is_limited_for_all_viewers(stream: Stream, encoder: FakeEn
 
 
 def test_change_during_encoding_waits_for_the_next_message(
-    stream: Stream, encoder: FakeEncoder
+    stream: PreviewStream, encoder: FakeEncoder
 ) -> None:
     encoder.while_busy = stream._outdated.set
 
@@ -136,7 +140,7 @@ def test_change_during_encoding_waits_for_the_next_message(
     assert encoder.frames == [None]
 
 
-def test_slow_viewer_gets_the_newest_frame(stream: Stream, encoder: FakeEncoder) -> None:
+def test_slow_viewer_gets_the_newest_frame(stream: PreviewStream, encoder: FakeEncoder) -> None:
     async def scene() -> None:
         with stream.viewer():
             slow = await stream.after(0)
@@ -150,7 +154,7 @@ def test_slow_viewer_gets_the_newest_frame(stream: Stream, encoder: FakeEncoder)
 
 
 def test_viewer_behind_others_gets_the_current_message(
-    stream: Stream, encoder: FakeEncoder
+    stream: PreviewStream, encoder: FakeEncoder
 ) -> None:
     async def scene() -> None:
         with stream.viewer():
@@ -166,7 +170,7 @@ def test_viewer_behind_others_gets_the_current_message(
     in_loop(stream, scene)
 
 
-def test_heartbeat_without_changes(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeat_without_changes(stream: PreviewStream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "HEARTBEAT_S", 0.2)
 
     async def scene() -> None:
@@ -180,7 +184,7 @@ def test_heartbeat_without_changes(stream: Stream, monkeypatch: pytest.MonkeyPat
     in_loop(stream, scene)
 
 
-def test_notify_wakes_viewers_without_a_frame(stream: Stream, encoder: FakeEncoder) -> None:
+def test_notify_wakes_viewers_without_a_frame(stream: PreviewStream, encoder: FakeEncoder) -> None:
     async def scene() -> None:
         with stream.viewer():
             first = await stream.after(0)
@@ -194,7 +198,7 @@ def test_notify_wakes_viewers_without_a_frame(stream: Stream, encoder: FakeEncod
     assert encoder.frames == [None, None]
 
 
-def test_later_viewer_gets_no_old_frame(stream: Stream) -> None:
+def test_later_viewer_gets_no_old_frame(stream: PreviewStream) -> None:
     async def scene() -> None:
         with stream.viewer():
             await stream.after(0)
@@ -208,7 +212,7 @@ def test_later_viewer_gets_no_old_frame(stream: Stream) -> None:
     in_loop(stream, scene)
 
 
-def test_encoder_gets_the_number_of_viewers(stream: Stream, encoder: FakeEncoder) -> None:
+def test_encoder_gets_the_number_of_viewers(stream: PreviewStream, encoder: FakeEncoder) -> None:
     async def scene() -> None:
         with stream.viewer(), stream.viewer():
             await stream.after(0)
@@ -219,7 +223,7 @@ def test_encoder_gets_the_number_of_viewers(stream: Stream, encoder: FakeEncoder
 
 
 def test_close_ends_waiting(encoder: FakeEncoder) -> None:
-    slow = Stream(encoder, 0.01, SystemClock())
+    slow = PreviewStream(encoder, 0.01, SystemClock())
 
     async def scene() -> None:
         with slow.viewer():
@@ -234,7 +238,7 @@ def test_close_ends_waiting(encoder: FakeEncoder) -> None:
     in_loop(slow, scene)
 
 
-def test_calls_without_an_event_loop_do_nothing(stream: Stream) -> None:
+def test_calls_without_an_event_loop_do_nothing(stream: PreviewStream) -> None:
     async def scene() -> None:
         stream.viewers = 1
 

@@ -17,7 +17,7 @@ from edge_daemon.pipeline import BusyTimer
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.event_queue import EventQueue
-from edge_daemon.publishing.event_store import Entry, EventStore
+from edge_daemon.publishing.event_store import EventStore, QueuedEvent
 from edge_daemon.publishing.event_writer import EventWriter, OpenStore, QueueLimits
 from edge_daemon.publishing.messages import Topics
 from edge_daemon.publishing.publisher import MqttPublisher
@@ -197,7 +197,7 @@ class Events:
             self.queue.remove(entry.sequence)
         return numbers
 
-    def head(self) -> Entry | None:
+    def head(self) -> QueuedEvent | None:
         entry = self.queue.head()
         if entry is None and self.queue.load_after is not None:
             self.writer.step()

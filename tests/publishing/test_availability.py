@@ -79,9 +79,9 @@ def test_overwrite_detector_own_messages_need_no_repetition(
         overwrites.on_published(payload)
     for payload in (ONLINE, OFFLINE, ONLINE):
         overwrites.on_received(payload)
-        assert not overwrites.must_repeat()
+        assert not overwrites.take_repeat()
     clock.seconds += 2 * SETTLE_S
-    assert not overwrites.must_repeat()
+    assert not overwrites.take_repeat()
 
 
 @pytest.mark.parametrize("payload", [OFFLINE, b"", b"other"])
@@ -90,13 +90,13 @@ def test_overwrite_detector_foreign_payload_needs_repetition(
 ) -> None:
     overwrites.on_published(ONLINE)
     overwrites.on_received(payload)
-    assert not overwrites.must_repeat()
+    assert not overwrites.take_repeat()
     clock.seconds += SETTLE_S
-    assert overwrites.must_repeat()
+    assert overwrites.take_repeat()
     overwrites.on_published(ONLINE)
     overwrites.on_received(ONLINE)
     clock.seconds += REPEAT_INTERVAL_S
-    assert not overwrites.must_repeat()
+    assert not overwrites.take_repeat()
 
 
 def test_overwrite_detector_offline_is_not_defended(
@@ -105,7 +105,7 @@ def test_overwrite_detector_offline_is_not_defended(
     overwrites.on_published(OFFLINE)
     overwrites.on_received(ONLINE)
     clock.seconds += SETTLE_S
-    assert not overwrites.must_repeat()
+    assert not overwrites.take_repeat()
 
 
 def test_overwrite_detector_flood_is_answered_at_intervals(
@@ -115,7 +115,7 @@ def test_overwrite_detector_flood_is_answered_at_intervals(
     overwrites.on_published(ONLINE)
     while clock.seconds < OVERWRITTEN_LOG_INTERVAL_S:
         overwrites.on_received(OFFLINE)
-        if overwrites.must_repeat():
+        if overwrites.take_repeat():
             repetitions += 1
             overwrites.on_published(ONLINE)
         clock.seconds += 0.5

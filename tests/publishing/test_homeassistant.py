@@ -37,10 +37,10 @@ from edge_daemon.publishing.state import OFFLINE, ONLINE
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import (
     EventMessage,
+    EventQueueStatus,
     HealthMessage,
     Mood,
     SourceState,
-    SpoolMessage,
     StateMessage,
     rounded,
 )
@@ -336,9 +336,9 @@ def health(temperature: float | None = 51.2) -> str:
         memory_mb=120.0,
         members_active=2,
         members_total=2,
-        detection_every=1,
+        detection_interval=1,
         stuck_services=(),
-        spool=SpoolMessage(depth=3, oldest_age_s=1.0, dropped=0, durable=True),
+        event_queue=EventQueueStatus(depth=3, oldest_age_s=1.0, dropped=0, durable=True),
         reconnects=0,
     )
     return message.model_dump_json(by_alias=True)
@@ -462,7 +462,7 @@ def test_probability_is_a_disabled_measurement_in_percent(key: str) -> None:
         ({"throttled": ["under_voltage"]}, "ON"),
         ({"throttled": []}, "OFF"),
         ({"stuck_services": ["commands"]}, "ON"),
-        ({"spool": {"depth": 0, "durable": False}}, "ON"),
+        ({"event_queue": {"depth": 0, "durable": False}}, "ON"),
     ],
 )
 def test_problem_follows_the_health(change: Json, expected: str) -> None:

@@ -24,17 +24,17 @@ from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker, broker_from
 from edge_daemon.publishing.messages import (
     UNSUPPORTED_VERSION,
-    Accepted,
     Acknowledged,
     CannotPublish,
+    ConnectionAccepted,
     ConnectionEnded,
     ConnectionRefused,
     ConnectOptions,
     Limits,
     Message,
     Notification,
-    Outcome,
     PacketTooLarge,
+    PublishOutcome,
     Received,
     Subscribed,
     Version,
@@ -96,7 +96,7 @@ def response(connection: Connection) -> Acknowledged:
 @contextmanager
 def accepted_by(port: int, version: Version = "5", **more: object) -> Iterator[Connection]:
     with connection_to(port, version, **more) as connection:  # type: ignore[arg-type]
-        assert next(notifications(connection, Accepted))
+        assert next(notifications(connection, ConnectionAccepted))
         yield connection
 
 
@@ -123,15 +123,16 @@ def test_connection_publish_is_acknowledged_by_packet_id(
             answer = next(answers)
             assert isinstance(answer, Acknowledged)
             assert (answer.packet_id, answer.topic) == (number, "test/a")
-            assert answer.outcome is Outcome.ACCEPTED
+            assert answer.outcome is PublishOutcome.ACCEPTED
         assert connection.room == MAX_UNACKNOWLEDGED
 
 
 @pytest.mark.parametrize(
-    ("version", "outcome"), [("5", Outcome.NO_SUBSCRIBERS), ("3.1.1", Outcome.ACCEPTED)]
+    ("version", "outcome"),
+    [("5", PublishOutcome.NO_SUBSCRIBERS), ("3.1.1", PublishOutcome.ACCEPTED)],
 )
 def test_connection_publish_without_subscriber_is_reported(
-    broker: Mosquitto, version: Version, outcome: Outcome
+    broker: Mosquitto, version: Version, outcome: PublishOutcome
 ) -> None:
     with accepted_by(broker.port, version) as connection:
         connection.publish(Message("test/a", b"1", qos=1))
@@ -143,7 +144,7 @@ def test_connection_publish_without_right_is_refused(tmp_path: Path) -> None:
     with Mosquitto(tmp_path, rights=rights) as broker, accepted_by(broker.port) as connection:
         connection.publish(Message("test/a", b"1", qos=1))
         answer = response(connection)
-        assert (answer.outcome, answer.code) == (Outcome.REFUSED, 0x87)
+        assert (answer.outcome, answer.code) == (PublishOutcome.REFUSED, 0x87)
 
 
 def test_connection_missing_acknowledgement_ends_it(clock: FakeClock) -> None:
@@ -184,7 +185,7 @@ def test_connection_limits_are_those_of_connack(
     properties: tuple[bytes, ...], limits: Limits
 ) -> None:
     with ScriptedBroker(connack(*properties)) as broker, connection_to(broker.port) as connection:
-        assert next(notifications(connection, Accepted)) == Accepted(limits)
+        assert next(notifications(connection, ConnectionAccepted)) == ConnectionAccepted(limits)
 
 
 def test_connection_limits_of_mosquitto_are_known(tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_connection_limits_of_mosquitto_are_known(tmp_path: Path) -> None:
         options = ConnectOptions("5", Message("test/will", b"gone", qos=1))
         connection = Connection(Broker("127.0.0.1", broker.port), "x", options, SystemClock())
         connection.open()
-        next(notifications(connection, Accepted))
+        next(notifications(connection, ConnectionAccepted))
         assert connection.limits == Limits(2000, 2, retain_available=False)
         assert connection.room == 3
         connection.close()
@@ -295,7 +296,7 @@ def test_connection_discarded_session_loses_its_messages(broker: Mosquitto) -> N
     options = ConnectOptions("3.1.1", None, is_session_discarded=True)
     connection = Connection(target, "camera", options, SystemClock())
     connection.open()
-    next(notifications(connection, Accepted))
+    next(notifications(connection, ConnectionAccepted))
     connection.publish(Message("test/b", b"", qos=1))
     assert isinstance(next(notifications(connection, Acknowledged, Received)), Acknowledged)
     connection.close()
@@ -399,7 +400,7 @@ def test_connection_with_tls_sends_and_receives(
     with subscribed(tls_broker.port, "test", trust) as other:
         connection = to_broker(secured(tls_broker.port, certificates.authority))
         connection.open()
-        assert next(notifications(connection, Accepted))
+        assert next(notifications(connection, ConnectionAccepted))
         subscribe(connection, "test/set/a")
         for _ in range(50):
             connection.publish(Message("test/faces", b"x" * 20_000))
@@ -475,7 +476,7 @@ def test_connection_own_certificate_is_accepted(tmp_path: Path, certificates: Ce
         ):
             connection = to_broker(secured(broker.port, certificates.authority, **more))
             connection.open()
-            assert next(notifications(connection, Accepted))
+            assert next(notifications(connection, ConnectionAccepted))
             connection.close()
 
 
@@ -492,11 +493,11 @@ def test_connection_over_websockets_sends_and_receives(broker: Mosquitto, tmp_pa
         )
         connection = to_broker(broker_from(settings))
         connection.open()
-        assert next(notifications(connection, Accepted))
+        assert next(notifications(connection, ConnectionAccepted))
         subscribe(connection, "test/set/a")
         for size in (1, 200, 70_000):
             connection.publish(Message("test/a", b"x" * size, qos=1))
-            assert response(connection).outcome is Outcome.ACCEPTED
+            assert response(connection).outcome is PublishOutcome.ACCEPTED
             other.publish("set/a", b"y" * min(size, 50_000))
             received = next(notifications(connection, Received))
             assert isinstance(received, Received)

@@ -575,9 +575,9 @@ def test_publisher_connect_sends_state_before_events(
     with Proxy(broker.port) as proxy, subscribed(broker.port, topic) as subscriber:
         target = Broker("127.0.0.1", proxy.port, will_delay=60, session_expiry=60)
         publishing = make_publishing(0, broker=target, discovery=discovery)
-        publishing.publisher.keep(Message(f"{topic}/state", b"old", qos=1))
-        publishing.publisher.keep(Message(f"{topic}/health", b"well", qos=1))
-        publishing.publisher.keep(Message(f"{topic}/state", b"new", qos=1))
+        publishing.publisher.publish_retained(Message(f"{topic}/state", b"old", qos=1))
+        publishing.publisher.publish_retained(Message(f"{topic}/health", b"well", qos=1))
+        publishing.publisher.publish_retained(Message(f"{topic}/state", b"new", qos=1))
         publishing.publisher(with_event(results(1)[0]))
         with serving(publishing):
             for connections in (1, 2):
@@ -605,10 +605,12 @@ def test_publisher_kept_message_is_sent_and_last_one_stays(
     publishing = make_publishing(broker.port)
     with serving(publishing):
         logs.wait_for(CONNECTED)
-        publishing.publisher.keep(Message(f"{topic}/state", b"1", retain=True, qos=1))
+        publishing.publisher.publish_retained(Message(f"{topic}/state", b"1", retain=True, qos=1))
         subscriber.wait_for("state", b"1")
         for number in range(100):
-            publishing.publisher.keep(Message(f"{topic}/state", b"%d" % number, retain=True, qos=1))
+            publishing.publisher.publish_retained(
+                Message(f"{topic}/state", b"%d" % number, retain=True, qos=1)
+            )
         subscriber.wait_until(lambda: subscriber.payloads("state")[-1] == b"99")
     with subscribed(broker.port, topic) as late:
         late.wait_for("state", b"99")
@@ -626,7 +628,7 @@ def test_publisher_birth_message_sends_all_state(
         birth_topic=f"{topic}/birth",
         discovery=Message(f"{topic}/discovery", b"here", qos=1),
     )
-    publishing.publisher.keep(Message(f"{topic}/state", b"so", qos=1))
+    publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", qos=1))
     with serving(publishing):
         subscriber.wait_for("state", b"so")
         subscriber.publish("birth", b"offline")
@@ -705,7 +707,7 @@ def test_publisher_small_packet_limit_leaves_out_what_is_larger(
         subscribed(broker.port, topic) as subscriber,
     ):
         publishing = make_publishing(broker.port, discovery=discovery)
-        publishing.publisher.keep(Message(f"{topic}/state", b"so", retain=True, qos=1))
+        publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", retain=True, qos=1))
         with serving(publishing):
             logs.wait_for(CONNECTED)
             for one in results(3):
@@ -730,7 +732,7 @@ def test_publisher_broker_without_a_feature_gets_the_rest(
     with Mosquitto(tmp_path, lines=(line,)) as broker:
         subscriber = Subscriber(broker.port, topic, qos=0)
         publishing = make_publishing(broker.port)
-        publishing.publisher.keep(Message(f"{topic}/state", b"so", retain=True, qos=1))
+        publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", retain=True, qos=1))
         with serving(publishing):
             subscriber.wait_for("state", b"so")
             publishing.publisher(with_event(results(1)[0]))
@@ -790,7 +792,7 @@ def test_publisher_flood_of_birth_messages_is_answered_once(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, topic: str
 ) -> None:
     publishing = make_publishing(broker.port, birth_topic=f"{topic}/birth")
-    publishing.publisher.keep(Message(f"{topic}/state", b"so", qos=1))
+    publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", qos=1))
     with serving(publishing):
         subscriber.wait_for("state", b"so")
         for _ in range(90):
@@ -831,7 +833,7 @@ def test_publisher_hanging_disk_silences_nothing(
         disk.works.clear()
         publishing.publisher(with_event(results(1)[0]))
         assert disk.hangs.wait(PATIENCE)
-        publishing.publisher.keep(Message(f"{topic}/state", b"so", qos=1))
+        publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", qos=1))
         for one in results(5):
             publishing.publisher(with_event(one))
         subscriber.wait_until(lambda: len(subscriber.on("faces")) == 6)

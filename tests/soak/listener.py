@@ -61,7 +61,7 @@ class Listener:
     def dropped(self) -> int:
         """Events that the daemon reports as dropped."""
         healths = [device.health for device in self._consumer.devices.values()]
-        return sum(health.spool.dropped for health in healths if health is not None)
+        return sum(health.event_queue.dropped for health in healths if health is not None)
 
     def leave(self) -> None:
         self._leaving.set()

@@ -131,7 +131,7 @@ def test_finish_makes_every_present_face_leave(maker: EventMaker) -> None:
     last = maker.finish()
     assert last is not None
     assert (last.faces, last.live_tracks) == ((), frozenset())
-    assert (last.frame.index, last.frame.blank) == (1, True)
+    assert (last.frame.index, last.frame.is_blank) == (1, True)
     assert [(event.kind, event.track_id) for event in last.events] == [(EventKind.LEFT, 1)]
     assert last.events[0].duration == pytest.approx(0.7)
     assert maker.finish() is None

@@ -128,14 +128,14 @@ def test_follower_second_face_is_found_at_next_detection(
     assert [len(tracked.faces) for tracked in found] == [1, 1, 1, 2]
 
 
-@pytest.mark.parametrize("change", [{"scene": 1}, {"scene": 1, "blank": True}])
+@pytest.mark.parametrize("change", [{"scene": 1}, {"scene": 1, "is_blank": True}])
 def test_follower_new_scene_triggers_detection(
     follow: Callable[[int], FaceFollower], change: dict[str, object]
 ) -> None:
     follower, seen = follow(9), frame(bgr=draw_scene((60, 60, 120)))
     follower(seen)
     other = follower(dataclasses.replace(seen, **change))
-    assert [item.track_id for item in other.faces] == ([] if change.get("blank") else [2])
+    assert [item.track_id for item in other.faces] == ([] if change.get("is_blank") else [2])
 
 
 def test_follower_detector_failure_retries_in_next_frame(
@@ -158,10 +158,10 @@ def test_follower_new_interval_counts_from_last_detection(
     frames = moving(9)
     for _ in range(3):
         follower(next(frames))
-    follower.limit(2)
+    follower.set_interval(2)
     follower(next(frames))
     assert detector.pictures == 2
-    follower.limit(1)
+    follower.set_interval(1)
     for seen in frames:
         follower(seen)
     assert detector.pictures == 7

@@ -1,14 +1,14 @@
 """Errors of the trainer, a branch of the daemon's tree of errors.
 
 EdgeDaemonError
-└── TrainerError       exit 1
-    ├── DataError      exit 1: the data set cannot be read
-    │   └── RowError   one row or picture of it cannot be read, and may be skipped
-    ├── RecipeError    exit 2: the recipe is refused
-    ├── TrainingError  exit 1: training cannot start, continue or be resumed
-    ├── ExportError    exit 1: no int8 model could be made, or it disagrees with the original
-    ├── TrackingError  exit 1: MLflow's store cannot be reached, or refuses
-    └── PictureError   exit 1: a picture cannot be read, or its copy not be written
+└── TrainerError         exit 1
+    ├── DataError        exit 1: the data set cannot be read
+    │   └── RowError     one row or picture of it cannot be read, and may be skipped
+    ├── RecipeError      exit 2: the recipe is refused
+    ├── TrainingError    exit 1: training cannot start, continue or be resumed
+    ├── ExportError      exit 1: no int8 model could be made, or it disagrees with the original
+    ├── TrackingError    exit 1: MLflow's store cannot be reached, or refuses
+    └── AnnotationError  exit 1: an image cannot be read, or its copy not be written
 """
 
 import difflib
@@ -53,5 +53,5 @@ class TrackingError(TrainerError):
     """Raised when a run cannot be logged to MLflow; a training continues without it."""
 
 
-class PictureError(TrainerError):
+class AnnotationError(TrainerError):
     """Raised when a picture cannot be read, or its copy cannot be written."""

@@ -46,7 +46,7 @@ def checks_for(settings: Settings) -> list[Check]:
     ]
 
 
-class Outcome(NamedTuple):
+class CheckResult(NamedTuple):
     """The result of a check."""
 
     check: str
@@ -69,15 +69,15 @@ def run(settings: Settings, file: Path | None, *, as_json: bool) -> bool:
 
 def refuse(problems: Iterable[str], *, as_json: bool) -> bool:
     """Report invalid settings, without which no check is possible."""
-    return report((Outcome("settings", Finding.fail(it)) for it in problems), as_json=as_json)
+    return report((CheckResult("settings", Finding.fail(it)) for it in problems), as_json=as_json)
 
 
-def outcomes(settings: Settings, file: Path | None) -> Iterator[Outcome]:
+def outcomes(settings: Settings, file: Path | None) -> Iterator[CheckResult]:
     source = without_password(settings.source)
     place = file or "no settings file, defaults"
-    yield Outcome("settings", Finding.ok(f"{place}; source {source}, sink {settings.sink}"))
+    yield CheckResult("settings", Finding.ok(f"{place}; source {source}, sink {settings.sink}"))
     for check in checks_for(settings):
-        yield Outcome(check.name, finding_of(check, settings))
+        yield CheckResult(check.name, finding_of(check, settings))
 
 
 def finding_of(check: Check, settings: Settings) -> Finding:
@@ -94,7 +94,7 @@ def finding_of(check: Check, settings: Settings) -> Finding:
         return Finding.fail(in_one_line(error))
 
 
-def report(results: Iterable[Outcome], *, as_json: bool) -> bool:
+def report(results: Iterable[CheckResult], *, as_json: bool) -> bool:
     """Print the results; returns whether no check failed."""
     printed = []
     for outcome in results:
@@ -111,7 +111,7 @@ def report(results: Iterable[Outcome], *, as_json: bool) -> bool:
     return fine
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: CheckResult) -> str:
     name, finding = outcome
     message = printable(finding.message).removeprefix(f"{name}: ")
     level = "FAIL" if finding.level is Level.FAIL else finding.level

@@ -19,7 +19,7 @@ from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.terminal import discard_output, write_line
 from edge_daemon._lib.text import printable
 from edge_daemon._lib.validation import is_device_id
-from edge_daemon.commands.watch.consumer import Accepted, Consumer
+from edge_daemon.commands.watch.consumer import Consumer, ValidMessage
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import OutputClosed, SettingsError
 from edge_daemon.publishing.broker import broker_from
@@ -83,7 +83,7 @@ def _print_lines(settings: Settings, devices: Sequence[str], clock: Clock) -> No
             _print_notice(summary)
 
 
-def _line(accepted: Accepted) -> bytes:
+def _line(accepted: ValidMessage) -> bytes:
     return to_json(
         {
             "topic": accepted.topic,
@@ -130,7 +130,7 @@ def _show_table(settings: Settings, devices: Sequence[str], clock: Clock) -> Non
                         problem=subscription.problem,
                         devices=sorted(consumer.devices.values(), key=lambda device: device.name),
                         events=tuple(consumer.events),
-                        session=consumer.session,
+                        totals=consumer.totals,
                         notices=tuple(notices),
                         at=clock.now(),
                         now=clock.monotonic(),

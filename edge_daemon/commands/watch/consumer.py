@@ -12,7 +12,13 @@ from typing import Final
 from uuid import UUID
 
 from edge_daemon.publishing.messages import Availability, Message
-from edge_daemon.publishing.subscription import Content, Kind, RejectedError, device_and_kind, read
+from edge_daemon.publishing.subscription import (
+    Content,
+    MessageKind,
+    RejectedError,
+    device_and_kind,
+    read,
+)
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
 from edge_daemon.schema import (
     EventMessage,
@@ -70,7 +76,7 @@ class Device:
     refused: int = 0
     """Messages with another schema."""
     event_ids: RecentIds = field(default_factory=RecentIds)
-    reported_refusals: set[Kind] = field(default_factory=set)
+    reported_refusals: set[MessageKind] = field(default_factory=set)
 
     @property
     def paused(self) -> bool:
@@ -93,12 +99,12 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Accepted:
+class ValidMessage:
     """A new and valid message."""
 
     topic: str
     device: str
-    kind: Kind
+    kind: MessageKind
     retained: bool
     content: object
     """Its JSON, decoded; the word itself for `availability`."""
@@ -119,7 +125,10 @@ MAX_BINS: Final = 240
 """Steps kept: 20 minutes."""
 
 MAX_GAP_S: Final = 2.0
-"""Longest time that one message stands for; after a longer gap, nothing is known of it."""
+"""Longest time that one message stands for; after a longer gap, nothing is known of it.
+
+Longer than that of one result in the daemon: messages are limited in rate, and late by a network.
+"""
 
 
 def _no_time() -> dict[str, float]:
@@ -127,7 +136,7 @@ def _no_time() -> dict[str, float]:
 
 
 @dataclass
-class Session:
+class WatchTotals:
     """Totals since `watch` started: visits, and the time of all faces by emotion."""
 
     visits: int = 0
@@ -190,12 +199,12 @@ class Consumer:
 
     def __init__(self, base: str, notify: Callable[[str], None]) -> None:
         self.devices: dict[str, Device] = {}
-        self.session = Session()
+        self.totals = WatchTotals()
         self.events: deque[DeviceEvent] = deque(maxlen=EVENTS_KEPT)
         self._base = base
         self._notify = notify
 
-    def take(self, message: Message, now: float) -> Accepted | None:
+    def take(self, message: Message, now: float) -> ValidMessage | None:
         """Read a message that arrived at `now`, in monotonic seconds; None if it is left out."""
         place = device_and_kind(self._base, message.topic)
         if place is None or not message.payload:  # empty: a retained message was deleted
@@ -209,7 +218,7 @@ class Consumer:
             return None
         if not self._keep(device, content, now):
             return None
-        return Accepted(message.topic, name, kind, message.retain, decoded)
+        return ValidMessage(message.topic, name, kind, message.retain, decoded)
 
     def summary(self) -> str:
         """Counts of rejected, duplicate and missing messages in one line; empty without any."""
@@ -226,7 +235,7 @@ class Consumer:
             case EventMessage():
                 return self._take_event(device, content)
             case FacesMessage():
-                self.session.add(content, now - device.faces_arrived, now)
+                self.totals.add(content, now - device.faces_arrived, now)
                 device.faces, device.faces_arrived = content, now
             case StateMessage():
                 device.state = content
@@ -242,7 +251,7 @@ class Consumer:
             return False
         self._count(device, event.sequence)
         self.events.append(DeviceEvent(device.name, event))
-        self.session.visits += event.kind is EventKind.APPEARED
+        self.totals.visits += event.kind is EventKind.APPEARED
         return True
 
     def _count(self, device: Device, sequence: int) -> None:
@@ -255,7 +264,7 @@ class Consumer:
         elif sequence < expected:
             self._notify(f"{device.name}: event count restarted at {sequence}")
 
-    def _reject(self, device: Device, kind: Kind, reason: str) -> None:
+    def _reject(self, device: Device, kind: MessageKind, reason: str) -> None:
         device.refused += 1
         if kind not in device.reported_refusals:
             device.reported_refusals.add(kind)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_daemon._lib.text import printable
-from edge_daemon.commands.watch.consumer import BIN_S, MAX_BINS, Device, DeviceEvent, Session
+from edge_daemon.commands.watch.consumer import BIN_S, MAX_BINS, Device, DeviceEvent, WatchTotals
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.messages import Availability
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
@@ -92,7 +92,7 @@ class View:
     devices: Sequence[Device]
     events: Sequence[DeviceEvent]
     """In the order of arrival, as are the notices."""
-    session: Session
+    totals: WatchTotals
     notices: Sequence[Notice]
     at: datetime
     now: float
@@ -136,27 +136,27 @@ class View:
 
     @property
     def _has_totals(self) -> bool:
-        return self.session.visits > 0 or self.session.total_s > 0
+        return self.totals.visits > 0 or self.totals.total_s > 0
 
     def _emotions(self, room: int) -> list[str]:
         """The emotions that have a line: few of them in a low window."""
-        if self.session.total_s == 0:
+        if self.totals.total_s == 0:
             return []
-        return self.session.most_frequent(max(0, min(len(EMOTIONS), (room - MIN_ROOM) // 2)))
+        return self.totals.most_frequent(max(0, min(len(EMOTIONS), (room - MIN_ROOM) // 2)))
 
     def _totals(self) -> str:
-        session = self.session
-        visits = "1 visit" if session.visits == 1 else f"{session.visits} visits"
-        return f"session: {visits}, {_duration(session.total_s)} of faces"
+        totals = self.totals
+        visits = "1 visit" if totals.visits == 1 else f"{totals.visits} visits"
+        return f"session: {visits}, {_duration(totals.total_s)} of faces"
 
     def _history(self, emotions: Sequence[str], width: int) -> Table:
         """An emotion's share, and how many faces had it over time, as a sparkline."""
         steps = max(1, min(MAX_BINS, width - SHARE_WIDTH))
-        history = self.session.history(self.now, steps)
+        history = self.totals.history(self.now, steps)
         highest = max(value for name in emotions for value in history[name])
         table = Table.grid(padding=(0, 1, 0, 0))
         for name in emotions:
-            share = f"{100 * self.session.share(name):.0f} %"
+            share = f"{100 * self.totals.share(name):.0f} %"
             line = Text(sparkline(history[name], highest), style=COLOURS[name], no_wrap=True)
             table.add_row(Text(f"{name:<8}", style=COLOURS[name]), f"{share:>5}", line)
         table.add_row("", "", Text(f"the last {_duration(steps * BIN_S)}", style="dim"))
@@ -297,9 +297,9 @@ def _temperature(health: HealthMessage) -> Text:
     return Text(text, style="bold red" if health.throttled else "")
 
 
-def _spool(health: HealthMessage) -> Text:
-    alarming = health.spool.dropped or not health.spool.durable
-    return Text(str(health.spool.depth), style="bold red" if alarming else "")
+def _queue_depth(health: HealthMessage) -> Text:
+    alarming = health.event_queue.dropped or not health.event_queue.durable
+    return Text(str(health.event_queue.depth), style="bold red" if alarming else "")
 
 
 def _uptime(health: HealthMessage) -> str:
@@ -313,7 +313,7 @@ FIGURES: Final = (
     _Figure("p95", _of_health(_p95), 7, from_width=100),
     _Figure("fps", _of_health(lambda health: f"{health.fps_out:.1f}"), 4),
     _Figure("°C", _of_health(_temperature), 2),
-    _Figure("spool", _of_health(_spool), 5),
+    _Figure("queue", _of_health(_queue_depth), 5),
     _Figure("missing", lambda device: str(device.missing or ""), 7, from_width=110),
     _Figure("rejected", lambda device: str(device.refused or ""), 8, from_width=120),
     _Figure("up", _of_health(_uptime), 6, from_width=130),

@@ -87,6 +87,6 @@ function temperature({ cpu_temperature_c: degrees, throttled }) {
 
 function broker({ broker: state, health }) {
   const name = text(`brokerState.${state}`);
-  const count = health.spool.depth;
+  const count = health.event_queue.depth;
   return count ? `${name}, ${text("queuedEvents", { count })}` : name;
 }

@@ -24,7 +24,7 @@ class Recording:
 
     name = "recording"
     kind = SourceKind.VIDEO
-    live = False
+    is_live = False
 
     def open(self) -> "Recording":
         self._left = 3

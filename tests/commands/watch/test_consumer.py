@@ -8,13 +8,13 @@ from payloads import BASE, encoded, event, faces, health, message, scored, state
 
 from edge_daemon.commands.watch.consumer import (
     FACES_FRESH,
-    Accepted,
     Consumer,
     Device,
     RecentIds,
+    ValidMessage,
 )
 from edge_daemon.publishing.messages import Availability, Message
-from edge_daemon.publishing.subscription import Kind, filters
+from edge_daemon.publishing.subscription import MessageKind, filters
 from edge_daemon.schema import SourceState
 
 
@@ -26,7 +26,7 @@ class Reading:
         self.consumer = Consumer(BASE, self.notices.append)
         self.now = 1000.0
 
-    def take(self, *messages: Message) -> list[Accepted | None]:
+    def take(self, *messages: Message) -> list[ValidMessage | None]:
         return [self.consumer.take(one, self.now) for one in messages]
 
     def events(self, *sequences: int, device: str = "hall") -> list[bool]:
@@ -56,7 +56,7 @@ def test_consumer_stores_each_kind_by_device(reading: Reading) -> None:
         message("hall", "health", health(), retain=True),
         message("porch", "availability", b"offline", retain=True),
     )
-    assert [one.kind for one in results if one] == [*Kind, Kind.AVAILABILITY]
+    assert [one.kind for one in results if one] == [*MessageKind, MessageKind.AVAILABILITY]
     hall = reading.device()
     assert hall.availability is Availability.ONLINE
     assert hall.faces is not None
@@ -71,8 +71,8 @@ def test_consumer_stores_each_kind_by_device(reading: Reading) -> None:
 def test_consumer_accepted_message_has_topic_kind_and_content(reading: Reading) -> None:
     payload = encoded(state())
     (accepted,) = reading.take(Message(f"{BASE}/hall/state", payload, retain=True))
-    assert accepted == Accepted(
-        f"{BASE}/hall/state", "hall", Kind.STATE, retained=True, content=json.loads(payload)
+    assert accepted == ValidMessage(
+        f"{BASE}/hall/state", "hall", MessageKind.STATE, retained=True, content=json.loads(payload)
     )
 
 
@@ -156,7 +156,7 @@ def test_recent_ids_recognise_ids_up_to_their_limit(numbers: list[int], limit: i
         ("state", b"{}", "not an object with a schema number"),
         ("state", b'{"schema": 1}', "time: missing"),
         ("event", changed(encoded(event(1)), sequence=0), "sequence: must be greater"),
-        ("health", changed(encoded(health()), spool=None), "spool: must be a section"),
+        ("health", changed(encoded(health()), event_queue=None), "event_queue: must be a section"),
         ("state", changed(encoded(state()), schema=2), "unknown schema 2"),
         ("state", b'{"schema": 2}', "unknown schema 2"),
     ],
@@ -209,7 +209,7 @@ def test_consumer_summary_counts_problems(reading: Reading) -> None:
 
 
 def test_filters_match_all_devices_or_the_named_ones() -> None:
-    assert filters("a/b", []) == [f"a/b/+/{kind}" for kind in Kind]
+    assert filters("a/b", []) == [f"a/b/+/{kind}" for kind in MessageKind]
     assert filters("base", ["hall", "porch"]) == [
-        f"base/{name}/{kind}" for name in ("hall", "porch") for kind in Kind
+        f"base/{name}/{kind}" for name in ("hall", "porch") for kind in MessageKind
     ]

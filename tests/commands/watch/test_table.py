@@ -37,7 +37,7 @@ def draw(fleet: Consumer) -> Draw:
             problem=problem,
             devices=list(fleet.devices.values()),
             events=list(fleet.events),
-            session=fleet.session,
+            totals=fleet.totals,
             notices=notices,
             at=NOON,
             now=now,
@@ -223,7 +223,7 @@ def test_table_wide_terminal_has_more_columns(fleet: Consumer, draw: Draw) -> No
     assert "version" not in "".join(draw())
     lines = draw(width=160)
     assert row(lines, "device").split()[6:] == [
-        *("latency", "p95", "fps", "°C", "spool", "missing", "rejected", "up", "version")
+        *("latency", "p95", "fps", "°C", "queue", "missing", "rejected", "up", "version")
     ]
     assert row(lines, "hall").endswith("71 ms 14.8 61 0 2 1 1 d 0.1.0")
 

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_daemon.capture.images import IMAGE_SUFFIXES, list_folder, read_image
+from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, list_folder, read_image
 from edge_daemon.errors import OutputError, SourceError
 from edge_daemon.output.base import write_errors
-from edge_daemon.output.drawing import Annotation, annotate_picture, copy_name, write_image
+from edge_daemon.output.drawing import Annotation, annotate_image, copy_name, write_image
 from edge_daemon.records import Image
 from edge_daemon.schema import within
 from emotion_trainer.annotation.reading import FaceReader, Reading
-from emotion_trainer.errors import PictureError
+from emotion_trainer.errors import AnnotationError
 
 
 def annotate(paths: Iterable[Path], folder: Path, reader: FaceReader) -> None:
@@ -26,7 +26,7 @@ def annotate(paths: Iterable[Path], folder: Path, reader: FaceReader) -> None:
         reader: reads the faces.
 
     Raises:
-        PictureError: something failed; each failure has been printed as a line.
+        AnnotationError: something failed; each failure has been printed as a line.
     """
     failures = _Failures()
     files: list[Path] = []
@@ -37,7 +37,7 @@ def annotate(paths: Iterable[Path], folder: Path, reader: FaceReader) -> None:
         with failures.printed():
             _annotate(file, copy, reader)
     if failures.count:
-        raise PictureError(f"{failures.count} of the images or folders failed, see above")
+        raise AnnotationError(f"{failures.count} of the images or folders failed, see above")
 
 
 class _Failures:
@@ -49,7 +49,7 @@ class _Failures:
     def printed(self) -> Iterator[None]:
         try:
             yield
-        except (PictureError, SourceError, OutputError) as error:
+        except (AnnotationError, SourceError, OutputError) as error:
             print(error, file=sys.stderr, flush=True)
             self.count += 1
 
@@ -59,12 +59,12 @@ def _images(path: Path) -> list[Path]:
         if path.is_dir():
             return list_folder(path).images
     except OSError as error:
-        raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
+        raise AnnotationError(f"{path}: cannot be read: {error.strerror}") from error
     if not path.exists():
-        raise PictureError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        supported = " ".join(sorted(IMAGE_SUFFIXES))
-        raise PictureError(f"{path}: unsupported image format; supported are {supported}")
+        raise AnnotationError(f"{path}: no such file or folder")
+    if path.suffix.lower() not in READABLE_IMAGE_SUFFIXES:
+        supported = " ".join(sorted(READABLE_IMAGE_SUFFIXES))
+        raise AnnotationError(f"{path}: unsupported image format; supported are {supported}")
     return [path]
 
 
@@ -87,14 +87,14 @@ def copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
 
 def _annotate(file: Path, copy: Path, reader: FaceReader) -> None:
     if copy.exists() and copy.samefile(file):
-        raise PictureError(
+        raise AnnotationError(
             f"{file}: would be overwritten by its copy; give another folder to --out"
         )
     bgr = read_image(file)
     readings = reader.read(bgr)
     with write_errors(copy):
         copy.parent.mkdir(parents=True, exist_ok=True)
-        write_image(copy, annotate_picture(bgr, [_annotation(reading) for reading in readings]))
+        write_image(copy, annotate_image(bgr, [_annotation(reading) for reading in readings]))
     if not readings:
         print(f"{file}: no face was found", file=sys.stderr, flush=True)
     for reading in readings:

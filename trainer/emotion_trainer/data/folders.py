@@ -95,7 +95,7 @@ def load(folder: Path, splitting: Splitting, numbering: Numbering | None = None)
     for part, file in tqdm(files, desc=folder.name, unit=" pictures", leave=False, disable=None):
         with gathered.skipping():
             place = str(file.path.relative_to(folder))
-            gathered.add(part, place, to_face(read_picture(file.path, place)), file.label)
+            gathered.add(part, place, to_face(load_image(file.path, place)), file.label)
     return gathered.build(splitting)
 
 
@@ -121,7 +121,7 @@ def labelled_files(part: Path, numbering: Numbering | None = None) -> list[Label
     ]
 
 
-def read_picture(path: Path, place: str) -> Image:
+def load_image(path: Path, place: str) -> Image:
     """A picture, BGR uint8 [H, W, 3].
 
     Raises:
@@ -133,9 +133,9 @@ def read_picture(path: Path, place: str) -> Image:
         raise RowError(f"{place}: {error.problem}") from error
 
 
-def to_face(picture: Image) -> Image:
+def to_face(image: Image) -> Image:
     """A picture of a face alone, BGR uint8 [H, W, 3], as grey uint8 [48, 48]."""
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     face = cv2.resize(grey, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(face, np.uint8)
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from edge_daemon.analysis import StillFinder
 from edge_daemon.records import Face, Image
-from emotion_trainer.data.folders import Numbering, labelled_files, parts_of, read_picture
+from emotion_trainer.data.folders import Numbering, labelled_files, load_image, parts_of
 from emotion_trainer.data.unreadable import Faults, Unreadable
 from emotion_trainer.errors import DataError
 
@@ -77,7 +77,7 @@ class _Cropper:
         for path in tqdm(files, desc=self._photos.name, unit=" photos", leave=False, disable=None):
             place = path.relative_to(self._photos)
             with faults.skipping():
-                faces = self._find(read_picture(path, str(place))).faces
+                faces = self._find(load_image(path, str(place))).faces
                 face = max(faces, key=_area, default=None)
                 if face is None:
                     faceless.append(f"{place}: no face was found")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.records import Image
-from emotion_trainer.detector.faces import Picture
+from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.sampling import happens, pick
 
 MIN_SIDE: Final = 40
@@ -16,13 +16,13 @@ CLEARANCE: Final = 0.35
 """Margin for hair, ears and neck around a face's box, in parts of its side."""
 
 
-def face_free_parts(photos: Sequence[Picture]) -> list[Image]:
+def face_free_parts(photos: Sequence[LabelledImage]) -> list[Image]:
     """The strips above, below, left and right of all faces of each photo, if wide enough."""
     parts = [part for photo in photos for part in _strips(photo)]
     return [part for part in parts if min(part.shape) >= MIN_SIDE]
 
 
-def _strips(photo: Picture) -> list[Image]:
+def _strips(photo: LabelledImage) -> list[Image]:
     image, boxes = photo.image, photo.faces.boxes
     if not len(boxes):
         return [image]

@@ -33,8 +33,8 @@ def epoch_batches(
     def make(step: int) -> Batch:
         rng = np.random.default_rng([*seed, step])
         scenes = [maker.scene(rng, mined) for _ in range(size)]
-        pictures = np.stack([scene.image for scene in scenes])[..., np.newaxis]
-        return pictures.astype(np.float32), [scene.faces for scene in scenes]
+        images = np.stack([scene.image for scene in scenes])[..., np.newaxis]
+        return images.astype(np.float32), [scene.faces for scene in scenes]
 
     yield from _ahead(make, steps)
 

@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 
 from edge_daemon.detection import Detector
-from edge_daemon.detection.step import reduced
+from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.records import Detection
-from emotion_trainer.detector.evaluation import Judged, judge_pictures
+from emotion_trainer.detector.evaluation import Judged, judge_images
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.samples import Sample
 
@@ -92,14 +92,14 @@ def table(results: Mapping[str, Result]) -> str:
 def _run(samples: Sequence[Sample], detector: Detector, max_side: int) -> Result:
     found, seconds = [], 0.0
     for sample in samples:
-        picture = reduced(sample.bgr, max_side)
+        image = resize_to_max_side(sample.bgr, max_side)
         started = time.process_time()
-        detections = detector.detect(picture)
+        detections = detector.detect(image)
         seconds += time.process_time() - started
-        scale = sample.bgr.shape[1] / picture.shape[1]
+        scale = sample.bgr.shape[1] / image.shape[1]
         kept = [d for d in detections if d.score >= detector.start_score]
-        found.append([detection.enlarged(scale) for detection in kept])
-    judged = judge_pictures(found, [sample.faces for sample in samples], OVERLAP)
+        found.append([detection.scaled(scale) for detection in kept])
+    judged = judge_images(found, [sample.faces for sample in samples], OVERLAP)
     return Result(found, judged, seconds)
 
 

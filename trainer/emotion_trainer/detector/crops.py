@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_daemon.detection import Detector
 from edge_daemon.records import Image
-from emotion_trainer.detector.faces import Faces, Floats, Picture, faces_from
+from emotion_trainer.detector.faces import Faces, Floats, LabelledImage, faces_from
 from emotion_trainer.errors import DataError
 
 ENLARGEMENT: Final = 3
@@ -39,11 +39,11 @@ class Crops:
     def __len__(self) -> int:
         return len(self.images)
 
-    def picture(self, index: int) -> Picture:
+    def labelled_image(self, index: int) -> LabelledImage:
         """The crop at this index and its face."""
         which = slice(index, index + 1)
         faces: Faces = faces_from(self.boxes[which], self.landmarks[which])
-        return Picture(self.images[index], faces)
+        return LabelledImage(self.images[index], faces)
 
     @property
     def fingerprint(self) -> str:

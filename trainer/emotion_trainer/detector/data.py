@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotion_trainer.detector.crops import Crops, load_crops
-from emotion_trainer.detector.faces import Picture
+from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.photos import load_photos
 from emotion_trainer.detector.scenes import Material, material_of
 
@@ -24,8 +24,8 @@ class DetectorData:
     """
 
     training: Material
-    calibration: Sequence[Picture]
-    test: Sequence[Picture]
+    calibration: Sequence[LabelledImage]
+    test: Sequence[LabelledImage]
     held_out: Crops
     fingerprint: str
 

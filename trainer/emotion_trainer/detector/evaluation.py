@@ -44,7 +44,7 @@ class Judged:
         return np.array([detection.score for detection in self.counted], np.float32)
 
 
-def judge_pictures(
+def judge_images(
     found: Sequence[list[Detection]], truth: Sequence[Faces], min_overlap: float = MIN_OVERLAP
 ) -> Judged:
     """Match the detections in pictures with their faces, the most certain first."""

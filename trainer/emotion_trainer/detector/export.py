@@ -21,8 +21,8 @@ from edge_daemon.detection.bundled import (
 from edge_daemon.detection.decoding import STRIDES
 from emotion_trainer.detector import network
 from emotion_trainer.detector.data import DetectorData
-from emotion_trainer.detector.evaluation import Judged, average_precision, judge_pictures
-from emotion_trainer.detector.faces import Picture
+from emotion_trainer.detector.evaluation import Judged, average_precision, judge_images
+from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.framing import measure_framing
 from emotion_trainer.detector.predictions import (
     Finder,
@@ -71,12 +71,12 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
     recipe = run.record().recipe
     model = run.best_model()
     exported = run.int8_path
-    calibration = _calibration_pictures(data.calibration)
-    pictures = _best_representatives(model, recipe, data, exported, calibration)
+    calibration = _calibration_images(data.calibration)
+    images = _best_representatives(model, recipe, data, exported, calibration)
     _require_precision(model, exported, calibration)
     # A shift of the biases changes no other range, so the second file differs in scores alone.
     shift_scores(model, recipe.start_scores or calibrated_scores(exported, calibration))
-    exported.write_bytes(to_int8(model, recipe.network, pictures))
+    exported.write_bytes(to_int8(model, recipe.network, images))
     metrics = measure(search_finder(exported), data.test)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(exported, folder / exported.name)
@@ -89,7 +89,7 @@ def _best_representatives(
     recipe: DetectorRecipe,
     data: DetectorData,
     file: Path,
-    calibration: Sequence[Picture],
+    calibration: Sequence[LabelledImage],
 ) -> NDArray[np.uint8]:
     """The pictures of which the int8 file is the most precise on the calibration pictures.
 
@@ -102,9 +102,9 @@ def _best_representatives(
         file: where to write the files.
         calibration: pictures to judge them by.
     """
-    pictures = _representatives(data, recipe)
+    images = _representatives(data, recipe)
     contents = {
-        number: to_int8(model, recipe.network, pictures[:number]) for number in REPRESENTATIVES
+        number: to_int8(model, recipe.network, images[:number]) for number in REPRESENTATIVES
     }
 
     def precision(number: int) -> float:
@@ -113,10 +113,10 @@ def _best_representatives(
 
     best = max(REPRESENTATIVES, key=precision)
     file.write_bytes(contents[best])
-    return pictures[:best]
+    return images[:best]
 
 
-def _require_precision(model: keras.Model, exported: Path, photos: Sequence[Picture]) -> None:
+def _require_precision(model: keras.Model, exported: Path, photos: Sequence[LabelledImage]) -> None:
     original = average_precision(judge(keras_finder(model), photos))
     int8 = average_precision(judge(tflite_finder(exported), photos))
     if original - int8 > MAX_LOSS:
@@ -133,44 +133,44 @@ def shift_scores(model: keras.Model, scores: Sequence[float]) -> None:
         bias.assign(bias + np.float32(_logit(START_SCORE) - _logit(score)))
 
 
-def calibrated_scores(exported: Path, pictures: Sequence[Picture]) -> list[float]:
+def calibrated_scores(exported: Path, images: Sequence[LabelledImage]) -> list[float]:
     """For each map, the score above which false positives are rare enough.
 
     Maps are calibrated apart, since coarse maps have fewer false positives.
     """
     levels = range(len(STRIDES))
-    return [_calibrated_score(tflite_finder(exported, {level}), pictures) for level in levels]
+    return [_calibrated_score(tflite_finder(exported, {level}), images) for level in levels]
 
 
-def _calibration_pictures(photos: Sequence[Picture]) -> list[Picture]:
+def _calibration_images(photos: Sequence[LabelledImage]) -> list[LabelledImage]:
     """Photos at several sizes, without close-ups: small faces in their backgrounds lack labels."""
     scenes = [photo for photo in photos if not is_close_up(photo)] or photos
     return [scaled(photo, scale) for scale in CALIBRATION_SCALES for photo in scenes]
 
 
-def _calibrated_score(find: Finder, pictures: Sequence[Picture]) -> float:
-    judged = judge(find, pictures)
+def _calibrated_score(find: Finder, images: Sequence[LabelledImage]) -> float:
+    judged = judge(find, images)
     wrong = np.sort(judged.scores[~judged.right])[::-1]
-    allowed = round(FALSE_POSITIVE_RATE / len(STRIDES) * len(pictures))
+    allowed = round(FALSE_POSITIVE_RATE / len(STRIDES) * len(images))
     # Detections of exactly the minimum score count, so it lies above the first one too many.
     score = float(np.nextafter(wrong[allowed], 1.0)) if len(wrong) > allowed else 0.0
     return min(MAX_SCORE, max(MIN_SCORE, score))
 
 
-def scaled(photo: Picture, scale: float) -> Picture:
+def scaled(photo: LabelledImage, scale: float) -> LabelledImage:
     """A photo and its faces, enlarged or reduced."""
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=how)
-    return Picture(np.asarray(image, np.uint8), photo.faces.moved(scale * np.eye(2, 3)))
+    return LabelledImage(np.asarray(image, np.uint8), photo.faces.moved(scale * np.eye(2, 3)))
 
 
-def judge(find: Finder, photos: Sequence[Picture]) -> Judged:
+def judge(find: Finder, photos: Sequence[LabelledImage]) -> Judged:
     """Match what a detector finds in whole photos with their labels."""
     found = [find([photo.image])[0] for photo in photos]
-    return judge_pictures(found, [photo.faces for photo in photos])
+    return judge_images(found, [photo.faces for photo in photos])
 
 
-def measure(find: Finder, photos: Sequence[Picture]) -> DetectorMetrics:
+def measure(find: Finder, photos: Sequence[LabelledImage]) -> DetectorMetrics:
     """The figures of a detector on whole photos."""
     judged = judge(find, photos)
     found = judged.found >= START_SCORE
@@ -186,26 +186,26 @@ def measure(find: Finder, photos: Sequence[Picture]) -> DetectorMetrics:
     )
 
 
-def to_int8(model: keras.Model, settings: NetworkSettings, pictures: NDArray[np.uint8]) -> bytes:
+def to_int8(model: keras.Model, settings: NetworkSettings, images: NDArray[np.uint8]) -> bytes:
     """Convert the network to a TFLite file whose outputs are the maps, with equalised channels.
 
     Args:
         model: the trained network.
         settings: its size.
-        pictures: uint8 [N, S, S] on which ranges are measured; they must span all grey levels.
+        images: uint8 [N, S, S] on which ranges are measured; they must span all grey levels.
     """
     # The converter quantises only networks of a fixed size; the daemon resizes the file's input.
-    sized = network.build(settings, pictures.shape[1:])
+    sized = network.build(settings, images.shape[1:])
     sized.set_weights(model.get_weights())
-    return convert(equalised(network.maps_of(sized), pictures), pictures)
+    return convert(equalised(network.maps_of(sized), images), images)
 
 
 def _representatives(data: DetectorData, recipe: DetectorRecipe) -> NDArray[np.uint8]:
     maker = SceneMaker(data.training, recipe.scenes)
     rng = np.random.default_rng(recipe.seed)
-    pictures = np.stack([maker.scene(rng).image for _ in range(max(REPRESENTATIVES))])
-    pictures[0, 0, :2] = 0, 255
-    return pictures
+    images = np.stack([maker.scene(rng).image for _ in range(max(REPRESENTATIVES))])
+    images[0, 0, :2] = 0, 255
+    return images
 
 
 def _manifest(

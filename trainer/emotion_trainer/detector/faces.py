@@ -87,7 +87,7 @@ def together(parts: list[Faces]) -> Faces:
 
 
 @dataclass(frozen=True)
-class Picture:
+class LabelledImage:
     """A grey picture, uint8 [H, W], and its faces."""
 
     image: Image

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from emotion_trainer.detector import wider
-from emotion_trainer.detector.faces import LANDMARKS, Faces, Picture, faces_from, together
+from emotion_trainer.detector.faces import LANDMARKS, Faces, LabelledImage, faces_from, together
 from emotion_trainer.errors import DataError
 
 LABELS: Final = "labels.json"
@@ -57,9 +57,9 @@ class _Photo(BaseModel):
 class Photos:
     """Photos of one or more folders, each in one part."""
 
-    training: tuple[Picture, ...]
-    calibration: tuple[Picture, ...]
-    test: tuple[Picture, ...]
+    training: tuple[LabelledImage, ...]
+    calibration: tuple[LabelledImage, ...]
+    test: tuple[LabelledImage, ...]
     fingerprint: str
 
 
@@ -70,16 +70,16 @@ def load_photos(folders: Sequence[Path]) -> Photos:
         DataError: a folder is of neither form, its labels are damaged, a photo is missing, or
             there are too few photos for each part.
     """
-    parts: dict[Part, list[Picture]] = {"training": [], "calibration": [], "test": []}
+    parts: dict[Part, list[LabelledImage]] = {"training": [], "calibration": [], "test": []}
     digest = hashlib.sha256()
     for folder in folders:
         for name, faces in read_labels(folder):
-            picture = read_photo(folder / name, faces)
-            for part in (faces.boxes, faces.landmarks, faces.doubtful, picture.image):
+            photo = read_photo(folder / name, faces)
+            for part in (faces.boxes, faces.landmarks, faces.doubtful, photo.image):
                 digest.update(part.tobytes())
             digest.update(name.encode())
-            parts[part_of(name)].append(picture)
-    if missing := [part for part, pictures in parts.items() if not pictures]:
+            parts[part_of(name)].append(photo)
+    if missing := [part for part, images in parts.items() if not images]:
         places = ", ".join(map(str, folders))
         raise DataError(f"{places}: too few photos, none for {', '.join(missing)}; add photos")
     return Photos(
@@ -113,7 +113,7 @@ def read_labels(folder: Path) -> list[tuple[str, Faces]]:
     return sorted(labels, key=lambda labelled: labelled[0])
 
 
-def read_photo(path: Path, faces: Faces) -> Picture:
+def read_photo(path: Path, faces: Faces) -> LabelledImage:
     """A photo in grey, reduced to `MAX_SIDE` with its faces if it is larger.
 
     Raises:
@@ -124,9 +124,9 @@ def read_photo(path: Path, faces: Faces) -> Picture:
         raise DataError(f"{path}: cannot be read as a picture")
     scale = MAX_SIDE / max(image.shape)
     if scale >= 1:
-        return Picture(np.asarray(image, np.uint8), faces)
+        return LabelledImage(np.asarray(image, np.uint8), faces)
     reduced = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return Picture(np.asarray(reduced, np.uint8), faces.moved(scale * np.eye(2, 3)))
+    return LabelledImage(np.asarray(reduced, np.uint8), faces.moved(scale * np.eye(2, 3)))
 
 
 def _read_json(folder: Path) -> Iterator[tuple[str, Faces]]:

@@ -24,7 +24,7 @@ Finder = Callable[[Sequence[Image]], list[list[Detection]]]
 
 def keras_finder(model: keras.Model) -> Finder:
     """Detections of a Keras model, called eagerly: a compiled one is traced for each size."""
-    return outputs_finder(lambda pictures: convert_to_numpy(model(pictures, training=False)))
+    return outputs_finder(lambda images: convert_to_numpy(model(images, training=False)))
 
 
 def outputs_finder(predict: Callable[[Floats], Floats]) -> Finder:

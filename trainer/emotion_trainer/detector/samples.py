@@ -19,7 +19,7 @@ from emotion_trainer.errors import DataError
 
 DOUBTFUL_SCORE: Final = 0.3
 """The teacher's detections from this score to that of a certain face are ignored."""
-PICTURES: Final = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+IMAGE_SUFFIXES: Final = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 CLIPS: Final = {".mp4", ".avi", ".mkv", ".mov", ".webm"}
 
 
@@ -65,7 +65,7 @@ def _samples(
                 yield Sample(name, _read(folder / name), faces)
         return
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICTURES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             bgr = _read(path)
             yield Sample(path.name, bgr, _labelled(bgr, teacher, min_score))
         elif path.suffix.lower() in CLIPS:

@@ -18,7 +18,7 @@ from edge_daemon.records import Image
 from emotion_trainer.detector import backgrounds
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
-from emotion_trainer.detector.faces import Faces, Picture, Transform, together
+from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, together
 from emotion_trainer.detector.pasting import between_centres, paste, placement, soft_mask
 from emotion_trainer.detector.recipe import SceneSettings
 from emotion_trainer.detector.sampling import happens, pick
@@ -58,13 +58,13 @@ class Material:
         parts: face-free parts of photos.
     """
 
-    scenes: Sequence[Picture]
-    close_ups: Sequence[Picture]
+    scenes: Sequence[LabelledImage]
+    close_ups: Sequence[LabelledImage]
     crops: Crops
     parts: Sequence[Image]
 
 
-def material_of(photos: Sequence[Picture], crops: Crops) -> Material:
+def material_of(photos: Sequence[LabelledImage], crops: Crops) -> Material:
     """Sort photos into scenes and close-ups, and cut the parts without faces.
 
     Raises:
@@ -80,7 +80,7 @@ def material_of(photos: Sequence[Picture], crops: Crops) -> Material:
     return Material(scenes or close_ups, close_ups or with_faces, crops, parts)
 
 
-def is_close_up(photo: Picture) -> bool:
+def is_close_up(photo: LabelledImage) -> bool:
     """Whether a photo has faces and all of them are large in it."""
     sizes = photo.faces.sizes
     return len(sizes) > 0 and bool((sizes > CLOSE_UP * max(photo.image.shape)).all())
@@ -94,7 +94,7 @@ class SceneMaker:
         self._settings = settings
         self._side = settings.side
 
-    def scene(self, rng: np.random.Generator, mined: Sequence[Image] = ()) -> Picture:
+    def scene(self, rng: np.random.Generator, mined: Sequence[Image] = ()) -> LabelledImage:
         """One scene; an empty one may be one of the mined false positives."""
         kind = rng.random()
         if kind < self._settings.empty:
@@ -106,7 +106,7 @@ class SceneMaker:
         self._hide(canvas, faces, rng)
         if happens(0.5, rng):
             canvas, faces = np.ascontiguousarray(canvas[:, ::-1]), faces.mirrored(self._side)
-        return Picture(degrade(canvas, rng), faces)
+        return LabelledImage(degrade(canvas, rng), faces)
 
     def background(self, rng: np.random.Generator) -> Image:
         """A square without a face, with decoys."""
@@ -121,12 +121,12 @@ class SceneMaker:
             return backgrounds.window(self._material.parts, self._side, rng)
         return backgrounds.pattern(self._side, rng)
 
-    def _empty(self, rng: np.random.Generator, mined: Sequence[Image]) -> Picture:
+    def _empty(self, rng: np.random.Generator, mined: Sequence[Image]) -> LabelledImage:
         if len(mined) and happens(self._settings.mined, rng):
             canvas = np.rot90(mined[pick(len(mined), rng)], 2 * pick(2, rng))
         else:
             canvas = self.background(rng)
-        return Picture(degrade(np.ascontiguousarray(canvas), rng), together([]))
+        return LabelledImage(degrade(np.ascontiguousarray(canvas), rng), together([]))
 
     def _mosaic(self, rng: np.random.Generator) -> tuple[Image, Faces]:
         """A part of one photo, or of two to four next to each other."""
@@ -179,7 +179,7 @@ class SceneMaker:
 
     def _target(
         self,
-        photo: Picture,
+        photo: LabelledImage,
         source: tuple[float, float],
         scale: float,
         size: tuple[int, int],
@@ -220,10 +220,10 @@ class SceneMaker:
                 placed.append(faces)
         return canvas, mark_doubtful(together(placed), canvas.shape)
 
-    def _piece(self, rng: np.random.Generator) -> Picture:
+    def _piece(self, rng: np.random.Generator) -> LabelledImage:
         """One face with little around it."""
         if happens(self._settings.crops, rng):
-            return self._material.crops.picture(pick(len(self._material.crops), rng))
+            return self._material.crops.labelled_image(pick(len(self._material.crops), rng))
         photo = self._material.close_ups[pick(len(self._material.close_ups), rng)]
         return close_up(photo, pick(len(photo.faces), rng))
 
@@ -271,7 +271,7 @@ def mark_doubtful(faces: Faces, shape: tuple[int, ...]) -> Faces:
     return replace(faces, doubtful=doubtful).chosen(visible > 0)
 
 
-def close_up(photo: Picture, index: int) -> Picture:
+def close_up(photo: LabelledImage, index: int) -> LabelledImage:
     """One face of a photo, with a little around it."""
     x, y, w, h = photo.faces.boxes[index]
     low = np.floor([x - SURROUNDINGS * w, y - SURROUNDINGS * h]).astype(int).clip(0)
@@ -279,7 +279,7 @@ def close_up(photo: Picture, index: int) -> Picture:
     shift = np.array([[1, 0, -low[0]], [0, 1, -low[1]]], np.float64)
     image = photo.image[low[1] : high[1], low[0] : high[0]]
     only = np.arange(len(photo.faces)) == index
-    return Picture(image, photo.faces.chosen(only).moved(shift))
+    return LabelledImage(image, photo.faces.chosen(only).moved(shift))
 
 
 def scrambled(image: Image, rng: np.random.Generator) -> Image:

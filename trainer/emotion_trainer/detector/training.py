@@ -17,7 +17,7 @@ from edge_daemon.records import Image
 from emotion_trainer.detector import network
 from emotion_trainer.detector.batches import epoch_batches
 from emotion_trainer.detector.data import DetectorData
-from emotion_trainer.detector.evaluation import average_precision, judge_pictures
+from emotion_trainer.detector.evaluation import average_precision, judge_images
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.network_torch import (
     Network,
@@ -153,12 +153,12 @@ class DetectorTrainer:
         batch, total = self._settings.batch, 0.0
         self._network.train()
         batches = epoch_batches(self._maker, mined, seed, batch, self._steps)
-        for number, (pictures, faces) in enumerate(batches):
+        for number, (images, faces) in enumerate(batches):
             step = (epoch - 1) * self._steps + number
             for group in self._optimiser.param_groups:
                 group["lr"] = self._rate(step)
-            outputs = self._network(_channels_last(pictures))
-            loss = detection_losses(outputs, faces, pictures.shape[1]).total
+            outputs = self._network(_channels_last(images))
+            loss = detection_losses(outputs, faces, images.shape[1]).total
             self._optimiser.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(self._network.parameters(), MAX_GRADIENT_NORM)
@@ -176,8 +176,8 @@ class DetectorTrainer:
     def _mine(self, rng: np.random.Generator) -> list[Image]:
         """Hard negatives (Sung & Poggio 1998): backgrounds with the most certain detections."""
         fresh = np.stack([self._maker.background(rng) for _ in range(MINED_FROM)])
-        pictures, batch = fresh[..., np.newaxis].astype(np.float32), self._settings.batch
-        outputs = [self._predict(pictures[i : i + batch]) for i in range(0, MINED_FROM, batch)]
+        images, batch = fresh[..., np.newaxis].astype(np.float32), self._settings.batch
+        outputs = [self._predict(images[i : i + batch]) for i in range(0, MINED_FROM, batch)]
         worst = np.argsort(-np.concatenate(outputs)[..., 0].max(axis=1))[:MINED]
         return list(fresh[worst])
 
@@ -194,16 +194,16 @@ class DetectorTrainer:
                 average.lerp_(value, 1.0 - momentum)
 
     @torch.no_grad()
-    def _predict(self, pictures: Floats) -> Floats:
+    def _predict(self, images: Floats) -> Floats:
         """The outputs of the averaged network for pictures [N, H, W, 1]."""
-        outputs: Floats = self._ema_network(_channels_last(pictures)).numpy()
+        outputs: Floats = self._ema_network(_channels_last(images)).numpy()
         return outputs
 
     def _average_precision(self) -> float:
         """The averaged network's, on whole calibration photos."""
         find = outputs_finder(self._predict)
         found = [find([photo.image])[0] for photo in self._validation]
-        return average_precision(judge_pictures(found, [photo.faces for photo in self._validation]))
+        return average_precision(judge_images(found, [photo.faces for photo in self._validation]))
 
     def _keep(self, epoch: Epoch) -> None:
         self._history += (epoch,)
@@ -261,5 +261,5 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise TrainingError(f"{path}: checkpoint is damaged; remove it to start again") from error
 
 
-def _channels_last(pictures: Floats) -> Tensor:
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+def _channels_last(images: Floats) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2)

@@ -16,7 +16,7 @@ from emotion_trainer.detector.faces import Faces, Floats, faces_from
 from emotion_trainer.errors import DataError
 
 ANNOTATIONS: Final = Path("wider_face_split/wider_face_train_bbx_gt.txt")
-PICTURES: Final = Path("WIDER_train/images")
+IMAGES_FOLDER: Final = Path("WIDER_train/images")
 HEAVY_BLUR: Final = 2
 BLUR, INVALID = 4, 7
 COLUMNS: Final = 10
@@ -44,7 +44,7 @@ def read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
             rows = [_numbers(next(lines)) for _ in range(max(1, count))]
         except (StopIteration, ValueError) as error:
             raise DataError(f"{path}: {name}: not in WIDER FACE's format") from error
-        yield str(PICTURES / name), _faces(np.stack(rows)[:count])
+        yield str(IMAGES_FOLDER / name), _faces(np.stack(rows)[:count])
 
 
 def _numbers(line: str) -> Floats:

@@ -9,7 +9,7 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon.analysis import StillFinder
 from edge_daemon.config.settings import QualitySettings
 from edge_daemon.detection import Framing
-from edge_daemon.detection.alignment import crop_square, cut_crop
+from edge_daemon.detection.alignment import crop_square, extract_crop
 from edge_daemon.records import Box, Detection, Image, Unscored
 from emotion_trainer.annotation import FaceReader, annotate
 
@@ -46,7 +46,7 @@ def test_reader_returns_the_daemons_crops_left_to_right(ensemble: EmotionEnsembl
     readings = FaceReader(finder(detector), ensemble).read(SCENE)
     assert [reading.face.detection.box for reading in readings] == boxes[::-1]
     grey = SCENE[:, :, 0]
-    crops = [cut_crop(grey, crop_square(r.face.detection, detector.framing)) for r in readings]
+    crops = [extract_crop(grey, crop_square(r.face.detection, detector.framing)) for r in readings]
     expected = ensemble.predict(np.stack(crops))
     np.testing.assert_allclose([r.probabilities for r in readings], expected, atol=1e-5)
     assert readings[0].confidence == readings[0].probabilities.max()

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_daemon.records import Image
 from emotion_trainer.detector.crops import Crops
-from emotion_trainer.detector.faces import Faces, Picture, faces_from
+from emotion_trainer.detector.faces import Faces, LabelledImage, faces_from
 
 LANDMARKS = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]], np.float32)
 """In parts of the box."""
@@ -30,14 +30,14 @@ def draw(image: Image, box: tuple[float, float, float, float]) -> None:
         cv2.circle(image, tuple(int(v) for v in place), max(1, round(w / 10)), 20, -1)
 
 
-def photo(seed: int, size: tuple[int, int] = (240, 180)) -> Picture:
+def photo(seed: int, size: tuple[int, int] = (240, 180)) -> LabelledImage:
     """Noise with one face."""
     rng = np.random.default_rng(seed)
     image = rng.integers(60, 130, (size[1], size[0]), dtype=np.uint8)
     side = rng.uniform(30, 60)
     box = (rng.uniform(20, 150), rng.uniform(10, 90), side, 1.2 * side)
     draw(image, box)
-    return Picture(image, faces_at(box))
+    return LabelledImage(image, faces_at(box))
 
 
 def crops(count: int = 40) -> Crops:

@@ -39,10 +39,10 @@ def randomised() -> Network:
 def test_network_in_keras_and_pytorch_gives_same_outputs(size: tuple[int, int]) -> None:
     trained, exported = randomised(), network.build(SETTINGS)
     transfer(trained, exported)
-    pictures = np.random.default_rng(0).uniform(0, 255, (2, *size, 1)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (2, *size, 1)).astype(np.float32)
     with torch.no_grad():
-        expected = trained(torch.from_numpy(pictures).permute(0, 3, 1, 2)).numpy()
-    found = np.asarray(exported(pictures))
+        expected = trained(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    found = np.asarray(exported(images))
     cells = sum(size[0] // stride * (size[1] // stride) for stride in (8, 16, 32))
     assert found.shape == (2, cells, 15)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
@@ -54,9 +54,9 @@ def test_network_keeps_weights_in_a_keras_file(tmp_path: Path) -> None:
     model = network.build(SETTINGS)
     transfer(randomised(), model)
     model.save(tmp_path / "model.keras")
-    pictures = np.full((1, 64, 64, 1), 90, np.float32)
+    images = np.full((1, 64, 64, 1), 90, np.float32)
     loaded = load_keras(tmp_path / "model.keras")
-    np.testing.assert_allclose(np.asarray(loaded(pictures)), np.asarray(model(pictures)), rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(loaded(images)), np.asarray(model(images)), rtol=1e-5)
 
 
 def test_weights_saved_and_loaded_are_the_same(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from detector.material import crops, faces_at, photo
 
 from emotion_trainer.detector.backgrounds import face_free_parts, pattern, window
-from emotion_trainer.detector.faces import Picture
+from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.recipe import SceneSettings
 from emotion_trainer.detector.scenes import (
     MIN_SIZE,
@@ -23,7 +23,7 @@ PHOTOS = [photo(seed) for seed in range(12)]
 MATERIAL = material_of(PHOTOS, crops())
 
 
-FACELESS = Picture(PHOTOS[0].image, PHOTOS[0].faces.chosen(np.zeros(1, np.bool_)))
+FACELESS = LabelledImage(PHOTOS[0].image, PHOTOS[0].faces.chosen(np.zeros(1, np.bool_)))
 
 
 def maker(**settings: float) -> SceneMaker:
@@ -32,7 +32,7 @@ def maker(**settings: float) -> SceneMaker:
 
 def test_scenes_of_faces_need_photos_with_and_without_them() -> None:
     close = faces_at((0.0, 0.0, 240.0, 180.0))
-    for photos in ([FACELESS], [Picture(PHOTOS[0].image, close)]):
+    for photos in ([FACELESS], [LabelledImage(PHOTOS[0].image, close)]):
         with pytest.raises(DataError, match="--photos"):
             material_of(photos, crops())
     few = SceneMaker(material_of([FACELESS, PHOTOS[0]], crops()), SceneSettings(side=160))
@@ -79,7 +79,7 @@ def test_scene_places_are_exact_at_every_scale(scale: float) -> None:
     """A white square in a photo matches its label with subpixel accuracy."""
     image = np.zeros((640, 640), np.uint8)
     image[260:340, 280:360] = 255
-    labelled = Picture(image, faces_at((280, 260, 80, 80)))
+    labelled = LabelledImage(image, faces_at((280, 260, 80, 80)))
     size = 80 * scale
     settings = {"min_face": size, "max_face": size, "mosaic": 0, "composed": 0, "empty": 0}
     made = SceneMaker(
@@ -128,7 +128,7 @@ def test_scene_sizes_and_tilts_vary() -> None:
 @pytest.mark.parametrize("hidden", [0.0, 1.0])
 def test_scene_with_hidden_faces_covers_a_part_of_them(hidden: float) -> None:
     """The photo is white and whatever covers its face is black."""
-    white = Picture(np.full((800, 800), 255, np.uint8), faces_at((370, 370, 60, 60)))
+    white = LabelledImage(np.full((800, 800), 255, np.uint8), faces_at((370, 370, 60, 60)))
     material = Material([white], [white], crops(), [np.zeros((64, 64), np.uint8)])
     settings = SceneSettings(side=160, composed=0, mosaic=0, empty=0, min_face=50, hidden=hidden)
     rng = np.random.default_rng(3)
@@ -151,7 +151,7 @@ def test_scene_with_an_ignored_box_keeps_it_doubtful() -> None:
     plain = faces_at((60, 60, 40, 40), (120, 60, 40, 40))
     doubt = replace(plain, doubtful=np.array([False, True]))
     made = SceneMaker(
-        material_of([Picture(np.full((200, 240), 90, np.uint8), doubt)], crops()),
+        material_of([LabelledImage(np.full((200, 240), 90, np.uint8), doubt)], crops()),
         SceneSettings(side=160, composed=0, mosaic=0, empty=0, tilt=0),
     )
     scenes = [made.scene(np.random.default_rng(seed)) for seed in range(20)]
@@ -170,9 +170,11 @@ def test_scene_of_mined_backgrounds_shows_them() -> None:
 
 def test_close_ups_are_photos_with_only_large_faces() -> None:
     image = np.zeros((100, 100), np.uint8)
-    assert is_close_up(Picture(image, faces_at((10, 10, 60, 60))))
-    assert not is_close_up(Picture(image, faces_at((10, 10, 60, 60), (80, 80, 10, 10))))
-    assert not is_close_up(Picture(image, faces_at((10, 10, 60, 60)).chosen(np.array([False]))))
+    assert is_close_up(LabelledImage(image, faces_at((10, 10, 60, 60))))
+    assert not is_close_up(LabelledImage(image, faces_at((10, 10, 60, 60), (80, 80, 10, 10))))
+    assert not is_close_up(
+        LabelledImage(image, faces_at((10, 10, 60, 60)).chosen(np.array([False])))
+    )
 
 
 def test_face_free_parts_leave_out_the_faces() -> None:

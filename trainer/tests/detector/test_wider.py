@@ -6,7 +6,7 @@ import pytest
 from detector.material import photo
 
 from emotion_trainer.detector.photos import load_photos
-from emotion_trainer.detector.wider import ANNOTATIONS, PICTURES, is_wider, read_labels
+from emotion_trainer.detector.wider import ANNOTATIONS, IMAGES_FOLDER, is_wider, read_labels
 from emotion_trainer.errors import DataError
 
 ENTRIES = """0--Parade/a.jpg
@@ -34,7 +34,7 @@ def test_labels_have_boxes_and_doubt(folder: Path) -> None:
     assert is_wider(folder)
     labels = dict(read_labels(folder))
     assert list(labels) == [
-        str(PICTURES / name)
+        str(IMAGES_FOLDER / name)
         for name in ("0--Parade/a.jpg", "0--Parade/b.jpg", "1--Handshaking/c.jpg")
     ]
     first, none, invalid = labels.values()
@@ -49,7 +49,7 @@ def test_photos_of_wider_face_are_loaded(folder: Path) -> None:
     lines = []
     for number in range(80):
         name = f"0--Parade/{number}.jpg"
-        path = folder / PICTURES / name
+        path = folder / IMAGES_FOLDER / name
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), photo(number).image)
         lines += [name, "1", "5 6 7 8 0 0 0 0 0 0"]

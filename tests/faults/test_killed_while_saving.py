@@ -1,6 +1,6 @@
 """The daemon is killed repeatedly while it queues events for an unreachable broker.
 
-TEST_SPOOLING_KILLS sets the number of kills (default 3).
+TEST_SAVING_KILLS sets the number of kills (default 3).
 """
 
 import os
@@ -14,7 +14,7 @@ from faults.device import EMPTY, device, faces_that_come_and_go, received
 from publishing.broker import Mosquitto, subscribed
 from running import camera, eventually
 
-KILLS = int(os.environ.get("TEST_SPOOLING_KILLS", "3"))
+KILLS = int(os.environ.get("TEST_SAVING_KILLS", "3"))
 
 EACH_FRAME = 1 / 100
 """Seconds between two changes of the scene, so that nearly each frame makes events."""

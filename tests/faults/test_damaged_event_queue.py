@@ -30,9 +30,9 @@ FILE = "events-porch.sqlite"
 
 
 @pytest.fixture(scope="module")
-def spooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def queued(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of a daemon that was killed with events in its queue."""
-    folder = tmp_path_factory.mktemp("spooled")
+    folder = tmp_path_factory.mktemp("queued")
     with queue_in(folder / "live") as events:
         for number in range(1, WAITING + 1):
             events.add(number)
@@ -98,10 +98,10 @@ def received_events(subscriber: Subscriber) -> list[EventMessage]:
 
 @pytest.mark.parametrize("seed", range(DAMAGES))
 def test_damaged_queue_is_logged_once_and_the_rest_is_in_order(
-    tmp_path: Path, program: Program, spooled: Path, clip: Path, seed: int
+    tmp_path: Path, program: Program, queued: Path, clip: Path, seed: int
 ) -> None:
     state = tmp_path / "state" / "edge-daemon"
-    shutil.copytree(spooled, state)
+    shutil.copytree(queued, state)
     damaged = damage(state, seed)
     settings = (*MANY_EVENTS, "mqtt.host=127.0.0.1", "device_id=porch")
     words = [word for setting in settings for word in ("--set", setting)]
