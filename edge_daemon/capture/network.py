@@ -192,7 +192,7 @@ class HttpClient:
     def _go_to(self, url: SplitResult) -> None:
         """Make a connection, not yet open."""
         self._url = url
-        target = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        target = url._replace(scheme="", netloc="", path=url.path or "/", fragment="").geturl()
         self._target = quote(target, safe=string.punctuation)
         host, port = url.hostname or "", url.port
         if url.scheme == "https":

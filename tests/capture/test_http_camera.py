@@ -282,6 +282,14 @@ def test_path_with_other_characters_is_percent_encoded() -> None:
         reader.close()
 
 
+def test_address_without_a_path_requests_the_root() -> None:
+    answers: dict[str, Answer] = {"?action=stream": lambda handler: handler.reply(JPEG)}
+    with serving(**answers) as server:
+        reader = opened(f"{server.url}?action=stream")
+        assert shows_the_scene(reader)
+        reader.close()
+
+
 def test_redirect_to_other_characters_is_followed() -> None:
     place = "/straße".encode().decode("latin-1")
     answers: dict[str, Answer] = {
