@@ -5,6 +5,7 @@ The client keeps one connection, and knows Basic and Digest authentication.
 
 import base64
 import http.client
+import re
 import socket
 import ssl
 import string
@@ -136,6 +137,8 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 PORTS: Final = {"http": 80, "https": 443}
 
+NONCE: Final = re.compile(r'\bnonce\s*=\s*"?([^",]*)', re.IGNORECASE)
+
 HEADERS: Final = {"User-Agent": f"edge-daemon/{__version__}", "Accept": "*/*"}
 
 
@@ -166,15 +169,19 @@ class HttpClient:
             HttpStatusError: the response is not a success.
             OSError, http.client.HTTPException, UnicodeError: there is none.
         """
+        is_renewed = False
         for _ in range(MAX_REDIRECTS):
             response = self._response()
-            if response.status == 401 and self._accepts(response):
+            if response.status == 401 and self._accepts(response, is_renewed=is_renewed):
+                is_renewed = True
                 response.read()
             elif response.status in REDIRECTS and (place := response.headers["Location"]):
                 self.close()
                 self._redirect(place)
             elif response.status != 200:
                 self.close()
+                if response.status == 401:
+                    self._challenge = None
                 raise self._refusal(response.status)
             else:
                 return response
@@ -247,11 +254,18 @@ class HttpClient:
         self._connection.request("GET", self._target, headers=headers)
         return self._connection.getresponse()
 
-    def _accepts(self, response: HTTPResponse) -> bool:
-        """Take a challenge, unless there is nothing to answer it with, or it was answered."""
+    def _accepts(self, response: HTTPResponse, *, is_renewed: bool) -> bool:
+        """Take a challenge, unless there is nothing to answer it with, or the login is wrong.
+
+        Cameras let a nonce expire without a `stale` flag, so a challenge with another one is
+        answered, but only once for each request (`is_renewed`): a wrong login gets new ones, too.
+        """
         challenges = response.headers.get_all("WWW-Authenticate", [])
         usable = sorted(challenges, key=_preference)
-        if self._user is None or not usable or (self._challenge and not _is_stale(usable[0])):
+        if self._user is None or not usable:
+            return False
+        is_new = not is_renewed and _nonce_of(usable[0]) != _nonce_of(self._challenge)
+        if self._challenge and not is_new and not _is_stale(usable[0]):
             return False
         self._challenge = usable[0]
         return True
@@ -290,6 +304,12 @@ def _preference(challenge: str) -> tuple[bool, bool]:
     """Sorts the strongest first that the standard library can answer: Digest with MD5."""
     words = challenge.lower()
     return not words.startswith("digest"), "sha" in words
+
+
+def _nonce_of(challenge: str | None) -> str | None:
+    """The nonce of a Digest challenge; None for other schemes."""
+    found = NONCE.search(challenge or "")
+    return found and found[1]
 
 
 def _is_stale(challenge: str) -> bool:
