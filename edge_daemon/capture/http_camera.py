@@ -32,7 +32,7 @@ MAX_DAMAGED: Final = 10
 """Images in a row that may be empty or damaged, before the source is lost."""
 
 MAX_FAILED_REQUESTS: Final = 3
-"""Requests of a still image in a row that may fail."""
+"""Requests of a still image in a row that may fail, unless the camera does not answer."""
 
 Problem = (OSError, http.client.HTTPException, HttpStatusError, UnicodeError)
 
@@ -258,7 +258,7 @@ class SnapshotReader:
         """Request the image.
 
         Raises:
-            SourceLost: that failed several times.
+            SourceLost: that failed several times, or the camera does not answer.
         """
         reason = ""
         for _ in range(MAX_FAILED_REQUESTS):
@@ -269,6 +269,8 @@ class SnapshotReader:
             except Problem as error:
                 self._client.close()
                 reason = reason_of(error, self._client.host)
+                if isinstance(error, TimeoutError):  # the next would exceed `capture.read_timeout`
+                    break
         raise SourceLost(f"{self._name}: {reason}")
 
     def close(self) -> None:

@@ -224,6 +224,27 @@ def test_snapshot_that_fails_repeatedly_is_lost() -> None:
         assert len(server.requests) == 1 + MAX_FAILED_REQUESTS
 
 
+def test_snapshot_camera_that_stops_answering_is_lost_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge_daemon.capture.network.NETWORK_TIMEOUT_S", 0.3)
+    released = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        if len(handler.server.requests) > 1:
+            released.wait(10)
+        handler.reply(JPEG)
+
+    with serving(snapshot=answer) as server:
+        reader = opened(f"{server.url}/snapshot")
+        assert shows_the_scene(reader)
+        with pytest.raises(SourceLost, match="no answer"):
+            reader.read()
+        reader.close()
+        released.set()
+        assert len(server.requests) == 2
+
+
 def basic(handler: Handler) -> None:
     login = "Basic " + base64.b64encode(b"ann:p@ss").decode()
     if handler.headers["Authorization"] == login:
