@@ -18,7 +18,14 @@ from edge_daemon.capture.images import (
     decode_jpeg,
     jpeg_info,
 )
-from edge_daemon.capture.network import HttpClient, HttpStatusError, parse_address, reason_of
+from edge_daemon.capture.network import (
+    HttpClient,
+    HttpStatusError,
+    is_resolvable,
+    parse_address,
+    reason_of,
+    unknown_host,
+)
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import Image
 
@@ -63,6 +70,8 @@ class HttpCamera:
             SourceLost: it cannot be opened now; the message gives the reason.
         """
         client = HttpClient(self._url, verify_certificate=self._verify_certificate)
+        if not is_resolvable(client.host):
+            raise self._lost(unknown_host(client.host))
         try:
             response = client.get()
             if reader := self._reader_of(client, response):

@@ -10,6 +10,8 @@ import socket
 import ssl
 import string
 import urllib.request
+from concurrent.futures import wait
+from functools import partial
 from http.client import HTTPResponse
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
@@ -17,6 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from edge_daemon import __version__
 from edge_daemon._lib.text import without_password
 from edge_daemon.errors import SourceError, in_one_line
+from edge_daemon.pipeline import in_thread
 
 NETWORK_TIMEOUT_S: Final = 5.0
 """Seconds for connecting and for each read: less than the supervisor's `capture.read_timeout`."""
@@ -110,12 +113,13 @@ def _reason_of_status(status: int) -> str:
 
 
 def is_resolvable(host: str) -> bool:
-    """Whether the host's name can be looked up now."""
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return True
+    """Whether the host's name can be looked up now.
+
+    The resolver has no time limit of its own: it waits long for a name server without an answer.
+    """
+    look_up = in_thread("look-up", partial(socket.getaddrinfo, host, None))
+    done, _ = wait([look_up], NETWORK_TIMEOUT_S)
+    return bool(done) and look_up.exception() is None
 
 
 def certificate_file() -> str | None:
@@ -229,6 +233,8 @@ class HttpClient:
         if _origin_of(url) != _origin_of(self._url):
             self._user = self._challenge = self._digest = None
             self._password = ""
+            if not is_resolvable(url.hostname or ""):
+                raise http.client.HTTPException(f"redirects to {unknown_host(url.hostname or '')}")
         self._go_to(url)
 
     def _refusal(self, status: int) -> Exception:
