@@ -19,6 +19,7 @@ from edge_daemon.records import MAX_IMAGE_PIXELS, Image
 logger = logging.getLogger(__name__)
 
 JPEG_START: Final = b"\xff\xd8\xff"
+PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 
 END_OF_IMAGE: Final = 0xD9
 START_OF_IMAGE: Final = 0xD8
@@ -42,8 +43,12 @@ MAX_PIXELS_PER_JPEG_BYTE: Final = 512
 HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 
 IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
-    ".avif", ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
+    ".avif", ".bmp", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pjpeg", ".png", ".tif",
+    ".tiff", ".webp",
 }  # fmt: skip
+
+STILL_LIKE_SUFFIXES: Final = frozenset({".apng", ".mjpeg", ".mjpg"})
+"""Videos whose first bytes are those of a still image."""
 
 IGNORED_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 """Files that Windows leaves in folders, in lower case; names with a leading dot are ignored too."""
@@ -259,6 +264,20 @@ def _enumerated(files: Sequence[Path]) -> str:
     more = f" … ({len(files)} files)" if len(files) > MAX_NAMED else ""
     needs_heic = any(path.suffix.lower() in HEIC_SUFFIXES for path in files) and not _has_heic()
     return f"{names}{more}{f'; for HEIC: {HEIC_HINT}' if needs_heic else ''}"
+
+
+def is_still(path: Path) -> bool:
+    """Whether the first bytes are those of JPEG, PNG, WebP or BMP: FFmpeg plays them as a video."""
+    if path.suffix.lower() in STILL_LIKE_SUFFIXES or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    is_webp = start.startswith(b"RIFF") and start.endswith(b"WEBP")
+    is_bmp = start.startswith(b"BM") and start[6:10] == bytes(4)
+    return is_webp or is_bmp or start.startswith((JPEG_START, PNG_START))
 
 
 def read_image(path: Path) -> Image:

@@ -1,5 +1,6 @@
 """Frames from a video file, every one of them."""
 
+import itertools
 import logging
 import stat
 from pathlib import Path
@@ -22,6 +23,18 @@ MAX_SHORTFALL: Final = 0.02
 
 MIN_SHORTFALL_S: Final = 0.5
 """Seconds that may be missing of any file: the last frame's duration is often unknown."""
+
+
+def has_one_frame(path: Path) -> bool:
+    """Whether a file, such as a GIF, holds a single frame; False if it cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        with open_container(f"file:{path}") as container:
+            packets = (packet for packet in container.demux() if packet.size)
+            return len(list(itertools.islice(packets, 2))) == 1
+    except (FFmpegError, OSError):
+        return False
 
 
 class VideoFile:

@@ -104,6 +104,42 @@ def test_single_gif_plays_as_a_video(tmp_path: Path) -> None:
     assert len(all_from(source)) == 40
 
 
+def test_single_gif_with_one_frame_is_an_image(tmp_path: Path) -> None:
+    source = create_source(str(picture(tmp_path / "face.gif")))
+    assert isinstance(source, ImageFile)
+    assert len(all_from(source)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".webp"])
+def test_image_with_another_suffix_is_an_image(tmp_path: Path, suffix: str) -> None:
+    path = picture(tmp_path / f"face{suffix}").rename(tmp_path / "face.download")
+    assert isinstance(create_source(str(path)), ImageFile)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jif", ".pjpeg"])
+def test_jpeg_with_a_rare_suffix_is_an_image(tmp_path: Path, suffix: str) -> None:
+    path = picture(tmp_path / "face.jpg").rename(tmp_path / f"face{suffix}")
+    assert isinstance(create_source(str(path)), ImageFile)
+    assert list_folder(tmp_path).images == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("clip.mjpeg", encoded(".jpg", SCENE)),
+        ("clip.avi", b"RIFF\x00\x00\x00\x00AVI LIST"),
+        ("words.txt", b"BMI and other words"),
+        ("empty.gif", b""),
+    ],
+)
+def test_file_that_starts_like_an_image_is_a_video(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert isinstance(create_source(str(path)), VideoFile)
+
+
 @pytest.mark.parametrize(
     ("name", "image", "expected"),
     [
