@@ -116,6 +116,11 @@ class VideoDecoder:
         return float(1 / rate)
 
     @property
+    def pixels(self) -> int:
+        """Pixels of a frame that the container states; 0 if unknown."""
+        return self._stream.width * self._stream.height
+
+    @property
     def start_s(self) -> float:
         """Where the container's time line starts, in seconds."""
         return (self._container.start_time or 0) / av.time_base

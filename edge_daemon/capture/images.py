@@ -308,9 +308,14 @@ def decode_image(data: bytes) -> Image:
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
         return _decode_heic(data)
-    image = _decode_with_opencv(data, cv2.IMREAD_COLOR)
-    if image is None and (data.startswith(b"GIF8") or brand in {b"avif", b"avis"}):
-        image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without these formats
+    is_avif = brand in {b"avif", b"avis"}
+    image = None
+    if is_avif and b"grid" not in data[: data.find(b"mdat")]:  # FFmpeg gives a grid's first tile
+        image = _decode_with_ffmpeg(data)  # OpenCV does not turn the image as `irot` asks
+    if image is None:
+        image = _decode_with_opencv(data, cv2.IMREAD_COLOR)
+    if image is None and data.startswith(b"GIF8"):
+        image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without GIF
     if image is None:
         raise ImageError("not an image in a supported format, or damaged")
     return image
@@ -380,6 +385,8 @@ def _decode_with_ffmpeg(data: bytes) -> Image | None:
         return None
     try:
         decoder = VideoDecoder(container)
+        if decoder.pixels > MAX_IMAGE_PIXELS:
+            raise ImageError("too large")
         frame = decoder.read()
         return None if frame is None else decoder.to_bgr(frame)
     except (FFmpegError, NoVideo):

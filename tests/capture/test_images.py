@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 import socket
@@ -234,6 +235,37 @@ def test_jpeg_is_turned_as_exif_asks() -> None:
     lying = cv2.rotate(SCENE, cv2.ROTATE_90_COUNTERCLOCKWISE)
     whole = encoded(".jpg", lying)
     assert mean_difference(decode_image(whole[:2] + segment + whole[2:]), SCENE) < 4
+
+
+def turned_avif() -> bytes:
+    """The scene, turned a quarter, with the metadata that turns it back."""
+    pillow = pytest.importorskip("PIL.Image")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    lying = cv2.rotate(SCENE, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    content = io.BytesIO()
+    exif = pillow.Exif()
+    exif[0x112] = 6  # which Pillow writes as `irot`
+    pillow.fromarray(lying[..., ::-1]).save(content, "AVIF", exif=exif)
+    return content.getvalue()
+
+
+def test_avif_is_turned_as_its_rotation_asks() -> None:
+    assert mean_difference(decode_image(turned_avif()), SCENE) < 4
+
+
+def test_avif_of_tiles_is_decoded_by_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.capture.images._decode_with_ffmpeg", lambda _: GREY)
+    monkeypatch.setattr("cv2.imdecode", lambda *_: SCENE)
+    whole = bytes(4) + b"ftypavif" + bytes(40)
+    assert np.array_equal(decode_image(whole + b"av01" + bytes(40) + b"mdat"), GREY)
+    assert np.array_equal(decode_image(whole + b"grid" + bytes(40) + b"mdat"), SCENE)
+
+
+def test_avif_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match="too large"):
+        decode_image(turned_avif())
 
 
 def test_larger_jpeg_is_reduced_while_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
