@@ -151,18 +151,20 @@ class ImageFolder:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
+        self._log_level = logging.WARNING
 
     def open(self) -> "ImageReader":
-        """List it.
+        """List it. Problems are logged as warnings by the first reader only: a folder can repeat.
 
         Raises:
             SourceError: it cannot be read, or holds no image.
         """
         content = list_folder(self._path)
+        level, self._log_level = self._log_level, logging.DEBUG
         if content.unsupported:
             extra = {"source": self.name, "files": _enumerated(content.unsupported)}
-            logger.warning("unsupported files skipped", extra=extra)
-        return ImageReader(self.name, content.images, unsupported=len(content.unsupported))
+            logger.log(level, "unsupported files skipped", extra=extra)
+        return ImageReader(self.name, content.images, len(content.unsupported), level)
 
 
 class ImageReader:
@@ -172,10 +174,18 @@ class ImageReader:
         name: the source's name.
         files: the images.
         unsupported: other files next to them, for the summary at the end.
+        log_level: of what is skipped.
     """
 
-    def __init__(self, name: str, files: Sequence[Path], unsupported: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path],
+        unsupported: int = 0,
+        log_level: int = logging.WARNING,
+    ) -> None:
         self._name = name
+        self._log_level = log_level
         self._files = files
         self._unsupported = unsupported
         self._next = 0
@@ -205,9 +215,10 @@ class ImageReader:
     def _skip(self, error: ImageError) -> None:
         self._skipped += 1
         if self._skipped <= MAX_NAMED:
-            logger.warning("image skipped", extra={"error": str(error)})
+            logger.log(self._log_level, "image skipped", extra={"error": str(error)})
         elif self._skipped == MAX_NAMED + 1:
-            logger.warning("more images skipped, counting them only", extra={"source": self._name})
+            extra = {"source": self._name}
+            logger.log(self._log_level, "more images skipped, counting them only", extra=extra)
 
     def _summarize(self) -> None:
         if self._skipped == len(self._files):
@@ -219,7 +230,7 @@ class ImageReader:
                 "of": len(self._files),
                 "unsupported": self._unsupported,
             }
-            logger.warning("images skipped in total", extra=extra)
+            logger.log(self._log_level, "images skipped in total", extra=extra)
 
 
 class FolderContent(NamedTuple):

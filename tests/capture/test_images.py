@@ -345,6 +345,21 @@ def test_folder_with_damaged_images_names_and_counts_them(
     assert total["levelno"] == logging.WARNING
 
 
+def test_folder_that_repeats_logs_its_warnings_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    picture(tmp_path / "a.png")
+    for name in ("b.png", "notes.txt"):
+        (tmp_path / name).write_text("no image")
+    source = ImageFolder(tmp_path)
+    for _ in range(3):
+        assert len(all_from(source)) == 1
+    events = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert events == ["unsupported files skipped", "image skipped", "images skipped in total"]
+    assert len(lines(caplog, "image skipped")) == 3
+
+
 def test_folder_with_many_damaged_images_names_the_first(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
