@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from edge_daemon.capture import create_source
+from edge_daemon.capture.images import read_image
 from edge_daemon.config.settings import QualitySettings, Settings
 from edge_daemon.detection import Detector, detector_from_settings
 from edge_daemon.detection.step import FaceFinder
@@ -172,12 +172,4 @@ def _read(path: Path) -> Image:
     """
     if not path.is_file():
         raise SourceError(f"{path}: no such file")
-    source = create_source(str(path))
-    reader = source.open()
-    try:
-        captured = reader.read()
-    finally:
-        reader.close()
-    if captured is None or captured.file is None:
-        raise SourceError(f"{path}: not an image")
-    return captured.bgr
+    return read_image(path)

@@ -67,6 +67,16 @@ def test_analyze_takes_pixels_paths_and_sequences(scene: Image, tmp_path: Path) 
     assert analyze([]) == []
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".jfif"])
+def test_analyze_takes_any_image_file(scene: Image, tmp_path: Path, suffix: str) -> None:
+    written = ".jpg" if suffix == ".jfif" else suffix
+    if not cv2.haveImageWriter(f"face{written}"):  # GIF since OpenCV 4.12
+        pytest.skip(f"this OpenCV writes no {written}")
+    file = tmp_path / f"face{suffix}"
+    file.write_bytes(cv2.imencode(written, scene)[1].tobytes())
+    check(analyze(file))
+
+
 def test_analyze_faint_face_is_left_out(scene: Image) -> None:
     (face,) = analyze(scene)
     settings = Settings()

@@ -262,10 +262,14 @@ def test_pause_during_a_stalled_read_opens_no_camera(
         running.wait_for_event(APPEARED)
         camera.hang()
         running.pause.set(True)
-        running.wait_for_state(PAUSED)
+        running.wait_for_state(LOST)
         running.wait_for_event(LEFT)
-        assert camera.opened == 1
+        assert camera.is_open
+        assert running.status.state is LOST
         camera.answers.set()
+        running.wait_for_state(PAUSED)
+        assert not camera.is_open
+        assert camera.opened == 1
         running.pause.set(False)
         running.wait_for_event(APPEARED, 2)
         assert camera.opened == 2

@@ -6,7 +6,7 @@ from typing import Final
 from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceKind
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
-from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, ImageFile, ImageFolder
+from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, ImageFile, ImageFolder, is_still
 from edge_daemon.capture.network import parse_address
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.status import Pause
@@ -27,7 +27,7 @@ __all__ = [
 UPRIGHT: Final = Orientation()
 
 ANIMATED_SUFFIXES: Final = frozenset({".gif"})
-"""Images that play as a video, unless they are among those of a folder."""
+"""Images that play as a video if they have several frames, unless they are in a folder."""
 
 
 def create_source(
@@ -91,11 +91,20 @@ def _file_source(path: Path) -> Source:
             f"source: no such file, folder or camera (got {path}); correct the path, or name a "
             "camera such as picamera or /dev/video0"
         )
-    if path.suffix.lower() in READABLE_IMAGE_SUFFIXES - ANIMATED_SUFFIXES:
+    if _is_image(path):
         return ImageFile(path)
     from edge_daemon.capture.videos import VideoFile
 
     return VideoFile(path)
+
+
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in ANIMATED_SUFFIXES:
+        from edge_daemon.capture.videos import has_one_frame
+
+        return has_one_frame(path)
+    return suffix in READABLE_IMAGE_SUFFIXES or is_still(path)
 
 
 def source_from_settings(settings: Settings) -> Source:

@@ -30,6 +30,12 @@ METADATA_OPTIONS: Final[dict[str, Any]] = (
 )
 """Makes PyAV 18 accept titles in other encodings than UTF-8. PyAV 19 does by itself."""
 
+MIN_STRETCH: Final = 0.02
+"""Difference of a pixel's sides from which frames are stretched to square pixels."""
+
+MAX_STRETCH: Final = 4.0
+"""Ratio of a pixel's sides that no camera or disc exceeds; a larger one is a damaged header."""
+
 QUARTER_TURNS: Final = MappingProxyType({90: 1, 180: 2, -180: 2, -90: 3})
 """Degrees counter-clockwise, as PyAV reports them, to quarter turns as `numpy.rot90` takes them."""
 
@@ -84,6 +90,7 @@ class VideoDecoder:
         self._stream = _video_stream(container)
         if all_cores:
             self._stream.thread_type = "AUTO"
+        self._pixel_aspect = _pixel_aspect(self._stream)
         self._reformatter = VideoReformatter()
         self._frames = self._decode_all()
 
@@ -96,8 +103,9 @@ class VideoDecoder:
         return next(self._frames, None)
 
     def to_bgr(self, frame: VideoFrame) -> Image:
-        """Convert to BGR uint8 [H, W, 3], turned as the video's metadata asks."""
-        pixels = self._reformatter.reformat(frame, format="bgr24").to_ndarray()
+        """Convert to BGR uint8 [H, W, 3] of square pixels, turned as the video's metadata asks."""
+        width = round(frame.width * self._pixel_aspect)
+        pixels = self._reformatter.reformat(frame, width, format="bgr24").to_ndarray()
         turns = QUARTER_TURNS.get(round(frame.rotation), 0)
         return np.ascontiguousarray(np.rot90(pixels, turns), np.uint8)
 
@@ -106,6 +114,11 @@ class VideoDecoder:
         """Seconds from one frame to the next at the stream's nominal rate."""
         rate = self._stream.guessed_rate or self._stream.average_rate or DEFAULT_FPS
         return float(1 / rate)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a frame that the container states; 0 if unknown."""
+        return self._stream.width * self._stream.height
 
     @property
     def start_s(self) -> float:
@@ -161,3 +174,10 @@ def _video_stream(container: InputContainer) -> VideoStream:
                 raise NoVideo("video codec not supported")
             return stream
     raise NoVideo("no video stream")
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """Width of a pixel by its height; 1 if it is nearly square, unknown or invalid."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    is_valid = 1 / MAX_STRETCH <= aspect <= MAX_STRETCH
+    return aspect if is_valid and abs(aspect - 1) > MIN_STRETCH else 1.0

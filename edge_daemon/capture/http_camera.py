@@ -18,7 +18,14 @@ from edge_daemon.capture.images import (
     decode_jpeg,
     jpeg_info,
 )
-from edge_daemon.capture.network import HttpClient, HttpStatusError, parse_address, reason_of
+from edge_daemon.capture.network import (
+    HttpClient,
+    HttpStatusError,
+    is_resolvable,
+    parse_address,
+    reason_of,
+    unknown_host,
+)
 from edge_daemon.errors import SourceLost
 from edge_daemon.records import Image
 
@@ -32,7 +39,7 @@ MAX_DAMAGED: Final = 10
 """Images in a row that may be empty or damaged, before the source is lost."""
 
 MAX_FAILED_REQUESTS: Final = 3
-"""Requests of a still image in a row that may fail."""
+"""Requests of a still image in a row that may fail, unless the camera does not answer."""
 
 READ_ERRORS = (OSError, http.client.HTTPException, HttpStatusError, UnicodeError)
 
@@ -63,6 +70,8 @@ class HttpCamera:
             SourceLost: it cannot be opened now; the message gives the reason.
         """
         client = HttpClient(self._url, verify_certificate=self._verify_certificate)
+        if not is_resolvable(client.host):
+            raise self._lost(unknown_host(client.host))
         try:
             response = client.get()
             if reader := self._reader_of(client, response):
@@ -258,7 +267,7 @@ class SnapshotReader:
         """Request the image.
 
         Raises:
-            SourceLost: that failed several times.
+            SourceLost: that failed several times, or the camera does not answer.
         """
         reason = ""
         for _ in range(MAX_FAILED_REQUESTS):
@@ -269,6 +278,8 @@ class SnapshotReader:
             except READ_ERRORS as error:
                 self._client.close()
                 reason = reason_of(error, self._client.host)
+                if isinstance(error, TimeoutError):  # the next would exceed `capture.read_timeout`
+                    break
         raise SourceLost(f"{self._name}: {reason}")
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from edge_daemon.records import MAX_IMAGE_PIXELS, Image
 logger = logging.getLogger(__name__)
 
 JPEG_START: Final = b"\xff\xd8\xff"
+PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 
 END_OF_IMAGE: Final = 0xD9
 START_OF_IMAGE: Final = 0xD8
@@ -42,8 +43,12 @@ MAX_PIXELS_PER_JPEG_BYTE: Final = 512
 HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 
 READABLE_IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
-    ".avif", ".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp",
+    ".avif", ".bmp", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pjpeg", ".png", ".tif",
+    ".tiff", ".webp",
 }  # fmt: skip
+
+STILL_LIKE_SUFFIXES: Final = frozenset({".apng", ".mjpeg", ".mjpg"})
+"""Videos whose first bytes are those of a still image."""
 
 IGNORED_NAMES: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 """Files that Windows leaves in folders, in lower case; names with a leading dot are ignored too."""
@@ -146,18 +151,20 @@ class ImageFolder:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
+        self._log_level = logging.WARNING
 
     def open(self) -> "ImageReader":
-        """List it.
+        """List it. Problems are logged as warnings by the first reader only: a folder can repeat.
 
         Raises:
             SourceError: it cannot be read, or holds no image.
         """
         content = list_folder(self._path)
+        level, self._log_level = self._log_level, logging.DEBUG
         if content.unsupported:
             extra = {"source": self.name, "files": _enumerated(content.unsupported)}
-            logger.warning("unsupported files skipped", extra=extra)
-        return ImageReader(self.name, content.images, unsupported=len(content.unsupported))
+            logger.log(level, "unsupported files skipped", extra=extra)
+        return ImageReader(self.name, content.images, len(content.unsupported), level)
 
 
 class ImageReader:
@@ -167,10 +174,18 @@ class ImageReader:
         name: the source's name.
         files: the images.
         unsupported: other files next to them, for the summary at the end.
+        log_level: of what is skipped.
     """
 
-    def __init__(self, name: str, files: Sequence[Path], unsupported: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path],
+        unsupported: int = 0,
+        log_level: int = logging.WARNING,
+    ) -> None:
         self._name = name
+        self._log_level = log_level
         self._files = files
         self._unsupported = unsupported
         self._next = 0
@@ -200,9 +215,10 @@ class ImageReader:
     def _skip(self, error: ImageError) -> None:
         self._skipped += 1
         if self._skipped <= MAX_NAMED:
-            logger.warning("image skipped", extra={"error": str(error)})
+            logger.log(self._log_level, "image skipped", extra={"error": str(error)})
         elif self._skipped == MAX_NAMED + 1:
-            logger.warning("more images skipped, counting them only", extra={"source": self._name})
+            extra = {"source": self._name}
+            logger.log(self._log_level, "more images skipped, counting them only", extra=extra)
 
     def _summarize(self) -> None:
         if self._skipped == len(self._files):
@@ -214,7 +230,7 @@ class ImageReader:
                 "of": len(self._files),
                 "unsupported": self._unsupported,
             }
-            logger.warning("images skipped in total", extra=extra)
+            logger.log(self._log_level, "images skipped in total", extra=extra)
 
 
 class FolderContent(NamedTuple):
@@ -261,6 +277,20 @@ def _enumerated(files: Sequence[Path]) -> str:
     return f"{names}{more}{f'; for HEIC: {HEIC_HINT}' if needs_heic else ''}"
 
 
+def is_still(path: Path) -> bool:
+    """Whether the first bytes are those of JPEG, PNG, WebP or BMP: FFmpeg plays them as a video."""
+    if path.suffix.lower() in STILL_LIKE_SUFFIXES or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    is_webp = start.startswith(b"RIFF") and start.endswith(b"WEBP")
+    is_bmp = start.startswith(b"BM") and start[6:10] == bytes(4)
+    return is_webp or is_bmp or start.startswith((JPEG_START, PNG_START))
+
+
 def read_image(path: Path) -> Image:
     """Read an image file: BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks.
 
@@ -289,9 +319,14 @@ def decode_image(data: bytes) -> Image:
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
         return _decode_heic(data)
-    image = _decode_with_opencv(data, cv2.IMREAD_COLOR)
-    if image is None and (data.startswith(b"GIF8") or brand in {b"avif", b"avis"}):
-        image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without these formats
+    is_avif = brand in {b"avif", b"avis"}
+    image = None
+    if is_avif and b"grid" not in data[: data.find(b"mdat")]:  # FFmpeg gives a grid's first tile
+        image = _decode_with_ffmpeg(data)  # OpenCV does not turn the image as `irot` asks
+    if image is None:
+        image = _decode_with_opencv(data, cv2.IMREAD_COLOR)
+    if image is None and data.startswith(b"GIF8"):
+        image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without GIF
     if image is None:
         raise ImageError("not an image in a supported format, or damaged")
     return image
@@ -361,6 +396,8 @@ def _decode_with_ffmpeg(data: bytes) -> Image | None:
         return None
     try:
         decoder = VideoDecoder(container)
+        if decoder.pixels > MAX_IMAGE_PIXELS:
+            raise ImageError("too large")
         frame = decoder.read()
         return None if frame is None else decoder.to_bgr(frame)
     except (FFmpegError, NoVideo):

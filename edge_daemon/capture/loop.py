@@ -10,7 +10,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -45,6 +45,9 @@ MAX_FRAME_GAP_S: Final = 1.0
 
 PAUSE_CHECK_INTERVAL_S: Final = 60.0
 """Seconds between two checks of a pause that lasts."""
+
+CLOSE_CHECK_INTERVAL_S: Final = 1.0
+"""Seconds between two checks of whether a stalled capture has closed the source."""
 
 
 class FrameMaker:
@@ -176,6 +179,8 @@ class _SharedState:
     status: SourceStatus
     frames: FrameMaker
     checks: FrameChecks
+    holders: "set[CaptureLoop]" = field(default_factory=set)
+    """Captures that may hold the source open, stalled ones among them."""
 
 
 class CaptureLoop:
@@ -214,6 +219,7 @@ class CaptureLoop:
             if pause.paused:
                 shared.status.paused()
         self.status = shared.status
+        self._shared = shared
         self._frames = shared.frames
         self._checks = shared.checks
         self._source = source
@@ -251,7 +257,7 @@ class CaptureLoop:
             self._clock,
             self._max_fps,
             self._pause,
-            shared=_SharedState(self.status, self._frames, self._checks),
+            shared=self._shared,
         )
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
@@ -278,8 +284,13 @@ class CaptureLoop:
 
     def _frames_of_one_opening(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening of the source."""
-        with busy:
-            reader = self._source.open()
+        self._shared.holders.add(self)  # a hung opening can hold the source, too
+        try:
+            with busy:
+                reader = self._source.open()
+        except BaseException:
+            self._shared.holders.discard(self)
+            raise
         try:
             while True:
                 if self.is_live:
@@ -298,6 +309,7 @@ class CaptureLoop:
         finally:
             with busy:  # drivers hang in closing, too
                 reader.close()
+            self._shared.holders.discard(self)
 
     def _read(self, reader: Reader, busy: Busy) -> CapturedFrame | None:
         """The next frame; None if the source has ended or must be closed."""
@@ -327,12 +339,17 @@ class CaptureLoop:
                 self._interrupted.wait(delay_s)
 
     def _wait_while_paused(self) -> Iterator[Frame]:
-        """Wait for as long as the source is paused; no face is visible then."""
+        """Wait for as long as the source is paused; no face is visible then.
+
+        It is reported as paused once no stalled capture holds it open.
+        """
         self._interrupted.clear()
         while self._pause.paused and not self._abandoned.is_set():
-            self.status.paused()
+            is_held = bool(self._shared.holders - {self})
+            if not is_held:
+                self.status.paused()
             yield from self._blank_frame()
-            self._interrupted.wait(PAUSE_CHECK_INTERVAL_S)
+            self._interrupted.wait(CLOSE_CHECK_INTERVAL_S if is_held else PAUSE_CHECK_INTERVAL_S)
             self._interrupted.clear()
         if self.status.state is SourceState.PAUSED and not self._abandoned.is_set():
             self.status.starting()

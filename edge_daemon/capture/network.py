@@ -5,10 +5,13 @@ The client keeps one connection, and knows Basic and Digest authentication.
 
 import base64
 import http.client
+import re
 import socket
 import ssl
 import string
 import urllib.request
+from concurrent.futures import wait
+from functools import partial
 from http.client import HTTPResponse
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
@@ -16,6 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from edge_daemon import __version__
 from edge_daemon._lib.text import without_password
 from edge_daemon.errors import SourceError, in_one_line
+from edge_daemon.pipeline import in_thread
 
 NETWORK_TIMEOUT_S: Final = 5.0
 """Seconds for connecting and for each read: less than the supervisor's `capture.read_timeout`."""
@@ -109,12 +113,13 @@ def _reason_of_status(status: int) -> str:
 
 
 def is_resolvable(host: str) -> bool:
-    """Whether the host's name can be looked up now."""
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return False
-    return True
+    """Whether the host's name can be looked up now.
+
+    The resolver has no time limit of its own: it waits long for a name server without an answer.
+    """
+    look_up = in_thread("look-up", partial(socket.getaddrinfo, host, None))
+    done, _ = wait([look_up], NETWORK_TIMEOUT_S)
+    return bool(done) and look_up.exception() is None
 
 
 def certificate_file() -> str | None:
@@ -135,6 +140,8 @@ MAX_REDIRECTS: Final = 5
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 PORTS: Final = {"http": 80, "https": 443}
+
+NONCE: Final = re.compile(r'\bnonce\s*=\s*"?([^",]*)', re.IGNORECASE)
 
 HEADERS: Final = {"User-Agent": f"edge-daemon/{__version__}", "Accept": "*/*"}
 
@@ -166,15 +173,19 @@ class HttpClient:
             HttpStatusError: the response is not a success.
             OSError, http.client.HTTPException, UnicodeError: there is none.
         """
+        is_renewed = False
         for _ in range(MAX_REDIRECTS):
             response = self._response()
-            if response.status == 401 and self._accepts(response):
+            if response.status == 401 and self._accepts(response, is_renewed=is_renewed):
+                is_renewed = True
                 response.read()
             elif response.status in REDIRECTS and (place := response.headers["Location"]):
                 self.close()
                 self._redirect(place)
             elif response.status != 200:
                 self.close()
+                if response.status == 401:
+                    self._challenge = None
                 raise self._refusal(response.status)
             else:
                 return response
@@ -192,7 +203,7 @@ class HttpClient:
     def _go_to(self, url: SplitResult) -> None:
         """Make a connection, not yet open."""
         self._url = url
-        target = url._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        target = url._replace(scheme="", netloc="", path=url.path or "/", fragment="").geturl()
         self._target = quote(target, safe=string.punctuation)
         host, port = url.hostname or "", url.port
         if url.scheme == "https":
@@ -222,6 +233,8 @@ class HttpClient:
         if _origin_of(url) != _origin_of(self._url):
             self._user = self._challenge = self._digest = None
             self._password = ""
+            if not is_resolvable(url.hostname or ""):
+                raise http.client.HTTPException(f"redirects to {unknown_host(url.hostname or '')}")
         self._go_to(url)
 
     def _refusal(self, status: int) -> Exception:
@@ -247,11 +260,18 @@ class HttpClient:
         self._connection.request("GET", self._target, headers=headers)
         return self._connection.getresponse()
 
-    def _accepts(self, response: HTTPResponse) -> bool:
-        """Take a challenge, unless there is nothing to answer it with, or it was answered."""
+    def _accepts(self, response: HTTPResponse, *, is_renewed: bool) -> bool:
+        """Take a challenge, unless there is nothing to answer it with, or the login is wrong.
+
+        Cameras let a nonce expire without a `stale` flag, so a challenge with another one is
+        answered, but only once for each request (`is_renewed`): a wrong login gets new ones, too.
+        """
         challenges = response.headers.get_all("WWW-Authenticate", [])
         usable = sorted(challenges, key=_preference)
-        if self._user is None or not usable or (self._challenge and not _is_stale(usable[0])):
+        if self._user is None or not usable:
+            return False
+        is_new = not is_renewed and _nonce_of(usable[0]) != _nonce_of(self._challenge)
+        if self._challenge and not is_new and not _is_stale(usable[0]):
             return False
         self._challenge = usable[0]
         return True
@@ -290,6 +310,12 @@ def _preference(challenge: str) -> tuple[bool, bool]:
     """Sorts the strongest first that the standard library can answer: Digest with MD5."""
     words = challenge.lower()
     return not words.startswith("digest"), "sha" in words
+
+
+def _nonce_of(challenge: str | None) -> str | None:
+    """The nonce of a Digest challenge; None for other schemes."""
+    found = NONCE.search(challenge or "")
+    return found and found[1]
 
 
 def _is_stale(challenge: str) -> bool:

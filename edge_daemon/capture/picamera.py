@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 FRAME_TIMEOUT_S: Final = 5.0
 """Seconds to wait for a frame. libcamera gives a sensor up after 1 s, but reports it to no one."""
 
+MAX_FRAME_DURATION_US: Final = 100_000
+"""Microseconds from one frame to the next at most: libcamera drops a sensor's first frames, which
+must not take as long as FRAME_TIMEOUT_S. The capture loop paces the reads."""
+
 BUFFERS: Final = 4
 """Frames in the camera's memory: one that is copied, and enough others for the next ones."""
 
@@ -174,7 +178,7 @@ class PiCamera:
 
     def _configuration(self, camera: Camera) -> dict[str, Any]:
         """What is asked of the camera: the Pi's image processor does colours and shrinking."""
-        microseconds = round(1_000_000 / self._fps)
+        microseconds = min(round(1_000_000 / self._fps), MAX_FRAME_DURATION_US)
         rate = {"FrameDurationLimits": (microseconds, microseconds)}
         return camera.create_video_configuration(
             main={"size": self._size, "format": "RGB888"},

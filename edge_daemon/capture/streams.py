@@ -1,6 +1,5 @@
 """Live frames from a network stream that FFmpeg decodes: RTSP, and video over HTTP."""
 
-import errno
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -69,6 +68,8 @@ class NetworkStream:
         Raises:
             SourceLost: it cannot be opened now; the message gives the reason.
         """
+        if not is_resolvable(self._host):
+            raise SourceLost(f"{self.name}: {unknown_host(self._host)}")
         timeout = (NETWORK_TIMEOUT_S, NETWORK_TIMEOUT_S)
         started = time.monotonic()
         try:
@@ -76,21 +77,13 @@ class NetworkStream:
         except FFmpegError as error:
             # FFmpeg reports a camera that never answers as one that sends nonsense.
             in_time = time.monotonic() - started < NETWORK_TIMEOUT_S
-            reason = self._reason(error) if in_time else reason_of(TimeoutError(), self._host)
+            reason = _reason_of_opening(error) if in_time else reason_of(TimeoutError(), self._host)
             raise SourceLost(f"{self.name}: {reason}") from error
         try:
             return StreamReader(self.name, VideoDecoder(container))
         except NoVideo as error:
             container.close()
             raise SourceLost(f"{self.name}: not a video: {error}; check the address") from error
-
-    def _reason(self, error: FFmpegError) -> str:
-        if isinstance(error, InvalidDataError):
-            return "not a video, or in an unsupported format"
-        # FFmpeg reports a failed look-up as a general I/O error.
-        if error.errno == errno.EIO and not is_resolvable(self._host):
-            return unknown_host(self._host)
-        return _reason_of(error)
 
 
 class StreamReader:
@@ -127,6 +120,12 @@ class StreamReader:
         if frame is None:
             raise SourceLost(f"{self._name}: the stream ended")
         return frame
+
+
+def _reason_of_opening(error: FFmpegError) -> str:
+    if isinstance(error, InvalidDataError):
+        return "not a video, or in an unsupported format"
+    return _reason_of(error)
 
 
 def _reason_of(error: FFmpegError) -> str:

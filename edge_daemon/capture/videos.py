@@ -1,5 +1,6 @@
 """Frames from a video file, every one of them."""
 
+import itertools
 import logging
 import stat
 from pathlib import Path
@@ -24,6 +25,18 @@ MIN_SHORTFALL_S: Final = 0.5
 """Seconds that may be missing of any file: the last frame's duration is often unknown."""
 
 
+def has_one_frame(path: Path) -> bool:
+    """Whether a file, such as a GIF, holds a single frame; False if it cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        with open_container(f"file:{path}") as container:
+            packets = (packet for packet in container.demux() if packet.size)
+            return len(list(itertools.islice(packets, 2))) == 1
+    except (FFmpegError, OSError):
+        return False
+
+
 class VideoFile:
     """A video file that FFmpeg can read."""
 
@@ -33,9 +46,10 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
+        self._log_level = logging.WARNING
 
     def open(self) -> "VideoFileReader":
-        """Open it.
+        """Open it. Damage is logged as a warning by the first reader only: a video can repeat.
 
         Raises:
             SourceError: it cannot be read, or holds no video.
@@ -52,19 +66,22 @@ class VideoFile:
         except (FFmpegError, OSError) as error:
             raise SourceError(f"{self.name}: {error.strerror}") from error
         try:
-            return VideoFileReader(self.name, VideoDecoder(container, all_cores=True))
+            decoder = VideoDecoder(container, all_cores=True)
         except NoVideo as error:
             container.close()
             raise SourceError(
                 f"source: {error} (got {self.name}); name a video, an image or a folder of images"
             ) from error
+        level, self._log_level = self._log_level, logging.DEBUG
+        return VideoFileReader(self.name, decoder, level)
 
 
 class VideoFileReader:
     """Reads to the end; an early end and damaged frames are reported."""
 
-    def __init__(self, name: str, decoder: VideoDecoder) -> None:
+    def __init__(self, name: str, decoder: VideoDecoder, log_level: int = logging.WARNING) -> None:
         self._name = name
+        self._log_level = log_level
         self._decoder = decoder
         self._time_line = TimeLine(decoder.start_s, decoder.frame_interval_s)
 
@@ -85,7 +102,8 @@ class VideoFileReader:
         if self._time_line.frames == 0 and frame.pts is None:
             fps = round(1 / self._decoder.frame_interval_s, 3)
             extra = {"source": self._name, "fps": fps}
-            logger.info("video without timestamps, using its nominal frame rate", extra=extra)
+            level = min(self._log_level, logging.INFO)
+            logger.log(level, "video without timestamps, using its nominal frame rate", extra=extra)
         position = self._time_line.position_of(frame)
         return CapturedFrame(self._decoder.to_bgr(frame), position, position_s=position)
 
@@ -95,7 +113,7 @@ class VideoFileReader:
     def _check_end(self) -> None:
         if self._decoder.damaged:
             extra = {"source": self._name, "frames": self._decoder.damaged}
-            logger.warning("damaged frames skipped", extra=extra)
+            logger.log(self._log_level, "damaged frames skipped", extra=extra)
         if self._time_line.frames == 0:
             raise SourceError(f"{self._name}: no frame can be decoded; the file is damaged")
         stated = self._decoder.duration_s

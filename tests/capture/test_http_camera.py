@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from edge_daemon.capture.http_camera import (
     MjpegReader,
     SnapshotReader,
 )
+from edge_daemon.capture.network import HttpClient, HttpStatusError
 from edge_daemon.errors import SourceLost
 
 SCENE = draw_scene((60, 60, 120))
@@ -222,6 +224,27 @@ def test_snapshot_that_fails_repeatedly_is_lost() -> None:
         assert len(server.requests) == 1 + MAX_FAILED_REQUESTS
 
 
+def test_snapshot_camera_that_stops_answering_is_lost_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge_daemon.capture.network.NETWORK_TIMEOUT_S", 0.3)
+    released = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        if len(handler.server.requests) > 1:
+            released.wait(10)
+        handler.reply(JPEG)
+
+    with serving(snapshot=answer) as server:
+        reader = opened(f"{server.url}/snapshot")
+        assert shows_the_scene(reader)
+        with pytest.raises(SourceLost, match="no answer"):
+            reader.read()
+        reader.close()
+        released.set()
+        assert len(server.requests) == 2
+
+
 def basic(handler: Handler) -> None:
     login = "Basic " + base64.b64encode(b"ann:p@ss").decode()
     if handler.headers["Authorization"] == login:
@@ -264,6 +287,60 @@ def test_login_is_sent_as_the_camera_asks(scheme: str) -> None:
         assert "401" in reason(f"http://{place}/{scheme}")
 
 
+class OneTimeNonces:
+    """Digest authentication whose nonces expire after one response, without a `stale` flag."""
+
+    def __init__(self) -> None:
+        self.valid: set[str] = set()
+        self.accepts = True
+        self.count = 0
+
+    def __call__(self, handler: Handler) -> None:
+        login = handler.headers["Authorization"] or ""
+        answered = {nonce for nonce in self.valid if f'nonce="{nonce}"' in login}
+        self.valid -= answered
+        if answered and self.accepts:
+            handler.reply(JPEG)
+            return
+        self.count += 1
+        self.valid.add(nonce := f"nonce{self.count:04}")
+        challenge = f'Digest realm="cam", nonce="{nonce}", qop="auth"'
+        handler.reply(b"", status=401, WWW_Authenticate=challenge)
+
+
+def test_digest_nonce_that_expires_is_renewed() -> None:
+    camera = OneTimeNonces()
+    with serving(it=camera) as server:
+        reader = opened(server.url.replace("//", "//ann:p%40ss@") + "/it")
+        assert all(shows_the_scene(reader) for _ in range(5))
+        reader.close()
+        assert len(server.requests) == 10
+
+
+def test_digest_login_that_is_refused_is_tried_once() -> None:
+    camera = OneTimeNonces()
+    camera.accepts = False
+    with serving(it=camera) as server:
+        assert "401" in reason(server.url.replace("//", "//ann:wrong@") + "/it")
+        assert len(server.requests) == 2
+
+
+def test_digest_login_is_accepted_after_a_refusal() -> None:
+    camera = OneTimeNonces()
+    with serving(it=camera) as server:
+        url = urlsplit(server.url.replace("//", "//ann:p%40ss@") + "/it")
+        client = HttpClient(url, verify_certificate=True)
+        client.get().read()
+        camera.accepts = False
+        with pytest.raises(HttpStatusError):
+            client.get()
+        requests = len(server.requests)
+        camera.accepts = True
+        client.get().read()
+        client.close()
+        assert len(server.requests) == requests + 2
+
+
 def test_redirect_is_followed() -> None:
     with serving(
         old=lambda handler: handler.reply(b"", status=302, Location="/new"),
@@ -278,6 +355,14 @@ def test_path_with_other_characters_is_percent_encoded() -> None:
     answers: dict[str, Answer] = {"stra%C3%9Fe?a=%C3%A4%20b": lambda handler: handler.reply(JPEG)}
     with serving(**answers) as server:
         reader = opened(f"{server.url}/straße?a=ä b")
+        assert shows_the_scene(reader)
+        reader.close()
+
+
+def test_address_without_a_path_requests_the_root() -> None:
+    answers: dict[str, Answer] = {"?action=stream": lambda handler: handler.reply(JPEG)}
+    with serving(**answers) as server:
+        reader = opened(f"{server.url}?action=stream")
         assert shows_the_scene(reader)
         reader.close()
 

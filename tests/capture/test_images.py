@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 import socket
@@ -104,6 +105,42 @@ def test_single_gif_plays_as_a_video(tmp_path: Path) -> None:
     assert len(all_from(source)) == 40
 
 
+def test_single_gif_with_one_frame_is_an_image(tmp_path: Path) -> None:
+    source = create_source(str(picture(tmp_path / "face.gif")))
+    assert isinstance(source, ImageFile)
+    assert len(all_from(source)) == 1
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".webp"])
+def test_image_with_another_suffix_is_an_image(tmp_path: Path, suffix: str) -> None:
+    path = picture(tmp_path / f"face{suffix}").rename(tmp_path / "face.download")
+    assert isinstance(create_source(str(path)), ImageFile)
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jif", ".pjpeg"])
+def test_jpeg_with_a_rare_suffix_is_an_image(tmp_path: Path, suffix: str) -> None:
+    path = picture(tmp_path / "face.jpg").rename(tmp_path / f"face{suffix}")
+    assert isinstance(create_source(str(path)), ImageFile)
+    assert list_folder(tmp_path).images == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("clip.mjpeg", encoded(".jpg", SCENE)),
+        ("clip.avi", b"RIFF\x00\x00\x00\x00AVI LIST"),
+        ("words.txt", b"BMI and other words"),
+        ("empty.gif", b""),
+    ],
+)
+def test_file_that_starts_like_an_image_is_a_video(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert isinstance(create_source(str(path)), VideoFile)
+
+
 @pytest.mark.parametrize(
     ("name", "image", "expected"),
     [
@@ -200,6 +237,37 @@ def test_jpeg_is_turned_as_exif_asks() -> None:
     assert mean_difference(decode_image(whole[:2] + segment + whole[2:]), SCENE) < 4
 
 
+def turned_avif() -> bytes:
+    """The scene, turned a quarter, with the metadata that turns it back."""
+    pillow = pytest.importorskip("PIL.Image")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    lying = cv2.rotate(SCENE, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    content = io.BytesIO()
+    exif = pillow.Exif()
+    exif[0x112] = 6  # which Pillow writes as `irot`
+    pillow.fromarray(lying[..., ::-1]).save(content, "AVIF", exif=exif)
+    return content.getvalue()
+
+
+def test_avif_is_turned_as_its_rotation_asks() -> None:
+    assert mean_difference(decode_image(turned_avif()), SCENE) < 4
+
+
+def test_avif_of_tiles_is_decoded_by_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.capture.images._decode_with_ffmpeg", lambda _: GREY)
+    monkeypatch.setattr("cv2.imdecode", lambda *_: SCENE)
+    whole = bytes(4) + b"ftypavif" + bytes(40)
+    assert np.array_equal(decode_image(whole + b"av01" + bytes(40) + b"mdat"), GREY)
+    assert np.array_equal(decode_image(whole + b"grid" + bytes(40) + b"mdat"), SCENE)
+
+
+def test_avif_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match="too large"):
+        decode_image(turned_avif())
+
+
 def test_larger_jpeg_is_reduced_while_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 320 * 240 // 10)
     assert decode_image(encoded(".jpg", SCENE)).shape == (60, 80, 3)
@@ -275,6 +343,21 @@ def test_folder_with_damaged_images_names_and_counts_them(
     (total,) = lines(caplog, "images skipped in total")
     assert (total["skipped"], total["of"], total["unsupported"]) == (2, 4, 0)
     assert total["levelno"] == logging.WARNING
+
+
+def test_folder_that_repeats_logs_its_warnings_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    picture(tmp_path / "a.png")
+    for name in ("b.png", "notes.txt"):
+        (tmp_path / name).write_text("no image")
+    source = ImageFolder(tmp_path)
+    for _ in range(3):
+        assert len(all_from(source)) == 1
+    events = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    assert events == ["unsupported files skipped", "image skipped", "images skipped in total"]
+    assert len(lines(caplog, "image skipped")) == 3
 
 
 def test_folder_with_many_damaged_images_names_the_first(

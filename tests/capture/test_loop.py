@@ -326,6 +326,40 @@ def test_hung_read_that_comes_back_late_is_not_put(clock: FakeClock) -> None:
     assert reader.closed
 
 
+def test_pause_is_done_once_a_stalled_read_closes_the_source(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_daemon.capture.loop.CLOSE_CHECK_INTERVAL_S", 0.02)
+    reading, released = threading.Event(), threading.Event()
+
+    class Hanging(FakeReader):
+        def read(self) -> CapturedFrame | None:
+            reading.set()
+            assert released.wait(10)
+            return super().read()
+
+    source = FakeSource()
+    reader = Hanging([PICTURE])
+    source.open = lambda: reader  # type: ignore[method-assign]
+    pause = Pause()
+    loop = loop_of(source, clock, pause=pause)
+    stalled = run_in_thread(lambda: loop.run([].append, Watch()))
+    assert reading.wait(10)
+    pause.set(True)
+    loop.abandon()
+    restarted = loop.restarted()
+    thread = run_in_thread(lambda: restarted.run([].append, Watch()))
+    thread.join(0.2)
+    assert restarted.status.state is SourceState.LOST
+    released.set()
+    eventually(lambda: restarted.status.state is SourceState.PAUSED)
+    assert reader.closed
+    restarted.abandon()
+    for each in (stalled, thread):
+        each.join(10)
+        assert not each.is_alive()
+
+
 def test_restarted_reads_the_same_source_and_counts_on(clock: FakeClock) -> None:
     source = FakeSource([PICTURE, PICTURE, None], [PICTURE, None])
     loop = loop_of(source, clock)

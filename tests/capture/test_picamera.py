@@ -94,6 +94,11 @@ def test_camera_config_requests_unqueued_bgr_frames(world: World) -> None:
     assert 2 <= config["buffer_count"] <= 4
 
 
+def test_low_rate_keeps_the_frame_duration_short(world: World) -> None:
+    PiCamera(0, SIZE, 0.1, None).open()
+    assert world.opened[0].requested["controls"] == {"FrameDurationLimits": (100_000, 100_000)}
+
+
 def test_camera_without_rate_has_no_frame_duration_limits(world: World) -> None:
     world.has_rate = False
     assert camera().open().read().bgr.shape == (48, 64, 3)

@@ -1,4 +1,6 @@
 import socket
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,19 @@ def test_stream_that_is_refused_reports_it_without_the_password() -> None:
 
 def test_stream_of_an_unknown_host_reports_it() -> None:
     assert "unknown host nowhere.invalid" in reason("rtsp://nowhere.invalid/1")
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_name_server_that_never_answers_is_a_loss(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: released.wait(10))
+    monkeypatch.setattr("edge_daemon.capture.network.NETWORK_TIMEOUT_S", 0.1)
+    began = time.monotonic()
+    assert "unknown host cam.invalid" in reason(f"{scheme}://cam.invalid/1")
+    assert time.monotonic() - began < 5
+    released.set()
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])

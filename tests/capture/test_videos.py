@@ -195,6 +195,29 @@ def test_video_is_turned_as_its_metadata_asks(tmp_path: Path, degrees: int) -> N
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [("16/11", (465, 240)), ("1/2", (160, 240)), ("101/100", (320, 240)), ("9/1", (320, 240))],
+)
+def test_video_is_stretched_to_square_pixels(
+    tmp_path: Path, aspect: str, size: tuple[int, int]
+) -> None:
+    path = video(tmp_path / "clip.mp4", *H264, "-vf", f"setsar={aspect}")
+    first, *_ = read_all(path)
+    assert first.bgr.shape[1::-1] == size
+    assert difference(first, SCENES[0]) < 8
+
+
+@needs_ffmpeg
+def test_turned_video_is_stretched_before_it_is_turned(tmp_path: Path) -> None:
+    flat = video(tmp_path / "flat.mp4", *H264, "-vf", "setsar=3/2")
+    turned = tmp_path / "turned.mp4"
+    ffmpeg("-i", flat, "-c", "copy", "-metadata:s:v", "rotate=90", turned)
+    first, *_ = read_all(turned)
+    assert first.bgr.shape == (480, 240, 3)
+
+
+@needs_ffmpeg
 def test_relative_name_with_colons_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,8 +256,13 @@ def test_video_with_damaged_frames_reports_their_number(
     for place in range(len(content) // 3, len(content) // 2):
         content[place] ^= 0x55
     path.write_bytes(content)
-    pictures = read_all(path)
-    assert 10 < len(pictures) < FRAMES
+    source = VideoFile(path)
+    for _ in range(2):  # as a video that repeats
+        pictures: list[CapturedFrame] = []
+        reader = source.open()
+        read_into(pictures, reader)
+        reader.close()
+        assert 10 < len(pictures) < FRAMES
     (line,) = [one for one in caplog.records if one.message == "damaged frames skipped"]
     assert vars(line)["frames"] > 0
 
