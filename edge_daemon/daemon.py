@@ -2,7 +2,6 @@
 
 import faulthandler
 import logging
-import math
 import os
 import signal
 import socket
@@ -269,10 +268,7 @@ def _follower(
     live.follow(ZoneSettings, zones)
     live.follow(QualitySettings, finder)
     live.follow(TrackingSettings, tracker)
-    # An overloaded camera's frames are far apart as well, but must not all be searched for faces.
-    is_fast = is_live and frame_interval_s <= MAX_PREDICTION_S
-    max_gap_s = math.inf if is_fast else MAX_PREDICTION_S
-    return FaceFollower(finder, tracker, settings.detection.interval, max_gap_s)
+    return FaceFollower(finder, tracker, settings.detection.interval, MAX_PREDICTION_S)
 
 
 def _smoother(settings: Settings, live: LiveSettings) -> Smoother:
