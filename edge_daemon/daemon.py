@@ -309,11 +309,11 @@ def _shedder(
     clock: Clock,
     live: LiveSettings,
 ) -> LoadShedder:
-    def apply(level: DegradationLevel) -> None:
+    def apply(level: DegradationLevel, full: DegradationLevel) -> None:
         if budget is not None:
             budget.limit(level.models)
         follower.limit(level.detection_interval)
-        health.adjust(level)
+        health.adjust(level, full)
 
     shedder = LoadShedder(
         settings, health.models_total, apply, Hardware(), clock, enabled=_sheds(settings, source)
