@@ -133,7 +133,7 @@ def test_sender_without_subscriber_for_long_delivers(
 
 @pytest.fixture
 def _soon_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_daemon.publishing.event_sender.REFUSAL_INTERVAL_S", 0.2)
+    monkeypatch.setattr("edge_daemon.publishing.event_sender.REFUSAL_INTERVAL_S", 0.05)
 
 
 @pytest.mark.usefixtures("_soon_after_a_refusal")
