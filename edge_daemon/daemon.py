@@ -2,7 +2,6 @@
 
 import faulthandler
 import logging
-import math
 import os
 import signal
 import socket
@@ -308,10 +307,7 @@ def _follower(
     live_settings.follow(ZoneSettings, zones)
     live_settings.follow(QualitySettings, finder)
     live_settings.follow(TrackingSettings, tracker)
-    # An overloaded camera's frames are far apart as well, but must not all be searched for faces.
-    is_fast = is_live and frame_interval_s <= MAX_PREDICTION_S
-    max_gap_s = math.inf if is_fast else MAX_PREDICTION_S
-    return FaceFollower(finder, tracker, settings.detection.interval, max_gap_s)
+    return FaceFollower(finder, tracker, settings.detection.interval, MAX_PREDICTION_S)
 
 
 def _smoother(settings: Settings, live_settings: LiveSettings) -> Smoother:
@@ -352,11 +348,11 @@ def _shedder(
     clock: Clock,
     live_settings: LiveSettings,
 ) -> LoadShedder:
-    def apply(level: DegradationLevel) -> None:
+    def apply(level: DegradationLevel, full: DegradationLevel) -> None:
         if budget is not None:
             budget.set_max_members(level.members)
         follower.set_interval(level.detection_interval)
-        health.set_level(level)
+        health.set_level(level, full)
 
     shedder = LoadShedder(
         settings, health.members_total, apply, Hardware(), clock, enabled=_sheds(settings, source)

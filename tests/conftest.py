@@ -1,5 +1,6 @@
 """Shared fixtures: optional test material, a bundle, a clock, and the program."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -62,6 +63,22 @@ class FakeClock:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+class _QuickAsyncio:
+    """The module asyncio, whose sleeps take a twentieth of their time."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / 20)
+
+
+@pytest.fixture
+def _quick_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let uvicorn poll often: its intervals of 0.1 s would delay the end of each server."""
+    monkeypatch.setattr("uvicorn.server.asyncio", _QuickAsyncio())
 
 
 Program = Callable[..., subprocess.CompletedProcess[str]]

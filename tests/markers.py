@@ -12,6 +12,7 @@ import pytest
 
 FIXTURES: Final = {
     "broker": "broker",
+    "tls_broker": "broker",
     "chromium": "browser",
     "program": "slow",
     "clips": "slow",

@@ -64,6 +64,13 @@ class Hanging(Counting):
         return Hanging(self._released, self._hangs - 1)
 
 
+@pytest.fixture
+def _short_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait only a moment for threads that hang at the end."""
+    monkeypatch.setattr("edge_daemon.pipeline.STOP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("edge_daemon.pipeline.FINISH_TIMEOUT_S", 0.1)
+
+
 def ignore(_: int) -> None:
     """A step without effect."""
 
@@ -167,6 +174,7 @@ def test_finish_runs_before_services_stop() -> None:
     assert service.stopped.is_set()
 
 
+@pytest.mark.usefixtures("_short_end")
 def test_stuck_stage_ends_the_pipeline(
     released: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +187,7 @@ def test_stuck_stage_ends_the_pipeline(
     assert (record.msg, record.threads) == ("hung threads abandoned at exit", ["stuck"])
 
 
+@pytest.mark.usefixtures("_short_end")
 def test_stuck_stage_ends_the_pipeline_despite_frequent_calls(released: threading.Event) -> None:
     chain = Chain.of(Stage("stuck", lambda _: released.wait(), timeout_s=0.1))
     pipeline = Pipeline(Counting(3), chain)
@@ -198,12 +207,15 @@ def test_stage_without_timeout_is_never_stuck() -> None:
 
 def test_stalled_read_restarts_the_capture(released: threading.Event) -> None:
     seen: list[int] = []
-    pipeline = Pipeline(Hanging(released, hangs=2), keep(seen.append), read_timeout_s=0.1)
-    threading.Timer(2.0, released.set).start()
+    watcher = Polling(99, at_end=released.set)
+    pipeline = Pipeline(
+        Hanging(released, hangs=2), keep(seen.append), watchers=[watcher], read_timeout_s=0.1
+    )
     pipeline.run()
     assert seen == [0]
 
 
+@pytest.mark.usefixtures("_short_end")
 def test_stalled_reads_are_limited(
     released: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -217,6 +229,7 @@ def test_stalled_reads_are_limited(
     assert sorted(end.threads) == captures
 
 
+@pytest.mark.usefixtures("_short_end")
 def test_stalled_read_of_a_file_ends_the_pipeline(released: threading.Event) -> None:
     pipeline = Pipeline(Hanging(released, hangs=1, live=False), keep(), read_timeout_s=0.1)
     with pytest.raises(PipelineError, match="1 stalled reads"):
@@ -286,6 +299,7 @@ def test_service_that_returns_early_ends_the_pipeline() -> None:
         pipeline.run()
 
 
+@pytest.mark.usefixtures("_short_end")
 def test_stuck_essential_service_ends_the_pipeline(released: threading.Event) -> None:
     service = Stuck(released, is_essential=True)
     pipeline = Pipeline(Counting(live=True), keep(), [service])
@@ -294,6 +308,7 @@ def test_stuck_essential_service_ends_the_pipeline(released: threading.Event) ->
     assert pipeline.running_threads() == ["stuck"]
 
 
+@pytest.mark.usefixtures("_short_end")
 def test_stuck_optional_service_is_reported_once(
     released: threading.Event, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -348,13 +363,14 @@ def test_stage_exit_exception_ends_the_pipeline(end: type[BaseException]) -> Non
 class Polling:
     """A watcher that records what it sees, and ends the pipeline after some polls."""
 
-    def __init__(self, polls: int) -> None:
+    def __init__(self, polls: int, at_end: Callable[[], object] = lambda: None) -> None:
         self.threads: set[str] = set()
         self.finished: list[int] = []
         self.busy: list[dict[str, float]] = []
         self.stuck: list[tuple[str, ...]] = []
         self.stops = 0
         self._polls = polls
+        self._at_end = at_end
 
     def poll(self, pipeline: Pipeline) -> None:
         self.threads.add(threading.current_thread().name)
@@ -366,6 +382,7 @@ class Polling:
 
     def stopping(self) -> None:
         self.stops += 1
+        self._at_end()
 
 
 def test_watchers_poll_progress_in_the_supervisors_thread() -> None:
@@ -380,8 +397,7 @@ def test_watchers_poll_progress_in_the_supervisors_thread() -> None:
 
 
 def test_watchers_see_seconds_of_a_stage_with_a_timeout(released: threading.Event) -> None:
-    watcher = Polling(4)
-    threading.Timer(2.0, released.set).start()
+    watcher = Polling(4, at_end=released.set)
     pipeline = Pipeline(Counting(live=True), keep(lambda _: released.wait()), watchers=[watcher])
     pipeline.run()
     ages = [busy["keep"] for busy in watcher.busy]

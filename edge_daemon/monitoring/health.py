@@ -115,9 +115,9 @@ class Health:
         """Members of the ensemble."""
         return len(self._bundle.members)
 
-    def set_level(self, level: DegradationLevel) -> None:
-        """Report another degradation level from now on."""
-        self._level = level
+    def set_level(self, level: DegradationLevel, full: DegradationLevel) -> None:
+        """Report another degradation level from now on, and which level is without shedding."""
+        self._level, self._full_level = level, full
         self._members_used = level.members
 
     @property

@@ -83,18 +83,18 @@ class SheddingPolicy:
     """
 
     def __init__(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
-        self.level = self._full = full
+        self.level = self.full = full
         self._max_temperature = max_temperature
         self._max_interval = max_interval
         self._changed_at = self._strained_at = float("-inf")
 
     def set_limits(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
         """Use other limits; the level keeps its distance from the full one as far as they allow."""
-        longer = self.level.detection_interval - self._full.detection_interval
+        longer = self.level.detection_interval - self.full.detection_interval
         longest = max(max_interval, full.detection_interval)
         interval = min(full.detection_interval + longer, longest)
         self.level = replace(self.level, detection_interval=interval)
-        self._full = full
+        self.full = full
         self._max_temperature = max_temperature
         self._max_interval = max_interval
 
@@ -130,11 +130,11 @@ class SheddingPolicy:
 
     def _recovered(self, load: Load) -> DegradationLevel:
         members, interval = self.level.members, self.level.detection_interval
-        if interval > self._full.detection_interval:
+        if interval > self.full.detection_interval:
             expected_load = load.detection * interval / (interval - 1)
             if expected_load < MAX_EXPECTED_LOAD:
                 return replace(self.level, detection_interval=interval - 1)
-        return replace(self.level, members=min(members + 1, self._full.members))
+        return replace(self.level, members=min(members + 1, self.full.members))
 
 
 class LoadShedder:
@@ -143,7 +143,7 @@ class LoadShedder:
     Args:
         settings: the limits.
         members: members of the ensemble.
-        apply: puts another level into effect.
+        apply: puts another level into effect; it also receives the level without strain.
         hardware: sensors of the machine.
         clock: the clock to use.
         enabled: whether to shed load; else the level only follows the settings.
@@ -153,7 +153,7 @@ class LoadShedder:
         self,
         settings: Settings,
         members: int,
-        apply: Callable[[DegradationLevel], None],
+        apply: Callable[[DegradationLevel, DegradationLevel], None],
         hardware: Hardware,
         clock: Clock,
         *,
@@ -171,7 +171,7 @@ class LoadShedder:
     def apply(self, settings: Settings) -> None:
         """Use other limits."""
         self._policy.set_limits(*self._limits_of(settings))
-        self._apply(self._policy.level)
+        self._apply(self._policy.level, self._policy.full)
 
     def poll(self, pipeline: Pipeline) -> None:
         """Measure the load since the last check, and act on it."""
@@ -184,7 +184,7 @@ class LoadShedder:
         level = self._policy.update(load, now)
         if level != before:
             _log_change(before, level, load)
-            self._apply(level)
+            self._apply(level, self._policy.full)
 
     def stopping(self) -> None:
         """There is nothing to end."""

@@ -15,10 +15,7 @@ UNSCORED: Final = "not scored"
 MOODS: Final = (*EMOTIONS, UNCERTAIN, UNSCORED)
 
 MAX_GAP_S: Final = 1.0
-"""Time for which the faces of a frame count, when the next frame is late.
-
-A longer gap counts for this time, unlike in the preview's totals, which leave it out.
-"""
+"""Time for which the faces of a frame count at most, when the next frame is late."""
 
 MAX_SEGMENTS: Final = 100_000
 """Segments in memory, of all visits; beyond that, the oldest visits lose their detail."""

@@ -131,7 +131,7 @@ MAX_EVENTS: Final = 100
 """Events kept at most."""
 
 MAX_GAP_S: Final = 1.0
-"""Longest time that one result stands for in the totals: a longer gap was without an image."""
+"""Longest time that one result stands for in the totals."""
 
 NO_CROP: Final = np.zeros((0, 0), np.uint8)
 
@@ -157,7 +157,8 @@ class History:
         self._events: deque[FaceEvent] = deque(maxlen=MAX_EVENTS)
         self._visits = 0
         self._seconds = dict.fromkeys(EMOTIONS, 0.0)
-        self._last_time = float("-inf")
+        self._last_time: float | None = None
+        """Of the last result; None after a blank frame."""
         self._lock = threading.Lock()
 
     def record(self, result: FrameResult) -> None:
@@ -190,11 +191,11 @@ class History:
 
     def _add_to_totals(self, result: FrameResult) -> None:
         time = result.frame.captured_monotonic_s
-        gap = time - self._last_time
-        self._last_time = time
+        gap_s = 0.0 if self._last_time is None else min(time - self._last_time, MAX_GAP_S)
+        self._last_time = None if result.frame.is_blank else time
         for face in result.faces:
-            if face.emotion is not None and gap <= MAX_GAP_S:
-                self._seconds[face.emotion] += gap
+            if face.emotion is not None:
+                self._seconds[face.emotion] += gap_s
         if result.events:
             self._events.extend(faces_message(result, 0.0).events)
             self.event_count += len(result.events)

@@ -62,8 +62,8 @@ class EventSender:
         self._clock = clock
         self._in_flight: tuple[int, QueuedEvent] | None = None
         """The packet identifier and the event that the broker has not acknowledged."""
-        self._refusals = 0
-        """Of the head of the queue."""
+        self._refusals = (0, 0)
+        """The sequence number of the event refused last, and its refusals."""
         self._next_at = self._grace_until = clock.monotonic()
 
     def begin(self, *, with_grace: bool) -> None:
@@ -112,19 +112,19 @@ class EventSender:
         elif response.outcome is PublishOutcome.NO_SUBSCRIBERS and now < self._grace_until:
             self._next_at = now + NO_SUBSCRIBER_INTERVAL_S
         else:
-            self._refusals = 0
             self._queue.remove(entry.sequence)
 
     def _on_refused(self, entry: QueuedEvent, response: Acknowledged) -> None:
         self._next_at = self._clock.monotonic() + REFUSAL_INTERVAL_S
         if response.code in GENERAL_REFUSALS:
             return
-        self._refusals += 1
-        if self._refusals >= MAX_REFUSALS:
+        sequence, count = self._refusals
+        count = count + 1 if sequence == entry.sequence else 1
+        self._refusals = (entry.sequence, count)
+        if count >= MAX_REFUSALS:
             self._drop(entry, response.reason)
 
     def _drop(self, entry: QueuedEvent, reason: str) -> None:
-        self._refusals = 0
         self._next_at = self._clock.monotonic()
         logger.error(
             "event not accepted, dropping it", extra={"sequence": entry.sequence, "reason": reason}

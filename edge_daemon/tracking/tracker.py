@@ -254,7 +254,8 @@ class FaceFollower:
         finder: detects faces.
         tracker: assigns them to tracks.
         interval: maximum frames from one detection to the next; 1: detect in every frame.
-        max_gap_s: time between two frames above which no position is predicted.
+        max_gap_s: time between two frames above which no position is predicted, unless frames
+            were dropped since the last detection: an overloaded machine must detect less often.
     """
 
     def __init__(
@@ -270,6 +271,8 @@ class FaceFollower:
         self._max_gap_s = max_gap_s
         self._last_s = -math.inf
         self._frames_since = 0
+        self._index = 0
+        """Of the last frame in which faces were detected."""
         self._scene: int | None = None
 
     def set_interval(self, interval: int) -> None:
@@ -279,12 +282,13 @@ class FaceFollower:
     def __call__(self, frame: Frame) -> TrackedFaces:
         self._frames_since += 1
         gap_s, self._last_s = frame.stream_time_s - self._last_s, frame.stream_time_s
-        is_soon = self._frames_since < self._interval and gap_s <= self._max_gap_s
-        if is_soon and frame.scene == self._scene:
+        has_dropped = frame.index - self._index > self._frames_since
+        is_near = gap_s <= self._max_gap_s or has_dropped
+        if self._frames_since < self._interval and is_near and frame.scene == self._scene:
             predicted = self._tracker.predict(frame, partial(self._finder.crop, frame))
             if predicted is not None:
                 return predicted
         found = self._tracker(self._finder(frame))
         # Not before, so that a failed detection is tried again in the next frame.
-        self._frames_since, self._scene = 0, frame.scene
+        self._frames_since, self._index, self._scene = 0, frame.index, frame.scene
         return found

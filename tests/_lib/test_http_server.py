@@ -18,6 +18,8 @@ from edge_daemon._lib import http_server
 from edge_daemon._lib.http_server import ASGIMessage, ConnectionLimits, HttpServer, listen
 from edge_daemon.errors import PreviewError
 
+pytestmark = pytest.mark.usefixtures("_quick_uvicorn")
+
 HOST = "127.0.0.1"
 LIMITS = ConnectionLimits(total=8, per_address=4)
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -196,6 +196,7 @@ def test_lock_is_in_folder_that_only_root_writes() -> None:
     assert not Path(lock).parent.stat().st_mode & 0o022
 
 
+@pytest.mark.slow
 def test_release_is_readable_by_the_service_with_a_strict_umask(tmp_path: Path) -> None:
     lines = (
         f"prefix={tmp_path}/opt cache={tmp_path}/cache work={tmp_path}/work log={tmp_path}/log",

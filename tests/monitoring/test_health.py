@@ -102,13 +102,24 @@ def test_members_active_is_that_of_the_last_scored_face(health: Health, bundle: 
 
 
 def test_degradation_level_is_reported(health: Health, bundle: Bundle) -> None:
-    health.set_level(DegradationLevel(members=1, detection_interval=3))
+    full = DegradationLevel(len(bundle.members), detection_interval=1)
+    health.set_level(DegradationLevel(members=1, detection_interval=3), full)
     message = health.message()
     assert (message.members_active, message.detection_interval) == (1, 3)
     members = f"members: 1 of {len(bundle.members)}"
     assert health.summary() == "source starting"
     health.source.running()
     assert health.summary().endswith(f", {members}, detection in 1 of 3 frames")
+
+
+def test_summary_after_a_reload_compares_with_the_new_full_level(
+    health: Health, bundle: Bundle
+) -> None:
+    health.source.running()
+    for interval, shed in ((4, 4), (2, 5), (6, 6)):
+        models = len(bundle.members)
+        health.adjust(DegradationLevel(models, shed), DegradationLevel(models, interval))
+        assert ("detection in 1 of" in health.summary()) == (shed > interval)
 
 
 def test_summary_shows_state_rate_faces_and_broker(
@@ -119,12 +130,13 @@ def test_summary_shows_state_rate_faces_and_broker(
     delivery: FakeDelivery,
 ) -> None:
     health = Health(clock, bundle, source, timings, delivery)
+    full = DegradationLevel(len(bundle.members), detection_interval=1)
     summaries = [health.summary()]
     source.running()
     clock.seconds += 2
     for step in range(20):
         health(result(step / 10, {1: probabilities(happy=0.7), 2: None}))
-        health.set_level(DegradationLevel(len(bundle.members), detection_interval=1))
+        health.set_level(full, full)
     summaries.append(health.summary())
     source.lost(SourceLost("gone"))
     delivery.connected = False

@@ -149,19 +149,30 @@ def zone(tmp_path: Path) -> Path:
     return file
 
 
+class Levels(list[DegradationLevel]):
+    """The levels that were applied."""
+
+    full: DegradationLevel | None = None
+    """The last level without strain."""
+
+    def apply(self, level: DegradationLevel, full: DegradationLevel) -> None:
+        self.append(level)
+        self.full = full
+
+
 @pytest.fixture
-def levels() -> list[DegradationLevel]:
-    return []
+def levels() -> Levels:
+    return Levels()
 
 
 @pytest.fixture
 def shedder(
-    levels: list[DegradationLevel],
+    levels: Levels,
     tmp_path: Path,
     zone: Path,
     clock: FakeClock,
 ) -> LoadShedder:
-    return LoadShedder(SETTINGS, 3, levels.append, Hardware(sys=tmp_path), clock, enabled=True)
+    return LoadShedder(SETTINGS, 3, levels.apply, Hardware(sys=tmp_path), clock, enabled=True)
 
 
 def look(
@@ -175,7 +186,7 @@ def look(
 
 def test_shedder_load_covers_the_time_since_the_last_check(
     shedder: LoadShedder,
-    levels: list[DegradationLevel],
+    levels: Levels,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -200,7 +211,7 @@ def test_shedder_load_covers_the_time_since_the_last_check(
 
 def test_shedder_heat_and_recovery_are_applied_and_logged(
     shedder: LoadShedder,
-    levels: list[DegradationLevel],
+    levels: Levels,
     zone: Path,
     clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
@@ -215,7 +226,7 @@ def test_shedder_heat_and_recovery_are_applied_and_logged(
 
 
 def test_shedder_between_checks_reads_nothing(
-    shedder: LoadShedder, levels: list[DegradationLevel], zone: Path, clock: FakeClock
+    shedder: LoadShedder, levels: Levels, zone: Path, clock: FakeClock
 ) -> None:
     zone.write_text("80000")
     for _ in range(10):
@@ -225,28 +236,30 @@ def test_shedder_between_checks_reads_nothing(
 
 
 def test_shedder_with_new_settings_applies_the_full_level(
-    shedder: LoadShedder, levels: list[DegradationLevel]
+    shedder: LoadShedder, levels: Levels
 ) -> None:
     shedder.apply(load_settings(flags={("detection", "interval"): 4}))
     assert levels == [DegradationLevel(3, 4)]
 
 
 def test_shedder_with_new_settings_stays_degraded(
-    shedder: LoadShedder, levels: list[DegradationLevel], zone: Path, clock: FakeClock
+    shedder: LoadShedder, levels: Levels, zone: Path, clock: FakeClock
 ) -> None:
     zone.write_text("80000")
     look(shedder, Stages(), clock, [{}] * 14)
     assert levels[-1] == DegradationLevel(1, 2)
     shedder.apply(SETTINGS)
     assert levels[-1] == DegradationLevel(1, 2)
+    assert levels.full == FULL
     shedder.apply(load_settings(flags={("detection", "interval"): 4}))
     assert levels[-1] == DegradationLevel(1, 5)
+    assert levels.full == DegradationLevel(3, 4)
 
 
 def test_shedder_disabled_only_follows_the_settings(
-    levels: list[DegradationLevel], tmp_path: Path, zone: Path, clock: FakeClock
+    levels: Levels, tmp_path: Path, zone: Path, clock: FakeClock
 ) -> None:
-    shedder = LoadShedder(SETTINGS, 3, levels.append, Hardware(sys=tmp_path), clock, enabled=False)
+    shedder = LoadShedder(SETTINGS, 3, levels.apply, Hardware(sys=tmp_path), clock, enabled=False)
     zone.write_text("80000")
     look(shedder, Stages(), clock, [{"detection": 5.0}] * 9)
     assert levels == []

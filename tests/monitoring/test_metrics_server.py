@@ -22,6 +22,8 @@ from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.prometheus import MetricsServer
 from edge_daemon.monitoring.statistics import StageTimings
 
+pytestmark = pytest.mark.usefixtures("_quick_uvicorn")
+
 HOST = "127.0.0.1"
 
 

@@ -260,14 +260,15 @@ class Endless:
 
 
 def test_pipeline_with_hanging_stage_stops_watchdog_and_ends(
-    systemd: Systemd, source: SourceStatus
+    systemd: Systemd, source: SourceStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "3000000"}
+    monkeypatch.setattr("edge_daemon.pipeline.SUPERVISION_INTERVAL_S", 0.08)
+    environment = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1000000"}
     notifier = notifier_from(environment, source, str, SystemClock())
     assert notifier is not None
     capture = Endless()
     pipeline = Pipeline(
-        capture, Chain.of(Stage("stuck", capture.hang, timeout_s=3.0)), watchers=[notifier]
+        capture, Chain.of(Stage("stuck", capture.hang, timeout_s=1.0)), watchers=[notifier]
     )
     with pytest.raises(PipelineError, match="stuck"):
         pipeline.run()
@@ -338,6 +339,7 @@ def test_missing_package_logs_one_warning(
     assert "WARNING" in line
 
 
+@pytest.mark.slow
 def test_package_is_imported_only_under_systemd() -> None:
     code = (
         "import os, sys; from edge_daemon.monitoring import systemd; "

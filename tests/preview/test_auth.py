@@ -10,6 +10,8 @@ from running import PATIENCE
 
 from edge_daemon.preview.auth import SECURITY_HEADERS
 
+pytestmark = pytest.mark.usefixtures("_quick_uvicorn")
+
 OTHER_SITE = "http://evil.example"
 
 READ = ("/", "/session", "/minute.json", "/main.js")

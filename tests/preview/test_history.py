@@ -76,12 +76,19 @@ def test_memory_is_bounded(history: History) -> None:
     assert fuller - full < 100_000
 
 
-def test_totals_sum_time_by_emotion_without_gaps(history: History) -> None:
+def test_totals_sum_time_by_emotion_with_limited_gaps(history: History) -> None:
     for at in (0.0, 0.5, 1.0, 1.0 + 2 * MAX_GAP_S):
         history.record(with_image(at=at))
     totals = history.totals()
-    assert totals.face_seconds == dict.fromkeys(EMOTIONS, 0.0) | {"happy": 1.0}
+    assert totals.face_seconds == dict.fromkeys(EMOTIONS, 0.0) | {"happy": 1.0 + MAX_GAP_S}
     assert totals.visits == 0
+
+
+def test_totals_leave_out_the_gap_after_a_blank_frame(history: History) -> None:
+    blank = FrameResult(dataclasses.replace(frame(0.5), blank=True), (), frozenset())
+    for item in (with_image(at=0.0), blank, with_image(at=60.0), with_image(at=60.5)):
+        history.record(item)
+    assert history.totals().face_seconds["happy"] == 0.5
 
 
 def test_events_are_kept_and_counted(history: History) -> None:

@@ -12,6 +12,8 @@ from preview.serving import EVERYWHERE, Answer, Served, serving
 
 from edge_daemon.preview.app import MAX_PHOTO_SIDE_PX, image_from
 
+pytestmark = pytest.mark.usefixtures("_quick_uvicorn")
+
 SCENE = draw_scene((60, 60, 120))
 
 

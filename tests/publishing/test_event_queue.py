@@ -171,12 +171,12 @@ def test_queue_figures_are_depth_and_age_of_oldest(tmp_path: Path, clock: FakeCl
         assert (events.queue.status().depth, events.queue.status().oldest_age_s) == (1, 0.0)
 
 
-def test_queue_append_does_not_wait_for_hanging_disk(tmp_path: Path) -> None:
+def test_queue_append_does_not_wait_for_hanging_disk(tmp_path: Path, clock: FakeClock) -> None:
     disk = Disk()
-    with events_in(tmp_path, open_store=disk.open) as events:
+    with events_in(tmp_path, clock=clock, open_store=disk.open) as events:
         disk.works.clear()
         append(events.queue, 1)
-        time.sleep(SYNC_INTERVAL_S)
+        clock.seconds += SYNC_INTERVAL_S
         writing = threading.Thread(target=events.writer.step)
         writing.start()
         assert disk.hangs.wait(PATIENCE)

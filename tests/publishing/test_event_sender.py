@@ -5,9 +5,13 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from builders import event, result
+from conftest import FakeClock
 from publishing.broker import Mosquitto, Subscriber, subscribed
 from publishing.fixtures import (
     CONNECTED,
@@ -15,12 +19,17 @@ from publishing.fixtures import (
     Logs,
     MakePublishing,
     Publishing,
+    events_in,
     serving,
     wait_for_depth,
 )
 from publishing.proxy import Proxy
 from publishing.scripted import Published, ScriptedBroker, connack
 from running import eventually
+
+from edge_daemon.publishing.event_sender import MAX_REFUSALS, REFUSAL_INTERVAL_S, EventSender
+from edge_daemon.publishing.event_writer import QueueLimits
+from edge_daemon.publishing.messages import Acknowledged, Outcome
 
 pytestmark = pytest.mark.usefixtures("attempts")
 
@@ -124,7 +133,7 @@ def test_sender_without_subscriber_for_long_delivers(
 
 @pytest.fixture
 def _soon_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_daemon.publishing.event_sender.REFUSAL_INTERVAL_S", 0.2)
+    monkeypatch.setattr("edge_daemon.publishing.event_sender.REFUSAL_INTERVAL_S", 0.05)
 
 
 @pytest.mark.usefixtures("_soon_after_a_refusal")
@@ -168,6 +177,26 @@ def test_sender_event_refused_repeatedly_is_dropped(
     assert publishing.events.queue.status().dropped == 1
     (record,) = logs.of(DROPPED)
     assert record["sequence"] == 3
+
+
+def test_sender_dropped_head_leaves_no_refusals_to_the_next(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    packet_ids = itertools.count(1)
+    connection: Any = SimpleNamespace(publish=lambda _: next(packet_ids))
+    with events_in(tmp_path, QueueLimits(2, 1e9), clock) as events:
+        sender = EventSender(events.queue, "event", clock)
+        events.add(1, 2)
+        for packet_id in range(1, MAX_REFUSALS + 1):
+            if packet_id == MAX_REFUSALS:
+                events.add(3)
+                events.step()
+            clock.seconds += REFUSAL_INTERVAL_S
+            sender.send(connection)
+            sender.on_acknowledged(
+                Acknowledged(packet_id, "event", Outcome.REFUSED, 0x80, "unspecified error")
+            )
+        assert events.deliver() == [2, 3]
 
 
 @pytest.mark.usefixtures("_soon_after_a_refusal")

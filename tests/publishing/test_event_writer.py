@@ -704,7 +704,10 @@ def test_writer_service_saves_new_events_and_stops(tmp_path: Path) -> None:
         assert held(tmp_path) == [1]
 
 
-def test_writer_service_stops_without_the_sender(tmp_path: Path) -> None:
+def test_writer_service_stops_without_the_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_daemon.publishing.event_writer.STOP_TIMEOUT_S", 0.2)
     with events_in(tmp_path) as events:
         with in_service(events.writer) as (thread,):
             began = time.monotonic()

@@ -184,7 +184,7 @@ def test_state_heartbeat_continues_between_slow_results(
 
 @pytest.mark.parametrize("jump", [timedelta(days=20_000), timedelta(hours=-5)])
 def test_state_since_follows_the_wall_clock_that_is_set(
-    kept: Kept, paused: threading.Event, jump: timedelta
+    kept: Kept, paused: threading.Event, interval: float, jump: timedelta
 ) -> None:
     with reporting(kept, paused) as service:
         service(result(0.0, {1: HAPPY}))

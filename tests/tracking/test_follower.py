@@ -15,7 +15,14 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import create_source
 from edge_daemon.capture.loop import FrameMaker
-from edge_daemon.config.settings import QualitySettings, SmoothingSettings, TrackingSettings
+from edge_daemon.config.loading import LiveSettings
+from edge_daemon.config.settings import (
+    QualitySettings,
+    Settings,
+    SmoothingSettings,
+    TrackingSettings,
+)
+from edge_daemon.daemon import _follower
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
@@ -69,6 +76,24 @@ def test_follower_searches_each_of_frames_that_are_far_apart(detector: Counted) 
         for at, bgr in ((0.0, empty), (0.6, scene), (1.2, empty), (1.8, scene), (2.2, scene))
     ]
     assert (found, detector.pictures) == ([0, 1, 0, 1, 1], 4)
+
+
+def test_follower_far_apart_frames_keep_the_interval_if_dropped(detector: Counted) -> None:
+    finder = FaceFinder(detector, 640, ALL_GOOD)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3, max_gap_s=0.5)
+    pictures = []
+    for at, index in ((0.0, 0), (0.6, 9), (1.2, 10), (1.8, 19), (2.4, 20), (3.0, 21), (3.6, 22)):
+        follower(frame(at, index=index))
+        pictures.append(detector.pictures)
+    assert pictures == [1, 1, 1, 2, 3, 4, 5]
+
+
+def test_follower_of_a_slow_camera_searches_each_frame(detector: Counted) -> None:
+    settings = Settings(source="http://camera.example/snapshot.jpg")
+    follower = _follower(settings, detector, LiveSettings(settings), is_live=True)
+    for index in range(4):
+        follower(frame(2.0 * index, index=index))
+    assert detector.pictures == 4
 
 
 def lefts(found: list[TrackedFaces]) -> list[float]:

@@ -4,6 +4,7 @@ This module uses neither the network nor the screen. It ignores duplicate events
 their numbers, and rejects messages with another schema: it counts all, and reports the first.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Device:
     availability: Availability | None = None
     faces: FacesMessage | None = None
     faces_arrived: float = float("-inf")
-    """On the monotonic clock."""
+    """On the monotonic clock; -inf before the first since the device was offline or paused."""
     state: StateMessage | None = None
     health: HealthMessage | None = None
     sequence: int | None = None
@@ -85,6 +86,11 @@ class Device:
         return self.state.paused if self.state is not None else paused_by_health
 
     @property
+    def is_away(self) -> bool:
+        """Whether the device is offline or paused."""
+        return self.availability is Availability.OFFLINE or self.paused
+
+    @property
     def last_message_time(self) -> datetime | None:
         """The latest time in its messages."""
         known = (self.faces, self.state, self.health)
@@ -92,8 +98,7 @@ class Device:
 
     def faces_now(self, now: float) -> tuple[FaceMessage, ...]:
         """The faces in sight; none of a device that is offline, paused or silent."""
-        away = self.availability is Availability.OFFLINE or self.paused
-        if self.faces is None or away or now - self.faces_arrived > FACES_FRESH:
+        if self.faces is None or self.is_away or now - self.faces_arrived > FACES_FRESH:
             return ()
         return self.faces.faces
 
@@ -124,11 +129,8 @@ BIN_S: Final = 5.0
 MAX_BINS: Final = 240
 """Steps kept: 20 minutes."""
 
-MAX_GAP_S: Final = 2.0
-"""Longest time that one message stands for; after a longer gap, nothing is known of it.
-
-Longer than that of one result in the daemon: messages are limited in rate, and late by a network.
-"""
+MAX_GAP_S: Final = 1.0
+"""Longest time that one message stands for in the totals."""
 
 
 def _no_time() -> dict[str, float]:
@@ -164,9 +166,8 @@ class WatchTotals:
         return [name for name in EMOTIONS if name in by_time[:count]]
 
     def add(self, message: FacesMessage, gap_s: float, now: float) -> None:
-        """Add a device's message that arrived at `now`, `gap_s` after the one before."""
-        if not 0 < gap_s <= MAX_GAP_S:
-            return
+        """Add a device's message that arrived at `now`, `gap_s` after the one before; inf: none."""
+        gap_s = 0.0 if math.isinf(gap_s) else min(gap_s, MAX_GAP_S)
         number = int(now // BIN_S)
         for face in message.faces:
             if face.emotion in EMOTIONS:
@@ -243,6 +244,8 @@ class Consumer:
                 device.health = content
             case Availability():
                 device.availability = content
+        if device.is_away:
+            device.faces_arrived = -math.inf
         return True
 
     def _take_event(self, device: Device, event: EventMessage) -> bool:

@@ -140,6 +140,7 @@ def check_hanging(state: Path, stdout: int) -> "subprocess.CompletedProcess[byte
     )
 
 
+@pytest.mark.slow
 def test_check_json_of_a_hanging_check_is_printed(tmp_path: Path) -> None:
     done = check_hanging(tmp_path, subprocess.PIPE)
     result = json.loads(done.stdout)
@@ -147,6 +148,7 @@ def test_check_json_of_a_hanging_check_is_printed(tmp_path: Path) -> None:
     assert [(it["check"], it["level"]) for it in result["checks"]][1:] == [("slow", "fail")]
 
 
+@pytest.mark.slow
 def test_check_json_of_a_hanging_check_without_reader_is_silent(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)

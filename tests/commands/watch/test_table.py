@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from payloads import BASE, NOON, event, faces, health, message, scored, unscored
+from payloads import BASE, NOON, event, faces, health, message, scored, state, unscored
 from rich.console import Console
 from rich.screen import Screen
 
@@ -166,6 +166,7 @@ def test_table_session_has_visits_and_shares(fleet: Consumer, draw: Draw) -> Non
 
 def test_table_sparkline_follows_the_time(fleet: Consumer, draw: Draw) -> None:
     see(fleet, *((step * 0.5, "happy") for step in range(11)))  # 0 to 5 s
+    fleet.take(message("hall", "faces", faces()), 15.0)
     see(fleet, *((15 + step * 0.5, "sad") for step in range(6)))  # 15 to 17.5 s
     lines = history(draw(now=17.5))
     assert lines["happy"][1].strip() == "█▁"
@@ -175,8 +176,16 @@ def test_table_sparkline_follows_the_time(fleet: Consumer, draw: Draw) -> None:
     assert len(later["sad"][1]) == len(lines["sad"][1]) - 1
 
 
-def test_table_silence_counts_for_no_emotion(fleet: Consumer, draw: Draw) -> None:
+def test_table_message_after_silence_counts_for_a_second(fleet: Consumer, draw: Draw) -> None:
     see(fleet, (0.0, "happy"), (1.0, "happy"), (60.0, "happy"))
+    assert any("2 s of faces" in line for line in draw(now=60.0))
+
+
+def test_table_time_while_paused_does_not_count(fleet: Consumer, draw: Draw) -> None:
+    see(fleet, (0.0, "happy"), (1.0, "happy"))
+    for at, paused in ((2.0, True), (59.0, False)):
+        fleet.take(message("hall", "state", state(paused=paused)), at)
+    see(fleet, (60.0, "happy"))
     assert any("1 s of faces" in line for line in draw(now=60.0))
 
 
