@@ -118,7 +118,7 @@ def test_summary_after_a_reload_compares_with_the_new_full_level(
     health.source.running()
     for interval, shed in ((4, 4), (2, 5), (6, 6)):
         models = len(bundle.members)
-        health.adjust(DegradationLevel(models, shed), DegradationLevel(models, interval))
+        health.set_level(DegradationLevel(models, shed), DegradationLevel(models, interval))
         assert ("detection in 1 of" in health.summary()) == (shed > interval)
 
 

@@ -29,7 +29,7 @@ from running import eventually
 
 from edge_daemon.publishing.event_sender import MAX_REFUSALS, REFUSAL_INTERVAL_S, EventSender
 from edge_daemon.publishing.event_writer import QueueLimits
-from edge_daemon.publishing.messages import Acknowledged, Outcome
+from edge_daemon.publishing.messages import Acknowledged, PublishOutcome
 
 pytestmark = pytest.mark.usefixtures("attempts")
 
@@ -194,7 +194,7 @@ def test_sender_dropped_head_leaves_no_refusals_to_the_next(
             clock.seconds += REFUSAL_INTERVAL_S
             sender.send(connection)
             sender.on_acknowledged(
-                Acknowledged(packet_id, "event", Outcome.REFUSED, 0x80, "unspecified error")
+                Acknowledged(packet_id, "event", PublishOutcome.REFUSED, 0x80, "unspecified error")
             )
         assert events.deliver() == [2, 3]
 
