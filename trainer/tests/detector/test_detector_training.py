@@ -130,7 +130,8 @@ def test_exported_detector_runs_in_the_daemon(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(export, "REPRESENTATIVES", (8, 32))
+    monkeypatch.setattr(export, "REPRESENTATIVES", (8,))
+    monkeypatch.setattr(export, "DRAWS", 2)
     run = shutil.copytree(trained, tmp_path / "run")
     out = tmp_path / "models"
     assert main(["detector", "export", str(run), "--out", str(out), *words]) == 0
