@@ -85,7 +85,7 @@ def test_totals_sum_time_by_emotion_with_limited_gaps(history: History) -> None:
 
 
 def test_totals_leave_out_the_gap_after_a_blank_frame(history: History) -> None:
-    blank = FrameResult(dataclasses.replace(frame(0.5), blank=True), (), frozenset())
+    blank = FrameResult(dataclasses.replace(frame(0.5), is_blank=True), (), frozenset())
     for item in (with_image(at=0.0), blank, with_image(at=60.0), with_image(at=60.5)):
         history.record(item)
     assert history.totals().face_seconds["happy"] == 0.5
