@@ -76,11 +76,13 @@ class MetricsServer(Service):
 
 
 def _only_get(app: ASGIApp) -> ASGIApp:
-    """The application for requests that only read."""
+    """The application for requests that only read; header fields beyond ASCII are ignored."""
 
     async def wrapped(scope: ASGIMessage, receive: Receive, send: Send) -> None:
         if scope["method"] in {"GET", "HEAD"}:
-            await app(scope, receive, send)
+            # The application decodes them, and would raise.
+            decodable = [(name, value) for name, value in scope["headers"] if value.isascii()]
+            await app({**scope, "headers": decodable}, receive, send)
             return
         headers = [(b"allow", b"GET, HEAD"), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 405, "headers": headers})

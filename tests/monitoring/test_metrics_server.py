@@ -72,6 +72,15 @@ def test_other_methods_than_get_are_refused(port: int, method: str) -> None:
         assert response.read() == b""
 
 
+def test_undecodable_header_fields_are_ignored(port: int) -> None:
+    fields = b"Accept: \xff;q=x\r\nAccept-Encoding: \xff\r\nConnection: close\r\n"
+    with socket.create_connection((HOST, port), PATIENCE) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n")
+        response = connection.makefile("rb").read()
+    assert response.startswith(b"HTTP/1.1 200")
+    assert b"edge_daemon_source_state" in response
+
+
 def test_websocket_is_refused(port: int) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
     request = urllib.request.Request(f"http://{HOST}:{port}/", headers=headers)
