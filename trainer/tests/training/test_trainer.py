@@ -152,6 +152,7 @@ def test_a_record_without_later_settings_is_of_the_same_training(
     old = record.model_dump_json(exclude={"recipe": added})
     assert RunRecord.model_validate_json(old).is_same_training(record)
     (tmp_path / "run.json").write_text(old)
+    Run(tmp_path).checkpoint.touch()
     Run(tmp_path).begin(record)
     assert (tmp_path / "run.json").read_text() == old
 
@@ -159,6 +160,7 @@ def test_a_record_without_later_settings_is_of_the_same_training(
 def test_whether_it_is_bundled_may_change(tmp_path: Path, dataset: Dataset, recipe: Recipe) -> None:
     run, record = Run(tmp_path), record_of(recipe, dataset).model_copy(update={"commit": "first"})
     run.begin(record)
+    run.checkpoint.touch()
     teacher = recipe.model_copy(update={"bundled": False})
     run.begin(record_of(teacher, dataset))
     assert not run.record().recipe.bundled
