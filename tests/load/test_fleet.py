@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,9 @@ def test_fleet_with_restarted_broker_loses_no_event() -> None:
     done = run_fleet(*options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    assert "5 devices, 5 s, 1 restarts, 10 connections; " in done.stdout
+    found = re.search(r"5 devices, 5 s, 1 restarts, (\d+) connections; ", done.stdout)
+    # On a busy machine a device may connect only after the restart, and then once.
+    assert found is not None and int(found[1]) > 5, done.stdout
 
 
 @pytest.mark.timeout(400)
