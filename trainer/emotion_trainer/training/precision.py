@@ -3,7 +3,8 @@
 Mixed precision (Micikevicius et al. 2018) multiplies in 16 bits and keeps weights, their
 updates and the loss in 32. Processors with Intel's AMX, which multiplies bfloat16 in tiles, were
 measured to learn a VGG16 2.5 times as fast for it with PyTorch, and a ResNet 2.3 times as fast with
-TensorFlow; others were no faster.
+TensorFlow. With AVX-512's instructions for bfloat16, an EPYC of 2024 learnt dlib's network 1.9
+times and the bundled ones 1.3 times as fast with PyTorch, and no faster with TensorFlow.
 """
 
 import re
@@ -55,9 +56,10 @@ def for_capability(capability: tuple[int, int]) -> str:
     return "mixed_float16" if capability >= FLOAT16_SINCE else FULL
 
 
-def for_processor(features: str) -> str:
-    """The policy that suits a processor, from Linux's words on it: `/proc/cpuinfo`."""
-    return "mixed_bfloat16" if re.search(r"\bamx_bf16\b", features) else FULL
+def for_processor(features: str, backend: str) -> str:
+    """The policy that suits a processor, from Linux's words on it (`/proc/cpuinfo`)."""
+    instructions = r"\b(amx|avx512)_bf16\b" if backend == "torch" else r"\bamx_bf16\b"
+    return "mixed_bfloat16" if re.search(instructions, features) else FULL
 
 
 def _best_of_tensorflow() -> str:
@@ -88,4 +90,6 @@ def _best_of_torch() -> str:
 
 
 def _best_of_processor() -> str:
-    return for_processor(PROCESSORS.read_text()) if PROCESSORS.exists() else FULL
+    if not PROCESSORS.exists():
+        return FULL
+    return for_processor(PROCESSORS.read_text(), keras.backend.backend())

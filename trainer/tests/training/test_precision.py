@@ -18,10 +18,20 @@ def test_each_gpu_gets_what_its_tensor_cores_take(capability: tuple[int, int], p
     assert for_capability(capability) == policy
 
 
-def test_a_processor_gets_what_its_tiles_take() -> None:
-    features = "flags\t\t: fpu avx512f avx512_bf16"
-    assert for_processor(f"{features} amx_bf16 amx_tile\n") == "mixed_bfloat16"
-    assert for_processor(f"{features}\n") == "float32"
+@pytest.mark.parametrize(
+    ("instructions", "by_torch", "by_tensorflow"),
+    [
+        ("amx_bf16 amx_tile", "mixed_bfloat16", "mixed_bfloat16"),
+        ("avx512f avx512_bf16", "mixed_bfloat16", "float32"),
+        ("avx2 avx512f", "float32", "float32"),
+    ],
+)
+def test_a_processor_gets_what_it_multiplies_faster(
+    instructions: str, by_torch: str, by_tensorflow: str
+) -> None:
+    features = f"flags\t\t: fpu {instructions}\n"
+    assert for_processor(features, "torch") == by_torch
+    assert for_processor(features, "tensorflow") == by_tensorflow
 
 
 def test_precision_of_a_recipe_is_used_as_it_is() -> None:
