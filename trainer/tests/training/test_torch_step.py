@@ -12,7 +12,7 @@ COMPARE = """
 import sys
 import keras, numpy as np
 from emotion_trainer.models import families
-from emotion_trainer.models.families import densenet, mobilenet, resnet, seq2, vgg16
+from emotion_trainer.models.families import densenet, dlib_resnet, mobilenet, resnet, seq2, vgg16
 from emotion_trainer.training.precision import computing_in
 from emotion_trainer.training.torch_step import TorchStep
 from emotion_trainer.training.trainer import cross_entropy
@@ -22,6 +22,8 @@ SMALL = {
     "resnet": resnet.Settings(family="resnet", stem=8, stages=((8, 1), (16, 2))),
     "vgg16": vgg16.Settings(family="vgg16", widths=(8, 8, 8, 8, 8)),
     "mobilenet": mobilenet.Settings(family="mobilenet", stem=8, stages=((8, 1), (16, 2)), head=32),
+    # 56 pixels, so that "same" pooling averages over an odd side.
+    "dlib_resnet": dlib_resnet.Settings(family="dlib_resnet", side=56, blocks=8),
     "densenet": densenet.Settings(family="densenet", stem=8, blocks=((8, 2), (8, 2))),
 }
 models = [families.build(SMALL[sys.argv[1]]) for _ in range(2)]
@@ -63,7 +65,9 @@ def _has_torch() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("family", ["resnet", "vgg16", "mobilenet", "densenet", "seq2"])
+@pytest.mark.parametrize(
+    "family", ["resnet", "vgg16", "mobilenet", "densenet", "seq2", "dlib_resnet"]
+)
 def test_torch_step_updates_as_keras_does(family: str, tmp_path: Path) -> None:
     if not _has_torch():
         pytest.skip("torch is not installed, or cannot be loaded")

@@ -14,6 +14,7 @@ from emotion_trainer.models.families import (
     backbone,
     cost,
     densenet,
+    dlib_resnet,
     efficientnet,
     imagenet,
     mobilenet,
@@ -27,6 +28,7 @@ from emotion_trainer.models.families.scaling import ScalableSettings, solve_widt
 ModelSettings = Annotated[
     backbone.Settings
     | densenet.Settings
+    | dlib_resnet.Settings
     | efficientnet.Settings
     | imagenet.Settings
     | mobilenet.Settings
@@ -39,6 +41,7 @@ ModelSettings = Annotated[
 BUILDERS: Final[dict[str, Callable[[Any], keras.Model]]] = {
     "backbone": backbone.build,
     "densenet": densenet.build,
+    "dlib_resnet": dlib_resnet.build,
     "efficientnet_lite0": efficientnet.build,
     "imagenet": imagenet.build,
     "mobilenet": mobilenet.build,

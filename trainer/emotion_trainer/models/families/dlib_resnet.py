@@ -1,0 +1,82 @@
+"""dlib's face recognition network, which millions of faces taught, as a start for emotions.
+
+Its plain 3x3 convolutions quantise well and are fast on processors, and its weights are in the
+public domain (CC0), so a model that begins with it can be bundled. The face is resized inside the
+graph to the side that the recipe sets. The last blocks, which hold three quarters of the
+parameters, separate persons rather than expressions and can be left out.
+
+Source: King, "High quality face recognition with deep metric learning", dlib's blog, 2017; the
+shape is He et al. 2016 with 29 convolutions. Convolutions of stride 2 are padded here so that a
+block's two paths have the same size; in dlib, zeros fill the difference.
+"""
+
+from typing import Final, Literal
+
+import keras
+from keras import layers
+from pydantic import Field
+
+from emotion_trainer.models.families.backbone import PretrainedSettings
+from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input
+
+STEM: Final = "conv32_down"
+STEM_CHANNELS: Final = 32
+BLOCKS: Final = (
+    *(("conv32_1", 32, 1), ("conv32_2", 32, 1), ("conv32_3", 32, 1)),
+    *(("conv64_down", 64, 2), ("conv64_1", 64, 1), ("conv64_2", 64, 1), ("conv64_3", 64, 1)),
+    *(("conv128_down", 128, 2), ("conv128_1", 128, 1), ("conv128_2", 128, 1)),
+    *(("conv256_down", 256, 2), ("conv256_1", 256, 1), ("conv256_2", 256, 1)),
+    ("conv256_down_out", 256, 2),
+)
+"""Name, channels and stride of each residual block."""
+
+CHANNEL_MEANS: Final = (122.782, 117.001, 104.298)
+"""Subtracted from the three channels, which dlib's network was trained with."""
+MEAN: Final = sum(CHANNEL_MEANS) / len(CHANNEL_MEANS)
+SCALE: Final = 256.0
+
+
+class Settings(PretrainedSettings):
+    """Input side, number of blocks and weights."""
+
+    family: Literal["dlib_resnet"]
+    blocks: int = Field(
+        default=len(BLOCKS), ge=7, le=len(BLOCKS), description="The first ones; 14 are all."
+    )
+
+    def __str__(self) -> str:
+        return f"dlib_resnet, {self.blocks} blocks at {self.side} px, {self.origin}"
+
+
+def build(settings: Settings) -> keras.Model:
+    """Build the network with random weights; each convolution has its weights' name."""
+    faces = grey_input()
+    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = layers.Rescaling(1.0 / SCALE, offset=-MEAN / SCALE)(x)
+    x = layers.ReLU()(_convolve(x, STEM, STEM_CHANNELS, kernel=7, stride=2))
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    for name, channels, stride in BLOCKS[: settings.blocks]:
+        x = _residual(x, name, channels, stride)
+    return keras.Model(faces, classify(x, settings.dropout), name="dlib_resnet")
+
+
+def _residual(x: keras.KerasTensor, name: str, channels: int, stride: int) -> keras.KerasTensor:
+    """Two convolutions, and around them the input; means of 2x2 pixels where they halve it."""
+    shortcut = x
+    if stride != 1:
+        shortcut = layers.AveragePooling2D(2, padding="same")(x)
+        if x.shape[-1] != channels:
+            # In dlib, the channels that the input lacks are zeros: so starts this kernel.
+            shortcut = layers.Conv2D(channels, 1, name=f"{name}_shortcut")(shortcut)
+    x = layers.ReLU()(_convolve(x, f"{name}_conv1", channels, stride=stride))
+    x = layers.Add()([_convolve(x, f"{name}_conv2", channels), shortcut])
+    return layers.ReLU()(x)
+
+
+def _convolve(
+    x: keras.KerasTensor, name: str, channels: int, kernel: int = 3, stride: int = 1
+) -> keras.KerasTensor:
+    convolution = layers.Conv2D(
+        channels, kernel, strides=stride, padding="same", use_bias=False, name=name
+    )
+    return batch_normalise(convolution(x))
