@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from edge_daemon._lib.files import sha256_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.models.families import backbone, imagenet
+from emotion_trainer.models.families import imagenet
+from emotion_trainer.models.families.backbone import PretrainedSettings
 from emotion_trainer.recipe import AnyRecipe, Recipe
 
 UNKNOWN_COMMIT: Final = "unknown"
@@ -132,7 +133,8 @@ def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> R
 def weights_file(recipe: Recipe) -> Path | None:
     """The file of others' weights that the network starts from, if any."""
     model = recipe.model
-    return model.weights if isinstance(model, backbone.Settings | imagenet.Settings) else None
+    pretrained = isinstance(model, PretrainedSettings | imagenet.Settings)
+    return model.weights if pretrained else None
 
 
 def _checksum(setting: str, path: Path | None, fix: str) -> str | None:

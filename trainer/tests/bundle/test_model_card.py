@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_sheets
+from pydantic import TypeAdapter
 
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import EMOTIONS
@@ -20,7 +21,7 @@ from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.splitting import STRATIFIED_NAME
 from emotion_trainer.evaluation.priors import prior_effects
 from emotion_trainer.evaluation.robustness import DEGRADATIONS
-from emotion_trainer.models.families import backbone, imagenet
+from emotion_trainer.models.families import ModelSettings, imagenet
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.soft_labels import Teacher
 
@@ -137,12 +138,12 @@ def with_record(bundled: Bundled, recipe: Mapping[str, object], **record: object
     return replace(bundled, records={file: changed})
 
 
+@pytest.mark.parametrize("family", ["backbone", "dlib_resnet", "efficientnet_lite0"])
 def test_card_lists_initial_weights_with_licence_and_checksum(
-    bundled: Bundled, dataset: Dataset
+    family: str, bundled: Bundled, dataset: Dataset
 ) -> None:
-    model = backbone.Settings(
-        family="backbone", weights=Path("hse.npz"), licence="MIT; for research"
-    )
+    settings = {"family": family, "weights": "hse.npz", "licence": "MIT; for research"}
+    model = TypeAdapter(ModelSettings).validate_python(settings)
     pretrained = with_record(bundled, {"model": model}, weights_sha256="ab" * 32)
     own, card = (" ".join(model_card(one, dataset).split()) for one in (bundled, pretrained))
     assert "no weights of others were used" in own
