@@ -22,8 +22,12 @@ from drawing import Image
 PATIENCE = 30.0
 """Timeout in seconds for expected conditions, long enough for a busy machine."""
 
-STOP_LIMIT = 3.0
-"""Maximum seconds until the program has stopped: 2, and a reserve for a busy machine."""
+STOP_LIMIT = 4.5
+"""Maximum seconds until the program has stopped: 2, and a reserve for a busy machine.
+
+It is below the 5 s after which calls of the network end by themselves, so a stop that waits for one
+exceeds it.
+"""
 
 
 def eventually(fulfilled: Callable[[], object]) -> None:
