@@ -30,7 +30,7 @@ def held_after_each(folder: Path) -> list[dict[str, int]]:
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=110,
+            timeout=280,
             env=clean_environment(folder),
         )
     assert done.returncode == 0, done.stderr
