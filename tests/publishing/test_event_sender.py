@@ -309,7 +309,8 @@ def test_sender_broken_connections_keep_order_and_events(
             eventually(lambda: publishing.publisher.connected)
             for losses in range(1, 4):
                 fill(publishing, 40)
-                proxy.drop_all()
+                subscriber.wait_until(lambda: len(subscriber.on("event")) > 40 * (losses - 1))  # noqa: B023
+                proxy.drop_all()  # while most of the 40 wait for their turn
                 # Without a connection for so short a time that polling could miss it.
                 eventually(lambda losses=losses: publishing.publisher.reconnects >= losses)
             fill(publishing, 40)

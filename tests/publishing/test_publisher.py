@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -186,13 +186,17 @@ def test_publisher_stop_during_handshake_closes_connection(make_publishing: Make
 def test_publisher_stop_sends_waiting_results_before_offline(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, logs: Logs
 ) -> None:
-    publishing = make_publishing(broker.port)
-    with serving(publishing):
-        logs.wait_for(CONNECTED)
-        for one in results(MAX_TELEMETRY):
-            publishing.publisher(one)
+    with Proxy(broker.port) as proxy:
+        publishing = make_publishing(proxy.port)
+        with serving(publishing) as thread:
+            logs.wait_for(CONNECTED)
+            proxy.flowing.clear()
+            accepted = fill(publishing, results(200))
+            publishing.publisher.stop()
+            proxy.flowing.set()
+            thread.join(PATIENCE)
     subscriber.wait_for("availability", b"online", b"offline")
-    assert frames(subscriber) == list(range(MAX_TELEMETRY))
+    assert frames(subscriber) == list(range(accepted))
     assert subscriber.messages[-1].payload == b"offline"
 
 
@@ -472,12 +476,12 @@ def large(one: FrameResult) -> FrameResult:
     return dataclasses.replace(one, faces=one.faces * 1000)
 
 
-def fill(publishing: Publishing, made: Iterator[FrameResult]) -> None:
-    """Publish until there is no more room."""
-    for one in itertools.islice(made, 10 * MAX_TELEMETRY):
+def fill(publishing: Publishing, made: Iterable[FrameResult]) -> int:
+    """Publish until there is no more room; the number of accepted results."""
+    for accepted, one in enumerate(itertools.islice(made, 10 * MAX_TELEMETRY)):
         publishing.publisher(large(one))
         if publishing.publisher.dropped:
-            return
+            return accepted
     pytest.fail("the queue knows no bound")
 
 
