@@ -254,7 +254,7 @@ def test_daemon_stopped_retains_state_without_faces(
 def test_daemon_with_slow_camera_stays_online(
     broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path
 ) -> None:
-    slow = ("--set", "capture.fps=0.5", "--set", "mqtt.stale_after=0.5")
+    slow = ("--set", "capture.fps=0.3", "--set", "mqtt.stale_after=0.5")
     with (
         camera(draw_scene((60, 60, 120))) as live,
         running(tmp_path, *daemon_options(broker, topic, live.url), *slow),
