@@ -182,9 +182,9 @@ def test_heartbeat_without_changes(stream: PreviewStream, monkeypatch: pytest.Mo
     monkeypatch.setattr(stream_module, "HEARTBEAT_S", 0.2)
 
     async def scene() -> None:
+        began = time.monotonic()
         with stream.viewer():
             first = await stream.after(0)
-            began = time.monotonic()
             second = await stream.after(first.number)
             assert second.number == first.number + 1
             assert 0.15 < time.monotonic() - began < 5
