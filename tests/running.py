@@ -1,6 +1,8 @@
 """The program as a running child process, and a live camera as its source."""
 
 import contextlib
+import itertools
+import os
 import random
 import resource
 import signal
@@ -43,10 +45,24 @@ def broker_at(port: int) -> tuple[str, ...]:
     return ("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}")
 
 
+def _ports() -> Iterator[int]:
+    """This process's share of the ports below the range of ephemeral ports, in random order."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = range(20_000 + worker, 32_768, count)  # below ip_local_port_range
+    return itertools.cycle(random.SystemRandom().sample(share, len(share)))
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    """A port without listener, outside the range of ephemeral ports."""
+    """A port without listener, which neither a later call nor another worker returns.
+
+    Until its listener starts, another process could take it.
+    """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_768)  # below ip_local_port_range
+        port = next(_PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
