@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from running import PATIENCE, STOP_LIMIT
 
+from edge_daemon._lib.http_server import SHUTDOWN_TIMEOUT_S
 from edge_daemon.errors import PipelineError, SourceError
 from edge_daemon.pipeline import (
+    FINISH_TIMEOUT_S,
+    STOP_TIMEOUT_S,
     Busy,
     Chain,
     Pipeline,
@@ -16,6 +19,8 @@ from edge_daemon.pipeline import (
     fan_out,
     in_thread,
 )
+from edge_daemon.publishing.event_writer import STOP_TIMEOUT_S as WRITER_STOP_TIMEOUT_S
+from edge_daemon.publishing.publisher import DISCONNECT_TIMEOUT_S
 
 
 class Counting:
@@ -145,6 +150,13 @@ def test_capture_failure_lets_earlier_items_pass() -> None:
     with pytest.raises(SourceError, match=r"^cut$"):
         pipeline.run()
     assert seen == list(range(20))
+
+
+def test_stop_limits_fit_into_two_seconds() -> None:
+    """The stops themselves are measured with a reserve for a busy machine."""
+    assert FINISH_TIMEOUT_S < STOP_TIMEOUT_S < 2
+    limits = (DISCONNECT_TIMEOUT_S, WRITER_STOP_TIMEOUT_S, SHUTDOWN_TIMEOUT_S)
+    assert FINISH_TIMEOUT_S + max(limits) <= STOP_TIMEOUT_S + 1e-9
 
 
 def test_stop_ends_all_threads_soon() -> None:
