@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import FakeClock
 from drawing import draw_scene
-from running import PATIENCE, STOP_LIMIT
+from running import PATIENCE, STOP_LIMIT_WITH_WAITS
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import Clock, SystemClock
@@ -286,7 +286,7 @@ def test_stop_during_pause_is_quick(camera: FakeCamera, ensemble: EmotionEnsembl
     with started(Running(camera, ensemble)) as running:
         running.pause.set(True)
         running.wait_for_state(PAUSED)
-        assert running.stop() < STOP_LIMIT
+        assert running.stop() < STOP_LIMIT_WITH_WAITS
         assert running.pipeline.running_threads() == []
 
 
