@@ -14,9 +14,16 @@ from drawing import draw_scene, write_clip
 
 pytest_plugins = ["markers", "publishing.fixtures"]
 
-# A busy machine takes longer for an example than any deadline that would find a slow one.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
+# The examples are the same in every run, and a busy machine may take long for each of them.
+hypothesis.settings.register_profile(
+    "deterministic",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("deterministic")
 
 MATERIAL = Path(os.environ.get("TEST_MATERIAL", Path(__file__).parents[2] / "shared"))
 """Real clips, pictures and detector models, which this repository may not carry."""

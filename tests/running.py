@@ -1,6 +1,8 @@
 """The program as a running child process, and a live camera as its source."""
 
 import contextlib
+import itertools
+import os
 import random
 import resource
 import signal
@@ -23,7 +25,10 @@ PATIENCE = 30.0
 """Timeout in seconds for expected conditions, long enough for a busy machine."""
 
 STOP_LIMIT = 3.0
-"""Maximum seconds until the program has stopped: 2, and a reserve for a busy machine."""
+"""Maximum seconds until the program has stopped, without waits for a CPU: 2, and a reserve."""
+
+STOP_LIMIT_WITH_WAITS = 4.5
+"""The same with waits for a CPU, below the 5 s after which calls of the network end themselves."""
 
 
 def eventually(fulfilled: Callable[[], object]) -> None:
@@ -39,10 +44,24 @@ def broker_at(port: int) -> tuple[str, ...]:
     return ("--set", "mqtt.host=127.0.0.1", "--set", f"mqtt.port={port}")
 
 
+def _ports() -> Iterator[int]:
+    """This process's share of the ports below the range of ephemeral ports, in random order."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = range(20_000 + worker, 32_768, count)  # below ip_local_port_range
+    return itertools.cycle(random.SystemRandom().sample(share, len(share)))
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    """A port without listener, outside the range of ephemeral ports."""
+    """A port without listener, which neither a later call nor another worker returns.
+
+    Until its listener starts, another process could take it.
+    """
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_768)  # below ip_local_port_range
+        port = next(_PORTS)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
@@ -66,6 +85,15 @@ def send_until_closed(connection: socket.socket, content: bytes) -> None:
             connection.shutdown(socket.SHUT_WR)
         while connection.recv(65536):
             pass
+
+
+def cpu_waits_s(pid: int) -> dict[str, float]:
+    """Seconds for which each thread of a process was ready to run, but had no CPU."""
+    waits_s = {}
+    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            waits_s[file.parent.name] = int(file.read_text().split()[1]) / 1e9
+    return waits_s
 
 
 class RunningProgram:
@@ -113,14 +141,22 @@ class RunningProgram:
             return any(words in line for line in self.out + self.err)
 
     def end(self, number: signal.Signals) -> tuple[int, float]:
-        """Send a signal that ends it; return the exit code and the seconds until the exit."""
-        sent = time.monotonic()
+        """Send a signal that ends it; return what `wait_for_end` does."""
         self.process.send_signal(number)
-        code = self.process.wait(PATIENCE)
-        seconds = time.monotonic() - sent
+        return self.wait_for_end()
+
+    def wait_for_end(self) -> tuple[int, float]:
+        """Wait for the exit; return the code and the seconds, except those without a free CPU."""
+        began, before_s = time.monotonic(), cpu_waits_s(self.process.pid)
+        waits_s = before_s.copy()
+        while self.process.poll() is None:
+            assert time.monotonic() < began + PATIENCE, f"it does not end: {self.err}"
+            waits_s |= cpu_waits_s(self.process.pid)
+            time.sleep(0.02)
+        seconds = time.monotonic() - began - (sum(waits_s.values()) - sum(before_s.values()))
         for reader in self._readers:
             reader.join(PATIENCE)
-        return code, seconds
+        return self.process.returncode, seconds
 
     def _collect(self, stream: IO[str], lines: list[str]) -> None:
         with stream:

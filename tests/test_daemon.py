@@ -278,14 +278,20 @@ class Output:
 
 @contextmanager
 def built(
-    source: str | Path, output: Output, state: Path, monkeypatch: pytest.MonkeyPatch
+    source: str | Path,
+    output: Output,
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    **more: str,
 ) -> Iterator[Pipeline]:
-    """The daemon's pipeline, running in a thread; results go to `output`."""
+    """The daemon's pipeline, running in a thread; results go to `output`.
+
+    Names of further settings have `__` in place of the dot.
+    """
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=output))
     flags = {"source": str(source), "sink": "jsonl", "state_dir": str(state)}
-    settings = load_settings(
-        flags={(key,): value for key, value in flags.items()} | {("detection", "detector"): "haar"}
-    )
+    flags |= {"detection__detector": "haar", **more}
+    settings = load_settings(flags={tuple(key.split("__")): flags[key] for key in flags})
     with ExitStack() as resources:
         pipeline = build_pipeline(settings, SystemClock(), resources)
         running_pipeline = threading.Thread(target=pipeline.run)
@@ -303,7 +309,7 @@ def test_dropped_results_keep_their_events(
     output = Output(seconds_a_line=0.5)
     with built(live.url, output, tmp_path, monkeypatch) as pipeline:
         eventually(lambda: any(b'"appeared"' in line for line in output.lines))
-    assert pipeline.dropped["publishing"] > 0
+        eventually(lambda: pipeline.dropped["publishing"] > 0)
 
 
 @pytest.fixture
@@ -334,17 +340,20 @@ def test_load_shedding_hot_machine_uses_fewer_members(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "edge_daemon.monitoring.load_shedding")
-    thermometer.write_text("90000")
+    thermometer.write_text("40000")
     output = Output(seconds_a_line=0.0)
-    with built(live.url, output, tmp_path, monkeypatch):
+    # Neither a slow frame nor the pauses between frames are an overload, also on a busy machine.
+    relaxed = {"capture__fps": "2", "shedding__budget": "10"}
+    with built(live.url, output, tmp_path, monkeypatch, **relaxed):
+        eventually(lambda: members_used(output))
+        thermometer.write_text("90000")
         eventually(lambda: 1 in members_used(output))
         eventually(
             lambda: any(vars(record)["detection_interval"] == 5 for record in caplog.records)
         )
         thermometer.write_text("40000")
         eventually(lambda: members_used(output)[-1:] == [ALL_MEMBERS])
-    used = members_used(output)
-    assert {used[0], used[-1]} == {ALL_MEMBERS}
+    assert members_used(output)[0] == ALL_MEMBERS
 
 
 def test_load_shedding_does_not_apply_to_a_file(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
-from running import PATIENCE, eventually, free_port, send_until_closed
+from running import PATIENCE, STOP_LIMIT_WITH_WAITS, eventually, free_port, send_until_closed
 
 from edge_daemon._lib import http_server
 from edge_daemon._lib.http_server import ASGIMessage, ConnectionLimits, HttpServer, listen
@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("_quick_uvicorn")
 HOST = "127.0.0.1"
 LIMITS = ConnectionLimits(total=8, per_address=4)
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-SHORT_TIMEOUT_S = 0.4
+SHORT_TIMEOUT_S = 2.0
+"""Limit on a request that one without a pause meets, also on a busy machine."""
 
 
 async def hello(scope: ASGIMessage, _receive: object, send) -> None:
@@ -120,8 +121,10 @@ def test_slow_head_does_not_extend_the_deadline(port: int) -> None:
 @pytest.mark.usefixtures("short_timeouts")
 def test_slow_response_is_disconnected_at_the_deadline(port: int) -> None:
     with start_slow_request(port) as connection:
+        began = time.monotonic()
         connection.recv(4096)
         assert is_closed(connection)
+        assert time.monotonic() - began < PATIENCE / 3  # the response itself ends later
     assert get(port) == b"hello"
 
 
@@ -231,7 +234,7 @@ def test_stop_with_open_connections_is_quick(caplog: pytest.LogCaptureFixture) -
                 clients.enter_context(connect(port)).sendall(content)
             assert get(port) == b"hello"
             started = time.monotonic()
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < STOP_LIMIT_WITH_WAITS
     assert caplog.messages == []
     eventually(lambda: _is_refused(port))
 

@@ -5,12 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from edge_daemon._lib.logging import KeyValueFormatter, configure_logging
-
-no_deadline = hypothesis_settings(deadline=None)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +41,6 @@ def test_ambiguous_value_is_quoted_and_reads_back(value: str) -> None:
     assert json.loads(quoted) == value
 
 
-@no_deadline
 @given(st.text(), st.text())
 def test_any_fields_give_one_line(first: str, second: str) -> None:
     assert len(formatted(first=first, second=second).splitlines()) == 1

@@ -227,7 +227,7 @@ def test_snapshot_that_fails_repeatedly_is_lost() -> None:
 def test_snapshot_camera_that_stops_answering_is_lost_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge_daemon.capture.network.NETWORK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("edge_daemon.capture.network.NETWORK_TIMEOUT_S", 2.0)
     released = threading.Event()
 
     def answer(handler: Handler) -> None:

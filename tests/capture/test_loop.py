@@ -349,6 +349,7 @@ def test_pause_is_done_once_a_stalled_read_closes_the_source(
     loop.abandon()
     restarted = loop.restarted()
     thread = run_in_thread(lambda: restarted.run([].append, Watch()))
+    eventually(lambda: restarted.status.state is SourceState.LOST)
     thread.join(0.2)
     assert restarted.status.state is SourceState.LOST
     released.set()

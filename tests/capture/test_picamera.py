@@ -242,7 +242,7 @@ def test_silent_camera_is_lost_in_time_and_closes(world: World) -> None:
     started = time.monotonic()
     with pytest.raises(SourceLost, match="no frame for"):
         reader.read()
-    assert 0.2 <= time.monotonic() - started < 1
+    assert 0.2 <= time.monotonic() - started < 4
     reader.close()
     assert not world.opened[0].is_open
 

@@ -3,8 +3,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_daemon.config.loading import load_settings
@@ -16,8 +15,6 @@ from edge_daemon.config.settings import (
     subsections,
 )
 from edge_daemon.errors import SettingsError
-
-no_deadline = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 EVERY_PATH = [
     *((key,) for key in Settings.model_fields),
@@ -374,7 +371,6 @@ def load_or_refuse(
 
 
 @pytest.mark.slow
-@no_deadline
 @given(trees)
 def test_any_file_gives_settings_or_a_refusal(tree: dict[str, object]) -> None:
     with patch("edge_daemon.config.loading.tomllib.loads", return_value=tree):
@@ -382,7 +378,6 @@ def test_any_file_gives_settings_or_a_refusal(tree: dict[str, object]) -> None:
 
 
 @pytest.mark.slow
-@no_deadline
 @given(st.dictionaries(st.sampled_from(EVERY_PATH), texts | numbers, min_size=1, max_size=3))
 def test_any_text_for_known_settings_gives_settings_or_a_refusal(
     flags: dict[tuple[str, ...], object],
@@ -391,7 +386,6 @@ def test_any_text_for_known_settings_gives_settings_or_a_refusal(
 
 
 @pytest.mark.slow
-@no_deadline
 @given(st.dictionaries(names.map("EDGE_DAEMON_".__add__), texts, max_size=4))
 def test_any_environment_gives_settings_or_a_refusal(environment: dict[str, str]) -> None:
     load_or_refuse(environment=environment)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from edge_daemon.config import text as config_text
@@ -16,8 +15,6 @@ from edge_daemon.config.settings import (
     leaves,
     subsections,
 )
-
-no_deadline = hypothesis_settings(deadline=None)
 
 UNCOMMENTED_SETTING = re.compile(r"^#(?=\w+ = )", re.MULTILINE)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -106,7 +103,6 @@ def test_effective_settings_read_back_as_the_same(tmp_path: Path) -> None:
     assert settings_from(tmp_path, config_text.effective(settings)) == settings
 
 
-@no_deadline
 @given(name=st.text(st.characters(exclude_categories=["Cs"])), max_age=st.floats(0))
 def test_effective_settings_are_toml_for_any_values(name: str, max_age: float) -> None:
     try:

@@ -233,7 +233,7 @@ def test_fetch_from_a_dripping_server_ends_at_the_limit(
 ) -> None:
     server.behaviour = Behaviour(sent=sent, drip_interval_s=0.05)
     with pytest.raises(DetectorError) as raised:
-        fetch(model, tmp_path, timeout_s=0.5)
+        fetch(model, tmp_path, timeout_s=2.0)
     assert str(raised.value).startswith(f"{model.url}: ")
     assert ("tiny.onnx.part" in kept(tmp_path)) == (sent > 0)
 

@@ -82,6 +82,12 @@ def dashboard_queries() -> list[str]:
     return [target["expr"].replace("$device", ".*") for target in targets]
 
 
+def target_states(server: Prometheus) -> list[tuple[str, str]]:
+    """Health and error of each target at the last scrape."""
+    targets = server.get("targets")["activeTargets"]
+    return [(target["health"], target["lastError"]) for target in targets]
+
+
 def test_prometheus_scrapes_and_queries_have_samples(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     words = ("--detector", "haar", "--sink", "jsonl", "--metrics", address)
@@ -99,8 +105,8 @@ def test_prometheus_scrapes_and_queries_have_samples(tmp_path: Path) -> None:
         assert len(expected) >= 5
         for query in expected:
             eventually(partial(server.samples, query))
-        (target,) = server.get("targets")["activeTargets"]
-        assert (target["health"], target["lastError"]) == ("up", "")
+        # On a busy machine, a scrape may exceed its limit, the interval of a second.
+        eventually(lambda: target_states(server) == [("up", "")])
         (group,) = server.get("rules")["groups"]
         eventually(
             lambda: all(
@@ -109,4 +115,4 @@ def test_prometheus_scrapes_and_queries_have_samples(tmp_path: Path) -> None:
         )
         names = {rule["name"] for rule in group["rules"]}
         assert "EdgeDaemonDown" in names
-        assert not server.get("alerts")["alerts"]
+        eventually(lambda: not server.get("alerts")["alerts"])

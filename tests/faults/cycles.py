@@ -1,6 +1,6 @@
 """Run the daemon repeatedly in one process, and print the resources it holds after each run.
 
-    python cycles.py COUNT STATE_DIR CLIP STREAM BROKER_PORT
+    python cycles.py COUNT STATE_DIR CLIP STREAM BROKER_PORT METRICS_PORT PREVIEW_PORT
 
 Most runs are of the clip, and end with it. Every fifth watches the stream, publishes to the broker,
 serves metrics and the preview, and ends by SIGTERM at its first event.
@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -43,15 +42,16 @@ def holdings() -> dict[str, int]:
     }
 
 
-def main(count: str, state: str, clip: str, stream: str, broker: str) -> None:
+def main(count: str, state: str, clip: str, stream: str, *ports: str) -> None:
+    broker, metrics, preview = ports
     configure_logging("info", EndAtEvent())
     common = {"state_dir": state, "events.appear_after": "0"}
     film = settings_of(common | {"source": clip, "sink": "jsonl"})
     live = settings_of(
         common
         | {"source": stream, "sink": "mqtt", "mqtt.host": "127.0.0.1", "mqtt.port": broker}
-        | {"metrics.listen": f"127.0.0.1:{free_port()}"}
-        | {"preview.listen": f"127.0.0.1:{free_port()}"}
+        | {"metrics.listen": f"127.0.0.1:{metrics}"}
+        | {"preview.listen": f"127.0.0.1:{preview}"}
     )
     for number in range(int(count)):
         settings = live if number % 5 == 4 else film
@@ -61,11 +61,6 @@ def main(count: str, state: str, clip: str, stream: str, broker: str) -> None:
 
 def settings_of(values: dict[str, str]) -> Settings:
     return load_settings(flags={tuple(key.split(".")): values[key] for key in values})
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 if __name__ == "__main__":

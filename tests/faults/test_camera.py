@@ -120,7 +120,7 @@ def test_looped_video_with_a_gap_longer_than_the_limit_plays(tmp_path: Path) -> 
     command += ["-fps_mode", "passthrough", "-enc_time_base", "1/90000", gapped]
     subprocess.run(command, check=True)
     words = ("--source", gapped, *LINES, "--set", "capture.loop=true")
-    with running(tmp_path, *words, "--set", "capture.read_timeout=1") as program:
+    with running(tmp_path, *words, "--set", "capture.read_timeout=2") as program:
         program.wait_for('"position":3.2')
         program.wait_for('"position":0.0', count=2)
         assert_ends_well(program)
@@ -205,7 +205,7 @@ def test_black_frames_end_the_visit_and_are_logged_once(tmp_path: Path, live: Ca
 
 
 def test_video_truncated_while_read_is_reported_with_position(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "clip.avi", [SCENE] * 150, codec="MJPG")
+    clip = write_clip(tmp_path / "clip.avi", [SCENE] * 400, codec="MJPG")
     with running(tmp_path, "--source", clip, *LINES) as program:
         program.wait_for('"frame"', count=5)
         os.truncate(clip, clip.stat().st_size // 2)

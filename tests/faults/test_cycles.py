@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import clean_environment
 from drawing import draw_scene, write_clip
 from publishing.broker import Mosquitto
-from running import camera
+from running import camera, free_port
 
 CYCLES = 100
 
@@ -23,14 +23,15 @@ def held_after_each(folder: Path) -> list[dict[str, int]]:
     scenes = [draw_scene((60 + 2 * step, 60, 120)) for step in range(4)]
     clip = write_clip(folder / "clip.mp4", scenes)
     with camera(scenes[0]) as live, Mosquitto(folder) as broker:
-        words = (CYCLES, folder / "state", clip, live.url, broker.port)
+        ports = (broker.port, free_port(), free_port())
+        words = (CYCLES, folder / "state", clip, live.url, *ports)
         done = subprocess.run(
             [sys.executable, Path(__file__).with_name("cycles.py"), *map(str, words)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=110,
+            timeout=280,
             env=clean_environment(folder),
         )
     assert done.returncode == 0, done.stderr

@@ -23,8 +23,9 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
 def test_stage_deadlock_is_reported_and_ends_the_program(
     tmp_path: Path, systemd: Systemd, stage: str
 ) -> None:
-    injection = Injection(tmp_path, PLACES[stage], patience=6.0)
-    watched = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "1500000"}
+    # A busy machine takes more than a second for one frame now and then.
+    injection = Injection(tmp_path, PLACES[stage], patience=8.0)
+    watched = {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "6000000"}
     with (
         camera(draw_scene((60, 60, 120))) as live,
         Mosquitto(tmp_path) as broker,
@@ -33,7 +34,7 @@ def test_stage_deadlock_is_reported_and_ends_the_program(
             tmp_path,
             *("--source", live.url, "--detector", "haar", "--set", "device_id=porch"),
             *broker_at(broker.port),
-            *("--set", "mqtt.stale_after=1", "--set", "health.interval=1"),
+            *("--set", "mqtt.stale_after=3", "--set", "health.interval=1"),
             **injection.environment,
             **watched,
         ) as program,

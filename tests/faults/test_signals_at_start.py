@@ -7,7 +7,6 @@ event on MQTT, and strikes at one of them; so the moments are the same on a slow
 """
 
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -18,7 +17,6 @@ from drawing import draw_scene
 from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import NO_LIMITS
 from running import (
-    PATIENCE,
     STOP_LIMIT,
     Camera,
     RunningProgram,
@@ -110,9 +108,7 @@ class Starts:
             eventually(lambda: program.has_line("signal") or program.has_line("kind=appeared"))
             if not program.has_line("signal"):
                 return False
-            struck = time.monotonic()
-            code = program.process.wait(PATIENCE)
-            seconds = time.monotonic() - struck
+            code, seconds = program.wait_for_end()
         log = program.err
         assert code == 0, log
         assert seconds < STOP_LIMIT, log

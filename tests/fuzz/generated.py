@@ -1,4 +1,4 @@
-"""The number of generated cases, which are the same in every run."""
+"""The number of generated cases."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,8 @@ from hypothesis import HealthCheck, settings
 
 
 def many(cases: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Settings for so many generated cases: deterministic and without a deadline."""
+    """Settings for so many generated cases, with which a fixture may be shared."""
     return settings(
         max_examples=cases,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        print_blob=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )

@@ -90,6 +90,7 @@ ENTITIES = {
     for one in components().values()
     if one["platform"] != "device_automation"
 }
+CPU_TEMPERATURE = "sensor.porch_cpu_temperature"
 TRIGGERS = {
     (one["type"], one["subtype"])
     for one in components().values()
@@ -109,19 +110,29 @@ def test_birth_message_is_answered_with_discovery(home: Home) -> None:
 
 
 def test_entities_exist_by_id_and_name(home: Home) -> None:
-    registry = {one["entity_id"]: one for one in home.hass.command("config/entity_registry/list")}
+    def registered() -> dict[str, Json]:
+        listed = home.hass.command("config/entity_registry/list")
+        return {one["entity_id"]: one for one in listed}
+
+    home.hass.wait_until(lambda: ENTITIES.keys() - {CPU_TEMPERATURE} <= registered().keys())
+    registry = registered()
     for entity_id, entity in ENTITIES.items():
-        if entity_id == "sensor.porch_cpu_temperature" and entity_id not in registry:
+        if entity_id == CPU_TEMPERATURE and entity_id not in registry:
             continue  # this machine has no sensor
         found = registry[entity_id]
         assert found["original_name"] == entity["name"]
         is_disabled = entity.get("enabled_by_default") is False
         assert found["disabled_by"] == ("integration" if is_disabled else None)
-    states = home.hass.states()
     enabled = {key for key in registry if key in ENTITIES and not registry[key]["disabled_by"]}
-    assert {key for key in enabled if states[key]["state"] == "unavailable"} == set()
-    assert states["binary_sensor.porch_presence"]["state"] == "on"
-    assert states["binary_sensor.porch_connectivity"]["state"] == "on"
+
+    def are_available() -> bool:
+        states = home.hass.states()
+        return all(key in states and states[key]["state"] != "unavailable" for key in enabled)
+
+    home.hass.wait_until(are_available)
+    home.hass.wait_for_state("binary_sensor.porch_presence", state="on")
+    home.hass.wait_for_state("binary_sensor.porch_connectivity", state="on")
+    states = home.hass.states()
     assert states["sensor.porch_emotion"]["attributes"]["friendly_name"] == "porch Emotion"
 
 
@@ -233,7 +244,7 @@ def test_stopped_device_is_unavailable(home: Home) -> None:
         home.hass.wait_for_state("sensor.hall_faces", state="1")
         program.end(signal.SIGTERM)
     home.hass.wait_for_state("binary_sensor.hall_connectivity", state="off")
-    assert home.hass.states()["sensor.hall_faces"]["state"] == "unavailable"
+    home.hass.wait_for_state("sensor.hall_faces", state="unavailable")
 
 
 def test_lost_camera_is_a_problem_while_offline(home: Home) -> None:
@@ -241,7 +252,7 @@ def test_lost_camera_is_a_problem_while_offline(home: Home) -> None:
     with home.daemon("cellar", "--set", "mqtt.stale_after=1", source=missing):
         home.hass.wait_for_state("binary_sensor.cellar_connectivity", state="off")
         home.hass.wait_for_state("binary_sensor.cellar_problem", state="on")
-        assert home.hass.states()["sensor.cellar_faces"]["state"] == "unavailable"
+        home.hass.wait_for_state("sensor.cellar_faces", state="unavailable")
 
 
 def test_log_has_no_warning(home: Home) -> None:

@@ -193,7 +193,7 @@ def test_devices_lists_retained_and_live_messages(served: Served, broker: Mosqui
 def test_devices_without_requests_has_no_subscription(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "IDLE_S", 0.5)
+    monkeypatch.setattr(devices, "IDLE_S", 3.0)
     file = tmp_path / "log"
 
     def connections() -> tuple[int, int]:
@@ -228,9 +228,9 @@ def test_devices_flood_ends_the_subscription(
     served: Served, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "MAX_MESSAGES", 50)
-    monkeypatch.setattr(devices, "FLOOD_PAUSE_S", 1.0)
+    monkeypatch.setattr(devices, "FLOOD_PAUSE_S", 4.0)
     eventually(lambda: listed(served)["broker"] == "connected")
-    publish(broker.port, "edge-daemon/hall/availability", *[b"online"] * 100)
+    publish(broker.port, "edge-daemon/hall/availability", *[b"online"] * 55)
     eventually(lambda: listed(served)["broker"] == "flood")
     eventually(lambda: listed(served)["broker"] == "connected")
     assert names(served) == ["hall"]

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import signal
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from conftest import material
 from drawing import draw_scene
 from preview.browsing import PHONE, Browser, browser
 from preview.portraits import write_people
-from running import STOP_LIMIT, RunningProgram, camera, eventually, free_port, running
+from running import PATIENCE, STOP_LIMIT, RunningProgram, camera, eventually, free_port, running
 from selenium.webdriver.common.keys import Keys
 
 from edge_daemon._lib.files import bundled_models
@@ -53,6 +54,11 @@ class LivePage:
         self.page.open(self.url)
         self.page.wait_for_state("running")
         self.page.wait_for("document.querySelectorAll('.box').length === 2")
+
+    def frame_count(self) -> int:
+        """Frames of the last minute."""
+        with urllib.request.urlopen(f"{self.url}minute.json", timeout=PATIENCE) as response:
+            return len(json.load(response)["frames"])
 
 
 def announced_url(program: RunningProgram) -> str:
@@ -210,7 +216,8 @@ def test_crops_button_shows_the_models_input(page: Browser) -> None:
     )
 
 
-def test_last_minute_is_downloaded(page: Browser, downloads: Path) -> None:
+def test_last_minute_is_downloaded(page: Browser, live: LivePage, downloads: Path) -> None:
+    eventually(lambda: live.frame_count() > 10)
     page.press("d")
     eventually(lambda: list(downloads.glob("edge-daemon-porch-*.json")))
     (file,) = downloads.glob("*.json")
@@ -219,7 +226,8 @@ def test_last_minute_is_downloaded(page: Browser, downloads: Path) -> None:
 
 def test_shortcuts_can_be_disabled(page: Browser) -> None:
     assert page.one("#raw kbd").is_displayed()
-    page.one("#shortcuts").click()
+    # The faces' cards move what is below them, so a click at a place could miss it.
+    page.run("document.getElementById('shortcuts').click()")
     assert not page.one("#raw kbd").is_displayed()
     page.press("r")
     assert page.one("#raw").get_attribute("aria-pressed") == "false"

@@ -97,15 +97,19 @@ def test_label_and_card_show_the_same_values(page: Browser) -> None:
     assert differing == []
 
 
+TOPS_OF_CARDS = """(() => {
+  const tops = [".card.gone", ".card:not(.missing)"].map((selector) =>
+    [...document.querySelectorAll(selector)].map((card) => card.getBoundingClientRect().top));
+  return tops.every((each) => each.length > 0) && tops;
+})()"""
+"""Of the faces that have left, whose cards stay for a moment, and of the present ones."""
+
+
 def test_card_of_a_face_that_left_moves_behind_the_present_ones(
     page: Browser, player: Player
 ) -> None:
     player.tracks = (4, 5, 6)
-    page.wait_for("document.querySelectorAll('.card.gone').length > 0")
-    gone, present = page.run(
-        "['.card.gone', '.card:not(.missing)'].map((selector) =>"
-        "[...document.querySelectorAll(selector)].map((card) => card.getBoundingClientRect().top))"
-    )
+    gone, present = page.wait_for(TOPS_OF_CARDS)
     assert max(present) < min(gone)
     page.wait_for("document.querySelectorAll('.card').length === 3")
 

@@ -40,6 +40,7 @@ def page(chromium: Browser, served: Served) -> Iterator[Browser]:
 def open_page(chromium: Browser, served: Served) -> None:
     chromium.wears()
     chromium.open(served.url)
+    chromium.wait_for_state("running")  # its name moves the link
     chromium.one("#devices-link").click()
     chromium.wait_for("location.pathname === '/devices.html'")
     chromium.wait_for_state("running")

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 from preview.serving import EVERYWHERE, Answer, Served, Viewer, errors, noise, serving
-from running import PATIENCE, eventually
+from running import PATIENCE, STOP_LIMIT_WITH_WAITS, eventually
 
 from edge_daemon._lib import http_server
 from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import ZoneSettings
 from edge_daemon.monitoring.hardware import Hardware
-
-STOP_LIMIT = 1.5
-"""Seconds in which the pipeline expects its services to stop."""
 
 
 @pytest.fixture
@@ -160,7 +157,7 @@ def test_client_that_never_reads_uses_no_memory() -> None:
         size = len(reading.next().jpeg)
     assert size > 200_000
     assert grown < 20 * size, "60 frames went to 10 clients that read none"
-    assert longest < 0.2
+    assert longest < STOP_LIMIT_WITH_WAITS
 
 
 @pytest.mark.parametrize("fps", [50.0, 0.1])
@@ -177,7 +174,7 @@ def test_stop_with_stalled_clients_is_quick(fps: float, caplog: pytest.LogCaptur
                 silent = socket.create_connection(("127.0.0.1", served.port))
                 clients.enter_context(silent).sendall(b"GET / HTTP/1.1\r\n")
             began = time.monotonic()
-        assert time.monotonic() - began < STOP_LIMIT
+        assert time.monotonic() - began < STOP_LIMIT_WITH_WAITS
     assert errors(caplog.records) == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", served.port))
@@ -257,11 +254,11 @@ def test_ipv6_address_is_served() -> None:
 
 
 def test_websocket_has_no_request_deadline(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_server, "HEAD_TIMEOUT_S", 2.0)
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.2)
     with served.viewer() as viewer:
         viewer.next()
-        time.sleep(0.6)
+        time.sleep(2.5)
         assert viewer.next().header["viewers"] == 1
 
 

@@ -14,6 +14,9 @@ from edge_daemon.records import FrameResult
 
 FPS = 50.0
 
+LONG_HEARTBEAT_S = 10.0
+"""Interval of heartbeats that no scene reaches, also on a busy machine."""
+
 
 class FakeEncoder:
     """Records what it encodes."""
@@ -38,6 +41,11 @@ def encoder() -> FakeEncoder:
 @pytest.fixture
 def stream(encoder: FakeEncoder) -> PreviewStream:
     return PreviewStream(encoder, FPS, SystemClock())
+
+
+@pytest.fixture(autouse=True)
+def long_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "HEARTBEAT_S", LONG_HEARTBEAT_S)
 
 
 def in_loop(stream: PreviewStream, scene: Callable[[], object]) -> None:
@@ -82,7 +90,7 @@ def test_first_viewer_gets_a_message_immediately(stream: PreviewStream) -> None:
         began = time.monotonic()
         with stream.viewer():
             assert (await stream.after(0)).content == b"None"
-        assert time.monotonic() - began < stream_module.HEARTBEAT_S / 2
+        assert time.monotonic() - began < LONG_HEARTBEAT_S / 2
 
     in_loop(stream, scene)
 
@@ -174,9 +182,9 @@ def test_heartbeat_without_changes(stream: PreviewStream, monkeypatch: pytest.Mo
     monkeypatch.setattr(stream_module, "HEARTBEAT_S", 0.2)
 
     async def scene() -> None:
+        began = time.monotonic()
         with stream.viewer():
             first = await stream.after(0)
-            began = time.monotonic()
             second = await stream.after(first.number)
             assert second.number == first.number + 1
             assert 0.15 < time.monotonic() - began < 5
@@ -192,7 +200,7 @@ def test_notify_wakes_viewers_without_a_frame(stream: PreviewStream, encoder: Fa
             waiting = asyncio.create_task(stream.after(first.number))
             await asyncio.to_thread(stream.notify)
             await waiting
-            assert time.monotonic() - began < stream_module.HEARTBEAT_S / 2
+            assert time.monotonic() - began < LONG_HEARTBEAT_S / 2
 
     in_loop(stream, scene)
     assert encoder.frames == [None, None]
@@ -233,7 +241,7 @@ def test_close_ends_waiting(encoder: FakeEncoder) -> None:
             slow.close()
             began = time.monotonic()
             await waiting
-            assert time.monotonic() - began < stream_module.HEARTBEAT_S / 2
+            assert time.monotonic() - began < LONG_HEARTBEAT_S / 2
 
     in_loop(slow, scene)
 

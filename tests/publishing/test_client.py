@@ -14,7 +14,7 @@ from publishing.broker import Mosquitto, subscribed
 from publishing.fixtures import Attempts
 from publishing.proxy import OldBroker, Proxy
 from publishing.scripted import CONNACK, ScriptedBroker, connack
-from running import PATIENCE, STOP_LIMIT, broker_at, file_limit, free_port
+from running import PATIENCE, STOP_LIMIT_WITH_WAITS, broker_at, file_limit, free_port
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import BrokerError
@@ -30,7 +30,7 @@ from edge_daemon.publishing.client import (
     Update,
     publish_single,
 )
-from edge_daemon.publishing.messages import Message, PacketTooLarge, Received, Topics
+from edge_daemon.publishing.messages import Message, PacketTooLarge, Received, Subscribed, Topics
 from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
 
 SESSION_TAKEN_OVER = b"\xe0\x02\x8e\x00"
@@ -176,7 +176,7 @@ def test_client_large_packet_discards_session(broker: Mosquitto) -> None:
         connected(client)
         assert client.connection is not None
         client.connection.subscribe(["test/set/a"])
-        client.poll(0.5)
+        assert next(updates(client, Subscribed))
     with subscribed(broker.port, "test") as other:
         other.publish("set/a", b"x" * (2 * MAX_RECEIVED_BYTES))
         with client_to(broker.port, **target) as client:
@@ -184,7 +184,7 @@ def test_client_large_packet_discards_session(broker: Mosquitto) -> None:
             connected(client)
             assert client.connection is not None
             client.connection.subscribe(["test/set/a"])
-            client.poll(0.5)
+            assert next(updates(client, Subscribed))
             other.publish("set/a", b"ON")
             received = next(updates(client, Received, Disconnected))
             assert isinstance(received, Received)
@@ -208,7 +208,7 @@ def test_client_hanging_name_resolution_blocks_nothing(
         assert client.poll(0.1) == []
     client.poll(0.1)
     client.close()
-    assert time.monotonic() - began < STOP_LIMIT
+    assert time.monotonic() - began < STOP_LIMIT_WITH_WAITS
     released.set()
 
 

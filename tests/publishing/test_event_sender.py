@@ -27,9 +27,15 @@ from publishing.proxy import Proxy
 from publishing.scripted import Published, ScriptedBroker, connack
 from running import eventually
 
-from edge_daemon.publishing.event_sender import MAX_REFUSALS, REFUSAL_INTERVAL_S, EventSender
+from edge_daemon.publishing.event_sender import (
+    MAX_REFUSALS,
+    MIN_INTERVAL_S,
+    REFUSAL_INTERVAL_S,
+    EventSender,
+)
 from edge_daemon.publishing.event_writer import QueueLimits
 from edge_daemon.publishing.messages import Acknowledged, PublishOutcome
+from edge_daemon.publishing.mqtt import ACK_TIMEOUT_S
 
 pytestmark = pytest.mark.usefixtures("attempts")
 
@@ -250,19 +256,24 @@ def test_sender_broker_without_qos_1_gets_events_once(make_publishing: MakePubli
 
 
 def test_sender_missing_acknowledgement_reconnects(
-    make_publishing: MakePublishing, monkeypatch: pytest.MonkeyPatch, logs: Logs
+    make_publishing: MakePublishing, clock: FakeClock, logs: Logs
 ) -> None:
-    monkeypatch.setattr("edge_daemon.publishing.mqtt.ACK_TIMEOUT_S", 0.5)
-
     def respond(message: Published) -> int | None:
         is_lost = message.topic.endswith("/event") and message.connection == 1
         return None if is_lost else 0
 
     with ScriptedBroker(respond=respond) as broker:
-        publishing = make_publishing(broker.port)
+        publishing = make_publishing(broker.port, clock=clock)
         save(publishing, 3)
         with serving(publishing):
-            wait_for_depth(publishing, 0)
+            broker.wait_until(lambda: len(broker.on("/event")) == 1)
+            clock.seconds += ACK_TIMEOUT_S + 1
+
+            def is_sent() -> bool:
+                clock.seconds += MIN_INTERVAL_S  # less than ACK_TIMEOUT_S in all polls
+                return publishing.depth == 0
+
+            eventually(is_sent)
             connections = [message.connection for message in broker.on("/event")]
     assert connections == [1, 2, 2, 2]
     assert len(logs.of(LOST)) == 1
@@ -290,18 +301,19 @@ def test_sender_lost_event_is_not_confirmed_by_results(make_publishing: MakePubl
 
 
 def test_sender_broken_connections_keep_order_and_events(
-    make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, logs: Logs
+    make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
     with Proxy(broker.port) as proxy:
         publishing = make_publishing(proxy.port)
         with serving(publishing):
-            for losses in itertools.count(1):
-                eventually(lambda: publishing.publisher.connected)
+            eventually(lambda: publishing.publisher.connected)
+            for losses in range(1, 4):
                 fill(publishing, 40)
-                if losses == 4:
-                    break
-                proxy.drop_all()
-                eventually(lambda: not publishing.publisher.connected)
+                subscriber.wait_until(lambda: len(subscriber.on("event")) > 40 * (losses - 1))  # noqa: B023
+                proxy.drop_all()  # while most of the 40 wait for their turn
+                # Without a connection for so short a time that polling could miss it.
+                eventually(lambda losses=losses: publishing.publisher.reconnects >= losses)
+            fill(publishing, 40)
             subscriber.wait_until(lambda: 160 in sequences(subscriber))
         subscriber.flush()
     assert without_duplicates(sequences(subscriber)) == list(range(1, 161))

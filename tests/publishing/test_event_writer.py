@@ -654,7 +654,8 @@ def test_writer_file_damaged_in_use_is_replaced(
 
 @pytest.mark.slow
 @hypothesis_settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(
     suffix=st.sampled_from(["", "-wal"]),

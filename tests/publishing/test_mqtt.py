@@ -316,19 +316,21 @@ def test_connection_disconnect_discards_will_and_loss_does_not(broker: Mosquitto
 @VERSIONS
 def test_connection_will_delay_is_for_mqtt_5(broker: Mosquitto, version: Version) -> None:
     with subscribed(broker.port, "test") as listening:
-        with accepted_by(broker.port, version, will_delay=2, session_expiry=60):
+        with accepted_by(broker.port, version, will_delay=6, session_expiry=60):
             lost = time.monotonic()
         listening.wait_for("will", b"gone")
-        assert (time.monotonic() - lost > 1) == (version == "5")
+        assert (time.monotonic() - lost > 4) == (version == "5")
 
 
 def test_connection_return_within_will_delay_publishes_no_will(broker: Mosquitto) -> None:
     with subscribed(broker.port, "test") as listening:
-        more = {"will_delay": 2, "session_expiry": 60}
+        more = {"will_delay": 4, "session_expiry": 60}
         with accepted_by(broker.port, **more):
             pass
         with accepted_by(broker.port, **more) as connection:
-            time.sleep(3)
+            due = time.monotonic() + 5
+            while time.monotonic() < due:
+                connection.poll(0.1)
             connection.publish(Message("test/a", b"", qos=1))
             response(connection)
             listening.flush()
@@ -437,9 +439,9 @@ def test_connection_with_tls_reads_all_messages_of_a_record(
         connection.open()
         with answering.result(PATIENCE):
             began = time.monotonic()
-            received = notifications(connection, Received, wait_s=1.0)
+            received = notifications(connection, Received, wait_s=PATIENCE / 3)
             assert [next(received) for _ in range(5)] == 5 * [Received("a/b", b"!", retained=False)]
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < PATIENCE / 3
         connection.close()
 
 

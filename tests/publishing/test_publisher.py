@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,15 @@ from publishing.fixtures import (
 )
 from publishing.proxy import Proxy
 from publishing.scripted import CONNACK, Published, ScriptedBroker, connack
-from running import PATIENCE, STOP_LIMIT, broker_at, camera, eventually, free_port, running
+from running import (
+    PATIENCE,
+    STOP_LIMIT_WITH_WAITS,
+    broker_at,
+    camera,
+    eventually,
+    free_port,
+    running,
+)
 
 from edge_daemon.publishing import JsonLines
 from edge_daemon.publishing.broker import Broker
@@ -78,6 +86,7 @@ def test_publisher_availability_is_retained(
             assert (message.retain, message.qos) == (True, 1)
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 def test_publisher_stop_publishes_offline(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, topic: str
 ) -> None:
@@ -89,13 +98,20 @@ def test_publisher_stop_publishes_offline(
 
 
 @pytest.fixture
+def _time_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the last messages as much time as a busy machine needs."""
+    for name in ("FLUSH_TIMEOUT_S", "DISCONNECT_TIMEOUT_S"):
+        monkeypatch.setattr(f"edge_daemon.publishing.publisher.{name}", PATIENCE)
+
+
+@pytest.fixture
 def quick_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_daemon.publishing.state.SETTLE_S", 0.2)
     monkeypatch.setattr("edge_daemon.publishing.state.REPEAT_INTERVAL_S", 0.2)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-@pytest.mark.usefixtures("quick_repetition")
+@pytest.mark.usefixtures("quick_repetition", "_time_to_stop")
 def test_publisher_second_device_stops_keeps_online(
     make_publishing: MakePublishing,
     broker: Mosquitto,
@@ -128,9 +144,7 @@ def test_publisher_second_device_offline_is_answered_once(
 ) -> None:
     with serving(make_publishing(broker.port)):
         subscriber.wait_for("availability", b"online")
-        stuck = make_publishing(
-            broker.port, client_id="2", folder=tmp_path / "2", stale_after_s=0.5
-        )
+        stuck = make_publishing(broker.port, client_id="2", folder=tmp_path / "2", stale_after_s=3)
         with serving(stuck):
             expected = [b"online", b"online", b"offline", b"online"]
             subscriber.wait_for("availability", *expected)
@@ -176,16 +190,21 @@ def test_publisher_stop_during_handshake_closes_connection(make_publishing: Make
                 pass
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 def test_publisher_stop_sends_waiting_results_before_offline(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, logs: Logs
 ) -> None:
-    publishing = make_publishing(broker.port)
-    with serving(publishing):
-        logs.wait_for(CONNECTED)
-        for one in results(MAX_TELEMETRY):
-            publishing.publisher(one)
+    with Proxy(broker.port) as proxy:
+        publishing = make_publishing(proxy.port)
+        with serving(publishing) as thread:
+            logs.wait_for(CONNECTED)
+            proxy.flowing.clear()
+            accepted = fill(publishing, results(200))
+            publishing.publisher.stop()
+            proxy.flowing.set()
+            thread.join(PATIENCE)
     subscriber.wait_for("availability", b"online", b"offline")
-    assert frames(subscriber) == list(range(MAX_TELEMETRY))
+    assert frames(subscriber) == list(range(accepted))
     assert subscriber.messages[-1].payload == b"offline"
 
 
@@ -212,8 +231,8 @@ def test_daemon_killed_leaves_state_and_offline_by_will(
         subscriber.wait_until(lambda: bool(subscriber.on("event")))
         assert subscriber.payloads("availability") == [b"online"]
         assert EventMessage.model_validate_json(subscriber.payloads("event")[0]).sequence == 1
-        assert StateMessage.model_validate_json(subscriber.payloads("state")[-1]).faces == 1
-        assert subscriber.on("faces")
+        subscriber.wait_until(lambda: states(subscriber)[-1].faces == 1)
+        subscriber.wait_until(lambda: bool(subscriber.on("faces")))
         program.end(signal.SIGKILL)
         subscriber.wait_for("availability", b"online", b"offline")
     with subscribed(broker.port, topic) as late:
@@ -235,6 +254,7 @@ def test_daemon_stopped_retains_state_without_faces(
             assert program.end(signal.SIGTERM)[0] == 0
     with subscribed(broker.port, topic) as late:
         late.wait_for("availability", b"offline")
+        late.flush()  # the retained messages come in any order
         (state,) = states(late)
     assert (state.faces, state.emotion) == (0, "none")
 
@@ -242,7 +262,7 @@ def test_daemon_stopped_retains_state_without_faces(
 def test_daemon_with_slow_camera_stays_online(
     broker: Mosquitto, subscriber: Subscriber, topic: str, tmp_path: Path
 ) -> None:
-    slow = ("--set", "capture.fps=0.5", "--set", "mqtt.stale_after=0.5")
+    slow = ("--set", "capture.fps=0.3", "--set", "mqtt.stale_after=0.5")
     with (
         camera(draw_scene((60, 60, 120))) as live,
         running(tmp_path, *daemon_options(broker, topic, live.url), *slow),
@@ -301,6 +321,7 @@ def test_publisher_faces_payload_equals_jsonl(
         subscriber.wait_for("faces", printed.getvalue().removesuffix(b"\n"))
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 @pytest.mark.parametrize(
     ("fps", "expected"),
     [
@@ -325,6 +346,7 @@ def test_publisher_rate_uses_source_time(
     assert publishing.publisher.dropped == 0
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 @pytest.mark.parametrize("fps", [5.0, 9.0, 30.0])
 def test_publisher_rate_is_a_mean(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, fps: float
@@ -340,6 +362,7 @@ def test_publisher_rate_is_a_mean(
     assert 2 * 38 <= len(frames(subscriber)) <= 2 * 40
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 def test_publisher_result_with_event_exceeds_rate(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
@@ -461,12 +484,12 @@ def large(one: FrameResult) -> FrameResult:
     return dataclasses.replace(one, faces=one.faces * 1000)
 
 
-def fill(publishing: Publishing, made: Iterator[FrameResult]) -> None:
-    """Publish until there is no more room."""
-    for one in itertools.islice(made, 10 * MAX_TELEMETRY):
+def fill(publishing: Publishing, made: Iterable[FrameResult]) -> int:
+    """Publish until there is no more room; the number of accepted results."""
+    for accepted, one in enumerate(itertools.islice(made, 10 * MAX_TELEMETRY)):
         publishing.publisher(large(one))
         if publishing.publisher.dropped:
-            return
+            return accepted
     pytest.fail("the queue knows no bound")
 
 
@@ -481,7 +504,7 @@ def test_publisher_broker_that_does_not_read_fills_bounded_queue(
         stopped = time.monotonic()
         publishing.publisher.stop()
         thread.join(PATIENCE)
-        assert time.monotonic() - stopped < STOP_LIMIT
+        assert time.monotonic() - stopped < STOP_LIMIT_WITH_WAITS
 
 
 def test_publisher_lost_connection_counts_waiting_results(
@@ -541,7 +564,7 @@ def test_publisher_blocking_ends_at_stop(make_publishing: MakePublishing, logs: 
     with serving(publishing):
         feeding = start_feeding(publishing, results(2))
         logs.wait_for(LOST)
-    feeding.join(STOP_LIMIT)
+    feeding.join(STOP_LIMIT_WITH_WAITS)
     assert not feeding.is_alive()
     assert publishing.publisher.dropped == 2
 
@@ -616,6 +639,7 @@ def test_publisher_kept_message_is_sent_and_last_one_stays(
         late.wait_for("state", b"99")
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 def test_publisher_birth_message_sends_all_state(
     make_publishing: MakePublishing,
     broker: Mosquitto,
@@ -634,14 +658,14 @@ def test_publisher_birth_message_sends_all_state(
         subscriber.publish("birth", b"offline")
         subscriber.publish("birth", b"online")
         subscriber.wait_for("state", b"so", b"so")
+    subscriber.wait_for("availability", b"online", b"online", b"offline")
     assert subscriber.payloads("discovery") == [b"here", b"here"]
-    assert subscriber.payloads("availability") == [b"online", b"online", b"offline"]
 
 
 def test_publisher_without_results_is_offline(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber
 ) -> None:
-    publishing = make_publishing(broker.port, stale_after_s=0.5)
+    publishing = make_publishing(broker.port, stale_after_s=3)
     with serving(publishing):
         subscriber.wait_for("availability", b"online", b"offline")
         publishing.publisher(results(1)[0])
@@ -682,9 +706,9 @@ def test_publisher_stalled_network_blocks_no_step(
                 publishing.publisher(with_event(large(one)))
                 slowest = max(slowest, time.monotonic() - began)
             assert publishing.publisher.dropped > 0
-            assert slowest < 2
+            assert slowest < STOP_LIMIT_WITH_WAITS
             stopped = time.monotonic()
-        assert time.monotonic() - stopped < STOP_LIMIT
+        assert time.monotonic() - stopped < STOP_LIMIT_WITH_WAITS
 
 
 def test_publisher_unanswered_offline_leaves_will(
@@ -725,6 +749,7 @@ def test_publisher_small_packet_limit_leaves_out_what_is_larger(
     assert logs.of("broker has limits")[0]["max_packet_bytes"] == 2000
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 @pytest.mark.parametrize("line", ["retain_available false", "max_qos 0"])
 def test_publisher_broker_without_a_feature_gets_the_rest(
     make_publishing: MakePublishing, tmp_path: Path, topic: str, logs: Logs, line: str
@@ -789,8 +814,14 @@ def test_publisher_flood_of_commands_is_cut_off(
 
 
 def test_publisher_flood_of_birth_messages_is_answered_once(
-    make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, topic: str
+    make_publishing: MakePublishing,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    topic: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A busy machine takes longer than the real interval for the flood.
+    monkeypatch.setattr("edge_daemon.publishing.commands.BIRTH_INTERVAL_S", 10 * PATIENCE)
     publishing = make_publishing(broker.port, birth_topic=f"{topic}/birth")
     publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", qos=1))
     with serving(publishing):

@@ -33,6 +33,9 @@ from soak.site import Site, built
 RECOVERY_LIMIT: Final = 180.0
 """Seconds; other faults may come in between."""
 
+DELIVERY_LIMIT: Final = 30.0
+"""Seconds until the last messages of a stopped daemon arrive."""
+
 
 class Soak:
     """Injects faults into a site, in all lanes concurrently, for a limited time."""
@@ -76,6 +79,13 @@ class Soak:
             time.sleep(0.1)
         return False
 
+    def wait_for_delivery(self) -> None:
+        """Wait, for a limited time, until the listener has all events that are logged."""
+        device, listener = self._site.device, self._site.listener
+        deadline = time.monotonic() + DELIVERY_LIMIT
+        while not device.logged.keys() <= listener.events.keys() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
     def _lane(self, name: str, faults: list[Chance]) -> None:
         chance = random.Random(f"{self._seed} {name}")
         try:
@@ -114,7 +124,7 @@ def soaked(folder: Path, options: argparse.Namespace) -> Summary:
         time.sleep(2.0)  # all faces have left
         soak.recovers()
         site.device.retire()
-        time.sleep(1.0)  # its last messages arrive
+        soak.wait_for_delivery()
         (folder / "daemon.log").write_text("\n".join(site.device.lines))
         return summary(soak.seconds, site.device, site.listener, soak.incidents)
 
