@@ -133,8 +133,7 @@ def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> R
 def weights_file(recipe: Recipe) -> Path | None:
     """The file of others' weights that the network starts from, if any."""
     model = recipe.model
-    pretrained = isinstance(model, PretrainedSettings | imagenet.Settings)
-    return model.weights if pretrained else None
+    return model.weights if isinstance(model, PretrainedSettings | imagenet.Settings) else None
 
 
 def _checksum(setting: str, path: Path | None, fix: str) -> str | None:

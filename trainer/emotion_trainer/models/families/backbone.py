@@ -55,10 +55,10 @@ class PretrainedSettings(BaseModel):
             raise ValueError("licence is required with weights")
         return self
 
-    @property
-    def origin(self) -> str:
-        """Where the weights come from."""
-        return "random weights" if self.weights is None else f"{self.weights} ({self.licence})"
+    def describe(self, network: str) -> str:
+        """A line about the network, its input and the weights that it starts from."""
+        weights = "" if self.weights is None else f", {self.weights} ({self.licence})"
+        return f"{network} at {self.side} px{weights}"
 
 
 class Settings(PretrainedSettings):
@@ -70,7 +70,7 @@ class Settings(PretrainedSettings):
     )
 
     def __str__(self) -> str:
-        return f"{self.network} at {self.side} px, {self.origin}"
+        return self.describe(self.network)
 
 
 def build(settings: Settings) -> keras.Model:

@@ -1,7 +1,7 @@
 """dlib's face recognition network, which millions of faces taught, as a start for emotions.
 
-Its plain 3x3 convolutions quantise well and are fast on processors, and its weights are in the
-public domain (CC0), so a model that begins with it can be bundled. The face is resized inside the
+Its plain 3x3 convolutions quantise well and are fast on processors, and its author released it into
+the public domain, so a model that begins with it can be bundled. The face is resized inside the
 graph to the side that the recipe sets. The last blocks, which hold three quarters of the
 parameters, separate persons rather than expressions and can be left out.
 
@@ -45,7 +45,7 @@ class Settings(PretrainedSettings):
     )
 
     def __str__(self) -> str:
-        return f"dlib_resnet, {self.blocks} blocks at {self.side} px, {self.origin}"
+        return self.describe(f"dlib_resnet, {self.blocks} blocks")
 
 
 def build(settings: Settings) -> keras.Model:

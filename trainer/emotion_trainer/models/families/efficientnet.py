@@ -54,7 +54,7 @@ class Settings(PretrainedSettings):
     )
 
     def __str__(self) -> str:
-        return f"efficientnet_lite0, {self.blocks} blocks at {self.side} px, {self.origin}"
+        return self.describe(f"efficientnet_lite0, {self.blocks} blocks")
 
 
 def build(settings: Settings) -> keras.Model:

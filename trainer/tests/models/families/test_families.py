@@ -109,7 +109,9 @@ def test_int8_agrees_with_float(family: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(tflite_logits(path, faces[:9], batch=1), exported[:9], atol=1e-5)
 
 
-BUDGETED = [path for path in RECIPES if read_recipe(path).model.budget_mmac is not None]
+BUDGETED = [
+    path for path in RECIPES if getattr(read_recipe(path).model, "budget_mmac", None) is not None
+]
 
 
 @pytest.mark.parametrize("path", BUDGETED, ids=lambda path: path.stem)
@@ -120,8 +122,8 @@ def test_recipes_meet_their_budgets(path: Path) -> None:
 
 def test_all_recipes_together_are_what_a_pi_can_run() -> None:
     models = [families.build(read_recipe(path).model) for path in RECIPES]
-    assert {model.name for model in models} == set(TINY)
-    assert sum(map(mmac, models)) < 200
+    assert {model.name for model in models} == {*TINY, "dlib_resnet"}
+    assert sum(map(mmac, models)) < 250
     assert sum(map(parameters, models)) < 12e6
 
 
