@@ -134,7 +134,7 @@ def folded_dlib(tensors: Mapping[str, Any]) -> Weights:
         scale, kernel = tensors[f"{name}/scale/weights"], tensors[f"{name}/conv/filters"]
         bias = tensors[f"{name}/conv/bias"] * scale + tensors[f"{name}/scale/biases"]
         if name == dlib_resnet.STEM:
-            # The three channels of a grey picture are equal, but for their means.
+            # The three channels of a grey image are equal, but for their means.
             excess = (dlib_resnet.MEAN - np.asarray(dlib_resnet.CHANNEL_MEANS)) / dlib_resnet.SCALE
             bias = bias + scale * np.einsum("hwco,c->o", kernel, excess)
             kernel = kernel.sum(axis=2, keepdims=True)
@@ -167,7 +167,7 @@ def _lite0(path: Path) -> Weights:
 def folded_lite0(state: Mapping[str, Any]) -> Weights:
     """EfficientNet-lite0's weights from PyTorch's `state`, arrays by name; see `convert`."""
     weights = _folded(state, "_conv_stem", "_bn0", "stem")
-    # The three channels of a grey picture are equal.
+    # The three channels of a grey image are equal.
     weights["stem/kernel"] = weights["stem/kernel"].sum(axis=2, keepdims=True)
     expansions = [stage.expansion for stage in STAGES for _ in range(stage.blocks)]
     for number, expansion in enumerate(expansions):
