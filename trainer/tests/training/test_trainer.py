@@ -214,7 +214,7 @@ def test_learns_in_16_bits_and_exports_in_32(
 
     model = run.best_model()
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    # After so few steps many faces are at the margin; other weights would agree by chance, on 1 of 7.
+    # After so few steps many faces are at the margin. Other weights would agree on one in seven.
     assert export_run(run, dataset).same_prediction > 0.7
 
 
