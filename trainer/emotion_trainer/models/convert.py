@@ -75,7 +75,8 @@ def _mobilenet(path: Path) -> Weights:
     binary = path.with_suffix(".bin")
     for file in (path, binary):
         _require(file, NPM)
-    found = dict(_tensors(json.loads(path.read_bytes()), binary.read_bytes()))
+    manifest = json.loads(path.read_bytes())["weightsManifest"]
+    found = dict(_tensors(manifest, binary.read_bytes()))
     weights: Weights = {
         "conv1/kernel": found["conv1/convolution/merged_input"],
         "conv1/bias": found["conv1_bn/batchnorm_1/sub"].astype(np.float32),
@@ -94,37 +95,28 @@ def _mobilenet(path: Path) -> Weights:
     return weights
 
 
-def _tensors(model: dict[str, Any], content: bytes) -> Iterator[tuple[str, NDArray[np.float16]]]:
-    """The tensors of a model with one weight file, all of them float16."""
+def _tensors(manifest: list[dict[str, Any]], content: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The tensors of a TensorFlow.js manifest with one weight file.
+
+    They are as stored, float16 or float32, or float32 where they are quantised with a scale.
+    """
     offset = 0
-    for weight in model["weightsManifest"][0]["weights"]:
+    for weight in manifest[0]["weights"]:
+        stored_as = weight.get("quantization", weight)
         count = int(np.prod(weight["shape"]))
-        tensor = np.frombuffer(content, np.float16, count, offset).reshape(weight["shape"])
-        yield weight["name"], tensor
+        tensor = np.frombuffer(content, stored_as["dtype"], count, offset).reshape(weight["shape"])
         offset += tensor.nbytes
+        if "scale" in stored_as:
+            scale, minimum = np.float32(stored_as["scale"]), np.float32(stored_as["min"])
+            tensor = tensor.astype(np.float32) * scale + minimum
+        yield weight["name"], tensor
 
 
 def _dlib(path: Path) -> Weights:
     binary = path.with_name("face_recognition_model.bin")
     for file in (path, binary):
         _require(file, FACE_API)
-    return folded_dlib(dict(_dequantised(json.loads(path.read_bytes()), binary.read_bytes())))
-
-
-def _dequantised(
-    manifest: list[dict[str, Any]], content: bytes
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The tensors of a manifest with one weight file, float32 or quantised to uint8."""
-    offset = 0
-    for weight in manifest[0]["weights"]:
-        count, quantisation = int(np.prod(weight["shape"])), weight.get("quantization")
-        dtype = np.float32 if quantisation is None else np.uint8
-        stored = np.frombuffer(content, dtype, count, offset).reshape(weight["shape"])
-        offset += stored.nbytes
-        tensor = stored.astype(np.float32)
-        if quantisation is not None:
-            tensor = tensor * np.float32(quantisation["scale"]) + np.float32(quantisation["min"])
-        yield weight["name"], tensor
+    return folded_dlib(dict(_tensors(json.loads(path.read_bytes()), binary.read_bytes())))
 
 
 def folded_dlib(tensors: Mapping[str, Any]) -> Weights:

@@ -101,12 +101,7 @@ def test_dlib_folded_weights_compute_as_scaled_ones(tmp_path: Path) -> None:
     tensors = dlib_tensors(np.random.default_rng(6))
     model = families.build(DLIB)
     load_dlib_tensors(model, tensors)
-    faces = np.random.default_rng(7).integers(0, 256, (8, 48, 48), np.uint8)
-    expected = keras_logits(model, faces)
-    np.savez(tmp_path / "dlib.npz", **folded_dlib(tensors))
-    load_pretrained(model, tmp_path / "dlib.npz", faces)
-    assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(keras_logits(model, faces), expected, atol=0.02 * np.ptp(expected))
+    assert_loading_keeps_the_outputs(model, folded_dlib(tensors), tmp_path)
 
 
 def test_dlib_grey_stem_computes_as_that_of_colour() -> None:
@@ -188,10 +183,17 @@ def test_efficientnet_folded_weights_compute_as_normalised_ones(tmp_path: Path) 
     state = lite0_state(np.random.default_rng(2))
     model = families.build(LITE0)
     load_state(model, state)
+    assert_loading_keeps_the_outputs(model, folded_lite0(state), tmp_path)
+
+
+def assert_loading_keeps_the_outputs(
+    model: keras.Model, folded: dict[str, np.ndarray], folder: Path
+) -> None:
+    """Load the folded weights into the network that has them unfolded."""
     faces = np.random.default_rng(3).integers(0, 256, (8, 48, 48), np.uint8)
     expected = keras_logits(model, faces)
-    np.savez(tmp_path / "lite0.npz", **folded_lite0(state))
-    load_pretrained(model, tmp_path / "lite0.npz", faces)
+    np.savez(folder / "folded.npz", **folded)
+    load_pretrained(model, folder / "folded.npz", faces)
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(keras_logits(model, faces), expected, atol=0.02 * np.ptp(expected))
 

@@ -17,7 +17,7 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.backbone import PretrainedSettings
-from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input
+from emotion_trainer.models.families.layers import classify, convolve, grey_input
 
 STEM: Final = "conv32_down"
 STEM_CHANNELS: Final = 32
@@ -53,7 +53,7 @@ def build(settings: Settings) -> keras.Model:
     faces = grey_input()
     x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
     x = layers.Rescaling(1.0 / SCALE, offset=-MEAN / SCALE)(x)
-    x = layers.ReLU()(_convolve(x, STEM, STEM_CHANNELS, kernel=7, stride=2))
+    x = layers.ReLU()(convolve(x, STEM_CHANNELS, kernel=7, stride=2, name=STEM))
     x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
     for name, channels, stride in BLOCKS[: settings.blocks]:
         x = _residual(x, name, channels, stride)
@@ -68,15 +68,6 @@ def _residual(x: keras.KerasTensor, name: str, channels: int, stride: int) -> ke
         if x.shape[-1] != channels:
             # In dlib, the channels that the input lacks are zeros: so starts this kernel.
             shortcut = layers.Conv2D(channels, 1, name=f"{name}_shortcut")(shortcut)
-    x = layers.ReLU()(_convolve(x, f"{name}_conv1", channels, stride=stride))
-    x = layers.Add()([_convolve(x, f"{name}_conv2", channels), shortcut])
+    x = layers.ReLU()(convolve(x, channels, stride=stride, name=f"{name}_conv1"))
+    x = layers.Add()([convolve(x, channels, name=f"{name}_conv2"), shortcut])
     return layers.ReLU()(x)
-
-
-def _convolve(
-    x: keras.KerasTensor, name: str, channels: int, kernel: int = 3, stride: int = 1
-) -> keras.KerasTensor:
-    convolution = layers.Conv2D(
-        channels, kernel, strides=stride, padding="same", use_bias=False, name=name
-    )
-    return batch_normalise(convolution(x))

@@ -32,7 +32,7 @@ def relu6(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def convolve(
-    x: keras.KerasTensor, width: int, kernel: int = 3, stride: int = 1
+    x: keras.KerasTensor, width: int, kernel: int = 3, stride: int = 1, name: str | None = None
 ) -> keras.KerasTensor:
     """Convolution and batch normalisation, which int8 export folds into one."""
     x = layers.Conv2D(
@@ -42,6 +42,7 @@ def convolve(
         padding="same",
         use_bias=False,
         kernel_initializer="he_normal",
+        name=name,
     )(x)
     return batch_normalise(x)
 
