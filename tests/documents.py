@@ -160,8 +160,8 @@ def _models() -> str:
     rarest, recall = min(metrics["recall"].items(), key=lambda pair: pair[1])
     text = (
         f"The bundle `{manifest['bundle_id']}` has {len(files)} int8 TFLite model files of together"
-        f" {size_mb:.1f} MB. They give {len(manifest['members'])} ensemble members, as some also"
-        f" see the mirrored face. With all members, a face costs {mmac:.0f} million"
+        f" {size_mb:.1f} MB. They give {len(manifest['members'])} ensemble members, some for the"
+        f" mirrored face. With all members, a face costs {mmac:.0f} million"
         f" multiply-accumulates. Measured on FER2013's"
         f" {metrics['split']}: accuracy {metrics['accuracy']:.1%}, lowest recall {recall:.1%}"
         f" ({rarest}), expected calibration error {metrics['calibration_error']:.3f}."
