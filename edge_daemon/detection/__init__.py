@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Final
 
 from edge_daemon._lib.files import bundled_detector
 from edge_daemon.config.settings import DetectorName, Settings
@@ -16,9 +15,6 @@ from edge_daemon.errors import DetectorError
 __all__ = ["Detector", "Framing", "create_detector", "detector_from_settings"]
 
 logger = logging.getLogger(__name__)
-
-USING_BUNDLED: Final = "using bundled detector"
-"""YuNet has fewer false detections than the bundled detector."""
 
 
 def create_detector(
@@ -48,10 +44,12 @@ def create_detector(
         _check_existence(model)
     if name == "auto":
         name = _kind_of(model)
-        logger.info("detector chosen", extra={"detector": name})
+    fields: dict[str, str] = {"detector": name}
+    if name == "bundled" and model is None and not fetched_yunet.is_file():
+        # It has fewer false detections.
+        fields["fetch_yunet"] = FETCH_COMMAND
+    logger.info("detector chosen", extra=fields)
     if name == "bundled":
-        if model is None and not fetched_yunet.is_file():
-            logger.info(USING_BUNDLED, extra={"fetch_yunet": FETCH_COMMAND})
         return BundledDetector(model or bundled_detector(), min_score, threads)
     if name == "yunet":
         return YuNetDetector(model or fetched_yunet, min_score)

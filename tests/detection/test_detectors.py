@@ -10,7 +10,7 @@ from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.files import bundled_detector
 from edge_daemon.config.settings import DetectorName
-from edge_daemon.detection import USING_BUNDLED, Detector, create_detector
+from edge_daemon.detection import Detector, create_detector
 from edge_daemon.detection.base import TRACKED_MARGIN
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
@@ -149,26 +149,19 @@ def test_yunet_detector_uses_the_fetched_file(yunet_model: Path) -> None:
     assert isinstance(create("yunet", fetched=yunet_model), YuNetDetector)
 
 
-def test_auto_detector_is_the_bundled_one_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    assert isinstance(create("auto"), BundledDetector)
-    chosen = caplog.records[0]
-    assert chosen.message == "detector chosen"
-    assert vars(chosen)["detector"] == "bundled"
+def chosen(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    return vars(record)
 
 
-def hints(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.message == USING_BUNDLED]
-
-
-def test_bundled_detector_without_yunet_logs_how_to_fetch_it(
+def test_auto_detector_is_bundled_and_logs_how_to_fetch_yunet(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    create("auto")
-    (hint,) = hints(caplog)
-    assert hint.levelno == logging.INFO
-    assert vars(hint)["fetch_yunet"] == "edge-daemon models fetch yunet"
+    assert isinstance(create("auto"), BundledDetector)
+    assert chosen(caplog)["detector"] == "bundled"
+    assert chosen(caplog)["fetch_yunet"] == "edge-daemon models fetch yunet"
 
 
 def test_bundled_detector_with_yunet_fetched_logs_no_hint(
@@ -176,14 +169,16 @@ def test_bundled_detector_with_yunet_fetched_logs_no_hint(
 ) -> None:
     caplog.set_level(logging.INFO)
     create("auto", fetched=yunet_model)
-    assert hints(caplog) == []
+    assert "fetch_yunet" not in chosen(caplog)
 
 
-def test_other_detectors_log_no_hint(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("name", "model"), [("haar", None), ("auto", bundled_detector())])
+def test_other_detectors_log_no_hint(
+    caplog: pytest.LogCaptureFixture, name: DetectorName, model: Path | None
+) -> None:
     caplog.set_level(logging.INFO)
-    create("haar")
-    create("auto", bundled_detector())
-    assert hints(caplog) == []
+    create(name, model)
+    assert "fetch_yunet" not in chosen(caplog)
 
 
 def test_auto_detector_follows_the_kind_of_the_file(yunet_model: Path) -> None:
