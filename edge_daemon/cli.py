@@ -67,6 +67,11 @@ FLAGS: Final[dict[str, KeyPath]] = {
 """Flags and the settings that they set."""
 
 
+RECORDED_SOURCES: Final = "video, image, or folder of images"
+SOURCES: Final = (
+    f"camera (picamera, /dev/video0, 0), stream (rtsp://…, http://…), {RECORDED_SOURCES}"
+)
+
 EXAMPLES: Final = f"""\
 examples:
   {PROGRAM} /dev/video0 --preview
@@ -204,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
     models_options = _model_options()
     common, sourced, settings = (
         _common_options(models_options),
-        _source_options(),
+        _source_options(SOURCES),
         _settings_options(),
     )
 
@@ -218,8 +223,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_output_options(add("run", "run the pipeline (the default command)", _run, common, sourced))
     summary = "verify that a run can start: source, models, broker, disk, clock"
     _add_check_options(add("check", summary, _check, common, sourced))
+    recorded = _source_options(RECORDED_SOURCES)
     _add_bench_options(
-        add("bench", "measure the pipeline on a video", _bench, models_options, sourced)
+        add("bench", "measure the pipeline on a video", _bench, models_options, recorded)
     )
     summary = "show the messages of all devices, as a live table or as JSON lines"
     _add_watch_options(add("watch", summary, _watch, settings))
@@ -387,15 +393,9 @@ def _common_options(models: _Parser) -> _Parser:
     return common
 
 
-def _source_options() -> _Parser:
+def _source_options(kinds: str) -> _Parser:
     options = _Parser(add_help=False)
-    options.add_argument(
-        "positional_source",
-        nargs="?",
-        metavar="SOURCE",
-        help="camera (picamera, /dev/video0, 0), stream (rtsp://…, http://…), video, image, or "
-        "folder of images",
-    )
+    options.add_argument("positional_source", nargs="?", metavar="SOURCE", help=kinds)
     options.add_argument(
         "--source", metavar="SOURCE", help="source of frames, like the positional SOURCE"
     )
