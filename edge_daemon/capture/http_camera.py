@@ -204,7 +204,7 @@ class MultipartReader:
         """The content of the next part, which may be empty; None at the end.
 
         Raises:
-            OSError, http.client.HTTPException: the connection failed, or a part has no end.
+            OSError, http.client.HTTPException: the connection failed, or a part is truncated.
         """
         if not self._is_at_part and self._until_boundary() is None:
             return None
@@ -215,7 +215,7 @@ class MultipartReader:
             self._is_at_part = part is not None
             return part
         if length > MAX_IMAGE_BYTES:
-            raise http.client.HTTPException("an image has no end")
+            raise http.client.HTTPException("truncated image")
         return self._response.read(length)
 
     def close(self) -> None:
@@ -238,7 +238,7 @@ class MultipartReader:
                 return bytes(content)
             content += line
             if len(content) > MAX_IMAGE_BYTES:
-                raise http.client.HTTPException("an image has no end")
+                raise http.client.HTTPException("truncated image")
         return None
 
     def _is_boundary(self, line: bytes) -> bool:
@@ -290,5 +290,5 @@ class SnapshotReader:
         with contextlib.closing(response):
             body = response.read(MAX_IMAGE_BYTES)
             if response.read(1):
-                raise http.client.HTTPException("the image has no end")
+                raise http.client.HTTPException("truncated image")
             return body

@@ -328,7 +328,7 @@ def _close(camera: Camera) -> None:
     try:
         camera.close()
     except Exception:
-        logger.warning("camera does not close", exc_info=True)
+        logger.warning("camera close failed", exc_info=True)
 
 
 def _close_failed(camera: Camera) -> None:

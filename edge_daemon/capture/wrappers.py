@@ -181,9 +181,7 @@ class RepeatedReader:
                 raise
             if self._is_complete:
                 self._is_complete = False
-                logger.warning(
-                    "file is incomplete, repeating what it has", extra={"error": str(error)}
-                )
+                logger.warning("file incomplete, repeating its frames", extra={"error": str(error)})
             return None
 
     def _first_of_next_round(self) -> CapturedFrame:
@@ -195,7 +193,7 @@ class RepeatedReader:
         self._start_s = self._last_s + self._interval_s
         captured = self._next()
         if captured is None:
-            raise SourceError(f"{self._source.name}: holds no frame")
+            raise SourceError(f"{self._source.name}: has no frame")
         return captured
 
 

@@ -87,8 +87,8 @@ def _from_file(file: Path | None) -> Layer:
         settings = list(leaves(tomllib.loads(file.read_text(encoding="utf-8-sig"))))
     except OSError as error:
         raise SettingsError(
-            f"--config: cannot be read: {error.strerror} (got {file}); correct the path or its "
-            "permissions"
+            f"{file}: cannot be read: {error.strerror}; correct the path of --config, or run with "
+            "sudo"
         ) from error
     except (ValueError, RecursionError) as error:  # RecursionError: too deeply nested
         raise SettingsError(f"{file}: invalid TOML: {error}") from error

@@ -265,7 +265,7 @@ class DetectionSettings(Section):
         None,
         description="Model file for the detector: ONNX for yunet, an XML cascade for haar, or a "
         "detector.json of the trainer.",
-        examples=["/var/lib/edge-daemon/face_detection_yunet.onnx"],
+        examples=["/srv/models/detector.json"],
     )
     max_side: int = Field(
         640,
@@ -491,7 +491,7 @@ class MqttSettings(Section):
     )
     certificate_file: Path | None = Field(
         None,
-        description="This device's own certificate, as PEM, where the broker asks for one.",
+        description="This device's own certificate, as PEM, if the broker requires one.",
         examples=["/etc/edge-daemon/device.pem"],
     )
     key_file: Path | None = Field(
@@ -590,7 +590,7 @@ class MetricsSettings(ServerSettings):
     )
     include_emotions: bool = Field(
         default=False,
-        description="Also export what the camera sees: faces by emotion, and events by kind.",
+        description="Also export results: faces by emotion, and events by kind.",
     )
 
 

@@ -49,7 +49,7 @@ class MetricsServer(Service):
     Args:
         health: source of the figures.
         listener: a listening socket; closed at the end.
-        include_emotions: whether to export what the camera sees: faces by emotion, and events.
+        include_emotions: whether to export results: faces by emotion, and events.
     """
 
     name = "metrics"

@@ -127,6 +127,6 @@ class EventSender:
     def _drop(self, entry: QueuedEvent, reason: str) -> None:
         self._next_at = self._clock.monotonic()
         logger.error(
-            "event not accepted, dropping it", extra={"sequence": entry.sequence, "reason": reason}
+            "event refused, dropping it", extra={"sequence": entry.sequence, "reason": reason}
         )
         self._queue.remove(entry.sequence, is_dropped=True)

@@ -288,7 +288,7 @@ def test_failing_close_goes_to_the_log(world: World, caplog: pytest.LogCaptureFi
     world.fails_in = "close"
     with caplog.at_level(logging.WARNING):
         reader.close()
-    assert [record.message for record in caplog.records] == ["camera does not close"]
+    assert [record.message for record in caplog.records] == ["camera close failed"]
 
 
 def test_loop_opens_a_vanished_camera_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

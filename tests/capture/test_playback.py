@@ -143,7 +143,7 @@ def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -
     reader = opened(film, clock)
     reader.read()
     film._times = []
-    with pytest.raises(SourceError, match="film: holds no frame"):
+    with pytest.raises(SourceError, match="film: has no frame"):
         reader.read()
 
 

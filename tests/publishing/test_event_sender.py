@@ -39,7 +39,7 @@ from edge_daemon.publishing.mqtt import ACK_TIMEOUT_S
 
 pytestmark = pytest.mark.usefixtures("attempts")
 
-DROPPED = "event not accepted, dropping it"
+DROPPED = "event refused, dropping it"
 
 
 def fill(publishing: Publishing, count: int) -> None:

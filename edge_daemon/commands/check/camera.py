@@ -138,7 +138,7 @@ def _one_frame(source: Source) -> CapturedFrame:
     finally:
         reader.close()
     if frame is None:
-        raise SourceError(f"{source.name}: holds no frame")
+        raise SourceError(f"{source.name}: has no frame")
     return frame
 
 
@@ -160,7 +160,7 @@ def _trouble(source: Source, error: SourceError, holders: list[Process]) -> Find
     # Another user's open files are not shown.
     if _could_be_opened(source) and os.geteuid() != 0 and (daemons := ProcessTable().daemons()):
         return Finding.warn(
-            f"{error}; maybe used by the running {daemons[0]}: run it with sudo to find out"
+            f"{error}; maybe used by the running {daemons[0]}; sudo fuser lists users"
         )
     return Finding.fail(str(error))
 

@@ -110,7 +110,7 @@ def _print_notice(line: str) -> None:
 def _show_table(settings: Settings, devices: Sequence[str], clock: Clock) -> None:
     if importlib.util.find_spec("rich") is None:
         raise SettingsError(
-            "watch: the table needs rich: pip install 'edge-daemon[watch]'; --json does without"
+            "watch: rich is not installed; pip install 'edge-daemon[watch]', or use --json"
         )
     from edge_daemon.commands.watch.table import Notice, View, full_screen
 

@@ -174,7 +174,7 @@ def _emotions_by_name(numbering: Numbering | None) -> dict[str, str]:
 def _files(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if path.is_file() and not _is_hidden(path))
     if not files:
-        raise DataError(f"{folder}: holds no picture")
+        raise DataError(f"{folder}: has no image; add some")
     return files
 
 

@@ -47,7 +47,7 @@ def _parse_pixels(text: str, where: str) -> NDArray[np.uint8]:
     try:
         pixels = np.array(text.split(), dtype=np.uint8)
     except (ValueError, OverflowError):
-        raise RowError(f"{where}: has pixels that are no whole numbers from 0 to 255") from None
+        raise RowError(f"{where}: pixels must be whole numbers from 0 to 255") from None
     if pixels.size != CROP_SIDE**2:
         raise RowError(
             f"{where}: has {pixels.size} pixels, not {CROP_SIDE**2}; the file may be truncated"

@@ -41,7 +41,7 @@ def load(folder: Path, splitting: Splitting) -> Dataset:
             name = cells["sheet"]
             split = SPLITS.get(name.partition("_")[0])
             if split is None:
-                raise RowError(f"{row.where}: sheet {name!r} is named after no split")
+                raise RowError(f"{row.where}: sheet {name!r}: name has no split")
             if name not in sheets:
                 sheets[name] = _read_listed_sheet(folder / name, row.where)
             image = sheets[name][_parse_cell(cells["cell"], row.where)]
@@ -52,7 +52,7 @@ def load(folder: Path, splitting: Splitting) -> Dataset:
 
 def _read_listed_sheet(path: Path, where: str) -> NDArray[np.uint8]:
     if not path.is_file():
-        raise DataError(f"{path}: is missing; {where} of {INDEX_NAME} names it")
+        raise DataError(f"{path}: not found; {where} of {INDEX_NAME} names it")
     return read_sheet(path)
 
 
@@ -60,11 +60,11 @@ def read_sheet(path: Path) -> NDArray[np.uint8]:
     """Read a sheet's cells, uint8 [2304, 48, 48].
 
     Raises:
-        DataError: the file is no picture, or of another size.
+        DataError: the file is not an image, or of another size.
     """
     sheet = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if sheet is None:
-        raise DataError(f"{path}: is no picture, or truncated")
+        raise DataError(f"{path}: not an image, or truncated")
     if sheet.shape != (SHEET_SIDE, SHEET_SIDE):
         height, width = sheet.shape
         raise DataError(f"{path}: is {width}x{height} pixels, not {SHEET_SIDE}x{SHEET_SIDE}")

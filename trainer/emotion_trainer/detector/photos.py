@@ -121,7 +121,7 @@ def read_photo(path: Path, faces: Faces) -> LabelledImage:
     """
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
-        raise DataError(f"{path}: cannot be read as a picture")
+        raise DataError(f"{path}: cannot be read as an image")
     scale = MAX_SIDE / max(image.shape)
     if scale >= 1:
         return LabelledImage(np.asarray(image, np.uint8), faces)

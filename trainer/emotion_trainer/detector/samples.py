@@ -87,7 +87,7 @@ def _labelled(bgr: Image, teacher: Detector, min_score: float) -> Faces:
 def _read(path: Path) -> Image:
     bgr = cv2.imread(str(path))
     if bgr is None:
-        raise DataError(f"{path}: cannot be read as a picture")
+        raise DataError(f"{path}: cannot be read as an image")
     return np.asarray(bgr, np.uint8)
 
 

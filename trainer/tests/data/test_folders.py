@@ -146,5 +146,5 @@ def test_numbered_folders_need_a_numbering(folder: Path, numbering: Numbering) -
 def test_names_an_empty_folder(folder: Path) -> None:
     for path in (folder / "train" / "sad").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="train/sad: holds no picture"):
+    with pytest.raises(DataError, match="train/sad: has no image"):
         open_dataset(folder)

@@ -56,7 +56,7 @@ def test_fingerprint_differs_between_data_sets(tmp_path: Path, dataset: Dataset)
         (f"training_00.png,one,0,{VOTES}", "cell is 'one', not a whole number"),
         (f"training_00.png,0,0,{VOTES[:-1]}99", "a count of votes is out of range"),
         (f"training_00.png,0,0,{VOTES[:-1]}x", "nf is 'x', not a whole number"),
-        (f"other_00.png,0,0,{VOTES}", "sheet 'other_00.png' is named after no split"),
+        (f"other_00.png,0,0,{VOTES}", "sheet 'other_00.png': name has no split"),
         ("training_00.png,0", "has 2 cells, the header 13; the file may be truncated"),
     ],
 )
@@ -93,7 +93,7 @@ def test_refuses_a_truncated_sheet(table: Path, tmp_path: Path, folder: Path) ->
     broken = tmp_path / "training_01.png"
     broken.write_bytes((folder / "training_00.png").read_bytes()[:40])
     write_table(table, f"training_01.png,0,0,{VOTES}")
-    with pytest.raises(DataError, match=r"training_01.png: is no picture, or truncated"):
+    with pytest.raises(DataError, match=r"training_01.png: not an image, or truncated"):
         open_dataset(tmp_path)
 
 

@@ -115,5 +115,5 @@ def _load(trunk: keras.Model, path: Path, application: str) -> None:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise RecipeError(
-            f"model.weights: {path}: are no weights of {application} without its top: {reason}"
+            f"model.weights: {path}: not weights of {application} without its top: {reason}"
         ) from error

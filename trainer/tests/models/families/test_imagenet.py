@@ -94,7 +94,7 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path, content: bytes | 
 
 def test_weights_of_another_application_are_refused(weights: Path) -> None:
     wrong = Settings(family="imagenet", application="VGG16", weights=weights)
-    with pytest.raises(RecipeError, match=r"are no weights of VGG16 without its top: .* not be"):
+    with pytest.raises(RecipeError, match=r"not weights of VGG16 without its top: .* not be"):
         families.build(wrong)
 
 
