@@ -115,7 +115,7 @@ def _models(models: Models) -> str:
 
 
 def _following(following: Following) -> str:
-    head = ("every", "looked:", "CPU ms a frame:", "faces:", "displaced:", "same emotion:")
+    head = ("interval", "detected:", "CPU ms a frame:", "faces:", "displaced:", "same emotion:")
     rows = [
         (
             point.every,

@@ -34,7 +34,7 @@ def write_anytime(anytime: Anytime, path: Path) -> None:
         [100 * point.accuracy for point in anytime.members],
         "s",
         color="#d95926",
-        label="so many members, at the time they take",
+        label="fixed number of members",
     )
     for point in anytime.members:
         axes.annotate(

@@ -98,7 +98,7 @@ def _of_steadiness(steadiness: Steadiness) -> Iterator[Target]:
     parts = len(steadiness.minutes)
     for what, growth, bound in bounds:
         yield Target(
-            f"{what}, last of {parts} parts of {steadiness.seconds:.0f} s / second",
+            f"{what}, part {parts} / part 2, of {steadiness.seconds:.0f} s each",
             f"< +{100 * bound:.0f} %",
             f"{100 * growth:+.1f} %",
             growth < bound,
