@@ -182,7 +182,7 @@ def _haar(longest: int, least: int) -> Kernel:
 def _yunet(longest: int, model: Path, least_score: float) -> Kernel:
     score = max(0.0, least_score - TRACKED_MARGIN)
     network = cv2.FaceDetectorYN.create(
-        str(model), "", (0, 0), score, yunet.NMS_THRESHOLD, yunet.MAX_FACES
+        str(model), "", (0, 0), score, yunet.NMS_THRESHOLD, yunet.MAX_CANDIDATES
     )
 
     def detect(image: Image, _patches: Sequence[Image]) -> object:
@@ -211,8 +211,8 @@ def _bundled(longest: int, threads: int) -> Kernel:
     def detect(image: Image, patches: Sequence[Image]) -> None:
         grey = _reduced(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), longest)
         search(grey)
-        if min(grey.shape) >= bundled.MIN_LARGE_FACE:
-            search(bundled.reduce_for_large_faces(grey))
+        for _, reduced in bundled.reduced_pictures(grey):
+            search(reduced)
         for patch in patches:
             search(patch)
 

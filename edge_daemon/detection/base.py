@@ -10,6 +10,8 @@ from edge_daemon.records import Detection, Image
 TRACKED_MARGIN: Final = 0.2
 """Detections may score this much less than `start_score`: they continue a track, since heads turn
 away and back."""
+MAX_FACES: Final = 100
+"""In one image; of more, those with the highest scores count."""
 
 
 class Framing(PlainModel):

@@ -3,6 +3,7 @@
 This project's trainer makes it; `models/DETECTOR.md` states its data and figures.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -36,11 +37,11 @@ MIN_PATCH_IOU: Final = 0.3
 MIN_PATCH_SCORE: Final = 0.1
 """Score of a patch in which the face is not found."""
 
-REDUCTION: Final = 3
-"""Factor by which a picture is reduced for the search for large faces."""
-MIN_LARGE_FACE: Final = 75
-"""Pixels: faces from this width are searched in the reduced picture. The network does not know
-faces wider than 110 pixels, and takes parts of them for faces."""
+REDUCTIONS: Final = (3, 9)
+"""Factors by which a picture is reduced for the searches for large faces."""
+MIN_REDUCED_FACE: Final = 25
+"""Width in a reduced picture from which its faces count, in pixels. The network does not know faces
+wider than 110 pixels, and takes parts of them for faces."""
 
 
 class DetectorMetrics(PlainModel):
@@ -137,7 +138,7 @@ class FaceSearch:
     def __init__(self, path: Path, threads: int) -> None:
         # One network for each size, since setting another size takes time.
         self._full = MapNetwork(path, threads)
-        self._reduced = MapNetwork(path, threads)
+        self._reduced = {factor: MapNetwork(path, threads) for factor in REDUCTIONS}
         self._patches = {
             side: MapNetwork(path, threads) for side in (SMALL_PATCH_SIDE, LARGE_PATCH_SIDE)
         }
@@ -160,10 +161,9 @@ class FaceSearch:
     def candidates(self, grey: Image, min_score: float) -> list[Detection]:
         """The faces before their verification, best first. Arguments as above."""
         found = decode(*self._full.maps(grey), min_score)
-        if min(grey.shape) >= MIN_LARGE_FACE:
-            large = decode(*self._reduced.maps(reduce_for_large_faces(grey)), min_score)
-            enlarged = [detection.scaled(REDUCTION) for detection in large]
-            found += [face for face in enlarged if face.box.width >= MIN_LARGE_FACE]
+        for factor, reduced in reduced_pictures(grey):
+            large = decode(*self._reduced[factor].maps(reduced), min_score)
+            found += [face.scaled(factor) for face in large if face.box.width >= MIN_REDUCED_FACE]
         return without_duplicates(found)
 
     def _verify(self, grey: Image, face: Detection) -> Detection:
@@ -186,12 +186,14 @@ def is_certain(face: Detection, score: float) -> bool:
     return _mean_score(face.score, MIN_PATCH_SCORE) >= score
 
 
-def reduce_for_large_faces(grey: Image) -> Image:
-    """The picture for the search for large faces, uint8 [H, W]."""
-    scale = 1 / REDUCTION
-    return np.asarray(
-        cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8
-    )
+def reduced_pictures(grey: Image) -> Iterator[tuple[int, Image]]:
+    """The pictures for the searches for large faces, uint8 [H, W], with their factors."""
+    for factor in REDUCTIONS:
+        if min(grey.shape) < MIN_REDUCED_FACE * factor:
+            return
+        scale = 1 / factor
+        reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        yield factor, np.asarray(reduced, np.uint8)
 
 
 def cut_patch(grey: Image, box: Box) -> tuple[Image, Square]:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_daemon.detection.base import MAX_FACES
 from edge_daemon.records import Box, Detection
 
 STRIDES: Final = (8, 16, 32)
@@ -25,7 +26,6 @@ NMS_THRESHOLD: Final = 0.3
 """Intersection over union from which the less certain of two boxes is dropped."""
 MAX_CONTAINMENT: Final = 0.7
 """Likewise, intersection over the smaller box: no face lies within another."""
-MAX_FACES: Final = 100
 SCORE_EPSILON: Final = 1e-9
 """Scores of 0 and 1 have no finite log-odds."""
 
@@ -77,8 +77,9 @@ def without_duplicates(detections: Sequence[Detection]) -> list[Detection]:
 
 def _kept(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.int_]:
     """Indices of the boxes [n, 4] that remain after suppression, best first."""
-    kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.0, NMS_THRESHOLD, top_k=MAX_FACES)
-    best_first = np.ravel(np.asarray(kept, int))
+    # Without `top_k`, which limits the candidates before the suppression: a face has several.
+    kept = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.0, NMS_THRESHOLD)
+    best_first = np.ravel(np.asarray(kept, int))[:MAX_FACES]
     if len(best_first) < 2:
         return best_first
     return np.asarray(best_first[~_contained(boxes[best_first])], np.int_)

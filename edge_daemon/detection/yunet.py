@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 
 from edge_daemon._lib.files import require_regular
-from edge_daemon.detection.base import TRACKED_MARGIN, Framing
+from edge_daemon.detection.base import MAX_FACES, TRACKED_MARGIN, Framing
 from edge_daemon.errors import DetectorError
 from edge_daemon.records import Box, Detection, Image
 
 NMS_THRESHOLD: Final = 0.3
-MAX_FACES: Final = 100
+MAX_CANDIDATES: Final = 5000
+"""Before the suppression: a face has several. OpenCV's default."""
 
 BOX: Final = slice(0, 4)
 LANDMARKS: Final = slice(4, 14)
@@ -49,7 +50,7 @@ class YuNetDetector:
                 (0, 0),
                 max(0.0, min_score - TRACKED_MARGIN),
                 NMS_THRESHOLD,
-                MAX_FACES,
+                MAX_CANDIDATES,
             )
         except FileNotFoundError as error:
             raise DetectorError(
@@ -71,5 +72,5 @@ class YuNetDetector:
                 float(row[SCORE]),
                 np.asarray(row[LANDMARKS], np.float32).reshape(5, 2),
             )
-            for row in rows
+            for row in rows[:MAX_FACES]
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from drawing import Image, draw_scene
+from drawing import Image, draw_face, draw_scene
 from special_files import UNREADABLE, UNREADABLE_IDS
 
 from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
@@ -170,6 +170,15 @@ def test_detector_on_a_face_that_fills_the_picture_finds_it_once() -> None:
     picture = draw_scene((40, 40, 400), size=(480, 480))
     (found,) = certain(detector, picture)
     assert found.box.width > 200
+
+
+@pytest.mark.parametrize("side", [640, 900, 1100])
+def test_detector_on_a_close_up_finds_the_face_once(side: int) -> None:
+    detector = BundledDetector(bundled_detector(), 0.7)
+    edge = (side - 640) // 2
+    close_up = draw_face(side)[edge : edge + 640, edge : edge + 640]
+    (found,) = certain(detector, cv2.cvtColor(close_up, cv2.COLOR_GRAY2BGR))
+    assert found.box.width > 0.55 * side
 
 
 def test_detector_on_a_tiny_picture_finds_nothing() -> None:

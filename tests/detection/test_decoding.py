@@ -90,6 +90,16 @@ def test_decode_of_separate_faces_keeps_all_best_first() -> None:
     assert [round(found.score, 2) for found in decode(*maps, 0.5)] == [0.95, 0.6]
 
 
+def test_decode_of_a_crowd_keeps_each_face_once() -> None:
+    """Each of 28 faces has four cells, together more than the limit of the faces."""
+    maps = empty_maps()
+    scores = [0.95 - 0.01 * face for face in range(28)]
+    for face, score in enumerate(scores):
+        for row, column in np.ndindex(2, 2):
+            place(maps, 0, (face // 7 * 5 + row, face % 7 * 5 + column), (28, 28), score)
+    assert [found.score for found in decode(*maps, 0.5)] == pytest.approx(scores)
+
+
 def test_decode_respects_min_score() -> None:
     maps = empty_maps()
     place(maps, 0, (3, 3), (16, 20), 0.6)
