@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not words:
             _require_camera()
-        options = _parser().parse_args(_with_command(words))
+        options = _options(words)
         command: Command = options.command
         if command is not _run:
             _be_interruptible()
@@ -151,6 +151,24 @@ def _print_errors(*problems: str, debug: bool) -> None:
         # It can contain names of files as they are.
         line = shortened(printable(problem.strip()), MAX_ERROR_LENGTH)
         print(f"{mark}{PROGRAM}: {line}", file=sys.stderr)
+
+
+def _options(words: list[str]) -> argparse.Namespace:
+    """The parsed command line.
+
+    Raises:
+        SettingsError: it is invalid.
+    """
+    options, unknown = _parser().parse_known_args(_with_command(words))
+    if any(Path(word).exists() for word in unknown):
+        raise SettingsError(
+            f"SOURCE: must be one (also got {unknown[0]}); name a folder, or run once for each"
+        )
+    if unknown:
+        raise SettingsError(
+            f"unknown arguments: {masked(' '.join(unknown))}; see '{PROGRAM} --help'"
+        )
+    return options
 
 
 def _with_command(words: list[str]) -> list[str]:

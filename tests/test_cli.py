@@ -472,6 +472,16 @@ def test_second_source_is_refused(program: Program, drawn_clip: Path) -> None:
     assert error_of(done).startswith("source: given twice")
 
 
+def test_several_files_are_refused_by_name(refused: Refused, tmp_path: Path) -> None:
+    """As `run photos/*.jpg` passes them."""
+    photos = [tmp_path / f"{number}.jpg" for number in range(3)]
+    for photo in photos:
+        photo.touch()
+    (line,) = refused("run", *map(str, photos))
+    assert line.startswith("edge-daemon: SOURCE: ")
+    assert str(photos[1]) in line
+
+
 @pytest.mark.parametrize(("word", "meant"), [("rnu", "run"), ("chek", "check"), ("wach", "watch")])
 def test_misspelt_command_is_refused_with_a_suggestion(
     program: Program, word: str, meant: str

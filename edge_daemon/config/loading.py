@@ -90,6 +90,8 @@ def _from_file(file: Path | None) -> Layer:
             f"{file}: cannot be read: {error.strerror}; correct the path of --config, or run with "
             "sudo"
         ) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: invalid TOML: not UTF-8 text; save it as UTF-8") from error
     except (ValueError, RecursionError) as error:  # RecursionError: too deeply nested
         raise SettingsError(f"{file}: invalid TOML: {error}") from error
     for path, value in settings:

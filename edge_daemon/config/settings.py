@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from edge_daemon._lib.validation import (
@@ -99,6 +99,7 @@ SCHEMES: Final = {
 
 def _broker_host(text: str) -> str:
     """A host name or IP address, without brackets; refuses what belongs into other settings."""
+    text = text.strip()
     is_ipv6 = text.count(":") > 1 and not re.search(r"/|@|\]:", text)
     if is_ipv6 or not re.search(r"[:/@?#]", text):
         return text.strip("[]")
@@ -208,6 +209,15 @@ Prior = Annotated[str, AfterValidator(_prior)]
 
 class Section(PlainModel):
     """A group of settings."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_flag(cls, value: object, info: ValidationInfo) -> object:
+        """Pydantic takes true for the number 1."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and "bool" not in repr(annotation):
+            raise ValueError("must not be true or false")
+        return value
 
 
 def _as_number(value: object) -> object:

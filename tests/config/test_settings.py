@@ -238,6 +238,28 @@ def test_file_with_invalid_toml_is_refused_by_name(tmp_path: Path, content: byte
     assert problem.startswith(f"{file}: invalid TOML")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_file_in_another_encoding_is_refused_with_the_fix(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('device_id = "tür"', encoding=encoding)
+    (problem,) = problems(file)
+    assert problem.startswith(f"{file}: invalid TOML")
+    assert "UTF-8" in problem
+
+
+@pytest.mark.parametrize("setting", ["capture.fps", "mqtt.port", "capture.rotation"])
+def test_number_refuses_true(tmp_path: Path, setting: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"{setting} = true")
+    (problem,) = problems(file)
+    assert problem.startswith(f"{setting}: ")
+
+
+def test_broker_host_is_stripped_of_spaces() -> None:
+    settings = load_settings(flags={("mqtt", "host"): " broker.local "})
+    assert settings.mqtt.host == "broker.local"
+
+
 def test_missing_file_or_folder_is_refused_by_name(tmp_path: Path) -> None:
     for file in (tmp_path / "absent.toml", tmp_path):
         (problem,) = problems(file)
