@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -248,13 +249,19 @@ def list_folder(folder: Path) -> FolderContent:
     Raises:
         SourceError: it cannot be read, or holds no image.
     """
+    suffixes = READABLE_IMAGE_SUFFIXES if _has_heic() else READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES
     try:
-        files = sorted(path for path in folder.iterdir() if _is_content(path.name))
+        with os.scandir(folder) as entries:
+            kinds = {entry.name: _is_file(entry) for entry in entries if _is_content(entry.name)}
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror}") from error
-    suffixes = READABLE_IMAGE_SUFFIXES if _has_heic() else READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES
-    images = [path for path in files if path.suffix.lower() in suffixes]
-    unsupported = [path for path in files if path not in set(images) and path.is_file()]
+    images, unsupported = [], []
+    for name in sorted(kinds):  # names, since paths take ten times as long to sort
+        path = folder / name
+        if path.suffix.lower() in suffixes:
+            images.append(path)
+        elif kinds[name]:
+            unsupported.append(path)
     if not images:
         found = f", but {_enumerated(unsupported)}" if unsupported else ""
         raise SourceError(f"{folder}: no image in this folder{found}")
@@ -263,6 +270,14 @@ def list_folder(folder: Path) -> FolderContent:
 
 def _is_content(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in IGNORED_NAMES
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file, mostly without asking the disk again."""
+    try:
+        return entry.is_file()
+    except OSError:  # such as a link to itself
+        return False
 
 
 def _has_heic() -> bool:

@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 
 import cv2
@@ -423,6 +424,16 @@ def test_folder_lists_images_by_name(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in list_folder(tmp_path).images] == ["a.JPG", "b.png"]
+
+
+def test_folder_of_many_files_is_listed_in_linear_time(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / f"{number:05}.jpg").touch()
+        (tmp_path / f"{number:05}.txt").touch()
+    begun = time.process_time()
+    content = list_folder(tmp_path)
+    assert time.process_time() - begun < 2.0  # in quadratic time, ten seconds or more
+    assert [len(files) for files in content] == [10_000, 10_000]
 
 
 def test_folder_of_images_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
