@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import string
+import urllib.error
 import urllib.request
 from concurrent.futures import wait
 from functools import partial
@@ -142,6 +143,10 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 PORTS: Final = {"http": 80, "https": 443}
 
 NONCE: Final = re.compile(r'\bnonce\s*=\s*"?([^",]*)', re.IGNORECASE)
+
+INVALID_CHALLENGE: Final = (
+    "sends a damaged or unsupported Digest challenge; enable Basic authentication in the camera"
+)
 
 HEADERS: Final = {"User-Agent": f"edge-daemon/{__version__}", "Accept": "*/*"}
 
@@ -286,19 +291,26 @@ class HttpClient:
         return {"Authorization": f"Basic {login}"}
 
     def _digest_response(self, parameters: str) -> str:
-        """Answer a Digest challenge (RFC 7616) as the standard library does."""
+        """Answer a Digest challenge (RFC 7616) as the standard library does.
+
+        Raises:
+            http.client.HTTPException: it is damaged, or of an unsupported kind.
+        """
         if self._digest is None:
             passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
             place = f"http://{self._connection.host}/"
             passwords.add_password(None, place, self._user or "", self._password)
             self._digest = urllib.request.AbstractDigestAuthHandler(passwords)
-        challenge = urllib.request.parse_keqv_list(urllib.request.parse_http_list(parameters))
-        challenge["algorithm"] = challenge.get("algorithm", "MD5").upper()
         request = urllib.request.Request(f"http://{self._connection.host}{self._target}")
         try:
-            return str(self._digest.get_authorization(request, challenge))
-        except ValueError as error:  # an algorithm that the standard library lacks
-            raise HttpStatusError(401) from error
+            fields = urllib.request.parse_keqv_list(urllib.request.parse_http_list(parameters))
+            fields["algorithm"] = fields.get("algorithm", "MD5").upper()
+            response = self._digest.get_authorization(request, fields)
+        except (ValueError, IndexError, urllib.error.URLError) as error:
+            raise http.client.HTTPException(INVALID_CHALLENGE) from error
+        if response is None:
+            raise http.client.HTTPException(INVALID_CHALLENGE)
+        return str(response)
 
 
 def _origin_of(url: SplitResult) -> tuple[str, str, int]:

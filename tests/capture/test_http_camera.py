@@ -341,6 +341,25 @@ def test_digest_login_is_accepted_after_a_refusal() -> None:
         assert len(server.requests) == requests + 2
 
 
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Digest realm="cam", nonce',
+        'Digest realm="cam", nonce="1", opaque=',
+        'Digest realm="cam"',
+        'Digest realm="cam", nonce="1", algorithm=SHA-512-256',
+        'Digest realm="cam", nonce="1", qop="auth-int"',
+        "Digest ,",
+        "Digest",
+    ],
+)
+def test_digest_challenge_that_is_damaged_is_a_loss(challenge: str) -> None:
+    answer = lambda handler: handler.reply(b"", status=401, WWW_Authenticate=challenge)  # noqa: E731
+    with serving(it=answer) as server:
+        assert "challenge" in reason(server.url.replace("//", "//ann:p%40ss@") + "/it")
+        assert len(server.requests) == 1
+
+
 def test_redirect_is_followed() -> None:
     with serving(
         old=lambda handler: handler.reply(b"", status=302, Location="/new"),
