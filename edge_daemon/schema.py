@@ -206,7 +206,8 @@ class HealthMessage(_Message):
         "are predicted."
     )
     stuck_services: tuple[str, ...] = Field(
-        description="Parts next to the pipeline that hang, such as `commands` while the disk hangs."
+        description="Parts next to the pipeline that hang, such as `commands` while the disk "
+        "hangs, or have failed, such as `preview`."
     )
     event_queue: EventQueueStatus
     reconnects: int = Field(description="Reconnects to the broker.")

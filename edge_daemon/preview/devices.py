@@ -214,6 +214,7 @@ class DeviceMonitor(Service):
 
     name = "devices"
     is_essential = False
+    is_optional = True
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         mqtt = settings.mqtt
