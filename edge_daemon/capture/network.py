@@ -11,7 +11,9 @@ import ssl
 import string
 import urllib.error
 import urllib.request
-from concurrent.futures import wait
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import partial
 from http.client import HTTPResponse
 from typing import Final
@@ -19,11 +21,18 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from edge_daemon import __version__
 from edge_daemon._lib.text import without_password
-from edge_daemon.errors import SourceError, in_one_line
+from edge_daemon.capture.base import Reader
+from edge_daemon.errors import SourceError, SourceLost, in_one_line
 from edge_daemon.pipeline import in_thread
 
 NETWORK_TIMEOUT_S: Final = 5.0
 """Seconds for connecting and for each read: less than the supervisor's `capture.read_timeout`."""
+
+OPENING_SHARE: Final = 0.9
+"""Part of `capture.read_timeout` for all steps of opening, after which the camera is lost."""
+
+OPEN_TIMEOUT_S: Final = 9.0
+"""That part of its default."""
 
 ENCODING_HINT: Final = (
     "percent-encode special characters in the user name and password: "
@@ -123,6 +132,34 @@ def is_resolvable(host: str) -> bool:
     return bool(done) and look_up.exception() is None
 
 
+def open_within(
+    timeout_s: float, name: str, open_reader: Callable[[], Reader], abort: Callable[[], None]
+) -> Reader:
+    """Open a camera in a limited time, of which each step has a limit of its own only.
+
+    Args:
+        timeout_s: limit on all steps together.
+        name: the source's name.
+        open_reader: opens it.
+        abort: called when that takes too long, to end it soon.
+
+    Raises:
+        SourceLost: it takes longer, or as `open_reader`. A reader that comes later is closed.
+    """
+    opening = in_thread("open", open_reader)
+    done, _ = wait([opening], timeout_s)
+    if done:
+        return opening.result()
+    opening.add_done_callback(_close_late)
+    abort()
+    raise SourceLost(f"{name}: not open within {timeout_s:g} s; check the network and the camera")
+
+
+def _close_late(opening: Future[Reader]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
+
+
 def certificate_file() -> str | None:
     """The system's certificates as one file, as FFmpeg needs them."""
     return ssl.get_default_verify_paths().cafile
@@ -204,6 +241,12 @@ class HttpClient:
 
     def close(self) -> None:
         self._connection.close()
+
+    def abort(self) -> None:
+        """Make a call of `get` in another thread fail soon."""
+        if (connected := self._connection.sock) is not None:
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
 
     def _go_to(self, url: SplitResult) -> None:
         """Make a connection, not yet open."""
