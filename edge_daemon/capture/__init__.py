@@ -43,8 +43,8 @@ def create_source(
     """Make the source that `spec` names, not yet open.
 
     Args:
-        spec: `picamera` or `picamera:N`, `/dev/videoN` or `N`, `rtsp://…` or `http(s)://…`,
-            a video file, an image, or a folder of images.
+        spec: `picamera` or `picamera:N`, a device such as `/dev/videoN` or `N`, `rtsp://…` or
+            `http(s)://…`, a video file, an image, or a folder of images.
         size: requested width and height of a camera, in pixels.
         fps: requested frames per second of a camera.
         max_reduced_side: longer side of the smaller image that a Pi camera gives next to the full
@@ -61,8 +61,10 @@ def create_source(
         flips = {"hflip": turned.hflip, "vflip": turned.vflip}
         source: Source = PiCamera(_camera_number(spec), size, fps, max_reduced_side, **flips)
         orientation = Orientation(turned.rotation)
-    elif spec.isdecimal() or spec.startswith("/dev/"):
-        source = VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)
+    elif spec.isdecimal():
+        source = VideoDevice(Path(f"/dev/video{spec}"), size, fps)
+    elif _is_device(Path(spec)):
+        source = VideoDevice(Path(spec), size, fps)
     elif "://" in spec:
         source = _network_source(
             spec, verify_certificate=verify_certificate, open_timeout_s=open_timeout_s
@@ -85,6 +87,14 @@ def _camera_number(spec: str) -> int:
     if not number.isdecimal():
         raise SourceError(f"{spec}: invalid camera number; write it as in picamera:1")
     return int(number)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path names a device, or one that is not plugged in: udev can give it any name."""
+    if not path.is_relative_to("/dev"):
+        return False
+    is_shared_memory = path.is_relative_to("/dev/shm")  # noqa: S108  # whose files are the user's
+    return path.is_char_device() or not (is_shared_memory or path.exists())
 
 
 def _file_source(path: Path) -> Source:

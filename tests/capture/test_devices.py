@@ -1,6 +1,7 @@
 import contextlib
 import os
 import statistics
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from running import camera
 
 from edge_daemon import cli
 from edge_daemon._lib.clock import SystemClock
-from edge_daemon.capture import ImageFile, Reader, SourceKind, create_source
+from edge_daemon.capture import ImageFile, ImageFolder, Reader, SourceKind, create_source
 from edge_daemon.capture.base import SupportsSkip
 from edge_daemon.capture.devices import DeviceReader, VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
@@ -23,6 +24,7 @@ from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.status import Pause
 from edge_daemon.capture.streams import NetworkStream
+from edge_daemon.capture.videos import VideoFile
 from edge_daemon.capture.wrappers import Orientation, Oriented
 from edge_daemon.config.settings import CaptureSettings
 from edge_daemon.errors import SourceError, SourceLost
@@ -187,6 +189,23 @@ def test_words_name_live_sources(spec: str, kind: type, name: str) -> None:
     assert type(source) is kind
     assert source.is_live
     assert source.name.startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [("/dev/null", VideoDevice), ("/dev/cameras/front", VideoDevice), ("/dev/fd", ImageFolder)],
+)
+def test_path_in_dev_is_a_device_unless_it_is_a_file(spec: str, kind: type) -> None:
+    assert type(create_source(spec)) is kind
+
+
+def test_file_in_shared_memory_is_no_device() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        assert isinstance(create_source(folder), ImageFolder)
+        (Path(folder) / "a.mp4").touch()
+        assert isinstance(create_source(f"{folder}/a.mp4"), VideoFile)
+        with pytest.raises(SourceError, match="no such file"):
+            create_source(f"{folder}/absent.mp4")
 
 
 def test_file_named_by_a_number_is_meant_with_its_folder(
