@@ -123,8 +123,16 @@ class ImageError(SourceError):
         self.problem = problem
 
 
+class FileVersion(NamedTuple):
+    """What changes when a file is written again or replaced."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
 class ImageFile:
-    """One image."""
+    """One image. It can repeat, so its pixels are kept for as long as the file stays the same."""
 
     kind = SourceKind.IMAGE
     is_live = False
@@ -132,6 +140,8 @@ class ImageFile:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
+        self._version: FileVersion | None = None
+        self._image: Image | None = None
 
     def open(self) -> "ImageReader":
         """Decode it, to find damage at once.
@@ -139,8 +149,35 @@ class ImageFile:
         Raises:
             SourceError: it cannot be decoded.
         """
-        read_image(self._path)
-        return ImageReader(self.name, [self._path])
+        return ImageReader(CapturedFrame(self._read(), 0.0, file=self._path.name))
+
+    def _read(self) -> Image:
+        version = _version_of(self._path)
+        if self._image is None or version is None or version != self._version:
+            self._image, self._version = read_image(self._path), version
+        return self._image
+
+
+def _version_of(path: Path) -> FileVersion | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return FileVersion(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class ImageReader:
+    """Gives one frame."""
+
+    def __init__(self, captured: CapturedFrame) -> None:
+        self._captured: CapturedFrame | None = captured
+
+    def read(self) -> CapturedFrame | None:
+        captured, self._captured = self._captured, None
+        return captured
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class ImageFolder:
@@ -154,7 +191,7 @@ class ImageFolder:
         self._path = path
         self._log_level = logging.WARNING
 
-    def open(self) -> "ImageReader":
+    def open(self) -> "FolderReader":
         """List it. Problems are logged as warnings by the first reader only: a folder can repeat.
 
         Raises:
@@ -165,10 +202,10 @@ class ImageFolder:
         if content.unsupported:
             extra = {"source": self.name, "files": _enumerated(content.unsupported)}
             logger.log(level, "unsupported files skipped", extra=extra)
-        return ImageReader(self.name, content.images, len(content.unsupported), level)
+        return FolderReader(self.name, content.images, len(content.unsupported), level)
 
 
-class ImageReader:
+class FolderReader:
     """Reads image after image; names and counts those that cannot be decoded.
 
     Args:
@@ -182,8 +219,8 @@ class ImageReader:
         self,
         name: str,
         files: Sequence[Path],
-        unsupported: int = 0,
-        log_level: int = logging.WARNING,
+        unsupported: int,
+        log_level: int,
     ) -> None:
         self._name = name
         self._log_level = log_level

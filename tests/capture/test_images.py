@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from capture.media import cut, needs_ffmpeg, video
-from conftest import material
+from conftest import FakeClock, material
 from drawing import Image, draw_scene
 
 from edge_daemon._lib.files import MAX_FILE_BYTES
@@ -28,6 +28,7 @@ from edge_daemon.capture.images import (
     read_image,
 )
 from edge_daemon.capture.videos import VideoFile
+from edge_daemon.capture.wrappers import Looped
 from edge_daemon.errors import SourceError
 
 SCENE = draw_scene((60, 60, 120))
@@ -297,6 +298,27 @@ def test_single_image_is_one_frame(tmp_path: Path) -> None:
     assert not source.is_live
     (only,) = all_from(source)
     assert mean_difference(only.bgr, SCENE) == 0
+
+
+def test_single_image_that_repeats_is_decoded_once(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(tmp_path / "face.png")
+    decoded: list[Path] = []
+
+    def counted(path: Path) -> Image:
+        decoded.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr("edge_daemon.capture.images.read_image", counted)
+    reader = Looped(create_source(str(path)), clock).open()
+    assert {mean_difference(reader.read().bgr, SCENE) for _ in range(5)} == {0.0}
+    assert decoded == [path]
+    picture(path, COLOURED)
+    assert mean_difference(reader.read().bgr, COLOURED) == 0
+    path.unlink()
+    with pytest.raises(SourceError, match=r"face\.png"):
+        reader.read()
 
 
 def test_damaged_single_image_is_an_error_with_its_name(tmp_path: Path) -> None:
