@@ -8,6 +8,7 @@ from typing import Final
 
 import cv2
 
+from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.records import EMOTIONS, Box, EventKind, FaceEmotion, Frame, FrameResult, Image
 
 UNCERTAIN: Final = "uncertain"
@@ -23,7 +24,7 @@ MAX_VISITS: Final = 25_000
 """Visits in memory; beyond that, the oldest count in the totals only."""
 
 THUMBNAIL_SIDE: Final = 96
-"""In pixels."""
+"""Longer side in pixels at most."""
 THUMBNAIL_MARGIN: Final = 0.25
 """Around a face's box, in sides of the box."""
 THUMBNAIL_GROWTH: Final = 1.2
@@ -280,8 +281,6 @@ def _update_thumbnail(visit: Visit, bgr: Image, box: Box) -> None:
     view = bgr[top : round(y + side / 2), left : round(x + side / 2)]
     if view.size == 0:
         return
-    scale = THUMBNAIL_SIDE / max(view.shape[:2])
-    size = [max(1, round(scale * length)) for length in (view.shape[1], view.shape[0])]
-    reduced = cv2.resize(view, size, interpolation=cv2.INTER_AREA)
+    reduced = resize_to_max_side(view, THUMBNAIL_SIDE)
     _, jpeg = cv2.imencode(".jpg", reduced, (cv2.IMWRITE_JPEG_QUALITY, 85))
     visit.thumbnail, visit.thumbnail_area = jpeg.tobytes(), area
