@@ -619,13 +619,14 @@ def _homeassistant(options: argparse.Namespace) -> int:
 def _configure_libraries() -> None:
     """Set environment variables of libraries, unless the user has set them.
 
-    Their messages on standard error would mix with ours, and a small image file can claim a size
-    that takes all memory.
+    Their messages on standard error would mix with ours, a small image file can claim a size that
+    takes all memory, and OpenCV would wait for a V4L2 frame until `capture.read_timeout`.
     """
     for variable, value in {
         "OPENCV_IO_MAX_IMAGE_PIXELS": str(MAX_IMAGE_PIXELS),
         "OPENCV_LOG_LEVEL": "SILENT",
         "OPENCV_FFMPEG_LOGLEVEL": "-8",
+        "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }.items():
         os.environ.setdefault(variable, value)

@@ -203,7 +203,10 @@ class Service(Protocol):
     timeout_s: float | None = DEFAULT_TIMEOUT_S
     """Limit on one busy call, after which the service is stuck; None: unlimited."""
     is_essential: bool = True
-    """Whether the pipeline ends when the service is stuck; else it only reports that."""
+    """Whether the pipeline ends when the service is stuck; else it only reports that, since the
+    service can resume."""
+    is_optional: bool = False
+    """Whether the pipeline continues, and reports it, when the service fails, which is final."""
 
     def run(self, busy: Busy) -> None:
         """Serve until `stop` is called. Mark each call that can hang: `with busy: ...`.
@@ -506,6 +509,7 @@ class Pipeline:
         ]
         self._services = [ServiceWorker(service, self._clock) for service in services]
         self._stuck_services: set[str] = set()
+        self._failed_services: set[str] = set()
         self._capture = self._capture_worker("capture", capture)
         self._stalled: list[CaptureWorker] = []
 
@@ -550,8 +554,8 @@ class Pipeline:
 
     @property
     def stuck_services(self) -> tuple[str, ...]:
-        """Names of the services that are stuck and not essential."""
-        return tuple(sorted(self._stuck_services))
+        """Names of the services that are stuck and not essential, or failed and optional."""
+        return tuple(sorted(self._stuck_services | self._failed_services))
 
     @property
     def current_item_s(self) -> dict[str, float]:
@@ -598,10 +602,11 @@ class Pipeline:
         Raises:
             EdgeDaemonError: the worker failed.
         """
-        if isinstance(worker, StageWorker | ServiceWorker):
-            worker.raise_failure()
         if isinstance(worker, ServiceWorker):
-            raise PipelineError(f"{worker.name} ended unexpectedly, this is a bug")
+            self._handle_ended_service(worker)
+            return False
+        if isinstance(worker, StageWorker):
+            worker.raise_failure()
         if worker is not self._stages[-1]:
             return False
         # All items have passed; now report the capture's own failure, if any.
@@ -610,6 +615,23 @@ class Pipeline:
         self._capture.raise_failure()
         return True
 
+    def _handle_ended_service(self, worker: ServiceWorker) -> None:
+        """Note that an optional service has ended.
+
+        Raises:
+            EdgeDaemonError: the service is not optional.
+        """
+        if not worker.service.is_optional:
+            worker.raise_failure()
+            raise PipelineError(f"{worker.name} ended unexpectedly, this is a bug")
+        self._failed_services.add(worker.name)
+        reason = "ended unexpectedly" if worker.failure is None else in_one_line(worker.failure)
+        logger.error(
+            "service failed, continuing without it",
+            extra={"service": worker.name, "error": reason},
+            exc_info=worker.failure,
+        )
+
     def _check_workers(self) -> None:
         for stage in self._stages:
             if stage.is_stuck:
@@ -617,7 +639,8 @@ class Pipeline:
                     f"stage {stage.name}: stuck on one frame for {stage.busy.current_s:.0f} s"
                 )
         for worker in self._services:
-            self._check_service(worker)
+            if worker.name not in self._failed_services:
+                self._check_service(worker)
         if self._capture.is_stuck:
             self._restart_capture()
 

@@ -18,6 +18,19 @@ EmotionName = Literal["angry", "disgust", "fear", "happy", "sad", "surprise", "n
 EMOTIONS: Final[tuple[EmotionName, ...]] = get_args(EmotionName)
 """In the order of FER2013, which is the column order of every model."""
 
+FaceLabel = Literal[EmotionName, "uncertain", "not scored"]
+"""What a face counts as in totals over time."""
+
+FACE_LABELS: Final[tuple[FaceLabel, ...]] = get_args(FaceLabel)
+
+
+def face_label(emotion: EmotionName | None, *, uncertain: bool) -> FaceLabel:
+    """What a face with this emotion counts as; of an uncertain one, no emotion is counted."""
+    if emotion is None:
+        return "not scored"
+    return "uncertain" if uncertain else emotion
+
+
 CROP_SIDE: Final = 48
 """Side of the crop that the models read, in pixels."""
 

@@ -23,7 +23,7 @@ from edge_daemon.records import (
 
 SCHEMA_VERSION: Final = 1
 
-Mood = Literal[EmotionName, "uncertain", "none"]
+DominantEmotion = Literal[EmotionName, "uncertain", "none"]
 """The dominant emotion, or why there is none."""
 
 PROBABILITY_DIGITS: Final = 4
@@ -134,7 +134,7 @@ class StateMessage(_Message):
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
     time: Timestamp = Field(description="Capture time of the latest frame.")
     faces: int = Field(description="Visible faces.")
-    emotion: Mood = Field(
+    emotion: DominantEmotion = Field(
         description="The dominant emotion of all visible faces; `none` without a scored face, "
         "`uncertain` where the confidence is below `smoothing.uncertain_below`."
     )
@@ -206,7 +206,8 @@ class HealthMessage(_Message):
         "are predicted."
     )
     stuck_services: tuple[str, ...] = Field(
-        description="Parts next to the pipeline that hang, such as `commands` while the disk hangs."
+        description="Parts next to the pipeline that hang, such as `commands` while the disk "
+        "hangs, or have failed, such as `preview`."
     )
     event_queue: EventQueueStatus
     reconnects: int = Field(description="Reconnects to the broker.")

@@ -204,6 +204,7 @@ class _Stream(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
         self.end_headers()
+        self.wfile.write(b"A preamble (RFC 2046), with which opening succeeds.\r\n")
         while not self.server.gone.wait(0.02):
             if self.server.hung.is_set():
                 continue

@@ -312,6 +312,21 @@ def test_dropped_results_keep_their_events(
         eventually(lambda: pipeline.dropped["publishing"] > 0)
 
 
+def test_failed_web_servers_leave_recognition_running(
+    tmp_path: Path, live: Camera, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("edge_daemon._lib.http_server._Server._accept", fail)
+    output = Output(seconds_a_line=0.0)
+    more = {"preview__listen": f"127.0.0.1:{free_port()}", "metrics__listen": address}
+    with built(live.url, output, tmp_path, monkeypatch, **more) as pipeline:
+        eventually(lambda: pipeline.stuck_services == ("metrics", "preview"))
+        seen = len(output.lines)
+        eventually(lambda: len(output.lines) > seen + 3)
+
+
 @pytest.fixture
 def thermometer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file with the machine's temperature; load shedding reacts to it quickly."""

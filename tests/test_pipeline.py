@@ -6,7 +6,7 @@ import pytest
 from running import PATIENCE, STOP_LIMIT_WITH_WAITS
 
 from edge_daemon._lib.http_server import SHUTDOWN_TIMEOUT_S
-from edge_daemon.errors import PipelineError, SourceError
+from edge_daemon.errors import PipelineError, PreviewError, SourceError
 from edge_daemon.pipeline import (
     FINISH_TIMEOUT_S,
     STOP_TIMEOUT_S,
@@ -261,7 +261,8 @@ class Waiting(Service):
 
     name = "waiting"
 
-    def __init__(self, failure: Exception | None = None) -> None:
+    def __init__(self, failure: BaseException | None = None, *, is_optional: bool = False) -> None:
+        self.is_optional = is_optional
         self.stopped = threading.Event()
         self._failure = failure
 
@@ -317,6 +318,31 @@ def test_service_that_returns_early_ends_the_pipeline() -> None:
     pipeline = Pipeline(Counting(live=True), keep(), [service])
     with pytest.raises(PipelineError, match=r"^waiting ended unexpectedly"):
         pipeline.run()
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("gone"), SystemExit(1), PreviewError("gone")])
+def test_optional_service_failure_is_reported_once(
+    failure: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    watcher = Polling(ends_when=lambda watcher: watcher.stuck.count(("waiting",)) == 3)
+    service = Waiting(failure, is_optional=True)
+    pipeline = Pipeline(Counting(live=True), keep(), [service], [watcher])
+    pipeline.run()
+    assert pipeline.finished > 0
+    assert watcher.stuck[-3:] == [("waiting",)] * 3
+    (record,) = caplog.records
+    assert (record.levelname, record.msg) == ("ERROR", "service failed, continuing without it")
+    assert record.service == "waiting"
+    assert record.exc_info is not None
+    assert record.exc_info[1] is failure
+
+
+def test_optional_service_that_returns_early_is_reported() -> None:
+    service = Waiting(is_optional=True)
+    service.stop()
+    watcher = Polling(ends_when=lambda watcher: watcher.stuck[-1] == ("waiting",))
+    Pipeline(Counting(live=True), keep(), [service], [watcher]).run()
 
 
 @pytest.mark.usefixtures("_short_end")

@@ -141,8 +141,11 @@ class HttpServer:
         self._listener.settimeout(0)
         heartbeat = asyncio.create_task(_heartbeat(busy))
         # Outside the main thread, uvicorn leaves signals alone.
-        await self._server.serve(sockets=[self._listener])
-        heartbeat.cancel()
+        try:
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            heartbeat.cancel()
+            self._listener.close()  # after a failure, clients would wait for a response
 
     def stop(self) -> None:
         """End `serve` soon. May be called from any thread, also before `serve`."""

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from edge_daemon._lib.files import read_regular
 from edge_daemon._lib.text import printable, shortened
+from edge_daemon.errors import EdgeDaemonError
 
 MAX_PROBLEMS: Final = 5
 """Problems of one file in a message."""
@@ -54,6 +56,33 @@ class PlainModel(BaseModel):
     @classmethod
     def _is_plain(cls, value: object) -> object:
         return plain(value)
+
+
+Model = TypeVar("Model", bound=PlainModel)
+
+
+def read_json(
+    model: type[Model], path: Path, error_type: type[EdgeDaemonError], missing: str | None = None
+) -> Model:
+    """Read a JSON file.
+
+    Args:
+        model: what the file must hold.
+        path: the file.
+        error_type: type of the error to raise.
+        missing: message of the error if there is no such file; None: as for other files.
+
+    Raises:
+        EdgeDaemonError: the file is missing or invalid; of the given type.
+    """
+    try:
+        return model.model_validate_json(read_regular(path))
+    except OSError as error:
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = missing if is_missing else None
+        raise error_type(reason or f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise error_type(f"{path}: {problems(error)}") from error
 
 
 class Provenance(PlainModel):

@@ -7,7 +7,7 @@ from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceKind
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
 from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, ImageFile, ImageFolder, is_still
-from edge_daemon.capture.network import parse_address
+from edge_daemon.capture.network import OPEN_TIMEOUT_S, OPENING_SHARE, parse_address
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.status import Pause
 from edge_daemon.capture.wrappers import Orientation, Oriented
@@ -38,18 +38,20 @@ def create_source(
     *,
     orientation: Orientation = UPRIGHT,
     verify_certificate: bool = True,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
 ) -> Source:
     """Make the source that `spec` names, not yet open.
 
     Args:
-        spec: `picamera` or `picamera:N`, `/dev/videoN` or `N`, `rtsp://…` or `http(s)://…`,
-            a video file, an image, or a folder of images.
+        spec: `picamera` or `picamera:N`, a device such as `/dev/videoN` or `N`, `rtsp://…` or
+            `http(s)://…`, a video file, an image, or a folder of images.
         size: requested width and height of a camera, in pixels.
         fps: requested frames per second of a camera.
         max_reduced_side: longer side of the smaller image that a Pi camera gives next to the full
             one, in pixels.
         orientation: how frames are turned; a Pi camera flips them by itself.
         verify_certificate: whether an encrypted network camera must have a trusted certificate.
+        open_timeout_s: limit on opening a network camera.
 
     Raises:
         SourceError: there is no such file or folder, or the address does not parse.
@@ -59,21 +61,25 @@ def create_source(
         flips = {"hflip": turned.hflip, "vflip": turned.vflip}
         source: Source = PiCamera(_camera_number(spec), size, fps, max_reduced_side, **flips)
         orientation = Orientation(turned.rotation)
-    elif spec.isdecimal() or spec.startswith("/dev/"):
-        source = VideoDevice(Path(f"/dev/video{spec}" if spec.isdecimal() else spec), size, fps)
+    elif spec.isdecimal():
+        source = VideoDevice(Path(f"/dev/video{spec}"), size, fps)
+    elif _is_device(Path(spec)):
+        source = VideoDevice(Path(spec), size, fps)
     elif "://" in spec:
-        source = _network_source(spec, verify_certificate=verify_certificate)
+        source = _network_source(
+            spec, verify_certificate=verify_certificate, open_timeout_s=open_timeout_s
+        )
     else:
         source = _file_source(Path(spec))
     return source if orientation.is_identity else Oriented(source, orientation)
 
 
-def _network_source(url: str, *, verify_certificate: bool) -> Source:
+def _network_source(url: str, *, verify_certificate: bool, open_timeout_s: float) -> Source:
     if parse_address(url).scheme.startswith("http"):
-        return HttpCamera(url, verify_certificate=verify_certificate)
+        return HttpCamera(url, verify_certificate=verify_certificate, open_timeout_s=open_timeout_s)
     from edge_daemon.capture.streams import NetworkStream
 
-    return NetworkStream(url, verify_certificate=verify_certificate)
+    return NetworkStream(url, verify_certificate=verify_certificate, open_timeout_s=open_timeout_s)
 
 
 def _camera_number(spec: str) -> int:
@@ -81,6 +87,14 @@ def _camera_number(spec: str) -> int:
     if not number.isdecimal():
         raise SourceError(f"{spec}: invalid camera number; write it as in picamera:1")
     return int(number)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path names a device, or one that is not plugged in: udev can give it any name."""
+    if not path.is_relative_to("/dev"):
+        return False
+    is_shared_memory = path.is_relative_to("/dev/shm")  # noqa: S108  # whose files are the user's
+    return path.is_char_device() or not (is_shared_memory or path.exists())
 
 
 def _file_source(path: Path) -> Source:
@@ -121,6 +135,7 @@ def source_from_settings(settings: Settings) -> Source:
         settings.detection.max_side,
         orientation=Orientation(capture.rotation, capture.hflip, capture.vflip),
         verify_certificate=capture.verify_certificate,
+        open_timeout_s=OPENING_SHARE * capture.read_timeout,
     )
 
 

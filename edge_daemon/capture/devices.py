@@ -43,7 +43,11 @@ class VideoDevice:
 
 
 class DeviceReader:
-    """Reads an open device; a read without a frame means that it is gone."""
+    """Reads an open device; a read without a frame means that it is gone.
+
+    The driver fills the one buffer as soon as OpenCV has returned it to the queue, after the last
+    read. So frames must be skipped until the next is due: a wait would let that one become old.
+    """
 
     def __init__(self, name: str, capture: cv2.VideoCapture) -> None:
         if not capture.isOpened():
@@ -57,6 +61,15 @@ class DeviceReader:
         if not ok:
             raise SourceLost(f"{self._name}: gives no more frames")
         return CapturedFrame(np.asarray(image, np.uint8))
+
+    def skip(self) -> None:
+        """Receive the next frame and discard it, without decoding it.
+
+        Raises:
+            SourceLost: there are no more.
+        """
+        if not self._capture.grab():
+            raise SourceLost(f"{self._name}: gives no more frames")
 
     def close(self) -> None:
         self._capture.release()

@@ -5,6 +5,7 @@ FFmpeg reads MJPEG, too, but ends the stream at the first part that is empty or 
 
 import contextlib
 import http.client
+from functools import partial
 from http.client import HTTPResponse
 from typing import Final
 
@@ -19,9 +20,11 @@ from edge_daemon.capture.images import (
     jpeg_info,
 )
 from edge_daemon.capture.network import (
+    OPEN_TIMEOUT_S,
     HttpClient,
     HttpStatusError,
     is_resolvable,
+    open_within,
     parse_address,
     reason_of,
     unknown_host,
@@ -50,6 +53,7 @@ class HttpCamera:
     Args:
         url: its address, with user name and password if the camera asks for them.
         verify_certificate: whether the server must have a trusted certificate (https).
+        open_timeout_s: limit on opening, redirects and login included.
 
     Raises:
         SourceError: the address does not parse.
@@ -58,10 +62,13 @@ class HttpCamera:
     kind = SourceKind.CAMERA
     is_live = True
 
-    def __init__(self, url: str, *, verify_certificate: bool = True) -> None:
+    def __init__(
+        self, url: str, *, verify_certificate: bool = True, open_timeout_s: float = OPEN_TIMEOUT_S
+    ) -> None:
         self.name = without_password(url)
         self._url = parse_address(url)
         self._verify_certificate = verify_certificate
+        self._open_timeout_s = open_timeout_s
 
     def open(self) -> Reader:
         """Request the address, and choose the reader for its content.
@@ -70,6 +77,10 @@ class HttpCamera:
             SourceLost: it cannot be opened now; the message gives the reason.
         """
         client = HttpClient(self._url, verify_certificate=self._verify_certificate)
+        open_reader = partial(self._open, client)
+        return open_within(self._open_timeout_s, self.name, open_reader, client.abort)
+
+    def _open(self, client: HttpClient) -> Reader:
         if not is_resolvable(client.host):
             raise self._lost(unknown_host(client.host))
         try:

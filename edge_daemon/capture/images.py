@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,8 +123,16 @@ class ImageError(SourceError):
         self.problem = problem
 
 
+class FileVersion(NamedTuple):
+    """What changes when a file is written again or replaced."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+
 class ImageFile:
-    """One image."""
+    """One image. It can repeat, so its pixels are kept for as long as the file stays the same."""
 
     kind = SourceKind.IMAGE
     is_live = False
@@ -131,6 +140,8 @@ class ImageFile:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._path = path
+        self._version: FileVersion | None = None
+        self._image: Image | None = None
 
     def open(self) -> "ImageReader":
         """Decode it, to find damage at once.
@@ -138,8 +149,35 @@ class ImageFile:
         Raises:
             SourceError: it cannot be decoded.
         """
-        read_image(self._path)
-        return ImageReader(self.name, [self._path])
+        return ImageReader(CapturedFrame(self._read(), 0.0, file=self._path.name))
+
+    def _read(self) -> Image:
+        version = _version_of(self._path)
+        if self._image is None or version is None or version != self._version:
+            self._image, self._version = read_image(self._path), version
+        return self._image
+
+
+def _version_of(path: Path) -> FileVersion | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return FileVersion(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+class ImageReader:
+    """Gives one frame."""
+
+    def __init__(self, captured: CapturedFrame) -> None:
+        self._captured: CapturedFrame | None = captured
+
+    def read(self) -> CapturedFrame | None:
+        captured, self._captured = self._captured, None
+        return captured
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class ImageFolder:
@@ -153,7 +191,7 @@ class ImageFolder:
         self._path = path
         self._log_level = logging.WARNING
 
-    def open(self) -> "ImageReader":
+    def open(self) -> "FolderReader":
         """List it. Problems are logged as warnings by the first reader only: a folder can repeat.
 
         Raises:
@@ -164,10 +202,10 @@ class ImageFolder:
         if content.unsupported:
             extra = {"source": self.name, "files": _enumerated(content.unsupported)}
             logger.log(level, "unsupported files skipped", extra=extra)
-        return ImageReader(self.name, content.images, len(content.unsupported), level)
+        return FolderReader(self.name, content.images, len(content.unsupported), level)
 
 
-class ImageReader:
+class FolderReader:
     """Reads image after image; names and counts those that cannot be decoded.
 
     Args:
@@ -181,8 +219,8 @@ class ImageReader:
         self,
         name: str,
         files: Sequence[Path],
-        unsupported: int = 0,
-        log_level: int = logging.WARNING,
+        unsupported: int,
+        log_level: int,
     ) -> None:
         self._name = name
         self._log_level = log_level
@@ -248,13 +286,19 @@ def list_folder(folder: Path) -> FolderContent:
     Raises:
         SourceError: it cannot be read, or holds no image.
     """
+    suffixes = READABLE_IMAGE_SUFFIXES if _has_heic() else READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES
     try:
-        files = sorted(path for path in folder.iterdir() if _is_content(path.name))
+        with os.scandir(folder) as entries:
+            kinds = {entry.name: _is_file(entry) for entry in entries if _is_content(entry.name)}
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror}") from error
-    suffixes = READABLE_IMAGE_SUFFIXES if _has_heic() else READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES
-    images = [path for path in files if path.suffix.lower() in suffixes]
-    unsupported = [path for path in files if path not in set(images) and path.is_file()]
+    images, unsupported = [], []
+    for name in sorted(kinds):  # names, since paths take ten times as long to sort
+        path = folder / name
+        if path.suffix.lower() in suffixes:
+            images.append(path)
+        elif kinds[name]:
+            unsupported.append(path)
     if not images:
         found = f", but {_enumerated(unsupported)}" if unsupported else ""
         raise SourceError(f"{folder}: no image in this folder{found}")
@@ -263,6 +307,14 @@ def list_folder(folder: Path) -> FolderContent:
 
 def _is_content(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in IGNORED_NAMES
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file, mostly without asking the disk again."""
+    try:
+        return entry.is_file()
+    except OSError:  # such as a link to itself
+        return False
 
 
 def _has_heic() -> bool:

@@ -172,7 +172,7 @@ class _Condition:
             logger.warning(self._begin_event, extra={"source": self._source})
 
 
-@dataclass(frozen=True)
+@dataclass
 class _SharedState:
     """State of a source through all its openings."""
 
@@ -181,6 +181,8 @@ class _SharedState:
     checks: FrameChecks
     holders: "set[CaptureLoop]" = field(default_factory=set)
     """Captures that may hold the source open, stalled ones among them."""
+    delays: Iterator[float] | None = None
+    """Delays before the next openings; None once the source gives frames."""
 
 
 class CaptureLoop:
@@ -252,6 +254,7 @@ class CaptureLoop:
 
     def restarted(self) -> "CaptureLoop":
         self.status.lost()  # the stall is logged already; the return will be
+        self._shared.delays = self._shared.delays or backoff_delays()
         return CaptureLoop(
             self._source,
             self._clock,
@@ -262,7 +265,8 @@ class CaptureLoop:
 
     def _all_frames(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening after another."""
-        delays: Iterator[float] | None = None
+        if self._shared.delays is not None and not self._pause.paused:  # after a stall
+            yield from self._wait(next(self._shared.delays))
         while True:
             yield from self._wait_while_paused()
             if self._abandoned.is_set():
@@ -270,13 +274,13 @@ class CaptureLoop:
             yield from self._end_scene_if_silent()
             try:
                 for frame in self._frames_of_one_opening(busy):
-                    delays = None
+                    self._shared.delays = None
                     yield frame
             except SourceLost as loss:
                 if not self._abandoned.is_set():
                     self.status.lost(loss)
-                    delays = delays or backoff_delays()
-                    yield from self._wait(next(delays))
+                    self._shared.delays = self._shared.delays or backoff_delays()
+                    yield from self._wait(next(self._shared.delays))
             else:
                 # Interrupted by a pause, it opens again afterwards.
                 if not self._closing.is_set():

@@ -9,8 +9,11 @@ import re
 import socket
 import ssl
 import string
+import urllib.error
 import urllib.request
-from concurrent.futures import wait
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
 from functools import partial
 from http.client import HTTPResponse
 from typing import Final
@@ -18,11 +21,18 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from edge_daemon import __version__
 from edge_daemon._lib.text import without_password
-from edge_daemon.errors import SourceError, in_one_line
+from edge_daemon.capture.base import Reader
+from edge_daemon.errors import SourceError, SourceLost, in_one_line
 from edge_daemon.pipeline import in_thread
 
 NETWORK_TIMEOUT_S: Final = 5.0
 """Seconds for connecting and for each read: less than the supervisor's `capture.read_timeout`."""
+
+OPENING_SHARE: Final = 0.9
+"""Part of `capture.read_timeout` for all steps of opening, after which the camera is lost."""
+
+OPEN_TIMEOUT_S: Final = 9.0
+"""That part of its default."""
 
 ENCODING_HINT: Final = (
     "percent-encode special characters in the user name and password: "
@@ -122,6 +132,34 @@ def is_resolvable(host: str) -> bool:
     return bool(done) and look_up.exception() is None
 
 
+def open_within(
+    timeout_s: float, name: str, open_reader: Callable[[], Reader], abort: Callable[[], None]
+) -> Reader:
+    """Open a camera in a limited time, of which each step has a limit of its own only.
+
+    Args:
+        timeout_s: limit on all steps together.
+        name: the source's name.
+        open_reader: opens it.
+        abort: called when that takes too long, to end it soon.
+
+    Raises:
+        SourceLost: it takes longer, or as `open_reader`. A reader that comes later is closed.
+    """
+    opening = in_thread("open", open_reader)
+    done, _ = wait([opening], timeout_s)
+    if done:
+        return opening.result()
+    opening.add_done_callback(_close_late)
+    abort()
+    raise SourceLost(f"{name}: not open within {timeout_s:g} s; check the network and the camera")
+
+
+def _close_late(opening: Future[Reader]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
+
+
 def certificate_file() -> str | None:
     """The system's certificates as one file, as FFmpeg needs them."""
     return ssl.get_default_verify_paths().cafile
@@ -142,6 +180,10 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 PORTS: Final = {"http": 80, "https": 443}
 
 NONCE: Final = re.compile(r'\bnonce\s*=\s*"?([^",]*)', re.IGNORECASE)
+
+INVALID_CHALLENGE: Final = (
+    "sends a damaged or unsupported Digest challenge; enable Basic authentication in the camera"
+)
 
 HEADERS: Final = {"User-Agent": f"edge-daemon/{__version__}", "Accept": "*/*"}
 
@@ -199,6 +241,12 @@ class HttpClient:
 
     def close(self) -> None:
         self._connection.close()
+
+    def abort(self) -> None:
+        """Make a call of `get` in another thread fail soon."""
+        if (connected := self._connection.sock) is not None:
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
 
     def _go_to(self, url: SplitResult) -> None:
         """Make a connection, not yet open."""
@@ -286,19 +334,26 @@ class HttpClient:
         return {"Authorization": f"Basic {login}"}
 
     def _digest_response(self, parameters: str) -> str:
-        """Answer a Digest challenge (RFC 7616) as the standard library does."""
+        """Answer a Digest challenge (RFC 7616) as the standard library does.
+
+        Raises:
+            http.client.HTTPException: it is damaged, or of an unsupported kind.
+        """
         if self._digest is None:
             passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
             place = f"http://{self._connection.host}/"
             passwords.add_password(None, place, self._user or "", self._password)
             self._digest = urllib.request.AbstractDigestAuthHandler(passwords)
-        challenge = urllib.request.parse_keqv_list(urllib.request.parse_http_list(parameters))
-        challenge["algorithm"] = challenge.get("algorithm", "MD5").upper()
         request = urllib.request.Request(f"http://{self._connection.host}{self._target}")
         try:
-            return str(self._digest.get_authorization(request, challenge))
-        except ValueError as error:  # an algorithm that the standard library lacks
-            raise HttpStatusError(401) from error
+            fields = urllib.request.parse_keqv_list(urllib.request.parse_http_list(parameters))
+            fields["algorithm"] = fields.get("algorithm", "MD5").upper()
+            response = self._digest.get_authorization(request, fields)
+        except (ValueError, IndexError, urllib.error.URLError) as error:
+            raise http.client.HTTPException(INVALID_CHALLENGE) from error
+        if response is None:
+            raise http.client.HTTPException(INVALID_CHALLENGE)
+        return str(response)
 
 
 def _origin_of(url: SplitResult) -> tuple[str, str, int]:

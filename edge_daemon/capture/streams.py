@@ -16,13 +16,15 @@ from av.error import (
 from av.video.frame import VideoFrame
 
 from edge_daemon._lib.text import without_password
-from edge_daemon.capture.base import CapturedFrame, SourceKind
+from edge_daemon.capture.base import CapturedFrame, Reader, SourceKind
 from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.capture.network import (
     NETWORK_TIMEOUT_S,
+    OPEN_TIMEOUT_S,
     HttpStatusError,
     certificate_file,
     is_resolvable,
+    open_within,
     parse_address,
     reason_of,
     unknown_host,
@@ -43,6 +45,7 @@ class NetworkStream:
     Args:
         url: its address, with user name and password if the camera asks for them.
         verify_certificate: whether the server of an encrypted stream must have a trusted one.
+        open_timeout_s: limit on opening.
 
     Raises:
         SourceError: the address does not parse.
@@ -51,8 +54,11 @@ class NetworkStream:
     kind = SourceKind.CAMERA
     is_live = True
 
-    def __init__(self, url: str, *, verify_certificate: bool = True) -> None:
+    def __init__(
+        self, url: str, *, verify_certificate: bool = True, open_timeout_s: float = OPEN_TIMEOUT_S
+    ) -> None:
         self.name = without_password(url)
+        self._open_timeout_s = open_timeout_s
         parts = parse_address(url)
         self._host = parts.hostname or ""
         self._url = parts.geturl()
@@ -62,12 +68,16 @@ class NetworkStream:
             if file := certificate_file():
                 self._options["ca_file"] = file
 
-    def open(self) -> "StreamReader":
+    def open(self) -> Reader:
         """Connect, and wait for what describes the stream.
 
         Raises:
             SourceLost: it cannot be opened now; the message gives the reason.
         """
+        # FFmpeg has time limits of its own, after which an abandoned opening ends.
+        return open_within(self._open_timeout_s, self.name, self._open, abort=lambda: None)
+
+    def _open(self) -> "StreamReader":
         if not is_resolvable(self._host):
             raise SourceLost(f"{self.name}: {unknown_host(self._host)}")
         timeout = (NETWORK_TIMEOUT_S, NETWORK_TIMEOUT_S)

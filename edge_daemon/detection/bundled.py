@@ -10,11 +10,11 @@ from typing import Final, Literal
 
 import cv2
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from edge_daemon._lib import files
 from edge_daemon._lib.tflite import first_line, open_interpreter, read_model, without_noise
-from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
+from edge_daemon._lib.validation import PlainModel, Provenance, Share, read_json
 from edge_daemon.detection.alignment import Square, extract_crop
 from edge_daemon.detection.base import TRACKED_MARGIN, Framing
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES, Maps, decode, without_duplicates
@@ -77,12 +77,7 @@ def read_manifest(path: Path) -> DetectorManifest:
     Raises:
         DetectorError: the manifest is missing or invalid, or the model is missing or altered.
     """
-    try:
-        manifest = DetectorManifest.model_validate_json(files.read_regular(path))
-    except OSError as error:
-        raise DetectorError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise DetectorError(f"{path}: {problems(error)}") from error
+    manifest = read_json(DetectorManifest, path, DetectorError)
     if fault := files.fault(path.parent / manifest.file, manifest.sha256):
         raise DetectorError(f"{fault}; install the detector again")
     return manifest

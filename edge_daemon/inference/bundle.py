@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, field_validator
 
 from edge_daemon._lib import files
-from edge_daemon._lib.validation import PlainModel, Provenance, Share, problems
+from edge_daemon._lib.validation import PlainModel, Provenance, Share, read_json
 from edge_daemon.errors import BundleError
 from edge_daemon.records import CROP_SIDE, EMOTIONS
 
@@ -133,18 +133,11 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: the manifest is missing or refused, or a member is missing or altered.
     """
-    manifest = folder / MANIFEST_NAME
-    try:
-        bundle = Bundle.model_validate_json(files.read_regular(manifest))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BundleError(
-            f"inference.bundle: no {MANIFEST_NAME} in this folder (got {folder}); name a folder "
-            "written by 'emotion-trainer bundle'"
-        ) from error
-    except OSError as error:
-        raise BundleError(f"{manifest}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise BundleError(f"{manifest}: {problems(error)}") from error
+    missing = (
+        f"inference.bundle: no {MANIFEST_NAME} in this folder (got {folder}); name a folder "
+        "written by 'emotion-trainer bundle'"
+    )
+    bundle = read_json(Bundle, folder / MANIFEST_NAME, BundleError, missing)
     for member in bundle.members:
         if fault := files.fault(folder / member.file, member.sha256):
             raise BundleError(f"{fault}; install the bundle again")

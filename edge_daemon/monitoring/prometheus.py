@@ -54,6 +54,7 @@ class MetricsServer(Service):
 
     name = "metrics"
     is_essential = False
+    is_optional = True
 
     def __init__(self, health: Health, listener: socket.socket, *, include_emotions: bool) -> None:
         registry = CollectorRegistry()

@@ -86,17 +86,18 @@ def open_outputs(
     check_options(options, source, is_repeated=settings.capture.loop)
     if not options:
         return []
-    outputs = Outputs([*map(_output, options.outputs), *_summary(options, settings)])
+    made = [_output(path, is_live=source.is_live) for path in options.outputs]
+    outputs = Outputs([*made, *_summary(options, settings)])
     resources.callback(outputs.close)
     return [outputs]
 
 
-def _output(path: Path) -> Output:
+def _output(path: Path, *, is_live: bool) -> Output:
     kind = kind_of(path)
     if kind is OutputKind.CSV:
-        return CsvTable(path)
+        return CsvTable(path, is_live=is_live)
     if kind is OutputKind.PARQUET:
-        return ParquetTable(path)
+        return ParquetTable(path, is_live=is_live)
     try:
         if kind is OutputKind.VIDEO:
             from edge_daemon.output.video import AnnotatedVideo

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,10 @@ MAX_NAME_BYTES: Final = 255
 """Length of a file's name on Linux."""
 
 
+MAX_NUMBER: Final = 999_999
+"""Of an earlier file of one name; its digits must fit into the name."""
+
+
 def has_valid_length(name: str) -> bool:
     """Whether a file can have this name."""
     return len(os.fsencode(name)) <= MAX_NAME_BYTES
@@ -65,12 +70,34 @@ class PartialFile:
             name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part"
         self.partial = path.with_name(name)
 
-    def complete(self) -> None:
+    def complete(self, *, keeps_earlier: bool = False) -> None:
+        """Give the file its name.
+
+        Args:
+            keeps_earlier: whether to rename an earlier file of that name, instead of replacing it.
+        """
+        if keeps_earlier and self.path.exists():
+            rename_to_number(self.path, self.path)
         self.partial.replace(self.path)
 
     def discard(self) -> None:
         with contextlib.suppress(OSError):
             self.partial.unlink(missing_ok=True)
+
+
+def rename_to_number(file: Path, path: Path) -> Path:
+    """Rename a file to the next of `name-1.csv`, `name-2.csv` and so on, for `name.csv` as `path`.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    stem, suffix = path.stem, path.suffix
+    while not has_valid_length(f"{stem}-{MAX_NUMBER}{suffix}"):
+        stem = stem[:-1]
+    pattern = re.compile(rf"{re.escape(stem)}-([0-9]+){re.escape(suffix)}")
+    earlier = (pattern.fullmatch(each.name) for each in path.parent.iterdir())
+    number = 1 + max((int(found[1]) for found in earlier if found), default=0)
+    return file.rename(path.with_name(f"{stem}-{number}{suffix}"))
 
 
 def replace_file(path: Path, content: bytes) -> None:

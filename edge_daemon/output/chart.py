@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from xml.etree import ElementTree as ET
 
 from edge_daemon._lib.clock import in_minutes
-from edge_daemon.output.visits import MOODS, Statistics, Visit
+from edge_daemon.output.visits import Statistics, Visit
+from edge_daemon.records import FACE_LABELS, FaceLabel
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -178,7 +179,7 @@ TRACK: Final = "#f1ede4"
 
 COLOURS: Final = dict(
     zip(
-        MOODS,
+        FACE_LABELS,
         (
             *("#cf5a00", "#00936b", "#b3628f", "#e0a100", "#0069a8", "#3f97cf", "#8a9097"),
             *("#c9c3b6", "#e2dccf"),
@@ -285,12 +286,12 @@ class _Drawer:
         is_images = self._statistics.is_images
         self._heading("Share of faces" if is_images else "Share of the time in sight")
         left, right = PADDING + LABEL_WIDTH, WIDTH - PADDING - 60
-        for mood, share in self._statistics.shares.items():
+        for label, share in self._statistics.shares.items():
             top = self.y - BAR / 2
-            self._text(PADDING, mood, TEXT_SIZE)
+            self._text(PADDING, label, TEXT_SIZE)
             self.shapes.append(Rectangle(left, top, right - left, BAR, TRACK))
             width = share * (right - left)
-            self.shapes.append(Rectangle(left, top, width, BAR, COLOURS[mood]))
+            self.shapes.append(Rectangle(left, top, width, BAR, COLOURS[label]))
             end = WIDTH - PADDING
             self.shapes.append(Text(end, self.y, f"{100 * share:.1f} %", TEXT_SIZE, INK, "end"))
             self.y += SHARE_ROW
@@ -329,9 +330,9 @@ class _Drawer:
                 EmbeddedImage(PADDING + LABEL_WIDTH - 24, self.y - side / 2, side, visit.thumbnail)
             )
         top = self.y - BAR / 2
-        for start, end, mood in axis.runs(visit):
-            title = f"face {visit.track_id}: {mood}, {duration_text(axis.time(start))}"
-            self.shapes.append(Rectangle(start, top, end - start, BAR, COLOURS[mood], title))
+        for start, end, label in axis.runs(visit):
+            title = f"face {visit.track_id}: {label}, {duration_text(axis.time(start))}"
+            self.shapes.append(Rectangle(start, top, end - start, BAR, COLOURS[label], title))
         self.y += row
 
 
@@ -351,23 +352,23 @@ class _Axis:
     def time(self, x: float) -> float:
         return (x - self._left) / self._per_second
 
-    def runs(self, visit: Visit) -> Iterator[tuple[float, float, str]]:
-        """Start, end and mood of what is drawn of a visit: in each pixel, the longest mood."""
-        pixels: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    def runs(self, visit: Visit) -> Iterator[tuple[float, float, FaceLabel]]:
+        """Start, end and label of what is drawn of a visit: in each pixel, the longest label."""
+        pixels: dict[int, dict[FaceLabel, float]] = defaultdict(lambda: defaultdict(float))
         for segment in visit.segments:
             start, end = self.x(segment.start), self.x(segment.end)
             for pixel in range(int(start), int(end) + 1):
                 covered = min(end, pixel + 1) - max(start, pixel)
-                pixels[pixel][segment.mood] += max(covered, 1e-6)
-        moods = [
+                pixels[pixel][segment.label] += max(covered, 1e-6)
+        labels = [
             (pixel, max(parts, key=parts.__getitem__)) for pixel, parts in sorted(pixels.items())
         ]
         # Pixels with a gap between them are in different runs.
-        for (_, mood), run in groupby(
-            enumerate(moods), key=lambda item: (item[1][0] - item[0], item[1][1])
+        for (_, label), run in groupby(
+            enumerate(labels), key=lambda item: (item[1][0] - item[0], item[1][1])
         ):
             columns = [pixel for _, (pixel, _) in run]
-            yield columns[0], columns[-1] + 1, mood
+            yield columns[0], columns[-1] + 1, label
 
 
 def _longest(visits: Sequence[Visit]) -> list[Visit]:

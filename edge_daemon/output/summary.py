@@ -17,8 +17,8 @@ from edge_daemon.records import FrameResult
 MAX_ROWS: Final = 1000
 """Visits in the table."""
 
-MAX_MOODS: Final = 3
-"""Shares of a visit's moods in the table."""
+MAX_LABELS: Final = 3
+"""Shares of a visit's labels in the table."""
 
 
 def page(statistics: Statistics) -> str:
@@ -50,11 +50,11 @@ def _row(visit: Visit, statistics: Statistics) -> str:
         address = "data:image/jpeg;base64," + base64.b64encode(visit.thumbnail).decode()
         face = f'<img src="{address}" alt="face {visit.track_id}">{face}'
     if statistics.is_images:
-        cells = [escape(encodable(visit.file or "")), face, visit.mood]
+        cells = [escape(encodable(visit.file or "")), face, visit.main_label]
     else:
-        moods = (f"{mood} {100 * part:.0f} %" for mood, part in visit.shares.items())
+        labels = (f"{label} {100 * part:.0f} %" for label, part in visit.shares.items())
         times = map(duration_text, (visit.start, visit.end, visit.duration))
-        cells = [face, *times, ", ".join(list(moods)[:MAX_MOODS])]
+        cells = [face, *times, ", ".join(list(labels)[:MAX_LABELS])]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_daemon.errors import SettingsError
-from edge_daemon.output.base import PartialFile
+from edge_daemon.output.base import PartialFile, rename_to_number
 from edge_daemon.records import EMOTIONS, FrameResult
 from edge_daemon.schema import faces_message
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, object]
 
@@ -70,10 +73,16 @@ def rows_of(result: FrameResult) -> Iterator[Row]:
 
 
 class CsvTable:
-    """A table as comma-separated values (RFC 4180), UTF-8."""
+    """A table as comma-separated values (RFC 4180), UTF-8.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file to write.
+        is_live: whether its rows cannot be made again, so that no earlier table is replaced.
+    """
+
+    def __init__(self, path: Path, *, is_live: bool = False) -> None:
         self.path = path
+        self._is_live = is_live
         self._file = PartialFile(path)
         self._stream: io.TextIOWrapper | None = None
 
@@ -84,7 +93,7 @@ class CsvTable:
 
     def close(self) -> None:
         self._opened().close()
-        self._file.complete()
+        self._file.complete(keeps_earlier=self._is_live)
 
     def discard(self) -> None:
         """Keep the complete rows: those of weeks must not be lost to a full disk."""
@@ -94,15 +103,26 @@ class CsvTable:
             self._stream.close()
         with contextlib.suppress(OSError):
             if _truncate_to_rows(self._file.partial):
-                self._file.complete()
+                self._file.complete(keeps_earlier=self._is_live)
         self._file.discard()
 
     def _opened(self) -> io.TextIOWrapper:
-        """The file, with its header from the start."""
+        """The file, with its header from the start. A killed process loses no row of it."""
         if self._stream is None:
-            self._stream = self._file.partial.open("w", encoding="utf-8", newline="")
+            self._keep_killed()
+            self._stream = self._file.partial.open("w", buffering=1, encoding="utf-8", newline="")
             csv.writer(self._stream, lineterminator="\n").writerow(COLUMNS)
         return self._stream
+
+    def _keep_killed(self) -> None:
+        """Keep the rows of a run that was killed, under a number."""
+        partial = self._file.partial
+        if not partial.exists() or not _truncate_to_rows(partial):
+            return
+        if self._is_live and self.path.exists():  # numbers are in the order of the runs
+            rename_to_number(self.path, self.path)
+        kept = rename_to_number(partial, self.path)
+        logger.warning("table of a killed run kept", extra={"file": str(kept)})
 
 
 def _truncate_to_rows(path: Path) -> bool:
@@ -116,13 +136,17 @@ def _truncate_to_rows(path: Path) -> bool:
 
 
 class ParquetTable:
-    """A table as Apache Parquet, by pyarrow.
+    """A table as Apache Parquet, by pyarrow. It cannot be read before its end is written.
+
+    Args:
+        path: the file to write.
+        is_live: whether its rows cannot be made again, so that no earlier table is replaced.
 
     Raises:
         SettingsError: pyarrow is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_live: bool = False) -> None:
         try:
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -132,6 +156,7 @@ class ParquetTable:
                 "pip install 'edge-daemon[parquet]', or name a .csv file"
             ) from error
         self.path = path
+        self._is_live = is_live
         self._file = PartialFile(path)
         self._schema = pa.schema(
             [(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()]
@@ -150,7 +175,7 @@ class ParquetTable:
 
     def close(self) -> None:
         self._flush().close()
-        self._file.complete()
+        self._file.complete(keeps_earlier=self._is_live)
 
     def discard(self) -> None:
         if self._writer is not None:

@@ -8,11 +8,18 @@ from typing import Final
 
 import cv2
 
-from edge_daemon.records import EMOTIONS, Box, EventKind, FaceEmotion, Frame, FrameResult, Image
-
-UNCERTAIN: Final = "uncertain"
-UNSCORED: Final = "not scored"
-MOODS: Final = (*EMOTIONS, UNCERTAIN, UNSCORED)
+from edge_daemon.detection.step import resize_to_max_side
+from edge_daemon.records import (
+    FACE_LABELS,
+    Box,
+    EventKind,
+    FaceEmotion,
+    FaceLabel,
+    Frame,
+    FrameResult,
+    Image,
+    face_label,
+)
 
 MAX_GAP_S: Final = 1.0
 """Time for which the faces of a frame count at most, when the next frame is late."""
@@ -23,7 +30,7 @@ MAX_VISITS: Final = 25_000
 """Visits in memory; beyond that, the oldest count in the totals only."""
 
 THUMBNAIL_SIDE: Final = 96
-"""In pixels."""
+"""Longer side in pixels at most."""
 THUMBNAIL_MARGIN: Final = 0.25
 """Around a face's box, in sides of the box."""
 THUMBNAIL_GROWTH: Final = 1.2
@@ -32,11 +39,11 @@ THUMBNAIL_GROWTH: Final = 1.2
 
 @dataclass
 class Segment:
-    """A stretch of a visit with one mood, in seconds from the start."""
+    """A stretch of a visit with one label, in seconds from the start."""
 
     start: float
     end: float
-    mood: str
+    label: FaceLabel
 
 
 @dataclass
@@ -66,24 +73,24 @@ class Visit:
         return self.end - self.start
 
     @property
-    def shares(self) -> dict[str, float]:
-        """Part of the visit's time for each mood, the largest first."""
+    def shares(self) -> dict[FaceLabel, float]:
+        """Part of the visit's time for each label, the largest first."""
         totals = VisitTotals()
         totals.add(self)
         return _shares(totals.seconds)
 
     @property
-    def mood(self) -> str:
-        """The mood of most of its time."""
+    def main_label(self) -> FaceLabel:
+        """The label of most of its time."""
         return next(iter(self.shares))
 
-    def add(self, start: float, end: float, mood: str) -> int:
+    def add(self, start: float, end: float, label: FaceLabel) -> int:
         """Continue the visit, and return the number of segments that this adds."""
         last = self.segments[-1] if self.segments else None
-        if last is not None and last.mood == mood and start - last.end <= MAX_GAP_S:
+        if last is not None and last.label == label and start - last.end <= MAX_GAP_S:
             last.end = end
             return 0
-        self.segments.append(Segment(start, end, mood))
+        self.segments.append(Segment(start, end, label))
         return 1
 
     def simplify(self) -> int:
@@ -91,7 +98,7 @@ class Visit:
         if not self.segments:
             return 0
         removed = len(self.segments) - 1
-        self.segments = [Segment(self.start, self.end, self.mood)]
+        self.segments = [Segment(self.start, self.end, self.main_label)]
         return removed
 
 
@@ -100,8 +107,8 @@ class VisitTotals:
     """Visits of which only sums are kept."""
 
     visits: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    """With each mood."""
+    seconds: dict[FaceLabel, float] = field(default_factory=dict)
+    """With each label."""
     duration: float = 0.0
     longest: float = 0.0
 
@@ -110,8 +117,8 @@ class VisitTotals:
         self.duration += visit.duration
         self.longest = max(self.longest, visit.duration)
         for segment in visit.segments:
-            before = self.seconds.get(segment.mood, 0.0)
-            self.seconds[segment.mood] = before + segment.end - segment.start
+            before = self.seconds.get(segment.label, 0.0)
+            self.seconds[segment.label] = before + segment.end - segment.start
 
 
 @dataclass(frozen=True)
@@ -142,10 +149,10 @@ class Statistics:
         return totals
 
     @property
-    def shares(self) -> dict[str, float]:
-        """Part of all visits' time for each mood, in the order of MOODS."""
+    def shares(self) -> dict[FaceLabel, float]:
+        """Part of all visits' time for each label, in the order of FACE_LABELS."""
         shares = _shares(self.totals.seconds)
-        return {mood: shares.get(mood, 0.0) for mood in MOODS}
+        return {label: shares.get(label, 0.0) for label in FACE_LABELS}
 
 
 @dataclass
@@ -231,7 +238,8 @@ class Collector:
         self._last = end, ()
         self._end = max(self._end, end)
         for face in faces:
-            self._segments += self._visits[face.track_id].add(start, end, _mood_of(face))
+            label = face_label(face.emotion, uncertain=face.uncertain)
+            self._segments += self._visits[face.track_id].add(start, end, label)
         if self._segments > MAX_SEGMENTS:
             self._simplify_oldest()
 
@@ -259,14 +267,10 @@ class Collector:
         return visit
 
 
-def _mood_of(face: FaceEmotion) -> str:
-    return UNCERTAIN if face.uncertain else face.emotion or UNSCORED
-
-
-def _shares(seconds: Mapping[str, float]) -> dict[str, float]:
+def _shares(seconds: Mapping[FaceLabel, float]) -> dict[FaceLabel, float]:
     total = sum(seconds.values())
     ranked = sorted(seconds, key=seconds.__getitem__, reverse=True)
-    return {mood: seconds[mood] / total if total else 0.0 for mood in ranked}
+    return {label: seconds[label] / total if total else 0.0 for label in ranked}
 
 
 def _update_thumbnail(visit: Visit, bgr: Image, box: Box) -> None:
@@ -280,8 +284,6 @@ def _update_thumbnail(visit: Visit, bgr: Image, box: Box) -> None:
     view = bgr[top : round(y + side / 2), left : round(x + side / 2)]
     if view.size == 0:
         return
-    scale = THUMBNAIL_SIDE / max(view.shape[:2])
-    size = [max(1, round(scale * length)) for length in (view.shape[1], view.shape[0])]
-    reduced = cv2.resize(view, size, interpolation=cv2.INTER_AREA)
+    reduced = resize_to_max_side(view, THUMBNAIL_SIDE)
     _, jpeg = cv2.imencode(".jpg", reduced, (cv2.IMWRITE_JPEG_QUALITY, 85))
     visit.thumbnail, visit.thumbnail_area = jpeg.tobytes(), area

@@ -29,7 +29,7 @@ from edge_daemon.publishing.subscription import (
     read,
 )
 from edge_daemon.records import SourceState
-from edge_daemon.schema import HealthMessage, Mood, StateMessage, Timestamp
+from edge_daemon.schema import DominantEmotion, HealthMessage, StateMessage, Timestamp
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class DeviceRow(BaseModel, frozen=True):
     status: Status
     age_s: float | None = Field(description="Age of its newest message, in seconds.")
     faces: int | None = None
-    emotion: Mood | None = None
+    emotion: DominantEmotion | None = None
     since: Timestamp | None = None
     fps: float | None = None
     latency_ms: float | None = Field(None, description="95th percentile.")
@@ -214,6 +214,7 @@ class DeviceMonitor(Service):
 
     name = "devices"
     is_essential = False
+    is_optional = True
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         mqtt = settings.mqtt

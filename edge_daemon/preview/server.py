@@ -57,6 +57,7 @@ class PreviewServer(Service):
 
     name = "preview"
     is_essential = False
+    is_optional = True
 
     def __init__(
         self,

@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
 import cv2
-import numpy as np
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.status import Pause
+from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.monitoring.health import Health
 from edge_daemon.preview.history import Condition, FrameHeader, History, preview_frame
 from edge_daemon.records import Frame, FrameResult
@@ -90,11 +90,7 @@ def condition(health: Health, history: History) -> Condition:
 
 def jpeg(frame: Frame) -> bytes:
     """The frame's image as JPEG, reduced if it is large."""
-    scale = MAX_SIDE_PX / max(frame.width, frame.height)
-    image = frame.bgr
-    if scale < 1:
-        size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    image = resize_to_max_side(frame.bgr, MAX_SIDE_PX)
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return encoded.tobytes()
 

@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.records import EMOTIONS, EventKind
-from edge_daemon.schema import Mood
+from edge_daemon.schema import DominantEmotion
 
 Json = dict[str, object]
 
@@ -188,7 +188,7 @@ def _emotion(state: str) -> Json:
         "name": "Emotion",
         "icon": "mdi:emoticon-outline",
         "device_class": "enum",
-        "options": list(get_args(Mood)),
+        "options": list(get_args(DominantEmotion)),
         "state_topic": state,
         "value_template": _unless_paused("value_json.emotion"),
         "json_attributes_topic": state,

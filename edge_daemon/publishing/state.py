@@ -14,7 +14,7 @@ from edge_daemon.config.settings import HealthSettings, SmoothingSettings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.records import EMOTIONS, FaceEmotion, Frame, FrameResult, Probabilities
-from edge_daemon.schema import HealthMessage, Mood, StateMessage, rounded
+from edge_daemon.schema import DominantEmotion, HealthMessage, StateMessage, rounded
 
 if TYPE_CHECKING:  # `watch` imports this module, and must not load OpenCV
     from edge_daemon.capture.status import SourceStatus
@@ -210,7 +210,9 @@ def mean_probabilities(faces: tuple[FaceEmotion, ...]) -> Probabilities | None:
     return np.average([face.probabilities for face in scored], axis=0, weights=areas)
 
 
-def dominant_emotion(probabilities: Probabilities | None, uncertain_below: float) -> Mood:
+def dominant_emotion(
+    probabilities: Probabilities | None, uncertain_below: float
+) -> DominantEmotion:
     """The most probable emotion."""
     if probabilities is None:
         return "none"
@@ -222,7 +224,7 @@ def dominant_emotion(probabilities: Probabilities | None, uncertain_below: float
 @dataclass(frozen=True)
 class _State:
     faces: int
-    emotion: Mood
+    emotion: DominantEmotion
     since: datetime
     at: datetime
     probabilities: Probabilities | None = None

@@ -1,13 +1,15 @@
 """Events: a face appeared, its emotion changed, it left.
 
 An emotion has changed when another one leads by a margin (hysteresis) for some time (dwell), so
-that two emotions of equal strength do not cause a series of events.
+that two emotions of equal strength do not cause a series of events. Frames in which the face is not
+scored neither end that lead nor count as a part of it.
 """
 
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import uuid4
 
 import numpy as np
@@ -19,12 +21,14 @@ from edge_daemon.records import (
     EmotionName,
     Event,
     EventKind,
-    FaceEmotion,
     Frame,
     FrameResult,
     Probabilities,
     black_image,
 )
+
+MAX_UNSCORED_S: Final = 2.0
+"""Seconds without a score after which a lead starts again: what was seen before is too old."""
 
 
 @dataclass
@@ -42,6 +46,9 @@ class _Visit:
     emotion: EmotionName | None = None
     rival: EmotionName | None = None
     rival_since: float = 0.0
+    """Stream time at which its lead began, later by the time without a score since then."""
+    scored_s: float | None = None
+    """Stream time of the last frame in which the face was scored."""
     announced: bool = False
     scored: int = 0
     total: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(EMOTIONS)))
@@ -74,9 +81,10 @@ class EventMaker:
         self._settings = settings
 
     def __call__(self, result: FrameResult) -> FrameResult:
-        self._last = result
         departures = self._departures(result.live_tracks)
-        return dataclasses.replace(result, events=(*departures, *self._news(result)))
+        events = (*departures, *self._news(result))
+        self._last = result
+        return dataclasses.replace(result, events=events)
 
     def finish(self) -> FrameResult | None:
         """The result of a blank frame after the last one, in which every face has left.
@@ -106,7 +114,8 @@ class EventMaker:
                 visit = self._visits[face.track_id] = _Visit(now, now, result.frame.captured_at)
             visit.see(result.frame, face.probabilities)
             previous = visit.emotion
-            self._follow(visit, face)
+            if face.probabilities is not None:
+                self._follow(visit, face.probabilities)
             if not visit.announced:
                 if now - visit.began_s >= self._settings.appear_after:
                     visit.announced = True
@@ -114,25 +123,36 @@ class EventMaker:
             elif visit.emotion != previous:
                 yield _event(EventKind.EMOTION_CHANGED, face.track_id, visit, previous)
 
-    def _follow(self, visit: _Visit, face: FaceEmotion) -> None:
+    def _follow(self, visit: _Visit, probabilities: Probabilities) -> None:
         """Move the visit's emotion on, once its rival has led for long enough."""
-        rival = self._rival(visit, face)
-        if rival != visit.rival:
+        unscored_s = self._unscored_s(visit)
+        visit.scored_s = visit.seen_s
+        rival = self._rival(visit, probabilities)
+        if rival != visit.rival or unscored_s > MAX_UNSCORED_S:
             visit.rival, visit.rival_since = rival, visit.seen_s
+        else:
+            visit.rival_since += unscored_s
         if rival is None:
             return
         if visit.emotion is None or visit.seen_s - visit.rival_since >= self._settings.dwell:
             visit.emotion, visit.rival = rival, None
 
-    def _rival(self, visit: _Visit, face: FaceEmotion) -> EmotionName | None:
+    def _unscored_s(self, visit: _Visit) -> float:
+        """Seconds from the last score to the previous frame; 0 if the face was scored in that."""
+        if self._last is None or visit.scored_s is None:
+            return 0.0
+        return self._last.frame.stream_time_s - visit.scored_s
+
+    def _rival(self, visit: _Visit, probabilities: Probabilities) -> EmotionName | None:
         """The emotion that leads the visit's own by the margin."""
-        if face.probabilities is None or face.emotion == visit.emotion:
+        leader = EMOTIONS[int(probabilities.argmax())]
+        if leader == visit.emotion:
             return None
         if visit.emotion is None:
-            return face.emotion
-        held = float(face.probabilities[EMOTIONS.index(visit.emotion)])
-        leads = float(face.probabilities.max()) - held >= self._settings.margin
-        return face.emotion if leads else None
+            return leader
+        own = float(probabilities[EMOTIONS.index(visit.emotion)])
+        leads = float(probabilities.max()) - own >= self._settings.margin
+        return leader if leads else None
 
 
 def _event(

@@ -252,7 +252,9 @@ def test_failed_accept_loop_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("broken")
 
     monkeypatch.setattr(http_server._Server, "_accept", fail)
-    listener = listen((HOST, free_port()), "preview.listen", PreviewError)
+    port = free_port()
+    listener = listen((HOST, port), "preview.listen", PreviewError)
     server = HttpServer(hello, listener, LIMITS, websockets=False)
-    with listener, pytest.raises(RuntimeError, match="broken"):
+    with pytest.raises(RuntimeError, match="broken"):
         asyncio.run(server.serve(nullcontext()))
+    assert _is_refused(port)

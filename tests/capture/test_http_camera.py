@@ -2,9 +2,13 @@ import base64
 import contextlib
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import cv2
@@ -12,8 +16,9 @@ import numpy as np
 import pytest
 from capture.media import FRAMES, needs_ffmpeg, video
 from drawing import draw_scene
+from running import PATIENCE, eventually
 
-from edge_daemon.capture import Reader, create_source
+from edge_daemon.capture import Reader, create_source, source_from_settings
 from edge_daemon.capture.http_camera import (
     MAX_DAMAGED,
     MAX_FAILED_REQUESTS,
@@ -21,7 +26,15 @@ from edge_daemon.capture.http_camera import (
     MjpegReader,
     SnapshotReader,
 )
-from edge_daemon.capture.network import HttpClient, HttpStatusError
+from edge_daemon.capture.network import (
+    OPEN_TIMEOUT_S,
+    OPENING_SHARE,
+    HttpClient,
+    HttpStatusError,
+    open_within,
+)
+from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import CaptureSettings
 from edge_daemon.errors import SourceLost
 
 SCENE = draw_scene((60, 60, 120))
@@ -341,6 +354,25 @@ def test_digest_login_is_accepted_after_a_refusal() -> None:
         assert len(server.requests) == requests + 2
 
 
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Digest realm="cam", nonce',
+        'Digest realm="cam", nonce="1", opaque=',
+        'Digest realm="cam"',
+        'Digest realm="cam", nonce="1", algorithm=SHA-512-256',
+        'Digest realm="cam", nonce="1", qop="auth-int"',
+        "Digest ,",
+        "Digest",
+    ],
+)
+def test_digest_challenge_that_is_damaged_is_a_loss(challenge: str) -> None:
+    answer = lambda handler: handler.reply(b"", status=401, WWW_Authenticate=challenge)  # noqa: E731
+    with serving(it=answer) as server:
+        assert "challenge" in reason(server.url.replace("//", "//ann:p%40ss@") + "/it")
+        assert len(server.requests) == 1
+
+
 def test_redirect_is_followed() -> None:
     with serving(
         old=lambda handler: handler.reply(b"", status=302, Location="/new"),
@@ -451,6 +483,52 @@ def test_camera_that_closes_the_connection_reports_it() -> None:
 
     with serving(it=answer) as server:
         assert "closed the connection" in reason(f"{server.url}/it")
+
+
+def trickle(handler: Handler) -> None:
+    """Send a header that never ends, a byte at a time, for as long as the client is there."""
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nServer: ")
+        for _ in range(500):
+            handler.wfile.write(b"x")
+            time.sleep(0.02)
+
+
+def redirect_slowly(handler: Handler) -> None:
+    time.sleep(0.3)
+    handler.reply(b"", status=302, Location="/it")
+
+
+@pytest.mark.parametrize("answer", [trickle, redirect_slowly])
+def test_camera_that_opens_slowly_is_lost_in_time(answer: Answer) -> None:
+    with serving(it=answer) as server:
+        begun = time.monotonic()
+        with pytest.raises(SourceLost, match=r"not open within 0\.5 s"):
+            create_source(f"{server.url}/it", open_timeout_s=0.5).open()
+        assert time.monotonic() - begun < 2.0
+        eventually(lambda: "open" not in {thread.name for thread in threading.enumerate()})
+
+
+def test_camera_that_opens_too_late_is_closed() -> None:
+    released, closed = threading.Event(), threading.Event()
+
+    def open_late() -> Reader:
+        released.wait()
+        return cast(Reader, SimpleNamespace(close=closed.set))
+
+    with pytest.raises(SourceLost):
+        open_within(0.1, "camera", open_late, abort=lambda: None)
+    released.set()
+    assert closed.wait(PATIENCE)
+
+
+def test_limit_on_opening_is_below_the_read_timeout() -> None:
+    flags = {("source",): "http://camera/", ("capture", "read_timeout"): "4"}
+    settings = load_settings(flags=flags)
+    with patch("edge_daemon.capture.HttpCamera") as made:
+        source_from_settings(settings)
+    assert made.call_args.kwargs["open_timeout_s"] == pytest.approx(3.6)
+    assert OPENING_SHARE * CaptureSettings().read_timeout == pytest.approx(OPEN_TIMEOUT_S)
 
 
 @needs_ffmpeg

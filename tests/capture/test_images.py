@@ -2,13 +2,14 @@ import io
 import logging
 import os
 import socket
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from capture.media import cut, needs_ffmpeg, video
-from conftest import material
+from conftest import FakeClock, material
 from drawing import Image, draw_scene
 
 from edge_daemon._lib.files import MAX_FILE_BYTES
@@ -27,6 +28,7 @@ from edge_daemon.capture.images import (
     read_image,
 )
 from edge_daemon.capture.videos import VideoFile
+from edge_daemon.capture.wrappers import Looped
 from edge_daemon.errors import SourceError
 
 SCENE = draw_scene((60, 60, 120))
@@ -298,6 +300,27 @@ def test_single_image_is_one_frame(tmp_path: Path) -> None:
     assert mean_difference(only.bgr, SCENE) == 0
 
 
+def test_single_image_that_repeats_is_decoded_once(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = picture(tmp_path / "face.png")
+    decoded: list[Path] = []
+
+    def counted(path: Path) -> Image:
+        decoded.append(path)
+        return read_image(path)
+
+    monkeypatch.setattr("edge_daemon.capture.images.read_image", counted)
+    reader = Looped(create_source(str(path)), clock).open()
+    assert {mean_difference(reader.read().bgr, SCENE) for _ in range(5)} == {0.0}
+    assert decoded == [path]
+    picture(path, COLOURED)
+    assert mean_difference(reader.read().bgr, COLOURED) == 0
+    path.unlink()
+    with pytest.raises(SourceError, match=r"face\.png"):
+        reader.read()
+
+
 def test_damaged_single_image_is_an_error_with_its_name(tmp_path: Path) -> None:
     path = cut(picture(tmp_path / "face.png"), 0.5)
     with pytest.raises(SourceError, match=r"face\.png"):
@@ -423,6 +446,16 @@ def test_folder_lists_images_by_name(tmp_path: Path) -> None:
     for name in ("b.png", "a.JPG", "c.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in list_folder(tmp_path).images] == ["a.JPG", "b.png"]
+
+
+def test_folder_of_many_files_is_listed_in_linear_time(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / f"{number:05}.jpg").touch()
+        (tmp_path / f"{number:05}.txt").touch()
+    begun = time.process_time()
+    content = list_folder(tmp_path)
+    assert time.process_time() - begun < 2.0  # in quadratic time, ten seconds or more
+    assert [len(files) for files in content] == [10_000, 10_000]
 
 
 def test_folder_of_images_logs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -532,6 +532,31 @@ def test_camera_paused_within_a_read_is_opened_again(clock: FakeClock) -> None:
     assert source.all_closed
 
 
+def test_delays_grow_through_stalls_and_losses(clock: FakeClock, waits: list[int]) -> None:
+    source = FakeSource(LOST, LOST, [PICTURE, LOST], [PICTURE, None])
+    loop = loop_of(source, clock)
+    for _ in range(3):  # each stalls before its first opening
+        loop.abandon()
+        loop = loop.restarted()
+    loop.run([].append, Watch())
+    assert waits == [3]  # before the first opening, and after the first two losses
+
+
+def test_restarted_loop_reports_a_pause_without_a_delay(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_daemon.capture.loop.backoff_delays", lambda: itertools.repeat(60.0))
+    pause = Pause()
+    pause.set(True)
+    loop = loop_of(FakeSource(), clock, pause=pause)
+    loop.abandon()
+    restarted = loop.restarted()
+    thread = run_in_thread(lambda: restarted.run([].append, Watch()))
+    eventually(lambda: restarted.status.state is SourceState.PAUSED)
+    restarted.abandon()
+    thread.join()
+
+
 def test_abandoned_loop_no_longer_sets_the_status(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -280,6 +280,24 @@ def test_table_of_a_camera_has_times(tmp_path: Path) -> None:
     assert all(time.endswith("Z") for time in times)
 
 
+def test_table_of_a_camera_survives_a_kill_and_a_restart(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    counts = []
+    with camera(draw_scene(FACE)) as live:
+        words = ("run", live.url, *HAAR, "--sink", "jsonl", "--output", table)
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGTERM):
+            with running(tmp_path / "state", *words) as run:
+                run.wait_for('"track_id"', count=3)
+                run.end(number)
+                counts.append(sum('"track_id"' in line for line in run.out))
+    names = ("t-1.csv", "t-2.csv", "t.csv")
+    assert sorted(path.name for path in tmp_path.glob("t*.csv")) == list(names)
+    killed, *ended = [len(rows_of(tmp_path / name)) for name in names]
+    # The table is written after the line, so a kill can come between them.
+    assert counts[0] - 1 <= killed <= counts[0] + 1
+    assert all(count >= 3 for count in ended)
+
+
 @pytest.mark.parametrize(
     ("library", "name", "extra"),
     [("PIL", "a.mp4", "output"), ("PIL", "a.png", "output"), ("pyarrow", "a.parquet", "parquet")],

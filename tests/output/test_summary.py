@@ -75,8 +75,8 @@ def test_statistics_of_a_video_count_time_and_visits() -> None:
     assert (statistics.frames, statistics.frames_with_faces) == (8, 8)
     assert statistics.duration == pytest.approx(4)
     first, second = statistics.visits
-    assert [(s.start, s.end, s.mood) for s in first.segments] == [(0, 2, "happy"), (2, 4, "sad")]
-    assert [(s.start, s.end, s.mood) for s in second.segments] == [(1, 2, "happy")]
+    assert [(s.start, s.end, s.label) for s in first.segments] == [(0, 2, "happy"), (2, 4, "sad")]
+    assert [(s.start, s.end, s.label) for s in second.segments] == [(1, 2, "happy")]
     assert statistics.shares["happy"] == pytest.approx(3 / 5)
     assert statistics.shares["sad"] == pytest.approx(2 / 5)
     assert sum(statistics.shares.values()) == pytest.approx(1)
@@ -100,7 +100,7 @@ def test_statistics_name_uncertain_and_unscored_faces() -> None:
             made, frame=dataclasses.replace(made.frame, position_s=0.5), faces=(doubtful,)
         ),
     )
-    assert [s.mood for s in statistics.visits[0].segments] == ["not scored", "uncertain"]
+    assert [s.label for s in statistics.visits[0].segments] == ["not scored", "uncertain"]
 
 
 def test_statistics_of_a_gap_count_one_second() -> None:

@@ -63,6 +63,98 @@ def test_csv_on_a_full_disk_keeps_the_complete_rows(tmp_path: Path) -> None:
         assert [file.name for file in disk.iterdir()] == ["t.csv"]
 
 
+def rows_in(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row["frame"] for row in csv.DictReader(file)]
+
+
+def write_frame(table: CsvTable | ParquetTable, number: int) -> None:
+    """Add a frame with this number and one face."""
+    made = result(0.0, {1: probabilities(happy=0.7)})
+    table.write(dataclasses.replace(made, frame=dataclasses.replace(made.frame, index=number)))
+
+
+def leave_partial(path: Path, *numbers: int, cut: int = 0) -> None:
+    """Write the partial file of a run that was killed after these frames.
+
+    Args:
+        path: of the table.
+        numbers: of the frames.
+        cut: bytes that are missing at its end.
+    """
+    other = CsvTable(path.with_name("other.csv"))
+    other.write(result(0.0, {}))
+    for number in numbers:
+        write_frame(other, number)
+    content = path.with_name(".other.csv.part").read_bytes()  # without what is not yet written
+    other.close()
+    other.path.unlink()
+    path.with_name(f".{path.name}.part").write_bytes(content[: len(content) - cut])
+
+
+@pytest.mark.parametrize("cut", [0, 7])
+def test_csv_of_a_killed_run_is_kept_with_its_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cut: int
+) -> None:
+    path = tmp_path / "t.csv"
+    leave_partial(path, 0, 1, 2, cut=cut)
+    path.write_text("an earlier table")
+    table = CsvTable(path)
+    write_frame(table, 7)
+    table.close()
+    (line,) = caplog.records
+    assert (line.msg, line.file) == ("table of a killed run kept", str(tmp_path / "t-1.csv"))
+    assert rows_in(tmp_path / "t-1.csv") == ["0", "1", "2"][: 3 - bool(cut)]
+    assert rows_in(path) == ["7"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["t-1.csv", "t.csv"]
+
+
+def test_csv_of_a_killed_run_without_rows_is_not_kept(tmp_path: Path) -> None:
+    leave_partial(tmp_path / "t.csv")
+    table = CsvTable(tmp_path / "t.csv")
+    write_frame(table, 7)
+    table.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["t.csv"]
+
+
+def test_csv_of_a_camera_replaces_no_earlier_table(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for number in range(3):
+        table = CsvTable(path, is_live=True)
+        write_frame(table, number)
+        table.close()
+    leave_partial(path, 3)
+    table = CsvTable(path, is_live=True)
+    write_frame(table, 4)
+    table.discard()
+    kept = {file.name: rows_in(file) for file in tmp_path.iterdir()}
+    assert kept == {
+        "t-1.csv": ["0"],
+        "t-2.csv": ["1"],
+        "t-3.csv": ["2"],
+        "t-4.csv": ["3"],
+        "t.csv": ["4"],
+    }
+
+
+def test_csv_with_the_longest_name_is_kept_with_a_number(tmp_path: Path) -> None:
+    path = tmp_path / f"{'ü' * 125}t.csv"
+    for number in range(3):
+        table = CsvTable(path, is_live=True)
+        write_frame(table, number)
+        table.close()
+    assert sorted(rows_in(file)[0] for file in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+def test_parquet_of_a_camera_replaces_no_earlier_table(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    for number in range(2):
+        table = ParquetTable(tmp_path / "t.parquet", is_live=True)
+        write_frame(table, number)
+        table.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["t-1.parquet", "t.parquet"]
+
+
 def test_parquet_has_typed_columns_and_all_rows(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     table = ParquetTable(tmp_path / "t.parquet")

@@ -36,10 +36,10 @@ from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.publishing.state import OFFLINE, ONLINE
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import (
+    DominantEmotion,
     EventMessage,
     EventQueueStatus,
     HealthMessage,
-    Mood,
     SourceState,
     StateMessage,
     rounded,
@@ -308,7 +308,7 @@ def rendered(key: str, message: str, template: str = "value_template") -> str:
     )
 
 
-def state(emotion: Mood = "happy", faces: int = 1, *, paused: bool = False) -> str:
+def state(emotion: DominantEmotion = "happy", faces: int = 1, *, paused: bool = False) -> str:
     message = StateMessage(
         time=AT,
         faces=faces,
@@ -344,10 +344,10 @@ def health(temperature: float | None = 51.2) -> str:
     return message.model_dump_json(by_alias=True)
 
 
-def test_emotion_options_are_all_moods() -> None:
-    assert COMPONENTS["emotion"]["options"] == list(get_args(Mood))
-    for mood in get_args(Mood):
-        assert rendered("emotion", state(mood)) in COMPONENTS["emotion"]["options"]
+def test_emotion_options_are_all_dominant_emotions() -> None:
+    assert COMPONENTS["emotion"]["options"] == list(get_args(DominantEmotion))
+    for emotion in get_args(DominantEmotion):
+        assert rendered("emotion", state(emotion)) in COMPONENTS["emotion"]["options"]
 
 
 def test_attributes_change_only_with_the_emotion() -> None:

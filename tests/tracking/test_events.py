@@ -70,6 +70,40 @@ def test_events_lead_within_the_margin_makes_none(maker: EventMaker) -> None:
     assert play(maker, *[NEARLY_SAD] * 30, start=1.0) == []
 
 
+def test_events_unscored_frames_keep_the_lead(maker: EventMaker) -> None:
+    play(maker, *[HAPPY] * 10)
+    events = play(maker, *([SAD] * 5 + [None]) * 2, start=1.0)
+    assert changes_of(events) == [(EventKind.EMOTION_CHANGED, "happy", "sad")]
+
+
+def test_events_unscored_time_is_no_part_of_the_dwell(maker: EventMaker) -> None:
+    play(maker, *[HAPPY] * 10)
+    # Each frame with a score counts for a tenth of a second, from the second one on.
+    assert play(maker, *[SAD, None, None] * 6, start=1.0) == []
+    events = play(maker, SAD, SAD, start=2.8)
+    assert changes_of(events) == [(EventKind.EMOTION_CHANGED, "happy", "sad")]
+
+
+@pytest.mark.parametrize("is_in_sight", [True, False])
+def test_events_old_lead_starts_again(maker: EventMaker, *, is_in_sight: bool) -> None:
+    play(maker, *[HAPPY] * 10)
+    play(maker, *[SAD] * 6, start=1.0)
+    for step in range(100):
+        gone = result(1.6 + step / 10, {1: None} if is_in_sight else {}, live_tracks={1})
+        assert maker(gone).events == ()
+    assert play(maker, *[SAD] * 6, start=11.6) == []
+    events = play(maker, SAD, SAD, start=12.2)
+    assert changes_of(events) == [(EventKind.EMOTION_CHANGED, "happy", "sad")]
+
+
+def test_events_rare_frames_all_count(maker: EventMaker) -> None:
+    for at in range(0, 30, 10):
+        maker(result(float(at), {1: HAPPY}))
+    assert maker(result(30.0, {1: SAD})).events == ()
+    events = maker(result(40.0, {1: SAD})).events
+    assert changes_of(list(events)) == [(EventKind.EMOTION_CHANGED, "happy", "sad")]
+
+
 def test_events_face_leaves_when_its_track_expires(maker: EventMaker) -> None:
     play(maker, *[HAPPY] * 10)
     assert maker(result(1.5, {}, live_tracks={1})).events == ()
