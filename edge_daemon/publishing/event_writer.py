@@ -99,6 +99,7 @@ class EventWriter(Service):
         self._replacement = _Replacement(path, clock, open_store)
         self._store: EventStore | None = None
         self._damage: StoreDamaged | None = None
+        self._damaged_at = float("-inf")
         self._is_checked = False
         self._next_attempt = self._next_sync = clock.monotonic()
         self._is_unsynced = False
@@ -113,7 +114,7 @@ class EventWriter(Service):
         """Write until `stop` is called and the sender has ended."""
         with self._in_use:
             while not self._is_finished():
-                self._queue.wait(STEP_INTERVAL_S)
+                self._wait()
                 with busy:
                     self.step()
             with busy:
@@ -137,6 +138,14 @@ class EventWriter(Service):
         if not self._queue.is_durable:
             self._queue.log_unsaved()
 
+    def _wait(self) -> None:
+        """Wait for events; while the disk fails, only for the next attempt or the end."""
+        delay_s = self._next_attempt - self._clock.monotonic()
+        if delay_s > 0:
+            self._queue.wait_for_close(min(delay_s, STEP_INTERVAL_S))
+        else:
+            self._queue.wait(STEP_INTERVAL_S)
+
     def _attempt(self) -> str | None:
         """Use the disk, and return what went wrong, if anything."""
         try:
@@ -144,6 +153,10 @@ class EventWriter(Service):
         except StoreDamaged as damage:
             self._damage = damage
             self._close_store()
+            now = self._clock.monotonic()
+            if now - self._damaged_at < RETRY_INTERVAL_S:  # a new database did not help
+                self._next_attempt = now + RETRY_INTERVAL_S
+            self._damaged_at = now
             return str(damage)
         except (sqlite3.Error, OSError, StateInUse) as error:
             self._next_attempt = self._clock.monotonic() + RETRY_INTERVAL_S

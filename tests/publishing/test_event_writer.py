@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 
 import pytest
@@ -41,15 +41,17 @@ from publishing.fixtures import (
 )
 from running import PATIENCE, STOP_LIMIT, eventually
 
-from edge_daemon._lib.clock import SystemClock
+from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import StateInUse
 from edge_daemon.publishing.event_queue import MAX_NEW, EventQueue
-from edge_daemon.publishing.event_store import MAX_WAL_BYTES, EventStore
+from edge_daemon.publishing.event_store import MAX_WAL_BYTES, EventStore, StoreDamaged
 from edge_daemon.publishing.event_writer import (
     RETRY_INTERVAL_S,
+    STEP_INTERVAL_S,
     STOP_TIMEOUT_S,
     SYNC_INTERVAL_S,
     EventWriter,
+    OpenStore,
     QueueLimits,
 )
 
@@ -439,6 +441,35 @@ def test_writer_memory_without_disk_is_bounded(
         assert events.deliver() == list(range(11, MAX_NEW + 11))
         assert events.queue.status().dropped == 10
         assert len(logs.of(DROPPING)) == 1
+
+
+def always_damaged(_path: Path, _clock: Clock, *, check: bool = False) -> EventStore:
+    raise StoreDamaged(f"always, also without check={check}")
+
+
+@pytest.mark.parametrize("open_store", [EventStore, always_damaged])
+def test_writer_failing_disk_is_tried_at_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_store: OpenStore
+) -> None:
+    folder = tmp_path / "file" / "state"
+    if open_store is EventStore:
+        folder.parent.touch()
+    steps: list[float] = []
+
+    def step(writer: EventWriter) -> None:
+        steps.append(time.monotonic())
+        EventWriter.step(writer)
+
+    with events_in(folder, open_store=open_store) as events:
+        monkeypatch.setattr(events.writer, "step", partial(step, events.writer))
+        with in_service(events.writer):
+            events.queue.append(event(), 1.0)
+            time.sleep(1.2)
+            assert not events.queue.is_durable
+            assert len(steps) < 10
+            events.queue.close()
+            closed = time.monotonic()
+        assert time.monotonic() - closed < STEP_INTERVAL_S + STOP_LIMIT
 
 
 def remove(state: Path) -> None:
