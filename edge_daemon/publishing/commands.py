@@ -109,7 +109,7 @@ class PauseCommands(Service):
             is_paused = POSITIONS[received.payload]
             with busy:
                 is_saved = self._pause.set(is_paused)
-            while is_paused and not self._is_closed() and not self._is_superseded:
+            while is_paused and self._is_closing:
                 self._wait(CHECK_INTERVAL_S)
             self._complete(command, is_kept=is_paused and not is_saved)
             with self._changed:
@@ -119,6 +119,11 @@ class PauseCommands(Service):
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+
+    @property
+    def _is_closing(self) -> bool:
+        """Whether the camera is to be closed and is not. The preview can resume it in between."""
+        return self._pause.paused and not self._is_closed() and not self._is_superseded
 
     @property
     def _is_superseded(self) -> bool:

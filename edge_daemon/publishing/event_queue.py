@@ -193,6 +193,11 @@ class EventQueue:
             if not (self._new or self._is_closed):
                 self._changed.wait(timeout_s)
 
+    def wait_for_close(self, timeout_s: float) -> None:
+        """Wait until the sender has ended, for a limited time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed, timeout_s)
+
     @contextmanager
     def disk_access(self) -> Iterator[None]:
         """Measure the disk operations inside; afterwards the disk counts as working."""

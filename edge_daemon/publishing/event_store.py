@@ -11,7 +11,7 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +34,9 @@ SCHEMA: Final = """
     PRAGMA user_version = 1;
     COMMIT;
 """
+
+LOG_SUFFIXES: Final = ("-wal", "-shm")
+"""In the names of the files that SQLite has next to a database."""
 
 LOCK_TIMEOUT_S: Final = 0.25
 """Limit on waiting for another program that uses the file."""
@@ -262,7 +265,7 @@ def translate_damage_errors() -> Iterator[None]:
         raise StoreDamaged(f"wrong type in a column: {error}") from error
 
 
-def read_intact_events(path: Path) -> Iterator[QueuedEvent]:
+def read_intact_events(path: Path) -> Generator[QueuedEvent, None, None]:
     """Read the intact events of a damaged database, in order.
 
     An error skips one sequence number, as other pages of the file can be intact.

@@ -12,15 +12,18 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.files import sync
 from edge_daemon.errors import StateInUse
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.event_queue import MAX_WINDOW, EventQueue
 from edge_daemon.publishing.event_store import (
+    LOG_SUFFIXES,
     EventStore,
     QueuedEvent,
     StoreDamaged,
@@ -44,6 +47,9 @@ STOP_TIMEOUT_S: Final = 1.1
 
 COPY_BATCH: Final = 500
 """Events in one transaction when they are copied to another file."""
+
+NEW_SUFFIX: Final = ".new"
+"""In the names of a database that is not in place yet."""
 
 TEMPORARY_ERRORS: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 """Result codes after which the open file is still usable."""
@@ -90,8 +96,10 @@ class EventWriter(Service):
         self._limits = limits
         self._clock = clock
         self._open_store = open_store
+        self._replacement = _Replacement(path, clock, open_store)
         self._store: EventStore | None = None
         self._damage: StoreDamaged | None = None
+        self._damaged_at = float("-inf")
         self._is_checked = False
         self._next_attempt = self._next_sync = clock.monotonic()
         self._is_unsynced = False
@@ -106,7 +114,7 @@ class EventWriter(Service):
         """Write until `stop` is called and the sender has ended."""
         with self._in_use:
             while not self._is_finished():
-                self._queue.wait(STEP_INTERVAL_S)
+                self._wait()
                 with busy:
                     self.step()
             with busy:
@@ -130,6 +138,14 @@ class EventWriter(Service):
         if not self._queue.is_durable:
             self._queue.log_unsaved()
 
+    def _wait(self) -> None:
+        """Wait for events; while the disk fails, only for the next attempt or the end."""
+        delay_s = self._next_attempt - self._clock.monotonic()
+        if delay_s > 0:
+            self._queue.wait_for_close(min(delay_s, STEP_INTERVAL_S))
+        else:
+            self._queue.wait(STEP_INTERVAL_S)
+
     def _attempt(self) -> str | None:
         """Use the disk, and return what went wrong, if anything."""
         try:
@@ -137,6 +153,10 @@ class EventWriter(Service):
         except StoreDamaged as damage:
             self._damage = damage
             self._close_store()
+            now = self._clock.monotonic()
+            if now - self._damaged_at < RETRY_INTERVAL_S:  # a new database did not help
+                self._next_attempt = now + RETRY_INTERVAL_S
+            self._damaged_at = now
             return str(damage)
         except (sqlite3.Error, OSError, StateInUse) as error:
             self._next_attempt = self._clock.monotonic() + RETRY_INTERVAL_S
@@ -175,6 +195,8 @@ class EventWriter(Service):
         """
         if self._store is None:
             self._file_lock.acquire()
+            if self._replacement.finish():
+                self._damage = None
             self._store = self._open_or_replace()
             self._queue.attach(self._store.last, self._store.count)
         elif not (self._store.is_in_place and self._file_lock.is_in_place):
@@ -186,29 +208,33 @@ class EventWriter(Service):
     def _open_or_replace(self) -> EventStore:
         if self._damage is None:
             try:
-                store = self._open_store(self._path, self._clock, check=not self._is_checked)
+                return self._open(check=not self._is_checked)
             except StoreDamaged as damage:
                 self._damage = damage
-        if self._damage is not None:
-            store = self._replace_damaged(self._damage)
-            self._damage = None
+        self._replace_damaged(self._damage)
+        self._damage = None
+        return self._open()
+
+    def _open(self, *, check: bool = False) -> EventStore:
+        store = self._open_store(self._path, self._clock, check=check)
         self._is_checked = True
         return store
 
-    def _replace_damaged(self, damage: StoreDamaged) -> EventStore:
-        """Start a new store with the intact events of the damaged one, whose files are kept."""
-        aside = self._set_aside("damaged")
-        store = self._new_store(read_intact_events(aside), last_number(aside))
+    def _replace_damaged(self, damage: StoreDamaged) -> None:
+        """Start a new database with the intact events of the damaged one, whose files are kept."""
+        last = last_number(self._path)
+        with contextlib.closing(read_intact_events(self._path)) as entries:
+            new = self._replacement.write(entries, last, "damaged")
         logger.warning(
             "event database damaged, starting a new one",
             extra={
                 "error": str(damage),
-                "kept": str(aside),
-                "salvaged": store.count,
-                "next": max(store.last, self._queue.last_sequence) + 1,
+                "kept": str(new.kept),
+                "salvaged": new.count,
+                "next": max(new.last, self._queue.last_sequence) + 1,
             },
         )
-        return store
+        self._replacement.finish()
 
     def _restore_files(self, old: EventStore) -> EventStore:
         """Return a store at the path with the events of the open one, whose files were moved.
@@ -217,51 +243,36 @@ class EventWriter(Service):
         """
         if old.is_in_place:
             return old
-        aside = None
+        kept = None
         if old.is_database_in_place:  # without its log, which the open store still has
             old.empty_log()
-            old.close()
-            store = self._open_store(self._path, self._clock)
         else:
-            aside = self._set_aside("replaced") if self._path.exists() else None
-            try:
-                store = self._new_store(_all(old), old.last)
-            except sqlite3.Error as error:
-                raise OSError(str(error)) from error
-            old.close()
+            kept = self._write_again(old)
+        self._close_store()
         logger.warning(
             "event database removed or replaced, writing it again",
-            extra={"file": str(self._path), "kept": str(aside), "events": store.count},
+            extra={"file": str(self._path), "kept": str(kept), "events": old.count},
         )
-        return store
+        return self._open()
 
-    def _new_store(self, entries: Iterator[QueuedEvent], last: int) -> EventStore:
-        """A new store with these events.
+    def _write_again(self, old: EventStore) -> Path | None:
+        """Write the events of the open store to the path.
+
+        Returns:
+            The new name of what was at the path, if anything.
 
         Raises:
-            sqlite3.Error: it cannot be written now.
-            OSError: likewise.
+            OSError: it cannot be written now; the open store is still usable.
         """
-        store = self._open_store(self._path, self._clock)
+        is_replaced = self._path.exists()
         try:
-            while batch := list(islice(entries, COPY_BATCH)):
-                store.apply(batch)
-            store.apply(last=last)
-            store.sync()
-        except BaseException:
-            store.close()
-            raise
-        return store
-
-    def _set_aside(self, why: str) -> Path:
-        """Rename the files at the path, and delete those renamed earlier."""
-        for earlier in self._path.parent.glob(f"{self._path.name}.{why}-*"):
-            earlier.unlink()
-        aside = self._path.with_name(f"{self._path.name}.{why}-{self._clock.now():%Y%m%dT%H%M%SZ}")
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                self._path.with_name(self._path.name + suffix).rename(f"{aside}{suffix}")
-        return aside
+            new = self._replacement.write(_all(old), old.last, "replaced")
+            self._replacement.finish()
+        except (sqlite3.Error, OSError) as error:
+            # The files can be moved back, and the open store get more events.
+            self._replacement.discard()
+            raise OSError(str(error)) from error
+        return new.kept if is_replaced else None
 
     def _is_finished(self) -> bool:
         if self._stop_at is None:
@@ -279,6 +290,117 @@ class EventWriter(Service):
         if self._store is not None:
             self._store.close()
             self._store = None
+
+
+@dataclass(frozen=True)
+class _NewDatabase:
+    """A complete database that is not in place yet."""
+
+    kept: Path
+    """Where the files at the path will be."""
+    count: int
+    last: int
+    """Last used sequence number."""
+
+
+class _Replacement:
+    """Replaces the database by a new one. A process that is killed at any moment loses no event.
+
+    The new database is `PATH.new` while it is incomplete, and then `PATH.REASON-TIME.new`. From
+    that moment on it counts, and the next start puts it in place if this one does not. The files
+    that were in place become `PATH.REASON-TIME`.
+
+    Args:
+        path: the database.
+        clock: the clock to use.
+        open_store: opens a database.
+    """
+
+    def __init__(self, path: Path, clock: Clock, open_store: OpenStore) -> None:
+        self._path = path
+        self._clock = clock
+        self._open_store = open_store
+
+    def write(self, entries: Iterator[QueuedEvent], last: int, reason: str) -> _NewDatabase:
+        """Write a new database with these events and this last used sequence number.
+
+        Raises:
+            sqlite3.Error: it cannot be written now.
+            OSError: likewise.
+        """
+        time = f"{self._clock.now():%Y%m%dT%H%M%SZ}"
+        kept = self._path.with_name(f"{self._path.name}.{reason}-{time}")
+        incomplete = _with_suffix(self._path, NEW_SUFFIX)
+        self.discard()
+        try:
+            with contextlib.closing(self._open_store(incomplete, self._clock)) as store:
+                while batch := list(islice(entries, COPY_BATCH)):
+                    store.apply(batch)
+                    store.checkpoint()
+                store.apply(last=last)
+                store.empty_log()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.discard()  # the disk can be full
+            raise
+        incomplete.rename(_with_suffix(kept, NEW_SUFFIX))
+        return _NewDatabase(kept, store.count, store.last)
+
+    def finish(self) -> bool:
+        """Put a complete new database in place, then delete what earlier replacements kept.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            OSError: that does not work now; the next call continues it.
+        """
+        if (new := next(self._complete(), None)) is None:
+            return False
+        kept = new.with_suffix("")
+        # A power cut can otherwise undo one of these steps and keep a later one.
+        sync(self._path.parent)
+        self._move_to(kept)
+        sync(self._path.parent)
+        new.rename(self._path)
+        if kept.exists():
+            self._delete_earlier(kept)
+        return True
+
+    def discard(self) -> None:
+        """Delete what is not in place.
+
+        Raises:
+            OSError: that does not work now.
+        """
+        for new in self._complete():
+            new.unlink()
+        for suffix in ("", *LOG_SUFFIXES):
+            _with_suffix(self._path, NEW_SUFFIX + suffix).unlink(missing_ok=True)
+
+    def _complete(self) -> Iterator[Path]:
+        return self._path.parent.glob(f"{self._path.name}.*-*{NEW_SUFFIX}")
+
+    def _move_to(self, kept: Path) -> None:
+        """Rename the files at the path; the database last, as its log means nothing without it."""
+        if self._path.exists():
+            for suffix in (*LOG_SUFFIXES, ""):
+                with contextlib.suppress(FileNotFoundError):
+                    _with_suffix(self._path, suffix).rename(_with_suffix(kept, suffix))
+        else:
+            for suffix in LOG_SUFFIXES:
+                _with_suffix(self._path, suffix).unlink(missing_ok=True)
+
+    def _delete_earlier(self, kept: Path) -> None:
+        reason, _, _ = kept.name.rpartition("-")
+        for earlier in self._path.parent.glob(f"{reason}-*"):
+            if not earlier.name.startswith(kept.name):
+                with contextlib.suppress(OSError):
+                    earlier.unlink()
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _all(store: EventStore) -> Iterator[QueuedEvent]:

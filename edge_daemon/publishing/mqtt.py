@@ -145,6 +145,8 @@ class Connection:
         except (OSError, ValueError) as error:  # ValueError: an invalid name
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise ConnectionEnded(reason) from error
+        except Exception as error:  # from paho's WebSocket handshake, such as IndexError
+            raise ConnectionEnded(f"invalid handshake: {in_one_line(error)}") from error
         self._opened_at = self._clock.monotonic()
 
     def poll(self, timeout_s: float) -> list[Notification]:

@@ -127,6 +127,39 @@ def test_connection_invalid_packets_end_it_with_a_reason(
         connection.close()
 
 
+header_names = st.sampled_from(
+    [b"Sec-WebSocket-Accept", b"sec-websocket-accept", b"Connection", b"Upgrade", b"X", b""]
+)
+header_values = st.sampled_from([b"abc", b"Upgrade", b"\xff\xfe", b"", b"a: b"])
+responses = st.lists(
+    st.tuples(header_names, st.sampled_from([b":", b": ", b"", b":\t"]), header_values).map(
+        b"".join
+    ),
+    max_size=4,
+).map(lambda lines: b"\r\n".join([b"HTTP/1.1 101 Switching Protocols", *lines, b"", b""]))
+
+
+@many(80)
+@given(response=responses | st.binary(max_size=200))
+@example(response=b"HTTP/1.1 101 OK\r\nSec-WebSocket-Accept:abc\r\n\r\n")
+# paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore:.*<socket")
+def test_connection_invalid_websocket_handshake_ends_it(bad: BadBroker, response: bytes) -> None:
+    bad.answer = response
+    broker = Broker("127.0.0.1", bad.port, transport="websockets")
+    connection = Connection(broker, "camera", ConnectOptions("5"), SystemClock())
+    with closing(connection):
+        assert len(reason_of_failed_opening(connection).splitlines()) == 1
+
+
+def reason_of_failed_opening(connection: Connection) -> str:
+    try:
+        connection.open()
+    except ConnectionEnded as end:
+        return str(end)
+    raise AssertionError("it is open")
+
+
 def reason_of_end(connection: Connection) -> str:
     """Poll the connection until it ends."""
     for _ in range(MAX_POLLS):

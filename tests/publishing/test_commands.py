@@ -102,6 +102,14 @@ def test_commands_unsaved_pause_is_acknowledged_once_resumed(switch: Switch) -> 
     eventually(lambda: switch.acknowledged == [1])
 
 
+def test_commands_pause_resumed_while_closing_is_acknowledged(switch: Switch) -> None:
+    switch.is_closed = False
+    switch.send(b"ON", 1)
+    eventually(lambda: switch.pause.paused)
+    switch.pause.set(False)  # as in the preview
+    eventually(lambda: switch.acknowledged == [1])
+
+
 def test_commands_newest_replaces_waiting_ones(switch: Switch) -> None:
     switch.pause.saves.clear()
     switch.send(b"ON", 1)

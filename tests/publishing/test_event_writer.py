@@ -13,8 +13,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial, wraps
 from pathlib import Path
 
 import pytest
@@ -39,15 +41,17 @@ from publishing.fixtures import (
 )
 from running import PATIENCE, STOP_LIMIT, eventually
 
-from edge_daemon._lib.clock import SystemClock
+from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import StateInUse
 from edge_daemon.publishing.event_queue import MAX_NEW, EventQueue
-from edge_daemon.publishing.event_store import MAX_WAL_BYTES
+from edge_daemon.publishing.event_store import MAX_WAL_BYTES, EventStore, StoreDamaged
 from edge_daemon.publishing.event_writer import (
     RETRY_INTERVAL_S,
+    STEP_INTERVAL_S,
     STOP_TIMEOUT_S,
     SYNC_INTERVAL_S,
     EventWriter,
+    OpenStore,
     QueueLimits,
 )
 
@@ -439,6 +443,35 @@ def test_writer_memory_without_disk_is_bounded(
         assert len(logs.of(DROPPING)) == 1
 
 
+def always_damaged(_path: Path, _clock: Clock, *, check: bool = False) -> EventStore:
+    raise StoreDamaged(f"always, also without check={check}")
+
+
+@pytest.mark.parametrize("open_store", [EventStore, always_damaged])
+def test_writer_failing_disk_is_tried_at_intervals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_store: OpenStore
+) -> None:
+    folder = tmp_path / "file" / "state"
+    if open_store is EventStore:
+        folder.parent.touch()
+    steps: list[float] = []
+
+    def step(writer: EventWriter) -> None:
+        steps.append(time.monotonic())
+        EventWriter.step(writer)
+
+    with events_in(folder, open_store=open_store) as events:
+        monkeypatch.setattr(events.writer, "step", partial(step, events.writer))
+        with in_service(events.writer):
+            events.queue.append(event(), 1.0)
+            time.sleep(1.2)
+            assert not events.queue.is_durable
+            assert len(steps) < 10
+            events.queue.close()
+            closed = time.monotonic()
+        assert time.monotonic() - closed < STEP_INTERVAL_S + STOP_LIMIT
+
+
 def remove(state: Path) -> None:
     shutil.rmtree(state)
 
@@ -650,6 +683,129 @@ def test_writer_file_damaged_in_use_is_replaced(
         assert len(logs.of(DAMAGED)) == 1
         assert set(range(302, 401)) <= set(events.deliver())
         assert events.queue.status().durable
+
+
+def test_writer_salvage_on_full_disk_is_repeated(
+    tmp_path: Path, clock: FakeClock, logs: Logs
+) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        with events_in(disk) as events:
+            events.add(*range(1, 301))
+        change_version(disk / FILE)
+        damaged = (disk / FILE).read_bytes()
+        (disk / f"{FILE}.damaged-earlier").touch()
+        ballast = fill_up(disk)
+        with events_in(disk, clock=clock) as events:
+            for _ in range(3):
+                events.step(AFTER_RETRY)
+            assert not events.queue.is_durable
+            assert (disk / f"{FILE}.damaged-earlier").exists()
+            ballast.unlink()
+            events.step(AFTER_RETRY)
+            assert events.queue.is_durable
+            assert events.add(400) == [301]
+            assert events.deliver() == [*range(1, 301), 400]
+        (kept,) = disk.glob(f"{FILE}.*")
+        assert kept.read_bytes() == damaged
+    assert len(logs.of(DAMAGED)) == 1
+
+
+@contextmanager
+def calling_before_each_change(call: Callable[[], None]) -> Iterator[None]:
+    """Call back before each change of the files of a queue."""
+
+    def calling(method: Callable[..., object]) -> Callable[..., object]:
+        @wraps(method)
+        def wrapper(*args: object, **more: object) -> object:
+            call()
+            return method(*args, **more)
+
+        return wrapper
+
+    changes = [(EventStore, "apply"), (EventStore, "empty_log"), (os, "fsync")]
+    changes += [(Path, "rename"), (Path, "unlink")]
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in changes:
+            patch.setattr(owner, name, calling(getattr(owner, name)))
+        yield
+
+
+@pytest.fixture
+def damaged(tmp_path: Path, filled: Path) -> Path:
+    """A queue with one damaged event of 200, half of them in the log, and an earlier one."""
+    state = Path(shutil.copytree(filled, tmp_path / "state"))
+    overwrite(state / FILE, b"sbd", at=(state / FILE).read_bytes().index(b'"happy"') + 1)
+    (state / f"{FILE}.damaged-earlier").touch()
+    return state
+
+
+def test_writer_killed_at_any_step_of_salvage_loses_no_event(tmp_path: Path, damaged: Path) -> None:
+    intact = held(damaged)
+    assert len(intact) == 199
+    copies: list[Path] = []
+
+    def copy() -> None:
+        copies.append(tmp_path / f"killed-{len(copies)}")
+        shutil.copytree(damaged, copies[-1])
+
+    with calling_before_each_change(copy), events_in(damaged):
+        pass
+    assert len(copies) > 10
+    for killed in copies:
+        with events_in(killed) as events:
+            assert events.add(400) == [201]
+            assert events.deliver() == [*intact, 400]
+        assert list(killed.glob("*.new*")) == []
+
+
+class Fault:
+    """Fails once, at a step that it counts to."""
+
+    def __init__(self, step: int) -> None:
+        self.steps_left = step
+
+    def __call__(self) -> None:
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("step", range(1, 19))
+def test_writer_fault_at_any_step_of_salvage_loses_no_event(
+    damaged: Path, clock: FakeClock, logs: Logs, step: int
+) -> None:
+    intact, fault = held(damaged), Fault(step)
+    logs.records.clear()
+    with calling_before_each_change(fault), events_in(damaged, clock=clock) as events:
+        events.step(AFTER_RETRY)
+        events.step(AFTER_RETRY)
+        assert events.queue.is_durable
+        assert events.add(400) == [201]
+        assert events.deliver() == [*intact, 400]
+    assert fault.steps_left <= 0
+    assert len(list(damaged.glob(f"{FILE}.damaged-*Z"))) == 1
+    assert list(damaged.glob("*.new*")) == []
+    assert len(logs.of(DAMAGED)) == 1
+
+
+@pytest.mark.parametrize("step", range(1, 18))
+def test_writer_fault_at_any_step_of_rewriting_keeps_both(
+    tmp_path: Path, clock: FakeClock, step: int
+) -> None:
+    state, fault = tmp_path / "state", Fault(step)
+    with events_in(state, clock=clock) as events:
+        events.add(1, 2, 3)
+        replace_database(state)
+        other = (state / FILE).read_bytes()
+        with calling_before_each_change(fault):
+            events.step(0.1)
+            events.step(AFTER_RETRY)
+        assert fault.steps_left <= 0
+        assert events.queue.is_durable
+        assert events.add(4) == [4]
+        assert events.deliver() == [1, 2, 3, 4]
+    (kept,) = state.glob(f"{FILE}.replaced-*Z")
+    assert kept.read_bytes() == other
 
 
 @pytest.mark.slow
