@@ -4,14 +4,15 @@ PyAV takes 0.3 s and 18 MB to import, so modules that import this one are import
 """
 
 from collections.abc import Generator
-from types import MappingProxyType
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import InvalidDataError
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -36,8 +37,8 @@ MIN_STRETCH: Final = 0.02
 MAX_STRETCH: Final = 4.0
 """Ratio of a pixel's sides that no camera or disc exceeds; a larger one is a damaged header."""
 
-QUARTER_TURNS: Final = MappingProxyType({90: 1, 180: 2, -180: 2, -90: 3})
-"""Degrees counter-clockwise, as PyAV reports them, to quarter turns as `numpy.rot90` takes them."""
+MAX_SKEW: Final = 0.01
+"""Ratio of a display matrix's small entries to the large ones below which it turns squarely."""
 
 
 class NoVideo(Exception):
@@ -103,11 +104,10 @@ class VideoDecoder:
         return next(self._frames, None)
 
     def to_bgr(self, frame: VideoFrame) -> Image:
-        """Convert to BGR uint8 [H, W, 3] of square pixels, turned as the video's metadata asks."""
+        """Convert to BGR uint8 [H, W, 3] of square pixels, turned and mirrored as metadata asks."""
         width = round(frame.width * self._pixel_aspect)
         pixels = self._reformatter.reformat(frame, width, format="bgr24").to_ndarray()
-        turns = QUARTER_TURNS.get(round(frame.rotation), 0)
-        return np.ascontiguousarray(np.rot90(pixels, turns), np.uint8)
+        return np.ascontiguousarray(_upright(np.asarray(pixels, np.uint8), frame))
 
     @property
     def frame_interval_s(self) -> float:
@@ -164,6 +164,26 @@ class VideoDecoder:
             return
         end = float((at + (packet.duration or 0)) * packet.time_base)
         self.end_s = max(self.end_s, end)
+
+
+def _upright(pixels: Image, frame: VideoFrame) -> Image:
+    """A view of the frame's pixels that is turned as its display matrix asks.
+
+    `VideoFrame.rotation` is the angle only, which a mirrored matrix does not have.
+    """
+    side_data = cast("SideDataContainer", frame.side_data)  # PyAV's annotation omits most keys
+    if SideDataType.DISPLAYMATRIX not in side_data:
+        return pixels
+    matrix = side_data[SideDataType.DISPLAYMATRIX]
+    # A point (x, y) of the frame is shown at (a x + c y, b x + d y).
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    if max(abs(b), abs(c)) <= MAX_SKEW * min(abs(a), abs(d)):
+        right, down = a, d
+    elif max(abs(a), abs(d)) <= MAX_SKEW * min(abs(b), abs(c)):
+        pixels, right, down = pixels.swapaxes(0, 1), c, b
+    else:
+        return pixels
+    return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
 
 
 def _video_stream(container: InputContainer) -> VideoStream:

@@ -1,4 +1,6 @@
 import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -37,6 +39,9 @@ STATE_DURATION = {
     "avi": COMPLETE["avi"],
 }
 """Formats that show when their end is missing."""
+
+IDENTITY_MATRIX = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+"""Of a track that is shown as it is stored (ISO/IEC 14496-12)."""
 
 
 def read_into(pictures: list[CapturedFrame], reader: Reader) -> None:
@@ -192,6 +197,37 @@ def test_video_is_turned_as_its_metadata_asks(tmp_path: Path, degrees: int) -> N
     assert first.bgr.shape == expected.shape
     assert difference(first, expected) < 2
     assert difference(first, expected[::-1, ::-1]) > 10
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("matrix", "upright"),
+    [
+        ((-1, 0, 0, 1), lambda stored: stored[:, ::-1]),
+        ((1, 0, 0, -1), lambda stored: stored[::-1]),
+        ((0, 1, 1, 0), lambda stored: stored.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda stored: stored.swapaxes(0, 1)[::-1, ::-1]),
+        ((-1, 0, 0, -1), lambda stored: stored[::-1, ::-1]),
+        ((0, 1, -1, 0), lambda stored: np.rot90(stored, -1)),
+        ((0, -1, 1, 0), np.rot90),
+    ],
+    ids=["hflip", "vflip", "transpose", "transverse", "180", "90", "270"],
+)
+def test_video_is_mirrored_as_its_display_matrix_asks(
+    tmp_path: Path, matrix: tuple[int, int, int, int], upright: Callable[[Image], Image]
+) -> None:
+    path = video(tmp_path / "clip.mp4", *H264)
+    stored, *_ = read_all(path)
+    a, b, c, d = (value << 16 for value in matrix)
+    content = bytearray(path.read_bytes())
+    place = content.find(IDENTITY_MATRIX, content.find(b"tkhd"))
+    content[place : place + len(IDENTITY_MATRIX)] = struct.pack(
+        ">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30
+    )
+    path.write_bytes(content)
+    first, *_ = read_all(path)
+    assert np.array_equal(first.bgr, upright(stored.bgr))
+    assert first.bgr.flags.c_contiguous
 
 
 @needs_ffmpeg
