@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import stat
 from pathlib import Path
 from typing import Final
@@ -144,6 +145,7 @@ class TimeLine:
         self.frames = 0
         self.gap_s = interval_s
         """Seconds between the last two frames."""
+        self._timestamps = _Timestamps()
         self._offset_s = -start_s
         self._interval_s = interval_s
         self._last_s = -interval_s
@@ -151,7 +153,8 @@ class TimeLine:
     def position_of(self, frame: VideoFrame) -> float:
         """Seconds from the start of the video to this frame, which follows the last one."""
         expected = self._last_s + self._interval_s
-        position = expected if frame.time is None else frame.time + self._offset_s
+        time_s = self._timestamps.best_of(frame)
+        position = expected if time_s is None else time_s + self._offset_s
         if self.frames and position <= self._last_s:
             self._offset_s += expected - position
             position = expected
@@ -160,3 +163,40 @@ class TimeLine:
         self.frames += 1
         self._last_s = position
         return position
+
+
+class _Timestamps:
+    """Chooses between a frame's PTS and DTS.
+
+    AVI stores no PTS, so those of a video with B-frames are out of order. As in FFmpeg's
+    best-effort timestamps, the kind that has run back less often is the right one.
+    """
+
+    def __init__(self) -> None:
+        self._pts = _Order()
+        self._dts = _Order()
+
+    def best_of(self, frame: VideoFrame) -> float | None:
+        """Seconds on the container's time line; None for a frame without timestamps."""
+        pts, dts = frame.pts, frame.dts
+        self._pts.note(pts)
+        self._dts.note(dts)
+        is_pts_best = dts is None or self._pts.faults <= self._dts.faults
+        best = pts if is_pts_best and pts is not None else dts
+        return None if best is None else float(best * (frame.time_base or 0))
+
+
+class _Order:
+    """Counts how often timestamps of one kind do not advance."""
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self._last = -math.inf
+
+    def note(self, timestamp: int | None) -> None:
+        """Compare a timestamp with the last one; None if a frame has none of this kind."""
+        if timestamp is None:
+            return
+        if timestamp <= self._last:
+            self.faults += 1
+        self._last = timestamp

@@ -175,6 +175,15 @@ def test_video_without_timestamps_advances_by_its_rate(
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_with_b_frames_keeps_its_length(tmp_path: Path, codec: str) -> None:
+    path = video(tmp_path / "clip.avi", "-c:v", codec, "-bf", 2, "-b_strategy", 0)
+    times = times_of(read_all(path))
+    assert min(np.diff(times)) > 0
+    assert times[-1] == pytest.approx(FRAMES / FPS, abs=0.3)
+
+
+@needs_ffmpeg
 def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
     clip = video(tmp_path / "clip.ts", *H264)
     joined = tmp_path / "joined.ts"
