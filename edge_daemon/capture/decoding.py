@@ -26,6 +26,14 @@ DEFAULT_FPS: Final = 30
 It is the default of `rpicam-vid`, whose raw H.264 files are the usual case.
 """
 
+DEMUXER_OPTIONS: Final = {
+    "framerate": str(DEFAULT_FPS),  # heeded by raw formats only
+    "correct_ts_overflow": "0",  # FFmpeg takes a jump back in joined MPEG-TS for an overflow
+}
+
+AVFMT_TS_DISCONT: Final = 0x0200
+"""FFmpeg's flag of formats whose timestamps can jump; PyAV states a wrong type for its own."""
+
 METADATA_OPTIONS: Final[dict[str, Any]] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
@@ -64,7 +72,7 @@ def open_container(
     container: InputContainer = av.open(
         source,
         "r",
-        options={"framerate": str(DEFAULT_FPS)} | (options or {}),  # heeded by raw formats only
+        options=DEMUXER_OPTIONS | (options or {}),
         timeout=timeout,
         **METADATA_OPTIONS,
     )
@@ -132,6 +140,11 @@ class VideoDecoder:
             return self._stream.frames * self.frame_interval_s
         duration = self._container.duration
         return None if duration is None else duration / av.time_base
+
+    @property
+    def has_jumps(self) -> bool:
+        """Whether timestamps of this format can jump, as where MPEG-TS recordings are joined."""
+        return bool(self._container.format.flags & AVFMT_TS_DISCONT)
 
     @property
     def format(self) -> str:

@@ -25,6 +25,9 @@ MAX_SHORTFALL: Final = 0.02
 MIN_SHORTFALL_S: Final = 0.5
 """Seconds that may be missing of any file: the last frame's duration is often unknown."""
 
+MAX_STEP_S: Final = 10.0
+"""Seconds between two frames above which joined recordings have jumped, as in FFmpeg's program."""
+
 
 def has_one_frame(path: Path) -> bool:
     """Whether a file, such as a GIF, holds a single frame; False if it cannot be read."""
@@ -84,7 +87,9 @@ class VideoFileReader:
         self._name = name
         self._log_level = log_level
         self._decoder = decoder
-        self._time_line = TimeLine(decoder.start_s, decoder.frame_interval_s)
+        self._time_line = TimeLine(
+            decoder.start_s, decoder.frame_interval_s, has_jumps=decoder.has_jumps
+        )
 
     def read(self) -> CapturedFrame | None:
         """Decode the next frame.
@@ -133,21 +138,23 @@ class VideoFileReader:
 class TimeLine:
     """Places frames on a time line that starts at 0 and always advances.
 
-    Raw streams have no timestamps, and joined or damaged ones jump back: there, each frame follows
-    the one before at the nominal rate.
+    Raw streams have no timestamps, and joined or damaged ones jump: there, a frame follows the one
+    before at the nominal rate.
 
     Args:
         start_s: timestamp of the container's start, in seconds.
         interval_s: seconds from one frame to the next at the nominal rate.
+        has_jumps: whether a jump ahead can be one of the timestamps only.
     """
 
-    def __init__(self, start_s: float, interval_s: float) -> None:
+    def __init__(self, start_s: float, interval_s: float, *, has_jumps: bool) -> None:
         self.frames = 0
         self.gap_s = interval_s
         """Seconds between the last two frames."""
         self._timestamps = _Timestamps()
         self._offset_s = -start_s
         self._interval_s = interval_s
+        self._has_jumps = has_jumps
         self._last_s = -interval_s
 
     def position_of(self, frame: VideoFrame) -> float:
@@ -155,7 +162,7 @@ class TimeLine:
         expected = self._last_s + self._interval_s
         time_s = self._timestamps.best_of(frame)
         position = expected if time_s is None else time_s + self._offset_s
-        if self.frames and position <= self._last_s:
+        if position <= self._last_s or self._is_jump(position - self._last_s):
             self._offset_s += expected - position
             position = expected
         if self.frames:
@@ -163,6 +170,9 @@ class TimeLine:
         self.frames += 1
         self._last_s = position
         return position
+
+    def _is_jump(self, step_s: float) -> bool:
+        return self._has_jumps and step_s > max(MAX_STEP_S, 2 * self._interval_s, 2 * self.gap_s)
 
 
 class _Timestamps:

@@ -195,6 +195,30 @@ def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("order", [(0, 7200), (7200, 0)], ids=["ahead", "back"])
+def test_joined_video_has_the_sum_of_lengths(tmp_path: Path, order: tuple[int, int]) -> None:
+    clip = video(tmp_path / "clip.mp4", *H264)
+    joined = tmp_path / "joined.ts"
+    with joined.open("wb") as file:
+        for offset in order:
+            part = tmp_path / f"{offset}.ts"
+            ffmpeg("-i", clip, "-c", "copy", "-output_ts_offset", offset, part)
+            file.write(part.read_bytes())
+    times = times_of(read_all(joined))
+    assert len(times) >= 2 * FRAMES - 5
+    assert min(np.diff(times)) > 0
+    assert times[-1] == pytest.approx(len(times) / FPS, abs=1)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["ts", "mp4"])
+def test_time_lapse_keeps_its_times(tmp_path: Path, suffix: str) -> None:
+    slowed = ("-vf", "setpts=N*15/TB", "-vsync", "passthrough")
+    path = video(tmp_path / f"clip.{suffix}", *slowed, *H264)
+    assert np.diff(times_of(read_all(path))) == pytest.approx(15, abs=0.1)
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_video_is_turned_as_its_metadata_asks(tmp_path: Path, degrees: int) -> None:
     flat = video(tmp_path / "flat.mp4", *H264)
