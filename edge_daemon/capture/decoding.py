@@ -45,6 +45,15 @@ MIN_STRETCH: Final = 0.02
 MAX_STRETCH: Final = 4.0
 """Ratio of a pixel's sides that no camera or disc exceeds; a larger one is a damaged header."""
 
+MAX_SKIPPED: Final = 250
+"""Frames after damage in which a key frame is awaited: the longest interval that x264 makes.
+
+A stream that refreshes its frames piece by piece has no other key frame than the first.
+"""
+
+MAX_SKIPPED_S: Final = 8.0
+"""The same in seconds, less than the read timeout of a camera."""
+
 MAX_SKEW: Final = 0.01
 """Ratio of a display matrix's small entries to the large ones below which it turns squarely."""
 
@@ -82,6 +91,8 @@ def open_container(
 class VideoDecoder:
     """Decodes the first video stream of a container; damaged frames are counted and left out.
 
+    So are those that are built on damaged ones: all up to the next key frame.
+
     Args:
         container: open; closed by `close`.
         all_cores: decode several frames in parallel, which delays each; not for live streams.
@@ -92,7 +103,7 @@ class VideoDecoder:
 
     def __init__(self, container: InputContainer, *, all_cores: bool = False) -> None:
         self.damaged = 0
-        """Packets and frames that did not decode."""
+        """Packets and frames that did not decode, and frames that are built on them."""
         self.end_s = 0.0
         """End of the last audio or video packet, in seconds on the container's time line."""
         self._container = container
@@ -101,6 +112,7 @@ class VideoDecoder:
             self._stream.thread_type = "AUTO"
         self._pixel_aspect = _pixel_aspect(self._stream)
         self._reformatter = VideoReformatter()
+        self._damage = _Damage()
         self._frames = self._decode_all()
 
     def read(self) -> VideoFrame | None:
@@ -164,12 +176,13 @@ class VideoDecoder:
                 frames = packet.decode()
             except InvalidDataError:
                 self.damaged += 1
+                self._damage.begin()
                 continue
             for frame in frames:
-                if isinstance(frame, VideoFrame) and not frame.is_corrupt:
-                    yield frame
-                else:
+                if not isinstance(frame, VideoFrame) or self._damage.affects(frame):
                     self.damaged += 1
+                else:
+                    yield frame
 
     def _note_end(self, packet: "Packet[Any]") -> None:
         at = packet.pts if packet.pts is not None else packet.dts
@@ -177,6 +190,45 @@ class VideoDecoder:
             return
         end = float((at + (packet.duration or 0)) * packet.time_base)
         self.end_s = max(self.end_s, end)
+
+
+class _Damage:
+    """Decides which frames are damaged, or built on a damaged one and so smeared.
+
+    A stream in which no key frame came in time is not made to wait for one again until it has one.
+    """
+
+    def __init__(self) -> None:
+        self._lasts = False
+        self._has_key_frames = True
+        self._skipped = 0
+        self._since_s: float | None = None
+
+    def begin(self) -> None:
+        """Note that data did not decode."""
+        if self._has_key_frames and not self._lasts:
+            self._lasts = True
+            self._skipped = 0
+            self._since_s = None
+
+    def affects(self, frame: VideoFrame) -> bool:
+        """Whether to leave out the next frame."""
+        if frame.is_corrupt:
+            self.begin()
+        elif frame.key_frame:
+            self._lasts, self._has_key_frames = False, True
+        elif self._lasts and self._has_waited(frame):
+            self._lasts = self._has_key_frames = False
+        self._skipped += 1
+        return frame.is_corrupt or self._lasts
+
+    def _has_waited(self, frame: VideoFrame) -> bool:
+        if self._skipped >= MAX_SKIPPED:
+            return True
+        if frame.time is None:
+            return False
+        self._since_s = frame.time if self._since_s is None else self._since_s
+        return frame.time - self._since_s > MAX_SKIPPED_S
 
 
 def _upright(pixels: Image, frame: VideoFrame) -> Image:

@@ -121,7 +121,7 @@ class VideoFileReader:
             extra = {"source": self._name, "frames": self._decoder.damaged}
             logger.log(self._log_level, "damaged frames skipped", extra=extra)
         if self._time_line.frames == 0:
-            raise SourceError(f"{self._name}: no frame can be decoded; the file is damaged")
+            raise SourceError(f"{self._name}: no frame can be decoded without damage")
         stated = self._decoder.duration_s
         if stated is None or FORMATS_WITH_DURATION.isdisjoint(self._decoder.format.split(",")):
             return

@@ -10,7 +10,7 @@ from capture.media import FPS, FRAMES, SCENES, cut, ffmpeg, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene, write_clip
 
-from edge_daemon.capture import CapturedFrame, create_source
+from edge_daemon.capture import CapturedFrame, create_source, decoding
 from edge_daemon.capture.base import Reader, SourceIncomplete
 from edge_daemon.capture.decoding import DEFAULT_FPS
 from edge_daemon.capture.videos import VideoFile
@@ -334,6 +334,51 @@ def test_video_with_damaged_frames_reports_their_number(
         assert 10 < len(pictures) < FRAMES
     (line,) = [one for one in caplog.records if one.message == "damaged frames skipped"]
     assert vars(line)["frames"] > 0
+
+
+def damage(path: Path, share: float) -> None:
+    """Change bytes from this share of the file on, about one frame long."""
+    content = bytearray(path.read_bytes())
+    start = round(share * len(content))
+    for place in range(start, start + len(content) // FRAMES, 7):
+        content[place] ^= 0x55
+    path.write_bytes(content)
+
+
+def moving_scenes() -> list[Image]:
+    """Scenes in which damage stays visible: noise that moves by a pixel a frame."""
+    noise = np.random.default_rng(7).integers(0, 255, (30, 40, 3), np.uint8)
+    large = np.asarray(cv2.resize(noise, (320, 240)), np.uint8)
+    return [np.roll(large, 3 * step, axis=1) for step in range(FRAMES)]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("share", [0.3, 0.36, 0.42])
+def test_video_after_damage_continues_at_a_key_frame(tmp_path: Path, share: float) -> None:
+    scenes = moving_scenes()
+    drawn = write_clip(tmp_path / "drawn.avi", scenes, FPS, codec="MJPG")
+    path = tmp_path / "clip.mkv"
+    ffmpeg("-i", drawn, "-c:v", "libx264", "-g", 20, "-keyint_min", 20, "-bf", 0, path)
+    damage(path, share)
+    pictures = read_all(path)
+    errors = [
+        difference(picture, scenes[round(FPS * (picture.position_s or 0))]) for picture in pictures
+    ]
+    assert max(errors) < 15
+    assert len(pictures) < FRAMES
+    assert [round(FPS * time) for time in times_of(pictures)][-20:] == list(range(20, 40))
+
+
+@needs_ffmpeg
+def test_video_without_key_frames_continues_after_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MAX_SKIPPED", 10)
+    path = video(tmp_path / "clip.mkv", "-c:v", "libx264", "-g", 1000)
+    damage(path, 0.5)
+    pictures = read_all(path)
+    assert 10 <= FRAMES - len(pictures) <= 14
+    assert times_of(pictures)[-1] == pytest.approx((FRAMES - 1) / FPS)
 
 
 @pytest.mark.parametrize(
