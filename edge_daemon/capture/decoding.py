@@ -105,7 +105,7 @@ class VideoDecoder:
         self.damaged = 0
         """Packets and frames that did not decode, and frames that are built on them."""
         self.end_s = 0.0
-        """End of the last audio or video packet, in seconds on the container's time line."""
+        """End of the last packet that the duration includes, on the container's time line."""
         self._container = container
         self._stream = _video_stream(container)
         if all_cores:
@@ -113,6 +113,8 @@ class VideoDecoder:
         self._pixel_aspect = _pixel_aspect(self._stream)
         self._reformatter = VideoReformatter()
         self._damage = _Damage()
+        # The last subtitle can end later than the video; in MP4, an empty one fills the rest.
+        self._timed_types = {"video", "audio"} | ({"subtitle"} if self._is_matroska else set())
         self._frames = self._decode_all()
 
     def read(self) -> VideoFrame | None:
@@ -150,8 +152,11 @@ class VideoDecoder:
         """Seconds that the container states, or that FFmpeg estimates; None if unknown."""
         if self.format == "avi":  # FFmpeg shortens the duration of a truncated one
             return self._stream.frames * self.frame_interval_s
-        duration = self._container.duration
-        return None if duration is None else duration / av.time_base
+        if self._container.duration is None:
+            return None
+        duration = self._container.duration / av.time_base
+        # Matroska states the end: a part of a longer recording keeps its times.
+        return duration - self.start_s if self._is_matroska else duration
 
     @property
     def has_jumps(self) -> bool:
@@ -162,6 +167,10 @@ class VideoDecoder:
     def format(self) -> str:
         """FFmpeg's name of the container's format, such as `matroska,webm`."""
         return self._container.format.name
+
+    @property
+    def _is_matroska(self) -> bool:
+        return self.format.startswith("matroska")
 
     def close(self) -> None:
         self._frames.close()
@@ -186,7 +195,7 @@ class VideoDecoder:
 
     def _note_end(self, packet: "Packet[Any]") -> None:
         at = packet.pts if packet.pts is not None else packet.dts
-        if at is None or packet.stream.type not in {"video", "audio"}:
+        if at is None or packet.stream.type not in self._timed_types:
             return
         end = float((at + (packet.duration or 0)) * packet.time_base)
         self.end_s = max(self.end_s, end)

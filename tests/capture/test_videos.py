@@ -141,6 +141,26 @@ def test_truncated_video_is_read_then_reported(tmp_path: Path, suffix: str) -> N
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv"])
+def test_part_of_a_longer_recording_is_complete_unless_cut(tmp_path: Path, suffix: str) -> None:
+    options = (*STATE_DURATION[suffix], "-output_ts_offset", 100)
+    path = video(tmp_path / f"clip.{suffix}", *options)
+    assert len(read_all(path)) == FRAMES
+    with pytest.raises(SourceIncomplete):
+        read_all(cut(path, 0.5))
+
+
+@needs_ffmpeg
+def test_video_with_later_subtitles_is_complete(tmp_path: Path) -> None:
+    clip = video(tmp_path / "clip.mp4", *H264)
+    subtitles = tmp_path / "clip.srt"
+    subtitles.write_text("1\n00:00:01,000 --> 00:00:20,000\nHello\n")
+    titled = tmp_path / "titled.mkv"
+    ffmpeg("-i", clip, "-i", subtitles, "-map", 0, "-map", 1, "-c:v", "copy", titled)
+    assert len(read_all(titled)) == FRAMES
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize(
     ("suffix", "options"),
     [
