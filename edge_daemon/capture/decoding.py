@@ -89,7 +89,7 @@ def open_container(
 
 
 class VideoDecoder:
-    """Decodes the first video stream of a container; damaged frames are counted and left out.
+    """Decodes the main video stream of a container; damaged frames are counted and left out.
 
     So are those that are built on damaged ones: all up to the next key frame.
 
@@ -107,7 +107,12 @@ class VideoDecoder:
         self.end_s = 0.0
         """End of the last packet that the duration includes, on the container's time line."""
         self._container = container
-        self._stream = _video_stream(container)
+        tracks = _video_tracks(container)
+        self._stream = _main_track(tracks)
+        self.tracks = len(tracks)
+        """Video streams of the container, without cover images."""
+        self.track = 1 + tracks.index(self._stream)
+        """Number of the decoded one among them, from 1."""
         if all_cores:
             self._stream.thread_type = "AUTO"
         self._pixel_aspect = _pixel_aspect(self._stream)
@@ -260,14 +265,35 @@ def _upright(pixels: Image, frame: VideoFrame) -> Image:
     return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        is_cover = Disposition.attached_pic in stream.disposition
-        if not is_cover:
-            if stream.codec_context is None:
-                raise NoVideo("video codec not supported")
-            return stream
-    raise NoVideo("no video stream")
+def _video_tracks(container: InputContainer) -> list[VideoStream]:
+    """The video streams without the cover images of audio files.
+
+    Raises:
+        NoVideo: there is none.
+    """
+    tracks = [
+        stream
+        for stream in container.streams.video
+        if Disposition.attached_pic not in stream.disposition
+    ]
+    if not tracks:
+        raise NoVideo("no video stream")
+    return tracks
+
+
+def _main_track(tracks: list[VideoStream]) -> VideoStream:
+    """The track that players show: the default one, or else the largest.
+
+    Raises:
+        NoVideo: this FFmpeg decodes none.
+    """
+    decodable = [track for track in tracks if track.codec_context is not None]
+    if not decodable:
+        raise NoVideo("video codec not supported")
+    return max(
+        decodable,
+        key=lambda track: (Disposition.default in track.disposition, track.width * track.height),
+    )
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

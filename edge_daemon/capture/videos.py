@@ -77,6 +77,9 @@ class VideoFile:
                 f"source: {error} (got {self.name}); name a video, an image or a folder of images"
             ) from error
         level, self._log_level = self._log_level, logging.DEBUG
+        if decoder.tracks > 1:
+            extra = {"source": self.name, "track": decoder.track, "of": decoder.tracks}
+            logger.log(min(level, logging.INFO), "several video tracks, reading one", extra=extra)
         return VideoFileReader(self.name, decoder, level)
 
 

@@ -307,6 +307,41 @@ def test_turned_video_is_stretched_before_it_is_turned(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize(
+    ("suffix", "sizes", "default", "track"),
+    [
+        ("mp4", (160, 320), 1, 2),
+        ("mp4", (160, 320), 0, 1),
+        ("mkv", (160, 320), 1, 2),
+        ("mkv", (160, 320), 0, 1),
+        ("mkv", (160, 320), None, 2),
+        ("mkv", (320, 160), None, 1),
+    ],
+)
+def test_default_or_largest_video_track_is_read(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    suffix: str,
+    sizes: tuple[int, int],
+    default: int | None,
+    track: int,
+) -> None:
+    caplog.set_level("INFO")
+    clip = video(tmp_path / "clip.mp4", *H264)
+    path = tmp_path / f"tracks.{suffix}"
+    options: list[object] = ["-map", 0, "-map", 0, "-c:v", "libx264"]
+    for number, width in enumerate(sizes):
+        options += [f"-filter:v:{number}", f"scale={width}:-2"]
+        options += [f"-disposition:v:{number}", "default" if number == default else "0"]
+    ffmpeg("-i", clip, *options, path)
+    pictures = read_all(path)
+    assert {picture.bgr.shape[1] for picture in pictures} == {sizes[track - 1]}
+    (line,) = [one for one in caplog.records if "track" in one.message]
+    assert (vars(line)["track"], vars(line)["of"]) == (track, 2)
+
+
+@needs_ffmpeg
 def test_relative_name_with_colons_is_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
