@@ -4,14 +4,15 @@ PyAV takes 0.3 s and 18 MB to import, so modules that import this one are import
 """
 
 from collections.abc import Generator
-from types import MappingProxyType
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import InvalidDataError
 from av.packet import Packet
+from av.sidedata.sidedata import SideDataContainer
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -25,6 +26,14 @@ DEFAULT_FPS: Final = 30
 It is the default of `rpicam-vid`, whose raw H.264 files are the usual case.
 """
 
+DEMUXER_OPTIONS: Final = {
+    "framerate": str(DEFAULT_FPS),  # heeded by raw formats only
+    "correct_ts_overflow": "0",  # FFmpeg takes a jump back in joined MPEG-TS for an overflow
+}
+
+AVFMT_TS_DISCONT: Final = 0x0200
+"""FFmpeg's flag of formats whose timestamps can jump; PyAV states a wrong type for its own."""
+
 METADATA_OPTIONS: Final[dict[str, Any]] = (
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 )
@@ -36,8 +45,17 @@ MIN_STRETCH: Final = 0.02
 MAX_STRETCH: Final = 4.0
 """Ratio of a pixel's sides that no camera or disc exceeds; a larger one is a damaged header."""
 
-QUARTER_TURNS: Final = MappingProxyType({90: 1, 180: 2, -180: 2, -90: 3})
-"""Degrees counter-clockwise, as PyAV reports them, to quarter turns as `numpy.rot90` takes them."""
+MAX_SKIPPED: Final = 250
+"""Frames after damage in which a key frame is awaited: the longest interval that x264 makes.
+
+A stream that refreshes its frames piece by piece has no other key frame than the first.
+"""
+
+MAX_SKIPPED_S: Final = 8.0
+"""The same in seconds, less than the read timeout of a camera."""
+
+MAX_SKEW: Final = 0.01
+"""Ratio of a display matrix's small entries to the large ones below which it turns squarely."""
 
 
 class NoVideo(Exception):
@@ -63,7 +81,7 @@ def open_container(
     container: InputContainer = av.open(
         source,
         "r",
-        options={"framerate": str(DEFAULT_FPS)} | (options or {}),  # heeded by raw formats only
+        options=DEMUXER_OPTIONS | (options or {}),
         timeout=timeout,
         **METADATA_OPTIONS,
     )
@@ -71,7 +89,9 @@ def open_container(
 
 
 class VideoDecoder:
-    """Decodes the first video stream of a container; damaged frames are counted and left out.
+    """Decodes the main video stream of a container; damaged frames are counted and left out.
+
+    So are those that are built on damaged ones: all up to the next key frame.
 
     Args:
         container: open; closed by `close`.
@@ -83,15 +103,23 @@ class VideoDecoder:
 
     def __init__(self, container: InputContainer, *, all_cores: bool = False) -> None:
         self.damaged = 0
-        """Packets and frames that did not decode."""
+        """Packets and frames that did not decode, and frames that are built on them."""
         self.end_s = 0.0
-        """End of the last audio or video packet, in seconds on the container's time line."""
+        """End of the last packet that the duration includes, on the container's time line."""
         self._container = container
-        self._stream = _video_stream(container)
+        tracks = _video_tracks(container)
+        self._stream = _main_track(tracks)
+        self.tracks = len(tracks)
+        """Video streams of the container, without cover images."""
+        self.track = 1 + tracks.index(self._stream)
+        """Number of the decoded one among them, from 1."""
         if all_cores:
             self._stream.thread_type = "AUTO"
         self._pixel_aspect = _pixel_aspect(self._stream)
         self._reformatter = VideoReformatter()
+        self._damage = _Damage()
+        # The last subtitle can end later than the video; in MP4, an empty one fills the rest.
+        self._timed_types = {"video", "audio"} | ({"subtitle"} if self._is_matroska else set())
         self._frames = self._decode_all()
 
     def read(self) -> VideoFrame | None:
@@ -103,11 +131,10 @@ class VideoDecoder:
         return next(self._frames, None)
 
     def to_bgr(self, frame: VideoFrame) -> Image:
-        """Convert to BGR uint8 [H, W, 3] of square pixels, turned as the video's metadata asks."""
+        """Convert to BGR uint8 [H, W, 3] of square pixels, turned and mirrored as metadata asks."""
         width = round(frame.width * self._pixel_aspect)
         pixels = self._reformatter.reformat(frame, width, format="bgr24").to_ndarray()
-        turns = QUARTER_TURNS.get(round(frame.rotation), 0)
-        return np.ascontiguousarray(np.rot90(pixels, turns), np.uint8)
+        return np.ascontiguousarray(_upright(np.asarray(pixels, np.uint8), frame))
 
     @property
     def frame_interval_s(self) -> float:
@@ -130,13 +157,25 @@ class VideoDecoder:
         """Seconds that the container states, or that FFmpeg estimates; None if unknown."""
         if self.format == "avi":  # FFmpeg shortens the duration of a truncated one
             return self._stream.frames * self.frame_interval_s
-        duration = self._container.duration
-        return None if duration is None else duration / av.time_base
+        if self._container.duration is None:
+            return None
+        duration = self._container.duration / av.time_base
+        # Matroska states the end: a part of a longer recording keeps its times.
+        return duration - self.start_s if self._is_matroska else duration
+
+    @property
+    def has_jumps(self) -> bool:
+        """Whether timestamps of this format can jump, as where MPEG-TS recordings are joined."""
+        return bool(self._container.format.flags & AVFMT_TS_DISCONT)
 
     @property
     def format(self) -> str:
         """FFmpeg's name of the container's format, such as `matroska,webm`."""
         return self._container.format.name
+
+    @property
+    def _is_matroska(self) -> bool:
+        return self.format.startswith("matroska")
 
     def close(self) -> None:
         self._frames.close()
@@ -151,29 +190,110 @@ class VideoDecoder:
                 frames = packet.decode()
             except InvalidDataError:
                 self.damaged += 1
+                self._damage.begin()
                 continue
             for frame in frames:
-                if isinstance(frame, VideoFrame) and not frame.is_corrupt:
-                    yield frame
-                else:
+                if not isinstance(frame, VideoFrame) or self._damage.affects(frame):
                     self.damaged += 1
+                else:
+                    yield frame
 
     def _note_end(self, packet: "Packet[Any]") -> None:
         at = packet.pts if packet.pts is not None else packet.dts
-        if at is None or packet.stream.type not in {"video", "audio"}:
+        if at is None or packet.stream.type not in self._timed_types:
             return
         end = float((at + (packet.duration or 0)) * packet.time_base)
         self.end_s = max(self.end_s, end)
 
 
-def _video_stream(container: InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        is_cover = Disposition.attached_pic in stream.disposition
-        if not is_cover:
-            if stream.codec_context is None:
-                raise NoVideo("video codec not supported")
-            return stream
-    raise NoVideo("no video stream")
+class _Damage:
+    """Decides which frames are damaged, or built on a damaged one and so smeared.
+
+    A stream in which no key frame came in time is not made to wait for one again until it has one.
+    """
+
+    def __init__(self) -> None:
+        self._lasts = False
+        self._has_key_frames = True
+        self._skipped = 0
+        self._since_s: float | None = None
+
+    def begin(self) -> None:
+        """Note that data did not decode."""
+        if self._has_key_frames and not self._lasts:
+            self._lasts = True
+            self._skipped = 0
+            self._since_s = None
+
+    def affects(self, frame: VideoFrame) -> bool:
+        """Whether to leave out the next frame."""
+        if frame.is_corrupt:
+            self.begin()
+        elif frame.key_frame:
+            self._lasts, self._has_key_frames = False, True
+        elif self._lasts and self._has_waited(frame):
+            self._lasts = self._has_key_frames = False
+        self._skipped += 1
+        return frame.is_corrupt or self._lasts
+
+    def _has_waited(self, frame: VideoFrame) -> bool:
+        if self._skipped >= MAX_SKIPPED:
+            return True
+        if frame.time is None:
+            return False
+        self._since_s = frame.time if self._since_s is None else self._since_s
+        return frame.time - self._since_s > MAX_SKIPPED_S
+
+
+def _upright(pixels: Image, frame: VideoFrame) -> Image:
+    """A view of the frame's pixels that is turned as its display matrix asks.
+
+    `VideoFrame.rotation` is the angle only, which a mirrored matrix does not have.
+    """
+    side_data = cast("SideDataContainer", frame.side_data)  # PyAV's annotation omits most keys
+    if SideDataType.DISPLAYMATRIX not in side_data:
+        return pixels
+    matrix = side_data[SideDataType.DISPLAYMATRIX]
+    # A point (x, y) of the frame is shown at (a x + c y, b x + d y).
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    if max(abs(b), abs(c)) <= MAX_SKEW * min(abs(a), abs(d)):
+        right, down = a, d
+    elif max(abs(a), abs(d)) <= MAX_SKEW * min(abs(b), abs(c)):
+        pixels, right, down = pixels.swapaxes(0, 1), c, b
+    else:
+        return pixels
+    return pixels[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1]
+
+
+def _video_tracks(container: InputContainer) -> list[VideoStream]:
+    """The video streams without the cover images of audio files.
+
+    Raises:
+        NoVideo: there is none.
+    """
+    tracks = [
+        stream
+        for stream in container.streams.video
+        if Disposition.attached_pic not in stream.disposition
+    ]
+    if not tracks:
+        raise NoVideo("no video stream")
+    return tracks
+
+
+def _main_track(tracks: list[VideoStream]) -> VideoStream:
+    """The track that players show: the default one, or else the largest.
+
+    Raises:
+        NoVideo: this FFmpeg decodes none.
+    """
+    decodable = [track for track in tracks if track.codec_context is not None]
+    if not decodable:
+        raise NoVideo("video codec not supported")
+    return max(
+        decodable,
+        key=lambda track: (Disposition.default in track.disposition, track.width * track.height),
+    )
 
 
 def _pixel_aspect(stream: VideoStream) -> float:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import stat
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,9 @@ MAX_SHORTFALL: Final = 0.02
 
 MIN_SHORTFALL_S: Final = 0.5
 """Seconds that may be missing of any file: the last frame's duration is often unknown."""
+
+MAX_STEP_S: Final = 10.0
+"""Seconds between two frames above which joined recordings have jumped, as in FFmpeg's program."""
 
 
 def has_one_frame(path: Path) -> bool:
@@ -73,6 +77,9 @@ class VideoFile:
                 f"source: {error} (got {self.name}); name a video, an image or a folder of images"
             ) from error
         level, self._log_level = self._log_level, logging.DEBUG
+        if decoder.tracks > 1:
+            extra = {"source": self.name, "track": decoder.track, "of": decoder.tracks}
+            logger.log(min(level, logging.INFO), "several video tracks, reading one", extra=extra)
         return VideoFileReader(self.name, decoder, level)
 
 
@@ -83,7 +90,9 @@ class VideoFileReader:
         self._name = name
         self._log_level = log_level
         self._decoder = decoder
-        self._time_line = TimeLine(decoder.start_s, decoder.frame_interval_s)
+        self._time_line = TimeLine(
+            decoder.start_s, decoder.frame_interval_s, has_jumps=decoder.has_jumps
+        )
 
     def read(self) -> CapturedFrame | None:
         """Decode the next frame.
@@ -115,7 +124,7 @@ class VideoFileReader:
             extra = {"source": self._name, "frames": self._decoder.damaged}
             logger.log(self._log_level, "damaged frames skipped", extra=extra)
         if self._time_line.frames == 0:
-            raise SourceError(f"{self._name}: no frame can be decoded; the file is damaged")
+            raise SourceError(f"{self._name}: no frame can be decoded without damage")
         stated = self._decoder.duration_s
         if stated is None or FORMATS_WITH_DURATION.isdisjoint(self._decoder.format.split(",")):
             return
@@ -132,27 +141,31 @@ class VideoFileReader:
 class TimeLine:
     """Places frames on a time line that starts at 0 and always advances.
 
-    Raw streams have no timestamps, and joined or damaged ones jump back: there, each frame follows
-    the one before at the nominal rate.
+    Raw streams have no timestamps, and joined or damaged ones jump: there, a frame follows the one
+    before at the nominal rate.
 
     Args:
         start_s: timestamp of the container's start, in seconds.
         interval_s: seconds from one frame to the next at the nominal rate.
+        has_jumps: whether a jump ahead can be one of the timestamps only.
     """
 
-    def __init__(self, start_s: float, interval_s: float) -> None:
+    def __init__(self, start_s: float, interval_s: float, *, has_jumps: bool) -> None:
         self.frames = 0
         self.gap_s = interval_s
         """Seconds between the last two frames."""
+        self._timestamps = _Timestamps()
         self._offset_s = -start_s
         self._interval_s = interval_s
+        self._has_jumps = has_jumps
         self._last_s = -interval_s
 
     def position_of(self, frame: VideoFrame) -> float:
         """Seconds from the start of the video to this frame, which follows the last one."""
         expected = self._last_s + self._interval_s
-        position = expected if frame.time is None else frame.time + self._offset_s
-        if self.frames and position <= self._last_s:
+        time_s = self._timestamps.best_of(frame)
+        position = expected if time_s is None else time_s + self._offset_s
+        if position <= self._last_s or self._is_jump(position - self._last_s):
             self._offset_s += expected - position
             position = expected
         if self.frames:
@@ -160,3 +173,43 @@ class TimeLine:
         self.frames += 1
         self._last_s = position
         return position
+
+    def _is_jump(self, step_s: float) -> bool:
+        return self._has_jumps and step_s > max(MAX_STEP_S, 2 * self._interval_s, 2 * self.gap_s)
+
+
+class _Timestamps:
+    """Chooses between a frame's PTS and DTS.
+
+    AVI stores no PTS, so those of a video with B-frames are out of order. As in FFmpeg's
+    best-effort timestamps, the kind that has run back less often is the right one.
+    """
+
+    def __init__(self) -> None:
+        self._pts = _Order()
+        self._dts = _Order()
+
+    def best_of(self, frame: VideoFrame) -> float | None:
+        """Seconds on the container's time line; None for a frame without timestamps."""
+        pts, dts = frame.pts, frame.dts
+        self._pts.note(pts)
+        self._dts.note(dts)
+        is_pts_best = dts is None or self._pts.faults <= self._dts.faults
+        best = pts if is_pts_best and pts is not None else dts
+        return None if best is None else float(best * (frame.time_base or 0))
+
+
+class _Order:
+    """Counts how often timestamps of one kind do not advance."""
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self._last = -math.inf
+
+    def note(self, timestamp: int | None) -> None:
+        """Compare a timestamp with the last one; None if a frame has none of this kind."""
+        if timestamp is None:
+            return
+        if timestamp <= self._last:
+            self.faults += 1
+        self._last = timestamp

@@ -76,13 +76,12 @@ def _by_count(total: int) -> Fraction:
 
 def _duration_of(path: Path) -> float | None:
     """Seconds of a video, as far as its container states them."""
-    import av
     from av.error import FFmpegError
 
-    from edge_daemon.capture.decoding import open_container
+    from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 
     try:
         with open_container(f"file:{path}") as container:
-            return container.duration / av.time_base if container.duration else None
-    except (FFmpegError, OSError):  # the capture reports it
+            return VideoDecoder(container).duration_s
+    except (FFmpegError, NoVideo, OSError):  # the capture reports it
         return None

@@ -97,6 +97,7 @@ class _Encoder:
 
         Raises:
             OSError: the disk is full, or fails.
+            OutputError: the frame cannot be encoded, or not at this time.
         """
         pts = max(self._last_pts + 1, round(position_s / TIME_BASE))
         if self._last_pts >= 0:
@@ -116,6 +117,7 @@ class _Encoder:
 
         Raises:
             OSError: the disk is full, or fails.
+            OutputError: the last frames cannot be encoded.
         """
         self._mux(None)
         self._container.close()
@@ -126,9 +128,18 @@ class _Encoder:
             self._container.close()
 
     def _mux(self, frame: VideoFrame | None) -> None:
-        for packet in self._stream.encode(frame):
-            packet.duration = self._duration  # of the last packet, the container keeps it
-            self._container.mux(packet)
+        try:
+            for packet in self._stream.encode(frame):
+                packet.duration = self._duration  # of the last packet, the container keeps it
+                self._container.mux(packet)
+        except OSError:
+            raise
+        except FFmpegError as error:
+            at_s = round(float(self._last_pts * TIME_BASE), 3)
+            raise OutputError(
+                f"--output: the annotated copy cannot be encoded ({error.strerror} at {at_s} s); "
+                "write a .mkv, or only a .csv"
+            ) from error
 
 
 def _add_stream(container: OutputContainer, size: Size) -> VideoStream:

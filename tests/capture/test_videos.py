@@ -1,4 +1,6 @@
 import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -8,7 +10,7 @@ from capture.media import FPS, FRAMES, SCENES, cut, ffmpeg, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene, write_clip
 
-from edge_daemon.capture import CapturedFrame, create_source
+from edge_daemon.capture import CapturedFrame, create_source, decoding
 from edge_daemon.capture.base import Reader, SourceIncomplete
 from edge_daemon.capture.decoding import DEFAULT_FPS
 from edge_daemon.capture.videos import VideoFile
@@ -37,6 +39,9 @@ STATE_DURATION = {
     "avi": COMPLETE["avi"],
 }
 """Formats that show when their end is missing."""
+
+IDENTITY_MATRIX = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+"""Of a track that is shown as it is stored (ISO/IEC 14496-12)."""
 
 
 def read_into(pictures: list[CapturedFrame], reader: Reader) -> None:
@@ -136,6 +141,26 @@ def test_truncated_video_is_read_then_reported(tmp_path: Path, suffix: str) -> N
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv"])
+def test_part_of_a_longer_recording_is_complete_unless_cut(tmp_path: Path, suffix: str) -> None:
+    options = (*STATE_DURATION[suffix], "-output_ts_offset", 100)
+    path = video(tmp_path / f"clip.{suffix}", *options)
+    assert len(read_all(path)) == FRAMES
+    with pytest.raises(SourceIncomplete):
+        read_all(cut(path, 0.5))
+
+
+@needs_ffmpeg
+def test_video_with_later_subtitles_is_complete(tmp_path: Path) -> None:
+    clip = video(tmp_path / "clip.mp4", *H264)
+    subtitles = tmp_path / "clip.srt"
+    subtitles.write_text("1\n00:00:01,000 --> 00:00:20,000\nHello\n")
+    titled = tmp_path / "titled.mkv"
+    ffmpeg("-i", clip, "-i", subtitles, "-map", 0, "-map", 1, "-c:v", "copy", titled)
+    assert len(read_all(titled)) == FRAMES
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize(
     ("suffix", "options"),
     [
@@ -170,6 +195,15 @@ def test_video_without_timestamps_advances_by_its_rate(
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_with_b_frames_keeps_its_length(tmp_path: Path, codec: str) -> None:
+    path = video(tmp_path / "clip.avi", "-c:v", codec, "-bf", 2, "-b_strategy", 0)
+    times = times_of(read_all(path))
+    assert min(np.diff(times)) > 0
+    assert times[-1] == pytest.approx(FRAMES / FPS, abs=0.3)
+
+
+@needs_ffmpeg
 def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
     clip = video(tmp_path / "clip.ts", *H264)
     joined = tmp_path / "joined.ts"
@@ -178,6 +212,30 @@ def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
     assert len(times) >= 2 * FRAMES - 5
     assert min(np.diff(times)) > 0
     assert times[-1] == pytest.approx(len(times) / FPS, abs=1)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("order", [(0, 7200), (7200, 0)], ids=["ahead", "back"])
+def test_joined_video_has_the_sum_of_lengths(tmp_path: Path, order: tuple[int, int]) -> None:
+    clip = video(tmp_path / "clip.mp4", *H264)
+    joined = tmp_path / "joined.ts"
+    with joined.open("wb") as file:
+        for offset in order:
+            part = tmp_path / f"{offset}.ts"
+            ffmpeg("-i", clip, "-c", "copy", "-output_ts_offset", offset, part)
+            file.write(part.read_bytes())
+    times = times_of(read_all(joined))
+    assert len(times) >= 2 * FRAMES - 5
+    assert min(np.diff(times)) > 0
+    assert times[-1] == pytest.approx(len(times) / FPS, abs=1)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["ts", "mp4"])
+def test_time_lapse_keeps_its_times(tmp_path: Path, suffix: str) -> None:
+    slowed = ("-vf", "setpts=N*15/TB", "-vsync", "passthrough")
+    path = video(tmp_path / f"clip.{suffix}", *slowed, *H264)
+    assert np.diff(times_of(read_all(path))) == pytest.approx(15, abs=0.1)
 
 
 @needs_ffmpeg
@@ -192,6 +250,37 @@ def test_video_is_turned_as_its_metadata_asks(tmp_path: Path, degrees: int) -> N
     assert first.bgr.shape == expected.shape
     assert difference(first, expected) < 2
     assert difference(first, expected[::-1, ::-1]) > 10
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("matrix", "upright"),
+    [
+        ((-1, 0, 0, 1), lambda stored: stored[:, ::-1]),
+        ((1, 0, 0, -1), lambda stored: stored[::-1]),
+        ((0, 1, 1, 0), lambda stored: stored.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda stored: stored.swapaxes(0, 1)[::-1, ::-1]),
+        ((-1, 0, 0, -1), lambda stored: stored[::-1, ::-1]),
+        ((0, 1, -1, 0), lambda stored: np.rot90(stored, -1)),
+        ((0, -1, 1, 0), np.rot90),
+    ],
+    ids=["hflip", "vflip", "transpose", "transverse", "180", "90", "270"],
+)
+def test_video_is_mirrored_as_its_display_matrix_asks(
+    tmp_path: Path, matrix: tuple[int, int, int, int], upright: Callable[[Image], Image]
+) -> None:
+    path = video(tmp_path / "clip.mp4", *H264)
+    stored, *_ = read_all(path)
+    a, b, c, d = (value << 16 for value in matrix)
+    content = bytearray(path.read_bytes())
+    place = content.find(IDENTITY_MATRIX, content.find(b"tkhd"))
+    content[place : place + len(IDENTITY_MATRIX)] = struct.pack(
+        ">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30
+    )
+    path.write_bytes(content)
+    first, *_ = read_all(path)
+    assert np.array_equal(first.bgr, upright(stored.bgr))
+    assert first.bgr.flags.c_contiguous
 
 
 @needs_ffmpeg
@@ -215,6 +304,41 @@ def test_turned_video_is_stretched_before_it_is_turned(tmp_path: Path) -> None:
     ffmpeg("-i", flat, "-c", "copy", "-metadata:s:v", "rotate=90", turned)
     first, *_ = read_all(turned)
     assert first.bgr.shape == (480, 240, 3)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("suffix", "sizes", "default", "track"),
+    [
+        ("mp4", (160, 320), 1, 2),
+        ("mp4", (160, 320), 0, 1),
+        ("mkv", (160, 320), 1, 2),
+        ("mkv", (160, 320), 0, 1),
+        ("mkv", (160, 320), None, 2),
+        ("mkv", (320, 160), None, 1),
+    ],
+)
+def test_default_or_largest_video_track_is_read(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    suffix: str,
+    sizes: tuple[int, int],
+    default: int | None,
+    track: int,
+) -> None:
+    caplog.set_level("INFO")
+    clip = video(tmp_path / "clip.mp4", *H264)
+    path = tmp_path / f"tracks.{suffix}"
+    options: list[object] = ["-map", 0, "-map", 0, "-c:v", "libx264"]
+    for number, width in enumerate(sizes):
+        options += [f"-filter:v:{number}", f"scale={width}:-2"]
+        options += [f"-disposition:v:{number}", "default" if number == default else "0"]
+    ffmpeg("-i", clip, *options, path)
+    pictures = read_all(path)
+    assert {picture.bgr.shape[1] for picture in pictures} == {sizes[track - 1]}
+    (line,) = [one for one in caplog.records if "track" in one.message]
+    assert (vars(line)["track"], vars(line)["of"]) == (track, 2)
 
 
 @needs_ffmpeg
@@ -265,6 +389,51 @@ def test_video_with_damaged_frames_reports_their_number(
         assert 10 < len(pictures) < FRAMES
     (line,) = [one for one in caplog.records if one.message == "damaged frames skipped"]
     assert vars(line)["frames"] > 0
+
+
+def damage(path: Path, share: float) -> None:
+    """Change bytes from this share of the file on, about one frame long."""
+    content = bytearray(path.read_bytes())
+    start = round(share * len(content))
+    for place in range(start, start + len(content) // FRAMES, 7):
+        content[place] ^= 0x55
+    path.write_bytes(content)
+
+
+def moving_scenes() -> list[Image]:
+    """Scenes in which damage stays visible: noise that moves by a pixel a frame."""
+    noise = np.random.default_rng(7).integers(0, 255, (30, 40, 3), np.uint8)
+    large = np.asarray(cv2.resize(noise, (320, 240)), np.uint8)
+    return [np.roll(large, 3 * step, axis=1) for step in range(FRAMES)]
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("share", [0.3, 0.36, 0.42])
+def test_video_after_damage_continues_at_a_key_frame(tmp_path: Path, share: float) -> None:
+    scenes = moving_scenes()
+    drawn = write_clip(tmp_path / "drawn.avi", scenes, FPS, codec="MJPG")
+    path = tmp_path / "clip.mkv"
+    ffmpeg("-i", drawn, "-c:v", "libx264", "-g", 20, "-keyint_min", 20, "-bf", 0, path)
+    damage(path, share)
+    pictures = read_all(path)
+    errors = [
+        difference(picture, scenes[round(FPS * (picture.position_s or 0))]) for picture in pictures
+    ]
+    assert max(errors) < 15
+    assert len(pictures) < FRAMES
+    assert [round(FPS * time) for time in times_of(pictures)][-20:] == list(range(20, 40))
+
+
+@needs_ffmpeg
+def test_video_without_key_frames_continues_after_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "MAX_SKIPPED", 10)
+    path = video(tmp_path / "clip.mkv", "-c:v", "libx264", "-g", 1000)
+    damage(path, 0.5)
+    pictures = read_all(path)
+    assert 10 <= FRAMES - len(pictures) <= 14
+    assert times_of(pictures)[-1] == pytest.approx((FRAMES - 1) / FPS)
 
 
 @pytest.mark.parametrize(

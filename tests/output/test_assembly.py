@@ -63,3 +63,13 @@ def test_video_on_a_disk_that_fills_up_is_removed(tmp_path: Path) -> None:
                 outputs(FrameResult(still, (), frozenset()))
         outputs.close()
         assert list(disk.iterdir()) == []
+
+
+def test_video_with_a_gap_beyond_its_format_is_refused(tmp_path: Path) -> None:
+    outputs = Outputs([AnnotatedVideo(tmp_path / "a.mp4")])
+    with pytest.raises(OutputError, match=r"^--output: .* at 50000\.0 s\); "):  # noqa: PT012
+        for position_s in (0.0, 0.1, 50_000.0, 50_000.1):
+            still = dataclasses.replace(frame(), position_s=position_s)
+            outputs(FrameResult(still, (), frozenset()))
+    outputs.close()
+    assert list(tmp_path.iterdir()) == []
