@@ -47,7 +47,7 @@ HINTS: Final = {
     "reset by peer": "check whether this port needs mqtt.tls",
     "Name or service not known": "check mqtt.host",
     "name resolution": "check the network and mqtt.host",
-    "WRONG_VERSION_NUMBER": "check whether this port needs mqtt.tls",
+    "WRONG_VERSION_NUMBER": "check mqtt.port: this one is not encrypted, or set mqtt.tls to false",
     "closed by the broker": "check whether this port needs mqtt.tls",
 }
 """Fixes by parts of the reason why a connection or a message fails; the first match counts."""

@@ -10,10 +10,10 @@ import select
 import socket
 import ssl
 from collections import deque
-from typing import Final
+from typing import Final, Literal
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -61,14 +61,20 @@ MAX_RECEIVED_BYTES: Final = 64 * 1024
 """Size of a packet from the broker. MQTT 5 announces it; a larger one ends the connection."""
 
 
+PACKET_TOO_LARGE: Final = 0x95
+IMPLEMENTATION_ERROR: Final = 0x83
+
+
 class _Client(paho.Client):
-    """paho's client, with two guards that need its internals."""
+    """paho's client, with three guards that need its internals."""
 
     def __init__(
         self, client_id: str, transport: Transport, *, is_5: bool, clean_session: bool | None
     ) -> None:
         self.unacknowledged: dict[int, tuple[str, float]] = {}
         """Topics and send times by packet identifier."""
+        self.too_large: set[int] = set()
+        """Packet identifiers of messages that exceed a limit of the broker."""
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id,
@@ -84,6 +90,14 @@ class _Client(paho.Client):
         if bufsize > MAX_RECEIVED_BYTES:
             raise PacketTooLarge(f"the broker sent a packet of {bufsize} bytes")
         return super()._sock_recv(bufsize)
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        """Accept a code that PUBACK must not have, but has from mosquitto: paho would disconnect."""
+        packet = self._in_packet["packet"]
+        if packet[2:3] == bytes([PACKET_TOO_LARGE]):
+            self.too_large.add(int.from_bytes(packet[:2]))
+            self._in_packet["packet"] = packet[:2] + bytes([IMPLEMENTATION_ERROR]) + packet[3:]
+        return super()._handle_pubackcomp(cmd)
 
     def _mid_generate(self) -> int:
         """Skip identifiers in use: paho counts messages with QoS 0, too, and wraps around."""
@@ -366,7 +380,10 @@ class Connection:
         elif self.is_accepted or not self._is_5:
             self._finish(ClosedByPeer(self._paho_error or "connection closed by the broker"))
         else:
-            hint = "set mqtt.protocol to 3.1.1 if the broker does not support MQTT 5"
+            hint = (
+                "set mqtt.tls if this port is encrypted, or mqtt.protocol to 3.1.1 if the broker "
+                "does not support MQTT 5"
+            )
             reply = self._paho_error or "connection closed by the broker without an answer"
             self._finish(ClosedByPeer(f"{reply}; {hint}"))
 
@@ -387,8 +404,12 @@ class Connection:
             outcome = PublishOutcome.REFUSED
         elif reason.value == NO_MATCHING_SUBSCRIBERS:
             outcome = PublishOutcome.NO_SUBSCRIBERS
+        text = str(reason)
+        if packet_id in self._client.too_large:
+            self._client.too_large.remove(packet_id)
+            text = "exceeds the broker's limit of a message's size"
         code = int(reason.value)
-        self._notifications.append(Acknowledged(packet_id, topic, outcome, code, str(reason)))
+        self._notifications.append(Acknowledged(packet_id, topic, outcome, code, text))
 
     def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         self._notifications.append(

@@ -749,6 +749,28 @@ def test_publisher_small_packet_limit_leaves_out_what_is_larger(
     assert logs.of("broker has limits")[0]["max_packet_bytes"] == 2000
 
 
+def test_publisher_size_limit_not_announced_stays_connected(
+    make_publishing: MakePublishing, tmp_path: Path, topic: str, logs: Logs
+) -> None:
+    """mosquitto 2.0 acknowledges such a message with a code that is none of PUBACK's."""
+    discovery = Message(f"{topic}/discovery", b"x" * 3600, retain=True, qos=1)
+    with (
+        Mosquitto(tmp_path, lines=("message_size_limit 2000",)) as broker,
+        subscribed(broker.port, topic) as subscriber,
+    ):
+        publishing = make_publishing(broker.port, discovery=discovery)
+        publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", retain=True, qos=1))
+        with serving(publishing):
+            logs.wait_for("broker refuses messages")
+            publishing.publisher(with_event(results(1)[0]))
+            wait_for_depth(publishing, 0)
+            subscriber.wait_for("state", b"so")
+    (refusal,) = logs.of("broker refuses messages")
+    assert refusal["topic"] == f"{topic}/discovery"
+    assert "size" in str(refusal["reason"])
+    assert len(logs.of(CONNECTED)) == 1
+
+
 @pytest.mark.usefixtures("_time_to_stop")
 @pytest.mark.parametrize("line", ["retain_available false", "max_qos 0"])
 def test_publisher_broker_without_a_feature_gets_the_rest(
