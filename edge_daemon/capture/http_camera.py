@@ -37,6 +37,7 @@ PLAYLIST_START: Final = b"#EXTM3U"
 
 MAX_IMAGE_BYTES: Final = 32 * 1024 * 1024
 MAX_LINE_BYTES: Final = 65536
+MAX_BOUNDARY_BYTES: Final = 80
 
 MAX_DAMAGED: Final = 10
 """Images in a row that may be empty or damaged, before the source is lost."""
@@ -203,13 +204,14 @@ class MultipartReader:
 
     Args:
         response: of which the body is read.
-        boundary: as the header names it; cameras add or leave out hyphens.
+        boundary: as the header names it; cameras add or leave out hyphens, or send another one.
     """
 
     def __init__(self, response: HTTPResponse, boundary: str) -> None:
         self._response = response
         self._boundary = boundary.strip("\"'- ").encode("latin-1", "replace")
         self._is_at_part = False
+        self._has_parts = False
 
     def next_part(self) -> bytes | None:
         """The content of the next part, which may be empty; None at the end.
@@ -245,18 +247,38 @@ class MultipartReader:
         """What comes before the next boundary, which is read too; None if there is none."""
         content = bytearray()
         while line := self._response.readline(MAX_LINE_BYTES):
+            if not self._has_parts:
+                self._learn_boundary(line)
             if self._is_boundary(line):
+                self._has_parts = True
                 return bytes(content)
+            if (start := self._boundary_behind_image(line)) >= 0:
+                return bytes(content + line[:start])
             content += line
             if len(content) > MAX_IMAGE_BYTES:
                 raise http.client.HTTPException("truncated image")
         return None
 
+    def _learn_boundary(self, line: bytes) -> None:
+        """Before the first part, what looks like a boundary is it, whatever the header names."""
+        text = line.strip()
+        if text.startswith(b"--") and len(text) < MAX_BOUNDARY_BYTES:
+            self._boundary = text.strip(b"-")
+
+    def _boundary_behind_image(self, line: bytes) -> int:
+        """Where a boundary begins that follows an image without a line break; -1: nowhere."""
+        text = line.rstrip().removesuffix(b"--")  # behind the last part
+        boundary = b"--" + self._boundary
+        is_behind = bool(self._has_parts and self._boundary) and text.endswith(boundary)
+        return len(text) - len(boundary) if is_behind else -1
+
     def _is_boundary(self, line: bytes) -> bool:
         text = line.strip()
-        if not self._boundary:
-            return text.startswith(b"--") and len(text) < 80
-        return len(text) < len(self._boundary) + 9 and text.strip(b"-") == self._boundary
+        return (
+            bool(text)
+            and len(text) < len(self._boundary) + 9
+            and text.strip(b"-") == self._boundary
+        )
 
 
 class SnapshotReader:

@@ -92,7 +92,7 @@ class _Client(paho.Client):
         return super()._sock_recv(bufsize)
 
     def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
-        """Accept a code that PUBACK must not have, but has from mosquitto: paho would disconnect."""
+        """Accept a code that is not for PUBACK but comes from mosquitto: paho would disconnect."""
         packet = self._in_packet["packet"]
         if packet[2:3] == bytes([PACKET_TOO_LARGE]):
             self.too_large.add(int.from_bytes(packet[:2]))

@@ -115,18 +115,25 @@ def shows_the_scene(reader: Reader) -> bool:
     return picture is not None and float(np.abs(picture.bgr.astype(int) - SCENE).mean()) < 4
 
 
-def parts(*contents: bytes, boundary: str = "frame", with_length: bool = True) -> Answer:
+def parts(
+    *contents: bytes,
+    boundary: str = "frame",
+    announced: str | None = None,
+    with_length: bool = True,
+    end: bytes = b"\r\n",
+) -> Answer:
     """A multipart response with these parts, which then ends."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(200)
-        handler.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={boundary}")
+        name = boundary if announced is None else announced
+        handler.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={name}")
         handler.send_header("Connection", "close")
         handler.end_headers()
         for content in contents:
             length = f"Content-Length: {len(content)}\r\n" if with_length else ""
             head = f"--{boundary.strip('-')}\r\nContent-Type: image/jpeg\r\n{length}\r\n"
-            handler.wfile.write(head.encode() + content + b"\r\n")
+            handler.wfile.write(head.encode() + content + end)
         handler.wfile.write(f"--{boundary.strip('-')}--\r\n".encode())
 
     return answer
@@ -145,6 +152,24 @@ def test_mjpeg_stream_of_any_style_gives_its_images(boundary: str, *, with_lengt
         with pytest.raises(SourceLost, match="the stream ended"):
             reader.read()
         reader.close()
+
+
+@pytest.mark.parametrize("with_length", [True, False], ids=["with length", "without length"])
+@pytest.mark.parametrize("announced", ["other", ""])
+def test_mjpeg_stream_with_another_boundary_gives_its_images(
+    announced: str, *, with_length: bool
+) -> None:
+    answer = parts(*[JPEG] * 3, announced=announced, with_length=with_length)
+    with serving(stream=answer) as server, contextlib.closing(opened(f"{server.url}/stream")) as it:
+        assert all(shows_the_scene(it) for _ in range(3))
+        with pytest.raises(SourceLost):
+            it.read()
+
+
+def test_mjpeg_stream_without_line_breaks_behind_images_gives_them() -> None:
+    answer = parts(*[JPEG] * 3, with_length=False, end=b"")
+    with serving(stream=answer) as server, contextlib.closing(opened(f"{server.url}/stream")) as it:
+        assert all(shows_the_scene(it) for _ in range(3))
 
 
 @pytest.mark.parametrize("with_length", [True, False], ids=["with length", "without length"])
