@@ -1,4 +1,4 @@
-"""Clocks, durations as text, delays before retries, outages logged once, floods of messages."""
+"""Clocks, durations of frames and as text, delays before retries, outages, floods of messages."""
 
 import itertools
 import random
@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -93,6 +95,51 @@ class FloodDetector:
             self._count, self._since = 0, now
         self._count += 1
         return self._count > self._max_messages
+
+
+MAX_HOLD_S: Final = 1.0
+"""Time for which a frame counts at most, when the next one is late."""
+
+
+class HeldFrame(NamedTuple, Generic[T]):
+    """What a frame shows, and for how long it counts."""
+
+    start_s: float
+    seconds: float
+    content: T
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.seconds
+
+
+class FrameTimer(Generic[T]):
+    """Finds for how long each frame counts: until the next one, for MAX_HOLD_S at most.
+
+    The last frame before a gap without frames counts as long as the one before it.
+
+    Args:
+        interval_s: for how long a frame counts that is the only one.
+    """
+
+    def __init__(self, interval_s: float = 0.0) -> None:
+        self._interval_s = interval_s
+        self._last: tuple[float, T] | None = None
+
+    def next(self, at_s: float, content: T) -> HeldFrame[T] | None:
+        """Begin a frame, and return the one before it, if there is one."""
+        if self._last is not None:
+            self._interval_s = max(0.0, at_s - self._last[0])
+        before = self.end()
+        self._last = at_s, content
+        return before
+
+    def end(self) -> HeldFrame[T] | None:
+        """Begin a time without frames, and return the last frame, if there is one."""
+        if self._last is None:
+            return None
+        (start_s, content), self._last = self._last, None
+        return HeldFrame(start_s, min(self._interval_s, MAX_HOLD_S), content)
 
 
 def in_minutes(seconds: float) -> str:

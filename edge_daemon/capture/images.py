@@ -83,31 +83,31 @@ class JpegInfo(NamedTuple):
 def jpeg_info(data: bytes) -> JpegInfo | None:
     """Find the first complete image (ITU-T T.81, annex B); None if it is not complete."""
     size = (0, 0)
-    place = 2
-    while (marker := _marker_at(data, place)) is not None:
-        code, place = marker
+    offset = 2
+    while (marker := _marker_at(data, offset)) is not None:
+        code, offset = marker
         if code == END_OF_IMAGE:
-            return JpegInfo(place, *size)
+            return JpegInfo(offset, *size)
         if code == START_OF_IMAGE:
             return None  # of another image, so the end of this one is missing
         if code in WITHOUT_LENGTH:
             continue
-        segment = place
-        place += int.from_bytes(data[place : place + 2], "big")
+        segment = offset
+        offset += int.from_bytes(data[offset : offset + 2], "big")
         if code in FRAME_HEADERS:
             height, width = data[segment + 3 : segment + 5], data[segment + 5 : segment + 7]
             size = (int.from_bytes(width, "big"), int.from_bytes(height, "big"))
         elif code == START_OF_SCAN:
-            end = MARKER_AFTER_SCAN.search(data, place)
+            end = MARKER_AFTER_SCAN.search(data, offset)
             if end is None:
                 return None
-            place = end.start()
+            offset = end.start()
     return None
 
 
-def _marker_at(data: bytes, place: int) -> tuple[int, int] | None:
-    """The code of the next marker from here on, and the place after it; None at the end."""
-    start = data.find(b"\xff", place)  # libjpeg skips garbage between segments, too
+def _marker_at(data: bytes, offset: int) -> tuple[int, int] | None:
+    """The code of the next marker from here on, and the offset after it; None at the end."""
+    start = data.find(b"\xff", offset)  # libjpeg skips garbage between segments, too
     if start < 0:
         return None
     while start < len(data) and data[start] == 0xFF:

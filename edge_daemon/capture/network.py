@@ -221,9 +221,9 @@ class HttpClient:
             if response.status == 401 and self._accepts(response, is_renewed=is_renewed):
                 is_renewed = True
                 response.read()
-            elif response.status in REDIRECTS and (place := response.headers["Location"]):
+            elif response.status in REDIRECTS and (location := response.headers["Location"]):
                 self.close()
-                self._redirect(place)
+                self._redirect(location)
             elif response.status != 200:
                 self.close()
                 if response.status == 401:
@@ -264,16 +264,16 @@ class HttpClient:
         else:
             self._connection = http.client.HTTPConnection(host, port, timeout=NETWORK_TIMEOUT_S)
 
-    def _redirect(self, place: str) -> None:
+    def _redirect(self, location: str) -> None:
         """Go to the address in a `Location`; another server does not receive the login.
 
         Raises:
             http.client.HTTPException: the address is not one of HTTP.
         """
         # http.client decodes each byte of a header to one character.
-        place = quote(place, safe=string.punctuation, encoding="latin-1")
+        location = quote(location, safe=string.punctuation, encoding="latin-1")
         try:
-            url = parse_address(urljoin(self._url.geturl(), place))
+            url = parse_address(urljoin(self._url.geturl(), location))
         except (SourceError, ValueError) as error:
             raise http.client.HTTPException("redirects to an invalid address") from error
         if url.scheme not in PORTS:
@@ -341,8 +341,8 @@ class HttpClient:
         """
         if self._digest is None:
             passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-            place = f"http://{self._connection.host}/"
-            passwords.add_password(None, place, self._user or "", self._password)
+            uri = f"http://{self._connection.host}/"
+            passwords.add_password(None, uri, self._user or "", self._password)
             self._digest = urllib.request.AbstractDigestAuthHandler(passwords)
         request = urllib.request.Request(f"http://{self._connection.host}{self._target}")
         try:

@@ -169,9 +169,9 @@ class FaceSearch:
         # The face is in the middle of the patch, so mirroring does not move its box.
         scale = square.side / side
         width, height = face.box.width / scale, face.box.height / scale
-        place = Box((side - width) / 2, (side - height) / 2, width, height)
+        expected_box = Box((side - width) / 2, (side - height) / 2, width, height)
         for detection in found:
-            if detection.box.iou(place) >= MIN_PATCH_IOU:
+            if detection.box.iou(expected_box) >= MIN_PATCH_IOU:
                 return _mean(face, detection, square, side)
         return replace(face, score=_mean_score(face.score, MIN_PATCH_SCORE))
 

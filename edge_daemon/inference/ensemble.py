@@ -91,8 +91,8 @@ class EmotionEnsemble:
         Raises:
             BundleError: the bundle is missing, damaged, or not of the form this version reads.
         """
-        place = bundled_models() if folder is None else Path(folder)
-        return cls(read_bundle(place), place, threads)
+        folder = bundled_models() if folder is None else Path(folder)
+        return cls(read_bundle(folder), folder, threads)
 
     def __len__(self) -> int:
         return len(self.bundle.members)

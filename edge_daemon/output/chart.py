@@ -150,8 +150,8 @@ def _draw_text(pen: "ImageDraw.ImageDraw", shape: Text) -> None:
 
     anchor = {"start": "lm", "middle": "mm", "end": "rm"}[shape.anchor]
     font = ImageFont.load_default(PNG_SCALE * shape.size)
-    place = (PNG_SCALE * shape.x, PNG_SCALE * shape.y)
-    pen.text(place, shape.text, shape.fill, font, anchor)
+    position = (PNG_SCALE * shape.x, PNG_SCALE * shape.y)
+    pen.text(position, shape.text, shape.fill, font, anchor)
 
 
 def _paste(image: "Image.Image", shape: EmbeddedImage) -> None:

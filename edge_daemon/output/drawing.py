@@ -120,10 +120,10 @@ def annotate_image(bgr: Image, annotations: Sequence[Annotation]) -> Image:
         _draw_box(canvas, box, letter, colour)
     if len(boxes) > 1:
         side = round(1.5 * letter)
-        for number, (place, colour) in enumerate(
-            zip(_number_places(boxes, layout, side), colours, strict=True), 1
+        for number, (corner, colour) in enumerate(
+            zip(_number_corners(boxes, layout, side), colours, strict=True), 1
         ):
-            _paste(canvas, draw_number(str(number), side, colour), place)
+            _paste(canvas, draw_number(str(number), side, colour), corner)
     for annotation, title, corner, colour in zip(
         annotations, titles, layout.corners, colours, strict=True
     ):
@@ -258,7 +258,7 @@ def _draw_frame(canvas: Image, box: Box, width: int, colour: Colour) -> None:
     canvas[top - width : bottom + width, right : right + width] = bgr
 
 
-def _number_places(boxes: Sequence[Box], layout: Layout, side: int) -> Iterator[Corner]:
+def _number_corners(boxes: Sequence[Box], layout: Layout, side: int) -> Iterator[Corner]:
     """The corners of the faces' numbers: outside their boxes where that covers nothing."""
     panels = [Box(*corner, *layout.panel) for corner in layout.corners]
     for box in boxes:
@@ -267,10 +267,10 @@ def _number_places(boxes: Sequence[Box], layout: Layout, side: int) -> Iterator[
         covered = [*panels, *(head_of(other) for other in boxes if other is not box)]
         x, y, *_ = next(
             (
-                place
-                for place in (above, below)
-                if 0 <= place.y <= layout.canvas.height - side
-                and not any(overlap(place, other) for other in covered)
+                free
+                for free in (above, below)
+                if 0 <= free.y <= layout.canvas.height - side
+                and not any(overlap(free, other) for other in covered)
             ),
             box,
         )

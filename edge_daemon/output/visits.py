@@ -8,6 +8,7 @@ from typing import Final
 
 import cv2
 
+from edge_daemon._lib.clock import FrameTimer, HeldFrame
 from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.records import (
     FACE_LABELS,
@@ -22,7 +23,7 @@ from edge_daemon.records import (
 )
 
 MAX_GAP_S: Final = 1.0
-"""Time for which the faces of a frame count at most, when the next frame is late."""
+"""Seconds in which a face does not count, after which it has another segment."""
 
 MAX_SEGMENTS: Final = 100_000
 """Segments in memory, of all visits; beyond that, the oldest visits lose their detail."""
@@ -175,8 +176,7 @@ class Collector:
     _frames: int = 0
     _frames_with_faces: int = 0
     _first: Frame | None = None
-    _last: tuple[float, Sequence[FaceEmotion]] = (0.0, ())
-    _interval: float = 0.0
+    _timer: FrameTimer[Sequence[FaceEmotion]] = field(default_factory=FrameTimer)
     _end: float = 0.0
 
     def add(self, result: FrameResult) -> None:
@@ -184,12 +184,9 @@ class Collector:
         frame = result.frame
         if self._first is None:
             self._first = frame
-            self._interval = float(frame.file is not None)
+            self._timer = FrameTimer(interval_s=float(frame.file is not None))
         now = self._time_of(frame)
-        if self._frames and not frame.is_blank:
-            self._interval = now - self._last[0]
-        self._count_last()
-        self._last = now, result.faces
+        self._count(self._timer.end() if frame.is_blank else self._timer.next(now, result.faces))
         self._frames += not frame.is_blank
         self._frames_with_faces += bool(result.faces)
         self._end_visits(result.live_tracks)
@@ -207,7 +204,7 @@ class Collector:
         """Complete the visits, once all results are there."""
         first = self._first
         is_images = first is not None and first.file is not None
-        self._count_last()
+        self._count(self._timer.end())
         visits = [visit for visit in self._visits.values() if visit.has_appeared]
         is_live = first is not None and not is_images and first.position_s is None
         return Statistics(
@@ -231,15 +228,15 @@ class Collector:
         first = self._first or frame
         return frame.stream_time_s - first.stream_time_s
 
-    def _count_last(self) -> None:
-        """Count the faces of the last frame, whose duration is now known."""
-        start, faces = self._last
-        end = start + min(self._interval, MAX_GAP_S)
-        self._last = end, ()
-        self._end = max(self._end, end)
-        for face in faces:
+    def _count(self, held: HeldFrame[Sequence[FaceEmotion]] | None) -> None:
+        """Count the faces of a frame, whose duration is now known."""
+        if held is None:
+            return
+        self._end = max(self._end, held.end_s)
+        for face in held.content:
             label = face_label(face.emotion, uncertain=face.uncertain)
-            self._segments += self._visits[face.track_id].add(start, end, label)
+            visit = self._visits[face.track_id]
+            self._segments += visit.add(held.start_s, held.end_s, label)
         if self._segments > MAX_SEGMENTS:
             self._simplify_oldest()
 

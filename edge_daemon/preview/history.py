@@ -12,15 +12,17 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, Field
 
-from edge_daemon._lib.clock import Clock
+from edge_daemon._lib.clock import Clock, FrameTimer
 from edge_daemon.config.settings import Polygon
 from edge_daemon.records import (
-    EMOTIONS,
+    FACE_LABELS,
     EventKind,
     FaceEmotion,
+    FaceLabel,
     FrameResult,
     SourceState,
     black_image,
+    face_label,
 )
 from edge_daemon.schema import (
     FaceEvent,
@@ -50,7 +52,9 @@ class EmotionTotals(BaseModel, frozen=True):
     """Totals since the daemon's start."""
 
     visits: int = Field(description="Faces that appeared.")
-    face_seconds: dict[str, float] = Field(description="Time of all faces by emotion.")
+    face_seconds: dict[FaceLabel, float] = Field(
+        description="Time of all faces by emotion, or why they have none."
+    )
 
 
 class Condition(BaseModel, frozen=True):
@@ -130,9 +134,6 @@ MAX_RESULTS: Final = 60 * 60
 MAX_EVENTS: Final = 100
 """Events kept at most."""
 
-MAX_GAP_S: Final = 1.0
-"""Longest time that one result stands for in the totals."""
-
 NO_CROP: Final = np.zeros((0, 0), np.uint8)
 
 
@@ -156,9 +157,8 @@ class History:
         self._results: deque[PastResult] = deque(maxlen=MAX_RESULTS)
         self._events: deque[FaceEvent] = deque(maxlen=MAX_EVENTS)
         self._visits = 0
-        self._seconds = dict.fromkeys(EMOTIONS, 0.0)
-        self._last_time: float | None = None
-        """Of the last result; None after a blank frame."""
+        self._seconds: dict[FaceLabel, float] = dict.fromkeys(FACE_LABELS, 0.0)
+        self._timer: FrameTimer[list[FaceLabel]] = FrameTimer()
         self._lock = threading.Lock()
 
     def record(self, result: FrameResult) -> None:
@@ -186,16 +186,18 @@ class History:
     def totals(self) -> EmotionTotals:
         """Totals since the start."""
         with self._lock:
-            seconds = {name: round(self._seconds[name], 1) for name in EMOTIONS}
+            seconds = {label: round(value, 1) for label, value in self._seconds.items()}
             return EmotionTotals(visits=self._visits, face_seconds=seconds)
 
     def _add_to_totals(self, result: FrameResult) -> None:
-        time = result.frame.captured_monotonic_s
-        gap_s = 0.0 if self._last_time is None else min(time - self._last_time, MAX_GAP_S)
-        self._last_time = None if result.frame.is_blank else time
-        for face in result.faces:
-            if face.emotion is not None:
-                self._seconds[face.emotion] += gap_s
+        if result.frame.is_blank:
+            held = self._timer.end()
+        else:
+            labels = [face_label(face.emotion, uncertain=face.uncertain) for face in result.faces]
+            held = self._timer.next(result.frame.captured_monotonic_s, labels)
+        if held is not None:
+            for label in held.content:
+                self._seconds[label] += held.seconds
         if result.events:
             self._events.extend(faces_message(result, 0.0).events)
             self.event_count += len(result.events)

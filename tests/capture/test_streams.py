@@ -119,3 +119,12 @@ def test_address_with_unencoded_characters_is_refused(url: str) -> None:
 
 def test_address_with_an_at_in_its_query_is_accepted() -> None:
     assert create_source("http://cam:80/image?user=ann@home").name == "http://***"
+
+
+def test_stream_that_opens_slowly_is_lost_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/"
+        begun = time.monotonic()
+        with pytest.raises(SourceLost, match=r"not open within 0\.5 s"):
+            create_source(url, open_timeout_s=0.5).open()
+        assert time.monotonic() - begun < 2.0

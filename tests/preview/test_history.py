@@ -7,8 +7,9 @@ from builders import event, frame, probabilities, result
 from conftest import FakeClock
 from drawing import draw_scene
 
-from edge_daemon.preview.history import MAX_EVENTS, MAX_GAP_S, MAX_RESULTS, History
-from edge_daemon.records import EMOTIONS, EventKind, FrameResult
+from edge_daemon._lib.clock import MAX_HOLD_S
+from edge_daemon.preview.history import MAX_EVENTS, MAX_RESULTS, History
+from edge_daemon.records import FACE_LABELS, EventKind, FrameResult
 from edge_daemon.schema import faces_payload
 
 SCENE = draw_scene((100, 100, 50))
@@ -77,10 +78,10 @@ def test_memory_is_bounded(history: History) -> None:
 
 
 def test_totals_sum_time_by_emotion_with_limited_gaps(history: History) -> None:
-    for at in (0.0, 0.5, 1.0, 1.0 + 2 * MAX_GAP_S):
+    for at in (0.0, 0.5, 1.0, 1.0 + 2 * MAX_HOLD_S):
         history.record(with_image(at=at))
     totals = history.totals()
-    assert totals.face_seconds == dict.fromkeys(EMOTIONS, 0.0) | {"happy": 1.0 + MAX_GAP_S}
+    assert totals.face_seconds == dict.fromkeys(FACE_LABELS, 0.0) | {"happy": 1.0 + MAX_HOLD_S}
     assert totals.visits == 0
 
 

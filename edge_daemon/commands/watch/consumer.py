@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from edge_daemon._lib.clock import FrameTimer, HeldFrame
 from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.publishing.subscription import (
     Content,
@@ -20,7 +21,14 @@ from edge_daemon.publishing.subscription import (
     device_and_kind,
     read,
 )
-from edge_daemon.records import EMOTIONS, EventKind, SourceState
+from edge_daemon.records import (
+    EMOTIONS,
+    FACE_LABELS,
+    EventKind,
+    FaceLabel,
+    SourceState,
+    face_label,
+)
 from edge_daemon.schema import (
     EventMessage,
     FaceMessage,
@@ -66,6 +74,8 @@ class Device:
     faces: FacesMessage | None = None
     faces_arrived: float = float("-inf")
     """On the monotonic clock; -inf before the first since the device was offline or paused."""
+    timer: FrameTimer[list[FaceLabel]] = field(default_factory=FrameTimer)
+    """Finds how long the faces of each message count."""
     state: StateMessage | None = None
     health: HealthMessage | None = None
     sequence: int | None = None
@@ -129,26 +139,21 @@ BIN_S: Final = 5.0
 MAX_BINS: Final = 240
 """Steps kept: 20 minutes."""
 
-MAX_GAP_S: Final = 1.0
-"""Longest time that one message stands for in the totals."""
-
 
 def _no_time() -> dict[str, float]:
-    return dict.fromkeys(EMOTIONS, 0.0)
+    return dict.fromkeys(FACE_LABELS, 0.0)
 
 
 @dataclass
 class WatchTotals:
-    """Totals since `watch` started: visits, and the time of all faces by emotion."""
+    """Totals since `watch` started: visits, and the time of all faces by label."""
 
     visits: int = 0
     """Faces that appeared."""
     face_seconds: dict[str, float] = field(default_factory=_no_time)
-    """Time of all faces by emotion."""
-    _bins: deque[tuple[int, dict[str, float]]] = field(
-        default_factory=lambda: deque(maxlen=MAX_BINS)
-    )
-    """The number of each step, and the time of all faces in it; steps without faces are absent."""
+    """Time of all faces by label."""
+    _bins: dict[int, dict[str, float]] = field(default_factory=dict)
+    """By the number of each step, the time of all faces in it; steps without faces are absent."""
 
     @property
     def total_s(self) -> float:
@@ -165,29 +170,26 @@ class WatchTotals:
         by_time = sorted(EMOTIONS, key=self.face_seconds.__getitem__, reverse=True)
         return [name for name in EMOTIONS if name in by_time[:count]]
 
-    def add(self, message: FacesMessage, gap_s: float, now: float) -> None:
-        """Add a device's message that arrived at `now`, `gap_s` after the one before; inf: none."""
-        gap_s = 0.0 if math.isinf(gap_s) else min(gap_s, MAX_GAP_S)
-        number = int(now // BIN_S)
-        for face in message.faces:
-            if face.emotion in EMOTIONS:
-                self.face_seconds[face.emotion] += gap_s
-                self._bin(number)[face.emotion] += gap_s
+    def add(self, held: HeldFrame[list[FaceLabel]] | None) -> None:
+        """Add the faces of a device's message, whose duration is now known."""
+        if held is None or not held.content:
+            return
+        seconds = self._bins.setdefault(int(held.start_s // BIN_S), _no_time())
+        for label in held.content:
+            self.face_seconds[label] += held.seconds
+            seconds[label] += held.seconds
+        if len(self._bins) > MAX_BINS:
+            del self._bins[min(self._bins)]
 
     def history(self, now: float, steps: int) -> dict[str, list[float]]:
-        """By emotion, the mean number of faces in each of the latest steps, oldest first."""
+        """By label, the mean number of faces in each of the latest steps, oldest first."""
         first = int(now // BIN_S) - steps + 1
-        means: dict[str, list[float]] = {name: [0.0] * steps for name in EMOTIONS}
-        for number, seconds in self._bins:
+        means: dict[str, list[float]] = {label: [0.0] * steps for label in FACE_LABELS}
+        for number, seconds in self._bins.items():
             if first <= number < first + steps:
                 for name, value in seconds.items():
                     means[name][number - first] = value / BIN_S
         return means
-
-    def _bin(self, number: int) -> dict[str, float]:
-        if not self._bins or self._bins[-1][0] != number:
-            self._bins.append((number, _no_time()))
-        return self._bins[-1][1]
 
 
 class Consumer:
@@ -236,7 +238,8 @@ class Consumer:
             case EventMessage():
                 return self._take_event(device, content)
             case FacesMessage():
-                self.totals.add(content, now - device.faces_arrived, now)
+                if not device.is_away:
+                    self.totals.add(device.timer.next(now, _labels_of(content)))
                 device.faces, device.faces_arrived = content, now
             case StateMessage():
                 device.state = content
@@ -245,6 +248,7 @@ class Consumer:
             case Availability():
                 device.availability = content
         if device.is_away:
+            self.totals.add(device.timer.end())
             device.faces_arrived = -math.inf
         return True
 
@@ -272,6 +276,10 @@ class Consumer:
         if kind not in device.reported_refusals:
             device.reported_refusals.add(kind)
             self._notify(f"{device.name}: {kind} rejected: {reason}")
+
+
+def _labels_of(message: FacesMessage) -> list[FaceLabel]:
+    return [face_label(face.emotion, uncertain=face.uncertain) for face in message.faces]
 
 
 def _range(first: int, last: int) -> str:

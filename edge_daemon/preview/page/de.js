@@ -11,6 +11,7 @@ export const de = {
     surprise: "überrascht",
     neutral: "neutral",
   },
+  otherLabels: { uncertain: "unsicher", "not scored": "nicht bewertet" },
   unscored: {
     too_small: "zu klein",
     too_blurred: "zu unscharf",

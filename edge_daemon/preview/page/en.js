@@ -11,6 +11,7 @@ export const en = {
     surprise: "surprise",
     neutral: "neutral",
   },
+  otherLabels: { uncertain: "uncertain", "not scored": "not scored" },
   unscored: {
     too_small: "too small",
     too_blurred: "too blurred",

@@ -7,8 +7,14 @@ import { text } from "./text.js";
 
 const MAX_SHOWN = 50; // events
 
+/** Labels of faces that count for no emotion; they have no colour. */
+const OTHER_LABELS = ["uncertain", "not scored"];
+
 const at = (id) => document.getElementById(id);
-const shares = new Map(EMOTIONS.map((name) => [name, addShare(name)]));
+const shares = new Map([
+  ...EMOTIONS.map((name) => [name, addShare(text(`emotions.${name}`), name)]),
+  ...OTHER_LABELS.map((name) => [name, addShare(text(`otherLabels.${name}`), null)]),
+]);
 
 let eventCount = -1;
 let isFetching = false;
@@ -66,14 +72,14 @@ function emotionName(emotion) {
   return emotion ? text(`emotions.${emotion}`) : "–";
 }
 
-function addShare(name) {
+function addShare(words, emotion) {
   const part = document.createElement("i");
-  tint(part, name);
+  tint(part, emotion);
   at("shares").append(part);
   const row = document.createElement("li");
-  tint(row, name);
+  tint(row, emotion);
   const [mark, label, figure] = ["i", "span", "b"].map((tag) => document.createElement(tag));
-  label.textContent = text(`emotions.${name}`);
+  label.textContent = words;
   row.append(mark, label, figure);
   at("share-list").append(row);
   return { part, figure };
