@@ -20,6 +20,7 @@ from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.publishing.subscription import (
     CONNECTING,
+    MAX_DEVICES,
     Content,
     MessageKind,
     RejectedError,
@@ -34,9 +35,6 @@ from edge_daemon.schema import HealthMessage, Mood, StateMessage, Timestamp
 logger = logging.getLogger(__name__)
 
 KINDS: Final = (MessageKind.AVAILABILITY, MessageKind.STATE, MessageKind.HEALTH)
-
-MAX_DEVICES: Final = 100
-"""Devices in the table, this one included."""
 
 MAX_PAYLOAD_BYTES: Final = 4096
 """A health message has about 800 bytes."""
@@ -113,7 +111,7 @@ class DeviceTable:
 
     Args:
         base: what all topics begin with.
-        own_name: this device, which always has a place.
+        own_name: this device, which always has a place, and counts as one of MAX_DEVICES.
         stale_after_s: age of the newest message from which on a device's figures are stale.
         clock: the clock to use.
     """

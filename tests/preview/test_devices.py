@@ -15,8 +15,9 @@ from publishing.broker import Mosquitto
 from running import eventually, free_port
 
 from edge_daemon.preview import devices
-from edge_daemon.preview.devices import MAX_DEVICES, DeviceRow, DeviceTable
+from edge_daemon.preview.devices import DeviceRow, DeviceTable
 from edge_daemon.publishing.messages import Message
+from edge_daemon.publishing.subscription import MAX_DEVICES
 from edge_daemon.schema import SourceState
 
 STALE_AFTER_S = 90.0
