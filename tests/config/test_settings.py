@@ -81,13 +81,13 @@ def test_reload_with_inaccessible_system_file_changes_nothing(
     assert str(inaccessible) in vars(record)["error"]
 
 
-@pytest.mark.parametrize("place", ["missing/config.toml", "file/config.toml", "folder"])
+@pytest.mark.parametrize("path", ["missing/config.toml", "file/config.toml", "folder"])
 def test_missing_system_file_means_defaults(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr("edge_daemon.config.loading.SYSTEM_CONFIG", tmp_path / place)
+    monkeypatch.setattr("edge_daemon.config.loading.SYSTEM_CONFIG", tmp_path / path)
     assert load_settings() == Settings()
 
 

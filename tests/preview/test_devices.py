@@ -139,7 +139,7 @@ def test_table_shortens_texts(table: DeviceTable) -> None:
     assert version.isprintable()
 
 
-def test_table_has_a_place_for_its_own_device(table: DeviceTable) -> None:
+def test_table_has_a_row_for_its_own_device(table: DeviceTable) -> None:
     put(table, *(online(f"fake-{number:04}") for number in range(5000)))
     assert len(table.rows()) == MAX_DEVICES - 1
     assert table.is_full

@@ -214,10 +214,10 @@ class Consumer:
 
     def take(self, message: Message, now: float) -> ValidMessage | None:
         """Read a message that arrived at `now`, in monotonic seconds; None if it is left out."""
-        place = device_and_kind(self._base, message.topic)
-        if place is None or not message.payload:  # empty: a retained message was deleted
+        topic_parts = device_and_kind(self._base, message.topic)
+        if topic_parts is None or not message.payload:  # empty: a retained message was deleted
             return None
-        name, kind = place
+        name, kind = topic_parts
         device = self._device(name)
         try:
             decoded, content = read(kind, message.payload)
