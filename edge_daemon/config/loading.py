@@ -7,6 +7,7 @@ they are loaded again: a reloadable setting takes effect at once (see
 
 import difflib
 import logging
+import stat
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -75,8 +76,24 @@ def load_settings(
 
 
 def settings_file(named: Path | None) -> Path | None:
-    """The file to read: the named one, else the system's if it exists."""
-    return named or (SYSTEM_CONFIG if SYSTEM_CONFIG.is_file() else None)
+    """The file to read: the named one, else the system's if it exists.
+
+    Raises:
+        SettingsError: it is not known whether the system's file exists.
+    """
+    if named is not None:
+        return named
+    try:
+        # Not `is_file`, which hides errors from Python 3.14 on.
+        mode = SYSTEM_CONFIG.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise SettingsError(
+            f"{SYSTEM_CONFIG}: cannot be read: {error.strerror}; make its folder accessible, run "
+            "with sudo, or name another file with --config"
+        ) from error
+    return SYSTEM_CONFIG if stat.S_ISREG(mode) else None
 
 
 def _from_file(file: Path | None) -> Layer:

@@ -20,6 +20,7 @@ from edge_daemon.publishing.broker import broker_from
 from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.publishing.subscription import (
     CONNECTING,
+    MAX_DEVICES,
     Content,
     MessageKind,
     RejectedError,
@@ -34,9 +35,6 @@ from edge_daemon.schema import DominantEmotion, HealthMessage, StateMessage, Tim
 logger = logging.getLogger(__name__)
 
 KINDS: Final = (MessageKind.AVAILABILITY, MessageKind.STATE, MessageKind.HEALTH)
-
-MAX_DEVICES: Final = 100
-"""Devices in the table, this one included."""
 
 MAX_PAYLOAD_BYTES: Final = 4096
 """A health message has about 800 bytes."""
@@ -113,14 +111,14 @@ class DeviceTable:
 
     Args:
         base: what all topics begin with.
-        own_name: this device, which always has a place.
+        own_name: this device, which always has a row, one of MAX_DEVICES.
         stale_after_s: age of the newest message from which on a device's figures are stale.
         clock: the clock to use.
     """
 
     def __init__(self, base: str, own_name: str, stale_after_s: float, clock: Clock) -> None:
         self.is_full = False
-        """Whether a device had no place."""
+        """Whether there was no room for a device."""
         self._base = base
         self._own_name = own_name
         self._stale_after_s = stale_after_s
@@ -129,11 +127,11 @@ class DeviceTable:
         self._lock = threading.Lock()
 
     def take(self, message: Message) -> None:
-        """Keep what a message reports; ignore what is invalid, too large or has no place."""
-        place = device_and_kind(self._base, message.topic)
-        if place is None or len(message.payload) > MAX_PAYLOAD_BYTES:
+        """Keep what a message reports; ignore what is invalid, too large or beyond the limit."""
+        topic_parts = device_and_kind(self._base, message.topic)
+        if topic_parts is None or len(message.payload) > MAX_PAYLOAD_BYTES:
             return
-        name, kind = place
+        name, kind = topic_parts
         if kind not in KINDS:
             return
         with self._lock:

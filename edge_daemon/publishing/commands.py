@@ -1,13 +1,15 @@
 """Messages from the broker: the pause switch, the availability, and the start of Home Assistant.
 
 A command is acknowledged after it is carried out, so that the broker sends it again if the daemon
-or the connection ends before that.
+or the connection ends before that. Messages are acknowledged in the order of their arrival, as MQTT
+requires (MQTT-4.6.0-2), so later ones wait for that.
 """
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from edge_daemon._lib.clock import Clock, FloodDetector
@@ -42,6 +44,22 @@ UNSUBSCRIBED_S: Final = 60.0
 BIRTH_INTERVAL_S: Final = 10.0
 """Time between two responses to Home Assistant's birth message."""
 
+# A pause that cannot be saved can stay unacknowledged for months, and messages behind it wait. A
+# broker sends only so many without an acknowledgement: RabbitMQ 10, mosquitto 20, and with MQTT 5
+# at most MAX_RECEIVED_UNACKNOWLEDGED. At that limit, the command to resume could not arrive. So the
+# first of too many is acknowledged early, and a restart then resumes. That takes long, as a lasting
+# connection brings few messages with QoS 1: Home Assistant uses QoS 0 for its birth message.
+MAX_WAITING: Final = 8
+"""Messages that wait for the acknowledgement of an earlier one."""
+
+
+@dataclass(eq=False)
+class Delivery:
+    """A message from the broker, and whether it may be acknowledged."""
+
+    received: Received
+    is_complete: bool = False
+
 
 class PauseCommands(Service):
     """Carries out pause commands, of several waiting ones only the newest.
@@ -50,7 +68,7 @@ class PauseCommands(Service):
         topic: where the commands come from.
         pause: the privacy switch.
         is_closed: whether the camera is closed because of a pause.
-        on_completed: called, in this service's thread, when a command can be acknowledged.
+        on_completed: called, in this service's thread, when a command may be acknowledged.
     """
 
     name = "commands"
@@ -68,50 +86,47 @@ class PauseCommands(Service):
         self._is_closed = is_closed
         self._on_completed = on_completed
         self._changed = threading.Condition()
-        self._waiting: tuple[Connection, Received] | None = None
-        self._completed: deque[tuple[Connection, Received]] = deque()
-        self._kept: tuple[Connection, Received] | None = None
+        self._waiting: Delivery | None = None
+        self._newest: Delivery | None = None
+        self._unsaved: Delivery | None = None
         """A pause that is not saved, which the broker keeps for the next start."""
         self._stopping = False
         self._logged: set[str] = set()
 
-    def submit(self, connection: "Connection", received: Received) -> None:
+    def submit(self, command: Delivery) -> None:
         """Accept a message from the broker, to carry it out soon. Does not wait."""
-        with self._changed:
-            if received.retained:
-                # The broker would send it at every connect, long after it was published.
-                self._reject(received, "retained command ignored, publish it without retain")
-            elif received.payload not in POSITIONS:
-                self._reject(received, "invalid command ignored, must be ON or OFF")
-            else:
-                if self._waiting is not None:
-                    self._completed.append(self._waiting)
-                self._waiting = connection, received
+        if command.received.retained:
+            # The broker would send it at every connect, long after it was published.
+            self._reject(command, "retained command ignored, publish it without retain")
+        elif command.received.payload not in POSITIONS:
+            self._reject(command, "invalid command ignored, must be ON or OFF")
+        else:
+            with self._changed:
+                if self._newest is not None:
+                    # The broker need not repeat it, as it would repeat the one that overrides it.
+                    self._newest.is_complete = True
+                self._newest = self._waiting = command
                 self._changed.notify_all()
-                return
-            self._completed.append((connection, received))
-        self._on_completed()
 
-    def acknowledge(self, current: "Connection") -> None:
-        """Acknowledge completed commands that came over the current connection."""
+    def release_if_resumed(self) -> None:
+        """Let a pause that is not saved be acknowledged once it is lifted, as in the preview."""
         with self._changed:
-            if not self._pause.paused:  # resumed, by a command or in the preview
-                self._release_kept()
-        while self._completed:
-            connection, received = self._completed.popleft()
-            if connection is current:
-                connection.acknowledge(received)
+            if self._unsaved is not None and not self._pause.paused:
+                self._unsaved.is_complete = True
+                self._unsaved = None
 
     def run(self, busy: Busy) -> None:
         """Carry out commands until `stop` is called."""
         while (command := self._next()) is not None:
-            _, received = command
-            is_paused = POSITIONS[received.payload]
+            is_paused = POSITIONS[command.received.payload]
             with busy:
                 is_saved = self._pause.set(is_paused)
             while is_paused and self._is_closing:
                 self._wait(CHECK_INTERVAL_S)
-            self._complete(command, is_kept=is_paused and not is_saved)
+            with self._changed:
+                self._unsaved = command if is_paused and not is_saved else None
+                command.is_complete |= self._unsaved is None
+            self._on_completed()
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping, MIN_INTERVAL_S)
 
@@ -129,39 +144,23 @@ class PauseCommands(Service):
     def _is_superseded(self) -> bool:
         return self._stopping or self._waiting is not None
 
-    def _next(self) -> "tuple[Connection, Received] | None":
+    def _next(self) -> Delivery | None:
         with self._changed:
             while self._waiting is None and not self._stopping:
                 self._changed.wait()
             command, self._waiting = self._waiting, None
             return None if self._stopping else command
 
-    def _complete(self, command: "tuple[Connection, Received]", *, is_kept: bool) -> None:
-        """Let a command be acknowledged, unless the broker keeps it for the next start.
-
-        The one before is then obsolete: the broker would send it again at the next connect.
-        """
-        with self._changed:
-            self._release_kept()
-            if is_kept:
-                self._kept = command
-            else:
-                self._completed.append(command)
-        self._on_completed()
-
-    def _release_kept(self) -> None:
-        if self._kept is not None:
-            self._completed.append(self._kept)
-            self._kept = None
-
     def _wait(self, seconds: float) -> None:
         with self._changed:
             if not self._stopping:
                 self._changed.wait(seconds)
 
-    def _reject(self, received: Received, event: str) -> None:
+    def _reject(self, command: Delivery, event: str) -> None:
+        command.is_complete = True
         if event not in self._logged:
             self._logged.add(event)
+            received = command.received
             payload = repr(received.payload[:MAX_LOGGED_BYTES])
             logger.warning(event, extra={"topic": received.topic, "command": payload})
 
@@ -190,6 +189,9 @@ class Inbox:
         self._topics = [] if commands is None else [commands.topic]
         if birth_topic is not None:
             self._topics.append(birth_topic)
+        self._unacknowledged: deque[Delivery] = deque()
+        """Messages of the current connection, in the order of their arrival."""
+        self._is_early_logged = False
         self._floods = FloodDetector(clock, MAX_MESSAGES)
         self._oversized = 0
         """Consecutive connections that ended because of a large packet."""
@@ -200,6 +202,7 @@ class Inbox:
 
     def on_connected(self) -> None:
         """Plan the subscriptions of a new connection."""
+        self._unacknowledged.clear()  # the broker sends them again, if it keeps the session
         # After two large packets, the messages on the subscribed topics are the cause.
         delay_s = 0.0 if self._oversized < 2 else UNSUBSCRIBED_S
         self._subscribe_at = self._clock.monotonic() + delay_s
@@ -230,19 +233,34 @@ class Inbox:
                 "too many messages, unsubscribing",
                 extra={"topic": received.topic, "seconds": UNSUBSCRIBED_S},
             )
+        delivery = Delivery(received)
+        if received.qos:
+            self._unacknowledged.append(delivery)
         if self._commands is not None and received.topic == self._commands.topic:
-            self._commands.submit(connection, received)
-            return
-        if received.topic == self._overwrites.topic:
-            self._overwrites.on_received(received.payload)
-        elif received.topic == self._birth_topic:
-            self._is_birth_due |= received.payload == ONLINE and not received.retained
-        connection.acknowledge(received)
+            self._commands.submit(delivery)
+        else:
+            if received.topic == self._overwrites.topic:
+                self._overwrites.on_received(received.payload)
+            elif received.topic == self._birth_topic:
+                self._is_birth_due |= received.payload == ONLINE and not received.retained
+            delivery.is_complete = True
+        self.acknowledge(connection)
 
     def acknowledge(self, connection: "Connection") -> None:
-        """Acknowledge completed commands."""
+        """Acknowledge complete messages, up to the first that is not."""
         if self._commands is not None:
-            self._commands.acknowledge(connection)
+            self._commands.release_if_resumed()
+        while self._unacknowledged and self._is_first_due:
+            connection.acknowledge(self._unacknowledged.popleft().received)
+
+    @property
+    def _is_first_due(self) -> bool:
+        first, waiting = self._unacknowledged[0], len(self._unacknowledged) - 1
+        is_early = not first.is_complete and waiting > MAX_WAITING
+        if is_early and not self._is_early_logged:
+            self._is_early_logged = True
+            logger.warning("command acknowledged early", extra={"topic": first.received.topic})
+        return first.is_complete or is_early
 
     def take_birth(self) -> bool:
         """Whether to send all state now, since Home Assistant has started; true once for each."""

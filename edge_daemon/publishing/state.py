@@ -1,4 +1,8 @@
-"""The retained messages: availability, health and the current state; only the latest counts."""
+"""The retained messages: availability, health and the current state; only the latest counts.
+
+The network's thread uses `AvailabilityMonitor` and `OverwriteDetector`; the reporters of health and
+state are services.
+"""
 
 import logging
 import threading
@@ -23,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 ONLINE: Final = Availability.ONLINE.encode()
 OFFLINE: Final = Availability.OFFLINE.encode()
+
+CHECK_INTERVAL_S: Final = 0.25
+"""Time between two checks of the source's state, and of whether it is paused."""
 
 
 class AvailabilityMonitor:
@@ -125,10 +132,6 @@ class OverwriteDetector:
         return True
 
 
-CHECK_INTERVAL_S: Final = 0.25
-"""Time between two checks of the source's state, and of whether it is paused."""
-
-
 class HealthProvider(Protocol):
     """What the message is made of."""
 
@@ -194,33 +197,6 @@ class HealthReporter(Service):
         self._stopping.set()
 
 
-MIN_INTERVAL_S: Final = 1.0
-"""Time between two state messages."""
-
-MIN_JUMP_S: Final = 1.0
-"""Change of the wall clock that is not the gradual adjustment by NTP."""
-
-
-def mean_probabilities(faces: tuple[FaceEmotion, ...]) -> Probabilities | None:
-    """Mean of the faces' probabilities [7], weighted by area; None without a scored face."""
-    scored = [face for face in faces if face.probabilities is not None]
-    if not scored:
-        return None
-    areas = [face.face.detection.box.width * face.face.detection.box.height for face in scored]
-    return np.average([face.probabilities for face in scored], axis=0, weights=areas)
-
-
-def dominant_emotion(
-    probabilities: Probabilities | None, uncertain_below: float
-) -> DominantEmotion:
-    """The most probable emotion."""
-    if probabilities is None:
-        return "none"
-    if probabilities.max() < uncertain_below:
-        return "uncertain"
-    return EMOTIONS[int(probabilities.argmax())]
-
-
 @dataclass(frozen=True)
 class _State:
     faces: int
@@ -228,6 +204,13 @@ class _State:
     since: datetime
     at: datetime
     probabilities: Probabilities | None = None
+
+
+MIN_INTERVAL_S: Final = 1.0
+"""Time between two state messages."""
+
+MIN_JUMP_S: Final = 1.0
+"""Change of the wall clock that is not the gradual adjustment by NTP."""
 
 
 class StateReporter(Service):
@@ -351,3 +334,23 @@ class StateReporter(Service):
             )
             payload = message.model_dump_json(by_alias=True).encode()
             self._publish_retained(Message(self._topic, payload, retain=True, qos=1))
+
+
+def mean_probabilities(faces: tuple[FaceEmotion, ...]) -> Probabilities | None:
+    """Mean of the faces' probabilities [7], weighted by area; None without a scored face."""
+    scored = [face for face in faces if face.probabilities is not None]
+    if not scored:
+        return None
+    areas = [face.face.detection.box.width * face.face.detection.box.height for face in scored]
+    return np.average([face.probabilities for face in scored], axis=0, weights=areas)
+
+
+def dominant_emotion(
+    probabilities: Probabilities | None, uncertain_below: float
+) -> DominantEmotion:
+    """The most probable emotion."""
+    if probabilities is None:
+        return "none"
+    if probabilities.max() < uncertain_below:
+        return "uncertain"
+    return EMOTIONS[int(probabilities.argmax())]

@@ -26,6 +26,9 @@ from edge_daemon.schema import (
 CONNECT_TIMEOUT_S: Final = 10.0
 """Limit on the first connection, until it is subscribed."""
 
+MAX_DEVICES: Final = 100
+"""Devices that a subscriber keeps."""
+
 CONNECTING: Final = "not connected"
 """The problem of a subscription before its first attempt has ended."""
 

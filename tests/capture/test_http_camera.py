@@ -166,7 +166,7 @@ def test_mjpeg_stream_with_another_boundary_gives_its_images(
             it.read()
 
 
-def test_mjpeg_stream_without_line_breaks_behind_images_gives_them() -> None:
+def test_mjpeg_stream_without_line_breaks_gives_its_images() -> None:
     answer = parts(*[JPEG] * 3, with_length=False, end=b"")
     with serving(stream=answer) as server, contextlib.closing(opened(f"{server.url}/stream")) as it:
         assert all(shows_the_scene(it) for _ in range(3))

@@ -1,4 +1,6 @@
+import os
 import string
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_daemon.config.loading import load_settings
+from edge_daemon.config.loading import LiveSettings, load_settings
 from edge_daemon.config.settings import (
     Section,
     Settings,
@@ -45,6 +47,47 @@ def problems(
 
 
 def test_settings_without_layers_are_the_defaults() -> None:
+    assert load_settings() == Settings()
+
+
+@pytest.fixture
+def inaccessible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The system's settings file, in a folder that this process may not enter."""
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    file = written(folder, "")
+    monkeypatch.setattr("edge_daemon.config.loading.SYSTEM_CONFIG", file)
+    folder.chmod(0)
+    before = os.geteuid()
+    if before == 0:  # root may enter any folder
+        os.seteuid(65534)
+    yield file
+    os.seteuid(before)
+    folder.chmod(0o700)
+
+
+def test_inaccessible_system_file_is_refused_with_a_fix(inaccessible: Path) -> None:
+    (problem,) = problems()
+    assert problem.startswith(f"{inaccessible}: cannot be read: Permission denied; ")
+
+
+def test_reload_with_inaccessible_system_file_changes_nothing(
+    inaccessible: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    current = LiveSettings(Settings())
+    current.reload(load_settings)
+    assert current.current == Settings()
+    (record,) = caplog.records
+    assert str(inaccessible) in vars(record)["error"]
+
+
+@pytest.mark.parametrize("path", ["missing/config.toml", "file/config.toml", "folder"])
+def test_missing_system_file_means_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("edge_daemon.config.loading.SYSTEM_CONFIG", tmp_path / path)
     assert load_settings() == Settings()
 
 

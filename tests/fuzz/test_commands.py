@@ -22,7 +22,7 @@ from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import MqttSettings
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.commands import PauseCommands
+from edge_daemon.publishing.commands import Delivery, PauseCommands
 from edge_daemon.publishing.messages import Received
 
 TOPICS = ("edge-daemon/porch/set/paused", "homeassistant/status")
@@ -45,33 +45,22 @@ received = st.builds(
 )
 
 
-class Acknowledgements:
-    """A connection that counts the acknowledgements."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def acknowledge(self, _received: Received) -> None:
-        self.count += 1
-
-
 @many(100)
 @given(messages=st.lists(received, min_size=1, max_size=6))
 def test_commands_any_messages_keep_only_the_valid_ones(
     logs: Logs, messages: list[Received]
 ) -> None:
     logs.records.clear()
-    connection = Acknowledgements()
     commands = PauseCommands(TOPICS[0], Pause(), lambda: True, lambda: None)
-    for message in messages:
-        commands.submit(connection, message)  # type: ignore[arg-type]
-    commands.acknowledge(connection)  # type: ignore[arg-type]
+    deliveries = [Delivery(message) for message in messages]
+    for delivery in deliveries:
+        commands.submit(delivery)
     valid = [
         message
         for message in messages
         if not message.retained and message.payload in {b"ON", b"OFF"}
     ]
-    assert connection.count == len(messages) - bool(valid)
+    assert sum(delivery.is_complete for delivery in deliveries) == len(messages) - bool(valid)
     assert (commands._waiting is not None) == bool(valid)
     assert len(logs.records) <= 2
 

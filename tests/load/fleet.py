@@ -186,12 +186,18 @@ def devices_process(
 
 
 def subscriber_process(
-    number: int, broker: Broker, ready: Event, done: Event, receipts: "Queue[Any]"
+    number: int,
+    devices: int,
+    broker: Broker,
+    *,
+    ready: Event,
+    done: Event,
+    receipts: "Queue[Any]",
 ) -> None:
     """A subscriber to all devices, until all of them are done and nothing arrives any more."""
     receipt = Receipt()
     clock = SystemClock()
-    consumer = Consumer(BASE, receipt.notices.append)
+    consumer = Consumer(BASE, receipt.notices.append, max_devices=devices)
     session = replace(broker, session_expiry=SESSION_EXPIRY_S)
     with closing(MqttClient(session, f"subscriber-{number}", clock)) as client:
         received_at = time.monotonic()
@@ -224,8 +230,12 @@ def run(
     address = Broker("127.0.0.1", broker.port, protocol=broker.protocol)
     for number in range(options.subscribers):
         ready = processes.Event()
-        arguments = (number, address, ready, done, receipts)
-        processes.Process(target=subscriber_process, args=arguments, daemon=True).start()
+        processes.Process(
+            target=subscriber_process,
+            args=(number, options.devices, address),
+            kwargs={"ready": ready, "done": done, "receipts": receipts},
+            daemon=True,
+        ).start()
         if not ready.wait(60):
             sys.exit("a subscriber does not start")
     names = [f"device-{number:04}" for number in range(options.devices)]

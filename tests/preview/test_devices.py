@@ -15,8 +15,9 @@ from publishing.broker import Mosquitto
 from running import eventually, free_port
 
 from edge_daemon.preview import devices
-from edge_daemon.preview.devices import MAX_DEVICES, DeviceRow, DeviceTable
+from edge_daemon.preview.devices import DeviceRow, DeviceTable
 from edge_daemon.publishing.messages import Message
+from edge_daemon.publishing.subscription import MAX_DEVICES
 from edge_daemon.schema import SourceState
 
 STALE_AFTER_S = 90.0
@@ -138,7 +139,7 @@ def test_table_shortens_texts(table: DeviceTable) -> None:
     assert version.isprintable()
 
 
-def test_table_has_a_place_for_its_own_device(table: DeviceTable) -> None:
+def test_table_has_a_row_for_its_own_device(table: DeviceTable) -> None:
     put(table, *(online(f"fake-{number:04}") for number in range(5000)))
     assert len(table.rows()) == MAX_DEVICES - 1
     assert table.is_full

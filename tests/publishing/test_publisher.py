@@ -30,7 +30,7 @@ from publishing.fixtures import (
     wait_for_depth,
 )
 from publishing.proxy import Proxy
-from publishing.scripted import CONNACK, Published, ScriptedBroker, connack
+from publishing.scripted import CONNACK, Published, ScriptedBroker, connack, publish
 from running import (
     PATIENCE,
     STOP_LIMIT_WITH_WAITS,
@@ -833,6 +833,23 @@ def test_publisher_flood_of_commands_is_cut_off(
         other.wait_until(lambda: bool(other.on("event")))
     assert len(pause.positions) < 50
     assert len(logs.of("too many messages, unsubscribing")) == 1
+
+
+def test_publisher_acknowledges_in_the_order_of_arrival(
+    make_publishing: MakePublishing, topic: str
+) -> None:
+    is_closed = threading.Event()
+    commands = PauseCommands(f"{topic}/set/paused", Pause(), is_closed.is_set, lambda: None)
+    packets = publish(f"{topic}/set/paused", b"ON", 5) + publish(f"{topic}/birth", b"online", 3)
+    with ScriptedBroker(after_subscribe=packets) as broker:
+        publishing = make_publishing(broker.port, commands=commands, birth_topic=f"{topic}/birth")
+        with serving(publishing), in_service(commands):
+            broker.wait_until(
+                lambda: len(broker.on("availability")) == 2
+            )  # after the birth message
+            assert broker.acknowledged == []
+            is_closed.set()
+            broker.wait_until(lambda: broker.acknowledged == [5, 3])
 
 
 def test_publisher_flood_of_birth_messages_is_answered_once(

@@ -2,6 +2,7 @@
 
 This module uses neither the network nor the screen. It ignores duplicate events, reports gaps in
 their numbers, and rejects messages with another schema: it counts all, and reports the first.
+The number of devices is limited, since anyone who may publish could add more.
 """
 
 import math
@@ -15,6 +16,7 @@ from uuid import UUID
 from edge_daemon._lib.clock import FrameTimer, HeldFrame
 from edge_daemon.publishing.messages import Availability, Message
 from edge_daemon.publishing.subscription import (
+    MAX_DEVICES,
     Content,
     MessageKind,
     RejectedError,
@@ -198,28 +200,34 @@ class Consumer:
     Args:
         base: what all topics begin with.
         notify: receives a line about gaps, restarts and rejected messages.
+        max_devices: how many devices to keep; messages of others are passed on only.
     """
 
-    def __init__(self, base: str, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self, base: str, notify: Callable[[str], None], max_devices: int = MAX_DEVICES
+    ) -> None:
         self.devices: dict[str, Device] = {}
         self.totals = WatchTotals()
         self.events: deque[DeviceEvent] = deque(maxlen=EVENTS_KEPT)
         self._base = base
         self._notify = notify
+        self._max_devices = max_devices
+        self._is_full = False
 
     def take(self, message: Message, now: float) -> ValidMessage | None:
         """Read a message that arrived at `now`, in monotonic seconds; None if it is left out."""
-        place = device_and_kind(self._base, message.topic)
-        if place is None or not message.payload:  # empty: a retained message was deleted
+        topic_parts = device_and_kind(self._base, message.topic)
+        if topic_parts is None or not message.payload:  # empty: a retained message was deleted
             return None
-        name, kind = place
-        device = self.devices.setdefault(name, Device(name))
+        name, kind = topic_parts
+        device = self._device(name)
         try:
             decoded, content = read(kind, message.payload)
         except RejectedError as error:
-            self._reject(device, kind, str(error))
+            if device is not None:
+                self._reject(device, kind, str(error))
             return None
-        if not self._keep(device, content, now):
+        if device is not None and not self._keep(device, content, now):
             return None
         return ValidMessage(message.topic, name, kind, message.retain, decoded)
 
@@ -231,6 +239,20 @@ class Consumer:
             "missing events": sum(device.missing for device in self.devices.values()),
         }
         return ", ".join(f"{what}: {count}" for what, count in counts.items() if count)
+
+    def _device(self, name: str) -> Device | None:
+        """The device of this name; None if there is no room for it."""
+        if name not in self.devices:
+            if len(self.devices) >= self._max_devices:
+                if not self._is_full:
+                    self._is_full = True
+                    self._notify(
+                        f"more than {self._max_devices} devices; others are not shown and not "
+                        "checked for gaps and duplicates; name the devices to watch"
+                    )
+                return None
+            self.devices[name] = Device(name)
+        return self.devices[name]
 
     def _keep(self, device: Device, content: Content, now: float) -> bool:
         """Keep the content of a message; whether it is new."""

@@ -104,7 +104,7 @@ class View:
         emotions = self._emotions(room)
         if self._has_totals:
             room -= 2 + len(emotions) + bool(emotions)
-        # Events fill what the devices leave; a delayed event has its place by its time.
+        # Events fill what the devices leave; a delayed event is sorted by its time.
         devices = sum(max(1, len(device.faces_now(self.now))) for device in self.devices)
         count = max(MIN_EVENTS, room - 2 - max(devices, MIN_ROWS))
         events = sorted(self.events, key=_event_time)[-count:]
@@ -359,7 +359,7 @@ def _clock_time(time: datetime) -> str:
 
 
 def _here(time: datetime) -> datetime:
-    """The time of this place; at the ends of the calendar, that of the message."""
+    """The time in the local time zone; at the ends of the calendar, that of the message."""
     try:
         return time.astimezone()
     except OverflowError:

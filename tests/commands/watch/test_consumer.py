@@ -14,7 +14,7 @@ from edge_daemon.commands.watch.consumer import (
     ValidMessage,
 )
 from edge_daemon.publishing.messages import Availability, Message
-from edge_daemon.publishing.subscription import MessageKind, filters
+from edge_daemon.publishing.subscription import MAX_DEVICES, MessageKind, filters
 from edge_daemon.schema import SourceState
 
 
@@ -94,6 +94,28 @@ def test_consumer_other_topics_are_ignored(reading: Reading, topic: str) -> None
     assert reading.take(Message(f"elsewhere/{BASE}/hall/faces", content)) == [None]
     assert reading.consumer.devices == {}
     assert reading.notices == []
+
+
+def test_consumer_devices_are_limited_with_one_notice(reading: Reading) -> None:
+    names = [f"fake-{number:04}" for number in range(MAX_DEVICES + 50)]
+    for name in names:
+        reading.events(1, 3, device=name)
+        reading.take(message(name, "health", b"{"))
+    assert list(reading.consumer.devices) == names[:MAX_DEVICES]
+    about_all = [notice for notice in reading.notices if not notice.startswith("fake-")]
+    assert len(about_all) == 1
+    assert str(MAX_DEVICES) in about_all[0]
+    assert len(reading.notices) == 1 + 2 * MAX_DEVICES
+    assert reading.events(4, device=names[0]) == [True]
+
+
+def test_consumer_beyond_the_limit_passes_valid_messages_on(reading: Reading) -> None:
+    consumer = Consumer(BASE, reading.notices.append, max_devices=1)
+    online = [message(name, "availability", b"online") for name in ("hall", "porch")]
+    accepted = [consumer.take(one, reading.now) for one in online]
+    assert [one.device for one in accepted if one is not None] == ["hall", "porch"]
+    assert consumer.take(message("porch", "availability", b"maybe"), reading.now) is None
+    assert list(consumer.devices) == ["hall"]
 
 
 def test_consumer_empty_retained_message_is_ignored(reading: Reading) -> None:

@@ -11,6 +11,7 @@ from rich.screen import Screen
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import MIN_EVENTS, Notice, View, full_screen
 from edge_daemon.errors import SettingsError
+from edge_daemon.publishing.subscription import MAX_DEVICES
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
 
 Draw = Callable[..., list[str]]
@@ -210,14 +211,14 @@ def test_table_has_lost_connection_and_notices(draw: Draw) -> None:
 
 
 def test_table_many_devices_fit_with_a_count_of_the_rest(fleet: Consumer, draw: Draw) -> None:
-    for number in range(200):
+    for number in range(MAX_DEVICES):
         put(fleet, f"device-{number:03}", faces=faces(scored(1, "happy", 0.5)))
     put(fleet, "device-000", event=event(1))
     lines = draw(height=24)
     count = sum(line.startswith("device-") for line in lines)
     assert count >= 10
     (rest,) = (line for line in lines if line.startswith("…"))
-    assert rest.split()[1:] == [str(200 - count), "more"]
+    assert rest.split()[1:] == [str(MAX_DEVICES - count), "more"]
     assert any("appeared" in line for line in lines)
     assert len(lines) <= 24
 
