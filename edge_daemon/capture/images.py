@@ -216,11 +216,17 @@ class ImageReader:
             number, path = self._next, self._files[self._next]
             self._next += 1
             try:
-                image = read_image(path)
+                still = read_still(path)
             except ImageError as error:
                 self._skip(error)
             else:
-                return CapturedFrame(image, number * IMAGE_INTERVAL_S, number, file=path.name)
+                return CapturedFrame(
+                    still.bgr,
+                    number * IMAGE_INTERVAL_S,
+                    number,
+                    file=path.name,
+                    reduction=still.reduction,
+                )
         self._summarize()
         return None
 
@@ -310,17 +316,41 @@ def read_image(path: Path) -> Image:
     """Read an image file: BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks.
 
     Raises:
+        ImageError: as `read_still` does.
+    """
+    return read_still(path).bgr
+
+
+class Still(NamedTuple):
+    """An image as it is read, which of a very large JPEG is reduced."""
+
+    bgr: Image
+    """BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks."""
+    reduction: int
+    """Pixels of the file's image in one of `bgr`, in each direction."""
+
+
+def read_still(path: Path) -> Still:
+    """Read an image file.
+
+    Raises:
         ImageError: it cannot be read, is damaged, too large, or of an unsupported format.
     """
     try:
         data = read_regular(path)
-        image = decode_image(data)
+        still = Still(decode_image(data), _reduction_of(data))
         _check_intact(data)
     except OSError as error:
         raise ImageError(str(error.strerror), path) from error
     except ImageError as error:
         raise ImageError(error.problem, path) from error
-    return image
+    return still
+
+
+def _reduction_of(data: bytes) -> int:
+    """The factor by which `decode_image` reduces the sides of this image."""
+    info = jpeg_info(data) if data.startswith(JPEG_START) else None
+    return 1 if info is None else _jpeg_reduction(info)
 
 
 def _check_intact(data: bytes) -> None:
@@ -433,12 +463,21 @@ def decode_jpeg(data: bytes, info: JpegInfo | None) -> Image:
         raise ImageError("truncated or damaged JPEG")
     if info.width * info.height > MAX_PIXELS_PER_JPEG_BYTE * info.end:
         raise ImageError(f"damaged JPEG ({info.width}x{info.height} pixels in {info.end} bytes)")
-    for factor, flag in JPEG_REDUCTIONS.items():
+    image = _decode_with_opencv(data[: info.end], JPEG_REDUCTIONS[_jpeg_reduction(info)])
+    if image is None:
+        raise ImageError("damaged JPEG")
+    return image
+
+
+def _jpeg_reduction(info: JpegInfo) -> int:
+    """The factor by which to reduce the sides of a JPEG.
+
+    Raises:
+        ImageError: it is too large even with the largest factor.
+    """
+    for factor in JPEG_REDUCTIONS:
         if info.width * info.height <= MAX_IMAGE_PIXELS * factor**2:
-            image = _decode_with_opencv(data[: info.end], flag)
-            if image is None:
-                raise ImageError("damaged JPEG")
-            return image
+            return factor
     raise ImageError(f"too large ({info.width}x{info.height} pixels)")
 
 

@@ -335,6 +335,14 @@ def test_larger_jpeg_is_reduced_while_decoded(monkeypatch: pytest.MonkeyPatch) -
         decode_image(encoded(".jpg", SCENE))
 
 
+def test_reduced_jpeg_states_its_reduction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "a.jpg")
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 320 * 240 // 10)
+    (captured,) = all_from(ImageFolder(tmp_path))
+    assert captured.bgr.shape == (60, 80, 3)
+    assert captured.reduction == 4
+
+
 @pytest.mark.parametrize("content", [b"", b"words", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
 def test_file_without_image_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "face.jpg"
