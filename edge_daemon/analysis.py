@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from edge_daemon.capture.images import read_image
+from edge_daemon.capture.images import Still, read_still
 from edge_daemon.config.settings import QualitySettings, Settings
 from edge_daemon.detection import Detector, detector_from_settings
 from edge_daemon.detection.step import FaceFinder
@@ -125,8 +125,8 @@ def analyze(
         EdgeDaemonError: a file cannot be read, or the models cannot be loaded.
     """
     if isinstance(image, np.ndarray | Path | str):
-        return _faces(_pixels(image))
-    return [_faces(_pixels(each)) for each in image]
+        return _faces(_still(image))
+    return [_faces(_still(each)) for each in image]
 
 
 _LOCK = threading.Lock()
@@ -137,12 +137,12 @@ def _default_analyzer() -> ImageAnalyzer:
     return ImageAnalyzer(Settings())
 
 
-def _faces(bgr: Image) -> list[AnalyzedFace]:
+def _faces(still: Still) -> list[AnalyzedFace]:
     with _LOCK:
-        result = _default_analyzer().analyze(bgr)
+        result = _default_analyzer().analyze(still.bgr)
     return [
         AnalyzedFace(
-            box=face.face.detection.box,
+            box=face.face.detection.scaled(still.reduction).box,
             score=face.face.detection.score,
             emotion=face.emotion,
             probabilities=None
@@ -154,17 +154,17 @@ def _faces(bgr: Image) -> list[AnalyzedFace]:
     ]
 
 
-def _pixels(image: ImageOrPath) -> Image:
+def _still(image: ImageOrPath) -> Still:
     if isinstance(image, Path | str):
         return _read(Path(image))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise ValueError(
             f"image: must be BGR uint8 [H, W, 3] (got {image.dtype} {list(image.shape)})"
         )
-    return image
+    return Still(image, 1)
 
 
-def _read(path: Path) -> Image:
+def _read(path: Path) -> Still:
     """Read an image file.
 
     Raises:
@@ -172,4 +172,4 @@ def _read(path: Path) -> Image:
     """
     if not path.is_file():
         raise SourceError(f"{path}: no such file")
-    return read_image(path)
+    return read_still(path)

@@ -111,6 +111,8 @@ class Frame:
     """Seconds from the start of the video that is read, also while it repeats; None otherwise."""
     file: str | None = None
     """Name of the image file, without its folder; None for videos and cameras."""
+    reduction: int = 1
+    """Pixels of the source in one of `bgr`, in each direction: more than 1 for very large JPEGs."""
 
     @property
     def width(self) -> int:

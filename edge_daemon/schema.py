@@ -222,7 +222,7 @@ def faces_payload(result: FrameResult, clock: Clock) -> bytes:
 def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
     """The result as published on the topic `faces`."""
     frame = result.frame
-    height, width, _ = frame.bgr.shape
+    width, height = frame.reduction * frame.width, frame.reduction * frame.height
     return FacesMessage(
         time=frame.captured_at,
         position=_milliseconds(frame.position_s),
@@ -231,7 +231,7 @@ def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
         frame=frame.index,
         width=width,
         height=height,
-        faces=tuple([_face_message(face, width, height) for face in result.faces]),
+        faces=tuple([_face_message(face, frame.reduction, width, height) for face in result.faces]),
         events=tuple(map(_event, result.events)),
     )
 
@@ -242,11 +242,11 @@ def event_message(event: Event, sequence: int, latency_ms: float) -> EventMessag
     return EventMessage(**fields, sequence=sequence, latency_ms=round(latency_ms, 1))
 
 
-def _face_message(face: FaceEmotion, width: int, height: int) -> FaceMessage:
+def _face_message(face: FaceEmotion, reduction: int, width: int, height: int) -> FaceMessage:
     probabilities = None if face.probabilities is None else rounded(face.probabilities)
     return FaceMessage(
         track_id=face.track_id,
-        box=within(face.face.detection.box, width, height),
+        box=within(face.face.detection.scaled(reduction).box, width, height),
         score=round(face.face.detection.score, 3),
         emotion=face.emotion,
         confidence=None if probabilities is None else max(probabilities.values()),

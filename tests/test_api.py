@@ -67,6 +67,17 @@ def test_analyze_takes_pixels_paths_and_sequences(scene: Image, tmp_path: Path) 
     assert analyze([]) == []
 
 
+def test_analyze_of_a_reduced_image_gives_its_own_pixels(
+    scene: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "scene.jpg"
+    assert cv2.imwrite(str(file), cv2.resize(scene, None, fx=2, fy=2))
+    (whole,) = analyze(file)
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", scene.size // 3)
+    (reduced,) = analyze(file)
+    assert reduced.box.iou(whole.box) > 0.8
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".jfif"])
 def test_analyze_takes_any_image_file(scene: Image, tmp_path: Path, suffix: str) -> None:
     written = ".jpg" if suffix == ".jfif" else suffix

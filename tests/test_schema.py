@@ -142,6 +142,14 @@ def test_frame_message_has_number_size_and_schema(clock: FakeClock) -> None:
     assert (message["faces"], message["events"]) == ([], [])
 
 
+def test_message_of_a_reduced_image_is_in_its_own_pixels(clock: FakeClock) -> None:
+    whole = result(seen())
+    reduced = replace(whole, frame=replace(whole.frame, reduction=4))
+    message = message_of(reduced, clock)
+    assert (message["width"], message["height"]) == (1280, 960)
+    assert message["faces"][0]["box"] == [400, 400, 200, 200]
+
+
 def test_frame_message_replaces_bytes_that_are_not_utf8(clock: FakeClock) -> None:
     made = replace(frame(), file=os.fsdecode(b"caf\xe9.jpg"))
     message = message_of(FrameResult(made, (), frozenset()), clock)

@@ -28,6 +28,8 @@ class CapturedFrame:
     """Seconds from the start of the video; None for images and cameras."""
     file: str | None = None
     """Name of the image file, without its folder; None for videos and cameras."""
+    reduction: int = 1
+    """Pixels of the file's image in one of `bgr`, in each direction."""
 
 
 class Reader(Protocol):

@@ -22,6 +22,14 @@ logger = logging.getLogger(__name__)
 JPEG_START: Final = b"\xff\xd8\xff"
 PNG_START: Final = b"\x89PNG\r\n\x1a\n"
 
+GIF_START: Final = b"GIF8"
+GIF_HEADER_BYTES: Final = 13
+GIF_IMAGE_BYTES: Final = 10
+GIF_IMAGE: Final = 0x2C
+GIF_EXTENSION: Final = 0x21
+GIF_TRAILER: Final = 0x3B
+"""The byte that ends a GIF, as the two above begin its blocks."""
+
 END_OF_IMAGE: Final = 0xD9
 START_OF_IMAGE: Final = 0xD8
 START_OF_SCAN: Final = 0xDA
@@ -38,8 +46,15 @@ MARKER_AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 Without `+`, Python finds the first byte with `memchr`, which is 20 times as fast.
 """
 
+MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
+
 MAX_PIXELS_PER_JPEG_BYTE: Final = 512
 """Each block of 64 pixels takes a bit or more; a damaged header may state any size."""
+
+MAX_SURPLUS_PART: Final = 20
+"""A twentieth of a JPEG's data that is not needed shows damage: zeros are short codes."""
+
+MIN_SURPLUS_BYTES: Final = 64
 
 HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 
@@ -68,7 +83,7 @@ JPEG_REDUCTIONS: Final = {
 HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
 
 MAX_NAMED: Final = 10
-"""Files that the log names one by one; then it only counts them."""
+"""Files that the log names one by one; then it counts them, and names them at debug level."""
 
 
 class JpegInfo(NamedTuple):
@@ -239,11 +254,17 @@ class FolderReader:
             number, path = self._next, self._files[self._next]
             self._next += 1
             try:
-                image = read_image(path)
+                still = read_still(path)
             except ImageError as error:
                 self._skip(error)
             else:
-                return CapturedFrame(image, number * IMAGE_INTERVAL_S, number, file=path.name)
+                return CapturedFrame(
+                    still.bgr,
+                    number * IMAGE_INTERVAL_S,
+                    number,
+                    file=path.name,
+                    reduction=still.reduction,
+                )
         self._summarize()
         return None
 
@@ -252,11 +273,11 @@ class FolderReader:
 
     def _skip(self, error: ImageError) -> None:
         self._skipped += 1
-        if self._skipped <= MAX_NAMED:
-            logger.log(self._log_level, "image skipped", extra={"error": str(error)})
-        elif self._skipped == MAX_NAMED + 1:
+        if self._skipped == MAX_NAMED + 1:
             extra = {"source": self._name}
             logger.log(self._log_level, "more images skipped, counting them only", extra=extra)
+        level = self._log_level if self._skipped <= MAX_NAMED else logging.DEBUG
+        logger.log(level, "image skipped", extra={"error": str(error)})
 
     def _summarize(self) -> None:
         if self._skipped == len(self._files):
@@ -347,14 +368,110 @@ def read_image(path: Path) -> Image:
     """Read an image file: BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks.
 
     Raises:
+        ImageError: as `read_still` does.
+    """
+    return read_still(path).bgr
+
+
+class Still(NamedTuple):
+    """An image as it is read, which of a very large JPEG is reduced."""
+
+    bgr: Image
+    """BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks."""
+    reduction: int
+    """Pixels of the file's image in one of `bgr`, in each direction."""
+
+
+def read_still(path: Path) -> Still:
+    """Read an image file.
+
+    Raises:
         ImageError: it cannot be read, is damaged, too large, or of an unsupported format.
     """
     try:
-        return decode_image(read_regular(path))
+        data = read_regular(path)
+        still = Still(decode_image(data), _reduction_of(data))
+        _check_intact(data)
     except OSError as error:
         raise ImageError(str(error.strerror), path) from error
     except ImageError as error:
         raise ImageError(error.problem, path) from error
+    return still
+
+
+def _reduction_of(data: bytes) -> int:
+    """The factor by which `decode_image` reduces the sides of this image."""
+    info = jpeg_info(data) if data.startswith(JPEG_START) else None
+    return 1 if info is None else _jpeg_reduction(info)
+
+
+def _check_intact(data: bytes) -> None:
+    """Find damage that the decoder of a JPEG or GIF fills with grey, or with the last colour.
+
+    Images of cameras are not checked, since one that always breaks the rules would be lost.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    if data.startswith(JPEG_START):
+        info = jpeg_info(data)
+        if info is not None and not _has_intact_scans(data[: info.end]):
+            raise ImageError("damaged JPEG")
+    elif data.startswith(GIF_START) and not _has_gif_trailer(data):
+        raise ImageError("truncated or damaged GIF")
+
+
+def _has_intact_scans(data: bytes) -> bool:
+    """Whether a complete JPEG decodes without an error, and needs all of its data."""
+    if not _decodes(data):
+        return False
+    start = len(data) - max(MIN_SURPLUS_BYTES, len(data) // MAX_SURPLUS_PART)
+    surplus = data[start:-2]
+    is_scan = start > len(data) // 2 and MARKER.search(surplus) is None
+    is_padding = len(set(surplus)) <= 2
+    return not is_scan or is_padding or not _decodes(data[:start] + data[-2:])
+
+
+def _decodes(data: bytes) -> bool:
+    """Whether FFmpeg finds no error in a JPEG; libjpeg only prints a warning."""
+    import av
+    from av.error import InvalidDataError
+
+    decoder = av.CodecContext.create("mjpeg", "r")
+    decoder.options = {"err_detect": "explode", "lowres": "3"}  # an eighth of the size, for speed
+    try:
+        decoder.decode(av.Packet(data))
+    except InvalidDataError:
+        return False
+    except av.FFmpegError:  # a kind of JPEG that FFmpeg does not support
+        return True
+    return True
+
+
+def _has_gif_trailer(data: bytes) -> bool:
+    """Whether the blocks of a GIF are complete up to the trailer (GIF89a, appendix A)."""
+    place = GIF_HEADER_BYTES + _colour_table_bytes(data, GIF_HEADER_BYTES - 3)
+    while place < len(data):
+        introducer = data[place]
+        if introducer == GIF_TRAILER:
+            return True
+        if introducer == GIF_IMAGE:
+            place += GIF_IMAGE_BYTES + _colour_table_bytes(data, place + GIF_IMAGE_BYTES - 1)
+            place += 1  # the size of its codes
+        elif introducer == GIF_EXTENSION:
+            place += 2
+        else:
+            return False
+        while place < len(data) and data[place]:
+            place += 1 + data[place]
+        place += 1
+    return False
+
+
+def _colour_table_bytes(data: bytes, place: int) -> int:
+    """Length of the colour table that the packed field at this place states."""
+    packed = data[place] if place < len(data) else 0
+    return 3 << ((packed & 7) + 1) if packed & 0x80 else 0
 
 
 def decode_image(data: bytes) -> Image:
@@ -377,7 +494,7 @@ def decode_image(data: bytes) -> Image:
         image = _decode_with_ffmpeg(data)  # OpenCV does not turn the image as `irot` asks
     if image is None:
         image = _decode_with_opencv(data, cv2.IMREAD_COLOR)
-    if image is None and data.startswith(b"GIF8"):
+    if image is None and data.startswith(GIF_START):
         image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without GIF
     if image is None:
         raise ImageError("not an image in a supported format, or damaged")
@@ -398,12 +515,21 @@ def decode_jpeg(data: bytes, info: JpegInfo | None) -> Image:
         raise ImageError("truncated or damaged JPEG")
     if info.width * info.height > MAX_PIXELS_PER_JPEG_BYTE * info.end:
         raise ImageError(f"damaged JPEG ({info.width}x{info.height} pixels in {info.end} bytes)")
-    for factor, flag in JPEG_REDUCTIONS.items():
+    image = _decode_with_opencv(data[: info.end], JPEG_REDUCTIONS[_jpeg_reduction(info)])
+    if image is None:
+        raise ImageError("damaged JPEG")
+    return image
+
+
+def _jpeg_reduction(info: JpegInfo) -> int:
+    """The factor by which to reduce the sides of a JPEG.
+
+    Raises:
+        ImageError: it is too large even with the largest factor.
+    """
+    for factor in JPEG_REDUCTIONS:
         if info.width * info.height <= MAX_IMAGE_PIXELS * factor**2:
-            image = _decode_with_opencv(data[: info.end], flag)
-            if image is None:
-                raise ImageError("damaged JPEG")
-            return image
+            return factor
     raise ImageError(f"too large ({info.width}x{info.height} pixels)")
 
 

@@ -91,6 +91,7 @@ class FrameMaker:
             reduced=captured.reduced,
             position_s=captured.position_s,
             file=captured.file,
+            reduction=captured.reduction,
         )
 
     def _captured_at(self, captured: CapturedFrame) -> datetime:

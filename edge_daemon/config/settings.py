@@ -293,8 +293,9 @@ class DetectionSettings(Section):
         3,
         ge=1,
         le=30,
-        description="Maximum frames from one detection to the next. In between, the positions of "
-        "the faces are predicted; a failed appearance check triggers a detection.",
+        description="Maximum frames from one detection to the next; below 10 frames per second, "
+        "about the time that they take at 15. In between, the positions of the faces are "
+        "predicted; a failed appearance check triggers a detection.",
         json_schema_extra=RELOADABLE,
     )
     min_size: int = Field(

@@ -34,7 +34,7 @@ class Zones:
 
     def _counts(self, detection: Detection, frame: Frame) -> bool:
         settings, box = self._settings, detection.box
-        if min(box.width, box.height) < settings.min_face:
+        if frame.reduction * min(box.width, box.height) < settings.min_face:
             return False
         if not settings.ignore:
             return True

@@ -52,6 +52,11 @@ APPEARANCE_GAIN: Final = np.float32(0.2)
 MAX_PREDICTION_S: Final = 0.5
 """Time for which the position of a lost face is extrapolated."""
 
+REFERENCE_FPS: Final = 15.0
+"""Frame rate of `interval`: with far fewer frames a second, it is in their time."""
+INTERVAL_SLACK: Final = 1.7
+"""Factor on that time, so that interval and jitter of a camera at 10 or more frames are kept."""
+
 MIN_AGE_FRAMES: Final = 3
 """Frame intervals of a slow camera for which a track continues without its face at least."""
 
@@ -253,9 +258,12 @@ class FaceFollower:
     Args:
         finder: detects faces.
         tracker: assigns them to tracks.
-        interval: maximum frames from one detection to the next; 1: detect in every frame.
-        max_gap_s: time between two frames above which no position is predicted, unless frames
-            were dropped since the last detection: an overloaded machine must detect less often.
+        interval: maximum frames from one detection to the next, or their time at REFERENCE_FPS;
+            1: detect in every frame.
+        max_gap_s: time between two frames above which no position is predicted.
+
+    Where frames were dropped since the last detection, the interval is in frames only: an
+    overloaded machine must detect less often.
     """
 
     def __init__(
@@ -269,7 +277,7 @@ class FaceFollower:
         self._tracker = tracker
         self._interval = interval
         self._max_gap_s = max_gap_s
-        self._last_s = -math.inf
+        self._last_s = self._detected_s = -math.inf
         self._frames_since = 0
         self._index = 0
         """Of the last frame in which faces were detected."""
@@ -283,7 +291,9 @@ class FaceFollower:
         self._frames_since += 1
         gap_s, self._last_s = frame.stream_time_s - self._last_s, frame.stream_time_s
         has_dropped = frame.index - self._index > self._frames_since
-        is_near = gap_s <= self._max_gap_s or has_dropped
+        until_next_s = frame.stream_time_s + gap_s - self._detected_s
+        can_wait = until_next_s <= INTERVAL_SLACK * self._interval / REFERENCE_FPS
+        is_near = (gap_s <= self._max_gap_s and can_wait) or has_dropped
         if self._frames_since < self._interval and is_near and frame.scene == self._scene:
             predicted = self._tracker.predict(frame, partial(self._finder.crop, frame))
             if predicted is not None:
@@ -291,4 +301,5 @@ class FaceFollower:
         found = self._tracker(self._finder(frame))
         # Not before, so that a failed detection is tried again in the next frame.
         self._frames_since, self._index, self._scene = 0, frame.index, frame.scene
+        self._detected_s = frame.stream_time_s
         return found

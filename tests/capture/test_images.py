@@ -3,6 +3,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 from capture.media import cut, needs_ffmpeg, video
 from conftest import FakeClock, material
 from drawing import Image, draw_scene
+from PIL import Image as Pillow
 
 from edge_daemon._lib.files import MAX_FILE_BYTES
 from edge_daemon.capture import CapturedFrame, create_source
@@ -200,6 +202,63 @@ def test_jpeg_with_a_trailer_is_its_first_image(trailer: str, progressive: int) 
         decode_image(whole[:-100] + TRAILERS[trailer])
 
 
+def end_early(whole: bytes) -> bytes:
+    return whole[: len(whole) // 2] + whole[-2:]
+
+
+def with_zeros(whole: bytes) -> bytes:
+    third = len(whole) // 3
+    return whole[:third] + bytes(third) + whole[2 * third :]
+
+
+def with_changes(whole: bytes) -> bytes:
+    changed = bytearray(whole)
+    for place in range(len(whole) // 4, len(whole) - 10, len(whole) // 20):
+        changed[place] ^= 0x41
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("damaged", [end_early, with_zeros, with_changes])
+def test_jpeg_damaged_before_its_end_marker_is_refused(
+    tmp_path: Path, damaged: Callable[[bytes], bytes]
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (240, 320, 3), np.uint8)
+    path = picture(tmp_path / "noise.jpg", noise)
+    assert read_image(path).shape == noise.shape
+    path.write_bytes(damaged(path.read_bytes()))
+    with pytest.raises(ImageError, match=r"noise\.jpg: damaged JPEG"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("size", [(320, 240), (1, 1), (7, 33)])
+@pytest.mark.parametrize("sampling", ["411", "420", "422", "440", "444"])
+@pytest.mark.parametrize(("progressive", "interval"), [(0, 0), (0, 1), (1, 0), (1, 5)])
+def test_intact_jpeg_of_any_kind_is_read(
+    tmp_path: Path, size: tuple[int, int], sampling: str, *, progressive: int, interval: int
+) -> None:
+    image = cv2.resize(SCENE, size)
+    factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}")
+    options = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor, cv2.IMWRITE_JPEG_RST_INTERVAL, interval)
+    path = tmp_path / "face.jpg"
+    path.write_bytes(encoded(".jpg", image, *options, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive))
+    assert mean_difference(read_image(path), image) < 4
+
+
+def test_jpeg_that_ffmpeg_does_not_support_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "face.jpg"
+    Pillow.fromarray(SCENE).convert("CMYK").save(path)
+    assert read_image(path).shape == SCENE.shape
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_truncated_gif_is_refused(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "face.gif"
+    Pillow.fromarray(SCENE).save(path)
+    assert mean_difference(read_image(path), SCENE) < 4
+    with pytest.raises(ImageError, match="GIF"):
+        read_image(cut(path, share))
+
+
 def test_jpeg_with_too_few_bytes_for_its_size_is_refused() -> None:
     whole = bytearray(encoded(".jpg", SCENE))
     height = whole.index(b"\xff\xc0") + 5
@@ -276,6 +335,14 @@ def test_larger_jpeg_is_reduced_while_decoded(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="too large"):
         decode_image(encoded(".jpg", SCENE))
+
+
+def test_reduced_jpeg_states_its_reduction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture(tmp_path / "a.jpg")
+    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", 320 * 240 // 10)
+    (captured,) = all_from(ImageFolder(tmp_path))
+    assert captured.bgr.shape == (60, 80, 3)
+    assert captured.reduction == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"words", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
@@ -389,8 +456,10 @@ def test_folder_with_many_damaged_images_names_the_first(
     picture(tmp_path / "a.png")
     for number in range(30):
         (tmp_path / f"b{number}.png").write_text("no image")
+    caplog.set_level(logging.DEBUG)
     assert len(all_from(ImageFolder(tmp_path))) == 1
-    assert len(lines(caplog, "image skipped")) == MAX_NAMED
+    levels = [line["levelno"] for line in lines(caplog, "image skipped")]
+    assert levels == [logging.WARNING] * MAX_NAMED + [logging.DEBUG] * (30 - MAX_NAMED)
     assert lines(caplog, "images skipped in total")[0]["skipped"] == 30
 
 

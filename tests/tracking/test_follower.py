@@ -75,7 +75,7 @@ def test_follower_searches_each_of_frames_that_are_far_apart(detector: Counted) 
         len(follower(frame(at, bgr=bgr)).faces)
         for at, bgr in ((0.0, empty), (0.6, scene), (1.2, empty), (1.8, scene), (2.2, scene))
     ]
-    assert (found, detector.pictures) == ([0, 1, 0, 1, 1], 4)
+    assert (found, detector.pictures) == ([0, 1, 0, 1, 1], 5)
 
 
 def test_follower_far_apart_frames_keep_the_interval_if_dropped(detector: Counted) -> None:
@@ -86,6 +86,21 @@ def test_follower_far_apart_frames_keep_the_interval_if_dropped(detector: Counte
         follower(frame(at, index=index))
         pictures.append(detector.pictures)
     assert pictures == [1, 1, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("fps", "interval", "frames_each"),
+    [(30, 3, 3), (15, 3, 3), (10, 3, 3), (5, 3, 1), (2, 3, 1), (15, 6, 6), (5, 6, 3)],
+)
+def test_follower_at_a_low_rate_detects_as_often_in_time(
+    detector: Counted, fps: int, interval: int, frames_each: int
+) -> None:
+    finder = FaceFinder(detector, 640, ALL_GOOD)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval, max_gap_s=0.5)
+    for index in range(12):
+        jitter = 0.1 * (index % 2) / fps
+        follower(frame(index / fps + jitter, bgr=draw_scene(), index=index))
+    assert detector.pictures == 12 // frames_each
 
 
 def test_follower_of_a_slow_camera_searches_each_frame(detector: Counted) -> None:
