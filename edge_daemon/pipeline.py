@@ -221,15 +221,18 @@ class Service(Protocol):
 
 
 class Watcher(Protocol):
-    """Observes a pipeline from the supervisor's thread. It must be quick and never raise."""
+    """Observes a pipeline from the supervisor's thread. It must be quick and never raise.
+
+    Inherit for the default.
+    """
 
     def poll(self, pipeline: "Pipeline") -> None:
         """Called about four times a second while no worker has failed."""
         ...
 
     def stopping(self) -> None:
-        """Called once, before the pipeline ends."""
-        ...
+        """Called once, before the pipeline ends. Does nothing by default."""
+        return
 
 
 class BusyTimer(AbstractContextManager[None]):

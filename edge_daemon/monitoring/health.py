@@ -11,7 +11,7 @@ from edge_daemon.inference.bundle import Bundle
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.load_shedding import DegradationLevel
 from edge_daemon.monitoring.statistics import StageTimings, Throughput
-from edge_daemon.pipeline import Pipeline
+from edge_daemon.pipeline import Pipeline, Watcher
 from edge_daemon.records import EventKind, FrameResult, SourceState
 from edge_daemon.schema import EventQueueStatus, HealthMessage
 
@@ -42,7 +42,7 @@ class Delivery(Protocol):
         ...
 
 
-class Health:
+class Health(Watcher):
     """Gathers the daemon's figures.
 
     As a sink it counts results; as a watcher it reads the pipeline's drop
@@ -106,9 +106,6 @@ class Health:
         """Read the pipeline's drop counters, and which services are stuck."""
         self._dropped_frames = pipeline.dropped
         self._stuck_services = pipeline.stuck_services
-
-    def stopping(self) -> None:
-        """There is nothing to end."""
 
     @property
     def members_total(self) -> int:

@@ -13,7 +13,7 @@ from typing import Final
 from edge_daemon._lib.clock import Clock
 from edge_daemon.config.settings import Settings
 from edge_daemon.monitoring.hardware import Hardware
-from edge_daemon.pipeline import Pipeline
+from edge_daemon.pipeline import Pipeline, Watcher
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class SheddingPolicy:
         return replace(self.level, members=min(members + 1, self.full.members))
 
 
-class LoadShedder:
+class LoadShedder(Watcher):
     """The watcher that measures the load and applies what the policy chooses.
 
     Args:
@@ -185,9 +185,6 @@ class LoadShedder:
         if level != before:
             _log_change(before, level, load)
             self._apply(level, self._policy.full)
-
-    def stopping(self) -> None:
-        """There is nothing to end."""
 
     def _limits_of(self, settings: Settings) -> tuple[DegradationLevel, float, int]:
         full = DegradationLevel(self._members, settings.detection.interval)

@@ -14,7 +14,7 @@ from edge_daemon.analysis import ImageAnalyzer
 from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import Settings, ZoneSettings
 from edge_daemon.monitoring.health import Health
-from edge_daemon.pipeline import Busy, Pipeline, Service
+from edge_daemon.pipeline import Busy, Pipeline, Service, Watcher
 from edge_daemon.preview.app import PreviewApp, page_files
 from edge_daemon.preview.auth import (
     AuthMiddleware,
@@ -39,7 +39,7 @@ EXAMPLE_ADDRESS: Final = ("192.0.2.1", 9)
 """An address outside this network (RFC 5737)."""
 
 
-class PreviewServer(Service):
+class PreviewServer(Service, Watcher):
     """The preview's sink, watcher and service.
 
     As a sink it records results, as a watcher it notices changes of the source's state, and as a
@@ -124,9 +124,6 @@ class PreviewServer(Service):
         if state != self._last_state:
             self._last_state = state
             self._stream.notify()
-
-    def stopping(self) -> None:
-        """There is nothing to end: `stop` does that."""
 
     def run(self, busy: Busy) -> None:
         """Serve until `stop` is called."""
