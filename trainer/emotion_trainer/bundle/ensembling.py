@@ -27,9 +27,9 @@ LogProbabilities = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 NEGLIGIBLE: Final = 0.01
-COLDEST: Final = 0.05
+MIN_TEMPERATURE: Final = 0.05
 """Where all predictions are right, each lower temperature would be likelier still."""
-HOTTEST: Final = 20.0
+MAX_TEMPERATURE: Final = 20.0
 HALVES_SEED: Final = 0
 
 
@@ -68,13 +68,13 @@ def fit_ensemble(predictions: LogProbabilities, labels: Labels) -> Fit:
     while True:
         coefficients = _least_loss(predictions[kept], labels)
         total = float(coefficients.sum())
-        if total < 1.0 / HOTTEST:
+        if total < 1.0 / MAX_TEMPERATURE:
             raise ExportError("no weight can be fitted: no member distinguishes the emotions")
         enough = coefficients >= NEGLIGIBLE * total
         if enough.all():
             weights = np.zeros(len(predictions))
             weights[kept] = coefficients / total
-            return Fit(weights, max(COLDEST, 1.0 / total))
+            return Fit(weights, max(MIN_TEMPERATURE, 1.0 / total))
         kept = kept[enough]
 
 

@@ -8,7 +8,7 @@ from edge_daemon.inference.bundle import Ensemble
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.bundle.balancing import MIN_RECALL
 from emotion_trainer.bundle.ensembling import (
-    COLDEST,
+    MIN_TEMPERATURE,
     Fit,
     anytime_order,
     balance,
@@ -52,7 +52,7 @@ def test_temperature_of_perfect_models_stays_in_its_bounds() -> None:
     predictions, _ = members((0.5,))
     labels = predictions[0].argmax(axis=1)
     fit = fit_ensemble(predictions, labels)
-    assert fit.temperature == COLDEST
+    assert fit.temperature == MIN_TEMPERATURE
     assert balance(fit, predictions, labels) is fit
     Ensemble(
         temperature=fit.temperature, metrics=measure(fit.probabilities(predictions), labels, "")
