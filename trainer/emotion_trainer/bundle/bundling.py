@@ -4,7 +4,6 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from emotion_trainer.bundle.candidates import BundledModel, Candidate
 from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, fit_within
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
 from emotion_trainer.bundle.records import write_records
+from emotion_trainer.bundle.views import Views, predict_views, stack, views_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import DataError
 from emotion_trainer.evaluation.metrics import measure
@@ -38,14 +38,6 @@ MAX_DEVIATION: Final = 0.005
 """Of an accuracy from the manifest's: another processor rounds differently."""
 
 Describe = Callable[[Bundled, Path], dict[str, str]]
-
-
-@dataclass(frozen=True)
-class Viewpoint:
-    """A candidate as it sees faces: as they are, or mirrored."""
-
-    candidate: Candidate
-    mirrored: bool
 
 
 def make_bundle(
@@ -77,31 +69,13 @@ def make_bundle(
         ExportError: a run was not exported, or no model is of any use or cheap enough.
     """
     require_distinct_names([candidate.name for candidate in candidates])
-    labels = dataset.validation.labels
-    views = (False, True) if mirrored else (False,)
-    viewpoints = [Viewpoint(candidate, view) for candidate in candidates for view in views]
-    predicted = [v.candidate.predictions(dataset, mirrored=v.mirrored) for v in viewpoints]
-    predictions = np.stack([one.log_probabilities for one in predicted])
-    mmac = [v.candidate.mmac for v in viewpoints]
-    fit = fit_within(predictions, labels, mmac, max_mmac)
-    fit = _rounded(balance(fit, predictions, labels))
-    order = anytime_order(predictions, labels, fit, mmac)
-    members = tuple(
-        viewpoints[i].candidate.as_member(
-            float(fit.weights[i]), predicted[i].metrics, mirrored=viewpoints[i].mirrored
-        )
-        for i in order
-    )
-    figures = measure(fit.probabilities(predictions), labels, dataset.validation_name)
-    used = [one for one in candidates if any(viewpoints[i].candidate is one for i in order)]
-    bundled = measure_bundle(
-        _make_manifest(members, fit, labels, figures),
-        {one.file.name: one for one in used},
-        predictions[order],
-        dataset,
-        left_out=tuple(sorted({one.name for one in candidates} - {one.name for one in used})),
-    )
-    _write(bundled, [one.file for one in used], folder, describe)
+    views = predict_views(candidates, dataset, mirrored=mirrored)
+    fit = _fit(views, dataset, max_mmac)
+    bundle = _make_manifest(views, fit, dataset)
+    used = views_of(bundle, views)
+    left_out = {one.name for one in candidates} - {view.candidate.name for view in used}
+    bundled = measure_bundle(bundle, used, dataset, left_out=tuple(sorted(left_out)))
+    _write(bundled, {view.candidate.file for view in used}, folder, describe)
     return bundled
 
 
@@ -114,14 +88,10 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
     """
     bundle = read_bundle(folder)
     models = {member.file: BundledModel(folder, member) for member in bundle.members}
-    predictions = np.stack(
-        [
-            models[member.file].predictions(dataset, mirrored=member.mirrored).log_probabilities
-            for member in bundle.members
-        ]
-    )
-    _require_same_figures(bundle, fit_of(bundle).probabilities(predictions), dataset, folder)
-    bundled = measure_bundle(bundle, models, predictions, dataset, left_out=())
+    mirrored = any(member.mirrored for member in bundle.members)
+    views = views_of(bundle, predict_views(models.values(), dataset, mirrored=mirrored))
+    _require_same_figures(bundle, fit_of(bundle).probabilities(stack(views)), dataset, folder)
+    bundled = measure_bundle(bundle, views, dataset, left_out=())
     for name, content in describe(bundled, folder).items():
         (folder / name).write_text(content, encoding="utf-8")
     return bundled
@@ -144,8 +114,11 @@ def _require_same_figures(
         )
 
 
-def _rounded(fit: Fit) -> Fit:
-    """As the manifest writes it, so that figures are those of what is written."""
+def _fit(views: Views, dataset: Dataset, max_mmac: float) -> Fit:
+    """The fit as the manifest writes it, so that figures are those of what is written."""
+    predictions, labels = stack(views), dataset.validation.labels
+    fit = fit_within(predictions, labels, [view.mmac for view in views], max_mmac)
+    fit = balance(fit, predictions, labels)
     return Fit(
         fit.weights.round(DECIMALS),
         round(fit.temperature, DECIMALS),
@@ -153,32 +126,33 @@ def _rounded(fit: Fit) -> Fit:
     )
 
 
-def _make_manifest(
-    members: tuple[Member, ...], fit: Fit, labels: NDArray[np.int64], metrics: Metrics
-) -> Bundle:
-    adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
-    shares = (np.bincount(labels, minlength=len(EMOTIONS)) / len(labels)).round(DECIMALS)
+def _make_manifest(views: Views, fit: Fit, dataset: Dataset) -> Bundle:
+    predictions, labels = stack(views), dataset.validation.labels
+    order = anytime_order(predictions, labels, fit, [view.mmac for view in views])
+    members = tuple(views[i].as_member(float(fit.weights[i])) for i in order)
+    metrics = measure(fit.probabilities(predictions), labels, dataset.validation_name)
     return Bundle(
         schema_version=1,
         bundle_id=_identify(members),
         created=datetime.now(UTC).replace(microsecond=0),
         labels=EMOTIONS,
         members=members,
-        ensemble=Ensemble(
-            adjustment={name: float(by) for name, by in adjusted if by},
-            temperature=fit.temperature,
-            shares=dict(zip(EMOTIONS, shares.tolist(), strict=True)),
-            metrics=metrics,
-        ),
+        ensemble=_make_ensemble(fit, metrics, labels),
     )
 
 
-def _write(
-    bundled: Bundled,
-    files: list[Path],
-    folder: Path,
-    describe: Describe,
-) -> None:
+def _make_ensemble(fit: Fit, metrics: Metrics, labels: NDArray[np.int64]) -> Ensemble:
+    adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
+    shares = (np.bincount(labels, minlength=len(EMOTIONS)) / len(labels)).round(DECIMALS)
+    return Ensemble(
+        adjustment={name: float(by) for name, by in adjusted if by},
+        temperature=fit.temperature,
+        shares=dict(zip(EMOTIONS, shares.tolist(), strict=True)),
+        metrics=metrics,
+    )
+
+
+def _write(bundled: Bundled, files: set[Path], folder: Path, describe: Describe) -> None:
     """Put the bundle in place of the one before, the manifest last.
 
     A kill leaves the old bundle or the new one; in the moment of the last few renames, files

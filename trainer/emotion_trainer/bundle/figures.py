@@ -13,8 +13,9 @@ from edge_daemon.inference.bundle import Bundle, Member, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import Candidate
-from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, cross_fit, fit_ensemble
+from emotion_trainer.bundle.ensembling import Fit, cross_fit, fit_ensemble
 from emotion_trainer.bundle.records import ModelRecord, View, view_of
+from emotion_trainer.bundle.views import Views, stack
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.metrics import measure
 from emotion_trainer.evaluation.robustness import Robustness, measure_robustness
@@ -82,27 +83,19 @@ def display_name(member: Member) -> str:
 
 
 def measure_bundle(
-    bundle: Bundle,
-    models: Mapping[str, Candidate],
-    predictions: LogProbabilities,
-    dataset: Dataset,
-    left_out: tuple[str, ...],
+    bundle: Bundle, views: Views, dataset: Dataset, left_out: tuple[str, ...]
 ) -> Bundled:
     """Measure all figures of a bundle.
 
     Args:
         bundle: the manifest.
-        models: the members' models, by file.
-        predictions: the members' log-probabilities for the validation split, float32 [M, N, 7].
+        views: those of the members, in the manifest's order.
         dataset: what to measure on.
         left_out: recipes whose models are not in the bundle.
     """
-    labels = dataset.validation.labels
+    predictions, labels = stack(views), dataset.validation.labels
     fit = fit_of(bundle)
-    views: dict[str, list[View]] = {}
-    for member in bundle.members:
-        views.setdefault(member.file, []).append(view_of(mirrored=member.mirrored))
-    records = {name: model.record(dataset, views[name]) for name, model in models.items()}
+    models = {view.file: view.candidate for view in views}
     return Bundled(
         bundle=bundle,
         left_out=left_out,
@@ -113,12 +106,22 @@ def measure_bundle(
         ),
         cross_fitted=cross_fit(predictions, labels, dataset.validation_name),
         probabilities=fit.probabilities(predictions),
-        records={name: record for name, record in records.items() if record is not None},
+        records=_records_of(views, dataset),
         sizes={name: model.file.stat().st_size for name, model in models.items()},
         robustness=measure_robustness(
             partial(_predictions_of_members, bundle, fit, models), dataset.validation
         ),
     )
+
+
+def _records_of(views: Views, dataset: Dataset) -> dict[str, ModelRecord]:
+    """How the models of these views were trained, by file, as far as that is known."""
+    models = {view.file: view.candidate for view in views}
+    names: dict[str, list[View]] = {file: [] for file in models}
+    for view in views:
+        names[view.file].append(view_of(mirrored=view.mirrored))
+    records = {file: model.record(dataset, names[file]) for file, model in models.items()}
+    return {file: record for file, record in records.items() if record is not None}
 
 
 def fit_of(bundle: Bundle) -> Fit:
