@@ -97,50 +97,88 @@ def card_files(
 
 def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()) -> str:
     """The card, Markdown."""
-    split = dataset.validation
-    confusion = confuse(bundled.probabilities, split.labels)
+    return render("model_card.md", **card_values(bundled, dataset, clips))
+
+
+def card_values(
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()
+) -> dict[str, object]:
+    """What the template renders, by the template's names."""
+    confusion = confuse(bundled.probabilities, dataset.validation.labels)
+    return {
+        "emotions": EMOTIONS,
+        **_member_values(bundled),
+        **_data_values(bundled, dataset),
+        **_figure_values(bundled, dataset),
+        "confusion": confusion,
+        **_share_values(bundled, dataset, clips),
+        **_limit_values(confusion, dataset),
+        "created": bundled.bundle.created.date(),
+        "left_out": bundled.left_out,
+        "recipes": [f"recipes/{name}.toml" for name in _recipe_names(bundled)],
+    }
+
+
+def _member_values(bundled: Bundled) -> dict[str, object]:
+    members = bundled.bundle.members
+    return {
+        "warnings": [run.warning for run in _runs(bundled) if run.warning],
+        "members": members,
+        "names": [display_name(member) for member in members],
+        "sizes": bundled.sizes,
+        "mirrored": any(member.mirrored for member in members),
+        "agreements": [_agreement(bundled, member) for member in members],
+        "ensemble": bundled.bundle.ensemble,
+    }
+
+
+def _data_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
+    return {
+        "split": dataset.validation_name,
+        "is_fer2013": dataset.validation_name == PUBLIC_TEST,
+        "is_stratified": dataset.validation_name == STRATIFIED_NAME,
+        "training": len(dataset.training),
+        "validation": len(dataset.validation),
+        "votes": _votes_shares(bundled) if dataset.training.votes.any() else [],
+        "unlabelled": any(run.unlabelled_fingerprint for run in _runs(bundled)),
+        "sources": sources_of(bundled),
+        "unrecorded": _unrecorded(bundled),
+    }
+
+
+def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
+    return {
+        "unbalanced": bundled.unbalanced,
+        "min_recall": MIN_RECALL,
+        "cross_fitted": bundled.cross_fitted,
+        "without_copies": measure_without_copies(bundled.probabilities, dataset),
+        "robustness": bundled.robustness,
+        "robustness_tables": tables(bundled.robustness),
+        "plot_name": plots.plot_name,
+        "limits": QualitySettings(),
+    }
+
+
+def _share_values(
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions]
+) -> dict[str, object]:
+    priors = prior_effects(bundled.probabilities, dataset.validation.labels)
+    return {
+        "priors": priors,
+        "camera_shares": CAMERA_SHARES,
+        "clips": clips,
+        "counts": _prediction_counts(dataset.validation_name, dataset.validation, priors, clips),
+    }
+
+
+def _limit_values(confusion: Matrix, dataset: Dataset) -> dict[str, object]:
     faces = np.bincount(dataset.training.labels, minlength=len(EMOTIONS))
-    priors = prior_effects(bundled.probabilities, split.labels)
-    return render(
-        "model_card.md",
-        emotions=EMOTIONS,
-        split=dataset.validation_name,
-        is_fer2013=dataset.validation_name == PUBLIC_TEST,
-        is_stratified=dataset.validation_name == STRATIFIED_NAME,
-        members=bundled.bundle.members,
-        names=[display_name(member) for member in bundled.bundle.members],
-        sizes=bundled.sizes,
-        ensemble=bundled.bundle.ensemble,
-        created=bundled.bundle.created.date(),
-        mirrored=any(member.mirrored for member in bundled.bundle.members),
-        left_out=bundled.left_out,
-        agreements=[_agreement(bundled, member) for member in bundled.bundle.members],
-        unbalanced=bundled.unbalanced,
-        min_recall=MIN_RECALL,
-        cross_fitted=bundled.cross_fitted,
-        training=len(dataset.training),
-        validation=len(split),
-        votes=_votes_shares(bundled) if dataset.training.votes.any() else [],
-        sources=sources_of(bundled),
-        unlabelled=any(run.unlabelled_fingerprint for run in _runs(bundled)),
-        unrecorded=_unrecorded(bundled),
-        warnings=[run.warning for run in _runs(bundled) if run.warning],
-        confusion=confusion,
-        without_copies=measure_without_copies(bundled.probabilities, dataset),
-        priors=priors,
-        camera_shares=CAMERA_SHARES,
-        robustness=bundled.robustness,
-        robustness_tables=tables(bundled.robustness),
-        plot_name=plots.plot_name,
-        limits=QualitySettings(),
-        clips=clips,
-        counts=_prediction_counts(dataset.validation_name, split, priors, clips),
-        seen_as_labelled=_seen_as_labelled(split),
-        weakest=weakest(confusion),
-        mixed_up=most_confused(confusion),
-        rarest=(EMOTIONS[int(faces.argmin())], int(faces.min())),
-        recipes=[f"recipes/{name}.toml" for name in _recipe_names(bundled)],
-    )
+    return {
+        "seen_as_labelled": _seen_as_labelled(dataset.validation),
+        "weakest": weakest(confusion),
+        "mixed_up": most_confused(confusion),
+        "rarest": (EMOTIONS[int(faces.argmin())], int(faces.min())),
+    }
 
 
 def weakest(confusion: Matrix) -> list[Weakness]:
