@@ -150,6 +150,7 @@ def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
     return {
         "unbalanced": bundled.unbalanced,
         "min_recall": MIN_RECALL,
+        "fitted": _fitted(bundled),
         "cross_fitted": bundled.cross_fitted,
         "without_copies": measure_without_copies(bundled.probabilities, dataset),
         "robustness": bundled.robustness,
@@ -157,6 +158,12 @@ def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
         "plot_name": plots.plot_name,
         "limits": QualitySettings(),
     }
+
+
+def _fitted(bundled: Bundled) -> list[str]:
+    """What was fitted on the validation split."""
+    adjustment = ["the adjustment"] if bundled.bundle.ensemble.adjustment else []
+    return ["the members' weights", "the temperature", *adjustment]
 
 
 def _share_values(

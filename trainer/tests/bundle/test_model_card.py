@@ -166,6 +166,15 @@ def test_card_has_recalls_with_and_without_adjustment(bundled: Bundled, dataset:
     assert {len(row) for row in table(plain, "label", *EMOTIONS, "recall")} == {9}
 
 
+def test_adjustment_is_among_what_was_fitted_only_if_used(
+    bundled: Bundled, dataset: Dataset
+) -> None:
+    for one, last in ((bundled, "the adjustment"), (unadjusted(bundled), "the temperature")):
+        fitted = card_values(one, dataset)["fitted"]
+        assert fitted[-1] == last
+        assert f" and {last} were fitted" in " ".join(model_card(one, dataset).split())
+
+
 def test_only_fer2013_is_called_so(bundled: Bundled, dataset: Dataset) -> None:
     own = replace(dataset, validation_name=STRATIFIED_NAME)
     assert card_values(bundled, dataset)["is_fer2013"]
