@@ -47,11 +47,19 @@ VOTE_FOR: Final = {
 
 @dataclass(frozen=True)
 class Weakness:
-    """An emotion, the share of its faces that is recognised, and what most others are called."""
+    """An emotion with a low recall.
+
+    Attributes:
+        label: the emotion.
+        recall: the share of its faces that is recognised.
+        taken_for: what its other faces are most often called, which need not be most of them.
+        taken_share: the share of all its faces that is called so.
+    """
 
     label: str
     recall: float
     taken_for: str
+    taken_share: float
 
 
 @dataclass(frozen=True)
@@ -194,8 +202,9 @@ def weakest(confusion: Matrix) -> list[Weakness]:
     found = []
     for index in shares.diagonal().argsort(kind="stable")[:2]:
         others = np.where(np.arange(len(EMOTIONS)) == index, -1, confusion[index])
-        taken_for = EMOTIONS[int(others.argmax())]
-        found.append(Weakness(EMOTIONS[index], float(shares[index, index]), taken_for))
+        taken_for = int(others.argmax())
+        recall, taken_share = (float(shares[index, called]) for called in (index, taken_for))
+        found.append(Weakness(EMOTIONS[index], recall, EMOTIONS[taken_for], taken_share))
     return found
 
 
