@@ -115,9 +115,16 @@ def balance(fit: Fit, predictions: LogProbabilities, labels: Labels) -> Fit:
     adjustment = minimum_adjustment(mixed, labels)
     if not adjustment.any():
         return fit
-    adjusted = (mixed + adjustment).astype(np.float32)
-    temperature = fit_ensemble(adjusted[np.newaxis], labels).temperature
-    return replace(fit, temperature=temperature, adjustment=fit.adjustment + adjustment)
+    return adjust(fit, fit.adjustment + adjustment, predictions, labels)
+
+
+def adjust(
+    fit: Fit, adjustment: NDArray[np.float64], predictions: LogProbabilities, labels: Labels
+) -> Fit:
+    """The fit with this adjustment in place of its own, and the temperature fitted again."""
+    mixed = pool(predictions, fit.weights, adjustment, temperature=1.0)
+    temperature = fit_ensemble(mixed[np.newaxis], labels).temperature
+    return replace(fit, temperature=temperature, adjustment=adjustment)
 
 
 def cross_fit(predictions: LogProbabilities, labels: Labels, split: str) -> Metrics:

@@ -13,7 +13,7 @@ from edge_daemon.inference.bundle import Bundle, Member, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import Candidate
-from emotion_trainer.bundle.ensembling import Fit, cross_fit, fit_ensemble
+from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, adjust, cross_fit
 from emotion_trainer.bundle.records import ModelRecord, View, view_of
 from emotion_trainer.bundle.views import Views, stack
 from emotion_trainer.data import Dataset
@@ -31,7 +31,8 @@ class Bundled:
     Attributes:
         bundle: the manifest.
         left_out: recipes whose models would have had next to no weight.
-        unbalanced: the ensemble's figures without the adjustment.
+        unbalanced: the ensemble's figures with its members' weights, but without the adjustment;
+            the temperature is fitted for that.
         cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
             and measured on the other; the manifest's are fitted on all.
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
@@ -99,11 +100,7 @@ def measure_bundle(
     return Bundled(
         bundle=bundle,
         left_out=left_out,
-        unbalanced=measure(
-            fit_ensemble(predictions, labels).probabilities(predictions),
-            labels,
-            dataset.validation_name,
-        ),
+        unbalanced=_unbalanced(fit, predictions, dataset),
         cross_fitted=cross_fit(predictions, labels, dataset.validation_name),
         probabilities=fit.probabilities(predictions),
         records=_records_of(views, dataset),
@@ -112,6 +109,12 @@ def measure_bundle(
             partial(_predictions_of_members, bundle, fit, models), dataset.validation
         ),
     )
+
+
+def _unbalanced(fit: Fit, predictions: LogProbabilities, dataset: Dataset) -> Metrics:
+    labels = dataset.validation.labels
+    plain = adjust(fit, np.zeros(len(EMOTIONS)), predictions, labels)
+    return measure(plain.probabilities(predictions), labels, dataset.validation_name)
 
 
 def _records_of(views: Views, dataset: Dataset) -> dict[str, ModelRecord]:
