@@ -11,7 +11,7 @@ from conftest import write_csv, write_sheets
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
-from emotion_trainer.bundle.records import read_records
+from emotion_trainer.bundle.records import read_bundling, read_records
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.metrics import measure
@@ -88,6 +88,32 @@ def test_a_model_may_see_the_mirrored_face_too(
     probabilities = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
     accuracy = (probabilities.argmax(axis=1) == dataset.validation.labels).mean()
     assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
+
+
+def test_card_keeps_what_the_limit_left_out(
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "emotion_trainer.bundle.ensembling._least_loss",
+        lambda predictions, _labels: np.ones(len(predictions)),
+    )
+    data = ["--data", str(place / "sheets")]
+    words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
+    assert main([*words, "--max-mmac", "1.5"]) == 0
+    (left_out,) = read_bundling(tmp_path).left_out
+    (member,) = read_bundle(tmp_path).members
+    assert (left_out.file, left_out.reason) == ("tiny_int8.tflite", "max_mmac")
+    assert left_out.mirrored != member.mirrored
+    output = capsys.readouterr().out
+    assert ": left out, over --max-mmac 1.5" in output
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| over --max-mmac 1.5 |" in card
+    assert main(["card", str(tmp_path), *data]) == 0
+    assert capsys.readouterr().out == output
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == card
 
 
 def test_the_daemon_applies_the_adjustment_that_bundling_finds(

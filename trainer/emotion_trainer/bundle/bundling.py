@@ -4,6 +4,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -23,9 +24,9 @@ from edge_daemon.inference.bundle import (
 )
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
-from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, fit_within
+from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, balance, fit_within
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
-from emotion_trainer.bundle.records import write_records
+from emotion_trainer.bundle.records import Bundling, LeftOut, read_bundling, write_records
 from emotion_trainer.bundle.views import Views, predict_views, stack, views_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import DataError
@@ -70,11 +71,15 @@ def make_bundle(
     """
     require_distinct_names([candidate.name for candidate in candidates])
     views = predict_views(candidates, dataset, mirrored=mirrored)
-    fit = _fit(views, dataset, max_mmac)
-    bundle = _make_manifest(views, fit, dataset)
+    selection = _select(views, dataset, max_mmac)
+    bundle = _make_manifest(views, selection.fit, dataset)
+    bundling = Bundling(
+        mirrored=mirrored,
+        max_mmac=max_mmac if math.isfinite(max_mmac) else None,
+        left_out=_left_out(views, selection),
+    )
     used = views_of(bundle, views)
-    left_out = {one.name for one in candidates} - {view.candidate.name for view in used}
-    bundled = measure_bundle(bundle, used, dataset, left_out=tuple(sorted(left_out)))
+    bundled = measure_bundle(bundle, bundling, used, dataset)
     _write(bundled, {view.candidate.file for view in used}, folder, describe)
     return bundled
 
@@ -85,13 +90,14 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
     Raises:
         BundleError: the bundle is missing or damaged.
         DataError: its figures on these data are not those of the manifest.
+        ExportError: its `training.json` is damaged.
     """
     bundle = read_bundle(folder)
     models = {member.file: BundledModel(folder, member) for member in bundle.members}
-    mirrored = any(member.mirrored for member in bundle.members)
-    views = views_of(bundle, predict_views(models.values(), dataset, mirrored=mirrored))
+    bundling = read_bundling(folder) or Bundling(mirrored=any(m.mirrored for m in bundle.members))
+    views = views_of(bundle, predict_views(models.values(), dataset, mirrored=bundling.mirrored))
     _require_same_figures(bundle, fit_of(bundle).probabilities(stack(views)), dataset, folder)
-    bundled = measure_bundle(bundle, views, dataset, left_out=())
+    bundled = measure_bundle(bundle, bundling, views, dataset)
     for name, content in describe(bundled, folder).items():
         (folder / name).write_text(content, encoding="utf-8")
     return bundled
@@ -114,15 +120,24 @@ def _require_same_figures(
         )
 
 
-def _fit(views: Views, dataset: Dataset, max_mmac: float) -> Fit:
+def _select(views: Views, dataset: Dataset, max_mmac: float) -> Selection:
     """The fit as the manifest writes it, so that figures are those of what is written."""
     predictions, labels = stack(views), dataset.validation.labels
-    fit = fit_within(predictions, labels, [view.mmac for view in views], max_mmac)
-    fit = balance(fit, predictions, labels)
-    return Fit(
+    selection = fit_within(predictions, labels, [view.mmac for view in views], max_mmac)
+    fit = balance(selection.fit, predictions, labels)
+    rounded = Fit(
         fit.weights.round(DECIMALS),
         round(fit.temperature, DECIMALS),
         fit.adjustment.round(DECIMALS),
+    )
+    return replace(selection, fit=rounded)
+
+
+def _left_out(views: Views, selection: Selection) -> tuple[LeftOut, ...]:
+    return tuple(
+        view.as_left_out("max_mmac" if i in selection.too_costly else "weight")
+        for i, view in enumerate(views)
+        if not selection.fit.weights[i]
     )
 
 
@@ -165,7 +180,7 @@ def _write(bundled: Bundled, files: set[Path], folder: Path, describe: Describe)
         for file in files:
             shutil.copyfile(file, staging / file.name)
         write_bundle(bundled.bundle, staging)
-        write_records(bundled.records, staging)
+        write_records(bundled.bundling, bundled.records, staging)
         for name, content in describe(bundled, staging).items():
             (staging / name).write_text(content, encoding="utf-8")
         obsolete = _listed_files(folder) - {file.name for file in files}

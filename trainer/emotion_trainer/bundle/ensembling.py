@@ -52,6 +52,20 @@ class Fit:
         return np.exp(pool(predictions, self.weights, self.adjustment, self.temperature))
 
 
+@dataclass(frozen=True)
+class Selection:
+    """A fit, and why members have no weight in it.
+
+    Attributes:
+        fit: the fit; members that were left out have no weight.
+        too_costly: the members that were left out by the limit of the cost. The others without a
+            weight would have had less than 1 %.
+    """
+
+    fit: Fit
+    too_costly: frozenset[int] = frozenset()
+
+
 def fit_ensemble(predictions: LogProbabilities, labels: Labels) -> Fit:
     """The weights and temperature with the least negative log-likelihood of the labels.
 
@@ -80,7 +94,7 @@ def fit_ensemble(predictions: LogProbabilities, labels: Labels) -> Fit:
 
 def fit_within(
     predictions: LogProbabilities, labels: Labels, mmac: Sequence[float], max_mmac: float
-) -> Fit:
+) -> Selection:
     """The fit of as many members as stay within a cost for one face; the others get no weight.
 
     As long as they cost too much, the one leaves that is the smallest loss for its cost.
@@ -90,19 +104,22 @@ def fit_within(
     """
     costs = np.asarray(mmac)
     kept = np.flatnonzero(costs <= max_mmac)
+    over = np.flatnonzero(costs > max_mmac).tolist()
     while len(kept):
         fit = fit_ensemble(predictions[kept], labels)
         used = kept[np.flatnonzero(fit.weights)]
         weights = np.zeros(len(predictions))
         weights[kept] = fit.weights
         if costs[used].sum() <= max_mmac:
-            return replace(fit, weights=weights)
+            return Selection(replace(fit, weights=weights), frozenset(over))
         loss = _loss(predictions, labels, replace(fit, weights=weights), used.tolist())
         increases = [
             _loss(fewer, labels, fit_ensemble(fewer, labels), list(range(len(fewer)))) - loss
             for fewer in (predictions[np.setdiff1d(used, one)] for one in used)
         ]
-        kept = np.delete(used, np.argmin(increases / costs[used]))
+        worst = int(np.argmin(increases / costs[used]))
+        over.append(int(used[worst]))
+        kept = np.delete(used, worst)
     raise ExportError(f"--max-mmac: no model takes at most {max_mmac:g} MMAC; allow more")
 
 

@@ -14,7 +14,7 @@ from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import Candidate
 from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, adjust, cross_fit
-from emotion_trainer.bundle.records import ModelRecord, View, view_of
+from emotion_trainer.bundle.records import Bundling, ModelRecord, View, view_name, view_of
 from emotion_trainer.bundle.views import Views, stack
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.metrics import measure
@@ -30,7 +30,7 @@ class Bundled:
 
     Attributes:
         bundle: the manifest.
-        left_out: recipes whose models would have had next to no weight.
+        bundling: its options, and what was left out.
         unbalanced: the ensemble's figures with its members' weights, but without the adjustment;
             the temperature is fitted for that.
         cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
@@ -42,7 +42,7 @@ class Bundled:
     """
 
     bundle: Bundle
-    left_out: tuple[str, ...]
+    bundling: Bundling
     unbalanced: Metrics
     cross_fitted: Metrics
     probabilities: Scores
@@ -57,7 +57,9 @@ class Bundled:
             f"  {display_name(m)}: weight {m.weight:.4f}, {_figures(m.metrics)}, {m.mmac:.1f} MMAC"
             for m in members
         ]
-        lines += [f"  {name}: left out, adds nothing to the others" for name in self.left_out]
+        lines += [
+            f"  {one.name}: left out, {self.bundling.reason(one)}" for one in self.bundling.left_out
+        ]
         lines += [
             f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
             f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
@@ -79,27 +81,25 @@ class Bundled:
 
 
 def display_name(member: Member) -> str:
-    """The name of a member for people: its recipe and view."""
-    return member.provenance.recipe + (", mirrored" if member.mirrored else "")
+    """The name of a member for people."""
+    return view_name(member.provenance.recipe, mirrored=member.mirrored)
 
 
-def measure_bundle(
-    bundle: Bundle, views: Views, dataset: Dataset, left_out: tuple[str, ...]
-) -> Bundled:
+def measure_bundle(bundle: Bundle, bundling: Bundling, views: Views, dataset: Dataset) -> Bundled:
     """Measure all figures of a bundle.
 
     Args:
         bundle: the manifest.
+        bundling: its options, and what was left out.
         views: those of the members, in the manifest's order.
         dataset: what to measure on.
-        left_out: recipes whose models are not in the bundle.
     """
     predictions, labels = stack(views), dataset.validation.labels
     fit = fit_of(bundle)
     models = {view.file: view.candidate for view in views}
     return Bundled(
         bundle=bundle,
-        left_out=left_out,
+        bundling=bundling,
         unbalanced=_unbalanced(fit, predictions, dataset),
         cross_fitted=cross_fit(predictions, labels, dataset.validation_name),
         probabilities=fit.probabilities(predictions),

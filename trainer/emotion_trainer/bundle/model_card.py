@@ -112,6 +112,7 @@ def card_values(
     bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()
 ) -> dict[str, object]:
     """What the template renders, by the template's names."""
+    bundling = bundled.bundling
     confusion = confuse(bundled.probabilities, dataset.validation.labels)
     return {
         "emotions": EMOTIONS,
@@ -122,7 +123,7 @@ def card_values(
         **_share_values(bundled, dataset, clips),
         **_limit_values(confusion, dataset),
         "created": bundled.bundle.created.date(),
-        "left_out": bundled.left_out,
+        "left_out": [(o.name, o.mmac, bundling.reason(o)) for o in bundling.left_out],
         "recipes": [f"recipes/{name}.toml" for name in _recipe_names(bundled)],
     }
 
@@ -294,4 +295,4 @@ def _unrecorded(bundled: Bundled) -> list[str]:
 
 def _recipe_names(bundled: Bundled) -> list[str]:
     names = {member.provenance.recipe for member in bundled.bundle.members}
-    return sorted(names | set(bundled.left_out))
+    return sorted(names | {one.recipe for one in bundled.bundling.left_out})

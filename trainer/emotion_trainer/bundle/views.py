@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from edge_daemon.inference.bundle import Bundle, Member
 from emotion_trainer.bundle.candidates import Candidate
 from emotion_trainer.bundle.ensembling import LogProbabilities
+from emotion_trainer.bundle.records import LeftOut
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.predictions import Predictions
 
@@ -34,6 +35,16 @@ class CandidateView:
     def as_member(self, weight: float) -> Member:
         """Its entry in a manifest."""
         return self.candidate.as_member(weight, self.predictions.metrics, mirrored=self.mirrored)
+
+    def as_left_out(self, reason: Literal["weight", "max_mmac"]) -> LeftOut:
+        """Its entry among what is no member."""
+        return LeftOut(
+            file=self.file,
+            recipe=self.candidate.name,
+            mirrored=self.mirrored,
+            mmac=self.mmac,
+            reason=reason,
+        )
 
 
 Views: TypeAlias = Sequence[CandidateView]

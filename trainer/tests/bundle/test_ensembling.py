@@ -98,11 +98,23 @@ def test_fit_contrary_member_has_weight_0() -> None:
 )
 def test_members_that_cost_too_much_are_left_out(max_mmac: float, used: list[int]) -> None:
     predictions, labels = members((0.5, 0.6, 3.0, 0.4))
-    fit = fit_within(predictions, labels, [20.0, 20.0, 20.0, 90.0], max_mmac)
+    selection = fit_within(predictions, labels, [20.0, 20.0, 20.0, 90.0], max_mmac)
+    fit = selection.fit
+    assert selection.too_costly == {0, 1, 2, 3} - set(used)
     expected = fit_ensemble(predictions[used], labels)
     assert np.flatnonzero(fit.weights).tolist() == used
     np.testing.assert_allclose(fit.weights[used], expected.weights)
     assert fit.temperature == pytest.approx(expected.temperature)
+
+
+def test_useless_member_is_not_left_out_for_its_cost() -> None:
+    predictions, labels = members((0.5, 0.5, 0.4))
+    noise = np.random.default_rng(2).normal(0.0, 9.0, predictions[0].shape).astype(np.float32)
+    contrary = log_softmax(noise - predictions[0])
+    candidates = np.stack([contrary, *predictions])
+    selection = fit_within(candidates, labels, [20.0, 20.0, 20.0, 90.0], 80.0)
+    assert np.flatnonzero(selection.fit.weights).tolist() == [1, 2]
+    assert selection.too_costly == {3}
 
 
 def test_members_that_are_all_too_expensive_are_refused() -> None:

@@ -8,6 +8,7 @@ from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.bundle.bundling import make_bundle
 from emotion_trainer.bundle.candidates import TrainedModel
 from emotion_trainer.bundle.figures import measure_bundle
+from emotion_trainer.bundle.records import Bundling
 from emotion_trainer.bundle.views import predict_views
 from emotion_trainer.data import Dataset
 from emotion_trainer.training.runs import Run
@@ -33,7 +34,7 @@ def test_unbalanced_figures_keep_the_weights_of_the_manifest(
     ensemble = made.ensemble.model_copy(update={"adjustment": {"happy": 5.0}, "temperature": 9.0})
     manifest = made.model_copy(update={"members": members, "ensemble": ensemble})
 
-    found = measure_bundle(manifest, views, dataset, left_out=()).unbalanced
+    found = measure_bundle(manifest, Bundling(mirrored=True), views, dataset).unbalanced
     second = views[1].predictions.metrics
     assert second.accuracy < 0.5
     assert found.accuracy == pytest.approx(second.accuracy, abs=0.05)

@@ -23,6 +23,7 @@ from emotion_trainer.bundle.model_card import (
     sources_of,
     weakest,
 )
+from emotion_trainer.bundle.records import Bundling, LeftOut
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.splitting import STRATIFIED_NAME
@@ -188,6 +189,26 @@ def test_only_fer2013_is_called_so(bundled: Bundled, dataset: Dataset) -> None:
     assert rows[1][:3] == [f"{STRATIFIED_NAME}, predictions", "none", "140"]
 
 
+def with_left_out(bundled: Bundled) -> Bundled:
+    views = [
+        LeftOut(file="a_int8.tflite", recipe="a", mirrored=True, mmac=105.06, reason="max_mmac"),
+        LeftOut(file="b_int8.tflite", recipe="b", mirrored=False, mmac=9.5, reason="weight"),
+    ]
+    bundling = Bundling(mirrored=True, max_mmac=150.0, left_out=views)
+    return replace(bundled, bundling=bundling)
+
+
+def test_card_has_what_was_left_out_with_the_reason(bundled: Bundled, dataset: Dataset) -> None:
+    left_out = with_left_out(bundled)
+    card = model_card(left_out, dataset)
+    assert table(card, "left out") == [
+        ["a, mirrored", "105.06", "over --max-mmac 150"],
+        ["b", "9.50", "weight under 1 %"],
+    ]
+    assert "  a, mirrored: left out, over --max-mmac 150" in str(left_out).splitlines()
+    assert "  b: left out, weight under 1 %" in str(left_out).splitlines()
+
+
 def with_record(bundled: Bundled, recipe: Mapping[str, object], **record: object) -> Bundled:
     """The bundle, had its one model been trained by another recipe and with another record."""
     (file, known), *_ = bundled.records.items()
@@ -320,6 +341,7 @@ COPIES = "Without near-copies of training faces"
         ("unlabelled", []),
         ("taught", [ORIGIN]),
         ("unrecorded", [ORIGIN]),
+        ("left out", []),
     ],
 )
 def test_card_has_the_sections_of_each_branch(
@@ -340,6 +362,7 @@ def test_card_has_the_sections_of_each_branch(
         ),
         "taught": lambda: model_card(with_record(bundled, {}, teachers=(TEACHER,)), dataset),
         "unrecorded": lambda: model_card(replace(bundled, records={}), dataset),
+        "left out": lambda: model_card(with_left_out(bundled), dataset),
     }[branch]()
     require_well_formed(card)
     assert sorted(headings(card)) == sorted([*BASE, *sections])
