@@ -3,7 +3,7 @@
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
 from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, balance, fit_within
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
+from emotion_trainer.bundle.recipe_files import named
 from emotion_trainer.bundle.records import Bundling, LeftOut, read_bundling, write_records
 from emotion_trainer.bundle.views import Views, predict_views, stack, views_of
 from emotion_trainer.data import Dataset
@@ -47,6 +48,7 @@ def make_bundle(
     folder: Path,
     describe: Describe,
     *,
+    recipes: Sequence[Path] = (),
     mirrored: bool = False,
     max_mmac: float = math.inf,
 ) -> Bundled:
@@ -61,6 +63,7 @@ def make_bundle(
         folder: where the bundle goes.
         describe: returns the content of the card and its plots, by file name; it takes the folder
             in which the bundle is until then.
+        recipes: files of the recipes that the card names; none: they are found by the models.
         mirrored: whether each model may be a second member, that sees faces mirrored.
         max_mmac: million multiply-accumulates of all members together, for one face.
 
@@ -74,6 +77,8 @@ def make_bundle(
     selection = _select(views, dataset, max_mmac)
     bundle = _make_manifest(views, selection.fit, dataset)
     bundling = Bundling(
+        recipes=tuple(map(named, recipes)) or _recipe_files(candidates),
+        unlabelled=_use_unlabelled(candidates, dataset),
         mirrored=mirrored,
         max_mmac=max_mmac if math.isfinite(max_mmac) else None,
         left_out=_left_out(views, selection),
@@ -94,7 +99,11 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
     """
     bundle = read_bundle(folder)
     models = {member.file: BundledModel(folder, member) for member in bundle.members}
-    bundling = read_bundling(folder) or Bundling(mirrored=any(m.mirrored for m in bundle.members))
+    bundling = read_bundling(folder) or Bundling(
+        recipes=_recipe_files(models.values()),
+        unlabelled=_use_unlabelled(models.values(), dataset),
+        mirrored=any(member.mirrored for member in bundle.members),
+    )
     views = views_of(bundle, predict_views(models.values(), dataset, mirrored=bundling.mirrored))
     _require_same_figures(bundle, fit_of(bundle).probabilities(stack(views)), dataset, folder)
     bundled = measure_bundle(bundle, bundling, views, dataset)
@@ -131,6 +140,16 @@ def _select(views: Views, dataset: Dataset, max_mmac: float) -> Selection:
         fit.adjustment.round(DECIMALS),
     )
     return replace(selection, fit=rounded)
+
+
+def _recipe_files(candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    return tuple(sorted(candidate.recipe_file for candidate in candidates))
+
+
+def _use_unlabelled(candidates: Iterable[Candidate], dataset: Dataset) -> bool:
+    """Whether any was trained on unlabelled faces."""
+    records = (candidate.record(dataset, views=()) for candidate in candidates)
+    return any(record is not None and record.run.unlabelled_fingerprint for record in records)
 
 
 def _left_out(views: Views, selection: Selection) -> tuple[LeftOut, ...]:

@@ -3,6 +3,7 @@
 The prose is in `templates/model_card.md`. What it states beyond the manifest is computed here.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +17,7 @@ from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.balancing import MIN_RECALL
 from emotion_trainer.bundle.clips import ClipPredictions
 from emotion_trainer.bundle.figures import Bundled, display_name
-from emotion_trainer.bundle.records import view_of
+from emotion_trainer.bundle.records import Bundling, view_of
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.dataset import PUBLIC_TEST, VOTES
 from emotion_trainer.data.splitting import STRATIFIED_NAME
@@ -112,7 +113,6 @@ def card_values(
     bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()
 ) -> dict[str, object]:
     """What the template renders, by the template's names."""
-    bundling = bundled.bundling
     confusion = confuse(bundled.probabilities, dataset.validation.labels)
     return {
         "emotions": EMOTIONS,
@@ -122,9 +122,7 @@ def card_values(
         "confusion": confusion,
         **_share_values(bundled, dataset, clips),
         **_limit_values(confusion, dataset),
-        "created": bundled.bundle.created.date(),
-        "left_out": [(o.name, o.mmac, bundling.reason(o)) for o in bundling.left_out],
-        "recipes": [f"recipes/{name}.toml" for name in _recipe_names(bundled)],
+        **_making_values(bundled, dataset, clips),
     }
 
 
@@ -195,6 +193,32 @@ def _limit_values(confusion: Matrix, dataset: Dataset) -> dict[str, object]:
         "mixed_up": most_confused(confusion),
         "rarest": (EMOTIONS[int(faces.argmin())], int(faces.min())),
     }
+
+
+def _making_values(
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions]
+) -> dict[str, object]:
+    bundling = bundled.bundling
+    return {
+        "created": bundled.bundle.created.date(),
+        "recipes": [shlex.quote(recipe) for recipe in bundling.recipes],
+        "options": _ladder_options(bundling, dataset),
+        "clip_names": list(dict.fromkeys(shlex.quote(clip.clip) for clip in clips)),
+        "left_out": [(one.name, one.mmac, bundling.reason(one)) for one in bundling.left_out],
+    }
+
+
+def _ladder_options(bundling: Bundling, dataset: Dataset) -> list[str]:
+    """The options of `ladder` that make this bundle from the recipes."""
+    limit = bundling.max_mmac
+    return [
+        "--data PATH",
+        *(["--unlabelled FACES"] if bundling.unlabelled else []),
+        "--out ../models",
+        *(["--mirrored"] if bundling.mirrored else []),
+        *([f"--max-mmac {limit:.10g}"] if limit is not None else []),
+        *(["--split stratified"] if dataset.validation_name == STRATIFIED_NAME else []),
+    ]
 
 
 def weakest(confusion: Matrix) -> list[Weakness]:
@@ -291,8 +315,3 @@ def _unrecorded(bundled: Bundled) -> list[str]:
         if member.file not in bundled.records
     )
     return list(dict.fromkeys(names))
-
-
-def _recipe_names(bundled: Bundled) -> list[str]:
-    names = {member.provenance.recipe for member in bundled.bundle.members}
-    return sorted(names | {one.recipe for one in bundled.bundling.left_out})

@@ -68,6 +68,8 @@ class Bundling(BaseModel):
     """The options with which a bundle was made, and what was left out.
 
     Attributes:
+        recipes: files of the recipes, relative to `trainer/`.
+        unlabelled: whether a model was trained on unlabelled faces.
         mirrored: whether each model could be a second member that sees mirrored faces.
         max_mmac: limit on the million multiply-accumulates of all members; None: none.
         left_out: the candidates that are no members.
@@ -75,6 +77,8 @@ class Bundling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    recipes: tuple[str, ...]
+    unlabelled: bool
     mirrored: bool
     max_mmac: float | None = None
     left_out: tuple[LeftOut, ...] = ()
@@ -83,7 +87,7 @@ class Bundling(BaseModel):
         """Why this view was left out, for people."""
         if left_out.reason == "weight":
             return f"weight under {100 * NEGLIGIBLE:g} %"
-        return f"over --max-mmac {self.max_mmac:g}"
+        return f"over --max-mmac {self.max_mmac:.10g}"
 
 
 class _File(BaseModel):

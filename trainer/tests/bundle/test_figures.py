@@ -8,7 +8,6 @@ from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.bundle.bundling import make_bundle
 from emotion_trainer.bundle.candidates import TrainedModel
 from emotion_trainer.bundle.figures import measure_bundle
-from emotion_trainer.bundle.records import Bundling
 from emotion_trainer.bundle.views import predict_views
 from emotion_trainer.data import Dataset
 from emotion_trainer.training.runs import Run
@@ -19,7 +18,8 @@ def test_unbalanced_figures_keep_the_weights_of_the_manifest(
 ) -> None:
     """A fit would prefer the first view, which is always right."""
     model = TrainedModel(Run(place / "run"))
-    made = make_bundle([model], dataset, tmp_path, lambda *_: {}).bundle
+    bundled = make_bundle([model], dataset, tmp_path, lambda *_: {})
+    made = bundled.bundle
     right = np.eye(7)[dataset.validation.labels]
     noise = np.random.default_rng(0).normal(0.0, 1.0, right.shape)
     views = [
@@ -34,7 +34,7 @@ def test_unbalanced_figures_keep_the_weights_of_the_manifest(
     ensemble = made.ensemble.model_copy(update={"adjustment": {"happy": 5.0}, "temperature": 9.0})
     manifest = made.model_copy(update={"members": members, "ensemble": ensemble})
 
-    found = measure_bundle(manifest, Bundling(mirrored=True), views, dataset).unbalanced
+    found = measure_bundle(manifest, bundled.bundling, views, dataset).unbalanced
     second = views[1].predictions.metrics
     assert second.accuracy < 0.5
     assert found.accuracy == pytest.approx(second.accuracy, abs=0.05)

@@ -23,7 +23,7 @@ from emotion_trainer.bundle.model_card import (
     sources_of,
     weakest,
 )
-from emotion_trainer.bundle.records import Bundling, LeftOut
+from emotion_trainer.bundle.records import LeftOut
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.splitting import STRATIFIED_NAME
@@ -147,6 +147,7 @@ def test_card_values_describe_data_and_training(bundled: Bundled, dataset: Datas
     assert (values["training"], values["validation"]) == (448, 140)
     assert values["votes"] == [0.3]
     assert values["recipes"] == ["recipes/tiny.toml"]
+    assert values["options"] == ["--data PATH", "--out ../models"]
     assert values["sources"] == values["warnings"] == values["unrecorded"] == []
     assert not values["unlabelled"]
 
@@ -182,6 +183,7 @@ def test_only_fer2013_is_called_so(bundled: Bundled, dataset: Dataset) -> None:
     assert card_values(bundled, dataset)["is_fer2013"]
     values, card = card_values(bundled, own), model_card(bundled, own)
     assert values["is_stratified"]
+    assert values["options"][-1] == "--split stratified"
     assert not values["is_fer2013"]
     assert "FER2013 (" not in card
     assert "    emotion-trainer evaluate ../models --data PATH --split stratified" in card
@@ -194,12 +196,14 @@ def with_left_out(bundled: Bundled) -> Bundled:
         LeftOut(file="a_int8.tflite", recipe="a", mirrored=True, mmac=105.06, reason="max_mmac"),
         LeftOut(file="b_int8.tflite", recipe="b", mirrored=False, mmac=9.5, reason="weight"),
     ]
-    bundling = Bundling(mirrored=True, max_mmac=150.0, left_out=views)
-    return replace(bundled, bundling=bundling)
+    options = {"mirrored": True, "max_mmac": 150.0, "unlabelled": True, "left_out": views}
+    return replace(bundled, bundling=bundled.bundling.model_copy(update=options))
 
 
 def test_card_has_what_was_left_out_with_the_reason(bundled: Bundled, dataset: Dataset) -> None:
     left_out = with_left_out(bundled)
+    options = ["--data PATH", "--unlabelled FACES", "--out ../models", "--mirrored"]
+    assert card_values(left_out, dataset)["options"] == [*options, "--max-mmac 150"]
     card = model_card(left_out, dataset)
     assert table(card, "left out") == [
         ["a, mirrored", "105.06", "over --max-mmac 150"],
