@@ -1,5 +1,6 @@
 """The commands one after the other, as a user runs them."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -55,7 +56,7 @@ def test_the_daemon_reads_the_bundle(
     output = capsys.readouterr().out
     assert "tiny: weight 1.0000" in output
     assert "the emotion found least: " in output
-    assert "fitted on one half and measured on the other: accuracy" in output
+    assert "selected and fitted on one half and measured on the other: accuracy" in output
     assert main(["evaluate", str(tmp_path), *data]) == 0
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
 
@@ -113,6 +114,40 @@ def test_card_keeps_what_the_limit_left_out(
     assert main(["card", str(tmp_path), *data]) == 0
     assert capsys.readouterr().out == output
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == card
+
+
+def test_card_measures_the_cross_fitted_figures_again(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets")]
+    words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
+    assert main([*words, "--max-mmac", "1.5"]) == 0
+    output = capsys.readouterr().out
+    forget_cross_fitted(tmp_path)
+    assert main(["card", str(tmp_path), *data]) == 0
+    assert capsys.readouterr().out == output
+
+
+def test_card_without_a_candidates_file_has_the_recorded_figures(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets")]
+    runs = [str(place / "run"), str(renamed(place / "run", tmp_path / "run"))]
+    out = tmp_path / "out"
+    assert main(["bundle", *runs, "--out", str(out), *data, "--max-mmac", "1.5"]) == 0
+    assert len(read_bundling(out).left_out) == 1
+    forget_cross_fitted(out)
+    capsys.readouterr()
+    assert main(["card", str(out), *data]) == 0
+    assert "measured on the other: accuracy 0.1234" in capsys.readouterr().out
+
+
+def forget_cross_fitted(bundle: Path) -> None:
+    """Replace the recorded accuracy by another."""
+    path = bundle / "training.json"
+    records = json.loads(path.read_text())
+    records["bundling"]["cross_fitted"]["accuracy"] = 0.1234
+    path.write_text(json.dumps(records))
 
 
 def test_the_daemon_applies_the_adjustment_that_bundling_finds(

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +24,11 @@ from edge_daemon.inference.bundle import (
 )
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
-from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, balance, fit_within
+from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, select_and_fit
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
-from emotion_trainer.bundle.recipe_files import named
-from emotion_trainer.bundle.records import Bundling, LeftOut, read_bundling, write_records
-from emotion_trainer.bundle.views import Views, predict_views, stack, views_of
+from emotion_trainer.bundle.origin import left_out_of, recall_bundling, record_bundling
+from emotion_trainer.bundle.records import read_bundling, write_records
+from emotion_trainer.bundle.views import Views, models_in, predict_views, stack, views_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import DataError
 from emotion_trainer.evaluation.metrics import measure
@@ -76,16 +76,12 @@ def make_bundle(
     views = predict_views(candidates, dataset, mirrored=mirrored)
     selection = _select(views, dataset, max_mmac)
     bundle = _make_manifest(views, selection.fit, dataset)
-    bundling = Bundling(
-        recipes=tuple(map(named, recipes)) or _recipe_files(candidates),
-        unlabelled=_use_unlabelled(candidates, dataset),
-        mirrored=mirrored,
-        max_mmac=max_mmac if math.isfinite(max_mmac) else None,
-        left_out=_left_out(views, selection),
-    )
+    left_out = left_out_of(views, selection)
+    bundling = record_bundling(views, dataset, left_out, max_mmac, recipes)
     used = views_of(bundle, views)
     bundled = measure_bundle(bundle, bundling, used, dataset)
-    _write(bundled, {view.candidate.file for view in used}, folder, describe)
+    files = {model.file for model in models_in(used).values()}
+    _write(bundled, files, folder, describe)
     return bundled
 
 
@@ -98,15 +94,13 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
         ExportError: its `training.json` is damaged.
     """
     bundle = read_bundle(folder)
+    recorded = read_bundling(folder)
+    mirrored = recorded.mirrored if recorded else any(m.mirrored for m in bundle.members)
     models = {member.file: BundledModel(folder, member) for member in bundle.members}
-    bundling = read_bundling(folder) or Bundling(
-        recipes=_recipe_files(models.values()),
-        unlabelled=_use_unlabelled(models.values(), dataset),
-        mirrored=any(member.mirrored for member in bundle.members),
-    )
-    views = views_of(bundle, predict_views(models.values(), dataset, mirrored=bundling.mirrored))
-    _require_same_figures(bundle, fit_of(bundle).probabilities(stack(views)), dataset, folder)
-    bundled = measure_bundle(bundle, bundling, views, dataset)
+    views = predict_views(models.values(), dataset, mirrored=mirrored)
+    used = views_of(bundle, views)
+    _require_same_figures(bundle, fit_of(bundle).probabilities(stack(used)), dataset, folder)
+    bundled = measure_bundle(bundle, recall_bundling(recorded, views, dataset), used, dataset)
     for name, content in describe(bundled, folder).items():
         (folder / name).write_text(content, encoding="utf-8")
     return bundled
@@ -132,32 +126,14 @@ def _require_same_figures(
 def _select(views: Views, dataset: Dataset, max_mmac: float) -> Selection:
     """The fit as the manifest writes it, so that figures are those of what is written."""
     predictions, labels = stack(views), dataset.validation.labels
-    selection = fit_within(predictions, labels, [view.mmac for view in views], max_mmac)
-    fit = balance(selection.fit, predictions, labels)
+    selection = select_and_fit(predictions, labels, [view.mmac for view in views], max_mmac)
+    fit = selection.fit
     rounded = Fit(
         fit.weights.round(DECIMALS),
         round(fit.temperature, DECIMALS),
         fit.adjustment.round(DECIMALS),
     )
     return replace(selection, fit=rounded)
-
-
-def _recipe_files(candidates: Iterable[Candidate]) -> tuple[str, ...]:
-    return tuple(sorted(candidate.recipe_file for candidate in candidates))
-
-
-def _use_unlabelled(candidates: Iterable[Candidate], dataset: Dataset) -> bool:
-    """Whether any was trained on unlabelled faces."""
-    records = (candidate.record(dataset, views=()) for candidate in candidates)
-    return any(record is not None and record.run.unlabelled_fingerprint for record in records)
-
-
-def _left_out(views: Views, selection: Selection) -> tuple[LeftOut, ...]:
-    return tuple(
-        view.as_left_out("max_mmac" if i in selection.too_costly else "weight")
-        for i, view in enumerate(views)
-        if not selection.fit.weights[i]
-    )
 
 
 def _make_manifest(views: Views, fit: Fit, dataset: Dataset) -> Bundle:

@@ -88,8 +88,8 @@ class TrainedModel(Candidate):
 
     @property
     def mmac(self) -> float:
-        """Counted in the network."""
-        return cost.mmac(self._network)
+        """Counted in the network, rounded as in a manifest, where it is the same."""
+        return round(cost.mmac(self._network), 2)
 
     def record(self, dataset: Dataset, views: Collection[View]) -> ModelRecord:
         """The run's record, its teachers, and the agreement with its best weights."""
@@ -122,7 +122,7 @@ class TrainedModel(Candidate):
             family=self.run_record.recipe.model.family,
             mirrored=mirrored,
             quantisation="int8",
-            mmac=round(self.mmac, 2),
+            mmac=self.mmac,
             parameters=cost.parameters(self._network),
             weight=weight,
             metrics=metrics,

@@ -13,9 +13,9 @@ from edge_daemon.inference.bundle import Bundle, Member, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import Candidate
-from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, adjust, cross_fit
+from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, adjust
 from emotion_trainer.bundle.records import Bundling, ModelRecord, View, view_name, view_of
-from emotion_trainer.bundle.views import Views, stack
+from emotion_trainer.bundle.views import Views, models_in, stack
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.metrics import measure
 from emotion_trainer.evaluation.robustness import Robustness, measure_robustness
@@ -33,8 +33,6 @@ class Bundled:
         bundling: its options, and what was left out.
         unbalanced: the ensemble's figures with its members' weights, but without the adjustment;
             the temperature is fitted for that.
-        cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
-            and measured on the other; the manifest's are fitted on all.
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
         records: how the members were trained, by file, as far as that is known.
         sizes: bytes by file; a mirrored member needs none of its own.
@@ -44,7 +42,6 @@ class Bundled:
     bundle: Bundle
     bundling: Bundling
     unbalanced: Metrics
-    cross_fitted: Metrics
     probabilities: Scores
     records: dict[str, ModelRecord]
     sizes: dict[str, int]
@@ -64,7 +61,8 @@ class Bundled:
             f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
             f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
             *self._balance(),
-            f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
+            "selected and fitted on one half and measured on the other: "
+            f"{_figures(self.bundling.cross_fitted)}",
         ]
         return "\n".join(lines)
 
@@ -94,14 +92,13 @@ def measure_bundle(bundle: Bundle, bundling: Bundling, views: Views, dataset: Da
         views: those of the members, in the manifest's order.
         dataset: what to measure on.
     """
-    predictions, labels = stack(views), dataset.validation.labels
+    predictions = stack(views)
     fit = fit_of(bundle)
-    models = {view.file: view.candidate for view in views}
+    models = models_in(views)
     return Bundled(
         bundle=bundle,
         bundling=bundling,
         unbalanced=_unbalanced(fit, predictions, dataset),
-        cross_fitted=cross_fit(predictions, labels, dataset.validation_name),
         probabilities=fit.probabilities(predictions),
         records=_records_of(views, dataset),
         sizes={name: model.file.stat().st_size for name, model in models.items()},
@@ -119,7 +116,7 @@ def _unbalanced(fit: Fit, predictions: LogProbabilities, dataset: Dataset) -> Me
 
 def _records_of(views: Views, dataset: Dataset) -> dict[str, ModelRecord]:
     """How the models of these views were trained, by file, as far as that is known."""
-    models = {view.file: view.candidate for view in views}
+    models = models_in(views)
     names: dict[str, list[View]] = {file: [] for file in models}
     for view in views:
         names[view.file].append(view_of(mirrored=view.mirrored))

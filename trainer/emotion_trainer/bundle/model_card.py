@@ -16,6 +16,7 @@ from edge_daemon.inference.bundle import Member
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.balancing import MIN_RECALL
 from emotion_trainer.bundle.clips import ClipPredictions
+from emotion_trainer.bundle.ensembling import HALVINGS
 from emotion_trainer.bundle.figures import Bundled, display_name
 from emotion_trainer.bundle.records import Bundling, view_of
 from emotion_trainer.data import Dataset, Split
@@ -158,7 +159,8 @@ def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
         "unbalanced": bundled.unbalanced,
         "min_recall": MIN_RECALL,
         "fitted": _fitted(bundled),
-        "cross_fitted": bundled.cross_fitted,
+        "halvings": HALVINGS,
+        "cross_fitted": bundled.bundling.cross_fitted,
         "without_copies": measure_without_copies(bundled.probabilities, dataset),
         "robustness": bundled.robustness,
         "robustness_tables": tables(bundled.robustness),
@@ -168,9 +170,9 @@ def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
 
 
 def _fitted(bundled: Bundled) -> list[str]:
-    """What was fitted on the validation split."""
+    """What was selected or fitted on the validation split."""
     adjustment = ["the adjustment"] if bundled.bundle.ensemble.adjustment else []
-    return ["the members' weights", "the temperature", *adjustment]
+    return ["the members", "their weights", "the temperature", *adjustment]
 
 
 def _share_values(

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from edge_daemon.inference.bundle import Metrics
 from emotion_trainer.bundle.ensembling import NEGLIGIBLE
 from emotion_trainer.errors import ExportError
 from emotion_trainer.export.int8 import Agreement
@@ -65,7 +66,7 @@ class LeftOut(BaseModel):
 
 
 class Bundling(BaseModel):
-    """The options with which a bundle was made, and what was left out.
+    """How a bundle was made of its candidates.
 
     Attributes:
         recipes: files of the recipes, relative to `trainer/`.
@@ -73,6 +74,9 @@ class Bundling(BaseModel):
         mirrored: whether each model could be a second member that sees mirrored faces.
         max_mmac: limit on the million multiply-accumulates of all members; None: none.
         left_out: the candidates that are no members.
+        cross_fitted: the ensemble's figures when members are selected and all is fitted on one
+            half of the validation split and measured on the other; the manifest's are fitted on
+            all of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,6 +86,7 @@ class Bundling(BaseModel):
     mirrored: bool
     max_mmac: float | None = None
     left_out: tuple[LeftOut, ...] = ()
+    cross_fitted: Metrics
 
     def reason(self, left_out: LeftOut) -> str:
         """Why this view was left out, for people."""

@@ -72,6 +72,11 @@ def stack(views: Views) -> LogProbabilities:
     return np.stack([view.predictions.log_probabilities for view in views])
 
 
+def models_in(views: Views) -> dict[str, Candidate]:
+    """The models of views, by file."""
+    return {view.file: view.candidate for view in views}
+
+
 def views_of(bundle: Bundle, views: Views) -> Views:
     """The views that are members of a bundle, in its order."""
     by_key = {(view.file, view.mirrored): view for view in views}

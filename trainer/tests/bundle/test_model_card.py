@@ -175,7 +175,7 @@ def test_adjustment_is_among_what_was_fitted_only_if_used(
     for one, last in ((bundled, "the adjustment"), (unadjusted(bundled), "the temperature")):
         fitted = card_values(one, dataset)["fitted"]
         assert fitted[-1] == last
-        assert f" and {last} were fitted" in " ".join(model_card(one, dataset).split())
+        assert f" and {last} were selected" in " ".join(model_card(one, dataset).split())
 
 
 def test_only_fer2013_is_called_so(bundled: Bundled, dataset: Dataset) -> None:
