@@ -396,7 +396,7 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _bundle(options: argparse.Namespace) -> None:
-    _make_bundle(options.models, _dataset(options, options.models), options)
+    _make_bundle(options.models, _dataset(options, options.models), options, recipes=[])
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -414,12 +414,16 @@ def _ladder(options: argparse.Namespace) -> None:
     recipes = [read_recipe(path) for path in options.recipes]
     dataset = _dataset(options, {path for recipe in recipes for path in recipe.sources})
     finished, failed = Ladder(recipes, dataset, options.work).climb()
-    _make_bundle([run.folder for run in finished], dataset, options)
+    named = zip(options.recipes, recipes, strict=True)
+    done = [path for path, recipe in named if recipe.name not in failed]
+    _make_bundle([run.folder for run in finished], dataset, options, done)
     if failed:
         raise TrainingError(f"bundled without what failed: {', '.join(failed)}")
 
 
-def _make_bundle(models: list[Path], dataset: "Dataset", options: argparse.Namespace) -> None:
+def _make_bundle(
+    models: list[Path], dataset: "Dataset", options: argparse.Namespace, recipes: list[Path]
+) -> None:
     from emotion_trainer.bundle.bundling import make_bundle
     from emotion_trainer.bundle.candidates import candidates_in
 
@@ -430,6 +434,7 @@ def _make_bundle(models: list[Path], dataset: "Dataset", options: argparse.Names
         dataset,
         options.out,
         describe,
+        recipes=recipes,
         mirrored=options.mirrored,
         max_mmac=options.max_mmac,
     )

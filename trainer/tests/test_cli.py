@@ -1,5 +1,6 @@
 """The commands one after the other, as a user runs them."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -11,7 +12,7 @@ from conftest import write_csv, write_sheets
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
-from emotion_trainer.bundle.records import read_records
+from emotion_trainer.bundle.records import read_bundling, read_records
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.metrics import measure
@@ -55,7 +56,7 @@ def test_the_daemon_reads_the_bundle(
     output = capsys.readouterr().out
     assert "tiny: weight 1.0000" in output
     assert "the emotion found least: " in output
-    assert "fitted on one half and measured on the other: accuracy" in output
+    assert "selected and fitted on one half and measured on the other: accuracy" in output
     assert main(["evaluate", str(tmp_path), *data]) == 0
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
 
@@ -83,11 +84,70 @@ def test_a_model_may_see_the_mirrored_face_too(
     assert "| `tiny_int8.tflite`, mirrored | resnet, int8 |" in card
     assert f"| together | | {2 * bundle.members[0].mmac:.2f} |" in card
     assert card.count("| `tiny` | 3 |") == 1
-    assert "--out ../models --mirrored" in card
 
     probabilities = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
     accuracy = (probabilities.argmax(axis=1) == dataset.validation.labels).mean()
     assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
+
+
+def test_card_keeps_what_the_limit_left_out(
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "emotion_trainer.bundle.ensembling._least_loss",
+        lambda predictions, _labels: np.ones(len(predictions)),
+    )
+    data = ["--data", str(place / "sheets")]
+    words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
+    assert main([*words, "--max-mmac", "1.5"]) == 0
+    (left_out,) = read_bundling(tmp_path).left_out
+    (member,) = read_bundle(tmp_path).members
+    assert (left_out.file, left_out.reason) == ("tiny_int8.tflite", "max_mmac")
+    assert left_out.mirrored != member.mirrored
+    output = capsys.readouterr().out
+    assert ": left out, over --max-mmac 1.5" in output
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| over --max-mmac 1.5 |" in card
+    assert main(["card", str(tmp_path), *data]) == 0
+    assert capsys.readouterr().out == output
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == card
+
+
+def test_card_measures_the_cross_fitted_figures_again(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets")]
+    words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
+    assert main([*words, "--max-mmac", "1.5"]) == 0
+    output = capsys.readouterr().out
+    forget_cross_fitted(tmp_path)
+    assert main(["card", str(tmp_path), *data]) == 0
+    assert capsys.readouterr().out == output
+
+
+def test_card_without_a_candidates_file_has_the_recorded_figures(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data", str(place / "sheets")]
+    runs = [str(place / "run"), str(renamed(place / "run", tmp_path / "run"))]
+    out = tmp_path / "out"
+    assert main(["bundle", *runs, "--out", str(out), *data, "--max-mmac", "1.5"]) == 0
+    assert len(read_bundling(out).left_out) == 1
+    forget_cross_fitted(out)
+    capsys.readouterr()
+    assert main(["card", str(out), *data]) == 0
+    assert "measured on the other: accuracy 0.1234" in capsys.readouterr().out
+
+
+def forget_cross_fitted(bundle: Path) -> None:
+    """Replace the recorded accuracy by another."""
+    path = bundle / "training.json"
+    records = json.loads(path.read_text())
+    records["bundling"]["cross_fitted"]["accuracy"] = 0.1234
+    path.write_text(json.dumps(records))
 
 
 def test_the_daemon_applies_the_adjustment_that_bundling_finds(

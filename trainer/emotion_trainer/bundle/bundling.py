@@ -4,7 +4,7 @@ import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -24,9 +24,11 @@ from edge_daemon.inference.bundle import (
 )
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
-from emotion_trainer.bundle.ensembling import Fit, anytime_order, balance, fit_within
+from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, select_and_fit
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
-from emotion_trainer.bundle.records import write_records
+from emotion_trainer.bundle.origin import left_out_of, recall_bundling, record_bundling
+from emotion_trainer.bundle.records import read_bundling, write_records
+from emotion_trainer.bundle.views import Views, models_in, predict_views, stack, views_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import DataError
 from emotion_trainer.evaluation.metrics import measure
@@ -40,20 +42,13 @@ MAX_DEVIATION: Final = 0.005
 Describe = Callable[[Bundled, Path], dict[str, str]]
 
 
-@dataclass(frozen=True)
-class Viewpoint:
-    """A candidate as it sees faces: as they are, or mirrored."""
-
-    candidate: Candidate
-    mirrored: bool
-
-
 def make_bundle(
     candidates: Sequence[Candidate],
     dataset: Dataset,
     folder: Path,
     describe: Describe,
     *,
+    recipes: Sequence[Path] = (),
     mirrored: bool = False,
     max_mmac: float = math.inf,
 ) -> Bundled:
@@ -68,6 +63,7 @@ def make_bundle(
         folder: where the bundle goes.
         describe: returns the content of the card and its plots, by file name; it takes the folder
             in which the bundle is until then.
+        recipes: files of the recipes that the card names; none: they are found by the models.
         mirrored: whether each model may be a second member, that sees faces mirrored.
         max_mmac: million multiply-accumulates of all members together, for one face.
 
@@ -77,31 +73,15 @@ def make_bundle(
         ExportError: a run was not exported, or no model is of any use or cheap enough.
     """
     require_distinct_names([candidate.name for candidate in candidates])
-    labels = dataset.validation.labels
-    views = (False, True) if mirrored else (False,)
-    viewpoints = [Viewpoint(candidate, view) for candidate in candidates for view in views]
-    predicted = [v.candidate.predictions(dataset, mirrored=v.mirrored) for v in viewpoints]
-    predictions = np.stack([one.log_probabilities for one in predicted])
-    mmac = [v.candidate.mmac for v in viewpoints]
-    fit = fit_within(predictions, labels, mmac, max_mmac)
-    fit = _rounded(balance(fit, predictions, labels))
-    order = anytime_order(predictions, labels, fit, mmac)
-    members = tuple(
-        viewpoints[i].candidate.as_member(
-            float(fit.weights[i]), predicted[i].metrics, mirrored=viewpoints[i].mirrored
-        )
-        for i in order
-    )
-    figures = measure(fit.probabilities(predictions), labels, dataset.validation_name)
-    used = [one for one in candidates if any(viewpoints[i].candidate is one for i in order)]
-    bundled = measure_bundle(
-        _make_manifest(members, fit, labels, figures),
-        {one.file.name: one for one in used},
-        predictions[order],
-        dataset,
-        left_out=tuple(sorted({one.name for one in candidates} - {one.name for one in used})),
-    )
-    _write(bundled, [one.file for one in used], folder, describe)
+    views = predict_views(candidates, dataset, mirrored=mirrored)
+    selection = _select(views, dataset, max_mmac)
+    bundle = _make_manifest(views, selection.fit, dataset)
+    left_out = left_out_of(views, selection)
+    bundling = record_bundling(views, dataset, left_out, max_mmac, recipes)
+    used = views_of(bundle, views)
+    bundled = measure_bundle(bundle, bundling, used, dataset)
+    files = {model.file for model in models_in(used).values()}
+    _write(bundled, files, folder, describe)
     return bundled
 
 
@@ -111,17 +91,16 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
     Raises:
         BundleError: the bundle is missing or damaged.
         DataError: its figures on these data are not those of the manifest.
+        ExportError: its `training.json` is damaged.
     """
     bundle = read_bundle(folder)
+    recorded = read_bundling(folder)
+    mirrored = recorded.mirrored if recorded else any(m.mirrored for m in bundle.members)
     models = {member.file: BundledModel(folder, member) for member in bundle.members}
-    predictions = np.stack(
-        [
-            models[member.file].predictions(dataset, mirrored=member.mirrored).log_probabilities
-            for member in bundle.members
-        ]
-    )
-    _require_same_figures(bundle, fit_of(bundle).probabilities(predictions), dataset, folder)
-    bundled = measure_bundle(bundle, models, predictions, dataset, left_out=())
+    views = predict_views(models.values(), dataset, mirrored=mirrored)
+    used = views_of(bundle, views)
+    _require_same_figures(bundle, fit_of(bundle).probabilities(stack(used)), dataset, folder)
+    bundled = measure_bundle(bundle, recall_bundling(recorded, views, dataset), used, dataset)
     for name, content in describe(bundled, folder).items():
         (folder / name).write_text(content, encoding="utf-8")
     return bundled
@@ -144,41 +123,46 @@ def _require_same_figures(
         )
 
 
-def _rounded(fit: Fit) -> Fit:
-    """As the manifest writes it, so that figures are those of what is written."""
-    return Fit(
+def _select(views: Views, dataset: Dataset, max_mmac: float) -> Selection:
+    """The fit as the manifest writes it, so that figures are those of what is written."""
+    predictions, labels = stack(views), dataset.validation.labels
+    selection = select_and_fit(predictions, labels, [view.mmac for view in views], max_mmac)
+    fit = selection.fit
+    rounded = Fit(
         fit.weights.round(DECIMALS),
         round(fit.temperature, DECIMALS),
         fit.adjustment.round(DECIMALS),
     )
+    return replace(selection, fit=rounded)
 
 
-def _make_manifest(
-    members: tuple[Member, ...], fit: Fit, labels: NDArray[np.int64], metrics: Metrics
-) -> Bundle:
-    adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
-    shares = (np.bincount(labels, minlength=len(EMOTIONS)) / len(labels)).round(DECIMALS)
+def _make_manifest(views: Views, fit: Fit, dataset: Dataset) -> Bundle:
+    predictions, labels = stack(views), dataset.validation.labels
+    order = anytime_order(predictions, labels, fit, [view.mmac for view in views])
+    members = tuple(views[i].as_member(float(fit.weights[i])) for i in order)
+    metrics = measure(fit.probabilities(predictions), labels, dataset.validation_name)
     return Bundle(
         schema_version=1,
         bundle_id=_identify(members),
         created=datetime.now(UTC).replace(microsecond=0),
         labels=EMOTIONS,
         members=members,
-        ensemble=Ensemble(
-            adjustment={name: float(by) for name, by in adjusted if by},
-            temperature=fit.temperature,
-            shares=dict(zip(EMOTIONS, shares.tolist(), strict=True)),
-            metrics=metrics,
-        ),
+        ensemble=_make_ensemble(fit, metrics, labels),
     )
 
 
-def _write(
-    bundled: Bundled,
-    files: list[Path],
-    folder: Path,
-    describe: Describe,
-) -> None:
+def _make_ensemble(fit: Fit, metrics: Metrics, labels: NDArray[np.int64]) -> Ensemble:
+    adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
+    shares = (np.bincount(labels, minlength=len(EMOTIONS)) / len(labels)).round(DECIMALS)
+    return Ensemble(
+        adjustment={name: float(by) for name, by in adjusted if by},
+        temperature=fit.temperature,
+        shares=dict(zip(EMOTIONS, shares.tolist(), strict=True)),
+        metrics=metrics,
+    )
+
+
+def _write(bundled: Bundled, files: set[Path], folder: Path, describe: Describe) -> None:
     """Put the bundle in place of the one before, the manifest last.
 
     A kill leaves the old bundle or the new one; in the moment of the last few renames, files
@@ -191,7 +175,7 @@ def _write(
         for file in files:
             shutil.copyfile(file, staging / file.name)
         write_bundle(bundled.bundle, staging)
-        write_records(bundled.records, staging)
+        write_records(bundled.bundling, bundled.records, staging)
         for name, content in describe(bundled, staging).items():
             (staging / name).write_text(content, encoding="utf-8")
         obsolete = _listed_files(folder) - {file.name for file in files}

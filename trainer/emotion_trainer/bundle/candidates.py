@@ -11,7 +11,8 @@ import keras
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.validation import Provenance
 from edge_daemon.inference.bundle import Member, Metrics, read_bundle
-from emotion_trainer.bundle.records import ModelRecord, View, read_records
+from emotion_trainer.bundle.recipe_files import default_file, find_recipe, named
+from emotion_trainer.bundle.records import ModelRecord, View, read_bundling, read_records
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation.predictions import Predictions, predict, predictions_of
@@ -30,6 +31,11 @@ class Candidate(ABC):
     @abstractmethod
     def name(self) -> str:
         """That of its recipe."""
+
+    @property
+    @abstractmethod
+    def recipe_file(self) -> str:
+        """The file of its recipe, relative to `trainer/`."""
 
     @property
     @abstractmethod
@@ -71,14 +77,19 @@ class TrainedModel(Candidate):
         return self.run_record.recipe.name
 
     @property
+    def recipe_file(self) -> str:
+        """Found among the recipes by name and settings."""
+        return find_recipe(self.run_record.recipe)
+
+    @property
     def file(self) -> Path:
         """The run's export."""
         return self.run.require_exported()
 
     @property
     def mmac(self) -> float:
-        """Counted in the network."""
-        return cost.mmac(self._network)
+        """Counted in the network, rounded as in a manifest, where it is the same."""
+        return round(cost.mmac(self._network), 2)
 
     def record(self, dataset: Dataset, views: Collection[View]) -> ModelRecord:
         """The run's record, its teachers, and the agreement with its best weights."""
@@ -111,7 +122,7 @@ class TrainedModel(Candidate):
             family=self.run_record.recipe.model.family,
             mirrored=mirrored,
             quantisation="int8",
-            mmac=round(self.mmac, 2),
+            mmac=self.mmac,
             parameters=cost.parameters(self._network),
             weight=weight,
             metrics=metrics,
@@ -145,6 +156,15 @@ class BundledModel(Candidate):
     def name(self) -> str:
         """That of its recipe."""
         return self.entry.provenance.recipe
+
+    @property
+    def recipe_file(self) -> str:
+        """As the bundle has recorded it, or else found among the recipes."""
+        bundling = read_bundling(self.folder)
+        files = {Path(file).stem: file for file in bundling.recipes} if bundling else {}
+        record = read_records(self.folder).get(self.entry.file)
+        found = find_recipe(record.run.recipe) if record else named(default_file(self.name))
+        return files.get(self.name, found)
 
     @property
     def file(self) -> Path:

@@ -13,8 +13,9 @@ from edge_daemon.inference.bundle import Bundle, Member, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import Candidate
-from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, cross_fit, fit_ensemble
-from emotion_trainer.bundle.records import ModelRecord, View, view_of
+from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, adjust
+from emotion_trainer.bundle.records import Bundling, ModelRecord, View, view_name, view_of
+from emotion_trainer.bundle.views import Views, models_in, stack
 from emotion_trainer.data import Dataset
 from emotion_trainer.evaluation.metrics import measure
 from emotion_trainer.evaluation.robustness import Robustness, measure_robustness
@@ -29,10 +30,9 @@ class Bundled:
 
     Attributes:
         bundle: the manifest.
-        left_out: recipes whose models would have had next to no weight.
-        unbalanced: the ensemble's figures without the adjustment.
-        cross_fitted: the ensemble's figures when all is fitted on one half of the validation split
-            and measured on the other; the manifest's are fitted on all.
+        bundling: its options, and what was left out.
+        unbalanced: the ensemble's figures with its members' weights, but without the adjustment;
+            the temperature is fitted for that.
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
         records: how the members were trained, by file, as far as that is known.
         sizes: bytes by file; a mirrored member needs none of its own.
@@ -40,9 +40,8 @@ class Bundled:
     """
 
     bundle: Bundle
-    left_out: tuple[str, ...]
+    bundling: Bundling
     unbalanced: Metrics
-    cross_fitted: Metrics
     probabilities: Scores
     records: dict[str, ModelRecord]
     sizes: dict[str, int]
@@ -55,12 +54,15 @@ class Bundled:
             f"  {display_name(m)}: weight {m.weight:.4f}, {_figures(m.metrics)}, {m.mmac:.1f} MMAC"
             for m in members
         ]
-        lines += [f"  {name}: left out, adds nothing to the others" for name in self.left_out]
+        lines += [
+            f"  {one.name}: left out, {self.bundling.reason(one)}" for one in self.bundling.left_out
+        ]
         lines += [
             f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
             f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
             *self._balance(),
-            f"fitted on one half and measured on the other: {_figures(self.cross_fitted)}",
+            "selected and fitted on one half and measured on the other: "
+            f"{_figures(self.bundling.cross_fitted)}",
         ]
         return "\n".join(lines)
 
@@ -77,48 +79,49 @@ class Bundled:
 
 
 def display_name(member: Member) -> str:
-    """The name of a member for people: its recipe and view."""
-    return member.provenance.recipe + (", mirrored" if member.mirrored else "")
+    """The name of a member for people."""
+    return view_name(member.provenance.recipe, mirrored=member.mirrored)
 
 
-def measure_bundle(
-    bundle: Bundle,
-    models: Mapping[str, Candidate],
-    predictions: LogProbabilities,
-    dataset: Dataset,
-    left_out: tuple[str, ...],
-) -> Bundled:
+def measure_bundle(bundle: Bundle, bundling: Bundling, views: Views, dataset: Dataset) -> Bundled:
     """Measure all figures of a bundle.
 
     Args:
         bundle: the manifest.
-        models: the members' models, by file.
-        predictions: the members' log-probabilities for the validation split, float32 [M, N, 7].
+        bundling: its options, and what was left out.
+        views: those of the members, in the manifest's order.
         dataset: what to measure on.
-        left_out: recipes whose models are not in the bundle.
     """
-    labels = dataset.validation.labels
+    predictions = stack(views)
     fit = fit_of(bundle)
-    views: dict[str, list[View]] = {}
-    for member in bundle.members:
-        views.setdefault(member.file, []).append(view_of(mirrored=member.mirrored))
-    records = {name: model.record(dataset, views[name]) for name, model in models.items()}
+    models = models_in(views)
     return Bundled(
         bundle=bundle,
-        left_out=left_out,
-        unbalanced=measure(
-            fit_ensemble(predictions, labels).probabilities(predictions),
-            labels,
-            dataset.validation_name,
-        ),
-        cross_fitted=cross_fit(predictions, labels, dataset.validation_name),
+        bundling=bundling,
+        unbalanced=_unbalanced(fit, predictions, dataset),
         probabilities=fit.probabilities(predictions),
-        records={name: record for name, record in records.items() if record is not None},
+        records=_records_of(views, dataset),
         sizes={name: model.file.stat().st_size for name, model in models.items()},
         robustness=measure_robustness(
             partial(_predictions_of_members, bundle, fit, models), dataset.validation
         ),
     )
+
+
+def _unbalanced(fit: Fit, predictions: LogProbabilities, dataset: Dataset) -> Metrics:
+    labels = dataset.validation.labels
+    plain = adjust(fit, np.zeros(len(EMOTIONS)), predictions, labels)
+    return measure(plain.probabilities(predictions), labels, dataset.validation_name)
+
+
+def _records_of(views: Views, dataset: Dataset) -> dict[str, ModelRecord]:
+    """How the models of these views were trained, by file, as far as that is known."""
+    models = models_in(views)
+    names: dict[str, list[View]] = {file: [] for file in models}
+    for view in views:
+        names[view.file].append(view_of(mirrored=view.mirrored))
+    records = {file: model.record(dataset, names[file]) for file, model in models.items()}
+    return {file: record for file, record in records.items() if record is not None}
 
 
 def fit_of(bundle: Bundle) -> Fit:

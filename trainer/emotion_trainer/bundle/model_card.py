@@ -3,6 +3,7 @@
 The prose is in `templates/model_card.md`. What it states beyond the manifest is computed here.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,8 +16,9 @@ from edge_daemon.inference.bundle import Member
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.balancing import MIN_RECALL
 from emotion_trainer.bundle.clips import ClipPredictions
+from emotion_trainer.bundle.ensembling import HALVINGS
 from emotion_trainer.bundle.figures import Bundled, display_name
-from emotion_trainer.bundle.records import view_of
+from emotion_trainer.bundle.records import Bundling, view_of
 from emotion_trainer.data import Dataset, Split
 from emotion_trainer.data.dataset import PUBLIC_TEST, VOTES
 from emotion_trainer.data.splitting import STRATIFIED_NAME
@@ -47,11 +49,19 @@ VOTE_FOR: Final = {
 
 @dataclass(frozen=True)
 class Weakness:
-    """An emotion, the share of its faces that is recognised, and what most others are called."""
+    """An emotion with a low recall.
+
+    Attributes:
+        label: the emotion.
+        recall: the share of its faces that is recognised.
+        taken_for: what its other faces are most often called, which need not be most of them.
+        taken_share: the share of all its faces that is called so.
+    """
 
     label: str
     recall: float
     taken_for: str
+    taken_share: float
 
 
 @dataclass(frozen=True)
@@ -97,50 +107,120 @@ def card_files(
 
 def model_card(bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()) -> str:
     """The card, Markdown."""
-    split = dataset.validation
-    confusion = confuse(bundled.probabilities, split.labels)
+    return render("model_card.md", **card_values(bundled, dataset, clips))
+
+
+def card_values(
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions] = ()
+) -> dict[str, object]:
+    """What the template renders, by the template's names."""
+    confusion = confuse(bundled.probabilities, dataset.validation.labels)
+    return {
+        "emotions": EMOTIONS,
+        **_member_values(bundled),
+        **_data_values(bundled, dataset),
+        **_figure_values(bundled, dataset),
+        "confusion": confusion,
+        **_share_values(bundled, dataset, clips),
+        **_limit_values(confusion, dataset),
+        **_making_values(bundled, dataset, clips),
+    }
+
+
+def _member_values(bundled: Bundled) -> dict[str, object]:
+    members = bundled.bundle.members
+    return {
+        "warnings": [run.warning for run in _runs(bundled) if run.warning],
+        "members": members,
+        "names": [display_name(member) for member in members],
+        "sizes": bundled.sizes,
+        "mirrored": any(member.mirrored for member in members),
+        "agreements": [_agreement(bundled, member) for member in members],
+        "ensemble": bundled.bundle.ensemble,
+    }
+
+
+def _data_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
+    return {
+        "split": dataset.validation_name,
+        "is_fer2013": dataset.validation_name == PUBLIC_TEST,
+        "is_stratified": dataset.validation_name == STRATIFIED_NAME,
+        "training": len(dataset.training),
+        "validation": len(dataset.validation),
+        "votes": _votes_shares(bundled) if dataset.training.votes.any() else [],
+        "unlabelled": any(run.unlabelled_fingerprint for run in _runs(bundled)),
+        "sources": sources_of(bundled),
+        "unrecorded": _unrecorded(bundled),
+    }
+
+
+def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
+    return {
+        "unbalanced": bundled.unbalanced,
+        "min_recall": MIN_RECALL,
+        "fitted": _fitted(bundled),
+        "halvings": HALVINGS,
+        "cross_fitted": bundled.bundling.cross_fitted,
+        "without_copies": measure_without_copies(bundled.probabilities, dataset),
+        "robustness": bundled.robustness,
+        "robustness_tables": tables(bundled.robustness),
+        "plot_name": plots.plot_name,
+        "limits": QualitySettings(),
+    }
+
+
+def _fitted(bundled: Bundled) -> list[str]:
+    """What was selected or fitted on the validation split."""
+    adjustment = ["the adjustment"] if bundled.bundle.ensemble.adjustment else []
+    return ["the members", "their weights", "the temperature", *adjustment]
+
+
+def _share_values(
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions]
+) -> dict[str, object]:
+    priors = prior_effects(bundled.probabilities, dataset.validation.labels)
+    return {
+        "priors": priors,
+        "camera_shares": CAMERA_SHARES,
+        "clips": clips,
+        "counts": _prediction_counts(dataset.validation_name, dataset.validation, priors, clips),
+    }
+
+
+def _limit_values(confusion: Matrix, dataset: Dataset) -> dict[str, object]:
     faces = np.bincount(dataset.training.labels, minlength=len(EMOTIONS))
-    priors = prior_effects(bundled.probabilities, split.labels)
-    return render(
-        "model_card.md",
-        emotions=EMOTIONS,
-        split=dataset.validation_name,
-        is_fer2013=dataset.validation_name == PUBLIC_TEST,
-        is_stratified=dataset.validation_name == STRATIFIED_NAME,
-        members=bundled.bundle.members,
-        names=[display_name(member) for member in bundled.bundle.members],
-        sizes=bundled.sizes,
-        ensemble=bundled.bundle.ensemble,
-        created=bundled.bundle.created.date(),
-        mirrored=any(member.mirrored for member in bundled.bundle.members),
-        left_out=bundled.left_out,
-        agreements=[_agreement(bundled, member) for member in bundled.bundle.members],
-        unbalanced=bundled.unbalanced,
-        min_recall=MIN_RECALL,
-        cross_fitted=bundled.cross_fitted,
-        training=len(dataset.training),
-        validation=len(split),
-        votes=_votes_shares(bundled) if dataset.training.votes.any() else [],
-        sources=sources_of(bundled),
-        unlabelled=any(run.unlabelled_fingerprint for run in _runs(bundled)),
-        unrecorded=_unrecorded(bundled),
-        warnings=[run.warning for run in _runs(bundled) if run.warning],
-        confusion=confusion,
-        without_copies=measure_without_copies(bundled.probabilities, dataset),
-        priors=priors,
-        camera_shares=CAMERA_SHARES,
-        robustness=bundled.robustness,
-        robustness_tables=tables(bundled.robustness),
-        plot_name=plots.plot_name,
-        limits=QualitySettings(),
-        clips=clips,
-        counts=_prediction_counts(dataset.validation_name, split, priors, clips),
-        seen_as_labelled=_seen_as_labelled(split),
-        weakest=weakest(confusion),
-        mixed_up=most_confused(confusion),
-        rarest=(EMOTIONS[int(faces.argmin())], int(faces.min())),
-        recipes=[f"recipes/{name}.toml" for name in _recipe_names(bundled)],
-    )
+    return {
+        "seen_as_labelled": _seen_as_labelled(dataset.validation),
+        "weakest": weakest(confusion),
+        "mixed_up": most_confused(confusion),
+        "rarest": (EMOTIONS[int(faces.argmin())], int(faces.min())),
+    }
+
+
+def _making_values(
+    bundled: Bundled, dataset: Dataset, clips: Sequence[ClipPredictions]
+) -> dict[str, object]:
+    bundling = bundled.bundling
+    return {
+        "created": bundled.bundle.created.date(),
+        "recipes": [shlex.quote(recipe) for recipe in bundling.recipes],
+        "options": _ladder_options(bundling, dataset),
+        "clip_names": list(dict.fromkeys(shlex.quote(clip.clip) for clip in clips)),
+        "left_out": [(one.name, one.mmac, bundling.reason(one)) for one in bundling.left_out],
+    }
+
+
+def _ladder_options(bundling: Bundling, dataset: Dataset) -> list[str]:
+    """The options of `ladder` that make this bundle from the recipes."""
+    limit = bundling.max_mmac
+    return [
+        "--data PATH",
+        *(["--unlabelled FACES"] if bundling.unlabelled else []),
+        "--out ../models",
+        *(["--mirrored"] if bundling.mirrored else []),
+        *([f"--max-mmac {limit:.10g}"] if limit is not None else []),
+        *(["--split stratified"] if dataset.validation_name == STRATIFIED_NAME else []),
+    ]
 
 
 def weakest(confusion: Matrix) -> list[Weakness]:
@@ -149,8 +229,9 @@ def weakest(confusion: Matrix) -> list[Weakness]:
     found = []
     for index in shares.diagonal().argsort(kind="stable")[:2]:
         others = np.where(np.arange(len(EMOTIONS)) == index, -1, confusion[index])
-        taken_for = EMOTIONS[int(others.argmax())]
-        found.append(Weakness(EMOTIONS[index], float(shares[index, index]), taken_for))
+        taken_for = int(others.argmax())
+        recall, taken_share = (float(shares[index, called]) for called in (index, taken_for))
+        found.append(Weakness(EMOTIONS[index], recall, EMOTIONS[taken_for], taken_share))
     return found
 
 
@@ -236,8 +317,3 @@ def _unrecorded(bundled: Bundled) -> list[str]:
         if member.file not in bundled.records
     )
     return list(dict.fromkeys(names))
-
-
-def _recipe_names(bundled: Bundled) -> list[str]:
-    names = {member.provenance.recipe for member in bundled.bundle.members}
-    return sorted(names | set(bundled.left_out))

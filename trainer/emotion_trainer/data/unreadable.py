@@ -11,7 +11,7 @@ from emotion_trainer.errors import DataError, RowError
 MAX_UNREADABLE: Final = 0.01
 """The share of a data set that may be skipped."""
 
-FIRST: Final = 5
+MAX_LISTED: Final = 5
 """How many are named where not all are."""
 
 
@@ -32,8 +32,8 @@ class Unreadable:
 
     def notice(self) -> str:
         """The number of skipped faces, and where the first few are: a line each."""
-        more = len(self.faults) - FIRST
-        lines = [f"{self} and skipped:", *(f"  {fault}" for fault in self.faults[:FIRST])]
+        more = len(self.faults) - MAX_LISTED
+        lines = [f"{self} and skipped:", *(f"  {fault}" for fault in self.faults[:MAX_LISTED])]
         return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
 
 
@@ -62,6 +62,6 @@ class Faults:
         if len(unreadable.faults) > MAX_UNREADABLE * unreadable.total:
             raise DataError(
                 f"{self._source}: {unreadable}, more than {100 * MAX_UNREADABLE:.0f} %: "
-                f"{'; '.join(unreadable.faults[:FIRST])}"
+                f"{'; '.join(unreadable.faults[:MAX_LISTED])}"
             )
         return unreadable

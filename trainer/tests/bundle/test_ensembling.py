@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_daemon.inference.bundle import Ensemble
+from edge_daemon.inference.bundle import Ensemble, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.bundle.balancing import MIN_RECALL
 from emotion_trainer.bundle.ensembling import (
-    COLDEST,
+    HALVINGS,
+    MIN_TEMPERATURE,
     Fit,
     anytime_order,
     balance,
@@ -19,6 +20,7 @@ from emotion_trainer.bundle.ensembling import (
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation.calibration import calibration_error
 from emotion_trainer.evaluation.metrics import measure
+from emotion_trainer.models.predictions import Scores
 
 FACES = 4000
 LogProbabilities = NDArray[np.float32]
@@ -52,7 +54,7 @@ def test_temperature_of_perfect_models_stays_in_its_bounds() -> None:
     predictions, _ = members((0.5,))
     labels = predictions[0].argmax(axis=1)
     fit = fit_ensemble(predictions, labels)
-    assert fit.temperature == COLDEST
+    assert fit.temperature == MIN_TEMPERATURE
     assert balance(fit, predictions, labels) is fit
     Ensemble(
         temperature=fit.temperature, metrics=measure(fit.probabilities(predictions), labels, "")
@@ -98,11 +100,23 @@ def test_fit_contrary_member_has_weight_0() -> None:
 )
 def test_members_that_cost_too_much_are_left_out(max_mmac: float, used: list[int]) -> None:
     predictions, labels = members((0.5, 0.6, 3.0, 0.4))
-    fit = fit_within(predictions, labels, [20.0, 20.0, 20.0, 90.0], max_mmac)
+    selection = fit_within(predictions, labels, [20.0, 20.0, 20.0, 90.0], max_mmac)
+    fit = selection.fit
+    assert selection.too_costly == {0, 1, 2, 3} - set(used)
     expected = fit_ensemble(predictions[used], labels)
     assert np.flatnonzero(fit.weights).tolist() == used
     np.testing.assert_allclose(fit.weights[used], expected.weights)
     assert fit.temperature == pytest.approx(expected.temperature)
+
+
+def test_useless_member_is_not_left_out_for_its_cost() -> None:
+    predictions, labels = members((0.5, 0.5, 0.4))
+    noise = np.random.default_rng(2).normal(0.0, 9.0, predictions[0].shape).astype(np.float32)
+    contrary = log_softmax(noise - predictions[0])
+    candidates = np.stack([contrary, *predictions])
+    selection = fit_within(candidates, labels, [20.0, 20.0, 20.0, 90.0], 80.0)
+    assert np.flatnonzero(selection.fit.weights).tolist() == [1, 2]
+    assert selection.too_costly == {3}
 
 
 def test_members_that_are_all_too_expensive_are_refused() -> None:
@@ -164,7 +178,47 @@ def test_fit_that_finds_every_emotion_is_balanced_already() -> None:
 
 def test_cross_fitted_figures_are_balanced() -> None:
     predictions, labels = unsure_of_fear((0.5, 1.0))
-    assert cross_fit(predictions, labels, "half").recall["fear"] > MIN_RECALL
+    assert cross_fit(predictions, labels, [1, 1], 9, "half").recall["fear"] > MIN_RECALL
+
+
+def test_cross_fitted_figures_select_members_on_the_other_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of equally good members, the best on some faces is no better than the rest on others."""
+    monkeypatch.setattr("emotion_trainer.bundle.ensembling.HALVINGS", 5)
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(200) % 7)
+    logits = rng.normal(0.0, 1.0, (8, 200, 7))
+    logits[:, np.arange(200), labels] += 1.0
+    predictions = log_softmax(logits.astype(np.float32))
+    mean = (predictions.argmax(axis=2) == labels).mean()
+    best = np.flatnonzero(fit_within(predictions, labels, [1] * 8, 1).fit.weights)
+    selected_on_all = cross_fit(predictions[best], labels, [1], 1, "half")
+    selected_on_half = cross_fit(predictions, labels, [1] * 8, 1, "half")
+    assert selected_on_all.accuracy > mean + 0.04
+    assert selected_on_half.accuracy < mean + 0.02
+
+
+def test_cross_fitted_figures_are_the_mean_over_many_halvings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    predictions, labels = members((0.5, 1.0))
+    measured: list[Metrics] = []
+
+    def measure_and_keep(probabilities: Scores, labels: Labels, split: str) -> Metrics:
+        measured.append(measure(probabilities, labels, split))
+        return measured[-1]
+
+    monkeypatch.setattr("emotion_trainer.bundle.ensembling.measure", measure_and_keep)
+    mean = cross_fit(predictions, labels, [1, 1], 9, "half")
+    accuracies = [one.accuracy for one in measured]
+    assert len(accuracies) == HALVINGS
+    assert len(set(accuracies)) > HALVINGS / 4
+    assert mean.accuracy == pytest.approx(np.mean(accuracies), abs=5e-5)
+    assert mean.recall["sad"] == pytest.approx(
+        np.mean([one.recall["sad"] for one in measured]), abs=5e-5
+    )
+    assert mean == cross_fit(predictions, labels, [1, 1], 9, "half")
 
 
 def test_the_best_accuracy_a_mmac_runs_first() -> None:
@@ -186,7 +240,7 @@ def test_cross_fitted_figures_are_near_those_of_the_fit() -> None:
     accuracy = (
         fit_ensemble(predictions, labels).probabilities(predictions).argmax(1) == labels
     ).mean()
-    metrics = cross_fit(predictions, labels, "half")
+    metrics = cross_fit(predictions, labels, [1, 1], 9, "half")
     assert metrics.accuracy == pytest.approx(accuracy, abs=0.01)
     assert metrics.calibration_error is not None
     assert metrics.calibration_error < 0.04

@@ -10,8 +10,8 @@ from emotion_trainer.errors import RecipeError
 
 # The vector units that run int8 kernels take eight channels or a multiple of them at a time.
 CHANNEL_STEP: Final = 8
-NARROWEST: Final = 0.125
-WIDEST: Final = 4.0
+MIN_WIDTH: Final = 0.125
+MAX_WIDTH: Final = 4.0
 SAME_WIDTH: Final = 1.01
 TOLERANCE: Final = 0.05
 
@@ -59,7 +59,7 @@ def solve_width(mmac: Callable[[float], float], budget: float) -> float:
     Raises:
         RecipeError: no width costs the budget within 5 %.
     """
-    low, high = NARROWEST, WIDEST
+    low, high = MIN_WIDTH, MAX_WIDTH
     while high / low > SAME_WIDTH:
         middle = math.sqrt(low * high)
         if mmac(middle) <= budget:
