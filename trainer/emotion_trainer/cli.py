@@ -546,14 +546,16 @@ def _dataset(options: argparse.Namespace, models: Iterable[Path] = ()) -> "Datas
     Models that are to be measured on it, or to teach, must not be trained on what it validates on.
     """
     from emotion_trainer.data import Splitting, open_dataset
+    from emotion_trainer.data.splitting import STRATIFIED_NAME
 
     splitting = Splitting(options.split)
     unlabelled = getattr(options, "unlabelled", None)
     dataset = open_dataset(options.data, splitting, unlabelled, numbering_of(options))
-    if splitting is Splitting.STRATIFIED:
+    # Folders without a part to validate on are split in the same way, whatever --split is.
+    if dataset.validation_name == STRATIFIED_NAME:
         from emotion_trainer.evaluation.leakage import require_unseen
 
-        require_unseen([model for model in models if model.exists()], dataset)
+        require_unseen([model for model in models if model.exists()], dataset, splitting)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
     return dataset
