@@ -20,6 +20,7 @@ from emotion_trainer.arguments import (
 )
 from emotion_trainer.detector.commands import add_commands as add_detector_commands
 from emotion_trainer.errors import did_you_mean
+from emotion_trainer.keras_import import import_keras
 
 if TYPE_CHECKING:
     from emotion_trainer.bundle.figures import Bundled
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BACKENDS: Final = ("tensorflow", "jax", "torch")
 PROGRAM: Final = "emotion-trainer"
-STANDARD_ERROR: Final = 2
-"""File descriptor."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(words)
         _check_backend()
         if options.needs_keras:
-            _import_keras()
+            import_keras()
         options.command(options)
     except EdgeDaemonError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -100,22 +99,6 @@ def _check_backend() -> None:
     if find_spec(backend) is None:
         fix = f"pip install 'emotion-trainer[{backend}]'"
         raise SettingsError(f"KERAS_BACKEND: not installed (got {backend!r}); {fix}")
-
-
-def _import_keras() -> None:
-    """Import Keras and its backend without TensorFlow's start-up messages.
-
-    They go to the file descriptor of standard error, whatever TF_CPP_MIN_LOG_LEVEL is.
-    """
-    sys.stderr.flush()
-    saved = os.dup(STANDARD_ERROR)
-    try:
-        with Path(os.devnull).open("wb") as null:
-            os.dup2(null.fileno(), STANDARD_ERROR)
-        import keras  # noqa: F401
-    finally:
-        os.dup2(saved, STANDARD_ERROR)
-        os.close(saved)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -547,14 +530,13 @@ def _dataset(options: argparse.Namespace, models: Iterable[Path] = ()) -> "Datas
     """
     from emotion_trainer.data import Splitting, open_dataset
     from emotion_trainer.data.splitting import STRATIFIED_NAME
+    from emotion_trainer.evaluation.leakage import require_unseen
 
     splitting = Splitting(options.split)
     unlabelled = getattr(options, "unlabelled", None)
     dataset = open_dataset(options.data, splitting, unlabelled, numbering_of(options))
     # Folders without a part to validate on are split in the same way, whatever --split is.
     if dataset.validation_name == STRATIFIED_NAME:
-        from emotion_trainer.evaluation.leakage import require_unseen
-
         require_unseen([model for model in models if model.exists()], dataset, splitting)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)

@@ -8,7 +8,7 @@ import keras
 from pydantic import ValidationError
 
 from emotion_trainer.errors import ExportError, TrainingError
-from emotion_trainer.models.predictions import load_keras
+from emotion_trainer.models.predictions import RECORD_NAME, is_run, load_keras
 from emotion_trainer.training.checkpoint import Epoch, load_history
 from emotion_trainer.training.provenance import AnyRecord, RunRecord
 from emotion_trainer.training.stopping import is_over
@@ -38,7 +38,7 @@ class AnyRun(Generic[Record]):
     @property
     def is_begun(self) -> bool:
         """Whether the folder holds a run."""
-        return self._record.exists()
+        return is_run(self.folder)
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -133,7 +133,7 @@ class AnyRun(Generic[Record]):
 
     @property
     def _record(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / RECORD_NAME
 
     @property
     def _mlflow_run_id(self) -> Path:
