@@ -88,8 +88,10 @@ class Ladder:
         return bundled, failed
 
     def _finish(self, step: LadderStep) -> None:
-        step.run.begin(record_of(step.recipe, self._dataset))
-        if not step.run.is_finished:
+        if step.run.is_finished:
+            # Refuses a run of another recipe, and follows a changed `bundled`.
+            step.run.begin(record_of(step.recipe, self._dataset_for(step.recipe)))
+        else:
             self._train(step)
         if step.recipe.bundled and not step.run.is_exported:
             print(export_run(step.run, self._dataset), flush=True)
@@ -97,10 +99,14 @@ class Ladder:
 
     def _train(self, step: LadderStep) -> None:
         keras.backend.clear_session()
-        trainer = Trainer(step.recipe, self._dataset, step.run)
+        trainer = Trainer(step.recipe, self._dataset_for(step.recipe), step.run)
         print(trainer.summary(), flush=True)
         best = trainer.run(partial(self._tracker.after_epoch, step.run))
         print(f"best accuracy {best.score:.4f} in epoch {best.number}", flush=True)
+
+    def _dataset_for(self, recipe: Recipe) -> Dataset:
+        """The data set; unlabelled faces are for recipes whose teachers can label them."""
+        return self._dataset if recipe.distillation else self._dataset.without_unlabelled()
 
     def _outlook(self) -> str:
         left = time_left([(_epochs(step), step.mmac, step.run.history) for step in self._steps])

@@ -7,12 +7,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import write_sheets
+from conftest import write_sheets, write_unlabelled
 
 from edge_daemon.inference.bundle import read_bundle
 from emotion_trainer.bundle.ladder import LadderStep, in_order, time_left
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
+from emotion_trainer.data.dataset import faces_fingerprint
 from emotion_trainer.errors import RecipeError
 from emotion_trainer.recipe import Distillation, Recipe
 from emotion_trainer.training import checkpoint
@@ -90,6 +91,26 @@ def test_teachers_come_first_and_need_not_be_bundled(
     teacher = ["bundle", str(place / "work" / "b"), "--out", str(place / "other")]
     assert main([*teacher, "--data", str(place / "sheets")]) == 1
     assert "bundled = false" in capsys.readouterr().err
+
+
+def test_ladder_unlabelled_faces_are_for_recipes_with_teachers(
+    place: Path, dataset: Dataset
+) -> None:
+    (place / "b.toml").write_text(SEQ2 + taught_by(place, "a"))
+    write_unlabelled(dataset.training.images[:40], place / "more")
+    assert main([*arguments(place, "a", "b"), "--unlabelled", str(place / "more")]) == 0
+    fingerprints = [Run(place / "work" / x).record().unlabelled_fingerprint for x in "ab"]
+    assert fingerprints == [None, faces_fingerprint(dataset.training.images[:40])]
+
+
+def test_ladder_recipe_refused_at_its_turn_leaves_no_run(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "c.tflite").write_bytes(b"no model")
+    (place / "b.toml").write_text(f'start = "{place}/c.tflite"\n{SEQ2}')
+    assert main(arguments(place, "a", "b")) == 1
+    assert "b: failed: start: " in capsys.readouterr().err
+    assert not (place / "work" / "b").exists()
 
 
 def test_a_training_that_stopped_early_is_finished(
