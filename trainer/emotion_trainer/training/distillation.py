@@ -56,6 +56,23 @@ def require_teachers(recipe: Recipe, pending: Collection[Path] = ()) -> None:
             )
 
 
+def require_soft_labels(recipe: Recipe, dataset: Dataset, kept: Path) -> None:
+    """Refuse files of soft labels that a training on these faces could not use.
+
+    Args:
+        recipe: a recipe, with soft labels or without.
+        dataset: what it is trained on.
+        kept: where the run keeps its soft labels, which replace the recipe's files.
+
+    Raises:
+        TrainingError: a file is missing, damaged, or of other faces.
+    """
+    if recipe.distillation is None:
+        return
+    for path in (kept,) if kept.exists() else recipe.distillation.soft_labels:
+        SoftLabels.load(path).require_match(dataset, path)
+
+
 def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
     """Predict the training and the unlabelled faces of a data set with teachers, in both views.
 

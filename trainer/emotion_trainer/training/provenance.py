@@ -1,6 +1,7 @@
 """The recipe, data and code of a training, kept next to its weights so that it can be repeated."""
 
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Self
 
@@ -116,12 +117,13 @@ def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> R
     Raises:
         RecipeError: a file that the recipe starts from is missing.
     """
+    require_files(recipe)
     return RunRecord(
         recipe=recipe,
         data_fingerprint=dataset.fingerprint,
         unlabelled_fingerprint=dataset.unlabelled_fingerprint,
-        start_sha256=_checksum("start", recipe.start, "give a .tflite or .keras file"),
-        weights_sha256=_checksum("model.weights", weights_file(recipe), "see the recipe's header"),
+        start_sha256=_checksum(recipe.start),
+        weights_sha256=_checksum(weights_file(recipe)),
         data_source=dataset.source,
         training_faces=len(dataset.training),
         validation_faces=len(dataset.validation),
@@ -136,13 +138,26 @@ def weights_file(recipe: Recipe) -> Path | None:
     return model.weights if isinstance(model, PretrainedSettings | imagenet.Settings) else None
 
 
-def _checksum(setting: str, path: Path | None, fix: str) -> str | None:
-    """SHA-256 of the file of a setting; None if it is not set."""
-    if path is None:
-        return None
-    if not path.is_file():
-        raise RecipeError(f"{setting}: no such file (got {path}); {fix}")
-    return sha256_of(path)
+def require_files(recipe: Recipe, pending: Collection[Path] = ()) -> None:
+    """Refuse a recipe whose initial weights are missing.
+
+    Args:
+        recipe: a recipe, with initial weights or without.
+        pending: resolved paths of files that will be there by then.
+
+    Raises:
+        RecipeError: a file that the recipe starts from is neither there nor pending.
+    """
+    for setting, path, fix in (
+        ("start", recipe.start, "give a .tflite or .keras file"),
+        ("model.weights", weights_file(recipe), "see the recipe's header"),
+    ):
+        if path is not None and not path.is_file() and path.resolve() not in pending:
+            raise RecipeError(f"{setting}: no such file (got {path}); {fix}")
+
+
+def _checksum(path: Path | None) -> str | None:
+    return None if path is None else sha256_of(path)
 
 
 def current_commit() -> str:

@@ -60,7 +60,11 @@ class AnyRun(Generic[Record]):
     @property
     def int8_path(self) -> Path:
         """Where the int8 file is, or will be."""
-        return self.folder / f"{self.record().recipe.name}_int8.tflite"
+        return self.int8_path_of(self.record().recipe.name)
+
+    def int8_path_of(self, recipe_name: str) -> Path:
+        """Where the int8 file will be if the run is of a recipe of this name."""
+        return self.folder / f"{recipe_name}_int8.tflite"
 
     @property
     def is_exported(self) -> bool:

@@ -23,6 +23,7 @@ from emotion_trainer.training.batches import epoch_batches, steps_per_epoch
 from emotion_trainer.training.checkpoint import Checkpoint, Epoch
 from emotion_trainer.training.distillation import (
     distilled_targets,
+    require_soft_labels,
     require_teachers,
     soft_labels_for,
 )
@@ -88,10 +89,12 @@ class Trainer:
 
         Raises:
             RecipeError: a teacher is not finished.
-            TrainingError: the loss is not finite, or the checkpoint is not of this training.
+            TrainingError: soft labels are of other faces, the loss is not finite, or the checkpoint
+                is not of this training.
         """
         if not self._run.soft_labels.exists():
             require_teachers(self._recipe)
+        require_soft_labels(self._recipe, self._dataset, self._run.soft_labels)
         self._run.begin(self._record)
         self._resume()
         if not self._is_over():

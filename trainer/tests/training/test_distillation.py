@@ -146,6 +146,17 @@ def test_soft_labels_for_other_faces_are_refused(
         soft_labels_for(other, settings, tmp_path / "kept.npz")
 
 
+def test_train_soft_labels_of_other_faces_leaves_no_run(
+    teacher: Run, tmp_path: Path, few: Dataset, dataset: Dataset, recipe: Recipe
+) -> None:
+    teach([teacher.folder], few).save(tmp_path / "labels.npz")
+    settings = Distillation(soft_labels=(tmp_path / "labels.npz",))
+    student = recipe.model_copy(update={"distillation": settings})
+    with pytest.raises(TrainingError, match="soft labels of other training faces"):
+        Trainer(student, dataset, Run(tmp_path / "run")).run()
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("content", [None, b"PK\x03\x04 cut off", b""])
 def test_soft_labels_load_damaged_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "labels.npz"
