@@ -136,7 +136,7 @@ class Trainer:
     def _train_epoch(self, epoch: int, targets: NDArray[np.float32], progress: Progress) -> float:
         """Take all steps of an epoch, counted from 1; returns the mean loss."""
         total = 0.0
-        train_on = training_step(self._model)
+        train_on = training_step(self._model, (self._recipe.seed, epoch))
         batches = epoch_batches(self._images, targets, self._recipe, epoch)
         for step, batch in enumerate(batches, start=1):
             loss = train_on(*batch)
@@ -185,17 +185,21 @@ class Trainer:
 
 
 def training_step(
-    model: keras.Model,
+    model: keras.Model, seed: tuple[int, int]
 ) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float]:
     """A function that trains a compiled model on a batch and returns the mean loss.
 
     It takes samples float32 [B, 48, 48, 1] and targets float32 [B, 7].
+
+    Args:
+        model: is trained.
+        seed: of random layers, where their state is not in the model: the recipe's, and the epoch.
     """
     if keras.backend.backend() == "torch":
         from emotion_trainer.training.torch_step import TorchStep
 
         if TorchStep.supports(model):
-            return TorchStep(model)
+            return TorchStep(model, seed)
     return lambda samples, targets: float(model.train_on_batch(samples, targets))
 
 
