@@ -244,10 +244,11 @@ def test_a_bad_clip_leaves_the_bundle_before(
 ) -> None:
     out = Path(shutil.copytree(written, tmp_path / "out"))
     before = card_in(out)
+    (tmp_path / "bad.mp4").write_text("no video")
     arguments = ["bundle", str(place / "run"), "--out", str(out)]
-    more = ["--data", str(place / "sheets"), "--clips", "absent.mp4"]
+    more = ["--data", str(place / "sheets"), "--clips", str(tmp_path / "bad.mp4")]
     assert main([*arguments, *more]) == 1
-    assert "absent.mp4: " in capsys.readouterr().err
+    assert "bad.mp4: " in capsys.readouterr().err
     assert card_in(out) == before
     assert json.loads((out / "bundle.json").read_text())
     assert not (out / ".unfinished").exists()
