@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from edge_daemon._lib.files import sha256_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.models.families import imagenet
-from emotion_trainer.models.families.backbone import PretrainedSettings
+from emotion_trainer.models.families.initial_weights import InitialWeights
 from emotion_trainer.recipe import AnyRecipe, Recipe
+from emotion_trainer.training.soft_labels import Teacher
 
 UNKNOWN_COMMIT: Final = "unknown"
 
@@ -52,6 +52,7 @@ class RunRecord(AnyRecord):
         recipe: the settings.
         unlabelled_fingerprint: of the unlabelled faces, where there were any.
         start_sha256: of the model file that the training continued from.
+        start_origins: that model, and what it was trained from.
         weights_sha256: of the file of others' weights that the network started from.
         data_source: the file or folder of the data, where it was at the time.
         training_faces: how many faces it was trained on.
@@ -62,6 +63,7 @@ class RunRecord(AnyRecord):
     recipe: Recipe
     unlabelled_fingerprint: str | None
     start_sha256: str | None
+    start_origins: tuple[Teacher, ...] = ()
     weights_sha256: str | None = None
     data_source: str = ""
     training_faces: int | None = None
@@ -84,7 +86,8 @@ class RunRecord(AnyRecord):
 
         The files that a training starts from may have changed too: the checkpoint replaces them.
         """
-        ignored = {"commit": "", "start_sha256": None, "weights_sha256": None, "data_source": ""}
+        ignored: dict[str, object] = {"commit": "", "data_source": ""}
+        ignored |= {"start_sha256": None, "start_origins": (), "weights_sha256": None}
         ignored |= {"training_faces": None, "validation_faces": None}  # the fingerprint counts
         recipe = self.recipe.model_copy(update={"bundled": other.recipe.bundled})
         mine = self.model_copy(update={"recipe": recipe, **ignored})
@@ -111,8 +114,19 @@ def cut_short(recipe: Recipe, epochs: int | None, limit: int | None) -> tuple[Re
     return recipe, Trial(recipe_epochs=planned.epochs, limit=limit)
 
 
-def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> RunRecord:
+def record_of(
+    recipe: Recipe,
+    dataset: Dataset,
+    trial: Trial | None = None,
+    start_origins: tuple[Teacher, ...] = (),
+) -> RunRecord:
     """The record of a training that begins now.
+
+    Args:
+        recipe: the settings.
+        dataset: what it is trained on.
+        trial: how it is cut short, if it is.
+        start_origins: of the model that it continues from, if any; see `origins`.
 
     Raises:
         RecipeError: a file that the recipe starts from is missing.
@@ -123,6 +137,7 @@ def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> R
         data_fingerprint=dataset.fingerprint,
         unlabelled_fingerprint=dataset.unlabelled_fingerprint,
         start_sha256=_checksum(recipe.start),
+        start_origins=start_origins,
         weights_sha256=_checksum(weights_file(recipe)),
         data_source=dataset.source,
         training_faces=len(dataset.training),
@@ -135,7 +150,7 @@ def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> R
 def weights_file(recipe: Recipe) -> Path | None:
     """The file of others' weights that the network starts from, if any."""
     model = recipe.model
-    return model.weights if isinstance(model, PretrainedSettings | imagenet.Settings) else None
+    return model.weights if isinstance(model, InitialWeights) else None
 
 
 def require_files(recipe: Recipe, pending: Collection[Path] = ()) -> None:

@@ -28,6 +28,7 @@ from emotion_trainer.training.distillation import (
     soft_labels_for,
 )
 from emotion_trainer.training.optimiser import optimiser_for
+from emotion_trainer.training.origins import origins_of_start
 from emotion_trainer.training.precision import computing_in
 from emotion_trainer.training.progress import Progress
 from emotion_trainer.training.provenance import Trial, record_of
@@ -61,7 +62,7 @@ class Trainer:
         keras.utils.set_random_seed(recipe.seed)
         self._recipe = recipe
         self._settings = recipe.optimisation
-        self._record = record_of(recipe, dataset, trial)
+        self._record = record_of(recipe, dataset, trial, origins_of_start(recipe))
         self._dataset = dataset
         self._run = run
         self._images = np.concatenate([dataset.training.images, dataset.unlabelled])

@@ -154,7 +154,8 @@ def test_card_lists_initial_weights_with_licence_and_checksum(
 
 
 def test_card_states_a_licence_that_is_not_recorded(bundled: Bundled, dataset: Dataset) -> None:
-    model = imagenet.Settings(family="imagenet", application="VGG16", weights=Path("vgg16.h5"))
+    model = imagenet.Settings(family="imagenet", application="VGG16")
+    model = model.model_copy(update={"weights": Path("vgg16.h5")})
     card = model_card(with_record(bundled, {"model": model}), dataset)
     assert "| tiny | vgg16.h5 | initial weights | not recorded | not recorded | - |" in card
 

@@ -98,12 +98,14 @@ def test_soft_labels_for_averages_files_and_teachers(
 ) -> None:
     flat = np.full((20, 2, 7), -np.log(7.0)), np.full((10, 2, 7), -np.log(7.0))
     taught = teach([teacher.folder], few)
-    SoftLabels.of(few, taught.header.teachers, *flat).save(tmp_path / "flat.npz")
+    (known,) = taught.header.teachers
+    other = known.model_copy(update={"name": "other"})
+    SoftLabels.of(few, (other, known), *flat).save(tmp_path / "flat.npz")
     settings = Distillation(teachers=(teacher.folder,), soft_labels=(tmp_path / "flat.npz",))
     mixed = soft_labels_for(few, settings, tmp_path / "kept.npz")
     expected = log_softmax(taught.training.astype(np.float32) / 2)
     np.testing.assert_allclose(mixed.training, expected, atol=2e-2)
-    assert len(mixed.header.teachers) == 2
+    assert mixed.header.teachers == (other, known)
 
 
 def test_average_keeps_unlabelled_faces_that_all_have(few: Dataset) -> None:
