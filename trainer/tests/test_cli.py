@@ -326,14 +326,93 @@ def test_a_backend_that_is_not_there_is_one_line(
     assert capsys.readouterr().err == f"emotion-trainer: {complaint}\n"
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bundle RUN --data DATA --out",
+        "ladder RECIPE --data DATA --out",
+        "teach RUN --data DATA --out",
+        "convert RECIPE --out",
+        "report RUN --out",
+        "prepare --data DATA --duplicates",
+        "prepare --data DATA --crop-to",
+        "evaluate RUN --data DATA --robustness",
+        "detector label --data DATA --teacher RECIPE --out",
+        "detector export RUN --photos DATA --crops RECIPE --out",
+        "detector compare DATA --teacher RECIPE --pictures",
+    ],
+)
+def test_output_that_cannot_be_made_is_refused_at_once(
+    command: str,
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("emotion_trainer.cli.import_keras", refuse_work)
     (tmp_path / "file").touch()
-    out = str(tmp_path / "file" / "out")
-    arguments = ["bundle", str(place / "run"), "--out", out, "--data", str(place / "sheets")]
-    assert main(arguments) == 1
-    assert out in capsys.readouterr().err
+    out = str(tmp_path / "file" / "folder" / "out")
+    assert main([*words(command, place), out]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    option = command.rpartition(" ")[2]
+    assert line.startswith(f"emotion-trainer: {option}: {tmp_path / 'file'} is no folder")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bundle RUN --data DATA --out OUT --clips",
+        "bundle RUN --data DATA --out OUT --detector-model",
+        "ladder RECIPE --data DATA --out OUT --unlabelled",
+        "prepare --data DATA --detector-model",
+        "detector train RECIPE --photos DATA --crops RECIPE --weights",
+        "detector compare DATA --teacher RECIPE --detector-model",
+    ],
+)
+def test_input_that_is_missing_is_refused_at_once(
+    command: str,
+    place: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("emotion_trainer.cli.import_keras", refuse_work)
+    assert main([*words(command, place), "absent"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    option = command.rpartition(" ")[2]
+    assert line.startswith(f"emotion-trainer: {option}: no such file or folder (got absent)")
+
+
+def words(command: str, place: Path) -> list[str]:
+    """The words of a command, with paths that are there."""
+    paths = {"RUN": place / "run", "DATA": place / "sheets", "RECIPE": place / "tiny.toml"}
+    return [str(paths.get(word, word)) for word in command.split()]
+
+
+def refuse_work() -> None:
+    raise AssertionError("Keras is imported after the arguments are checked")
+
+
+def test_output_file_that_is_a_folder_or_not_writable_is_refused(
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ["report", str(place / "run"), "--out"]
+    assert main([*command, str(tmp_path)]) == 2
+    assert f"--out: is a folder (got {tmp_path})" in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda *_: False)  # a superuser may write anywhere
+    assert main([*command, str(tmp_path / "page.html")]) == 2
+    assert f"--out: {tmp_path} is not writable" in capsys.readouterr().err
+
+
+def test_outputs_in_a_missing_folder_are_written(place: Path, tmp_path: Path) -> None:
+    page, soft, listed = (tmp_path / "new" / name for name in ("a/page.html", "b/s.npz", "c/d.csv"))
+    data = ["--data", str(place / "sheets")]
+    assert main(["report", str(place / "run"), "--out", str(page)]) == 0
+    assert main(["teach", str(place / "run"), "--out", str(soft), *data]) == 0
+    assert main(["prepare", "--duplicates", str(listed), *data]) == 0
+    assert all(path.stat().st_size for path in (page, soft, listed))
 
 
 @pytest.mark.parametrize(

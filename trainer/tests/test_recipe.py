@@ -7,7 +7,13 @@ from pydantic import BaseModel
 
 from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.recipe import AnyRecipe, Recipe, read_recipe
+from emotion_trainer.recipe import (
+    AnyRecipe,
+    Recipe,
+    read_recipe,
+    read_recipe_as,
+    require_distinct_names,
+)
 
 GOOD = """
 seed = 1
@@ -70,6 +76,16 @@ def test_recipe_problem_of_two_settings_has_no_path(tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(RecipeError, match=r"tiny.toml: a backbone"):
         read_recipe(path)
+
+
+def test_recipe_names_are_unique() -> None:
+    """Each is the name of a run's folder, and of its files in a bundle."""
+    names = [
+        read_recipe_as(DetectorRecipe if path.parent.name == "detector" else Recipe, path).name
+        for path in (Path(__file__).parents[1] / "recipes").rglob("*.toml")
+    ]
+    assert len(names) > 10
+    require_distinct_names(names)
 
 
 def test_names_the_missing_file(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from emotion_trainer.models.families import cost
 from emotion_trainer.recipe import Recipe, require_distinct_names
 from emotion_trainer.tracking.tracker import Tracker
 from emotion_trainer.training.checkpoint import Epoch
-from emotion_trainer.training.distillation import require_teachers
-from emotion_trainer.training.provenance import record_of
+from emotion_trainer.training.distillation import require_soft_labels, require_teachers
+from emotion_trainer.training.provenance import record_of, require_files
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.trainer import Trainer
 
@@ -41,16 +41,36 @@ class LadderStep:
         """The run's folder, written in the one way in which folders can be compared."""
         return self.run.folder.resolve()
 
+    @property
+    def start_folder(self) -> Path | None:
+        """The folder of the model that it continues from, if any."""
+        start = self.recipe.start
+        return start.parent.resolve() if start is not None else None
+
+    @property
+    def source_folders(self) -> list[Path]:
+        """Folders of the models that it learns or continues from, of which some may be runs."""
+        start = [self.start_folder] if self.start_folder is not None else []
+        return [*(teacher.resolve() for teacher in self.recipe.teachers), *start]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The models that are in its folder when it is finished."""
+        run = self.run
+        exported = [run.int8_path_of(self.recipe.name)] if self.recipe.bundled else []
+        return [path.resolve() for path in (run.best, *exported)]
+
 
 class Ladder:
-    """Recipes, each trained in a folder of `work`; teachers come before those they teach."""
+    """Recipes, each trained in a folder of `work`; those that others need come first."""
 
     def __init__(self, recipes: list[Recipe], dataset: Dataset, work: Path) -> None:
         """Refuse before the first training what would fail after hours.
 
         Raises:
             RecipeError: two recipes have the same name, none is to be bundled, a network cannot
-                be built, or a recipe learns from itself or from what is neither here nor finished.
+                be built, or a recipe needs itself or what is neither here nor finished.
+            TrainingError: soft labels are damaged or of other faces.
         """
         _check(recipes)
         self._dataset = dataset
@@ -61,9 +81,15 @@ class Ladder:
                 for recipe in recipes
             ]
         )
+        outputs = {path for step in self._steps for path in step.outputs}
+        for step in self._steps:
+            require_files(step.recipe, pending=outputs)
+            if not step.run.is_finished:
+                dataset = self._dataset_for(step.recipe)
+                require_soft_labels(step.recipe, dataset, step.run.soft_labels)
 
     def climb(self) -> tuple[list[Run], list[str]]:
-        """Finish what can be finished; what learns from a recipe that failed fails too.
+        """Finish what can be finished; what needs a recipe that failed fails too.
 
         Returns:
             The finished and exported runs, without those that are teachers alone; and the names
@@ -72,24 +98,27 @@ class Ladder:
         Raises:
             TrainingError: nothing that is to be bundled could be finished.
         """
-        finished, failed = [], []
+        finished, failed = list[LadderStep](), list[LadderStep]()
         for number, step in enumerate(self._steps, start=1):
             print(f"[{number}/{len(self._steps)}] {step.recipe.name}: {self._outlook()}")
             try:
+                _require_start(step, failed)
                 self._finish(step)
             except EdgeDaemonError as error:
                 print(f"{step.recipe.name}: failed: {error}", file=sys.stderr)
-                failed.append(step.recipe.name)
+                failed.append(step)
             else:
                 finished.append(step)
         bundled = [step.run for step in finished if step.recipe.bundled]
         if not bundled:
             raise TrainingError("no recipe could be finished that is to be bundled")
-        return bundled, failed
+        return bundled, [step.recipe.name for step in failed]
 
     def _finish(self, step: LadderStep) -> None:
-        step.run.begin(record_of(step.recipe, self._dataset))
-        if not step.run.is_finished:
+        if step.run.is_finished:
+            # Refuses a run of another recipe, and follows a changed `bundled`.
+            step.run.begin(record_of(step.recipe, self._dataset_for(step.recipe)))
+        else:
             self._train(step)
         if step.recipe.bundled and not step.run.is_exported:
             print(export_run(step.run, self._dataset), flush=True)
@@ -97,10 +126,14 @@ class Ladder:
 
     def _train(self, step: LadderStep) -> None:
         keras.backend.clear_session()
-        trainer = Trainer(step.recipe, self._dataset, step.run)
+        trainer = Trainer(step.recipe, self._dataset_for(step.recipe), step.run)
         print(trainer.summary(), flush=True)
         best = trainer.run(partial(self._tracker.after_epoch, step.run))
         print(f"best accuracy {best.score:.4f} in epoch {best.number}", flush=True)
+
+    def _dataset_for(self, recipe: Recipe) -> Dataset:
+        """The data set; unlabelled faces are for recipes whose teachers can label them."""
+        return self._dataset if recipe.distillation else self._dataset.without_unlabelled()
 
     def _outlook(self) -> str:
         left = time_left([(_epochs(step), step.mmac, step.run.history) for step in self._steps])
@@ -115,22 +148,32 @@ def _check(recipes: list[Recipe]) -> None:
 
 
 def in_order(steps: list[LadderStep]) -> list[LadderStep]:
-    """Teachers before those that learn from them.
+    """Recipes before those that learn or continue from their models.
 
     Raises:
-        RecipeError: a teacher is neither among them nor finished, or learns from its own student.
+        RecipeError: a teacher is neither among them nor finished, or recipes need each other.
     """
     by_folder = {step.folder: step for step in steps}
     for step in steps:
         if not step.run.soft_labels.exists():
             require_teachers(step.recipe, pending=by_folder)
-    graph = {step.folder: [teacher.resolve() for teacher in step.recipe.teachers] for step in steps}
+    graph = {step.folder: step.source_folders for step in steps}
     try:
         order = tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
-        circle = " teaches ".join(folder.name for folder in error.args[1])
-        raise RecipeError(f"recipes learn from each other in a circle: {circle}") from error
+        circle = " before ".join(folder.name for folder in error.args[1])
+        raise RecipeError(f"recipes need each other in a circle: {circle}") from error
     return [by_folder[folder] for folder in order if folder in by_folder]
+
+
+def _require_start(step: LadderStep, failed: list[LadderStep]) -> None:
+    """Refuse to continue from what a run left that failed, or from what is older than it.
+
+    Raises:
+        TrainingError: the run of the model to continue from failed.
+    """
+    if not step.run.is_finished and step.start_folder in {other.folder for other in failed}:
+        raise TrainingError(f"start: {step.recipe.start}: its run failed; see above")
 
 
 def _epochs(step: LadderStep) -> int:

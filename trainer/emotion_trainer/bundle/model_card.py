@@ -28,7 +28,7 @@ from emotion_trainer.evaluation.robustness import tables
 from emotion_trainer.export.int8 import Agreement
 from emotion_trainer.templating import render
 from emotion_trainer.tracking import plots
-from emotion_trainer.training.distillation import OWN_LICENCE
+from emotion_trainer.training.origins import OWN_LICENCE
 from emotion_trainer.training.provenance import RunRecord, weights_file
 
 CARD_NAME: Final = "README.md"

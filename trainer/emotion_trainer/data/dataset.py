@@ -82,6 +82,10 @@ class Dataset:
             validation=_sample(self.validation, faces),
         )
 
+    def without_unlabelled(self) -> "Dataset":
+        """The same without unlabelled faces."""
+        return replace(self, unlabelled=no_faces())
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the arrays of both splits: the same data in another form has the same."""

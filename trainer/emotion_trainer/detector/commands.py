@@ -3,7 +3,14 @@
 import argparse
 from pathlib import Path
 
-from emotion_trainer.arguments import add_numbering, existing, numbering_of, positive
+from emotion_trainer.arguments import (
+    add_numbering,
+    existing,
+    numbering_of,
+    output_file,
+    output_folder,
+    positive,
+)
 from emotion_trainer.errors import TrainingError
 
 
@@ -17,7 +24,10 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "--run", type=Path, metavar="DIR", help="folder of the run (default: work/RECIPE)"
     )
     train.add_argument(
-        "--weights", type=Path, metavar="FILE", help="start from a run's weights.npz"
+        "--weights",
+        type=existing("--weights"),
+        metavar="FILE",
+        help="start from a run's weights.npz",
     )
     train.set_defaults(command=_train, needs_keras=True)
     export = commands.add_parser(
@@ -26,7 +36,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     export.add_argument("run", type=existing("RUN"), metavar="RUN", help="a folder filled by train")
     export.add_argument(
         "--out",
-        type=Path,
+        type=output_folder("--out"),
         required=True,
         metavar="DIR",
         help="folder of the model and detector.json",
@@ -63,7 +73,11 @@ def _add_label(label: argparse.ArgumentParser) -> None:
     add_numbering(label)
     _add_teacher(label)
     label.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="labelled crops, .npz"
+        "--out",
+        type=output_file("--out"),
+        required=True,
+        metavar="FILE",
+        help="labelled crops, .npz",
     )
     label.set_defaults(command=_label)
 
@@ -78,7 +92,7 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     _add_teacher(compare)
     compare.add_argument(
         "--detector-model",
-        type=Path,
+        type=existing("--detector-model"),
         metavar="FILE",
         help="detector.json of the trainer (default: the daemon's)",
     )
@@ -103,7 +117,7 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
     )
     compare.add_argument(
         "--pictures",
-        type=Path,
+        type=output_folder("--pictures"),
         metavar="DIR",
         help="write images with the worst misses to this folder",
     )
@@ -131,6 +145,7 @@ def _label(options: argparse.Namespace) -> None:
     numbering = numbering_of(options)
     data = open_dataset(options.data, Splitting.OFFICIAL, numbering=numbering)
     images = data.training.images
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     crops = label_crops(images, YuNetDetector(options.teacher, MIN_SCORE))
     save_crops(crops, options.out)
     print(f"{options.out}: {len(crops)} of {len(images)} crops labelled")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from edge_daemon.inference.bundle import MANIFEST_NAME
 from edge_daemon.inference.ensemble import BatchModel, EmotionEnsemble, log_softmax
 from emotion_trainer.errors import TrainingError
+from emotion_trainer.keras_import import import_keras
 
 if TYPE_CHECKING:
     import keras
@@ -17,11 +18,18 @@ Faces = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 KERAS_BATCH: Final = 256
 TFLITE_BATCH: Final = 8
+RECORD_NAME: Final = "run.json"
+"""Of a run, in its folder."""
 
 
 def is_bundle(path: Path) -> bool:
     """Whether it is a folder with a bundle's manifest."""
     return (path / MANIFEST_NAME).exists()
+
+
+def is_run(path: Path) -> bool:
+    """Whether it is a folder with a run's record."""
+    return (path / RECORD_NAME).exists()
 
 
 def probabilities_of(model: Path, faces: Faces) -> Scores:
@@ -72,6 +80,7 @@ def load_keras(path: Path) -> "keras.Model":
     Raises:
         TrainingError: it is missing or damaged.
     """
+    import_keras()
     import keras
 
     try:

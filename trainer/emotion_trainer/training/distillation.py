@@ -17,20 +17,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon._lib.files import sha256_of
-from edge_daemon.inference.bundle import MANIFEST_NAME, read_bundle
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.models.families.backbone import PretrainedSettings
 from emotion_trainer.models.predictions import Faces, is_bundle, probabilities_of
 from emotion_trainer.recipe import Distillation, Recipe
+from emotion_trainer.training.origins import origins_of
 from emotion_trainer.training.runs import Run
-from emotion_trainer.training.soft_labels import VIEWS, SoftLabels, Teacher, average
+from emotion_trainer.training.soft_labels import VIEWS, SoftLabels, average
 
 MIN_PROBABILITY: Final = np.float32(1e-7)
-OWN_LICENCE: Final = "Apache-2.0"
 
 
 def require_teachers(recipe: Recipe, pending: Collection[Path] = ()) -> None:
@@ -56,6 +53,23 @@ def require_teachers(recipe: Recipe, pending: Collection[Path] = ()) -> None:
             )
 
 
+def require_soft_labels(recipe: Recipe, dataset: Dataset, kept: Path) -> None:
+    """Refuse files of soft labels that a training on these faces could not use.
+
+    Args:
+        recipe: a recipe, with soft labels or without.
+        dataset: what it is trained on.
+        kept: where the run keeps its soft labels, which replace the recipe's files.
+
+    Raises:
+        TrainingError: a file is missing, damaged, or of other faces.
+    """
+    if recipe.distillation is None:
+        return
+    for path in (kept,) if kept.exists() else recipe.distillation.soft_labels:
+        SoftLabels.load(path).require_match(dataset, path)
+
+
 def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
     """Predict the training and the unlabelled faces of a data set with teachers, in both views.
 
@@ -64,7 +78,7 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
         dataset: whose faces are shown.
 
     Raises:
-        TrainingError, BundleError: a teacher is missing or damaged.
+        TrainingError, BundleError, ExportError: a teacher is missing or damaged.
     """
     predictions = []
     for teacher in teachers:
@@ -74,7 +88,7 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
         predictions.append(
             SoftLabels.of(
                 dataset,
-                (_describe(teacher, model),),
+                origins_of(teacher),
                 _both_views(model, dataset.training.images),
                 _both_views(model, dataset.unlabelled),
             )
@@ -151,22 +165,3 @@ def _is_finished(teacher: Path) -> bool:
 def _model_of(teacher: Path) -> Path:
     """A bundle's folder, a model's file, or the best weights in a run's folder."""
     return teacher if is_bundle(teacher) or teacher.is_file() else Run(teacher).best
-
-
-def _describe(teacher: Path, model: Path) -> Teacher:
-    if is_bundle(teacher):
-        bundle = read_bundle(teacher)
-        return Teacher(
-            name=bundle.bundle_id,
-            sha256=sha256_of(teacher / MANIFEST_NAME),
-            licence=OWN_LICENCE,
-            provenance=f"model bundle of {bundle.created.date()}",
-        )
-    run = Run(model.parent)
-    name, licence, provenance = model.name, OWN_LICENCE, "unknown training"
-    if run.is_begun:
-        record = run.record()
-        name, provenance = record.recipe.name, f"commit {record.commit}"
-        if isinstance(record.recipe.model, PretrainedSettings):
-            licence = record.recipe.model.licence or OWN_LICENCE
-    return Teacher(name=name, sha256=sha256_of(model), licence=licence, provenance=provenance)

@@ -1,6 +1,7 @@
 """The recipe, data and code of a training, kept next to its weights so that it can be repeated."""
 
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Self
 
@@ -9,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from edge_daemon._lib.files import sha256_of
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.models.families import imagenet
-from emotion_trainer.models.families.backbone import PretrainedSettings
+from emotion_trainer.models.families.initial_weights import InitialWeights
 from emotion_trainer.recipe import AnyRecipe, Recipe
+from emotion_trainer.training.soft_labels import Teacher
 
 UNKNOWN_COMMIT: Final = "unknown"
 
@@ -51,6 +52,7 @@ class RunRecord(AnyRecord):
         recipe: the settings.
         unlabelled_fingerprint: of the unlabelled faces, where there were any.
         start_sha256: of the model file that the training continued from.
+        start_origins: that model, and what it was trained from.
         weights_sha256: of the file of others' weights that the network started from.
         data_source: the file or folder of the data, where it was at the time.
         training_faces: how many faces it was trained on.
@@ -61,6 +63,7 @@ class RunRecord(AnyRecord):
     recipe: Recipe
     unlabelled_fingerprint: str | None
     start_sha256: str | None
+    start_origins: tuple[Teacher, ...] = ()
     weights_sha256: str | None = None
     data_source: str = ""
     training_faces: int | None = None
@@ -83,7 +86,8 @@ class RunRecord(AnyRecord):
 
         The files that a training starts from may have changed too: the checkpoint replaces them.
         """
-        ignored = {"commit": "", "start_sha256": None, "weights_sha256": None, "data_source": ""}
+        ignored: dict[str, object] = {"commit": "", "data_source": ""}
+        ignored |= {"start_sha256": None, "start_origins": (), "weights_sha256": None}
         ignored |= {"training_faces": None, "validation_faces": None}  # the fingerprint counts
         recipe = self.recipe.model_copy(update={"bundled": other.recipe.bundled})
         mine = self.model_copy(update={"recipe": recipe, **ignored})
@@ -110,18 +114,31 @@ def cut_short(recipe: Recipe, epochs: int | None, limit: int | None) -> tuple[Re
     return recipe, Trial(recipe_epochs=planned.epochs, limit=limit)
 
 
-def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> RunRecord:
+def record_of(
+    recipe: Recipe,
+    dataset: Dataset,
+    trial: Trial | None = None,
+    start_origins: tuple[Teacher, ...] = (),
+) -> RunRecord:
     """The record of a training that begins now.
+
+    Args:
+        recipe: the settings.
+        dataset: what it is trained on.
+        trial: how it is cut short, if it is.
+        start_origins: of the model that it continues from, if any; see `origins`.
 
     Raises:
         RecipeError: a file that the recipe starts from is missing.
     """
+    require_files(recipe)
     return RunRecord(
         recipe=recipe,
         data_fingerprint=dataset.fingerprint,
         unlabelled_fingerprint=dataset.unlabelled_fingerprint,
-        start_sha256=_checksum("start", recipe.start, "give a .tflite or .keras file"),
-        weights_sha256=_checksum("model.weights", weights_file(recipe), "see the recipe's header"),
+        start_sha256=_checksum(recipe.start),
+        start_origins=start_origins,
+        weights_sha256=_checksum(weights_file(recipe)),
         data_source=dataset.source,
         training_faces=len(dataset.training),
         validation_faces=len(dataset.validation),
@@ -133,16 +150,29 @@ def record_of(recipe: Recipe, dataset: Dataset, trial: Trial | None = None) -> R
 def weights_file(recipe: Recipe) -> Path | None:
     """The file of others' weights that the network starts from, if any."""
     model = recipe.model
-    return model.weights if isinstance(model, PretrainedSettings | imagenet.Settings) else None
+    return model.weights if isinstance(model, InitialWeights) else None
 
 
-def _checksum(setting: str, path: Path | None, fix: str) -> str | None:
-    """SHA-256 of the file of a setting; None if it is not set."""
-    if path is None:
-        return None
-    if not path.is_file():
-        raise RecipeError(f"{setting}: no such file (got {path}); {fix}")
-    return sha256_of(path)
+def require_files(recipe: Recipe, pending: Collection[Path] = ()) -> None:
+    """Refuse a recipe whose initial weights are missing.
+
+    Args:
+        recipe: a recipe, with initial weights or without.
+        pending: resolved paths of files that will be there by then.
+
+    Raises:
+        RecipeError: a file that the recipe starts from is neither there nor pending.
+    """
+    for setting, path, fix in (
+        ("start", recipe.start, "give a .tflite or .keras file"),
+        ("model.weights", weights_file(recipe), "see the recipe's header"),
+    ):
+        if path is not None and not path.is_file() and path.resolve() not in pending:
+            raise RecipeError(f"{setting}: no such file (got {path}); {fix}")
+
+
+def _checksum(path: Path | None) -> str | None:
+    return None if path is None else sha256_of(path)
 
 
 def current_commit() -> str:

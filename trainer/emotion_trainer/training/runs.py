@@ -8,7 +8,7 @@ import keras
 from pydantic import ValidationError
 
 from emotion_trainer.errors import ExportError, TrainingError
-from emotion_trainer.models.predictions import load_keras
+from emotion_trainer.models.predictions import RECORD_NAME, is_run, load_keras
 from emotion_trainer.training.checkpoint import Epoch, load_history
 from emotion_trainer.training.provenance import AnyRecord, RunRecord
 from emotion_trainer.training.stopping import is_over
@@ -38,7 +38,7 @@ class AnyRun(Generic[Record]):
     @property
     def is_begun(self) -> bool:
         """Whether the folder holds a run."""
-        return self._record.exists()
+        return is_run(self.folder)
 
     @property
     def mlflow_run_id(self) -> str | None:
@@ -60,7 +60,11 @@ class AnyRun(Generic[Record]):
     @property
     def int8_path(self) -> Path:
         """Where the int8 file is, or will be."""
-        return self.folder / f"{self.record().recipe.name}_int8.tflite"
+        return self.int8_path_of(self.record().recipe.name)
+
+    def int8_path_of(self, recipe_name: str) -> Path:
+        """Where the int8 file will be if the run is of a recipe of this name."""
+        return self.folder / f"{recipe_name}_int8.tflite"
 
     @property
     def is_exported(self) -> bool:
@@ -133,7 +137,7 @@ class AnyRun(Generic[Record]):
 
     @property
     def _record(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / RECORD_NAME
 
     @property
     def _mlflow_run_id(self) -> Path:

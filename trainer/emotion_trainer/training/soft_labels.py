@@ -28,13 +28,13 @@ LogProbabilities = NDArray[np.float16]
 
 
 class Teacher(BaseModel):
-    """Where predictions come from.
+    """Where predictions come from: a model, or what such a model was trained from.
 
     Attributes:
-        name: of the recipe, or of the bundle.
+        name: of the recipe or of the bundle, or the file's.
         sha256: of the model's file or of the bundle's manifest; empty where it was not kept.
-        licence: SPDX identifier of the weights that the teacher started from, or its own.
-        provenance: how the teacher was made.
+        licence: of the weights that it started from, or its own, in the words of its origin.
+        provenance: how it was made.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,7 @@ class Teacher(BaseModel):
 
 
 class Header(BaseModel):
-    """The teachers of a file of soft labels, and its faces."""
+    """The teachers of a file of soft labels with what they were trained from, and its faces."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -142,7 +142,7 @@ def average(labels: list[SoftLabels]) -> SoftLabels:
     complete = len({one.header.unlabelled_sha256 for one in labels}) == 1
     header = first.model_copy(
         update={
-            "teachers": tuple(teacher for one in labels for teacher in one.header.teachers),
+            "teachers": tuple(dict.fromkeys(t for one in labels for t in one.header.teachers)),
             "unlabelled_sha256": first.unlabelled_sha256 if complete else None,
         }
     )

@@ -18,9 +18,17 @@ from torch import Tensor
 
 
 class TorchStep:
-    """Trains a compiled Keras model, of those that `supports` accepts, on a batch."""
+    """Trains a compiled Keras model, of those that `supports` accepts, on a batch.
 
-    def __init__(self, model: keras.Model) -> None:
+    Args:
+        model: is trained.
+        seed: the recipe's, and the epoch. Dropout draws from PyTorch's global generator, whose
+            state is not in a checkpoint, so it is seeded here: a resumed training then draws what
+            an uninterrupted one would have drawn.
+    """
+
+    def __init__(self, model: keras.Model, seed: tuple[int, int]) -> None:
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self._model = model
         self._inputs = {
             id(layer): [id(tensor._keras_history.operation) for tensor in _input_tensors(layer)]

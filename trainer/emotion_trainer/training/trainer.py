@@ -23,10 +23,12 @@ from emotion_trainer.training.batches import epoch_batches, steps_per_epoch
 from emotion_trainer.training.checkpoint import Checkpoint, Epoch
 from emotion_trainer.training.distillation import (
     distilled_targets,
+    require_soft_labels,
     require_teachers,
     soft_labels_for,
 )
 from emotion_trainer.training.optimiser import optimiser_for
+from emotion_trainer.training.origins import origins_of_start
 from emotion_trainer.training.precision import computing_in
 from emotion_trainer.training.progress import Progress
 from emotion_trainer.training.provenance import Trial, record_of
@@ -60,7 +62,7 @@ class Trainer:
         keras.utils.set_random_seed(recipe.seed)
         self._recipe = recipe
         self._settings = recipe.optimisation
-        self._record = record_of(recipe, dataset, trial)
+        self._record = record_of(recipe, dataset, trial, origins_of_start(recipe))
         self._dataset = dataset
         self._run = run
         self._images = np.concatenate([dataset.training.images, dataset.unlabelled])
@@ -88,10 +90,12 @@ class Trainer:
 
         Raises:
             RecipeError: a teacher is not finished.
-            TrainingError: the loss is not finite, or the checkpoint is not of this training.
+            TrainingError: soft labels are of other faces, the loss is not finite, or the checkpoint
+                is not of this training.
         """
         if not self._run.soft_labels.exists():
             require_teachers(self._recipe)
+        require_soft_labels(self._recipe, self._dataset, self._run.soft_labels)
         self._run.begin(self._record)
         self._resume()
         if not self._is_over():
@@ -133,7 +137,7 @@ class Trainer:
     def _train_epoch(self, epoch: int, targets: NDArray[np.float32], progress: Progress) -> float:
         """Take all steps of an epoch, counted from 1; returns the mean loss."""
         total = 0.0
-        train_on = training_step(self._model)
+        train_on = training_step(self._model, (self._recipe.seed, epoch))
         batches = epoch_batches(self._images, targets, self._recipe, epoch)
         for step, batch in enumerate(batches, start=1):
             loss = train_on(*batch)
@@ -182,17 +186,21 @@ class Trainer:
 
 
 def training_step(
-    model: keras.Model,
+    model: keras.Model, seed: tuple[int, int]
 ) -> Callable[[NDArray[np.float32], NDArray[np.float32]], float]:
     """A function that trains a compiled model on a batch and returns the mean loss.
 
     It takes samples float32 [B, 48, 48, 1] and targets float32 [B, 7].
+
+    Args:
+        model: is trained.
+        seed: of random layers, where their state is not in the model: the recipe's, and the epoch.
     """
     if keras.backend.backend() == "torch":
         from emotion_trainer.training.torch_step import TorchStep
 
         if TorchStep.supports(model):
-            return TorchStep(model)
+            return TorchStep(model, seed)
     return lambda samples, targets: float(model.train_on_batch(samples, targets))
 
 

@@ -160,14 +160,14 @@ def test_predict_into_a_file_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("option", "complaint"),
-    [("--bundle", "no bundle.json"), ("--detector-model", "no such file")],
+    ("option", "code", "complaint"),
+    [("--bundle", 1, "no bundle.json"), ("--detector-model", 2, "no such file")],
 )
 def test_predict_without_models_is_one_line(
-    tmp_path: Path, option: str, complaint: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, option: str, code: int, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["predict", "a.png", "--out", str(tmp_path / "out"), option, str(tmp_path / "absent")]
-    assert main(words) == 1
+    assert main(words) == code
     assert complaint in capsys.readouterr().err
 
 

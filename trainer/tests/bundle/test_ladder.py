@@ -3,21 +3,27 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import write_sheets
+from conftest import draw_split, write_sheets, write_unlabelled
 
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.inference.bundle import read_bundle
 from emotion_trainer.bundle.ladder import LadderStep, in_order, time_left
 from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
+from emotion_trainer.data.dataset import faces_fingerprint
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.recipe import Distillation, Recipe
+from emotion_trainer.models import families
+from emotion_trainer.recipe import Distillation, Recipe, read_recipe
 from emotion_trainer.training import checkpoint
 from emotion_trainer.training.checkpoint import Epoch
 from emotion_trainer.training.runs import Run
+from emotion_trainer.training.soft_labels import SoftLabels
 
 RECIPE = """
 seed = 3
@@ -30,6 +36,9 @@ batch = 32
 learning_rate = {rate}
 ema_momentum = 0.8
 """
+BACKBONE = "bundled = false\n" + RECIPE.format(
+    family="backbone", size='side = 48\nweights = "absent.npz"\nlicence = "MIT"', epochs=1, rate=0.1
+)
 ABSENT_TEACHER = '[distillation]\nteachers = ["absent"]\n'
 SEQ1 = RECIPE.format(family="seq1", size="blocks = [[8, 1], [16, 1]]", epochs=4, rate=0.1)
 SEQ2 = RECIPE.format(family="seq2", size="widths = [8, 8]\nhidden = 16", epochs=3, rate=0.05)
@@ -92,6 +101,26 @@ def test_teachers_come_first_and_need_not_be_bundled(
     assert "bundled = false" in capsys.readouterr().err
 
 
+def test_ladder_unlabelled_faces_are_for_recipes_with_teachers(
+    place: Path, dataset: Dataset
+) -> None:
+    (place / "b.toml").write_text(SEQ2 + taught_by(place, "a"))
+    write_unlabelled(dataset.training.images[:40], place / "more")
+    assert main([*arguments(place, "a", "b"), "--unlabelled", str(place / "more")]) == 0
+    fingerprints = [Run(place / "work" / x).record().unlabelled_fingerprint for x in "ab"]
+    assert fingerprints == [None, faces_fingerprint(dataset.training.images[:40])]
+
+
+def test_ladder_recipe_refused_at_its_turn_leaves_no_run(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "c.tflite").write_bytes(b"no model")
+    (place / "b.toml").write_text(f'start = "{place}/c.tflite"\n{SEQ2}')
+    assert main(arguments(place, "a", "b")) == 1
+    assert "b: failed: start: " in capsys.readouterr().err
+    assert not (place / "work" / "b").exists()
+
+
 def test_a_training_that_stopped_early_is_finished(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,11 +160,12 @@ def test_ladder_goes_on_where_a_teaching_bundle_is_damaged(
     assert [member.provenance.recipe for member in read_bundle(place / "out").members] == ["a"]
 
 
-def step(recipe: Recipe, work: Path, name: str, *teachers: str) -> LadderStep:
+def step(
+    recipe: Recipe, work: Path, name: str, *teachers: str, start: Path | None = None
+) -> LadderStep:
     taught = Distillation(teachers=tuple(work / t for t in teachers)) if teachers else None
-    return LadderStep(
-        recipe.model_copy(update={"name": name, "distillation": taught}), Run(work / name), 1.0
-    )
+    settings = {"name": name, "distillation": taught, "start": start}
+    return LadderStep(recipe.model_copy(update=settings), Run(work / name), 1.0)
 
 
 def test_teachers_of_teachers_come_before_them(
@@ -148,11 +178,12 @@ def test_teachers_of_teachers_come_before_them(
         step(recipe, work, "c", "b", "a"),
         step(recipe, tmp_path / "work", "b", "a"),
         step(recipe, work, "d"),
-        step(recipe, work / ".." / "work", "a"),
+        step(recipe, work / ".." / "work", "a", start=work / "e" / "best.keras"),
+        step(recipe, work, "e", start=tmp_path / "models" / "e_int8.tflite"),
     ]
     order = [placed.recipe.name for placed in in_order(steps)]
-    assert sorted(order) == ["a", "b", "c", "d"]
-    assert order.index("a") < order.index("b") < order.index("c")
+    assert sorted(order) == ["a", "b", "c", "d", "e"]
+    assert order.index("e") < order.index("a") < order.index("b") < order.index("c")
 
 
 def test_a_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
@@ -161,10 +192,12 @@ def test_a_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
         step(recipe, tmp_path, "b", "a"),
         step(recipe, tmp_path, "c"),
     ]
-    with pytest.raises(RecipeError, match=r"in a circle: . teaches . teaches "):
+    with pytest.raises(RecipeError, match=r"in a circle: . before . before "):
         in_order(steps)
-    with pytest.raises(RecipeError, match="in a circle: d teaches d"):
+    with pytest.raises(RecipeError, match="in a circle: d before d"):
         in_order([step(recipe, tmp_path, "d", "d")])
+    with pytest.raises(RecipeError, match="in a circle: d before d"):
+        in_order([step(recipe, tmp_path, "d", start=tmp_path / "d" / "best.keras")])
 
 
 def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
@@ -184,6 +217,8 @@ def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
         ),
         (("b", "a", "a"), SEQ1, "more than one recipe has the name a\n"),
         (("a",), "bundled = false\n" + SEQ1, "a: no recipe is to be bundled"),
+        (("b", "a"), 'start = "absent.tflite"\n' + SEQ1, "start: no such file (got absent.tflite)"),
+        (("b", "a"), BACKBONE, "model.weights: no such file (got absent.npz)"),
     ],
 )
 def test_what_would_fail_is_refused_before_anything_is_trained(
@@ -197,6 +232,48 @@ def test_what_would_fail_is_refused_before_anything_is_trained(
     assert main(arguments(place, *names)) == 2
     assert complaint in capsys.readouterr().err
     assert not (place / "work").exists()
+
+
+def test_ladder_soft_labels_of_other_faces_are_refused(
+    place: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.full((448, 2, 7), -np.log(7.0))
+    other = replace(dataset, training=draw_split(448, seed=5))
+    SoftLabels.of(other, (), rows, rows[:0]).save(place / "other.npz")
+    (place / "b.toml").write_text(f'{SEQ2}\n[distillation]\nsoft_labels = ["{place}/other.npz"]\n')
+    assert main(arguments(place, "a", "b")) == 1
+    assert "other.npz: soft labels of other training faces" in capsys.readouterr().err
+    assert not (place / "work").exists()
+
+
+def test_ladder_recipe_continues_from_one_that_comes_later(place: Path) -> None:
+    work = place / "work"
+    (place / "b.toml").write_text(f'start = "{work}/a/a_int8.tflite"\n{SEQ1}')
+    assert main(arguments(place, "b", "a")) == 0
+    assert Run(work / "b").record().start_sha256 == sha256_of(work / "a" / "a_int8.tflite")
+
+
+def test_ladder_start_that_its_source_does_not_export_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "a.toml").write_text("bundled = false\n" + SEQ1)
+    (place / "b.toml").write_text(f'start = "{place}/work/a/a_int8.tflite"\n{SEQ1}')
+    assert main(arguments(place, "a", "b")) == 2
+    assert "start: no such file" in capsys.readouterr().err
+    assert not (place / "work").exists()
+
+
+def test_ladder_start_of_a_recipe_that_failed_fails_too(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though a model of an earlier run is there."""
+    run = Run(place / "work" / "wild")
+    run.folder.mkdir(parents=True)
+    families.build(read_recipe(place / "wild.toml").model).save(run.best)
+    (place / "b.toml").write_text(f'start = "{run.best}"\n{SEQ1}')
+    assert main(arguments(place, "b", "a", "wild")) == 1
+    assert capsys.readouterr().err.endswith("bundled without what failed: wild, b\n")
+    assert not (place / "work" / "b").exists()
 
 
 def test_a_lesson_stands_for_its_teachers(tmp_path: Path, recipe: Recipe) -> None:

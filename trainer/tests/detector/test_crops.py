@@ -6,6 +6,7 @@ from detector.material import crops, landmarks_in
 
 from edge_daemon.detection import Framing
 from edge_daemon.records import Box, Detection, Image
+from emotion_trainer.cli import main
 from emotion_trainer.detector.crops import (
     ENLARGEMENT,
     MARGIN,
@@ -62,6 +63,17 @@ def test_load_crops_reads_saved_crops(tmp_path: Path) -> None:
     assert again.fingerprint == crops().fingerprint
     kept, held_out = again.divided()
     assert (len(kept), len(held_out)) == (36, 4)
+
+
+def test_label_writes_to_a_missing_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_daemon.detection.yunet.YuNetDetector", lambda *_: Teacher())
+    out = tmp_path / "new" / "crops.npz"
+    words = ["detector", "label", "--data", str(place / "sheets"), "--teacher", str(place)]
+    monkeypatch.setattr("emotion_trainer.detector.crops.label_crops", lambda *_: crops())
+    assert main([*words, "--out", str(out)]) == 0
+    assert len(load_crops(out)) == len(crops())
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK"])

@@ -2,8 +2,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import write_folders
 
 from emotion_trainer.cli import main
+from emotion_trainer.data import Dataset
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,34 @@ def test_bundle_of_the_run_on_stratified_split_is_refused(
     for model in (bundle, bundle / "tiny_int8.tflite"):
         assert main(["evaluate", str(model), *stratified(place)]) == 1
         assert f"{model}: was trained on another split" in capsys.readouterr().err
+
+
+def test_bundle_on_folders_without_validation_part_is_refused(
+    bundle: Path,
+    place: Path,
+    tmp_path: Path,
+    dataset: Dataset,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A fifth of them is validated on, though the split was not asked for."""
+    write_folders(dataset, tmp_path)
+    data = ["--data", str(tmp_path / "train")]
+    for model in (bundle, place / "run" / "best.keras"):
+        assert main(["evaluate", str(model), *data]) == 1
+        output = capsys.readouterr()
+        assert f"{model}: was trained on another split" in output.err
+        assert "--split stratified" not in output.err
+        assert "accuracy" not in output.out
+
+
+def test_run_of_folders_without_validation_part_is_measured(
+    place: Path, tmp_path: Path, dataset: Dataset
+) -> None:
+    write_folders(dataset, tmp_path)
+    data, run = ["--data", str(tmp_path / "train")], str(tmp_path / "run")
+    trial = ["--limit", "100", "--epochs", "1", "--run", run]
+    assert main(["train", str(place / "tiny.toml"), *trial, *data]) == 0
+    assert main(["evaluate", f"{run}/best.keras", *data]) == 0
 
 
 def test_run_of_stratified_split_on_either_split_is_measured(

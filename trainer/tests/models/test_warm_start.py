@@ -136,4 +136,6 @@ def test_train_start_continues_from_the_file(
     expected = (predictions == dataset.validation.labels).mean()
     assert best.score == pytest.approx(float(expected), abs=0.08)
     assert expected > 0.5
-    assert run.record().start_sha256 is not None
+    (origin,) = run.record().start_origins
+    assert origin.name == "tiny"
+    assert origin.sha256 == run.record().start_sha256

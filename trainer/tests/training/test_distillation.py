@@ -98,12 +98,14 @@ def test_soft_labels_for_averages_files_and_teachers(
 ) -> None:
     flat = np.full((20, 2, 7), -np.log(7.0)), np.full((10, 2, 7), -np.log(7.0))
     taught = teach([teacher.folder], few)
-    SoftLabels.of(few, taught.header.teachers, *flat).save(tmp_path / "flat.npz")
+    (known,) = taught.header.teachers
+    other = known.model_copy(update={"name": "other"})
+    SoftLabels.of(few, (other, known), *flat).save(tmp_path / "flat.npz")
     settings = Distillation(teachers=(teacher.folder,), soft_labels=(tmp_path / "flat.npz",))
     mixed = soft_labels_for(few, settings, tmp_path / "kept.npz")
     expected = log_softmax(taught.training.astype(np.float32) / 2)
     np.testing.assert_allclose(mixed.training, expected, atol=2e-2)
-    assert len(mixed.header.teachers) == 2
+    assert mixed.header.teachers == (other, known)
 
 
 def test_average_keeps_unlabelled_faces_that_all_have(few: Dataset) -> None:
@@ -144,6 +146,17 @@ def test_soft_labels_for_other_faces_are_refused(
     settings = Distillation(soft_labels=(path,))
     with pytest.raises(TrainingError, match=rf"labels.npz: soft labels of other {changed} faces"):
         soft_labels_for(other, settings, tmp_path / "kept.npz")
+
+
+def test_train_soft_labels_of_other_faces_leaves_no_run(
+    teacher: Run, tmp_path: Path, few: Dataset, dataset: Dataset, recipe: Recipe
+) -> None:
+    teach([teacher.folder], few).save(tmp_path / "labels.npz")
+    settings = Distillation(soft_labels=(tmp_path / "labels.npz",))
+    student = recipe.model_copy(update={"distillation": settings})
+    with pytest.raises(TrainingError, match="soft labels of other training faces"):
+        Trainer(student, dataset, Run(tmp_path / "run")).run()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("content", [None, b"PK\x03\x04 cut off", b""])

@@ -34,7 +34,7 @@ rng = np.random.default_rng(0)
 faces = rng.uniform(0, 255, (64, 48, 48, 1)).astype(np.float32)
 targets = rng.dirichlet(np.ones(7), 64).astype(np.float32)
 assert TorchStep.supports(models[1])
-step = TorchStep(models[1])
+step = TorchStep(models[1], (0, 1))
 for _ in range(2):
     expected, found = models[0].train_on_batch(faces, targets), step(faces, targets)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
@@ -47,7 +47,7 @@ with computing_in("mixed_bfloat16"):
 mixed.set_weights(models[0].get_weights())
 mixed.compile(keras.optimizers.SGD(0.01, 0.9, nesterov=True), cross_entropy)
 assert TorchStep.supports(mixed)
-found, expected = TorchStep(mixed)(faces, targets), models[0].train_on_batch(faces, targets)
+found, expected = TorchStep(mixed, (0, 1))(faces, targets), models[0].train_on_batch(faces, targets)
 np.testing.assert_allclose(found, expected, rtol=3e-2)
 for weight, found, expected in zip(mixed.weights, mixed.get_weights(), models[0].get_weights()):
     assert found.dtype == np.float32

@@ -46,6 +46,7 @@ batch = 32
 learning_rate = 0.1
 ema_momentum = 0.9
 """
+TRAIN = "import sys; from emotion_trainer.cli import main; sys.exit(main(sys.argv[1:]))"
 TRAIN_AND_DIE_IN_EPOCH_2 = """
 import os, signal, sys
 from emotion_trainer.cli import main
@@ -92,8 +93,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Path:
     return place
 
 
-def train(place: Path, run: Path) -> list[str]:
-    return ["train", str(place / "tiny.toml"), "--data", str(place / "sheets"), "--run", str(run)]
+def train(place: Path, run: Path, recipe: Path | None = None) -> list[str]:
+    data = ["--data", str(place / "sheets"), "--run", str(run)]
+    return ["train", str(recipe or place / "tiny.toml"), *data]
 
 
 def killed(place: Path, folder: Path) -> Run:
@@ -110,6 +112,22 @@ def test_training_killed_resumes_as_an_unbroken_one(place: Path, tmp_path: Path)
         assert a.score == pytest.approx(b.score, abs=0.02)
     for a, b in zip(found.average, expected.average, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+
+
+def test_training_by_torch_killed_resumes_as_an_unbroken_one(place: Path, tmp_path: Path) -> None:
+    """With much dropout, which draws from PyTorch's generator."""
+    if find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(TOML.replace("dropout = 0.1", "dropout = 0.5"))
+    broken, unbroken = Run(tmp_path / "broken"), Run(tmp_path / "unbroken")
+    commands = [(TRAIN_AND_DIE_IN_EPOCH_2, broken), (TRAIN, broken), (TRAIN, unbroken)]
+    codes = [run_apart(code, train(place, run.folder, recipe), "torch") for code, run in commands]
+    assert codes == [-signal.SIGKILL, 0, 0]
+    found, expected = (checkpoints.load(run.checkpoint) for run in (broken, unbroken))
+    assert [epoch.number for epoch in found.history] == [1, 2]
+    for a, b in zip(found.average, expected.average, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

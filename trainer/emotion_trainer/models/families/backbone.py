@@ -4,13 +4,13 @@ The face is resized inside the graph to the side that the recipe sets. The netwo
 VGGFace2, on which it was trained, is for research, so it is never bundled.
 """
 
-from pathlib import Path
 from typing import Final, Literal
 
 import keras
 from keras import layers
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
+from emotion_trainer.models.families.initial_weights import InitialWeights
 from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
@@ -30,30 +30,16 @@ MOBILENET_V1: Final = (
 """Channels and stride of each separable convolution (Howard et al. 2017)."""
 
 
-class PretrainedSettings(BaseModel):
+class PretrainedSettings(InitialWeights):
     """Input side and weights of a network that others trained.
 
     `models.pretrained` loads the weights: an `.npz` file by `emotion-trainer convert`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     side: int = Field(default=96, ge=48, le=224, description="Pixels a side, resized in the graph.")
-    weights: Path | None = Field(
-        default=None, description="A file by `convert`; random weights if absent."
-    )
-    licence: str | None = Field(
-        default=None, description="Of the weights, for the model cards; required with weights."
-    )
     dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Share of the pooled features set to 0."
     )
-
-    @model_validator(mode="after")
-    def _weights_have_a_licence(self) -> "PretrainedSettings":
-        if self.weights is not None and self.licence is None:
-            raise ValueError("licence is required with weights")
-        return self
 
     def describe(self, network: str) -> str:
         """A line about the network, its input and the weights that it starts from."""

@@ -16,9 +16,10 @@ from typing import Any, Final, Literal
 import keras
 import numpy as np
 from keras import applications, layers
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from emotion_trainer.errors import RecipeError
+from emotion_trainer.models.families.initial_weights import InitialWeights
 from emotion_trainer.models.families.layers import NORM_MOMENTUM, classify, grey_input, normalise
 
 BLACK: Final = np.zeros((1, 1, 1, 3), np.float32)
@@ -44,10 +45,8 @@ APPLICATIONS: Final = {
 }
 
 
-class Settings(BaseModel):
+class Settings(InitialWeights):
     """Which network, and from where its weights come."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Literal["imagenet"]
     application: Literal["VGG16", "ResNet50V2", "DenseNet121", "MobileNetV2"] = Field(
@@ -69,7 +68,8 @@ class Settings(BaseModel):
         return self
 
     def __str__(self) -> str:
-        return f"{self.application}, {'random' if self.weights is None else self.weights}"
+        weights = "random" if self.weights is None else f"{self.weights} ({self.licence})"
+        return f"{self.application}, {weights}"
 
 
 def build(settings: Settings) -> keras.Model:

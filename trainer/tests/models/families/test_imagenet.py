@@ -93,14 +93,19 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path, content: bytes | 
 
 
 def test_weights_of_another_application_are_refused(weights: Path) -> None:
-    wrong = Settings(family="imagenet", application="VGG16", weights=weights)
+    wrong = Settings(family="imagenet", application="VGG16", weights=weights, licence="MIT")
     with pytest.raises(RecipeError, match=r"not weights of VGG16 without its top: .* not be"):
         families.build(wrong)
 
 
 def test_weights_of_another_width_are_refused(weights: Path) -> None:
-    with pytest.raises(RecipeError, match="are no weights of MobileNetV2"):
+    with pytest.raises(RecipeError, match="not weights of MobileNetV2"):
         families.build(loading(weights).model_copy(update={"alpha": 0.5}))
+
+
+def test_weights_without_licence_are_refused(weights: Path) -> None:
+    with pytest.raises(ValueError, match="licence is required with weights"):
+        Settings(family="imagenet", application="VGG16", weights=weights)
 
 
 def test_alpha_of_another_application_is_refused() -> None:
