@@ -79,6 +79,8 @@ JPEG_REDUCTIONS: Final = {
 }
 """Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
 
+UNSUPPORTED: Final = "not an image in a supported format, or damaged"
+
 HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
 
 MAX_NAMED: Final = 10
@@ -338,13 +340,26 @@ def read_still(path: Path) -> Still:
     """
     try:
         data = read_regular(path)
-        still = Still(decode_image(data), _reduction_of(data))
+        still = Still(_decode_file(path, data), _reduction_of(data))
         _check_intact(data)
     except OSError as error:
         raise ImageError(str(error.strerror), path) from error
     except ImageError as error:
         raise ImageError(error.problem, path) from error
     return still
+
+
+def _decode_file(path: Path, data: bytes) -> Image:
+    """Decode an image; one that OpenCV does not know is left to FFmpeg, which uses the suffix."""
+    try:
+        return decode_image(data)
+    except ImageError as error:
+        if error.problem != UNSUPPORTED or path.suffix.lower() in READABLE_IMAGE_SUFFIXES:
+            raise  # FFmpeg decodes damaged ones
+        image = _decode_with_ffmpeg(f"file:{path}")
+        if image is None:
+            raise
+        return image
 
 
 def _reduction_of(data: bytes) -> int:
@@ -445,7 +460,7 @@ def decode_image(data: bytes) -> Image:
     if image is None and data.startswith(GIF_START):
         image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without GIF
     if image is None:
-        raise ImageError("not an image in a supported format, or damaged")
+        raise ImageError(UNSUPPORTED)
     return image
 
 
@@ -510,14 +525,14 @@ def _decode_heic(data: bytes) -> Image:
     return np.ascontiguousarray(pixels[..., :3], np.uint8)
 
 
-def _decode_with_ffmpeg(data: bytes) -> Image | None:
+def _decode_with_ffmpeg(source: bytes | str) -> Image | None:
     """The first frame, or None if there is none that can be decoded."""
     from av.error import FFmpegError
 
     from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 
     try:
-        container = open_container(io.BytesIO(data))
+        container = open_container(source if isinstance(source, str) else io.BytesIO(source))
     except FFmpegError:
         return None
     try:

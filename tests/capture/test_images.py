@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from edge_daemon._lib.files import MAX_FILE_BYTES
 from edge_daemon.capture import CapturedFrame, create_source
-from edge_daemon.capture.base import Source
+from edge_daemon.capture.base import Source, SourceKind
 from edge_daemon.capture.images import (
     HEIC_SUFFIXES,
     MAX_NAMED,
@@ -270,6 +270,18 @@ def test_uniform_jpeg_is_decoded(progressive: int) -> None:
     options = (cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
     uniform = encoded(".jpg", np.full((2000, 3000), 128, np.uint8), *options)
     assert decode_image(uniform).shape == (2000, 3000, 3)
+
+
+@pytest.mark.parametrize("name", ["face.ppm", "face.jp2", "face.tga", "face.dng", "gif.mp4"])
+def test_single_image_of_another_format_is_no_video(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    formats = {".mp4": "GIF", ".dng": "TIFF", ".jp2": "JPEG2000"}
+    Pillow.fromarray(SCENE).save(path, formats.get(path.suffix))
+    source = create_source(str(path))
+    assert source.kind is SourceKind.IMAGE
+    (captured,) = all_from(source)
+    assert mean_difference(captured.bgr, SCENE) < 8
+    assert captured.file == name
 
 
 @needs_ffmpeg
