@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -181,6 +182,9 @@ class ImageFolder:
         if content.unsupported:
             extra = {"source": self.name, "files": _enumerated(content.unsupported)}
             logger.log(level, "unsupported files skipped", extra=extra)
+        if subfolders := _subfolders(self._path):
+            count = {"source": self.name, "folders": len(subfolders)}
+            logger.log(level, "subfolders not read", extra=count)
         return ImageReader(self.name, content.images, len(content.unsupported), level)
 
 
@@ -280,8 +284,25 @@ def list_folder(folder: Path) -> FolderContent:
     unsupported = [path for path in files if path not in set(images) and path.is_file()]
     if not images:
         found = f", but {_enumerated(unsupported)}" if unsupported else ""
+        if subfolders := _subfolders(folder):
+            found = f"{found or ', but'} {len(subfolders)} subfolders; name one of them, such as "
+            found += str(subfolders[0])
         raise SourceError(f"{folder}: no image in this folder{found}")
     return FolderContent(images, unsupported)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder that hold content, by name."""
+    with os.scandir(folder) as entries:  # faster than a stat of each file
+        found = [entry.name for entry in entries if _is_content(entry.name) and _is_folder(entry)]
+    return [folder / name for name in sorted(found)]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False
 
 
 def _is_content(name: str) -> bool:

@@ -466,6 +466,24 @@ def test_folder_names_unsupported_files_once(
     assert lines(caplog, "images skipped in total")[0]["unsupported"] == 2
 
 
+def test_folder_with_subfolders_counts_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture(tmp_path / "a.png")
+    for name in ("2023", "2024", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    assert len(all_from(ImageFolder(tmp_path))) == 1
+    assert [line["folders"] for line in lines(caplog, "subfolders not read")] == [2]
+
+
+def test_folder_of_subfolders_is_refused_with_the_fix(tmp_path: Path) -> None:
+    for name in ("101APPLE", "100APPLE"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(SourceError, match=r"but 2 subfolders; name one of them.*100APPLE$"):
+        ImageFolder(tmp_path).open()
+
+
 def test_folder_of_unsupported_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
