@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,6 +29,17 @@ GIF_IMAGE: Final = 0x2C
 GIF_EXTENSION: Final = 0x21
 GIF_TRAILER: Final = 0x3B
 """The byte that ends a GIF, as the two above begin its blocks."""
+
+TIFF_STARTS: Final[dict[bytes, Literal["little", "big"]]] = {
+    b"II*\x00": "little",
+    b"MM\x00*": "big",
+}
+TIFF_ENTRY_BYTES: Final = 12
+TIFF_SUBFILE_TYPE: Final = 254
+"""Tag of which bit 0 marks a page that is a thumbnail."""
+
+MAX_PAGES: Final = 10_000
+"""Pages of a TIFF that are counted; in a damaged one, a page can refer to an earlier one."""
 
 END_OF_IMAGE: Final = 0xD9
 START_OF_IMAGE: Final = 0xD8
@@ -211,6 +222,7 @@ class ImageReader:
         self._unsupported = unsupported
         self._next = 0
         self._skipped = 0
+        self._several = 0
 
     def read(self) -> CapturedFrame | None:
         """Decode the next image; None at the end.
@@ -226,6 +238,7 @@ class ImageReader:
             except ImageError as error:
                 self._skip(error)
             else:
+                self._note_images(path, still.images)
                 return CapturedFrame(
                     still.bgr,
                     number * IMAGE_INTERVAL_S,
@@ -246,6 +259,13 @@ class ImageReader:
             logger.log(self._log_level, "more images skipped, counting them only", extra=extra)
         level = self._log_level if self._skipped <= MAX_NAMED else logging.DEBUG
         logger.log(level, "image skipped", extra={"error": str(error)})
+
+    def _note_images(self, path: Path, images: int) -> None:
+        if images > 1:
+            self._several += 1
+            level = self._log_level if self._several <= MAX_NAMED else logging.DEBUG
+            extra = {"file": str(path), "of": images}
+            logger.log(level, "only the first image of a file is read", extra=extra)
 
     def _summarize(self) -> None:
         if self._skipped == len(self._files):
@@ -351,6 +371,8 @@ class Still(NamedTuple):
     """BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks."""
     reduction: int
     """Pixels of the file's image in one of `bgr`, in each direction."""
+    images: int = 1
+    """Images in the file, such as frames of an animation, of which this is the first."""
 
 
 def read_still(path: Path) -> Still:
@@ -361,7 +383,7 @@ def read_still(path: Path) -> Still:
     """
     try:
         data = read_regular(path)
-        still = Still(_decode_file(path, data), _reduction_of(data))
+        still = Still(_decode_file(path, data), _reduction_of(data), count_images(data))
         _check_intact(data)
     except OSError as error:
         raise ImageError(str(error.strerror), path) from error
@@ -401,7 +423,7 @@ def _check_intact(data: bytes) -> None:
         info = jpeg_info(data)
         if info is not None and not _has_intact_scans(data[: info.end]):
             raise ImageError("damaged JPEG")
-    elif data.startswith(GIF_START) and not _has_gif_trailer(data):
+    elif data.startswith(GIF_START) and count_gif(data) is None:
         raise ImageError("truncated or damaged GIF")
 
 
@@ -430,32 +452,6 @@ def _decodes(data: bytes) -> bool:
     except av.FFmpegError:  # a kind of JPEG that FFmpeg does not support
         return True
     return True
-
-
-def _has_gif_trailer(data: bytes) -> bool:
-    """Whether the blocks of a GIF are complete up to the trailer (GIF89a, appendix A)."""
-    place = GIF_HEADER_BYTES + _colour_table_bytes(data, GIF_HEADER_BYTES - 3)
-    while place < len(data):
-        introducer = data[place]
-        if introducer == GIF_TRAILER:
-            return True
-        if introducer == GIF_IMAGE:
-            place += GIF_IMAGE_BYTES + _colour_table_bytes(data, place + GIF_IMAGE_BYTES - 1)
-            place += 1  # the size of its codes
-        elif introducer == GIF_EXTENSION:
-            place += 2
-        else:
-            return False
-        while place < len(data) and data[place]:
-            place += 1 + data[place]
-        place += 1
-    return False
-
-
-def _colour_table_bytes(data: bytes, place: int) -> int:
-    """Length of the colour table that the packed field at this place states."""
-    packed = data[place] if place < len(data) else 0
-    return 3 << ((packed & 7) + 1) if packed & 0x80 else 0
 
 
 def decode_image(data: bytes) -> Image:
@@ -566,3 +562,91 @@ def _decode_with_ffmpeg(source: bytes | str) -> Image | None:
         return None
     finally:
         container.close()
+
+
+def count_images(data: bytes) -> int:
+    """Count the frames or pages of a PNG, WebP, AVIF, GIF or TIFF file; 1 for all others."""
+    if data.startswith(PNG_START):
+        return _count_png(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return max(1, _count_webp(data))
+    if data[4:12] == b"ftypavis":
+        return max(1, _count_avif(data))
+    if data.startswith(GIF_START):
+        return max(1, count_gif(data) or 0)
+    order = TIFF_STARTS.get(data[:4])
+    return 1 if order is None else max(1, _count_tiff(data, order))
+
+
+def _count_png(data: bytes) -> int:
+    """The frames that the animation control chunk states, which precedes the image data."""
+    start = data.find(b"acTL", 0, max(0, data.find(b"IDAT")))
+    return 1 if start < 0 else max(1, int.from_bytes(data[start + 4 : start + 8], "big"))
+
+
+def _count_webp(data: bytes) -> int:
+    """The chunks that hold a frame of an animation."""
+    place = 12
+    frames = 0
+    while place < len(data):
+        frames += data[place : place + 4] == b"ANMF"
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return frames
+
+
+def _count_avif(data: bytes) -> int:
+    """The samples of the first track that the sample size box states."""
+    start = data.find(b"stsz")
+    return 1 if start < 0 else int.from_bytes(data[start + 12 : start + 16], "big")
+
+
+def count_gif(data: bytes) -> int | None:
+    """Count the images up to the trailer (GIF89a, appendix A); None if the file is truncated."""
+    images = 0
+    place = GIF_HEADER_BYTES + _colour_table_bytes(data, GIF_HEADER_BYTES - 3)
+    while place < len(data):
+        introducer = data[place]
+        if introducer == GIF_TRAILER:
+            return images
+        if introducer == GIF_IMAGE:
+            images += 1
+            place += GIF_IMAGE_BYTES + _colour_table_bytes(data, place + GIF_IMAGE_BYTES - 1)
+            place += 1  # the size of its codes
+        elif introducer == GIF_EXTENSION:
+            place += 2
+        else:
+            return None
+        while place < len(data) and data[place]:
+            place += 1 + data[place]
+        place += 1
+    return None
+
+
+def _colour_table_bytes(data: bytes, place: int) -> int:
+    """Length of the colour table that the packed field at this place states."""
+    packed = data[place] if place < len(data) else 0
+    return 3 << ((packed & 7) + 1) if packed & 0x80 else 0
+
+
+def _count_tiff(data: bytes, order: Literal["little", "big"]) -> int:
+    """The pages that are no thumbnails (TIFF 6.0, section 2)."""
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(data[place : place + size], order)
+
+    pages = 0
+    place = number(4, 4)
+    for _ in range(MAX_PAGES):
+        if not 0 < place < len(data):
+            break
+        first, entries = place + 2, number(place, 2)
+        end = first + TIFF_ENTRY_BYTES * entries
+        types = [
+            number(entry + 8, 4)
+            for entry in range(first, min(end, len(data)), TIFF_ENTRY_BYTES)
+            if number(entry, 2) == TIFF_SUBFILE_TYPE
+        ]
+        pages += not (types and types[0] & 1)
+        place = number(end, 4)
+    return pages

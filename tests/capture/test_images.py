@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from edge_daemon.capture.base import Source, SourceKind
 from edge_daemon.capture.images import (
     HEIC_SUFFIXES,
     MAX_NAMED,
+    MAX_PAGES,
     READABLE_IMAGE_SUFFIXES,
     ImageError,
     ImageFile,
     ImageFolder,
+    count_images,
     decode_image,
     jpeg_info,
     list_folder,
@@ -282,6 +285,30 @@ def test_single_image_of_another_format_is_no_video(tmp_path: Path, name: str) -
     (captured,) = all_from(source)
     assert mean_difference(captured.bgr, SCENE) < 8
     assert captured.file == name
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".avif", ".tif", ".gif"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_file_of_several_images_is_named_with_their_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, count: int
+) -> None:
+    others = [Pillow.fromarray(np.full_like(SCENE, 40 * step)) for step in range(1, count)]
+    if suffix not in Pillow.registered_extensions():
+        pytest.skip(f"this Pillow writes no {suffix}")
+    path = tmp_path / f"several{suffix}"
+    Pillow.fromarray(SCENE).save(path, save_all=count > 1, append_images=others)
+    assert len(all_from(ImageFolder(tmp_path))) == 1
+    named = lines(caplog, "only the first image of a file is read")
+    assert [(line["file"], line["of"]) for line in named] == [(str(path), count)] * (count > 1)
+
+
+def test_tiff_with_a_thumbnail_is_one_image() -> None:
+    def page(kind: int, following: int) -> bytes:
+        return struct.pack("<HHHIII", 1, 254, 4, 1, kind, following)
+
+    assert count_images(b"II*\0" + struct.pack("<I", 8) + page(0, 26) + page(1, 0)) == 1
+    assert count_images(b"II*\0" + struct.pack("<I", 8) + page(0, 26) + page(2, 0)) == 2
+    assert count_images(b"II*\0" + struct.pack("<I", 8) + page(0, 8)) == MAX_PAGES
 
 
 @needs_ffmpeg
