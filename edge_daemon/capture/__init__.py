@@ -107,17 +107,15 @@ def _file_source(path: Path) -> Source:
         )
     if _is_image(path):
         return ImageFile(path)
-    from edge_daemon.capture.videos import VideoFile
+    from edge_daemon.capture.videos import VideoFile, is_single_image
 
-    return VideoFile(path)
+    return ImageFile(path) if is_single_image(path) else VideoFile(path)
 
 
 def _is_image(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in ANIMATED_SUFFIXES:
-        from edge_daemon.capture.videos import has_one_frame
-
-        return has_one_frame(path)
+        return False
     return suffix in READABLE_IMAGE_SUFFIXES or is_still(path)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -29,6 +29,17 @@ GIF_IMAGE: Final = 0x2C
 GIF_EXTENSION: Final = 0x21
 GIF_TRAILER: Final = 0x3B
 """The byte that ends a GIF, as the two above begin its blocks."""
+
+TIFF_STARTS: Final[dict[bytes, Literal["little", "big"]]] = {
+    b"II*\x00": "little",
+    b"MM\x00*": "big",
+}
+TIFF_ENTRY_BYTES: Final = 12
+TIFF_SUBFILE_TYPE: Final = 254
+"""Tag of which bit 0 marks a page that is a thumbnail."""
+
+MAX_PAGES: Final = 10_000
+"""Pages of a TIFF that are counted; in a damaged one, a page can refer to an earlier one."""
 
 END_OF_IMAGE: Final = 0xD9
 START_OF_IMAGE: Final = 0xD8
@@ -79,6 +90,8 @@ JPEG_REDUCTIONS: Final = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 """Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
+
+UNSUPPORTED: Final = "not an image in a supported format, or damaged"
 
 HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
 
@@ -217,6 +230,9 @@ class ImageFolder:
         if content.unsupported:
             extra = {"source": self.name, "files": _enumerated(content.unsupported)}
             logger.log(level, "unsupported files skipped", extra=extra)
+        if subfolders := _subfolders(self._path):
+            count = {"source": self.name, "folders": len(subfolders)}
+            logger.log(level, "subfolders not read", extra=count)
         return FolderReader(self.name, content.images, len(content.unsupported), level)
 
 
@@ -243,6 +259,7 @@ class FolderReader:
         self._unsupported = unsupported
         self._next = 0
         self._skipped = 0
+        self._several = 0
 
     def read(self) -> CapturedFrame | None:
         """Decode the next image; None at the end.
@@ -258,6 +275,7 @@ class FolderReader:
             except ImageError as error:
                 self._skip(error)
             else:
+                self._note_images(path, still.images)
                 return CapturedFrame(
                     still.bgr,
                     number * IMAGE_INTERVAL_S,
@@ -278,6 +296,13 @@ class FolderReader:
             logger.log(self._log_level, "more images skipped, counting them only", extra=extra)
         level = self._log_level if self._skipped <= MAX_NAMED else logging.DEBUG
         logger.log(level, "image skipped", extra={"error": str(error)})
+
+    def _note_images(self, path: Path, images: int) -> None:
+        if images > 1:
+            self._several += 1
+            level = self._log_level if self._several <= MAX_NAMED else logging.DEBUG
+            extra = {"file": str(path), "of": images}
+            logger.log(level, "only the first image of a file is read", extra=extra)
 
     def _summarize(self) -> None:
         if self._skipped == len(self._files):
@@ -322,8 +347,25 @@ def list_folder(folder: Path) -> FolderContent:
             unsupported.append(path)
     if not images:
         found = f", but {_enumerated(unsupported)}" if unsupported else ""
+        if subfolders := _subfolders(folder):
+            found = f"{found or ', but'} {len(subfolders)} subfolders; name one of them, such as "
+            found += str(subfolders[0])
         raise SourceError(f"{folder}: no image in this folder{found}")
     return FolderContent(images, unsupported)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder that hold content, by name."""
+    with os.scandir(folder) as entries:  # faster than a stat of each file
+        found = [entry.name for entry in entries if _is_content(entry.name) and _is_folder(entry)]
+    return [folder / name for name in sorted(found)]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False
 
 
 def _is_content(name: str) -> bool:
@@ -380,6 +422,8 @@ class Still(NamedTuple):
     """BGR uint8 [H, W, 3], turned upright as its EXIF orientation asks."""
     reduction: int
     """Pixels of the file's image in one of `bgr`, in each direction."""
+    images: int = 1
+    """Images in the file, such as frames of an animation, of which this is the first."""
 
 
 def read_still(path: Path) -> Still:
@@ -390,13 +434,26 @@ def read_still(path: Path) -> Still:
     """
     try:
         data = read_regular(path)
-        still = Still(decode_image(data), _reduction_of(data))
+        still = Still(_decode_file(path, data), _reduction_of(data), count_images(data))
         _check_intact(data)
     except OSError as error:
         raise ImageError(str(error.strerror), path) from error
     except ImageError as error:
         raise ImageError(error.problem, path) from error
     return still
+
+
+def _decode_file(path: Path, data: bytes) -> Image:
+    """Decode an image; one that OpenCV does not know is left to FFmpeg, which uses the suffix."""
+    try:
+        return decode_image(data)
+    except ImageError as error:
+        if error.problem != UNSUPPORTED or path.suffix.lower() in READABLE_IMAGE_SUFFIXES:
+            raise  # FFmpeg decodes damaged ones
+        image = _decode_with_ffmpeg(f"file:{path}")
+        if image is None:
+            raise
+        return image
 
 
 def _reduction_of(data: bytes) -> int:
@@ -417,7 +474,7 @@ def _check_intact(data: bytes) -> None:
         info = jpeg_info(data)
         if info is not None and not _has_intact_scans(data[: info.end]):
             raise ImageError("damaged JPEG")
-    elif data.startswith(GIF_START) and not _has_gif_trailer(data):
+    elif data.startswith(GIF_START) and count_gif(data) is None:
         raise ImageError("truncated or damaged GIF")
 
 
@@ -448,32 +505,6 @@ def _decodes(data: bytes) -> bool:
     return True
 
 
-def _has_gif_trailer(data: bytes) -> bool:
-    """Whether the blocks of a GIF are complete up to the trailer (GIF89a, appendix A)."""
-    place = GIF_HEADER_BYTES + _colour_table_bytes(data, GIF_HEADER_BYTES - 3)
-    while place < len(data):
-        introducer = data[place]
-        if introducer == GIF_TRAILER:
-            return True
-        if introducer == GIF_IMAGE:
-            place += GIF_IMAGE_BYTES + _colour_table_bytes(data, place + GIF_IMAGE_BYTES - 1)
-            place += 1  # the size of its codes
-        elif introducer == GIF_EXTENSION:
-            place += 2
-        else:
-            return False
-        while place < len(data) and data[place]:
-            place += 1 + data[place]
-        place += 1
-    return False
-
-
-def _colour_table_bytes(data: bytes, place: int) -> int:
-    """Length of the colour table that the packed field at this place states."""
-    packed = data[place] if place < len(data) else 0
-    return 3 << ((packed & 7) + 1) if packed & 0x80 else 0
-
-
 def decode_image(data: bytes) -> Image:
     """Decode an image, of which the content shows the format.
 
@@ -497,7 +528,7 @@ def decode_image(data: bytes) -> Image:
     if image is None and data.startswith(GIF_START):
         image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without GIF
     if image is None:
-        raise ImageError("not an image in a supported format, or damaged")
+        raise ImageError(UNSUPPORTED)
     return image
 
 
@@ -562,14 +593,14 @@ def _decode_heic(data: bytes) -> Image:
     return np.ascontiguousarray(pixels[..., :3], np.uint8)
 
 
-def _decode_with_ffmpeg(data: bytes) -> Image | None:
+def _decode_with_ffmpeg(source: bytes | str) -> Image | None:
     """The first frame, or None if there is none that can be decoded."""
     from av.error import FFmpegError
 
     from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 
     try:
-        container = open_container(io.BytesIO(data))
+        container = open_container(source if isinstance(source, str) else io.BytesIO(source))
     except FFmpegError:
         return None
     try:
@@ -582,3 +613,91 @@ def _decode_with_ffmpeg(data: bytes) -> Image | None:
         return None
     finally:
         container.close()
+
+
+def count_images(data: bytes) -> int:
+    """Count the frames or pages of a PNG, WebP, AVIF, GIF or TIFF file; 1 for all others."""
+    if data.startswith(PNG_START):
+        return _count_png(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return max(1, _count_webp(data))
+    if data[4:12] == b"ftypavis":
+        return max(1, _count_avif(data))
+    if data.startswith(GIF_START):
+        return max(1, count_gif(data) or 0)
+    order = TIFF_STARTS.get(data[:4])
+    return 1 if order is None else max(1, _count_tiff(data, order))
+
+
+def _count_png(data: bytes) -> int:
+    """The frames that the animation control chunk states, which precedes the image data."""
+    start = data.find(b"acTL", 0, max(0, data.find(b"IDAT")))
+    return 1 if start < 0 else max(1, int.from_bytes(data[start + 4 : start + 8], "big"))
+
+
+def _count_webp(data: bytes) -> int:
+    """The chunks that hold a frame of an animation."""
+    place = 12
+    frames = 0
+    while place < len(data):
+        frames += data[place : place + 4] == b"ANMF"
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return frames
+
+
+def _count_avif(data: bytes) -> int:
+    """The samples of the first track that the sample size box states."""
+    start = data.find(b"stsz")
+    return 1 if start < 0 else int.from_bytes(data[start + 12 : start + 16], "big")
+
+
+def count_gif(data: bytes) -> int | None:
+    """Count the images up to the trailer (GIF89a, appendix A); None if the file is truncated."""
+    images = 0
+    place = GIF_HEADER_BYTES + _colour_table_bytes(data, GIF_HEADER_BYTES - 3)
+    while place < len(data):
+        introducer = data[place]
+        if introducer == GIF_TRAILER:
+            return images
+        if introducer == GIF_IMAGE:
+            images += 1
+            place += GIF_IMAGE_BYTES + _colour_table_bytes(data, place + GIF_IMAGE_BYTES - 1)
+            place += 1  # the size of its codes
+        elif introducer == GIF_EXTENSION:
+            place += 2
+        else:
+            return None
+        while place < len(data) and data[place]:
+            place += 1 + data[place]
+        place += 1
+    return None
+
+
+def _colour_table_bytes(data: bytes, place: int) -> int:
+    """Length of the colour table that the packed field at this place states."""
+    packed = data[place] if place < len(data) else 0
+    return 3 << ((packed & 7) + 1) if packed & 0x80 else 0
+
+
+def _count_tiff(data: bytes, order: Literal["little", "big"]) -> int:
+    """The pages that are no thumbnails (TIFF 6.0, section 2)."""
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(data[place : place + size], order)
+
+    pages = 0
+    place = number(4, 4)
+    for _ in range(MAX_PAGES):
+        if not 0 < place < len(data):
+            break
+        first, entries = place + 2, number(place, 2)
+        end = first + TIFF_ENTRY_BYTES * entries
+        types = [
+            number(entry + 8, 4)
+            for entry in range(first, min(end, len(data)), TIFF_ENTRY_BYTES)
+            if number(entry, 2) == TIFF_SUBFILE_TYPE
+        ]
+        pages += not (types and types[0] & 1)
+        place = number(end, 4)
+    return pages

@@ -12,12 +12,16 @@ from av.video.frame import VideoFrame
 
 from edge_daemon.capture.base import CapturedFrame, SourceIncomplete, SourceKind
 from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
+from edge_daemon.capture.images import STILL_LIKE_SUFFIXES
 from edge_daemon.errors import SourceError
 
 logger = logging.getLogger(__name__)
 
 FORMATS_WITH_DURATION: Final = frozenset({"mov", "matroska", "webm", "avi", "flv", "asf"})
 """Formats whose header or index states the duration; FFmpeg estimates that of others."""
+
+IMAGE_FORMATS: Final = frozenset({"image2", "gif", "apng"})
+"""FFmpeg's formats of images, with those that end in `_pipe`; the others are videos."""
 
 MAX_SHORTFALL: Final = 0.02
 """Part of the stated duration that may be missing at the end: some writers round it up."""
@@ -29,12 +33,15 @@ MAX_STEP_S: Final = 10.0
 """Seconds between two frames above which joined recordings have jumped, as in FFmpeg's program."""
 
 
-def has_one_frame(path: Path) -> bool:
-    """Whether a file, such as a GIF, holds a single frame; False if it cannot be read."""
-    if not path.is_file():
+def is_single_image(path: Path) -> bool:
+    """Whether FFmpeg reads a file as an image with a single frame; False if it cannot be read."""
+    if path.suffix.lower() in STILL_LIKE_SUFFIXES or not path.is_file():
         return False
     try:
         with open_container(f"file:{path}") as container:
+            name = container.format.name
+            if name not in IMAGE_FORMATS and not name.endswith("_pipe"):
+                return False
             packets = (packet for packet in container.demux() if packet.size)
             return len(list(itertools.islice(packets, 2))) == 1
     except (FFmpegError, OSError):

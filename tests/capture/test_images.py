@@ -2,6 +2,7 @@ import io
 import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,14 +17,16 @@ from PIL import Image as Pillow
 
 from edge_daemon._lib.files import MAX_FILE_BYTES
 from edge_daemon.capture import CapturedFrame, create_source
-from edge_daemon.capture.base import Source
+from edge_daemon.capture.base import Source, SourceKind
 from edge_daemon.capture.images import (
     HEIC_SUFFIXES,
     MAX_NAMED,
+    MAX_PAGES,
     READABLE_IMAGE_SUFFIXES,
     ImageError,
     ImageFile,
     ImageFolder,
+    count_images,
     decode_image,
     jpeg_info,
     list_folder,
@@ -274,6 +277,42 @@ def test_uniform_jpeg_is_decoded(progressive: int) -> None:
     assert decode_image(uniform).shape == (2000, 3000, 3)
 
 
+@pytest.mark.parametrize("name", ["face.ppm", "face.jp2", "face.tga", "face.dng", "gif.mp4"])
+def test_single_image_of_another_format_is_no_video(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    formats = {".mp4": "GIF", ".dng": "TIFF", ".jp2": "JPEG2000"}
+    Pillow.fromarray(SCENE).save(path, formats.get(path.suffix))
+    source = create_source(str(path))
+    assert source.kind is SourceKind.IMAGE
+    (captured,) = all_from(source)
+    assert mean_difference(captured.bgr, SCENE) < 8
+    assert captured.file == name
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".avif", ".tif", ".gif"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_file_of_several_images_is_named_with_their_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, count: int
+) -> None:
+    others = [Pillow.fromarray(np.full_like(SCENE, 40 * step)) for step in range(1, count)]
+    if suffix not in Pillow.registered_extensions():
+        pytest.skip(f"this Pillow writes no {suffix}")
+    path = tmp_path / f"several{suffix}"
+    Pillow.fromarray(SCENE).save(path, save_all=count > 1, append_images=others)
+    assert len(all_from(ImageFolder(tmp_path))) == 1
+    named = lines(caplog, "only the first image of a file is read")
+    assert [(line["file"], line["of"]) for line in named] == [(str(path), count)] * (count > 1)
+
+
+def test_tiff_with_a_thumbnail_is_one_image() -> None:
+    def page(kind: int, following: int) -> bytes:
+        return struct.pack("<HHHIII", 1, 254, 4, 1, kind, following)
+
+    assert count_images(b"II*\0" + struct.pack("<I", 8) + page(0, 26) + page(1, 0)) == 1
+    assert count_images(b"II*\0" + struct.pack("<I", 8) + page(0, 26) + page(2, 0)) == 2
+    assert count_images(b"II*\0" + struct.pack("<I", 8) + page(0, 8)) == MAX_PAGES
+
+
 @needs_ffmpeg
 def test_motion_photo_is_one_frame(tmp_path: Path) -> None:
     path = picture(tmp_path / "motion.jpg")
@@ -475,6 +514,24 @@ def test_folder_names_unsupported_files_once(
     assert str(named["files"]).startswith("b.HEIC, notes.txt; ")
     assert "edge-daemon[heic]" in str(named["files"])
     assert lines(caplog, "images skipped in total")[0]["unsupported"] == 2
+
+
+def test_folder_with_subfolders_counts_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture(tmp_path / "a.png")
+    for name in ("2023", "2024", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    assert len(all_from(ImageFolder(tmp_path))) == 1
+    assert [line["folders"] for line in lines(caplog, "subfolders not read")] == [2]
+
+
+def test_folder_of_subfolders_is_refused_with_the_fix(tmp_path: Path) -> None:
+    for name in ("101APPLE", "100APPLE"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(SourceError, match=r"but 2 subfolders; name one of them.*100APPLE$"):
+        ImageFolder(tmp_path).open()
 
 
 def test_folder_of_unsupported_files_is_refused(
