@@ -15,6 +15,7 @@ from emotion_trainer.bundle.candidates import TrainedModel
 from emotion_trainer.bundle.clips import ClipPredictions
 from emotion_trainer.bundle.figures import Bundled
 from emotion_trainer.bundle.model_card import (
+    OWN_LICENCE,
     Weakness,
     card_files,
     card_values,
@@ -30,7 +31,6 @@ from emotion_trainer.data.splitting import STRATIFIED_NAME
 from emotion_trainer.evaluation.priors import prior_effects
 from emotion_trainer.evaluation.robustness import DEGRADATIONS
 from emotion_trainer.models.families import ModelSettings, imagenet
-from emotion_trainer.training.distillation import OWN_LICENCE
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.soft_labels import Teacher
 
@@ -239,7 +239,8 @@ def test_card_lists_initial_weights_with_licence_and_checksum(
 
 
 def test_sources_have_licences_as_far_as_recorded(bundled: Bundled) -> None:
-    model = imagenet.Settings(family="imagenet", application="VGG16", weights=Path("vgg16.h5"))
+    model = imagenet.Settings(family="imagenet", application="VGG16")
+    model = model.model_copy(update={"weights": Path("vgg16.h5")})
     start = {"model": model, "start": Path("work/a/best.keras")}
     found = sources_of(with_record(bundled, start, teachers=(TEACHER,), start_sha256="cd" * 32))
     assert [(one.name, one.role, one.licence, one.sha256) for one in found] == [
@@ -399,10 +400,11 @@ def test_a_bad_clip_leaves_the_bundle_before(
 ) -> None:
     out = Path(shutil.copytree(written, tmp_path / "out"))
     before = card_in(out)
+    (tmp_path / "bad.mp4").write_text("no video")
     arguments = ["bundle", str(place / "run"), "--out", str(out)]
-    more = ["--data", str(place / "sheets"), "--clips", "absent.mp4"]
+    more = ["--data", str(place / "sheets"), "--clips", str(tmp_path / "bad.mp4")]
     assert main([*arguments, *more]) == 1
-    assert "absent.mp4: " in capsys.readouterr().err
+    assert "bad.mp4: " in capsys.readouterr().err
     assert card_in(out) == before
     assert json.loads((out / "bundle.json").read_text())
     assert not (out / ".unfinished").exists()
