@@ -15,6 +15,7 @@ from emotion_trainer.bundle.candidates import TrainedModel
 from emotion_trainer.bundle.clips import ClipPredictions
 from emotion_trainer.bundle.figures import Bundled
 from emotion_trainer.bundle.model_card import (
+    OWN_LICENCE,
     Weakness,
     card_files,
     card_values,
@@ -30,7 +31,6 @@ from emotion_trainer.data.splitting import STRATIFIED_NAME
 from emotion_trainer.evaluation.priors import prior_effects
 from emotion_trainer.evaluation.robustness import DEGRADATIONS
 from emotion_trainer.models.families import ModelSettings, imagenet
-from emotion_trainer.training.distillation import OWN_LICENCE
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.soft_labels import Teacher
 
