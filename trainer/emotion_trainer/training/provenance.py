@@ -36,7 +36,7 @@ class Trial(BaseModel):
 
     Attributes:
         recipe_epochs: epochs in the recipe's file.
-        limit: maximum faces of each split; None: all.
+        limit: maximum faces of each split, and of the unlabelled ones; None: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,7 +100,7 @@ def cut_short(recipe: Recipe, epochs: int | None, limit: int | None) -> tuple[Re
     Args:
         recipe: as in its file.
         epochs: instead of the recipe's; None: the recipe's.
-        limit: maximum faces of each split; None: all.
+        limit: maximum faces of each split, and of the unlabelled ones; None: all.
 
     Returns:
         No trial if nothing is cut short.
