@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,9 +18,15 @@ UNKNOWN_COMMIT: Final = "unknown"
 
 
 class AnyRecord(BaseModel):
-    """The origin of a training of any kind."""
+    """The origin of a training of any kind.
+
+    Attributes:
+        DIFFERENCE: how a training is described, in an error, that is not the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    DIFFERENCE: ClassVar[str] = "another recipe or other data"
 
     recipe: AnyRecipe
     data_fingerprint: str
