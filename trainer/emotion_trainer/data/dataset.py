@@ -112,7 +112,10 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the arrays of both splits: the same data in another form has the same."""
+        """SHA-256 over the faces, labels and votes of both splits, in their order.
+
+        Another form of the same data has another one if it has no votes or another order.
+        """
         digest = hashlib.sha256()
         for split in (self.training, self.validation):
             for array in (split.images, split.labels, split.votes):
