@@ -172,7 +172,7 @@ class MembersPoint(Entry):
     members: int
     mmac: float
     ms: float
-    """Milliseconds of processor time a face, of a batch of eight."""
+    """Milliseconds of processor time a face, one face at a time."""
     accuracy: float
 
 
@@ -184,7 +184,7 @@ class BudgetPoint(Entry):
     members: float
     """Asked, on average."""
     ms: float
-    """Milliseconds a face that it took by the wall clock."""
+    """Milliseconds of processor time a face that it took."""
     accuracy: float
 
 

@@ -136,7 +136,7 @@ def _add_training_commands(commands: "Commands") -> None:
         "--limit",
         type=positive("--limit"),
         metavar="N",
-        help="use at most N faces of each split, which makes the run a trial",
+        help="use at most N faces of each split and N unlabelled ones, which makes the run a trial",
     )
     train.set_defaults(command=_train, needs_keras=True)
     export = commands.add_parser("export", help="convert a run's best weights to int8 TFLite")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from edge_daemon._lib.validation import reason
+from edge_daemon.records import CROP_SIDE
 from emotion_trainer.errors import RecipeError, did_you_mean
 from emotion_trainer.models.families import ModelSettings, backbone
 
@@ -71,7 +72,9 @@ class Augmentation(Section):
     coarsening: float = Field(
         default=0.0, ge=0.0, le=1.0, description="Probability of lost detail."
     )
-    coarsest: int = Field(default=48, ge=8, le=48, description="Pixels a side that may be left.")
+    coarsest: int = Field(
+        default=CROP_SIDE, ge=8, le=CROP_SIDE, description="Pixels a side that may be left."
+    )
     erasing: float = Field(
         default=0.0, ge=0.0, le=1.0, description="Probability of a covered patch."
     )
@@ -81,6 +84,15 @@ class Augmentation(Section):
     mixup: float = Field(
         default=0.0, ge=0.0, description="Alpha of the shares in mixed faces; 0 mixes none."
     )
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> "Augmentation":
+        if bool(self.coarsening) != (self.coarsest < CROP_SIDE):
+            raise ValueError(f"coarsening requires coarsest below {CROP_SIDE}, and the reverse")
+        # A record holds the default too, whatever the probability.
+        if self.erased != Augmentation.model_fields["erased"].default and not self.erasing:
+            raise ValueError("erased requires erasing above 0")
+        return self
 
 
 class Schedule(Section):

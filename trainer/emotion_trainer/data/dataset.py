@@ -55,6 +55,19 @@ def no_faces() -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Which faces of a larger set are used.
+
+    Attributes:
+        whole_sha256: `faces_fingerprint` of that set.
+        indices: int64 [N], of the faces in that set, ascending.
+    """
+
+    whole_sha256: str
+    indices: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Faces to train on and faces to validate on.
 
@@ -65,6 +78,8 @@ class Dataset:
         unreadable: faces left out of both.
         unlabelled: uint8 [M, 48, 48], faces to train on by soft labels alone.
         source: the file or folder that it was loaded from; empty if from none.
+        training_sample: which training faces they are, where `limited` chose some.
+        unlabelled_sample: likewise, of the unlabelled faces.
     """
 
     training: Split
@@ -73,22 +88,34 @@ class Dataset:
     unreadable: Unreadable = field(default_factory=Unreadable)
     unlabelled: NDArray[np.uint8] = field(default_factory=no_faces)
     source: str = ""
+    training_sample: Sample | None = None
+    unlabelled_sample: Sample | None = None
 
     def limited(self, faces: int) -> "Dataset":
-        """The same with at most so many faces of each split, always the same ones."""
+        """The same with at most so many faces of each kind, always the same ones."""
+        training, validation, unlabelled = (
+            _sampled(len(whole), faces)
+            for whole in (self.training, self.validation, self.unlabelled)
+        )
         return replace(
             self,
-            training=_sample(self.training, faces),
-            validation=_sample(self.validation, faces),
+            training=part_of(self.training, training),
+            validation=part_of(self.validation, validation),
+            unlabelled=self.unlabelled[unlabelled],
+            training_sample=Sample(faces_fingerprint(self.training.images), training),
+            unlabelled_sample=Sample(faces_fingerprint(self.unlabelled), unlabelled),
         )
 
     def without_unlabelled(self) -> "Dataset":
         """The same without unlabelled faces."""
-        return replace(self, unlabelled=no_faces())
+        return replace(self, unlabelled=no_faces(), unlabelled_sample=None)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the arrays of both splits: the same data in another form has the same."""
+        """SHA-256 over the faces, labels and votes of both splits, in their order.
+
+        Another form of the same data has another one if it has no votes or another order.
+        """
         digest = hashlib.sha256()
         for split in (self.training, self.validation):
             for array in (split.images, split.labels, split.votes):
@@ -112,9 +139,10 @@ def part_of(split: Split, chosen: NDArray[np.int64]) -> Split:
     )
 
 
-def _sample(split: Split, faces: int) -> Split:
-    order = np.random.default_rng(SAMPLE_SEED).permutation(len(split))
-    return part_of(split, order[:faces])
+def _sampled(count: int, limit: int) -> NDArray[np.int64]:
+    """Indices of at most `limit` of so many faces, ascending."""
+    order = np.random.default_rng(SAMPLE_SEED).permutation(count)
+    return np.sort(order[:limit]).astype(np.int64)
 
 
 def faces_fingerprint(faces: NDArray[np.uint8]) -> str:

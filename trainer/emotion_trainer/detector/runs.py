@@ -1,6 +1,7 @@
 """The folder of a detector's training and its record."""
 
 from pathlib import Path
+from typing import ClassVar, Self
 
 from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.training.provenance import AnyRecord
@@ -8,9 +9,21 @@ from emotion_trainer.training.runs import AnyRun
 
 
 class DetectorRecord(AnyRecord):
-    """The settings and data of a detector's training."""
+    """The settings and data of a detector's training.
+
+    Attributes:
+        recipe: the settings.
+        weights_sha256: of the file of weights that the training started from, if any.
+    """
+
+    DIFFERENCE: ClassVar[str] = "another recipe, other data or other --weights"
 
     recipe: DetectorRecipe
+    weights_sha256: str | None = None
+
+    def is_same_training(self, other: Self) -> bool:
+        """Whether both have the same recipe, data and initial weights; the code may differ."""
+        return super().is_same_training(other) and self.weights_sha256 == other.weights_sha256
 
 
 class DetectorRun(AnyRun[DetectorRecord]):

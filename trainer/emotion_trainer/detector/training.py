@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.records import Image
 from emotion_trainer.detector import network
 from emotion_trainer.detector.batches import epoch_batches
@@ -72,9 +73,6 @@ class DetectorTrainer:
         self._recipe = recipe
         self._settings = recipe.optimisation
         self._run = run
-        self._record = DetectorRecord(
-            recipe=recipe, data_fingerprint=data.fingerprint, commit=current_commit()
-        )
         self._steps = max(1, recipe.scenes.epoch // self._settings.batch)
         self._network = Network(recipe.network)
         for parameter in self._network.parameters():
@@ -82,6 +80,12 @@ class DetectorTrainer:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         if weights is not None:
             load_weights(self._network, weights)
+        self._record = DetectorRecord(
+            recipe=recipe,
+            data_fingerprint=data.fingerprint,
+            commit=current_commit(),
+            weights_sha256=None if weights is None else sha256_of(weights),
+        )
         self._ema_network = copy.deepcopy(self._network).eval()
         self._optimiser = self._build_optimiser()
         self._maker = SceneMaker(data.training, recipe.scenes)

@@ -2,20 +2,13 @@
 
 import zipfile
 from pathlib import Path
-from typing import Final
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from emotion_trainer.errors import RecipeError
-from emotion_trainer.models.warm_start import (
-    CONVOLUTIONS,
-    FoldedLayer,
-    unfold,
-)
-
-STATISTICS_FACES: Final = 192
+from emotion_trainer.models.warm_start import CONVOLUTIONS, FoldedLayer, unfold
 
 
 def load_pretrained(model: keras.Model, path: Path, faces: NDArray[np.uint8]) -> None:
@@ -37,7 +30,7 @@ def load_pretrained(model: keras.Model, path: Path, faces: NDArray[np.uint8]) ->
         raise RecipeError(f"model.weights: {path}: no such file; see `convert --help`") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RecipeError(f"model.weights: {path}: not weights of this network: {error}") from error
-    unfold(model, pairs, faces[:STATISTICS_FACES])
+    unfold(model, pairs, faces)
 
 
 def _folded(file: "np.lib.npyio.NpzFile", layer: keras.Layer) -> FoldedLayer:

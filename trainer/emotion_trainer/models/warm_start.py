@@ -29,7 +29,8 @@ ABSENT: Final = -1
 
 STATISTICS_BATCH: Final = 32
 STATISTICS_FACES: Final = 512
-"""Faces whose activations become the running statistics."""
+"""Faces whose activations become the running statistics, drawn from the training faces."""
+STATISTICS_SEED: Final = 0
 
 DTYPES: Final[dict[int, type[np.generic]]] = {
     schema.TensorType.FLOAT32: np.float32,
@@ -86,7 +87,7 @@ def warm_start(model: keras.Model, path: Path, faces: NDArray[np.uint8]) -> None
         raise RecipeError(f"start: {path}: cannot read: {error.strerror}") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
         raise RecipeError(f"start: {path}: not an int8 model by `export`: {error}") from error
-    unfold(model, _assigned(model, folded, path), faces[:STATISTICS_FACES])
+    unfold(model, _assigned(model, folded, path), faces)
 
 
 def _copy_weights(model: keras.Model, path: Path) -> None:
@@ -185,7 +186,7 @@ def unfold(
     Args:
         model: takes float32 [N, 48, 48, 1] pixels.
         pairs: its convolutions and dense layers, each with its weights.
-        faces: uint8 [N, 48, 48], whose activations are the statistics.
+        faces: uint8 [N, 48, 48], of which some give the statistics of normalisation.
     """
     # First the folded kernels, with a normalisation that changes nothing, so that the activations
     # can be measured; then the kernels and statistics that these activations imply.
@@ -200,7 +201,7 @@ def unfold(
         norm.set_weights([ones, folded.bias, 0.0 * ones, ones - np.float32(norm.epsilon)])
         normalised.append((layer, norm, folded))
     probe = keras.Model(model.input, [layer.output for layer, _, _ in normalised])
-    moments = _moments(probe, faces)
+    moments = _moments(probe, _drawn(faces))
     for (layer, norm, folded), (means, variances) in zip(normalised, moments, strict=True):
         # The square of a dead channel's scale is below what a float32 can hold.
         mean, variance = means / folded.scales, variances / folded.scales / folded.scales
@@ -209,6 +210,12 @@ def unfold(
         norm.set_weights(
             [folded.scales * deviation, folded.bias + folded.scales * mean, mean, variance]
         )
+
+
+def _drawn(faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Random faces, always the same: the first ones of sorted data are all of one emotion."""
+    order = np.random.default_rng(STATISTICS_SEED).permutation(len(faces))
+    return faces[np.sort(order[:STATISTICS_FACES])]
 
 
 def _moments(

@@ -67,7 +67,7 @@ def require_soft_labels(recipe: Recipe, dataset: Dataset, kept: Path) -> None:
     if recipe.distillation is None:
         return
     for path in (kept,) if kept.exists() else recipe.distillation.soft_labels:
-        SoftLabels.load(path).require_match(dataset, path)
+        SoftLabels.load(path).restricted_to(dataset, path)
 
 
 def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
@@ -106,29 +106,21 @@ def soft_labels_for(dataset: Dataset, settings: Distillation, kept: Path) -> Sof
         TrainingError, BundleError: a teacher or a file is missing, damaged, or of other faces.
     """
     if kept.exists():
-        labels = SoftLabels.load(kept)
-        labels.require_match(dataset, kept)
-        return labels
-    parts = []
-    for path in settings.soft_labels:
-        parts.append(SoftLabels.load(path))
-        parts[-1].require_match(dataset, path)
-    if settings.teachers:
-        parts += [teach([teacher], dataset) for teacher in settings.teachers]
-    labels = average(parts)
+        return SoftLabels.load(kept).restricted_to(dataset, kept)
+    files = [SoftLabels.load(path).restricted_to(dataset, path) for path in settings.soft_labels]
+    labels = average(files + [teach([teacher], dataset) for teacher in settings.teachers])
     labels.save(kept)
     return labels
 
 
 def distilled_targets(
-    labelled: NDArray[np.float32], dataset: Dataset, labels: SoftLabels, settings: Distillation
+    labelled: NDArray[np.float32], labels: SoftLabels, settings: Distillation
 ) -> NDArray[np.float32]:
     """Mix soft labels into the labelled faces' targets, and append the unlabelled faces' targets.
 
     Args:
         labelled: float32 [N, 7], rows sum to 1.
-        dataset: the N labelled and M unlabelled faces.
-        labels: the teachers' predictions for them.
+        labels: the teachers' predictions for the N labelled and the M unlabelled faces.
         settings: the share of the predictions, and their temperature.
 
     Returns:
@@ -138,8 +130,7 @@ def distilled_targets(
     mixed = training + np.float32(settings.share) * (
         _softened(labels.training, settings.temperature) - training
     )
-    unlabelled = labels.unlabelled[: len(dataset.unlabelled)]
-    return np.concatenate([mixed, _softened(unlabelled, settings.temperature)])
+    return np.concatenate([mixed, _softened(labels.unlabelled, settings.temperature)])
 
 
 def _softened(log_probabilities: NDArray[np.float16], temperature: float) -> NDArray[np.float32]:

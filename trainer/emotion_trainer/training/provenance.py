@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,9 +18,15 @@ UNKNOWN_COMMIT: Final = "unknown"
 
 
 class AnyRecord(BaseModel):
-    """The origin of a training of any kind."""
+    """The origin of a training of any kind.
+
+    Attributes:
+        DIFFERENCE: how a training is described, in an error, that is not the same.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    DIFFERENCE: ClassVar[str] = "another recipe or other data"
 
     recipe: AnyRecipe
     data_fingerprint: str
@@ -36,7 +42,7 @@ class Trial(BaseModel):
 
     Attributes:
         recipe_epochs: epochs in the recipe's file.
-        limit: maximum faces of each split; None: all.
+        limit: maximum faces of each split, and of the unlabelled ones; None: all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,7 +106,7 @@ def cut_short(recipe: Recipe, epochs: int | None, limit: int | None) -> tuple[Re
     Args:
         recipe: as in its file.
         epochs: instead of the recipe's; None: the recipe's.
-        limit: maximum faces of each split; None: all.
+        limit: maximum faces of each split, and of the unlabelled ones; None: all.
 
     Returns:
         No trial if nothing is cut short.

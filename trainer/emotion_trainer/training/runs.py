@@ -87,7 +87,7 @@ class AnyRun(Generic[Record]):
         begun = self.record()
         if not begun.is_same_training(record):
             raise TrainingError(
-                f"{self.folder}: holds a run of another recipe or other data; "
+                f"{self.folder}: holds a run of {record.DIFFERENCE}; "
                 "remove it, or give another --run folder"
             )
         if not self.checkpoint.exists():

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.data.dataset import Dataset, faces_fingerprint
+from emotion_trainer.data.dataset import Dataset, Sample, faces_fingerprint
 from emotion_trainer.errors import TrainingError
 
 VIEWS: Final = 2
@@ -114,23 +114,54 @@ class SoftLabels:
             )
         unfinished.replace(path)
 
-    def require_match(self, dataset: Dataset, source: object) -> None:
-        """Refuse labels of other faces.
+    def restricted_to(self, dataset: Dataset, source: object) -> Self:
+        """The labels of a data set's faces, which may be a sample of those in the file.
+
+        Args:
+            dataset: the faces; without unlabelled ones, their labels are left out.
+            source: names the labels in an error.
 
         Raises:
             TrainingError: the training or the unlabelled faces are not those of the labels.
         """
-        if self.header.training_sha256 != faces_fingerprint(dataset.training.images):
+        fingerprint = faces_fingerprint(dataset.training.images)
+        rows = _rows(self.header.training_sha256, fingerprint, dataset.training_sample)
+        if rows is None:
             raise TrainingError(
                 f"{source}: soft labels of other training faces; "
                 "use the same --data and --split, or run `emotion-trainer teach` on them"
             )
-        unlabelled = dataset.unlabelled_fingerprint
-        if unlabelled is not None and self.header.unlabelled_sha256 != unlabelled:
-            raise TrainingError(
-                f"{source}: soft labels of other unlabelled faces; "
-                "use the same --unlabelled, or run `emotion-trainer teach` on them"
+        training, unlabelled = self.training[rows], self.unlabelled[:0]
+        if dataset.unlabelled_fingerprint is not None:
+            rows = _rows(
+                self.header.unlabelled_sha256,
+                dataset.unlabelled_fingerprint,
+                dataset.unlabelled_sample,
             )
+            if rows is None:
+                raise TrainingError(
+                    f"{source}: soft labels of other unlabelled faces; "
+                    "use the same --unlabelled, or run `emotion-trainer teach` on them"
+                )
+            unlabelled = self.unlabelled[rows]
+        return type(self).of(dataset, self.header.teachers, training, unlabelled)
+
+
+def _rows(
+    labelled_sha256: str | None, faces_sha256: str, sample: Sample | None
+) -> slice | NDArray[np.int64] | None:
+    """The rows of labels that are those of some faces; None if they are of other faces.
+
+    Args:
+        labelled_sha256: fingerprint of the faces that the labels are of.
+        faces_sha256: fingerprint of the faces.
+        sample: which faces of a larger set they are, if they are a part of one.
+    """
+    if labelled_sha256 == faces_sha256:
+        return slice(None)
+    if sample is not None and labelled_sha256 == sample.whole_sha256:
+        return sample.indices
+    return None
 
 
 def average(labels: list[SoftLabels]) -> SoftLabels:

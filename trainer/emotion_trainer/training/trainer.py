@@ -129,7 +129,7 @@ class Trainer:
             targets = np.repeat(labelled[:, np.newaxis, :], VIEWS, axis=1)
         else:
             labels = soft_labels_for(self._dataset, settings, self._run.soft_labels)
-            targets = distilled_targets(labelled, self._dataset, labels, settings)
+            targets = distilled_targets(labelled, labels, settings)
         weights = class_weights(split.labels, self._recipe.targets.class_weighting)
         targets[: len(split)] *= weights[:, np.newaxis, np.newaxis]
         return targets

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed", exc_type=ImportE
 
 import torch
 
+from edge_daemon._lib.files import sha256_of
 from edge_daemon.detection.bundled import BundledDetector, read_manifest
 from emotion_trainer.cli import main
 from emotion_trainer.detector import export, training
@@ -121,6 +122,25 @@ def test_training_into_a_run_of_another_recipe_is_an_error(
     recipe = DetectorRun(trained).record().recipe.model_copy(update={"seed": 4})
     with pytest.raises(TrainingError, match="another recipe"):
         DetectorTrainer(recipe, data, DetectorRun(trained)).run()
+
+
+def test_run_records_the_weights_that_it_started_from(
+    trained: Path, data: DetectorData, tmp_path: Path
+) -> None:
+    weights = DetectorRun(trained).weights
+    recipe = DetectorRun(trained).record().recipe
+    run = DetectorRun(tmp_path / "run")
+    short = recipe.optimisation.model_copy(update={"epochs": 1})
+    short_recipe = recipe.model_copy(update={"optimisation": short})
+    DetectorTrainer(short_recipe, data, run, weights).run()
+    assert run.record().weights_sha256 == sha256_of(weights)
+    assert DetectorRun(trained).record().weights_sha256 is None
+
+    other = Path(shutil.copy(run.weights, tmp_path / "other.npz"))
+    assert DetectorTrainer(short_recipe, data, run, weights).run().number == 1
+    for start in (None, other):
+        with pytest.raises(TrainingError, match="other --weights"):
+            DetectorTrainer(short_recipe, data, run, start).run()
 
 
 def test_exported_detector_runs_in_the_daemon(

@@ -57,6 +57,22 @@ def test_load_pretrained_keeps_the_outputs_of_folded_weights(tmp_path: Path) -> 
     np.testing.assert_allclose(np.square(kernel).sum(axis=(0, 1, 2)), 1.0, rtol=1e-4)
 
 
+def test_load_pretrained_statistics_do_not_depend_on_sorting(tmp_path: Path) -> None:
+    model = families.build(SETTINGS)
+    np.savez(tmp_path / "weights.npz", **folded_weights(model))
+    faces = np.random.default_rng(1).integers(0, 30, (800, 48, 48), np.uint8)
+    faces[400:] += 200
+    norm = model.get_layer("conv1")._outbound_nodes[0].operation
+
+    def means(of: np.ndarray) -> np.ndarray:
+        load_pretrained(model, tmp_path / "weights.npz", of)
+        return np.asarray(norm.moving_mean)
+
+    dark, bright = means(faces[:32]), means(faces[-32:])
+    apart = np.abs(means(faces) - means(faces[::-1]))
+    assert apart.max() < 0.2 * np.abs(dark - bright).max()
+
+
 def test_load_pretrained_other_file_is_refused(tmp_path: Path) -> None:
     model = families.build(SETTINGS)
     np.savez(tmp_path / "other.npz", conv1=np.zeros(1))

@@ -10,7 +10,7 @@ from emotion_trainer.export.int8 import export_int8
 from emotion_trainer.models import families
 from emotion_trainer.models.families import densenet, mobilenet, resnet, vgg16
 from emotion_trainer.models.predictions import keras_logits, tflite_logits
-from emotion_trainer.models.warm_start import FoldedLayer, unfold, warm_start
+from emotion_trainer.models.warm_start import STATISTICS_FACES, FoldedLayer, unfold, warm_start
 from emotion_trainer.recipe import Recipe
 from emotion_trainer.training.runs import Run
 from emotion_trainer.training.trainer import Trainer
@@ -89,6 +89,27 @@ def test_unfold_statistics_are_of_the_faces(dataset: Dataset) -> None:
     np.testing.assert_allclose(
         norm.moving_variance.numpy(), output.var(axis=(0, 1, 2)), rtol=1e-3, atol=1e-6
     )
+
+
+def test_unfold_statistics_of_sorted_faces_are_of_all(dataset: Dataset) -> None:
+    """In folders, the first faces are all angry; here, dark."""
+    model = families.build(SMALL[0])
+    first = next(x for x in model.layers if isinstance(x, keras.layers.Conv2D))
+    norm = next(n.operation for n in first._outbound_nodes)
+    folded = FoldedLayer(first.kernel.numpy(), np.zeros(8, np.float32))
+    dark = np.concatenate([dataset.training.images // 8] * 2)
+    faces = np.concatenate([dark, *[dataset.training.images] * 2])
+    assert len(dark) > STATISTICS_FACES
+
+    def means(of: np.ndarray) -> np.ndarray:
+        unfold(model, [(first, folded)], of)
+        return norm.moving_mean.numpy()
+
+    of_dark, of_all = means(dark), means(faces)
+    pixels = faces[..., np.newaxis].astype(np.float32)
+    outputs = keras.Model(model.input, first.output).predict(pixels, verbose=0)
+    expected = outputs.mean(axis=(0, 1, 2))
+    assert np.abs(of_all - expected).max() < 0.2 * np.abs(of_dark - expected).max()
 
 
 def test_warm_start_keras_file_copies_weights(tmp_path: Path, dataset: Dataset) -> None:

@@ -48,7 +48,7 @@ def few(dataset: Dataset) -> Dataset:
 def targets_of(labels: SoftLabels, dataset: Dataset, **settings: float) -> np.ndarray:
     labelled = np.eye(7, dtype=np.float32)[dataset.training.labels]
     distillation = Distillation(soft_labels=(Path("any.npz"),), **settings)
-    return distilled_targets(labelled, dataset, labels, distillation)
+    return distilled_targets(labelled, labels, distillation)
 
 
 def test_teach_predicts_both_views(teacher: Run, few: Dataset) -> None:
@@ -132,9 +132,10 @@ def test_soft_labels_for_resumed_training_keeps_first_labels(
     assert first.header == second.header
 
 
+@pytest.mark.parametrize("limit", [None, 6])
 @pytest.mark.parametrize("changed", ["training", "unlabelled"])
 def test_soft_labels_for_other_faces_are_refused(
-    changed: str, teacher: Run, tmp_path: Path, few: Dataset
+    changed: str, limit: int | None, teacher: Run, tmp_path: Path, few: Dataset
 ) -> None:
     path = tmp_path / "labels.npz"
     teach([teacher.folder], few).save(path)
@@ -143,9 +144,46 @@ def test_soft_labels_for_other_faces_are_refused(
         other = replace(few, training=reordered)
     else:
         other = replace(few, unlabelled=few.unlabelled[::-1])
+    if limit is not None:
+        other = other.limited(limit)
     settings = Distillation(soft_labels=(path,))
     with pytest.raises(TrainingError, match=rf"labels.npz: soft labels of other {changed} faces"):
         soft_labels_for(other, settings, tmp_path / "kept.npz")
+
+
+def test_soft_labels_for_limited_faces_are_those_of_the_file(tmp_path: Path, few: Dataset) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "labels.npz"
+    rows = [log_softmax(rng.normal(size=(n, 2, 7)).astype(np.float32)) for n in (20, 10)]
+    SoftLabels.of(few, (), *rows).save(path)
+    trial = few.limited(6)
+    labels = soft_labels_for(trial, Distillation(soft_labels=(path,)), tmp_path / "kept.npz")
+    for images, found, faces, written in (
+        (trial.training.images, labels.training, few.training.images, rows[0]),
+        (trial.unlabelled, labels.unlabelled, few.unlabelled, rows[1]),
+    ):
+        assert len(images) == len(found) == 6
+        places = [int(np.flatnonzero((faces == image).all(axis=(1, 2)))[0]) for image in images]
+        np.testing.assert_allclose(found, written[places], atol=5e-3)
+
+
+def test_train_limit_uses_soft_labels_of_all_faces(
+    teacher: Run, tmp_path: Path, place: Path
+) -> None:
+    write_unlabelled(draw_split(60, seed=8).images, tmp_path / "more")
+    data = ["--data", str(place / "sheets"), "--unlabelled", str(tmp_path / "more")]
+    labels = tmp_path / "labels.npz"
+    assert main(["teach", str(teacher.folder), *data, "--out", str(labels)]) == 0
+    settings = f'[distillation]\nsoft_labels = ["{labels}"]\n'
+    (tmp_path / "student.toml").write_text((place / "tiny.toml").read_text() + settings)
+    run = Run(tmp_path / "run")
+    words = ["train", str(tmp_path / "student.toml"), *data, "--run", str(run.folder)]
+    for _ in range(2):  # the second one finds the training finished
+        assert main([*words, "--limit", "40", "--epochs", "1"]) == 0
+    kept = SoftLabels.load(run.soft_labels)
+    assert (len(kept.training), len(kept.unlabelled)) == (40, 40)
+    assert run.record().training_faces == 40
+    assert kept.header.unlabelled_sha256 == run.record().unlabelled_fingerprint
 
 
 def test_train_soft_labels_of_other_faces_leaves_no_run(
