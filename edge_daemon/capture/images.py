@@ -91,6 +91,12 @@ JPEG_REDUCTIONS: Final = {
 }
 """Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
 
+SENSOR_BITS: Final = (8, 10, 12, 14, 16)
+"""Bits of the samples that files with 16 bits hold; a black image may have any."""
+
+MAX_LOW_VALUE: Final = 64
+"""Maximum of an image whose samples may have at most 14 of 16 bits, from its upper 8."""
+
 UNSUPPORTED: Final = "not an image in a supported format, or damaged"
 
 HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
@@ -525,6 +531,8 @@ def decode_image(data: bytes) -> Image:
         image = _decode_with_ffmpeg(data)  # OpenCV does not turn the image as `irot` asks
     if image is None:
         image = _decode_with_opencv(data, cv2.IMREAD_COLOR)
+        if image is not None and data.startswith((PNG_START, *TIFF_STARTS)):
+            image = _with_full_range(image, data)
     if image is None and data.startswith(GIF_START):
         image = _decode_with_ffmpeg(data)  # for an OpenCV that is built without GIF
     if image is None:
@@ -574,6 +582,26 @@ def _decode_with_opencv(data: bytes, flag: int) -> Image | None:
             raise ImageError("too large") from error
         return None
     return None if image is None else np.asarray(image, np.uint8)
+
+
+def _with_full_range(image: Image, data: bytes) -> Image:
+    """The image, or a brighter one if its 16-bit samples hold those of a sensor with fewer bits.
+
+    Such samples are mostly stored as they are, in the lower bits.
+
+    Args:
+        image: decoded from the upper 8 bits.
+        data: the file.
+    """
+    if image.max() > MAX_LOW_VALUE:
+        return image
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if samples is None or samples.dtype != np.uint16:
+        return image
+    maximum = int(samples.max())
+    bits = next(bits for bits in SENSOR_BITS if maximum < 1 << bits)
+    return np.asarray(np.asarray(samples, np.uint16) >> (bits - 8), np.uint8)
 
 
 def _decode_heic(data: bytes) -> Image:

@@ -168,6 +168,18 @@ def test_every_depth_and_number_of_channels_becomes_8_bit_bgr(
     assert mean_difference(read_image(picture(tmp_path / name, image)), expected) < 2
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_samples_of_fewer_bits_fill_the_range(tmp_path: Path, suffix: str, bits: int) -> None:
+    samples = COLOURED.astype(np.uint16) << (bits - 8)
+    assert mean_difference(read_image(picture(tmp_path / f"a{suffix}", samples)), COLOURED) < 1
+
+
+@pytest.mark.parametrize("image", [COLOURED // 8, np.zeros(SCENE.shape, np.uint16)])
+def test_dark_image_stays_dark(tmp_path: Path, image: np.ndarray) -> None:
+    assert mean_difference(read_image(picture(tmp_path / "a.png", image)), image) == 0
+
+
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".tiff", ".webp"])
 def test_truncated_image_is_refused(tmp_path: Path, suffix: str, share: float) -> None:

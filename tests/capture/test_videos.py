@@ -13,7 +13,7 @@ from drawing import Image, draw_scene, write_clip
 from edge_daemon.capture import CapturedFrame, create_source, decoding
 from edge_daemon.capture.base import Reader, SourceIncomplete
 from edge_daemon.capture.decoding import DEFAULT_FPS
-from edge_daemon.capture.videos import VideoFile
+from edge_daemon.capture.videos import CutDetector, VideoFile
 from edge_daemon.errors import SourceError
 
 H264 = ("-c:v", "libx264", "-g", 5, "-pix_fmt", "yuv420p")
@@ -124,6 +124,59 @@ def test_video_with_edit_list_is_complete(tmp_path: Path) -> None:
     ffmpeg("-ss", 1.3, "-i", whole, "-c", "copy", tmp_path / "cut.mp4")
     pictures = read_all(tmp_path / "cut.mp4")
     assert len(pictures) == pytest.approx(FRAMES - 13, abs=1)
+
+
+def textured(seed: int) -> Image:
+    """A scene of its own: large random spots on a random background."""
+    spots = np.random.default_rng(seed).integers(0, 255, (9, 12, 3), np.uint8)
+    return np.asarray(cv2.resize(spots, (320, 240), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def shifted(image: Image, right: int) -> Image:
+    return np.asarray(np.roll(image, right, axis=1), np.uint8)
+
+
+def cuts_in(frames: list[Image], fps: float = 10) -> list[int]:
+    detector = CutDetector()
+    return [number for number, bgr in enumerate(frames) if detector.is_cut(bgr, number / fps)]
+
+
+def test_cut_between_shots_is_found() -> None:
+    shots = [textured(seed) for seed in range(4) for _ in range(10)]
+    assert cuts_in(shots) == [10, 20, 30]
+    black = np.zeros((240, 320, 3), np.uint8)
+    assert cuts_in([textured(0)] * 5 + [black] * 5 + [textured(1)] * 5) == [10]
+
+
+CHANGES: dict[str, Callable[[Image, int], Image]] = {
+    "flash": lambda image, step: cv2.add(image, (200, 200, 200, 0)) if step == 5 else image,
+    "exposure": lambda image, step: cv2.convertScaleAbs(image, alpha=0.3 if step > 5 else 1),
+    "fade": lambda image, step: cv2.convertScaleAbs(image, alpha=max(0, 1 - step / 8)),
+    "pan": lambda image, step: shifted(image, 50 * step),
+    "banner": lambda image, step: cv2.rectangle(
+        image.copy(), (0, 180), (320, 240), (200, 30, 30), -1 if step > 5 else 1
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_within_a_shot_is_no_cut(change: str) -> None:
+    assert cuts_in([CHANGES[change](textured(0), step) for step in range(12)]) == []
+
+
+def test_flicker_of_whole_frames_is_at_most_one_cut() -> None:
+    assert len(cuts_in([textured(seed) for seed in range(20)])) <= 1
+
+
+def test_video_with_cuts_has_a_scene_for_each_shot(tmp_path: Path) -> None:
+    shots = [textured(seed) for seed in range(3) for _ in range(6)]
+    path = write_clip(tmp_path / "cuts.avi", shots, codec="MJPG")
+    assert [one.scene for one in read_all(path)] == [0] * 6 + [1] * 6 + [2] * 6
+
+
+def test_real_clips_are_one_scene_each(clips: list[Path]) -> None:
+    for clip in clips:
+        assert {one.scene for one in read_all(clip)} == {0}
 
 
 @needs_ffmpeg
