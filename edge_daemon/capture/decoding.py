@@ -202,10 +202,15 @@ class VideoDecoder:
         self._container.close()
 
     def _decode_all(self) -> Generator[VideoFrame, None, None]:
+        truncated: set[int] = set()
         for packet in self._container.demux():
             self._note_end(packet)
             if packet.stream is not self._stream:
                 continue
+            at = packet.dts if packet.pts is None else packet.pts
+            # Where timestamps jump, packets at the joints of recordings are marked, too.
+            if packet.is_corrupt and at is not None and not self.has_jumps:
+                truncated.add(at)
             try:
                 frames = packet.decode()
             except InvalidDataError:
@@ -213,7 +218,11 @@ class VideoDecoder:
                 self._damage.begin()
                 continue
             for frame in frames:
-                if not isinstance(frame, VideoFrame) or self._damage.affects(frame):
+                if (
+                    not isinstance(frame, VideoFrame)
+                    or self._damage.affects(frame)
+                    or frame.pts in truncated
+                ):
                     self.damaged += 1
                 else:
                     yield frame
