@@ -6,7 +6,13 @@ from typing import Final
 from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceKind
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
-from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, ImageFile, ImageFolder, is_still
+from edge_daemon.capture.images import (
+    READABLE_IMAGE_SUFFIXES,
+    STILL_LIKE_SUFFIXES,
+    ImageFile,
+    ImageFolder,
+    is_still,
+)
 from edge_daemon.capture.network import OPEN_TIMEOUT_S, OPENING_SHARE, parse_address
 from edge_daemon.capture.picamera import PiCamera
 from edge_daemon.capture.status import Pause
@@ -107,9 +113,11 @@ def _file_source(path: Path) -> Source:
         )
     if _is_image(path):
         return ImageFile(path)
-    from edge_daemon.capture.videos import VideoFile, is_single_image
+    from edge_daemon.capture.decoding import is_single_image
+    from edge_daemon.capture.videos import VideoFile
 
-    return ImageFile(path) if is_single_image(path) else VideoFile(path)
+    is_stream = path.suffix.lower() in STILL_LIKE_SUFFIXES
+    return VideoFile(path) if is_stream or not is_single_image(path) else ImageFile(path)
 
 
 def _is_image(path: Path) -> bool:

@@ -3,13 +3,15 @@
 PyAV takes 0.3 s and 18 MB to import, so modules that import this one are imported when needed.
 """
 
+import itertools
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import InvalidDataError
+from av.error import FFmpegError, InvalidDataError
 from av.packet import Packet
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
@@ -44,6 +46,9 @@ MIN_STRETCH: Final = 0.02
 
 MAX_STRETCH: Final = 4.0
 """Ratio of a pixel's sides that no camera or disc exceeds; a larger one is a damaged header."""
+
+IMAGE_FORMATS: Final = frozenset({"image2", "gif", "apng"})
+"""FFmpeg's formats of images, with those that end in `_pipe`; the others are videos."""
 
 MAX_SKIPPED: Final = 250
 """Frames after damage in which a key frame is awaited: the longest interval that x264 makes.
@@ -86,6 +91,21 @@ def open_container(
         **METADATA_OPTIONS,
     )
     return container
+
+
+def is_single_image(path: Path) -> bool:
+    """Whether FFmpeg reads a file as an image with a single frame; False if it cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        with open_container(f"file:{path}") as container:
+            name = container.format.name
+            if name not in IMAGE_FORMATS and not name.endswith("_pipe"):
+                return False
+            packets = (packet for packet in container.demux() if packet.size)
+            return len(list(itertools.islice(packets, 2))) == 1
+    except (FFmpegError, OSError):
+        return False
 
 
 class VideoDecoder:
@@ -182,10 +202,15 @@ class VideoDecoder:
         self._container.close()
 
     def _decode_all(self) -> Generator[VideoFrame, None, None]:
+        truncated: set[int] = set()
         for packet in self._container.demux():
             self._note_end(packet)
             if packet.stream is not self._stream:
                 continue
+            at = packet.dts if packet.pts is None else packet.pts
+            # Where timestamps jump, packets at the joints of recordings are marked, too.
+            if packet.is_corrupt and at is not None and not self.has_jumps:
+                truncated.add(at)
             try:
                 frames = packet.decode()
             except InvalidDataError:
@@ -193,7 +218,11 @@ class VideoDecoder:
                 self._damage.begin()
                 continue
             for frame in frames:
-                if not isinstance(frame, VideoFrame) or self._damage.affects(frame):
+                if (
+                    not isinstance(frame, VideoFrame)
+                    or self._damage.affects(frame)
+                    or frame.pts in truncated
+                ):
                     self.damaged += 1
                 else:
                     yield frame

@@ -451,11 +451,14 @@ def read_still(path: Path) -> Still:
 
 def _decode_file(path: Path, data: bytes) -> Image:
     """Decode an image; one that OpenCV does not know is left to FFmpeg, which uses the suffix."""
+    from edge_daemon.capture.decoding import is_single_image
+
     try:
         return decode_image(data)
     except ImageError as error:
-        if error.problem != UNSUPPORTED or path.suffix.lower() in READABLE_IMAGE_SUFFIXES:
-            raise  # FFmpeg decodes damaged ones
+        is_known = path.suffix.lower() in READABLE_IMAGE_SUFFIXES  # FFmpeg decodes damaged ones
+        if error.problem != UNSUPPORTED or is_known or not is_single_image(path):
+            raise
         image = _decode_with_ffmpeg(f"file:{path}")
         if image is None:
             raise

@@ -1,6 +1,5 @@
 """Frames from a video file, every one of them."""
 
-import itertools
 import logging
 import math
 import stat
@@ -15,7 +14,6 @@ from av.video.frame import VideoFrame
 
 from edge_daemon.capture.base import CapturedFrame, SourceIncomplete, SourceKind
 from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
-from edge_daemon.capture.images import STILL_LIKE_SUFFIXES
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 
@@ -23,9 +21,6 @@ logger = logging.getLogger(__name__)
 
 FORMATS_WITH_DURATION: Final = frozenset({"mov", "matroska", "webm", "avi", "flv", "asf"})
 """Formats whose header or index states the duration; FFmpeg estimates that of others."""
-
-IMAGE_FORMATS: Final = frozenset({"image2", "gif", "apng"})
-"""FFmpeg's formats of images, with those that end in `_pipe`; the others are videos."""
 
 MAX_SHORTFALL: Final = 0.02
 """Part of the stated duration that may be missing at the end: some writers round it up."""
@@ -78,21 +73,6 @@ MIN_SHOT_S: Final = 0.4
 """Seconds after a change of the whole frame in which no cut is found: it shakes, or flickers."""
 
 WHITE: Final = 245
-
-
-def is_single_image(path: Path) -> bool:
-    """Whether FFmpeg reads a file as an image with a single frame; False if it cannot be read."""
-    if path.suffix.lower() in STILL_LIKE_SUFFIXES or not path.is_file():
-        return False
-    try:
-        with open_container(f"file:{path}") as container:
-            name = container.format.name
-            if name not in IMAGE_FORMATS and not name.endswith("_pipe"):
-                return False
-            packets = (packet for packet in container.demux() if packet.size)
-            return len(list(itertools.islice(packets, 2))) == 1
-    except (FFmpegError, OSError):
-        return False
 
 
 class VideoFile:

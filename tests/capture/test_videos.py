@@ -444,6 +444,15 @@ def test_video_with_damaged_frames_reports_their_number(
     assert vars(line)["frames"] > 0
 
 
+@pytest.mark.parametrize("share", [0.4, 0.45, 0.5, 0.55])
+def test_frame_that_a_file_holds_in_part_is_left_out(tmp_path: Path, share: float) -> None:
+    path = cut(write_clip(tmp_path / "clip.avi", SCENES, FPS, codec="MJPG"), share)
+    pictures: list[CapturedFrame] = []
+    with pytest.raises(SourceIncomplete):
+        read_into(pictures, VideoFile(path).open())
+    assert max(map(difference, pictures, SCENES)) < 4
+
+
 def damage(path: Path, share: float) -> None:
     """Change bytes from this share of the file on, about one frame long."""
     content = bytearray(path.read_bytes())
