@@ -28,7 +28,6 @@ from emotion_trainer.evaluation.robustness import tables
 from emotion_trainer.export.int8 import Agreement
 from emotion_trainer.templating import render
 from emotion_trainer.tracking import plots
-from emotion_trainer.training.origins import OWN_LICENCE
 from emotion_trainer.training.provenance import RunRecord, weights_file
 
 CARD_NAME: Final = "README.md"
@@ -81,7 +80,8 @@ class Source:
     Attributes:
         member: recipe of the member.
         name: of the teacher, or the file of the weights.
-        role: `soft labels` or `initial weights`.
+        role: `soft labels`, `initial weights`, or `start`: the model that it continues, and that
+            model's own origins.
         licence: as its origin states it; None where it was not recorded.
         sha256: of the teacher's model or of the weights; None where it was not recorded.
         provenance: how it was made; empty where it was not recorded.
@@ -290,9 +290,10 @@ def sources_of(bundled: Bundled) -> list[Source]:
             licence = getattr(recipe.model, "licence", None)
             sha256 = record.run.weights_sha256
             found.append(Source(recipe.name, weights.name, "initial weights", licence, sha256, ""))
-        if recipe.start is not None:
-            start = (recipe.start.name, "initial weights", OWN_LICENCE, record.run.start_sha256)
-            found.append(Source(recipe.name, *start, "an earlier model of this network"))
+        found += [
+            Source(recipe.name, one.name, "start", one.licence, one.sha256, one.provenance)
+            for one in record.run.start_origins
+        ]
     return found
 
 

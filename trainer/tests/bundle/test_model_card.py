@@ -15,7 +15,6 @@ from emotion_trainer.bundle.candidates import TrainedModel
 from emotion_trainer.bundle.clips import ClipPredictions
 from emotion_trainer.bundle.figures import Bundled
 from emotion_trainer.bundle.model_card import (
-    OWN_LICENCE,
     Weakness,
     card_files,
     card_values,
@@ -241,12 +240,17 @@ def test_card_lists_initial_weights_with_licence_and_checksum(
 def test_sources_have_licences_as_far_as_recorded(bundled: Bundled) -> None:
     model = imagenet.Settings(family="imagenet", application="VGG16")
     model = model.model_copy(update={"weights": Path("vgg16.h5")})
-    start = {"model": model, "start": Path("work/a/best.keras")}
-    found = sources_of(with_record(bundled, start, teachers=(TEACHER,), start_sha256="cd" * 32))
+    origins = (
+        Teacher(name="a", sha256="cd" * 32, licence="Apache-2.0", provenance="commit 1a2b"),
+        Teacher(name="faces.npz", sha256="", licence="MIT", provenance="initial weights of a"),
+    )
+    record = {"teachers": (TEACHER,), "start_origins": origins}
+    found = sources_of(with_record(bundled, {"model": model}, **record))
     assert [(one.name, one.role, one.licence, one.sha256) for one in found] == [
         ("hse96", "soft labels", "MIT", ""),
         ("vgg16.h5", "initial weights", None, None),
-        ("best.keras", "initial weights", OWN_LICENCE, "cd" * 32),
+        ("a", "start", "Apache-2.0", "cd" * 32),
+        ("faces.npz", "start", "MIT", ""),
     ]
 
 
