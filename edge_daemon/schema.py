@@ -222,7 +222,8 @@ def faces_payload(result: FrameResult, clock: Clock) -> bytes:
 def faces_message(result: FrameResult, latency_ms: float) -> FacesMessage:
     """The result as published on the topic `faces`."""
     frame = result.frame
-    width, height = frame.reduction * frame.width, frame.reduction * frame.height
+    rows, columns, _ = frame.bgr.shape
+    width, height = frame.reduction * columns, frame.reduction * rows
     return FacesMessage(
         time=frame.captured_at,
         position=_milliseconds(frame.position_s),

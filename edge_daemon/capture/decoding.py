@@ -12,7 +12,6 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
-from av.packet import Packet
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -153,8 +152,12 @@ class VideoDecoder:
     def to_bgr(self, frame: VideoFrame) -> Image:
         """Convert to BGR uint8 [H, W, 3] of square pixels, turned and mirrored as metadata asks."""
         width = round(frame.width * self._pixel_aspect)
-        pixels = self._reformatter.reformat(frame, width, format="bgr24").to_ndarray()
-        return np.ascontiguousarray(_upright(np.asarray(pixels, np.uint8), frame))
+        converted = self._reformatter.reformat(frame, width, format="bgr24")
+        pixels = np.asarray(converted.to_ndarray(), np.uint8)
+        side_data = cast("SideDataContainer", frame.side_data)  # PyAV's annotation omits most keys
+        if SideDataType.DISPLAYMATRIX in side_data:
+            pixels = _upright(pixels, bytes(side_data[SideDataType.DISPLAYMATRIX]))
+        return np.ascontiguousarray(pixels)
 
     @property
     def frame_interval_s(self) -> float:
@@ -204,10 +207,12 @@ class VideoDecoder:
     def _decode_all(self) -> Generator[VideoFrame, None, None]:
         truncated: set[int] = set()
         for packet in self._container.demux():
-            self._note_end(packet)
+            at = packet.dts if packet.pts is None else packet.pts
+            if at is not None and packet.stream.type in self._timed_types:
+                end = float((at + (packet.duration or 0)) * packet.time_base)
+                self.end_s = max(self.end_s, end)
             if packet.stream is not self._stream:
                 continue
-            at = packet.dts if packet.pts is None else packet.pts
             # Where timestamps jump, packets at the joints of recordings are marked, too.
             if packet.is_corrupt and at is not None and not self.has_jumps:
                 truncated.add(at)
@@ -220,19 +225,12 @@ class VideoDecoder:
             for frame in frames:
                 if (
                     not isinstance(frame, VideoFrame)
-                    or self._damage.affects(frame)
+                    or ((frame.is_corrupt or self._damage.is_noted) and self._damage.affects(frame))
                     or frame.pts in truncated
                 ):
                     self.damaged += 1
                 else:
                     yield frame
-
-    def _note_end(self, packet: "Packet[Any]") -> None:
-        at = packet.pts if packet.pts is not None else packet.dts
-        if at is None or packet.stream.type not in self._timed_types:
-            return
-        end = float((at + (packet.duration or 0)) * packet.time_base)
-        self.end_s = max(self.end_s, end)
 
 
 class _Damage:
@@ -242,6 +240,8 @@ class _Damage:
     """
 
     def __init__(self) -> None:
+        self.is_noted = False
+        """Whether `affects` must see the next frame, whatever it is."""
         self._lasts = False
         self._has_key_frames = True
         self._skipped = 0
@@ -249,6 +249,7 @@ class _Damage:
 
     def begin(self) -> None:
         """Note that data did not decode."""
+        self.is_noted = True
         if self._has_key_frames and not self._lasts:
             self._lasts = True
             self._skipped = 0
@@ -259,7 +260,7 @@ class _Damage:
         if frame.is_corrupt:
             self.begin()
         elif frame.key_frame:
-            self._lasts, self._has_key_frames = False, True
+            self._lasts, self._has_key_frames, self.is_noted = False, True, False
         elif self._lasts and self._has_waited(frame):
             self._lasts = self._has_key_frames = False
         self._skipped += 1
@@ -274,17 +275,13 @@ class _Damage:
         return frame.time - self._since_s > MAX_SKIPPED_S
 
 
-def _upright(pixels: Image, frame: VideoFrame) -> Image:
-    """A view of the frame's pixels that is turned as its display matrix asks.
+def _upright(pixels: Image, matrix: bytes) -> Image:
+    """A view of a frame's pixels that is turned as its display matrix asks.
 
     `VideoFrame.rotation` is the angle only, which a mirrored matrix does not have.
     """
-    side_data = cast("SideDataContainer", frame.side_data)  # PyAV's annotation omits most keys
-    if SideDataType.DISPLAYMATRIX not in side_data:
-        return pixels
-    matrix = side_data[SideDataType.DISPLAYMATRIX]
     # A point (x, y) of the frame is shown at (a x + c y, b x + d y).
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).tolist()
     if max(abs(b), abs(c)) <= MAX_SKEW * min(abs(a), abs(d)):
         right, down = a, d
     elif max(abs(a), abs(d)) <= MAX_SKEW * min(abs(b), abs(c)):

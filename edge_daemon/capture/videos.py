@@ -276,7 +276,9 @@ class TimeLine:
         expected = self._last_s + self._interval_s
         time_s = self._timestamps.best_of(frame)
         position = expected if time_s is None else time_s + self._offset_s
-        if position <= self._last_s or self._is_jump(position - self._last_s):
+        max_step_s = max(MAX_STEP_S, 2 * self._interval_s, 2 * self.gap_s)
+        is_jump = self._has_jumps and position - self._last_s > max_step_s
+        if position <= self._last_s or is_jump:
             self._offset_s += expected - position
             position = expected
         if self.frames:
@@ -284,9 +286,6 @@ class TimeLine:
         self.frames += 1
         self._last_s = position
         return position
-
-    def _is_jump(self, step_s: float) -> bool:
-        return self._has_jumps and step_s > max(MAX_STEP_S, 2 * self._interval_s, 2 * self.gap_s)
 
 
 class _Timestamps:
@@ -297,30 +296,19 @@ class _Timestamps:
     """
 
     def __init__(self) -> None:
-        self._pts = _Order()
-        self._dts = _Order()
+        self._last_pts = self._last_dts = -math.inf
+        self._pts_faults = self._dts_faults = 0
+        """How often either has not advanced."""
 
     def best_of(self, frame: VideoFrame) -> float | None:
         """Seconds on the container's time line; None for a frame without timestamps."""
         pts, dts = frame.pts, frame.dts
-        self._pts.note(pts)
-        self._dts.note(dts)
-        is_pts_best = dts is None or self._pts.faults <= self._dts.faults
+        if pts is not None:
+            self._pts_faults += pts <= self._last_pts
+            self._last_pts = pts
+        if dts is not None:
+            self._dts_faults += dts <= self._last_dts
+            self._last_dts = dts
+        is_pts_best = dts is None or self._pts_faults <= self._dts_faults
         best = pts if is_pts_best and pts is not None else dts
         return None if best is None else float(best * (frame.time_base or 0))
-
-
-class _Order:
-    """Counts how often timestamps of one kind do not advance."""
-
-    def __init__(self) -> None:
-        self.faults = 0
-        self._last = -math.inf
-
-    def note(self, timestamp: int | None) -> None:
-        """Compare a timestamp with the last one; None if a frame has none of this kind."""
-        if timestamp is None:
-            return
-        if timestamp <= self._last:
-            self.faults += 1
-        self._last = timestamp

@@ -3,7 +3,6 @@
 This project's trainer makes it; `models/DETECTOR.md` states its data and figures.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
@@ -157,8 +156,9 @@ class FaceSearch:
         """The faces before their verification, best first. Arguments as above."""
         found = decode(*self._full.maps(grey), min_score)
         for factor, reduced in reduced_pictures(grey):
-            large = decode(*self._reduced[factor].maps(reduced), min_score)
-            found += [face.scaled(factor) for face in large if face.box.width >= MIN_REDUCED_FACE]
+            for face in decode(*self._reduced[factor].maps(reduced), min_score):
+                if face.box.width >= MIN_REDUCED_FACE:
+                    found.append(face.scaled(factor))
         return without_duplicates(found)
 
     def _verify(self, grey: Image, face: Detection) -> Detection:
@@ -181,14 +181,15 @@ def is_certain(face: Detection, score: float) -> bool:
     return _mean_score(face.score, MIN_PATCH_SCORE) >= score
 
 
-def reduced_pictures(grey: Image) -> Iterator[tuple[int, Image]]:
+def reduced_pictures(grey: Image) -> list[tuple[int, Image]]:
     """The pictures for the searches for large faces, uint8 [H, W], with their factors."""
+    pictures = []
     for factor in REDUCTIONS:
-        if min(grey.shape) < MIN_REDUCED_FACE * factor:
-            return
-        scale = 1 / factor
-        reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        yield factor, np.asarray(reduced, np.uint8)
+        if min(grey.shape) >= MIN_REDUCED_FACE * factor:
+            scale = 1 / factor
+            reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            pictures.append((factor, np.asarray(reduced, np.uint8)))
+    return pictures
 
 
 def cut_patch(grey: Image, box: Box) -> tuple[Image, Square]:

@@ -59,7 +59,7 @@ def decode(scores: Maps, geometry: Maps, min_score: float) -> list[Detection]:
     points = centres[:, np.newaxis] + strides[:, np.newaxis] * values
     boxes = np.concatenate([points[:, 0] - sides / 2, sides], axis=1)
     landmarks = points[:, 2:]
-    kept = _kept(boxes, certainty)
+    kept = _kept(boxes, certainty) if len(chosen) > 1 else np.zeros(1, int)
     return [
         Detection(Box(*boxes[index].tolist()), float(certainty[index]), landmarks[index])
         for index in kept.tolist()

@@ -125,7 +125,9 @@ class EventMaker:
 
     def _follow(self, visit: _Visit, probabilities: Probabilities) -> None:
         """Move the visit's emotion on, once its rival has led for long enough."""
-        unscored_s = self._unscored_s(visit)
+        unscored_s = 0.0  # from the last score to the previous frame
+        if self._last is not None and visit.scored_s is not None:
+            unscored_s = self._last.frame.stream_time_s - visit.scored_s
         visit.scored_s = visit.seen_s
         rival = self._rival(visit, probabilities)
         if rival != visit.rival or unscored_s > MAX_UNSCORED_S:
@@ -136,12 +138,6 @@ class EventMaker:
             return
         if visit.emotion is None or visit.seen_s - visit.rival_since >= self._settings.dwell:
             visit.emotion, visit.rival = rival, None
-
-    def _unscored_s(self, visit: _Visit) -> float:
-        """Seconds from the last score to the previous frame; 0 if the face was scored in that."""
-        if self._last is None or visit.scored_s is None:
-            return 0.0
-        return self._last.frame.stream_time_s - visit.scored_s
 
     def _rival(self, visit: _Visit, probabilities: Probabilities) -> EmotionName | None:
         """The emotion that leads the visit's own by the margin."""

@@ -23,12 +23,14 @@ def found(source: object, state: Path) -> Finding:
 
 
 @pytest.fixture
-def device() -> Iterator[Path]:
-    """A regular file named like a camera device."""
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A regular file that counts as a camera device."""
     if not MEMORY.is_dir():
         pytest.skip(f"needs {MEMORY}")
     file = MEMORY / f"video-{uuid4()}"
     file.touch()
+    is_char_device = Path.is_char_device
+    monkeypatch.setattr(Path, "is_char_device", lambda path: path == file or is_char_device(path))
     yield file
     file.unlink()
 
