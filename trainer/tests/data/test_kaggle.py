@@ -48,8 +48,8 @@ BAD_ROWS = [
     (f"sad,{PIXELS},Training", "emotion is 'sad', not a whole number"),
     (f"3,{PIXELS} 9,Training", "has 2305 pixels, not 2304"),
     ("4,7 7 7,PublicTest", "has 3 pixels, not 2304; the file may be truncated"),
-    (f"3,{PIXELS[:-1]}256,Training", "has pixels that are no whole numbers"),
-    (f"3,{PIXELS[:-1]}x,Training", "has pixels that are no whole numbers"),
+    (f"3,{PIXELS[:-1]}256,Training", "pixels must be whole numbers"),
+    (f"3,{PIXELS[:-1]}x,Training", "pixels must be whole numbers"),
     (f"4,{PIXELS[:100]}", "has 2 cells, the header 3; the file may be truncated"),
     (f"3,{PIXELS},Test", "Usage is 'Test', none of Training, PublicTest, PrivateTest"),
 ]

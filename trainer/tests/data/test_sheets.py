@@ -73,7 +73,7 @@ def test_names_the_bad_row(table: Path, row: str, complaint: str) -> None:
 def test_names_the_missing_sheet(table: Path) -> None:
     good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
     write_table(table, *good, f"training_07.png,0,0,{VOTES}")
-    with pytest.raises(DataError, match=r"training_07.png: is missing; row 101 of labels.csv"):
+    with pytest.raises(DataError, match=r"training_07.png: not found; row 101 of labels.csv"):
         open_dataset(table.parent)
 
 
