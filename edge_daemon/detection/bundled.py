@@ -36,8 +36,9 @@ MIN_PATCH_IOU: Final = 0.3
 MIN_PATCH_SCORE: Final = 0.1
 """Score of a patch in which the face is not found."""
 
-REDUCTIONS: Final = (3, 9)
-"""Factors by which a picture is reduced for the searches for large faces."""
+REDUCTION: Final = 3
+"""Factor by which a picture is reduced for a search for larger faces, and again for the next."""
+REDUCTIONS: Final = (REDUCTION, REDUCTION**2)
 MIN_REDUCED_FACE: Final = 25
 """Width in a reduced picture from which its faces count, in pixels. The network does not know faces
 wider than 110 pixels, and takes parts of them for faces."""
@@ -183,12 +184,13 @@ def is_certain(face: Detection, score: float) -> bool:
 
 def reduced_pictures(grey: Image) -> list[tuple[int, Image]]:
     """The pictures for the searches for large faces, uint8 [H, W], with their factors."""
-    pictures = []
+    pictures, scale = [], 1 / REDUCTION
     for factor in REDUCTIONS:
-        if min(grey.shape) >= MIN_REDUCED_FACE * factor:
-            scale = 1 / factor
-            reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            pictures.append((factor, np.asarray(reduced, np.uint8)))
+        if min(grey.shape) < MIN_REDUCED_FACE * REDUCTION:
+            break
+        reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        grey = np.asarray(reduced, np.uint8)
+        pictures.append((factor, grey))
     return pictures
 
 
