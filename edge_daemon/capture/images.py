@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -175,7 +175,7 @@ class ImageFile:
         self.name = str(path)
         self._path = path
         self._version: FileVersion | None = None
-        self._image: Image | None = None
+        self._still: Still | None = None
 
     def open(self) -> "ImageReader":
         """Decode it, to find damage at once.
@@ -183,13 +183,15 @@ class ImageFile:
         Raises:
             SourceError: it cannot be decoded.
         """
-        return ImageReader(CapturedFrame(self._read(), 0.0, file=self._path.name))
+        return ImageReader(_captured(self._read(), self._path))
 
-    def _read(self) -> Image:
+    def _read(self) -> "Still":
         version = _version_of(self._path)
-        if self._image is None or version is None or version != self._version:
-            self._image, self._version = read_image(self._path), version
-        return self._image
+        if self._still is None or version is None or version != self._version:
+            self._still, self._version = read_still(self._path), version
+            if self._still.images > 1:
+                _log_several(self._path, self._still.images, logging.WARNING)
+        return self._still
 
 
 def _version_of(path: Path) -> FileVersion | None:
@@ -198,6 +200,22 @@ def _version_of(path: Path) -> FileVersion | None:
     except OSError:
         return None
     return FileVersion(found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _captured(still: "Still", file: Path, number: int = 0) -> CapturedFrame:
+    """A file's image as the frame with this number of its source."""
+    return CapturedFrame(
+        still.bgr,
+        number * IMAGE_INTERVAL_S,
+        number,
+        file=file.name,
+        reduction=still.reduction,
+    )
+
+
+def _log_several(file: Path, images: int, level: int) -> None:
+    extra = {"file": str(file), "of": images}
+    logger.log(level, "only the first image of a file is read", extra=extra)
 
 
 class ImageReader:
@@ -236,8 +254,8 @@ class ImageFolder:
         if content.unsupported:
             extra = {"source": self.name, "files": _enumerated(content.unsupported)}
             logger.log(level, "unsupported files skipped", extra=extra)
-        if subfolders := _subfolders(self._path):
-            count = {"source": self.name, "folders": len(subfolders)}
+        if content.subfolders:
+            count = {"source": self.name, "folders": len(content.subfolders)}
             logger.log(level, "subfolders not read", extra=count)
         return FolderReader(self.name, content.images, len(content.unsupported), level)
 
@@ -282,13 +300,7 @@ class FolderReader:
                 self._skip(error)
             else:
                 self._note_images(path, still.images)
-                return CapturedFrame(
-                    still.bgr,
-                    number * IMAGE_INTERVAL_S,
-                    number,
-                    file=path.name,
-                    reduction=still.reduction,
-                )
+                return _captured(still, path, number)
         self._summarize()
         return None
 
@@ -307,8 +319,7 @@ class FolderReader:
         if images > 1:
             self._several += 1
             level = self._log_level if self._several <= MAX_NAMED else logging.DEBUG
-            extra = {"file": str(path), "of": images}
-            logger.log(level, "only the first image of a file is read", extra=extra)
+            _log_several(path, images, level)
 
     def _summarize(self) -> None:
         if self._skipped == len(self._files):
@@ -330,6 +341,8 @@ class FolderContent(NamedTuple):
     """With an image's suffix, in the order of their names."""
     unsupported: list[Path]
     """Other regular files, and images that this installation cannot decode."""
+    subfolders: list[Path]
+    """In the order of their names."""
 
 
 def list_folder(folder: Path) -> FolderContent:
@@ -341,47 +354,36 @@ def list_folder(folder: Path) -> FolderContent:
     suffixes = READABLE_IMAGE_SUFFIXES if _has_heic() else READABLE_IMAGE_SUFFIXES - HEIC_SUFFIXES
     try:
         with os.scandir(folder) as entries:
-            kinds = {entry.name: _is_file(entry) for entry in entries if _is_content(entry.name)}
+            content = [entry for entry in entries if _is_content(entry.name)]
     except OSError as error:
         raise SourceError(f"{folder}: {error.strerror}") from error
-    images, unsupported = [], []
-    for name in sorted(kinds):  # names, since paths take ten times as long to sort
-        path = folder / name
+    images, unsupported, subfolders = [], [], []
+    # By names, since paths take ten times as long to sort. Entries mostly know what they are.
+    for entry in sorted(content, key=lambda entry: entry.name):
+        path = folder / entry.name
+        if _holds(entry.is_dir):
+            subfolders.append(path)
         if path.suffix.lower() in suffixes:
             images.append(path)
-        elif kinds[name]:
+        elif _holds(entry.is_file):
             unsupported.append(path)
     if not images:
         found = f", but {_enumerated(unsupported)}" if unsupported else ""
-        if subfolders := _subfolders(folder):
+        if subfolders:
             found = f"{found or ', but'} {len(subfolders)} subfolders; name one of them, such as "
             found += str(subfolders[0])
         raise SourceError(f"{folder}: no image in this folder{found}")
-    return FolderContent(images, unsupported)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder that hold content, by name."""
-    with os.scandir(folder) as entries:  # faster than a stat of each file
-        found = [entry.name for entry in entries if _is_content(entry.name) and _is_folder(entry)]
-    return [folder / name for name in sorted(found)]
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # such as a link to itself
-        return False
+    return FolderContent(images, unsupported, subfolders)
 
 
 def _is_content(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in IGNORED_NAMES
 
 
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a regular file, mostly without asking the disk again."""
+def _holds(question: Callable[[], bool]) -> bool:
+    """The answer of a folder's entry; False where it has none."""
     try:
-        return entry.is_file()
+        return question()
     except OSError:  # such as a link to itself
         return False
 
@@ -440,8 +442,10 @@ def read_still(path: Path) -> Still:
     """
     try:
         data = read_regular(path)
-        still = Still(_decode_file(path, data), _reduction_of(data), count_images(data))
-        _check_intact(data)
+        info = jpeg_info(data) if data.startswith(JPEG_START) else None
+        reduction = 1 if info is None else _jpeg_reduction(info)
+        still = Still(_decode_file(path, data), reduction, count_images(data))
+        _check_intact(data, info)
     except OSError as error:
         raise ImageError(str(error.strerror), path) from error
     except ImageError as error:
@@ -465,13 +469,7 @@ def _decode_file(path: Path, data: bytes) -> Image:
         return image
 
 
-def _reduction_of(data: bytes) -> int:
-    """The factor by which `decode_image` reduces the sides of this image."""
-    info = jpeg_info(data) if data.startswith(JPEG_START) else None
-    return 1 if info is None else _jpeg_reduction(info)
-
-
-def _check_intact(data: bytes) -> None:
+def _check_intact(data: bytes, info: JpegInfo | None) -> None:
     """Find damage that the decoder of a JPEG or GIF fills with grey, or with the last colour.
 
     Images of cameras are not checked, since one that always breaks the rules would be lost.
@@ -479,11 +477,9 @@ def _check_intact(data: bytes) -> None:
     Raises:
         ImageError: it is damaged.
     """
-    if data.startswith(JPEG_START):
-        info = jpeg_info(data)
-        if info is not None and not _has_intact_scans(data[: info.end]):
-            raise ImageError("damaged JPEG")
-    elif data.startswith(GIF_START) and count_gif(data) is None:
+    if info is not None and not _has_intact_scans(data[: info.end]):
+        raise ImageError("damaged JPEG")
+    if data.startswith(GIF_START) and count_gif(data) is None:
         raise ImageError("truncated or damaged GIF")
 
 
