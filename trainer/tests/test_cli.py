@@ -61,18 +61,22 @@ def test_the_daemon_reads_the_bundle(
     assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
 
 
+@pytest.fixture
+def _equal_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the second view of a tiny model adds anything depends on the processor."""
+    monkeypatch.setattr(
+        "emotion_trainer.bundle.ensembling._least_loss",
+        lambda predictions, _labels: np.ones(len(predictions)),
+    )
+
+
+@pytest.mark.usefixtures("_equal_weights")
 def test_a_model_may_see_the_mirrored_face_too(
     place: Path,
     tmp_path: Path,
     dataset: Dataset,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Whether the second view of a tiny model adds anything depends on the processor.
-    monkeypatch.setattr(
-        "emotion_trainer.bundle.ensembling._least_loss",
-        lambda predictions, _labels: np.ones(len(predictions)),
-    )
     data = ["--data", str(place / "sheets")]
     words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
     assert main(words) == 0
@@ -90,16 +94,12 @@ def test_a_model_may_see_the_mirrored_face_too(
     assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
 
 
+@pytest.mark.usefixtures("_equal_weights")
 def test_card_keeps_what_the_limit_left_out(
     place: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "emotion_trainer.bundle.ensembling._least_loss",
-        lambda predictions, _labels: np.ones(len(predictions)),
-    )
     data = ["--data", str(place / "sheets")]
     words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
     assert main([*words, "--max-mmac", "1.5"]) == 0

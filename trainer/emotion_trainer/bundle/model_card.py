@@ -64,7 +64,7 @@ class Weakness:
 
 
 @dataclass(frozen=True)
-class MixUp:
+class ConfusedPair:
     """Two emotions, and of the faces labelled as either the share called the other."""
 
     first: str
@@ -192,7 +192,7 @@ def _limit_values(confusion: Matrix, dataset: Dataset) -> dict[str, object]:
     return {
         "seen_as_labelled": _seen_as_labelled(dataset.validation),
         "weakest": weakest(confusion),
-        "mixed_up": most_confused(confusion),
+        "confused": confused_pair(confusion),
         "rarest": (EMOTIONS[int(faces.argmin())], int(faces.min())),
     }
 
@@ -235,12 +235,12 @@ def weakest(confusion: Matrix) -> list[Weakness]:
     return found
 
 
-def most_confused(confusion: Matrix) -> MixUp:
+def confused_pair(confusion: Matrix) -> ConfusedPair:
     """The two emotions that are most often taken for each other, whichever way is the rarer."""
     shares = _shares(confusion)
     both = np.triu(np.minimum(shares, shares.T), k=1)
     first, second = np.unravel_index(int(both.argmax()), both.shape)
-    return MixUp(
+    return ConfusedPair(
         EMOTIONS[first],
         EMOTIONS[second],
         float(shares[first, second]),

@@ -18,8 +18,8 @@ from emotion_trainer.bundle.model_card import (
     Weakness,
     card_files,
     card_values,
+    confused_pair,
     model_card,
-    most_confused,
     sources_of,
     weakest,
 )
@@ -95,7 +95,7 @@ def test_the_weakest_come_first_with_what_they_are_taken_for(confusion: np.ndarr
 
 
 def test_a_mix_up_goes_both_ways(confusion: np.ndarray) -> None:
-    found = most_confused(confusion)
+    found = confused_pair(confusion)
     assert (found.first, found.second) == ("sad", "neutral")
     assert (found.first_as_second, found.second_as_first) == (0.2, 0.1)
 
