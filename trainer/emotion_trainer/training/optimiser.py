@@ -38,7 +38,9 @@ class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
         learning_rate: keras.KerasTensor,
     ) -> None:
         """Update one variable."""
-        is_head = variable.path.startswith(HEAD)
+        # TensorFlow passes its own variable, which has no path.
+        known = self._trainable_variables[self._get_variable_index(variable)]
+        is_head = known.path.startswith(HEAD)
         factor = self._head_rate if is_head else 1.0
         super().update_step(gradient, variable, learning_rate * factor)
 
