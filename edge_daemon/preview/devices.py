@@ -249,8 +249,6 @@ class DeviceMonitor(Service):
                     "too many messages of devices, unsubscribing", extra={"seconds": FLOOD_PAUSE_S}
                 )
                 self._wait_for_stop(FLOOD_PAUSE_S)
-            else:
-                self._table.clear()
 
     def stop(self) -> None:
         """End `run` soon."""
@@ -285,6 +283,8 @@ class DeviceMonitor(Service):
                         if floods.count():
                             return True
                 self._state = _state(subscription)
+            # Before it unsubscribes, so that nobody is shown rows that are no longer updated.
+            self._table.clear()
         return False
 
     def _subscribe(self) -> Subscription:
