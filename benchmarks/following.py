@@ -20,9 +20,8 @@ from edge_daemon.commands.bench import ObservedDetector
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import detector_from_settings
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer, Smoother
 from edge_daemon.records import FaceEmotion
-from edge_daemon.tracking.smoothing import Smoother
 
 EVERY: Final = (1, 2, 3, 5, 8)
 """Values of `detection.interval` to measure; the first is the baseline."""

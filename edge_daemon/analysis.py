@@ -11,7 +11,7 @@ from typing import overload
 
 import numpy as np
 
-from edge_daemon.capture.images import Still, read_still
+from edge_daemon.capture.image_decoding import Still, read_still
 from edge_daemon.config.settings import QualitySettings, Settings
 from edge_daemon.detection import Detector, detector_from_settings
 from edge_daemon.detection.step import FaceFinder

@@ -38,7 +38,7 @@ from edge_daemon.detection.step import FaceFinder, Zones
 from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.step import EmotionRecognizer, PriorCorrection, TimeBudget
+from edge_daemon.inference.step import EmotionRecognizer, PriorCorrection, Smoother, TimeBudget
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
@@ -63,7 +63,6 @@ from edge_daemon.publishing import JsonLines, MqttPublishing
 from edge_daemon.publishing.broker import PORTS
 from edge_daemon.records import FrameResult, TrackedFaces
 from edge_daemon.tracking.events import EventMaker
-from edge_daemon.tracking.smoothing import Smoother
 from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@
     ├── SourceError        exit 1: the source cannot be opened or read
     │   ├── SourceLost        a live source went away and may come back
     │   ├── SourceIncomplete  a file gave fewer frames than it states (capture/base.py)
-    │   └── ImageError        an image cannot be decoded (capture/images.py)
+    │   └── ImageError        an image cannot be decoded (capture/image_decoding.py)
     ├── DetectorError      exit 1: a face detector cannot be built or fetched
     ├── BundleError        exit 1: the model bundle is refused
     ├── BrokerError        exit 1: the broker cannot be reached, or refuses

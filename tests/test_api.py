@@ -73,7 +73,7 @@ def test_analyze_of_a_reduced_image_gives_its_own_pixels(
     file = tmp_path / "scene.jpg"
     assert cv2.imwrite(str(file), cv2.resize(scene, None, fx=2, fy=2))
     (whole,) = analyze(file)
-    monkeypatch.setattr("edge_daemon.capture.images.MAX_IMAGE_PIXELS", scene.size // 3)
+    monkeypatch.setattr("edge_daemon.capture.image_decoding.MAX_IMAGE_PIXELS", scene.size // 3)
     (reduced,) = analyze(file)
     assert reduced.box.iou(whole.box) > 0.8
 

@@ -6,8 +6,8 @@ from typing import Final
 from edge_daemon.capture.base import CapturedFrame, Reader, Source, SourceKind
 from edge_daemon.capture.devices import VideoDevice
 from edge_daemon.capture.http_camera import HttpCamera
+from edge_daemon.capture.image_decoding import READABLE_IMAGE_SUFFIXES
 from edge_daemon.capture.images import (
-    READABLE_IMAGE_SUFFIXES,
     STILL_LIKE_SUFFIXES,
     ImageFile,
     ImageFolder,
@@ -113,7 +113,7 @@ def _file_source(path: Path) -> Source:
         )
     if _is_image(path):
         return ImageFile(path)
-    from edge_daemon.capture.decoding import is_single_image
+    from edge_daemon.capture.video_decoding import is_single_image
     from edge_daemon.capture.videos import VideoFile
 
     is_stream = path.suffix.lower() in STILL_LIKE_SUFFIXES

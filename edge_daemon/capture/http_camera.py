@@ -11,7 +11,7 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import CapturedFrame, Reader, SourceKind
-from edge_daemon.capture.images import (
+from edge_daemon.capture.image_decoding import (
     JPEG_START,
     ImageError,
     JpegInfo,

@@ -17,7 +17,6 @@ from av.video.frame import VideoFrame
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import CapturedFrame, Reader, SourceKind
-from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.capture.network import (
     NETWORK_TIMEOUT_S,
     OPEN_TIMEOUT_S,
@@ -29,6 +28,7 @@ from edge_daemon.capture.network import (
     reason_of,
     unknown_host,
 )
+from edge_daemon.capture.video_decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.errors import SourceLost
 
 STATUS_OF: Final[Mapping[type[FFmpegError], int]] = MappingProxyType(

@@ -13,7 +13,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.video.frame import VideoFrame
 
 from edge_daemon.capture.base import CapturedFrame, SourceIncomplete, SourceKind
-from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
+from edge_daemon.capture.video_decoding import NoVideo, VideoDecoder, open_container
 from edge_daemon.errors import SourceError
 from edge_daemon.records import Image
 

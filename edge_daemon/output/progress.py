@@ -78,7 +78,7 @@ def _duration_of(path: Path) -> float | None:
     """Seconds of a video, as far as its container states them."""
     from av.error import FFmpegError
 
-    from edge_daemon.capture.decoding import NoVideo, VideoDecoder, open_container
+    from edge_daemon.capture.video_decoding import NoVideo, VideoDecoder, open_container
 
     try:
         with open_container(f"file:{path}") as container:

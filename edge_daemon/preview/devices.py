@@ -283,7 +283,7 @@ class DeviceMonitor(Service):
                         if floods.count():
                             return True
                 self._state = _state(subscription)
-            # Before it unsubscribes, so that nobody is shown rows that are no longer updated.
+            # Before it unsubscribes, so that the page never shows rows that are no longer updated.
             self._table.clear()
         return False
 

@@ -10,9 +10,9 @@ from capture.media import FPS, FRAMES, SCENES, cut, ffmpeg, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene, write_clip
 
-from edge_daemon.capture import CapturedFrame, create_source, decoding
+from edge_daemon.capture import CapturedFrame, create_source, video_decoding
 from edge_daemon.capture.base import Reader, SourceIncomplete
-from edge_daemon.capture.decoding import DEFAULT_FPS
+from edge_daemon.capture.video_decoding import DEFAULT_FPS
 from edge_daemon.capture.videos import CutDetector, VideoFile
 from edge_daemon.errors import SourceError
 
@@ -490,7 +490,7 @@ def test_video_after_damage_continues_at_a_key_frame(tmp_path: Path, share: floa
 def test_video_without_key_frames_continues_after_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "MAX_SKIPPED", 10)
+    monkeypatch.setattr(video_decoding, "MAX_SKIPPED", 10)
     path = video(tmp_path / "clip.mkv", "-c:v", "libx264", "-g", 1000)
     damage(path, 0.5)
     pictures = read_all(path)

@@ -18,7 +18,8 @@ from fuzz.program import Done, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_daemon.capture.images import MAX_NAMED, ImageError, read_image
+from edge_daemon.capture.image_decoding import ImageError, read_image
+from edge_daemon.capture.images import MAX_NAMED
 from edge_daemon.schema import FacesMessage
 
 SCENE = draw_scene((60, 60, 120))

@@ -26,9 +26,8 @@ from edge_daemon.daemon import _follower
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
-from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer, Smoother
 from edge_daemon.records import Detection, Frame, FrameResult, Image, TrackedFaces
-from edge_daemon.tracking.smoothing import Smoother
 from edge_daemon.tracking.tracker import FaceFollower, Tracker
 
 ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)

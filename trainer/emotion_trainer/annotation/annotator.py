@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES, list_folder, read_image
+from edge_daemon.capture.image_decoding import READABLE_IMAGE_SUFFIXES, read_image
+from edge_daemon.capture.images import list_folder
 from edge_daemon.errors import OutputError, SourceError
 from edge_daemon.output.base import write_errors
 from edge_daemon.output.drawing import Annotation, annotate_image, copy_name, write_image

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from edge_daemon.capture.images import IGNORED_NAMES, ImageError, read_image
+from edge_daemon.capture.image_decoding import ImageError, read_image
+from edge_daemon.capture.images import IGNORED_NAMES
 from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
 from emotion_trainer.data.dataset import Dataset
 from emotion_trainer.data.gathering import Gatherer

@@ -8,7 +8,7 @@ import pytest
 from drawing import draw_scene
 from PIL import Image as Pillow
 
-from edge_daemon.capture.images import READABLE_IMAGE_SUFFIXES
+from edge_daemon.capture.image_decoding import READABLE_IMAGE_SUFFIXES
 from edge_daemon.records import EMOTIONS, Image
 from emotion_trainer.annotation.annotator import copies
 from emotion_trainer.cli import main

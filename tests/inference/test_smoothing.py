@@ -5,7 +5,7 @@ import pytest
 from builders import probabilities, result
 
 from edge_daemon.config.settings import SmoothingSettings
-from edge_daemon.tracking.smoothing import Smoother
+from edge_daemon.inference.step import Smoother
 
 HAPPY = probabilities(happy=0.94)
 SAD = probabilities(sad=0.94)
