@@ -37,7 +37,7 @@ def augment(
     changed = np.empty((*images.shape, 1), np.float32)
     for index, image in enumerate(images.astype(np.float32)):
         face = _warp(image, settings, rng, is_mirrored=bool(mirrored[index]))
-        for step in (_coarsen, _relight, _erase):
+        for step in (_downscale, _relight, _erase):
             face = step(face, settings, rng)
         changed[index, ..., 0] = face
     return changed, mirrored
@@ -68,11 +68,11 @@ def _warp(
     ).astype(np.float32, copy=False)
 
 
-def _coarsen(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
-    """Lose the detail that a face far from the camera has lost."""
-    if rng.random() >= settings.coarsening:
+def _downscale(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
+    """Scale down and up again: a face far from the camera has as little detail."""
+    if rng.random() >= settings.downscale_probability:
         return image
-    side = int(rng.integers(settings.coarsest, CROP_SIDE, endpoint=True))
+    side = int(rng.integers(settings.min_downscaled_side, CROP_SIDE, endpoint=True))
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     large = cv2.resize(small, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_LINEAR)
     return large.astype(np.float32, copy=False)
@@ -90,9 +90,9 @@ def _relight(image: Image, settings: Augmentation, rng: np.random.Generator) -> 
 
 def _erase(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
     """Cover a patch with one grey level: random erasing (Zhong et al. 2020)."""
-    if rng.random() >= settings.erasing:
+    if rng.random() >= settings.erasing_probability:
         return image
-    area = rng.uniform(MIN_PATCH, settings.erased) * CROP_SIDE**2
+    area = rng.uniform(MIN_PATCH, settings.max_erased_area) * CROP_SIDE**2
     aspect = _factor(2.0, rng)
     height = min(CROP_SIDE, round(math.sqrt(area * aspect)))
     width = min(CROP_SIDE, round(math.sqrt(area / aspect)))

@@ -12,9 +12,9 @@ STRONG = Augmentation(
     stretch=1.1,
     contrast=1.5,
     brightness=40.0,
-    coarsening=1.0,
-    coarsest=16,
-    erasing=1.0,
+    downscale_probability=1.0,
+    min_downscaled_side=16,
+    erasing_probability=1.0,
 )
 
 
@@ -138,13 +138,16 @@ def detail(views: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_coarsening_is_the_probability_of_lost_detail() -> None:
-    views = augmented(noise(), coarsening=0.3, coarsest=16)
+def test_downscale_probability_is_the_share_of_downscaled_faces() -> None:
+    views = augmented(noise(), downscale_probability=0.3, min_downscaled_side=16)
     assert 0.2 < (detail(views) < 0.9).mean() < 0.4
 
 
-def test_coarsest_limits_the_lost_detail() -> None:
-    few, many = (detail(augmented(noise(), coarsening=1.0, coarsest=pixels)) for pixels in (12, 40))
+def test_min_downscaled_side_limits_the_loss_of_detail() -> None:
+    few, many = (
+        detail(augmented(noise(), downscale_probability=1.0, min_downscaled_side=side))
+        for side in (12, 40)
+    )
     assert few.min() < 0.1
     assert many.min() > 0.3
     assert few.max() == pytest.approx(1.0)
@@ -156,8 +159,8 @@ def covered(views: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_erasing_is_the_probability_of_a_patch_of_one_grey() -> None:
-    views = augmented(np.zeros((48, 48), np.uint8), erasing=0.3)
+def test_erasing_probability_is_the_share_of_faces_with_a_patch() -> None:
+    views = augmented(np.zeros((48, 48), np.uint8), erasing_probability=0.3)
     patches = covered(views)
     erased = patches.any(axis=(1, 2))
     assert 0.2 < erased.mean() < 0.4
@@ -169,8 +172,9 @@ def test_erasing_is_the_probability_of_a_patch_of_one_grey() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
-def test_erased_is_the_maximum_share_covered(share: float) -> None:
-    patches = covered(augmented(np.zeros((48, 48), np.uint8), erasing=1.0, erased=share))
+def test_max_erased_area_is_the_maximum_share_covered(share: float) -> None:
+    views = augmented(np.zeros((48, 48), np.uint8), erasing_probability=1.0, max_erased_area=share)
+    patches = covered(views)
     areas = patches.mean(axis=(1, 2))
     assert 0.01 < areas.min() < 0.04
     assert 0.9 * share < areas.max() < 1.1 * share
