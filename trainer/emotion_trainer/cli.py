@@ -289,7 +289,7 @@ def _add_data_commands(commands: "Commands") -> None:
         "predict", help="write copies of images with boxes and emotions of the faces"
     )
     predict.add_argument(
-        "pictures", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of images"
+        "images", type=Path, nargs="+", metavar="IMAGE", help="images, or folders of images"
     )
     predict.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder of the copies"
@@ -409,7 +409,7 @@ def _predict(options: argparse.Namespace) -> None:
     from emotion_trainer.annotation import FaceReader, annotate
 
     reader = FaceReader.load(options.bundle, options.detector_model)
-    annotate(options.pictures, options.out, reader)
+    annotate(options.images, options.out, reader)
 
 
 def _ladder(options: argparse.Namespace) -> None:

@@ -116,17 +116,17 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
         help="use every Nth frame of a clip (default: 1)",
     )
     compare.add_argument(
-        "--pictures",
-        type=output_folder("--pictures"),
+        "--misses",
+        type=output_folder("--misses"),
         metavar="DIR",
-        help="write images with the worst misses to this folder",
+        help="write the images with the worst misses to this folder",
     )
     compare.add_argument(
         "--count",
         type=positive("--count"),
         default=20,
         metavar="N",
-        help="number of images for --pictures (default: 20)",
+        help="number of images for --misses (default: 20)",
     )
     compare.set_defaults(command=_compare)
 
@@ -211,6 +211,6 @@ def _compare(options: argparse.Namespace) -> None:
     detectors: dict[str, Detector] = {"bundled": bundled, "YuNet": yunet, "Haar": HaarDetector(24)}
     results = compare(samples, detectors, options.max_side)
     print(f"{len(samples)} images, searched at {options.max_side} pixels\n\n{table(results)}")
-    if options.pictures:
-        paths = write_misses(samples, results["bundled"], options.pictures, options.count)
-        print(f"\n{len(paths)} images in {options.pictures}")
+    if options.misses:
+        paths = write_misses(samples, results["bundled"], options.misses, options.count)
+        print(f"\n{len(paths)} images in {options.misses}")

@@ -1,6 +1,6 @@
 """Comparison of face detectors on whole photos and on clips.
 
-Detectors run as in the daemon: on a picture whose longer side is at most `max_side`.
+Detectors run as in the daemon: on an image whose longer side is at most `max_side`.
 """
 
 import time
@@ -82,7 +82,7 @@ def table(results: Mapping[str, Result]) -> str:
         "false positives": lambda result: str(result.false_positives),
         "mean overlap": lambda result: f"{result.overlap:.3f}",
         "landmark error, in face sizes": lambda result: f"{result.landmark_error:.3f}",
-        "processor time, ms a picture": lambda r: f"{1e3 * r.seconds / max(1, len(r.found)):.1f}",
+        "processor time, ms an image": lambda r: f"{1e3 * r.seconds / max(1, len(r.found)):.1f}",
     }
     for name, value in rows.items():
         lines.append(f"| {name} | | {' | '.join(map(value, results.values()))} |")

@@ -12,7 +12,7 @@ MIN_QUALITY: Final = 25
 
 
 def degrade(image: Image, rng: np.random.Generator) -> Image:
-    """Degrade a grey picture, uint8 [H, W], at random."""
+    """Degrade a grey image, uint8 [H, W], at random."""
     if happens(0.2, rng):
         image = _downscaled(image, rng)
     if happens(0.2, rng):

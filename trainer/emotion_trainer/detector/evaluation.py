@@ -18,10 +18,10 @@ MIN_IGNORED_OVERLAP: Final = 0.3
 
 @dataclass(frozen=True)
 class Judged:
-    """The matches of all pictures together.
+    """The matches of all images together.
 
     Attributes:
-        counted: the detections that count, the most certain of each picture first; those of
+        counted: the detections that count, the most certain of each image first; those of
             doubtful faces do not.
         right: bool [D]: whether a detection is a face that no more certain one has found.
         found: float32 [F]: the score of the detection of each true face, 0 if it was missed.
@@ -47,7 +47,7 @@ class Judged:
 def judge_images(
     found: Sequence[list[Detection]], truth: Sequence[Faces], min_overlap: float = MIN_OVERLAP
 ) -> Judged:
-    """Match the detections in pictures with their faces, the most certain first."""
+    """Match the detections in images with their faces, the most certain first."""
     parts = [_judge(*pair, min_overlap) for pair in zip(found, truth, strict=True)]
     return Judged(
         [detection for part in parts for detection in part.counted],

@@ -1,4 +1,4 @@
-"""Pictures of a detector's misses and false positives."""
+"""Images of a detector's misses and false positives."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ IGNORED_COLOUR: Final = (150, 150, 150)
 
 
 def write_misses(samples: Sequence[Sample], result: Result, folder: Path, count: int) -> list[Path]:
-    """Write the pictures with the most misses and false positives, worst first, as JPEG."""
+    """Write the images with the most misses and false positives, worst first, as JPEG."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [
         judge_images([found], [sample.faces], OVERLAP)
@@ -41,7 +41,7 @@ def _visible_misses(judged: Judged) -> int:
 
 
 def _drawn(sample: Sample, judged: Judged) -> Image:
-    """The picture with the reference's faces, ignored boxes and false positives."""
+    """The image with the reference's faces, ignored boxes and false positives."""
     image = sample.bgr.copy()
     for box in sample.faces.boxes[sample.faces.doubtful]:
         _rectangle(image, box, IGNORED_COLOUR)

@@ -54,14 +54,14 @@ class Losses:
 
 @lru_cache(maxsize=4)
 def cells_of(side: int) -> tuple[Tensor, Tensor]:
-    """Centres [cells, 2] and strides [cells, 1] of a square picture's cells, in pixels."""
+    """Centres [cells, 2] and strides [cells, 1] of a square image's cells, in pixels."""
     centres = [cell_centres(side // s, side // s, s).reshape(-1, 2) for s in STRIDES]
     strides = [np.full((len(c), 1), s, np.float32) for c, s in zip(centres, STRIDES, strict=True)]
     return torch.from_numpy(np.concatenate(centres)), torch.from_numpy(np.concatenate(strides))
 
 
 def detection_losses(outputs: Tensor, faces: Sequence[Faces], side: int) -> Losses:
-    """The losses of outputs [N, cells, 15] for square pictures with these faces."""
+    """The losses of outputs [N, cells, 15] for square images with these faces."""
     centres, strides = cells_of(side)
     boxes = _decoded_boxes(outputs, centres, strides)
     quality = torch.zeros_like(outputs[..., 0])

@@ -1,6 +1,6 @@
 """Training scenes: parts of photos at random scales, mosaics of them, and composed scenes.
 
-Most scenes are parts of photos, so scale, background and pose are those of real pictures. Photos of
+Most scenes are parts of photos, so scale, background and pose are those of real images. Photos of
 single faces and tight crops teach little of that. Composed scenes put them on parts of photos
 without faces. Decoys are pasted the same way, so an edge alone is no sign of a face.
 """
@@ -42,7 +42,7 @@ MAX_REDUCTION: Final = 0.5
 MIN_HALVED_SIDE: Final = 4
 BLURRED_SCALE: Final = 0.8
 PREFILTER_SIGMA: Final = 0.5
-"""Reductions to half or less start from a halved picture; others below 0.8 from a blurred one."""
+"""Reductions to half or less start from a halved image; others below 0.8 from a blurred one."""
 FULL_TILT: Final = 0.3
 """Of scenes that use the whole range of tilts; the others use a third of it."""
 
@@ -261,7 +261,7 @@ class SceneMaker:
 
 
 def mark_doubtful(faces: Faces, shape: tuple[int, ...]) -> Faces:
-    """Faces in a picture [H, W] of this shape; too small or cut ones are doubtful."""
+    """Faces in an image [H, W] of this shape; too small or cut ones are doubtful."""
     limits = np.array(shape[1::-1], np.float32)
     low = faces.boxes[:, :2]
     high = low + faces.boxes[:, 2:]
@@ -283,7 +283,7 @@ def close_up(photo: LabelledImage, index: int) -> LabelledImage:
 
 
 def scrambled(image: Image, rng: np.random.Generator) -> Image:
-    """The picture's ninths in another order: a face's texture without a face."""
+    """The image's ninths in another order: a face's texture without a face."""
     square = cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)
     tiles = square.reshape(3, 16, 3, 16).transpose(0, 2, 1, 3).reshape(9, 16, 16)
     # The permutation is a single cycle, so no tile keeps its place.
@@ -296,7 +296,7 @@ def scrambled(image: Image, rng: np.random.Generator) -> Image:
 def _prefiltered(
     image: Image, transform: Transform, scale: float
 ) -> tuple[Image, NDArray[np.float64]]:
-    """The picture halved as often as the scale allows, so that sampling does not alias.
+    """The image halved as often as the scale allows, so that sampling does not alias.
 
     Returns it with the transform between indices of pixels, as OpenCV wants it. The one passed in
     moves places, which are half a pixel further: 0 is the first pixel's outer edge.
@@ -313,7 +313,7 @@ def _prefiltered(
 
 
 def _covers(image: Image, transform: Transform, tile: Image) -> bool:
-    """Whether the moved picture covers the whole tile."""
+    """Whether the moved image covers the whole tile."""
     rows, columns = tile.shape
     back = cv2.invertAffineTransform(transform)
     corners = np.array([[0, 0], [columns, 0], [0, rows], [columns, rows]], np.float64)

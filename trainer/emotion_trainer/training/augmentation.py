@@ -1,6 +1,6 @@
-"""Random changes to training pictures, like those that faces in front of a camera go through.
+"""Augmentation: random changes to training faces, such as those that a camera causes.
 
-Everything geometric is one affine resampling a picture, so that a picture is blurred once.
+One affine transform applies all geometric changes of a face, so interpolation blurs it only once.
 """
 
 import math
@@ -17,13 +17,13 @@ Image = NDArray[np.float32]
 CENTRE: Final = (CROP_SIDE - 1) / 2
 MIN_PATCH: Final = 0.02
 MIRRORED: Final = 0.5
-"""The share of pictures that are mirrored."""
+"""The share of faces that are mirrored."""
 
 
 def augment(
     images: NDArray[np.uint8], settings: Augmentation, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Change each picture in its own way.
+    """Change each face in its own way.
 
     Args:
         images: uint8 [N, 48, 48].
@@ -31,7 +31,7 @@ def augment(
         rng: draws them.
 
     Returns:
-        The pictures, float32 [N, 48, 48, 1], 0 to 255; and which of them are mirrored, bool [N].
+        The faces, float32 [N, 48, 48, 1], 0 to 255; and which of them are mirrored, bool [N].
     """
     mirrored = rng.random(len(images)) < MIRRORED
     changed = np.empty((*images.shape, 1), np.float32)
@@ -79,7 +79,7 @@ def _downscale(image: Image, settings: Augmentation, rng: np.random.Generator) -
 
 
 def _relight(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
-    """Change contrast about the picture's mean, and brightness."""
+    """Change contrast around the face's mean, and brightness."""
     mean = float(image.mean())
     contrast = _factor(settings.contrast, rng)
     brightness = rng.uniform(-settings.brightness, settings.brightness)

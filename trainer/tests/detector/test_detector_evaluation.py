@@ -49,7 +49,7 @@ def test_judged_detection_of_a_doubtful_face_does_not_count() -> None:
     assert len(judged.truth) == len(judged.found) == 1
 
 
-def test_judged_empty_pictures_have_no_precision() -> None:
+def test_judged_empty_images_have_no_precision() -> None:
     judged = judge_images([[], [detected(0.5, A)]], [faces_at(A), together([])])
     assert average_precision(judged) == 0.0
     assert judged.right.tolist() == [False]

@@ -26,14 +26,14 @@ def test_gives_grey_levels_of_the_same_size(dataset: Dataset) -> None:
     assert changed.max() <= 255.0
 
 
-def test_the_same_seed_gives_the_same_pictures(dataset: Dataset) -> None:
+def test_the_same_seed_gives_the_same_faces(dataset: Dataset) -> None:
     first, second = (
         augment(dataset.training.images[:20], STRONG, np.random.default_rng(5))[0] for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
 
-def test_without_strength_pictures_are_only_mirrored(dataset: Dataset) -> None:
+def test_without_strength_faces_are_only_mirrored(dataset: Dataset) -> None:
     images = dataset.training.images[:50]
     changed, mirrored = augment(images, Augmentation(), np.random.default_rng(1))
     for face, image, is_mirrored in zip(changed[..., 0], images, mirrored, strict=True):
@@ -51,7 +51,7 @@ def augmented(face: np.ndarray, **settings: float) -> np.ndarray:
 
 
 def rectangle(width: int, height: int) -> np.ndarray:
-    """A bright rectangle in the centre of a black picture."""
+    """A bright rectangle in the centre of a black image."""
     face = np.zeros((48, 48), np.uint8)
     top, left = (48 - height) // 2, (48 - width) // 2
     face[top : top + height, left : left + width] = 200
@@ -154,7 +154,7 @@ def test_min_downscaled_side_limits_the_loss_of_detail() -> None:
 
 
 def covered(views: np.ndarray) -> np.ndarray:
-    """Whether a pixel of a black picture is covered by a patch, bool [N, 48, 48]."""
+    """Whether a pixel of a black image is covered by a patch, bool [N, 48, 48]."""
     found: np.ndarray = views > 0.0
     return found
 
