@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.records import Image
-from emotion_trainer.detector.compare import OVERLAP, WIDTHS, Result
+from emotion_trainer.detector.compare import MIN_IOU, WIDTHS, Result
 from emotion_trainer.detector.evaluation import Judged, judge_images
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.samples import Sample
@@ -21,7 +21,7 @@ def write_misses(samples: Sequence[Sample], result: Result, folder: Path, count:
     """Write the images with the most misses and false positives, worst first, as JPEG."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [
-        judge_images([found], [sample.faces], OVERLAP)
+        judge_images([found], [sample.faces], MIN_IOU)
         for sample, found in zip(samples, result.found, strict=True)
     ]
     cost = np.array([_visible_misses(part) + 2 * (~part.right).sum() for part in parts])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_daemon.records import Image
 from emotion_trainer.detector import backgrounds
+from emotion_trainer.detector.boxes import intersection
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
 from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, together
@@ -262,11 +263,8 @@ class SceneMaker:
 
 def mark_doubtful(faces: Faces, shape: tuple[int, ...]) -> Faces:
     """Faces in an image [H, W] of this shape; too small or cut ones are doubtful."""
-    limits = np.array(shape[1::-1], np.float32)
-    low = faces.boxes[:, :2]
-    high = low + faces.boxes[:, 2:]
-    within = (np.minimum(high, limits) - np.maximum(low, 0)).clip(0)
-    visible = within.prod(axis=1) / faces.boxes[:, 2:].prod(axis=1)
+    image = np.array([[0, 0, shape[1], shape[0]]], np.float32)
+    visible = intersection(faces.boxes, image)[:, 0] / faces.boxes[:, 2:].prod(axis=1)
     doubtful = faces.doubtful | (visible < MIN_VISIBLE) | (faces.sizes < MIN_SIZE)
     return replace(faces, doubtful=doubtful).chosen(visible > 0)
 
@@ -327,13 +325,8 @@ def _middle(faces: Faces, index: int) -> tuple[float, float]:
 
 
 def _overlap(face: Faces, others: Faces) -> float:
-    """The largest part of either that the other covers."""
+    """The largest overlap coefficient: the shared area over that of the smaller face."""
     if not len(others):
         return 0.0
-    low = np.maximum(face.boxes[:, :2], others.boxes[:, :2])
-    high = np.minimum(
-        face.boxes[:, :2] + face.boxes[:, 2:], others.boxes[:, :2] + others.boxes[:, 2:]
-    )
-    shared = (high - low).clip(0).prod(axis=1)
     areas = np.minimum(face.sizes**2, others.sizes**2)
-    return float((shared / areas).max())
+    return float((intersection(face.boxes, others.boxes)[0] / areas).max())

@@ -44,7 +44,7 @@ def test_compare_of_a_perfect_detector_has_full_recall(folder: Path) -> None:
     assert len(samples) == 60
     assert result.recall(0, np.inf) == (60, 60)
     assert result.false_positives == 0
-    assert result.overlap > 0.9
+    assert result.mean_iou > 0.9
     assert result.landmark_error < 0.05
 
 
