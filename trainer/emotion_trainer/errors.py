@@ -3,7 +3,7 @@
 EdgeDaemonError
 └── TrainerError         exit 1
     ├── DataError        exit 1: the data set cannot be read
-    │   └── RowError     one row or picture of it cannot be read, and may be skipped
+    │   └── RowError     one row or image of it cannot be read, and may be skipped
     ├── RecipeError      exit 2: the recipe is refused
     ├── TrainingError    exit 1: training cannot start, continue or be resumed
     ├── ExportError      exit 1: no int8 model could be made, or it disagrees with the original
@@ -32,7 +32,7 @@ class DataError(TrainerError):
 
 
 class RowError(DataError):
-    """Raised when one row or picture of a data set cannot be read; the message names it."""
+    """Raised when one row or image of a data set cannot be read; the message names it."""
 
 
 class RecipeError(TrainerError):
@@ -54,4 +54,4 @@ class TrackingError(TrainerError):
 
 
 class AnnotationError(TrainerError):
-    """Raised when a picture cannot be read, or its copy cannot be written."""
+    """Raised when an image cannot be read, or its copy cannot be written."""

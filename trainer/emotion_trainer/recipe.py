@@ -61,7 +61,7 @@ class Distillation(Section):
 
 
 class Augmentation(Section):
-    """How far a face may be from its picture; each picture draws within these bounds."""
+    """Bounds of the random changes to a training face."""
 
     rotation: float = Field(default=0.0, ge=0.0, le=180.0, description="Degrees either way.")
     shift: float = Field(default=0.0, ge=0.0, le=0.5, description="Share of the side, either way.")
@@ -69,17 +69,17 @@ class Augmentation(Section):
     stretch: float = Field(default=1.0, ge=1.0, le=2.0, description="Factor on the width alone.")
     contrast: float = Field(default=1.0, ge=1.0, description="Factor, more or less.")
     brightness: float = Field(default=0.0, ge=0.0, le=255.0, description="Grey levels either way.")
-    coarsening: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Probability of lost detail."
+    downscale_probability: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Of a face scaled down and up again."
     )
-    coarsest: int = Field(
-        default=CROP_SIDE, ge=8, le=CROP_SIDE, description="Pixels a side that may be left."
+    min_downscaled_side: int = Field(
+        default=CROP_SIDE, ge=8, le=CROP_SIDE, description="Side of the smaller face, in pixels."
     )
-    erasing: float = Field(
-        default=0.0, ge=0.0, le=1.0, description="Probability of a covered patch."
+    erasing_probability: float = Field(
+        default=0.0, ge=0.0, le=1.0, description="Of a rectangle filled with one grey level."
     )
-    erased: float = Field(
-        default=0.2, gt=0.0, le=0.5, description="Maximum share of the area covered."
+    max_erased_area: float = Field(
+        default=0.2, gt=0.0, le=0.5, description="Of that rectangle, as a share of the face."
     )
     mixup: float = Field(
         default=0.0, ge=0.0, description="Alpha of the shares in mixed faces; 0 mixes none."
@@ -87,11 +87,15 @@ class Augmentation(Section):
 
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> "Augmentation":
-        if bool(self.coarsening) != (self.coarsest < CROP_SIDE):
-            raise ValueError(f"coarsening requires coarsest below {CROP_SIDE}, and the reverse")
+        if bool(self.downscale_probability) != (self.min_downscaled_side < CROP_SIDE):
+            raise ValueError(
+                "set downscale_probability above 0 and min_downscaled_side below "
+                f"{CROP_SIDE}, or neither"
+            )
         # A record holds the default too, whatever the probability.
-        if self.erased != Augmentation.model_fields["erased"].default and not self.erasing:
-            raise ValueError("erased requires erasing above 0")
+        default = Augmentation.model_fields["max_erased_area"].default
+        if self.max_erased_area != default and not self.erasing_probability:
+            raise ValueError("max_erased_area requires erasing_probability above 0")
         return self
 
 

@@ -339,7 +339,7 @@ def test_a_backend_that_is_not_there_is_one_line(
         "evaluate RUN --data DATA --robustness",
         "detector label --data DATA --teacher RECIPE --out",
         "detector export RUN --photos DATA --crops RECIPE --out",
-        "detector compare DATA --teacher RECIPE --pictures",
+        "detector compare DATA --teacher RECIPE --misses",
     ],
 )
 def test_output_that_cannot_be_made_is_refused_at_once(

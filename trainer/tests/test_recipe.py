@@ -61,9 +61,9 @@ def test_a_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
         (GOOD + 'method = "adamw"\nmomentum = 0.8', "optimisation: momentum requires method sgd"),
         (GOOD + "warmup_epochs = 1.0", r"optimisation: warmup_epochs must be below epochs"),
         (GOOD + "head_rate = 2.0", "optimisation: head_rate requires method adamw"),
-        (GOOD + "[augmentation]\ncoarsest = 22", "augmentation: coarsening requires coarsest"),
-        (GOOD + "[augmentation]\ncoarsening = 0.3", "augmentation: coarsening requires coarsest"),
-        (GOOD + "[augmentation]\nerased = 0.1", "augmentation: erased requires erasing above 0"),
+        (GOOD + "[augmentation]\nmin_downscaled_side = 22", "augmentation: .*downscale_prob"),
+        (GOOD + "[augmentation]\ndownscale_probability = 0.3", "augmentation: .*min_downscaled"),
+        (GOOD + "[augmentation]\nmax_erased_area = 0.1", "augmentation: .*erasing_probability"),
     ],
 )
 def test_names_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:

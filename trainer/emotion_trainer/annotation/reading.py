@@ -1,4 +1,4 @@
-"""The faces of a single picture and their emotions, by the daemon's own steps."""
+"""The faces of a single image and their emotions, by the daemon's own steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,7 @@ class FaceReader:
         return cls(still_finder(detector_model), EmotionEnsemble.load(bundle))
 
     def read(self, bgr: Image) -> list[Reading]:
-        """The faces in a BGR uint8 [H, W, 3] picture, from left to right."""
+        """The faces in a BGR uint8 [H, W, 3] image, from left to right."""
         faces = sorted(self._find(bgr).faces, key=lambda face: face.detection.box.centre)
         if not faces:
             return []

@@ -22,7 +22,7 @@ def open_dataset(
     unlabelled: Path | None = None,
     numbering: Numbering | None = None,
 ) -> Dataset:
-    """Load the data set at `path`: Kaggle's `fer2013.csv`, or a folder of sheets or of pictures.
+    """Load the data set at `path`: Kaggle's `fer2013.csv`, or a folder of sheets or of images.
 
     Args:
         path: the file or folder.

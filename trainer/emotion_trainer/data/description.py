@@ -9,7 +9,7 @@ from emotion_trainer.data.duplicates import Duplicates, Repeats
 
 
 def describe(dataset: Dataset, duplicates: Duplicates) -> str:
-    """Faces by emotion and split, duplicates, unreadable pictures and fingerprint, as Markdown."""
+    """Faces by emotion and split, duplicates, unreadable images and fingerprint, as Markdown."""
     return "\n".join(
         [
             *_counts(dataset),
@@ -41,7 +41,7 @@ def _per_emotion(split: Split) -> NDArray[np.int64]:
 
 def _repeats(found: Duplicates, name: str) -> list[str]:
     return [
-        "| identical pictures | faces | of them with another label there |",
+        "| identical images | faces | of them with another label there |",
         "| --- | ---: | ---: |",
         _repeats_row(f"{TRAINING}, more than once in it", found.in_training),
         _repeats_row(f"{name}, more than once in it", found.in_validation),

@@ -45,13 +45,13 @@ class Duplicates:
     """Which faces are there more than once.
 
     Attributes:
-        pictures: a number for each face, training first, int64 [N]; identical ones have the same.
+        image_numbers: int64 [N], training first; identical faces have the same number.
         in_training: the repeats within the training split.
         in_validation: those within the validation split.
         across: the validation faces that are in the training split too.
     """
 
-    pictures: Numbers
+    image_numbers: Numbers
     in_training: Repeats
     in_validation: Repeats
     across: Repeats
@@ -59,20 +59,20 @@ class Duplicates:
 
 def find_duplicates(dataset: Dataset) -> Duplicates:
     """Compare all faces with one another."""
-    pictures = _number_pictures(dataset)
+    image_numbers = _number_images(dataset)
     labels = np.concatenate([dataset.training.labels, dataset.validation.labels])
-    # Faces that are the same in picture and label.
-    faces = pictures * len(EMOTIONS) + labels
+    # The same for faces with the same pixels and the same label.
+    faces = image_numbers * len(EMOTIONS) + labels
     training = slice(len(dataset.training))
     validation = slice(len(dataset.training), None)
 
     def repeats(of: slice, among: slice) -> Repeats:
-        others = _times(pictures, of, among)
+        others = _times(image_numbers, of, among)
         agreeing = _times(faces, of, among)
         return Repeats(others > int(of == among), others > agreeing)
 
     return Duplicates(
-        pictures=pictures,
+        image_numbers=image_numbers,
         in_training=repeats(training, training),
         in_validation=repeats(validation, validation),
         across=repeats(validation, training),
@@ -82,7 +82,7 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
 def near_copies(dataset: Dataset) -> Mask:
     """The validation faces that are, exactly or nearly, in the training split too, bool [N].
 
-    Faces are near-copies if their thumbnails correlate. A plain picture has no correlation, so it
+    Faces are near-copies if their thumbnails correlate. A plain image has no correlation, so it
     counts only if it is identical.
     """
     known = _standardised(dataset.training.images).T
@@ -107,21 +107,21 @@ def _standardised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def write_duplicates(duplicates: Duplicates, dataset: Dataset, path: Path) -> None:
-    """List all faces that are there more than once, as CSV; the same picture has one number."""
-    pictures = duplicates.pictures
+    """List all faces that are there more than once, as CSV; identical ones have the same number."""
+    numbers = duplicates.image_numbers
     names = [TRAINING] * len(dataset.training) + [dataset.validation_name] * len(dataset.validation)
     places = dataset.training.places + dataset.validation.places
     labels = [*dataset.training.labels, *dataset.validation.labels]
-    repeated = np.bincount(pictures)[pictures] > 1
+    repeated = np.bincount(numbers)[numbers] > 1
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["picture", "split", "place", "emotion"])
-        for index in sorted(np.flatnonzero(repeated), key=lambda index: int(pictures[index])):
+        writer.writerow(["image", "split", "place", "emotion"])
+        for index in sorted(np.flatnonzero(repeated), key=lambda index: int(numbers[index])):
             emotion = EMOTIONS[labels[index]]
-            writer.writerow([pictures[index], names[index], places[index], emotion])
+            writer.writerow([numbers[index], names[index], places[index], emotion])
 
 
-def _number_pictures(dataset: Dataset) -> Numbers:
+def _number_images(dataset: Dataset) -> Numbers:
     images = np.concatenate([dataset.training.images, dataset.validation.images])
     _, numbers = np.unique(images.reshape(len(images), -1), axis=0, return_inverse=True)
     return np.asarray(numbers, np.int64).reshape(-1)

@@ -1,9 +1,9 @@
-"""Pictures in folders named after their emotions, as in Kaggle's `msambare/fer2013`.
+"""Images in folders named after their emotions, as in Kaggle's `msambare/fer2013`.
 
-    train/angry/… train/disgust/… …    the pictures to train on
+    train/angry/… train/disgust/… …    the images to train on
     test/angry/… test/disgust/… …      those to validate on; also `validation`, `valid` or `val`
 
-The seven folders can also stand at the top. Without pictures to validate on, a fifth of all is
+The seven folders can also stand at the top. Without images to validate on, a fifth of all is
 held back for that. Other usual words for the emotions work, too. Numbers have different meanings
 in different data sets, so they need a numbering.
 """
@@ -63,7 +63,7 @@ NUMBERED: Final[dict[Numbering, dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """A picture's file and its label, an index into `EMOTIONS`."""
+    """An image's file and its label, an index into `EMOTIONS`."""
 
     path: Path
     label: int
@@ -76,7 +76,7 @@ def is_layout(folder: Path, numbering: Numbering | None = None) -> bool:
 
 
 def load(folder: Path, splitting: Splitting, numbering: Numbering | None = None) -> Dataset:
-    """Load the pictures in `folder`, resized to 48x48 grey pixels.
+    """Load the images in `folder`, resized to 48x48 grey pixels.
 
     Args:
         folder: the folder with the layout above.
@@ -85,7 +85,7 @@ def load(folder: Path, splitting: Splitting, numbering: Numbering | None = None)
 
     Raises:
         DataError: the folders are not those of the seven emotions, one of them is empty, or too
-            many pictures cannot be read.
+            many images cannot be read.
     """
     parts = parts_of(folder)
     if len(parts) == 1 or splitting is Splitting.STRATIFIED:
@@ -93,7 +93,7 @@ def load(folder: Path, splitting: Splitting, numbering: Numbering | None = None)
     gathered = Gatherer(folder, parts[0].name, parts[-1].name)
     files = [(part.name, file) for part in parts for file in labelled_files(part, numbering)]
     # `disable=None`: unless on a terminal.
-    for part, file in tqdm(files, desc=folder.name, unit=" pictures", leave=False, disable=None):
+    for part, file in tqdm(files, desc=folder.name, unit=" images", leave=False, disable=None):
         with gathered.skipping():
             place = str(file.path.relative_to(folder))
             gathered.add(part, place, to_face(load_image(file.path, place)), file.label)
@@ -123,7 +123,7 @@ def labelled_files(part: Path, numbering: Numbering | None = None) -> list[Label
 
 
 def load_image(path: Path, place: str) -> Image:
-    """A picture, BGR uint8 [H, W, 3].
+    """An image, BGR uint8 [H, W, 3].
 
     Raises:
         RowError: it cannot be decoded; `place` names it.
@@ -135,7 +135,7 @@ def load_image(path: Path, place: str) -> Image:
 
 
 def to_face(image: Image) -> Image:
-    """A picture of a face alone, BGR uint8 [H, W, 3], as grey uint8 [48, 48]."""
+    """An image of a face alone, BGR uint8 [H, W, 3], as grey uint8 [48, 48]."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     face = cv2.resize(grey, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(face, np.uint8)

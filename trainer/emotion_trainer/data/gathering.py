@@ -59,7 +59,7 @@ class Gatherer:
 
     def _split(self, name: str) -> Split:
         if not len(self._splits[name]):
-            raise DataError(f"{self._source}: has no picture of the split {name}")
+            raise DataError(f"{self._source}: has no image of the split {name}")
         return self._splits[name].build()
 
 

@@ -42,7 +42,7 @@ def crop_photos(
 
     Args:
         photos: a folder with the layout of `folders`.
-        crops: the folder for the 48x48 grey pictures, laid out alike.
+        crops: the folder for the 48x48 grey images, laid out alike.
         find: finds the faces of a photo.
         numbering: the meaning of numbers as names of folders.
 

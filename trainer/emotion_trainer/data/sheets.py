@@ -1,4 +1,4 @@
-"""FER2013 as sheets: PNG pictures of 48x48 faces each, and `labels.csv` with a row a face.
+"""FER2013 as sheets: PNG images of 48x48 faces each, and `labels.csv` with a row a face.
 
 A sheet is 2304x2304 grey pixels, its cells row-major. Sheets whose name begins with `training`
 hold the Training split, those with `publictest` the PublicTest split. The table has the columns

@@ -9,7 +9,7 @@ from edge_daemon.detection.download import YUNET
 
 
 def still_finder(detector_model: Path | None) -> StillFinder:
-    """Finds and crops the faces of a picture as the daemon does.
+    """Finds and crops the faces of an image as the daemon does.
 
     Args:
         detector_model: a YuNet, a Haar cascade or a `detector.json`; None is the detector that

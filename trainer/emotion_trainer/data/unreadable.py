@@ -1,4 +1,4 @@
-"""Unreadable rows and pictures: skipped with a warning while few, an error when many."""
+"""Unreadable rows and images: skipped with a warning while few, an error when many."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +21,14 @@ class Unreadable:
 
     Attributes:
         faults: of each, where it is and what is wrong with it.
-        total: pictures in all, with those that could be read.
+        total: images in all, with those that could be read.
     """
 
     faults: tuple[str, ...] = ()
     total: int = 0
 
     def __str__(self) -> str:
-        return f"{len(self.faults)} of {self.total} pictures are unreadable"
+        return f"{len(self.faults)} of {self.total} images are unreadable"
 
     def notice(self) -> str:
         """The number of skipped faces, and where the first few are: a line each."""
@@ -38,7 +38,7 @@ class Unreadable:
 
 
 class Faults:
-    """Gathers what is wrong with the pictures of one data set."""
+    """Gathers what is wrong with the images of one data set."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
@@ -46,7 +46,7 @@ class Faults:
 
     @contextmanager
     def skipping(self) -> Iterator[None]:
-        """Within this, a picture that cannot be read is noted and the block left."""
+        """Within this, an image that cannot be read is noted and the block left."""
         try:
             yield
         except RowError as error:

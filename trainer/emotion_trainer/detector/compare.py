@@ -1,6 +1,6 @@
 """Comparison of face detectors on whole photos and on clips.
 
-Detectors run as in the daemon: on a picture whose longer side is at most `max_side`.
+Detectors run as in the daemon: on an image whose longer side is at most `max_side`.
 """
 
 import time
@@ -21,7 +21,7 @@ from emotion_trainer.detector.samples import Sample
 WIDTHS: Final = (12.0, 16.0, 24.0, 48.0, np.inf)
 """Pixels: the rows of the table."""
 FROM_16: Final = (16.0, np.inf)
-OVERLAP: Final = 0.4
+MIN_IOU: Final = 0.4
 """Intersection over union from which two boxes are of the same face: tiny boxes are inexact."""
 
 
@@ -45,9 +45,9 @@ class Result:
         return int((~self.judged.right).sum())
 
     @property
-    def overlap(self) -> float:
+    def mean_iou(self) -> float:
         """Mean intersection over union with the faces that were found."""
-        return _mean(self.judged.overlaps)
+        return _mean(self.judged.ious)
 
     @property
     def landmark_error(self) -> float:
@@ -80,9 +80,9 @@ def table(results: Mapping[str, Result]) -> str:
         lines.append(f"| {name} | {counts[0][1]} | {' | '.join(shares)} |")
     rows: dict[str, Callable[[Result], str]] = {
         "false positives": lambda result: str(result.false_positives),
-        "mean overlap": lambda result: f"{result.overlap:.3f}",
+        "mean IoU": lambda result: f"{result.mean_iou:.3f}",
         "landmark error, in face sizes": lambda result: f"{result.landmark_error:.3f}",
-        "processor time, ms a picture": lambda r: f"{1e3 * r.seconds / max(1, len(r.found)):.1f}",
+        "processor time, ms an image": lambda r: f"{1e3 * r.seconds / max(1, len(r.found)):.1f}",
     }
     for name, value in rows.items():
         lines.append(f"| {name} | | {' | '.join(map(value, results.values()))} |")
@@ -99,7 +99,7 @@ def _run(samples: Sequence[Sample], detector: Detector, max_side: int) -> Result
         scale = sample.bgr.shape[1] / image.shape[1]
         kept = [d for d in detections if d.score >= detector.start_score]
         found.append([detection.scaled(scale) for detection in kept])
-    judged = judge_images(found, [sample.faces for sample in samples], OVERLAP)
+    judged = judge_images(found, [sample.faces for sample in samples], MIN_IOU)
     return Result(found, judged, seconds)
 
 

@@ -1,6 +1,6 @@
 """Tight crops of single faces, such as FER2013's, labelled by another detector.
 
-The teacher gets each crop enlarged and with a margin, since it misses faces that fill a picture.
+The teacher gets each crop enlarged and with a margin, since it misses faces that fill an image.
 Crops in which it is not certain of a face are left out.
 """
 
@@ -73,7 +73,7 @@ def label_crops(images: Image, teacher: Detector) -> Crops:
     kept = [index for index in order if found[index] is not None]
     labels = [label for index in kept if (label := found[index]) is not None]
     if not labels:
-        raise DataError("crops: the teacher finds no face in any of them; use pictures of faces")
+        raise DataError("crops: the teacher finds no face in any of them; use images of faces")
     return Crops(
         images[kept],
         np.stack([box for box, _ in labels]),

@@ -12,9 +12,9 @@ MIN_QUALITY: Final = 25
 
 
 def degrade(image: Image, rng: np.random.Generator) -> Image:
-    """Degrade a grey picture, uint8 [H, W], at random."""
+    """Degrade a grey image, uint8 [H, W], at random."""
     if happens(0.2, rng):
-        image = _coarsened(image, rng)
+        image = _downscaled(image, rng)
     if happens(0.2, rng):
         image = _blurred(image, rng)
     if happens(0.5, rng):
@@ -28,7 +28,7 @@ def degrade(image: Image, rng: np.random.Generator) -> Image:
     return image
 
 
-def _coarsened(image: Image, rng: np.random.Generator) -> Image:
+def _downscaled(image: Image, rng: np.random.Generator) -> Image:
     height, width = image.shape
     scale = rng.uniform(0.5, 0.95)
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

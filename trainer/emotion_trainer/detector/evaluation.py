@@ -8,25 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.records import Detection
+from emotion_trainer.detector.boxes import iou
 from emotion_trainer.detector.faces import Faces, Floats, together
 
-MIN_OVERLAP: Final = 0.5
+MIN_IOU: Final = 0.5
 """Intersection over union from which two boxes are of the same face."""
-MIN_IGNORED_OVERLAP: Final = 0.3
+MIN_IGNORED_IOU: Final = 0.3
 """Likewise with a doubtful face, whose box is inexact: such a detection does not count."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """The matches of all pictures together.
+    """The matches of all images together.
 
     Attributes:
-        counted: the detections that count, the most certain of each picture first; those of
+        counted: the detections that count, the most certain of each image first; those of
             doubtful faces do not.
         right: bool [D]: whether a detection is a face that no more certain one has found.
         found: float32 [F]: the score of the detection of each true face, 0 if it was missed.
         truth: the true faces, without the doubtful ones.
-        overlaps: float32 [F]: intersection over union with the detection; NaN if missed.
+        ious: float32 [F]: intersection over union with the detection; NaN if missed.
         landmark_errors: float32 [F]: mean distance of the landmarks in parts of the face's size;
             NaN if missed or unknown.
     """
@@ -35,7 +36,7 @@ class Judged:
     right: NDArray[np.bool_]
     found: Floats
     truth: Faces
-    overlaps: Floats
+    ious: Floats
     landmark_errors: Floats
 
     @property
@@ -45,34 +46,34 @@ class Judged:
 
 
 def judge_images(
-    found: Sequence[list[Detection]], truth: Sequence[Faces], min_overlap: float = MIN_OVERLAP
+    found: Sequence[list[Detection]], truth: Sequence[Faces], min_iou: float = MIN_IOU
 ) -> Judged:
-    """Match the detections in pictures with their faces, the most certain first."""
-    parts = [_judge(*pair, min_overlap) for pair in zip(found, truth, strict=True)]
+    """Match the detections in images with their faces, the most certain first."""
+    parts = [_judge(*pair, min_iou) for pair in zip(found, truth, strict=True)]
     return Judged(
         [detection for part in parts for detection in part.counted],
         np.concatenate([part.right for part in parts]),
         np.concatenate([part.found for part in parts]),
         together([part.truth for part in parts]),
-        np.concatenate([part.overlaps for part in parts]),
+        np.concatenate([part.ious for part in parts]),
         np.concatenate([part.landmark_errors for part in parts]),
     )
 
 
-def _judge(found: list[Detection], truth: Faces, min_overlap: float) -> Judged:
+def _judge(found: list[Detection], truth: Faces, min_iou: float) -> Judged:
     boxes = np.array([detection.box for detection in found], np.float32).reshape(-1, 4)
-    overlaps = overlap(boxes, truth.boxes)
+    ious = iou(boxes, truth.boxes)
     sure = ~truth.doubtful
     counted, right = [], []
     scores = np.zeros(len(truth), np.float32)
     errors = np.full(len(truth), np.nan, np.float32)
     matched = np.full(len(truth), np.nan, np.float32)
     for index in np.argsort([-detection.score for detection in found], kind="stable"):
-        detection, row = found[index], overlaps[index]
+        detection, row = found[index], ious[index]
         free = np.where(sure & (scores == 0), row, 0.0)
         best = int(free.argmax()) if len(row) else -1
-        is_right = best >= 0 and free[best] >= min_overlap
-        if not is_right and (row[~sure] >= MIN_IGNORED_OVERLAP).any():
+        is_right = best >= 0 and free[best] >= min_iou
+        if not is_right and (row[~sure] >= MIN_IGNORED_IOU).any():
             continue
         counted.append(detection)
         right.append(is_right)
@@ -94,15 +95,6 @@ def _landmark_error(detection: Detection, truth: Faces, index: int) -> float:
         return float("nan")
     distances = np.linalg.norm(detection.landmarks - truth.landmarks[index], axis=1)
     return float(distances.mean() / truth.sizes[index])
-
-
-def overlap(boxes: Floats, others: Floats) -> Floats:
-    """Intersection over union of [N, 4] and [M, 4] boxes, float32 [N, M]."""
-    low = np.maximum(boxes[:, np.newaxis, :2], others[:, :2])
-    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, np.newaxis], others[:, :2] + others[:, 2:])
-    shared = (high - low).clip(0).prod(axis=2)
-    areas = boxes[:, 2:].prod(axis=1)[:, np.newaxis] + others[:, 2:].prod(axis=1)
-    return np.asarray(shared / (areas - shared), np.float32)
 
 
 def average_precision(judged: Judged) -> float:

@@ -48,14 +48,14 @@ DRAWS: Final = 12
 MAX_LOSS: Final = 0.02
 """Of average precision, by quantisation."""
 MANIFEST_SIDE: Final = 192
-"""Pixels of the picture whose cost the manifest states."""
+"""Pixels of the image whose cost the manifest states."""
 MANIFEST_NAME: Final = "detector.json"
 START_SCORE: Final = DetectionSettings().min_score
 """The daemon's default `detection.min_score`, to which scores are calibrated."""
 FALSE_POSITIVE_RATE: Final = 0.013
-"""False positives in a calibration picture at `START_SCORE`, all maps together."""
+"""False positives in a calibration image at `START_SCORE`, all maps together."""
 CALIBRATION_SCALES: Final = (1.0, 0.6, 0.75, 1.33, 1.6)
-"""Photos are judged at several sizes: more pictures, and more kinds of false positives."""
+"""Photos are judged at several sizes: more images, and more kinds of false positives."""
 MIN_SCORE, MAX_SCORE = 0.2, 0.9
 """Bounds to the score that calibration makes `START_SCORE`."""
 
@@ -121,7 +121,7 @@ def _require_precision(model: keras.Model, exported: Path, photos: Sequence[Labe
     if original - int8 > MAX_LOSS:
         raise ExportError(
             f"{exported}: int8 loses too much average precision (got {int8:.4f} for "
-            f"{original:.4f} as float); train with a wider range of pictures"
+            f"{original:.4f} as float); train with a wider range of images"
         )
 
 

@@ -1,4 +1,4 @@
-"""Labelled faces of a picture: boxes and landmarks, which move with the picture."""
+"""Labelled faces of an image: boxes and landmarks, which move with it."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ Transform = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Faces:
-    """The faces of a picture, in its pixels.
+    """The faces of an image, in its pixels.
 
     Attributes:
         boxes: float32 [N, 4]: left, top, width, height.
@@ -41,7 +41,7 @@ class Faces:
         return Faces(self.boxes[which], self.landmarks[which], self.doubtful[which])
 
     def moved(self, transform: Transform) -> "Faces":
-        """The faces after their picture's similarity transform, float64 [2, 3].
+        """The faces after their image's similarity transform, float64 [2, 3].
 
         A box stays upright: its centre moves, its sides grow by the transform's scale.
         """
@@ -54,7 +54,7 @@ class Faces:
         return replace(self, boxes=boxes, landmarks=self.landmarks @ matrix.T + shift)
 
     def mirrored(self, width: int) -> "Faces":
-        """The faces of the picture's mirror image, of the given width."""
+        """The faces of the mirrored image, which is `width` pixels wide."""
         boxes = self.boxes.copy()
         boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
         # The mirrored right eye is a left eye.
@@ -76,7 +76,7 @@ def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
 
 
 def together(parts: list[Faces]) -> Faces:
-    """The faces of several parts of one picture together."""
+    """The faces of several parts of one image together."""
     if not parts:
         return faces_from(np.zeros((0, 4), np.float32))
     return Faces(
@@ -88,7 +88,7 @@ def together(parts: list[Faces]) -> Faces:
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """A grey picture, uint8 [H, W], and its faces."""
+    """A grey image, uint8 [H, W], and its faces."""
 
     image: Image
     faces: Faces

@@ -1,4 +1,4 @@
-"""Pictures of a detector's misses and false positives."""
+"""Images of a detector's misses and false positives."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from edge_daemon.records import Image
-from emotion_trainer.detector.compare import OVERLAP, WIDTHS, Result
+from emotion_trainer.detector.compare import MIN_IOU, WIDTHS, Result
 from emotion_trainer.detector.evaluation import Judged, judge_images
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.samples import Sample
@@ -18,10 +18,10 @@ IGNORED_COLOUR: Final = (150, 150, 150)
 
 
 def write_misses(samples: Sequence[Sample], result: Result, folder: Path, count: int) -> list[Path]:
-    """Write the pictures with the most misses and false positives, worst first, as JPEG."""
+    """Write the images with the most misses and false positives, worst first, as JPEG."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [
-        judge_images([found], [sample.faces], OVERLAP)
+        judge_images([found], [sample.faces], MIN_IOU)
         for sample, found in zip(samples, result.found, strict=True)
     ]
     cost = np.array([_visible_misses(part) + 2 * (~part.right).sum() for part in parts])
@@ -41,7 +41,7 @@ def _visible_misses(judged: Judged) -> int:
 
 
 def _drawn(sample: Sample, judged: Judged) -> Image:
-    """The picture with the reference's faces, ignored boxes and false positives."""
+    """The image with the reference's faces, ignored boxes and false positives."""
     image = sample.bgr.copy()
     for box in sample.faces.boxes[sample.faces.doubtful]:
         _rectangle(image, box, IGNORED_COLOUR)

@@ -1,7 +1,7 @@
 """The detector's network in Keras: depthwise separable blocks, a feature pyramid, three maps.
 
 It follows YuNet (Wu et al. 2023) and SCRFD (Guo et al. 2021). PyTorch trains it
-(`network_torch`); this definition measures and exports it. No operation depends on the picture's
+(`network_torch`); this definition measures and exports it. No operation depends on the image's
 size, so the exported file takes any size whose sides are multiples of 32.
 """
 
@@ -46,7 +46,7 @@ def build(
     It maps grey pixels [N, H, W, 1] to the outputs of all cells [N, cells, 15], the finest map
     first, row by row. Layers have the names of PyTorch's modules, with `-` for the dot.
     """
-    pixels = keras.Input((*size, 1), name="pictures")
+    pixels = keras.Input((*size, 1), name="images")
     x = layers.ReLU()(_convolve(normalise(pixels), settings.stem, STRIDED_KERNEL, "stem", 2))
     levels = []
     for stage, ((width, blocks), kernel) in enumerate(

@@ -1,8 +1,8 @@
 """The training objective: which cells find which face, and the loss of all outputs.
 
-Cells are assigned by SimOTA (Ge et al. 2021) with the network's current outputs. Scores learn the
-overlap of the predicted box by the quality focal loss (Li et al. 2020), so a score ranks boxes by
-their quality.
+SimOTA (Ge et al. 2021) assigns cells to faces with the network's current outputs. By the quality
+focal loss (Li et al. 2020), a score learns the intersection over union of its box with the face, so
+scores rank boxes by their quality.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from emotion_trainer.detector.faces import LANDMARKS, Faces
 CENTRE_RADIUS: Final = 2.5
 """Strides around a face's centre in which its cells lie."""
 MAX_CELLS: Final = 10
-OVERLAP_COST: Final = 3.0
+IOU_COST: Final = 3.0
 OUTSIDE_COST: Final = 1e5
 """Of a cell outside a face's box or far from its centre: the last resort for tiny faces."""
 IGNORED_REACH: Final = 0.5
@@ -54,14 +54,14 @@ class Losses:
 
 @lru_cache(maxsize=4)
 def cells_of(side: int) -> tuple[Tensor, Tensor]:
-    """Centres [cells, 2] and strides [cells, 1] of a square picture's cells, in pixels."""
+    """Centres [cells, 2] and strides [cells, 1] of a square image's cells, in pixels."""
     centres = [cell_centres(side // s, side // s, s).reshape(-1, 2) for s in STRIDES]
     strides = [np.full((len(c), 1), s, np.float32) for c, s in zip(centres, STRIDES, strict=True)]
     return torch.from_numpy(np.concatenate(centres)), torch.from_numpy(np.concatenate(strides))
 
 
 def detection_losses(outputs: Tensor, faces: Sequence[Faces], side: int) -> Losses:
-    """The losses of outputs [N, cells, 15] for square pictures with these faces."""
+    """The losses of outputs [N, cells, 15] for square images with these faces."""
     centres, strides = cells_of(side)
     boxes = _decoded_boxes(outputs, centres, strides)
     quality = torch.zeros_like(outputs[..., 0])
@@ -83,15 +83,15 @@ def detection_losses(outputs: Tensor, faces: Sequence[Faces], side: int) -> Loss
         cell = torch.cat(cells)
         weight.view(-1)[row] = 1.0
     found = boxes.reshape(-1, 4)[row]
-    overlap, generalised = _overlaps(found, target[:, :4])
-    quality.view(-1)[row] = overlap.detach().clamp(0.0, 1.0)
+    quality.view(-1)[row] = _iou(found.detach(), target[:, :4]).clamp(0.0, 1.0)
+    box_loss = (1.0 - _generalised_iou(found, target[:, :4])).sum()
     scores = (weight * _quality_focal(outputs[..., 0], quality)).sum()
     landmarks = _landmark_loss(
         outputs.reshape(-1, outputs.shape[-1])[row, 5:], target, centres[cell], strides[cell]
     )
     count = max(1.0, float(len(row)))
     # Every face weighs the same in the sum over cells, whatever its size.
-    return Losses(scores / count, (1.0 - generalised).sum() / count, landmarks / count)
+    return Losses(scores / count, box_loss / count, landmarks / count)
 
 
 def _truth(faces: Faces) -> Tensor:
@@ -128,13 +128,13 @@ def _assigned(
     inside = ((centres[:, None] > truth[:, :2]) & (centres[:, None] < truth[:, 2:4])).all(dim=-1)
     near = offsets.abs().amax(dim=-1) < CENTRE_RADIUS * strides
     candidates = (inside | near).any(dim=1).nonzero()[:, 0]
-    overlap = _overlap_matrix(boxes[candidates], truth[:, :4])
+    iou = _iou(boxes[candidates][:, None], truth[:, :4])
     costs = (
         functional.softplus(-logits[candidates])[:, None]
-        - OVERLAP_COST * torch.log(overlap + 1e-8)
+        - IOU_COST * torch.log(iou + 1e-8)
         + OUTSIDE_COST * ~(inside & near)[candidates]
     )
-    count = overlap.topk(min(MAX_CELLS, len(candidates)), dim=0).values.sum(dim=0).int()
+    count = iou.topk(min(MAX_CELLS, len(candidates)), dim=0).values.sum(dim=0).int()
     count = count.clamp(1, len(candidates))
     chosen = torch.full(costs.shape, torch.inf)
     for face, cells in enumerate(count.tolist()):
@@ -145,32 +145,32 @@ def _assigned(
     return candidates[assigned], owner[assigned]
 
 
-def _overlap_matrix(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of corners [n, 4] and [m, 4]: [n, m]."""
-    low = torch.maximum(boxes[:, None, :2], others[:, :2])
-    high = torch.minimum(boxes[:, None, 2:], others[:, 2:])
+def _intersection_and_union(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Areas that corners [..., 4] share and cover, each [...]."""
+    low = torch.maximum(boxes[..., :2], others[..., :2])
+    high = torch.minimum(boxes[..., 2:], others[..., 2:])
     shared = (high - low).clamp_min(0.0).prod(dim=-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=-1)[:, None]
-    union = areas + (others[:, 2:] - others[:, :2]).prod(dim=-1) - shared
-    return shared / (union + EPSILON)
+    areas = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
+    union = areas + (others[..., 2:] - others[..., :2]).prod(dim=-1) - shared
+    return shared, union + EPSILON
 
 
-def _overlaps(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (Rezatofighi et al. 2019) of pairs of corners [n, 4]."""
-    low = torch.maximum(boxes[:, :2], truth[:, :2])
-    high = torch.minimum(boxes[:, 2:], truth[:, 2:])
-    shared = (high - low).clamp_min(0.0).prod(dim=-1)
-    union = (
-        (boxes[:, 2:] - boxes[:, :2]).prod(dim=-1)
-        + (truth[:, 2:] - truth[:, :2]).prod(dim=-1)
-        - shared
-        + EPSILON
-    )
-    hull = (
-        torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])
-    ).prod(dim=-1) + EPSILON
-    overlap = shared / union
-    return overlap, overlap - (hull - union) / hull
+def _iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of corners [..., 4]: [...]."""
+    shared, union = _intersection_and_union(boxes, others)
+    return shared / union
+
+
+def _generalised_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Generalised IoU (Rezatofighi et al. 2019) of corners [..., 4]: [...].
+
+    It also falls with the part of the enclosing box that neither box covers.
+    """
+    shared, union = _intersection_and_union(boxes, others)
+    low = torch.minimum(boxes[..., :2], others[..., :2])
+    high = torch.maximum(boxes[..., 2:], others[..., 2:])
+    enclosing = (high - low).prod(dim=-1) + EPSILON
+    return shared / union - (enclosing - union) / enclosing
 
 
 def _quality_focal(logits: Tensor, quality: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Blending one picture into another with soft edges."""
+"""Blending one image into another with soft edges."""
 
 from typing import Final
 
@@ -20,13 +20,13 @@ SHAPE_PROBABILITIES: Final = (0.5, 0.25, 0.25)
 def placement(
     source: tuple[float, float], scale: float, degrees: float, target: tuple[float, float]
 ) -> Transform:
-    """The similarity transform that moves a point of one picture to a point of another.
+    """The similarity transform that moves a point of one image to a point of another.
 
     Args:
         source: the point, in pixels of the first.
         scale: factor on all lengths.
         degrees: rotation about it, counter-clockwise.
-        target: its place in the other picture.
+        target: its place in the other image.
     """
     turn = cv2.getRotationMatrix2D(source, degrees, scale)
     turn[:, 2] += np.subtract(target, source)

@@ -29,7 +29,7 @@ CALIBRATION_SHARE: Final = 0.05
 MAX_SIDE: Final = 640
 """Pixels: the longer side to which larger photos are reduced, by averaging areas in grey.
 
-The daemon limits the side alike, but halves the picture, then interpolates."""
+The daemon limits the side alike, but halves the image, then interpolates."""
 
 Part = Literal["training", "calibration", "test"]
 Numbers = list[float]

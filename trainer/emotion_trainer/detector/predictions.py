@@ -1,4 +1,4 @@
-"""Detections of a network in grey pictures, decoded as by the daemon."""
+"""Detections of a network in grey images, decoded as by the daemon."""
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ MIN_SCORE: Final = 0.02
 BATCH: Final = 50
 
 Finder = Callable[[Sequence[Image]], list[list[Detection]]]
-"""From grey pictures of one size, uint8 [H, W] each, to the faces in each."""
+"""From grey images of one size, uint8 [H, W] each, to the faces in each."""
 
 
 def keras_finder(model: keras.Model) -> Finder:
@@ -75,7 +75,7 @@ def _padded(images: Image) -> Image:
 
 
 def _decoded(cells: Floats, shape: tuple[int, ...]) -> list[Detection]:
-    """The faces of one picture from its cells' outputs, float32 [cells, 15]."""
+    """The faces of one image from its cells' outputs, float32 [cells, 15]."""
     maps = []
     for stride in STRIDES:
         rows, columns = shape[0] // stride, shape[1] // stride

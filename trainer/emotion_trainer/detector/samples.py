@@ -1,4 +1,4 @@
-"""Pictures to measure detectors on, with the faces of a reference.
+"""Images to measure detectors on, with the faces of a reference.
 
 The reference is the labels of a folder. A folder without labels is labelled by the teacher.
 """
@@ -25,7 +25,7 @@ CLIPS: Final = {".mp4", ".avi", ".mkv", ".mov", ".webm"}
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture, BGR uint8 [H, W, 3], and the faces of the reference in it."""
+    """An image, BGR uint8 [H, W, 3], and the faces of the reference in it."""
 
     name: str
     bgr: Image
@@ -35,7 +35,7 @@ class Sample:
 def load_samples(
     folder: Path, teacher: Detector, min_score: float, *, test_only: bool, interval: int
 ) -> list[Sample]:
-    """The pictures of a folder.
+    """The images of a folder.
 
     Args:
         folder: photos with `labels.json`, WIDER FACE, or any photos and clips.

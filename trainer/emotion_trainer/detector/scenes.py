@@ -1,6 +1,6 @@
 """Training scenes: parts of photos at random scales, mosaics of them, and composed scenes.
 
-Most scenes are parts of photos, so scale, background and pose are those of real pictures. Photos of
+Most scenes are parts of photos, so scale, background and pose are those of real images. Photos of
 single faces and tight crops teach little of that. Composed scenes put them on parts of photos
 without faces. Decoys are pasted the same way, so an edge alone is no sign of a face.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from edge_daemon.records import Image
 from emotion_trainer.detector import backgrounds
+from emotion_trainer.detector.boxes import intersection
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
 from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, together
@@ -42,7 +43,7 @@ MAX_REDUCTION: Final = 0.5
 MIN_HALVED_SIDE: Final = 4
 BLURRED_SCALE: Final = 0.8
 PREFILTER_SIGMA: Final = 0.5
-"""Reductions to half or less start from a halved picture; others below 0.8 from a blurred one."""
+"""Reductions to half or less start from a halved image; others below 0.8 from a blurred one."""
 FULL_TILT: Final = 0.3
 """Of scenes that use the whole range of tilts; the others use a third of it."""
 
@@ -261,12 +262,9 @@ class SceneMaker:
 
 
 def mark_doubtful(faces: Faces, shape: tuple[int, ...]) -> Faces:
-    """Faces in a picture [H, W] of this shape; too small or cut ones are doubtful."""
-    limits = np.array(shape[1::-1], np.float32)
-    low = faces.boxes[:, :2]
-    high = low + faces.boxes[:, 2:]
-    within = (np.minimum(high, limits) - np.maximum(low, 0)).clip(0)
-    visible = within.prod(axis=1) / faces.boxes[:, 2:].prod(axis=1)
+    """Faces in an image [H, W] of this shape; too small or cut ones are doubtful."""
+    image = np.array([[0, 0, shape[1], shape[0]]], np.float32)
+    visible = intersection(faces.boxes, image)[:, 0] / faces.boxes[:, 2:].prod(axis=1)
     doubtful = faces.doubtful | (visible < MIN_VISIBLE) | (faces.sizes < MIN_SIZE)
     return replace(faces, doubtful=doubtful).chosen(visible > 0)
 
@@ -283,7 +281,7 @@ def close_up(photo: LabelledImage, index: int) -> LabelledImage:
 
 
 def scrambled(image: Image, rng: np.random.Generator) -> Image:
-    """The picture's ninths in another order: a face's texture without a face."""
+    """The image's ninths in another order: a face's texture without a face."""
     square = cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA)
     tiles = square.reshape(3, 16, 3, 16).transpose(0, 2, 1, 3).reshape(9, 16, 16)
     # The permutation is a single cycle, so no tile keeps its place.
@@ -296,7 +294,7 @@ def scrambled(image: Image, rng: np.random.Generator) -> Image:
 def _prefiltered(
     image: Image, transform: Transform, scale: float
 ) -> tuple[Image, NDArray[np.float64]]:
-    """The picture halved as often as the scale allows, so that sampling does not alias.
+    """The image halved as often as the scale allows, so that sampling does not alias.
 
     Returns it with the transform between indices of pixels, as OpenCV wants it. The one passed in
     moves places, which are half a pixel further: 0 is the first pixel's outer edge.
@@ -313,7 +311,7 @@ def _prefiltered(
 
 
 def _covers(image: Image, transform: Transform, tile: Image) -> bool:
-    """Whether the moved picture covers the whole tile."""
+    """Whether the moved image covers the whole tile."""
     rows, columns = tile.shape
     back = cv2.invertAffineTransform(transform)
     corners = np.array([[0, 0], [columns, 0], [0, rows], [columns, rows]], np.float64)
@@ -327,13 +325,8 @@ def _middle(faces: Faces, index: int) -> tuple[float, float]:
 
 
 def _overlap(face: Faces, others: Faces) -> float:
-    """The largest part of either that the other covers."""
+    """The largest overlap coefficient: the shared area over that of the smaller face."""
     if not len(others):
         return 0.0
-    low = np.maximum(face.boxes[:, :2], others.boxes[:, :2])
-    high = np.minimum(
-        face.boxes[:, :2] + face.boxes[:, 2:], others.boxes[:, :2] + others.boxes[:, 2:]
-    )
-    shared = (high - low).clip(0).prod(axis=1)
     areas = np.minimum(face.sizes**2, others.sizes**2)
-    return float((shared / areas).max())
+    return float((intersection(face.boxes, others.boxes)[0] / areas).max())

@@ -199,7 +199,7 @@ class DetectorTrainer:
 
     @torch.no_grad()
     def _predict(self, images: Floats) -> Floats:
-        """The outputs of the averaged network for pictures [N, H, W, 1]."""
+        """The outputs of the averaged network for images [N, H, W, 1]."""
         outputs: Floats = self._ema_network(_channels_last(images)).numpy()
         return outputs
 

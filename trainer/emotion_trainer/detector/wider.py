@@ -1,7 +1,7 @@
 """WIDER FACE (Yang et al. 2016): its annotation format.
 
-A text file lists pictures: the name, the number of faces, and a line for each face with x, y,
-width, height, blur, expression, illumination, invalid, occlusion and pose. A picture without faces
+A text file lists images: the name, the number of faces, and a line for each face with x, y,
+width, height, blur, expression, illumination, invalid, occlusion and pose. An image without faces
 has one line of zeros. There are no landmarks.
 """
 
@@ -29,7 +29,7 @@ def is_wider(folder: Path) -> bool:
 
 
 def read_labels(folder: Path) -> Iterator[tuple[str, Faces]]:
-    """The paths of pictures in the folder and their faces.
+    """The paths of images in the folder and their faces.
 
     Invalid or heavily blurred faces are doubtful.
 

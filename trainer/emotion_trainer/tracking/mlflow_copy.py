@@ -1,4 +1,4 @@
-"""The copy of a run's folder in MLflow: parameters, curves, figures, pictures and models.
+"""The copy of a run's folder in MLflow: parameters, curves, figures, plots and models.
 
 Curves are compared step by step with what is there. Whatever else is logged leaves a tag with
 a checksum of what it was made from, and is logged again only when that has changed.
@@ -159,13 +159,13 @@ class MlflowCopy:
         ]
         self._client.log_batch(self._id, metrics=changed)
         for kind, predictions in summary.predictions.items():
-            draw = partial(self._log_pictures, kind, predictions)
-            self._once(f"{kind}_pictures", predictions.model_sha256, draw)
+            draw = partial(self._log_plots, kind, predictions)
+            self._once(f"{kind}_plots", predictions.model_sha256, draw)
         logs = {"float": self._log_model, "int8": self._log_int8}
         for kind, path in self._run.models().items():
             self._once(f"{kind}_model", sha256_of(path), logs[kind])
 
-    def _log_pictures(self, kind: str, predictions: Predictions) -> None:
+    def _log_plots(self, kind: str, predictions: Predictions) -> None:
         for name, figure in plots.of_predictions(predictions).items():
             self._client.log_figure(self._id, figure, f"{kind}_{name}.png")
 

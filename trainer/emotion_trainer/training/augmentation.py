@@ -1,6 +1,6 @@
-"""Random changes to training pictures, like those that faces in front of a camera go through.
+"""Augmentation: random changes to training faces, such as those that a camera causes.
 
-Everything geometric is one affine resampling a picture, so that a picture is blurred once.
+One affine transform applies all geometric changes of a face, so interpolation blurs it only once.
 """
 
 import math
@@ -17,13 +17,13 @@ Image = NDArray[np.float32]
 CENTRE: Final = (CROP_SIDE - 1) / 2
 MIN_PATCH: Final = 0.02
 MIRRORED: Final = 0.5
-"""The share of pictures that are mirrored."""
+"""The share of faces that are mirrored."""
 
 
 def augment(
     images: NDArray[np.uint8], settings: Augmentation, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Change each picture in its own way.
+    """Change each face in its own way.
 
     Args:
         images: uint8 [N, 48, 48].
@@ -31,13 +31,13 @@ def augment(
         rng: draws them.
 
     Returns:
-        The pictures, float32 [N, 48, 48, 1], 0 to 255; and which of them are mirrored, bool [N].
+        The faces, float32 [N, 48, 48, 1], 0 to 255; and which of them are mirrored, bool [N].
     """
     mirrored = rng.random(len(images)) < MIRRORED
     changed = np.empty((*images.shape, 1), np.float32)
     for index, image in enumerate(images.astype(np.float32)):
         face = _warp(image, settings, rng, is_mirrored=bool(mirrored[index]))
-        for step in (_coarsen, _relight, _erase):
+        for step in (_downscale, _relight, _erase):
             face = step(face, settings, rng)
         changed[index, ..., 0] = face
     return changed, mirrored
@@ -68,18 +68,18 @@ def _warp(
     ).astype(np.float32, copy=False)
 
 
-def _coarsen(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
-    """Lose the detail that a face far from the camera has lost."""
-    if rng.random() >= settings.coarsening:
+def _downscale(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
+    """Scale down and up again: a face far from the camera has as little detail."""
+    if rng.random() >= settings.downscale_probability:
         return image
-    side = int(rng.integers(settings.coarsest, CROP_SIDE, endpoint=True))
+    side = int(rng.integers(settings.min_downscaled_side, CROP_SIDE, endpoint=True))
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     large = cv2.resize(small, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_LINEAR)
     return large.astype(np.float32, copy=False)
 
 
 def _relight(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
-    """Change contrast about the picture's mean, and brightness."""
+    """Change contrast around the face's mean, and brightness."""
     mean = float(image.mean())
     contrast = _factor(settings.contrast, rng)
     brightness = rng.uniform(-settings.brightness, settings.brightness)
@@ -90,9 +90,9 @@ def _relight(image: Image, settings: Augmentation, rng: np.random.Generator) -> 
 
 def _erase(image: Image, settings: Augmentation, rng: np.random.Generator) -> Image:
     """Cover a patch with one grey level: random erasing (Zhong et al. 2020)."""
-    if rng.random() >= settings.erasing:
+    if rng.random() >= settings.erasing_probability:
         return image
-    area = rng.uniform(MIN_PATCH, settings.erased) * CROP_SIDE**2
+    area = rng.uniform(MIN_PATCH, settings.max_erased_area) * CROP_SIDE**2
     aspect = _factor(2.0, rng)
     height = min(CROP_SIDE, round(math.sqrt(area * aspect)))
     width = min(CROP_SIDE, round(math.sqrt(area / aspect)))

@@ -24,14 +24,14 @@ def steps_per_epoch(faces: int, batch: int) -> int:
 def epoch_batches(
     images: NDArray[np.uint8], targets: NDArray[np.float32], recipe: Recipe, epoch: int
 ) -> Iterator[Batch]:
-    """The batches of one epoch: pictures float32 [B, 48, 48, 1] and targets float32 [B, 7].
+    """The batches of one epoch: faces float32 [B, 48, 48, 1] and targets float32 [B, 7].
 
     They depend on the recipe's seed and the epoch alone, so that a resumed training sees
     what an uninterrupted one would have seen.
 
     Args:
         images: uint8 [N, 48, 48].
-        targets: float32 [N, 2, 7]: of each picture and of its mirror image.
+        targets: float32 [N, 2, 7]: of each face and of its mirror image.
         recipe: the seed, the batch size and the augmentation.
         epoch: counted from 1.
     """

@@ -1,10 +1,10 @@
-"""Distillation: a small network also learns larger ones' predictions for the training pictures.
+"""Distillation: a small network also learns larger ones' predictions for the training faces.
 
 A label names one emotion; a teacher's distribution shows which others the face resembles (Hinton
 et al. 2015). It is mixed into the soft targets, so that one cross-entropy serves both. The targets
 of unlabelled faces are the teachers' distribution alone.
 
-Teachers predict each picture and its mirror image once, not every augmented view: a step
+Teachers predict each face and its mirror image once, not every augmented view: a step
 costs a network about three times its own MMAC, so for a student of 10 MMAC teachers of 100 MMAC
 would make it four times as long. A view that the augmentation mirrors has the predictions for the
 mirror image as its target (consistent teaching, Beyer et al. 2022).
@@ -124,7 +124,7 @@ def distilled_targets(
         settings: the share of the predictions, and their temperature.
 
     Returns:
-        float32 [N + M, 2, 7]: targets of each picture and of its mirror image.
+        float32 [N + M, 2, 7]: targets of each face and of its mirror image.
     """
     training = labelled[:, np.newaxis, :]
     mixed = training + np.float32(settings.share) * (

@@ -2,7 +2,7 @@
 
 The file is NumPy's `.npz`: `header` (JSON, see `Header`), `training` float16 [N, 2, 7] and,
 where there are unlabelled faces, `unlabelled` float16 [M, 2, 7]. They are log-probabilities
-of the picture and of its mirror image, in the order of the faces. The header holds a fingerprint of
+of each face and of its mirror image, in the order of the faces. The header holds a fingerprint of
 either set of faces, so that labels of other faces, or of the same faces in another order, are
 refused.
 """
@@ -22,7 +22,7 @@ from emotion_trainer.data.dataset import Dataset, Sample, faces_fingerprint
 from emotion_trainer.errors import TrainingError
 
 VIEWS: Final = 2
-"""The picture, and its mirror image."""
+"""The face, and its mirror image."""
 
 LogProbabilities = NDArray[np.float16]
 

@@ -34,8 +34,8 @@ def write(path: Path, scene: Image) -> Path:
     return path
 
 
-def predict(out: Path, *pictures: Path) -> int:
-    return main(["predict", *map(str, pictures), "--out", str(out)])
+def predict(out: Path, *images: Path) -> int:
+    return main(["predict", *map(str, images), "--out", str(out)])
 
 
 def lines(output: str) -> list[list[str]]:
@@ -67,7 +67,7 @@ def test_predict_of_a_folder_keeps_names_and_order(
 ) -> None:
     for name in ("b.jpg", "a.png", "C.JPG"):
         write(tmp_path / "in" / name, draw_scene(TWO_FACES[0]))
-    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
     assert predict(out, tmp_path / "in") == 0
     assert sorted(path.name for path in out.iterdir()) == ["C.JPG", "a.png", "b.jpg"]
     assert [Path(line[0]).name for line in lines(capsys.readouterr().out)] == [

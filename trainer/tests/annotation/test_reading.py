@@ -17,7 +17,7 @@ SCENE = draw_scene((60, 60, 120), (200, 100, 100))
 
 
 class Fixed:
-    """A detector that finds the same faces in any picture."""
+    """A detector that finds the same faces in any image."""
 
     name = "fixed"
     framing = Framing(x=0.0, y=0.0, width=1.0, height=1.0)

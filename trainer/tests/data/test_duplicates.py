@@ -11,7 +11,7 @@ from emotion_trainer.data.duplicates import find_duplicates, near_copies, write_
 
 
 def split_of(greys: str, labels: list[int], place: str) -> Split:
-    """A plain picture for each letter, the same for the same letter."""
+    """A plain image for each letter, the same for the same letter."""
     return Split(
         images=np.stack([np.full((48, 48), ord(grey), np.uint8) for grey in greys]),
         labels=np.array(labels, np.int64),
@@ -55,7 +55,7 @@ def test_lists_them(doubled: Dataset, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     groups: dict[str, list[str]] = {}
     for row in rows:
-        groups.setdefault(row["picture"], []).append(f"{row['place']} {row['emotion']}")
+        groups.setdefault(row["image"], []).append(f"{row['place']} {row['emotion']}")
     assert list(groups.values()) == [
         ["row 0 angry", "row 1 angry", "cell 0 angry"],
         ["row 2 disgust", "row 3 disgust", "row 4 fear", "cell 3 disgust"],

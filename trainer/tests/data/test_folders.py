@@ -13,7 +13,7 @@ from emotion_trainer.errors import DataError
 
 @pytest.fixture
 def folder(tmp_path: Path, dataset: Dataset) -> Path:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     write_folders(dataset, folder)
     return folder
 
@@ -87,8 +87,8 @@ def test_other_sizes_and_colours_become_grey_crops(folder: Path) -> None:
     assert set(face.ravel()) == {50}
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture"])
-def test_skips_and_names_a_bad_picture(folder: Path, dataset: Dataset, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"no image"])
+def test_skips_and_names_a_bad_image(folder: Path, dataset: Dataset, content: bytes) -> None:
     (folder / "train" / "fear" / "bad.jpg").write_bytes(content)
     read = open_dataset(folder)
     (fault,) = read.unreadable.faults
@@ -96,7 +96,7 @@ def test_skips_and_names_a_bad_picture(folder: Path, dataset: Dataset, content: 
     assert len(read.training) == len(dataset.training)
 
 
-def test_refuses_too_many_bad_pictures(folder: Path) -> None:
+def test_refuses_too_many_bad_images(folder: Path) -> None:
     for index in range(6):
         (folder / "train" / "fear" / f"{index:04}.bad").touch()
     with pytest.raises(DataError, match=r"6 of 594 .*, more than 1 %: train/fear/0000.bad: "):

@@ -77,15 +77,15 @@ def test_refuses_too_many_bad_rows(tmp_path: Path, row: str, complaint: str) -> 
     with pytest.raises(DataError) as refusal:
         open_dataset(path)
     message = str(refusal.value)
-    assert message.startswith(f"{path}: 1 of 99 pictures are unreadable, more than 1 %: row 100: ")
+    assert message.startswith(f"{path}: 1 of 99 images are unreadable, more than 1 %: row 100: ")
     assert complaint in message
 
 
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ([TRAINING], "has no picture of the split PublicTest"),
-        ([], "has no picture of the split Training"),
+        ([TRAINING], "has no image of the split PublicTest"),
+        ([], "has no image of the split Training"),
     ],
 )
 def test_names_the_missing_split(tmp_path: Path, rows: list[str], complaint: str) -> None:

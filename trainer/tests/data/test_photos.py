@@ -99,7 +99,7 @@ def test_names_photos_without_a_face(photos: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(photos / "sad" / "empty.png"), draw_photo())
     cropping = crop_photos(photos, tmp_path / "crops", FIND)
     assert str(cropping).splitlines() == [
-        "14 faces cropped from 15 photos; 0 of 15 pictures are unreadable",
+        "14 faces cropped from 15 photos; 0 of 15 images are unreadable",
         "- sad/empty.png: no face was found",
     ]
     assert not (tmp_path / "crops" / "sad" / "empty.png.png").exists()
@@ -141,8 +141,8 @@ def test_never_mixes_with_what_is_there(photos: Path, tmp_path: Path) -> None:
 )
 def test_detectors_crop_real_photos(model: str | None, fewest: int, tmp_path: Path) -> None:
     find = still_finder(None if model is None else material(model))
-    pictures = sorted(material("data/faces").glob("plain_*.jpg"))[:21]
-    for index, path in enumerate(pictures):
+    images = sorted(material("data/faces").glob("plain_*.jpg"))[:21]
+    for index, path in enumerate(images):
         folder = tmp_path / "photos" / EMOTIONS[index % 7]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / path.name)

@@ -30,9 +30,9 @@ def test_reports(doubled: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "| all | 448 | 140 |" in lines
     assert "| with FER+ votes | 448 | 140 |" in lines
     assert "| PublicTest, also in Training | 2 | 1 |" in lines
-    assert "0 of 588 pictures are unreadable" in lines
+    assert "0 of 588 images are unreadable" in lines
     assert lines[-1] == f"data fingerprint {doubled.fingerprint}"
-    assert listed.read_text().splitlines()[0] == "picture,split,place,emotion"
+    assert listed.read_text().splitlines()[0] == "image,split,place,emotion"
     assert listed.read_text().count("PublicTest") == 2
 
 
@@ -50,7 +50,7 @@ def test_names_all_that_is_unreadable(
     assert main(["prepare", "--data", str(tmp_path)]) == 0
     output = capsys.readouterr()
     warnings = output.err.splitlines()
-    assert warnings[0] == f"{tmp_path}: 7 of 1043 pictures are unreadable and skipped:"
+    assert warnings[0] == f"{tmp_path}: 7 of 1043 images are unreadable and skipped:"
     assert len(warnings) == 7
     assert warnings[1].startswith("  row 1039: has 3 pixels")
     assert warnings[-1] == "  and 2 more"

@@ -66,7 +66,7 @@ def test_names_the_bad_row(table: Path, row: str, complaint: str) -> None:
     (fault,) = open_dataset(table.parent).unreadable.faults
     assert fault.startswith(f"row 101: {complaint}")
     write_table(table, row)
-    with pytest.raises(DataError, match=f"1 of 1 pictures are unreadable, .*: row 2: {complaint}"):
+    with pytest.raises(DataError, match=f"1 of 1 images are unreadable, .*: row 2: {complaint}"):
         open_dataset(table.parent)
 
 
@@ -79,7 +79,7 @@ def test_names_the_missing_sheet(table: Path) -> None:
 
 def test_names_the_missing_split(table: Path) -> None:
     write_table(table, f"training_00.png,0,0,{VOTES}")
-    with pytest.raises(DataError, match="has no picture of the split PublicTest"):
+    with pytest.raises(DataError, match="has no image of the split PublicTest"):
         open_dataset(table.parent)
 
 

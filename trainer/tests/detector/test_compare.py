@@ -44,7 +44,7 @@ def test_compare_of_a_perfect_detector_has_full_recall(folder: Path) -> None:
     assert len(samples) == 60
     assert result.recall(0, np.inf) == (60, 60)
     assert result.false_positives == 0
-    assert result.overlap > 0.9
+    assert result.mean_iou > 0.9
     assert result.landmark_error < 0.05
 
 
@@ -72,7 +72,7 @@ def test_compare_below_the_start_score_finds_nothing(folder: Path) -> None:
     assert result.recall(0, np.inf) == (0, 60)
 
 
-def test_compare_in_reduced_pictures_measures_original_widths(folder: Path) -> None:
+def test_compare_in_reduced_images_measures_original_widths(folder: Path) -> None:
     samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     (result,) = compare(samples, {"bright": Bright()}, 120).values()
     found, faces = result.recall(24, np.inf)
@@ -102,7 +102,7 @@ def test_samples_without_labels_are_labelled_by_the_teacher(folder: Path) -> Non
 
 
 def test_samples_of_an_unreadable_photo_are_an_error(folder: Path) -> None:
-    (folder / "photo_000.png").write_bytes(b"no picture")
+    (folder / "photo_000.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"photo_000\.png"):
         list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
 

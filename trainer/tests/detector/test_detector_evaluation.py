@@ -5,7 +5,7 @@ import pytest
 from detector.material import faces_at, landmarks_in
 
 from edge_daemon.records import Box, Detection
-from emotion_trainer.detector.evaluation import average_precision, judge_images, overlap
+from emotion_trainer.detector.evaluation import average_precision, judge_images
 from emotion_trainer.detector.faces import together
 
 A, B = (10.0, 10.0, 20.0, 20.0), (60.0, 60.0, 40.0, 40.0)
@@ -14,12 +14,6 @@ FAR = (120.0, 0.0, 20.0, 20.0)
 
 def detected(score: float, box: tuple[float, float, float, float]) -> Detection:
     return Detection(Box(*box), score, landmarks_in(box))
-
-
-def test_overlap_of_boxes_is_intersection_over_union() -> None:
-    boxes = np.array([[0, 0, 10, 10]], np.float32)
-    others = np.array([[0, 0, 10, 10], [5, 0, 10, 10], [20, 20, 5, 5]], np.float32)
-    np.testing.assert_allclose(overlap(boxes, others), [[1, 1 / 3, 0]], rtol=1e-6)
 
 
 def test_average_precision_of_perfect_detections_is_one() -> None:
@@ -49,22 +43,22 @@ def test_judged_detection_of_a_doubtful_face_does_not_count() -> None:
     assert len(judged.truth) == len(judged.found) == 1
 
 
-def test_judged_empty_pictures_have_no_precision() -> None:
+def test_judged_empty_images_have_no_precision() -> None:
     judged = judge_images([[], [detected(0.5, A)]], [faces_at(A), together([])])
     assert average_precision(judged) == 0.0
     assert judged.right.tolist() == [False]
     assert np.isnan(judged.landmark_errors).all()
 
 
-def test_judged_overlap_and_landmarks_are_of_the_matched_face() -> None:
+def test_judged_iou_and_landmarks_are_of_the_matched_face() -> None:
     x, y, w, h = A
     judged = judge_images([[detected(0.9, (x, y, w, 0.8 * h))]], [faces_at(A, B)])
-    assert judged.overlaps[0] == pytest.approx(0.8)
-    assert np.isnan(judged.overlaps[1])
+    assert judged.ious[0] == pytest.approx(0.8)
+    assert np.isnan(judged.ious[1])
     assert 0 < judged.landmark_errors[0] < 0.2
 
 
-def test_judged_with_a_lower_overlap_matches_inexact_boxes() -> None:
+def test_judged_with_a_lower_iou_matches_inexact_boxes() -> None:
     x, y, w, h = A
     inexact = [[detected(0.9, (x, y, w, 0.45 * h))]]
     assert judge_images(inexact, [faces_at(A)]).right.tolist() == [False]

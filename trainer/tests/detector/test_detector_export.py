@@ -9,14 +9,14 @@ from emotion_trainer.detector.export import FALSE_POSITIVE_RATE, calibrated_scor
 from emotion_trainer.detector.faces import LabelledImage, together
 from emotion_trainer.detector.predictions import Finder
 
-PICTURES = 1000
+IMAGES = 1000
 
 
 def test_calibrated_scores_leave_the_allowed_false_positives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scores = np.random.default_rng(0).uniform(0.1, 1.0, (3, PICTURES))
-    images = [np.full((1, 1), 0, np.uint8) for _ in range(PICTURES)]
+    scores = np.random.default_rng(0).uniform(0.1, 1.0, (3, IMAGES))
+    images = [np.full((1, 1), 0, np.uint8) for _ in range(IMAGES)]
     numbers = {id(image): number for number, image in enumerate(images)}
 
     def finder_of(_path: Path, levels: Collection[int]) -> Finder:
@@ -34,5 +34,5 @@ def test_calibrated_scores_leave_the_allowed_false_positives(
     monkeypatch.setattr("emotion_trainer.detector.export.MAX_SCORE", 1.0)
     least = calibrated_scores(Path(), [LabelledImage(image, together([])) for image in images])
     wrong = [(scores[level] >= least[level]).sum() for level in range(3)]
-    assert sum(wrong) == pytest.approx(FALSE_POSITIVE_RATE * PICTURES, abs=1.5)
+    assert sum(wrong) == pytest.approx(FALSE_POSITIVE_RATE * IMAGES, abs=1.5)
     assert len(set(wrong)) == 1

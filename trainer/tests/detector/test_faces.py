@@ -17,7 +17,7 @@ def test_faces_moved_follow_the_transform() -> None:
 def test_faces_rotated_keep_their_sides() -> None:
     turned = faces_at(BOX).moved(placement((55, 40), 1.0, 90.0, (55, 40)))
     np.testing.assert_allclose(turned.boxes[0], BOX, atol=1e-4)
-    # Counter-clockwise by a quarter: the right eye, left in the picture, goes to the bottom.
+    # Counter-clockwise by a quarter: the right eye, left in the image, goes to the bottom.
     right_eye, left_eye = turned.landmarks[0, :2]
     assert right_eye[1] > left_eye[1]
     assert right_eye[0] == pytest.approx(left_eye[0], abs=1e-4)

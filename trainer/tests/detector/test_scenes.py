@@ -188,7 +188,7 @@ def test_patterns_differ() -> None:
     assert len({pattern(96, rng).tobytes() for _ in range(20)}) == 20
 
 
-def test_scrambled_picture_has_the_same_pixels_elsewhere() -> None:
+def test_scrambled_image_has_the_same_pixels_elsewhere() -> None:
     image = np.arange(48 * 48, dtype=np.uint32).reshape(48, 48).astype(np.uint8)
     mixed = scrambled(image, np.random.default_rng(7))
     np.testing.assert_array_equal(np.sort(mixed.ravel()), np.sort(image.ravel()))

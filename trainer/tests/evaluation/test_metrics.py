@@ -56,12 +56,12 @@ def test_report_names_what_it_was_measured_on() -> None:
 
 
 def dataset_of(known: Iterable[int]) -> Dataset:
-    """A plain picture for each of `LABELS` to validate on, and to learn from those of `known`."""
-    pictures = np.stack([np.full((48, 48), grey, np.uint8) for grey in range(8)])
-    trained = np.stack([np.full((48, 48), 99, np.uint8), *(pictures[index] for index in known)])
+    """A plain image for each of `LABELS` to validate on, and to learn from those of `known`."""
+    images = np.stack([np.full((48, 48), grey, np.uint8) for grey in range(8)])
+    trained = np.stack([np.full((48, 48), 99, np.uint8), *(images[index] for index in known)])
     return Dataset(
         training=Split(
             trained, np.zeros(len(trained), np.int64), votes=np.zeros((1, 10), np.uint8)
         ),
-        validation=Split(pictures, LABELS, votes=np.zeros((8, 10), np.uint8)),
+        validation=Split(images, LABELS, votes=np.zeros((8, 10), np.uint8)),
     )

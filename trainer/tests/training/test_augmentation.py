@@ -12,9 +12,9 @@ STRONG = Augmentation(
     stretch=1.1,
     contrast=1.5,
     brightness=40.0,
-    coarsening=1.0,
-    coarsest=16,
-    erasing=1.0,
+    downscale_probability=1.0,
+    min_downscaled_side=16,
+    erasing_probability=1.0,
 )
 
 
@@ -26,14 +26,14 @@ def test_gives_grey_levels_of_the_same_size(dataset: Dataset) -> None:
     assert changed.max() <= 255.0
 
 
-def test_the_same_seed_gives_the_same_pictures(dataset: Dataset) -> None:
+def test_the_same_seed_gives_the_same_faces(dataset: Dataset) -> None:
     first, second = (
         augment(dataset.training.images[:20], STRONG, np.random.default_rng(5))[0] for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
 
-def test_without_strength_pictures_are_only_mirrored(dataset: Dataset) -> None:
+def test_without_strength_faces_are_only_mirrored(dataset: Dataset) -> None:
     images = dataset.training.images[:50]
     changed, mirrored = augment(images, Augmentation(), np.random.default_rng(1))
     for face, image, is_mirrored in zip(changed[..., 0], images, mirrored, strict=True):
@@ -51,7 +51,7 @@ def augmented(face: np.ndarray, **settings: float) -> np.ndarray:
 
 
 def rectangle(width: int, height: int) -> np.ndarray:
-    """A bright rectangle in the centre of a black picture."""
+    """A bright rectangle in the centre of a black image."""
     face = np.zeros((48, 48), np.uint8)
     top, left = (48 - height) // 2, (48 - width) // 2
     face[top : top + height, left : left + width] = 200
@@ -138,26 +138,29 @@ def detail(views: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_coarsening_is_the_probability_of_lost_detail() -> None:
-    views = augmented(noise(), coarsening=0.3, coarsest=16)
+def test_downscale_probability_is_the_share_of_downscaled_faces() -> None:
+    views = augmented(noise(), downscale_probability=0.3, min_downscaled_side=16)
     assert 0.2 < (detail(views) < 0.9).mean() < 0.4
 
 
-def test_coarsest_limits_the_lost_detail() -> None:
-    few, many = (detail(augmented(noise(), coarsening=1.0, coarsest=pixels)) for pixels in (12, 40))
+def test_min_downscaled_side_limits_the_loss_of_detail() -> None:
+    few, many = (
+        detail(augmented(noise(), downscale_probability=1.0, min_downscaled_side=side))
+        for side in (12, 40)
+    )
     assert few.min() < 0.1
     assert many.min() > 0.3
     assert few.max() == pytest.approx(1.0)
 
 
 def covered(views: np.ndarray) -> np.ndarray:
-    """Whether a pixel of a black picture is covered by a patch, bool [N, 48, 48]."""
+    """Whether a pixel of a black image is covered by a patch, bool [N, 48, 48]."""
     found: np.ndarray = views > 0.0
     return found
 
 
-def test_erasing_is_the_probability_of_a_patch_of_one_grey() -> None:
-    views = augmented(np.zeros((48, 48), np.uint8), erasing=0.3)
+def test_erasing_probability_is_the_share_of_faces_with_a_patch() -> None:
+    views = augmented(np.zeros((48, 48), np.uint8), erasing_probability=0.3)
     patches = covered(views)
     erased = patches.any(axis=(1, 2))
     assert 0.2 < erased.mean() < 0.4
@@ -169,8 +172,9 @@ def test_erasing_is_the_probability_of_a_patch_of_one_grey() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
-def test_erased_is_the_maximum_share_covered(share: float) -> None:
-    patches = covered(augmented(np.zeros((48, 48), np.uint8), erasing=1.0, erased=share))
+def test_max_erased_area_is_the_maximum_share_covered(share: float) -> None:
+    views = augmented(np.zeros((48, 48), np.uint8), erasing_probability=1.0, max_erased_area=share)
+    patches = covered(views)
     areas = patches.mean(axis=(1, 2))
     assert 0.01 < areas.min() < 0.04
     assert 0.9 * share < areas.max() < 1.1 * share

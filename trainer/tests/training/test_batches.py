@@ -41,7 +41,7 @@ def test_batches_with_mixup_have_mixed_targets(dataset: Dataset, recipe: Recipe)
     assert ((targets > 0.0).sum(axis=1) == 2).mean() > 0.7
 
 
-def test_epoch_batches_mirrored_picture_has_the_mirrored_target(recipe: Recipe) -> None:
+def test_epoch_batches_mirrored_face_has_the_mirrored_target(recipe: Recipe) -> None:
     """Faces that only the mirror image's target calls happy are the mirrored ones."""
     images = np.zeros((64, 48, 48), np.uint8)
     images[:, :, :24] = 255

@@ -1,7 +1,7 @@
 """Networks of `keras.applications`, to continue from weights trained on ImageNet.
 
-Those weights know colour pictures of 224 pixels a side, not grey ones of 48. So the grey is given
-three times, in the range that the application was trained with, and a picture whose resolution
+Those weights know colour images of 224 pixels a side, not grey ones of 48. So the grey is given
+three times, in the range that the application was trained with, and an image whose resolution
 the stem would halve at once is made twice as large before it: the same sums as without the stride,
 while the kernels see edges of a size that they know. Such networks are large: they suit as
 teachers. Weights are a file of the user's own; nothing is downloaded.
@@ -28,7 +28,7 @@ WHITE: Final = np.full((1, 1, 1, 3), 255.0, np.float32)
 
 @dataclass(frozen=True)
 class Application:
-    """A network of Keras, the range of its input, and by how much its stem shrinks a picture."""
+    """A network of Keras, the range of its input, and by how much its stem shrinks an image."""
 
     make: Callable[..., keras.Model]
     preprocess: Callable[..., Any]

@@ -2,7 +2,7 @@
 
 LeCun et al. 1998, with ReLU, maxima, batch normalisation (Ioffe & Szegedy 2015) and dropout
 (Srivastava et al. 2014). The dense layer sees where in the face a feature is, which is lost
-in global pooling. It is written as a convolution over all that is left of the picture
+in global pooling. It is written as a convolution over all that is left of the image
 (Long et al. 2015), the same sums without a reshaping that would fix TFLite's batch.
 """
 

@@ -1,143 +1,148 @@
-"""`emotion-trainer detector …`: the commands that make the daemon's face detector."""
+"""`detector label`, `train`, `export` and `compare`: the daemon's face detector."""
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from emotion_trainer.arguments import (
-    add_numbering,
-    existing,
-    numbering_of,
-    output_file,
+from emotion_trainer.commands.arguments import (
+    Commands,
+    add_finished_run,
+    add_labelled_faces,
+    add_output_file,
+    add_output_folder,
+    add_recipe,
+    existing_path,
     output_folder,
-    positive,
+    positive_integer,
 )
+from emotion_trainer.commands.opening import numbering_of
 from emotion_trainer.errors import TrainingError
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Add the commands below `detector` to the command line."""
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_label(commands.add_parser("label", help="label tight crops of faces with YuNet"))
+def add_commands(commands: Commands) -> None:
+    """Add `detector` and its commands to the parser."""
+    detector = commands.add_parser("detector", help="train, measure and export a face detector")
+    subcommands = detector.add_subparsers(required=True, metavar="COMMAND")
+    _add_label(subcommands)
+    _add_train(subcommands)
+    _add_export(subcommands)
+    _add_compare(subcommands)
+
+
+def _add_label(commands: Commands) -> None:
+    label = commands.add_parser("label", help="label tight crops of faces with YuNet")
+    add_labelled_faces(label)
+    _add_teacher(label)
+    add_output_file(label, "labelled crops, .npz")
+    label.set_defaults(command=_label)
+
+
+def _add_train(commands: Commands) -> None:
     train = commands.add_parser("train", help="train a detector, or resume its training")
-    train.add_argument("recipe", type=existing("RECIPE"), metavar="RECIPE", help="a TOML file")
+    add_recipe(train)
     train.add_argument(
         "--run", type=Path, metavar="DIR", help="folder of the run (default: work/RECIPE)"
     )
     train.add_argument(
-        "--weights",
-        type=existing("--weights"),
-        metavar="FILE",
-        help="start from a run's weights.npz",
+        "--weights", type=existing_path, metavar="FILE", help="start from a run's weights.npz"
     )
+    _add_training_data(train)
     train.set_defaults(command=_train, needs_keras=True)
+
+
+def _add_export(commands: Commands) -> None:
     export = commands.add_parser(
         "export", help="convert a run's best weights to the daemon's detector"
     )
-    export.add_argument("run", type=existing("RUN"), metavar="RUN", help="a folder filled by train")
-    export.add_argument(
-        "--out",
-        type=output_folder("--out"),
-        required=True,
-        metavar="DIR",
-        help="folder of the model and detector.json",
-    )
+    add_finished_run(export)
+    add_output_folder(export, "folder of the model and detector.json")
+    _add_training_data(export)
     export.set_defaults(command=_export, needs_keras=True)
-    for command in (train, export):
-        command.add_argument(
-            "--photos",
-            type=existing("--photos"),
-            required=True,
-            action="append",
-            metavar="DIR",
-            help="photos with labels.json, or WIDER FACE; may be given more than once",
-        )
-        command.add_argument(
-            "--crops",
-            type=existing("--crops"),
-            required=True,
-            metavar="FILE",
-            help="labelled crops, .npz, as written by label",
-        )
-    _add_compare(commands.add_parser("compare", help="compare a detector with YuNet and Haar"))
 
 
-def _add_label(label: argparse.ArgumentParser) -> None:
-    label.add_argument(
-        "--data",
-        type=existing("--data"),
-        required=True,
-        metavar="PATH",
-        help="Kaggle's fer2013.csv, a folder with labels.csv and its sheets, or a folder "
-        "with a folder for each emotion",
-    )
-    add_numbering(label)
-    _add_teacher(label)
-    label.add_argument(
-        "--out",
-        type=output_file("--out"),
-        required=True,
-        metavar="FILE",
-        help="labelled crops, .npz",
-    )
-    label.set_defaults(command=_label)
-
-
-def _add_compare(compare: argparse.ArgumentParser) -> None:
+def _add_compare(commands: Commands) -> None:
+    compare = commands.add_parser("compare", help="compare a detector with YuNet and Haar")
     compare.add_argument(
         "folder",
-        type=existing("FOLDER"),
+        type=existing_path,
         metavar="FOLDER",
         help="labelled photos, or photos and clips to label with YuNet",
     )
     _add_teacher(compare)
     compare.add_argument(
         "--detector-model",
-        type=existing("--detector-model"),
+        type=existing_path,
         metavar="FILE",
         help="detector.json of the trainer (default: the daemon's)",
     )
-    compare.add_argument(
+    _add_sample_options(compare)
+    _add_misses_options(compare)
+    compare.set_defaults(command=_compare)
+
+
+def _add_training_data(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--photos",
+        type=existing_path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="photos with labels.json, or WIDER FACE; may be given more than once",
+    )
+    command.add_argument(
+        "--crops",
+        type=existing_path,
+        required=True,
+        metavar="FILE",
+        help="labelled crops, .npz, as written by label",
+    )
+
+
+def _add_teacher(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--teacher", type=existing_path, required=True, metavar="FILE", help="YuNet as ONNX"
+    )
+
+
+def _add_sample_options(command: ArgumentParser) -> None:
+    """Add which images are compared, and in which size."""
+    command.add_argument(
         "--max-side",
-        type=positive("--max-side"),
+        type=positive_integer,
         default=640,
         metavar="PX",
         help="longer side of the image for detection, in pixels (default: 640)",
     )
-    compare.add_argument(
+    command.add_argument(
         "--all",
         action="store_true",
         help="include labelled photos of the training and calibration parts",
     )
-    compare.add_argument(
+    command.add_argument(
         "--interval",
-        type=positive("--interval"),
+        type=positive_integer,
         default=1,
         metavar="N",
         help="use every Nth frame of a clip (default: 1)",
     )
-    compare.add_argument(
-        "--pictures",
-        type=output_folder("--pictures"),
+
+
+def _add_misses_options(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--misses",
+        type=output_folder,
         metavar="DIR",
-        help="write images with the worst misses to this folder",
+        help="write the images with the worst misses to this folder",
     )
-    compare.add_argument(
+    command.add_argument(
         "--count",
-        type=positive("--count"),
+        type=positive_integer,
         default=20,
         metavar="N",
-        help="number of images for --pictures (default: 20)",
-    )
-    compare.set_defaults(command=_compare)
-
-
-def _add_teacher(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--teacher", type=existing("--teacher"), required=True, metavar="FILE", help="YuNet as ONNX"
+        help="number of images for --misses (default: 20)",
     )
 
 
-def _label(options: argparse.Namespace) -> None:
+def _label(options: Namespace) -> None:
     from edge_daemon.detection.yunet import YuNetDetector
     from emotion_trainer.data import Splitting, open_dataset
     from emotion_trainer.detector.crops import MIN_SCORE, label_crops, save_crops
@@ -151,7 +156,7 @@ def _label(options: argparse.Namespace) -> None:
     print(f"{options.out}: {len(crops)} of {len(images)} crops labelled")
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: Namespace) -> None:
     from emotion_trainer.detector.data import load_data
     from emotion_trainer.detector.recipe import DetectorRecipe
     from emotion_trainer.detector.runs import DetectorRun
@@ -175,7 +180,7 @@ def _train(options: argparse.Namespace) -> None:
     print(f"best average precision {best.score:.4f} in epoch {best.number}: {run.best}")
 
 
-def _export(options: argparse.Namespace) -> None:
+def _export(options: Namespace) -> None:
     from emotion_trainer.detector.data import load_data
     from emotion_trainer.detector.export import export_detector
     from emotion_trainer.detector.runs import DetectorRun
@@ -185,7 +190,7 @@ def _export(options: argparse.Namespace) -> None:
     print(", ".join(f"{name} {value}" for name, value in metrics.model_dump().items()))
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _compare(options: Namespace) -> None:
     from edge_daemon._lib.files import bundled_detector
     from edge_daemon.config.settings import DetectionSettings
     from edge_daemon.detection import Detector
@@ -211,6 +216,6 @@ def _compare(options: argparse.Namespace) -> None:
     detectors: dict[str, Detector] = {"bundled": bundled, "YuNet": yunet, "Haar": HaarDetector(24)}
     results = compare(samples, detectors, options.max_side)
     print(f"{len(samples)} images, searched at {options.max_side} pixels\n\n{table(results)}")
-    if options.pictures:
-        paths = write_misses(samples, results["bundled"], options.pictures, options.count)
-        print(f"\n{len(paths)} images in {options.pictures}")
+    if options.misses:
+        paths = write_misses(samples, results["bundled"], options.misses, options.count)
+        print(f"\n{len(paths)} images in {options.misses}")
