@@ -45,7 +45,7 @@ def _detector_mmac() -> float:
     """For a picture of 4:3 at the default size, padded to whole cells."""
     width = DetectionSettings().max_side
     pixels = padded_side(width) * padded_side(width * 3 // 4)
-    return read_manifest(bundled_detector()).mmac * pixels / DETECTOR_SIDE**2
+    return read_manifest(bundled_detector()).search.mmac * pixels / DETECTOR_SIDE**2
 
 
 def _range(mmac: float, times: int) -> str:

@@ -592,10 +592,11 @@ def _list_models(settings: Settings) -> int:
     ensemble = bundle.ensemble.metrics
     print(f"  ensemble: {100 * ensemble.accuracy:.1f} % on {ensemble.split}")
     detector = read_manifest(bundled_detector())
-    print(
-        f"detector bundled: {detector.file}, {detector.parameters} parameters, "
-        f"sha256 {detector.sha256[:12]}"
-    )
+    for network in (detector.search, detector.verifier):
+        print(
+            f"detector bundled: {network.file}, {network.parameters} parameters, "
+            f"sha256 {network.sha256[:12]}"
+        )
     fetched = settings.state_dir / YUNET.file
     print(f"detector yunet: {fetched if fetched.is_file() else 'not fetched'}")
     return 0

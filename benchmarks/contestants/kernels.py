@@ -26,7 +26,7 @@ from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import bundled, detector_from_settings, haar, yunet
 from edge_daemon.detection.base import TRACKED_MARGIN
-from edge_daemon.detection.bundled import FaceSearch, cut_patch, is_certain, read_manifest
+from edge_daemon.detection.bundled import FaceSearch, cut_patch, read_manifest
 from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.records import CROP_SIDE, Image
@@ -110,14 +110,13 @@ def _doubtful_patches(settings: Settings) -> Callable[[Image], list[Image]]:
     """The patches of an image that the bundled detector verifies; none by other detectors."""
     if settings.detection.detector != "bundled":
         return lambda _image: []
-    manifest, score = bundled_detector(), settings.detection.min_score
-    search = FaceSearch(manifest.parent / read_manifest(manifest).file, threads=1)
+    score = settings.detection.min_score
+    search = FaceSearch(*_bundled_files(), threads=1)
 
     def patches(image: Image) -> list[Image]:
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
-        found = search.candidates(grey, max(0.0, score - TRACKED_MARGIN))
-        doubtful = [face for face in found if not is_certain(face, score)]
-        return [cut_patch(grey, face.box)[0] for face in doubtful[: bundled.MAX_VERIFICATIONS]]
+        _, doubtful = search.candidates(grey, max(0.0, score - TRACKED_MARGIN), score)
+        return [cut_patch(grey, face.box) for face in doubtful[: bundled.MAX_VERIFICATIONS]]
 
     return patches
 
@@ -194,8 +193,8 @@ def _yunet(longest: int, model: Path, least_score: float) -> Kernel:
 
 
 def _bundled(longest: int, threads: int) -> Kernel:
-    manifest = bundled_detector()
-    path = manifest.parent / read_manifest(manifest).file
+    path, verifier = _bundled_files()
+    verify = _network(verifier, threads, (1, bundled.PATCH_SIDE, bundled.PATCH_SIDE, 1))
     networks: dict[tuple[int, ...], Callable[[Any], list[Any]]] = {}
 
     def search(grey: Any) -> None:  # noqa: ANN401  # OpenCV's arrays
@@ -214,9 +213,16 @@ def _bundled(longest: int, threads: int) -> Kernel:
         for _, reduced in bundled.reduced_pictures(grey):
             search(reduced)
         for patch in patches:
-            search(patch)
+            verify(patch[np.newaxis, ..., np.newaxis])
 
     return detect
+
+
+def _bundled_files() -> tuple[Path, Path]:
+    """The bundled detector's networks: the search's and the verifier's."""
+    path = bundled_detector()
+    manifest = read_manifest(path)
+    return path.parent / manifest.search.file, path.parent / manifest.verifier.file
 
 
 def _reduced(image: Any, longest: int) -> Any:  # noqa: ANN401  # OpenCV's arrays

@@ -14,30 +14,35 @@ from special_files import UNREADABLE, UNREADABLE_IDS
 from edge_daemon._lib.files import bundled_detector, bundled_models, sha256_of
 from edge_daemon.detection import bundled
 from edge_daemon.detection.bundled import (
-    LARGE_PATCH_SIDE,
+    MAX_EVIDENCE,
     MAX_VERIFICATIONS,
-    SMALL_PATCH_SIDE,
     BundledDetector,
     FaceSearch,
     MapNetwork,
+    VerifierNetwork,
+    cut_patch,
+    in_picture,
     read_manifest,
+    with_evidence,
 )
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.errors import DetectorError
 from edge_daemon.inference.bundle import read_bundle
-from edge_daemon.records import Detection
+from edge_daemon.records import Box, Detection
 
 MIN_OVERLAP = 0.5
-PATCH_SIDES = (SMALL_PATCH_SIDE, LARGE_PATCH_SIDE)
+NETWORKS = ("search", "verifier")
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Path:
-    """A copy of the manifest and its model."""
+    """A copy of the manifest and its models."""
     shipped = bundled_detector()
-    shutil.copy(shipped.parent / read_manifest(shipped).file, tmp_path)
+    about = read_manifest(shipped)
+    for network in (about.search, about.verifier):
+        shutil.copy(shipped.parent / network.file, tmp_path)
     return Path(shutil.copy(shipped, tmp_path))
 
 
@@ -47,11 +52,16 @@ def altered(manifest: Path, **changes: object) -> Path:
     return manifest
 
 
+def with_network(manifest: Path, network: str, **changes: object) -> Path:
+    return altered(manifest, **{network: json.loads(manifest.read_text())[network] | changes})
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("make", UNREADABLE, ids=UNREADABLE_IDS)
 def test_bundled_detector_with_special_model_is_refused(
-    manifest: Path, make: Callable[[Path], None]
+    manifest: Path, make: Callable[[Path], None], network: str
 ) -> None:
-    model = manifest.parent / read_manifest(manifest).file
+    model = manifest.parent / getattr(read_manifest(manifest), network).file
     model.unlink()
     make(model)
     with pytest.raises(DetectorError) as refused:
@@ -59,16 +69,16 @@ def test_bundled_detector_with_special_model_is_refused(
     assert str(refused.value).startswith(f"{model}: cannot be read: ")
 
 
-def test_bundled_manifest_is_valid_and_the_network_small() -> None:
+def test_bundled_manifest_is_valid_and_the_networks_small() -> None:
     about = read_manifest(bundled_detector())
-    assert about.parameters <= 150_000
-    assert about.mmac <= 60
+    assert about.search.parameters + about.verifier.parameters <= 150_000
+    assert about.search.mmac + about.verifier.mmac <= 60
 
 
 @pytest.mark.parametrize("size", [(32, 32), (150, 200), (192, 320), (320, 320), (33, 100)])
 def test_map_network_accepts_any_size(size: tuple[int, int]) -> None:
     about = read_manifest(bundled_detector())
-    network = MapNetwork(bundled_models() / about.file, threads=1)
+    network = MapNetwork(bundled_models() / about.search.file, threads=1)
     rng = np.random.default_rng(0)
     scores, geometry = network.maps(rng.integers(0, 256, size, dtype=np.uint8))
     for map_, places, stride in zip(scores, geometry, STRIDES, strict=True):
@@ -79,7 +89,7 @@ def test_map_network_accepts_any_size(size: tuple[int, int]) -> None:
 
 def test_map_network_after_a_larger_picture_gives_the_same_maps() -> None:
     about = read_manifest(bundled_detector())
-    network = MapNetwork(bundled_models() / about.file, threads=1)
+    network = MapNetwork(bundled_models() / about.search.file, threads=1)
     rng = np.random.default_rng(1)
     small = rng.integers(0, 256, (100, 150), dtype=np.uint8)
     before, _ = network.maps(small)
@@ -93,11 +103,9 @@ def test_map_network_after_a_larger_picture_gives_the_same_maps() -> None:
     ("changes", "word"),
     [
         ({"schema_version": 2}, "schema_version"),
-        ({"sha256": "0" * 64}, "sha256"),
-        ({"file": "absent.tflite"}, r"absent\.tflite"),
-        ({"file": "../model.tflite"}, "file"),
         ({"framing": {"x": 0, "y": 0, "width": 0, "height": 1}}, "framing.width"),
         ({"odd": 1}, "odd"),
+        ({"verifier": None}, "verifier"),
     ],
 )
 def test_detector_with_an_invalid_manifest_is_an_error(
@@ -107,19 +115,53 @@ def test_detector_with_an_invalid_manifest_is_an_error(
         BundledDetector(altered(manifest, **changes), 0.7)
 
 
-def test_detector_with_a_damaged_model_is_an_error(manifest: Path) -> None:
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"sha256": "short"}, r"\.sha256"),
+        ({"file": "absent.tflite"}, r"absent\.tflite"),
+        ({"file": "../model.tflite"}, r"\.file"),
+        ({"odd": 1}, r"\.odd"),
+    ],
+)
+def test_detector_with_an_invalid_network_is_an_error(
+    manifest: Path, network: str, changes: dict[str, object], word: str
+) -> None:
+    with pytest.raises(DetectorError, match=word):
+        BundledDetector(with_network(manifest, network, **changes), 0.7)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_detector_with_a_damaged_model_is_an_error(manifest: Path, network: str) -> None:
     model = manifest.parent / "damaged.tflite"
     model.write_bytes(b"no model" * 100)
-    altered(manifest, file=model.name, sha256=sha256_of(model))
+    with_network(manifest, network, file=model.name, sha256=sha256_of(model))
     with pytest.raises(DetectorError, match=r"damaged\.tflite"):
         BundledDetector(manifest, 0.7)
 
 
-def test_detector_with_a_model_of_another_kind_is_an_error(manifest: Path) -> None:
+@pytest.mark.parametrize("network", NETWORKS)
+def test_detector_with_an_altered_model_is_an_error(manifest: Path, network: str) -> None:
+    model = manifest.parent / getattr(read_manifest(manifest), network).file
+    model.write_bytes(model.read_bytes() + b"more")
+    with pytest.raises(DetectorError, match=model.name):
+        BundledDetector(manifest, 0.7)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_detector_with_a_model_of_another_kind_is_an_error(manifest: Path, network: str) -> None:
     member = read_bundle(bundled_models()).members[0]
     shutil.copy(bundled_models() / member.file, manifest.parent)
-    altered(manifest, file=member.file, sha256=member.sha256)
+    with_network(manifest, network, file=member.file, sha256=member.sha256)
     with pytest.raises(DetectorError, match=member.file):
+        BundledDetector(manifest, 0.7)
+
+
+def test_detector_with_its_networks_exchanged_is_an_error(manifest: Path) -> None:
+    content = json.loads(manifest.read_text())
+    altered(manifest, search=content["verifier"], verifier=content["search"])
+    with pytest.raises(DetectorError, match="verifier"):
         BundledDetector(manifest, 0.7)
 
 
@@ -186,24 +228,26 @@ def test_detector_on_a_tiny_picture_finds_nothing() -> None:
     assert detector.detect(np.zeros((1, 1, 3), np.uint8)) == []
 
 
-class Patches:
-    """Counts the patches by their size, which no picture here has."""
+class Verifier:
+    """Gives the real verifier's answer, or other evidence; counts the patches."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, evidence: float | None = None) -> None:
+        about = read_manifest(bundled_detector())
+        self._real = VerifierNetwork(bundled_models() / about.verifier.file, threads=1)
+        self._evidence = evidence
         self.number = 0
-        maps = MapNetwork.maps
 
-        def counted(network: MapNetwork, grey: Image) -> object:
-            self.number += grey.shape in {(side, side) for side in PATCH_SIDES}
-            return maps(network, grey)
-
-        monkeypatch.setattr(MapNetwork, "maps", counted)
+    def judge(self, patch: Image) -> tuple[float, np.ndarray]:
+        self.number += 1
+        evidence, geometry = self._real.judge(patch)
+        return evidence if self._evidence is None else self._evidence, geometry
 
 
 @pytest.fixture
 def search() -> FaceSearch:
     about = read_manifest(bundled_detector())
-    return FaceSearch(bundled_models() / about.file, threads=1)
+    files = (bundled_models() / network.file for network in (about.search, about.verifier))
+    return FaceSearch(*files, threads=1)
 
 
 def grey_scene(*faces: tuple[int, int, int], size: tuple[int, int] = (320, 240)) -> Image:
@@ -213,25 +257,25 @@ def grey_scene(*faces: tuple[int, int, int], size: tuple[int, int] = (320, 240))
 def test_crowd_has_a_limited_number_of_verifications(
     search: FaceSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patches = Patches(monkeypatch)
+    verifier = Verifier()
+    monkeypatch.setattr(search, "_verifier", verifier)
     crowd = [(40 * x + 4, 40 * y + 4, 32) for x in range(5) for y in range(5)]
     found = search.faces(grey_scene(*crowd, size=(208, 208)), 0.5)
-    assert patches.number == MAX_VERIFICATIONS
+    assert verifier.number == MAX_VERIFICATIONS
     assert len(found) == len(crowd)
 
 
-def test_face_that_its_patch_cannot_reject_is_not_verified(
+def test_face_that_the_verifier_cannot_reject_is_not_verified(
     search: FaceSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = grey_scene((100, 80, 64))
-    patches = Patches(monkeypatch)
-    (found,) = search.faces(scene, 0.3, 0.5)
-    assert patches.number == 0
-    (verified,) = search.faces(scene, 0.3, found.score)
-    assert patches.number == 1
-    monkeypatch.setattr(search, "_patches", dict.fromkeys(PATCH_SIDES, NoFaces()))
-    (rejected,) = search.faces(scene, 0.3, found.score)
-    assert 0.5 <= rejected.score < verified.score
+    verifier = Verifier(-99.0)
+    monkeypatch.setattr(search, "_verifier", verifier)
+    (found,) = search.faces(scene, 0.01, 0.3)
+    assert verifier.number == 0
+    (rejected,) = search.faces(scene, 0.01, found.score)
+    assert verifier.number == 1
+    assert 0.3 <= rejected.score < found.score
 
 
 @pytest.mark.parametrize("x", [0, 70, 292])
@@ -247,25 +291,52 @@ def test_verified_face_keeps_its_position(
     assert second.box.iou(first.box) > 0.7
     assert first.landmarks is not None
     assert second.landmarks is not None
-    assert np.abs(second.landmarks - first.landmarks).max() < 3.0
+    assert np.abs(second.landmarks - first.landmarks).max() < 4.0
 
 
-@pytest.mark.parametrize("side", [24, 64])
-def test_face_that_its_patch_lacks_is_less_certain(
-    search: FaceSearch, monkeypatch: pytest.MonkeyPatch, side: int
+@pytest.mark.parametrize("evidence", [-99.0, 99.0])
+def test_verifier_moves_a_score_by_a_limited_amount(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch, evidence: float
 ) -> None:
-    scene = grey_scene((100, 80, side))
-    (verified,) = search.faces(scene, 0.3)
-    monkeypatch.setattr(search, "_patches", dict.fromkeys(PATCH_SIDES, NoFaces()))
-    (doubtful,) = search.faces(scene, 0.3)
-    assert doubtful.score < verified.score - 0.05
-    assert search.faces(scene, verified.score) == []
+    scene = grey_scene((100, 80, 24))
+    with monkeypatch.context() as without:
+        without.setattr(bundled, "MAX_VERIFICATIONS", 0)
+        (first,) = search.faces(scene, 0.1)
+    monkeypatch.setattr(search, "_verifier", Verifier(evidence))
+    (second,) = search.faces(scene, 0.01)
+    limit = np.copysign(MAX_EVIDENCE, evidence)
+    assert second.score == pytest.approx(with_evidence(first.score, limit), abs=1e-6)
 
 
-class NoFaces:
-    """A network that finds nothing."""
+def test_verifier_raises_a_face_below_the_minimum(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = grey_scene((100, 80, 24))
+    with monkeypatch.context() as without:
+        without.setattr(bundled, "MAX_VERIFICATIONS", 0)
+        (first,) = search.faces(scene, 0.1)
+        above = with_evidence(first.score, 0.5)
+        assert search.faces(scene, above) == []
+    monkeypatch.setattr(search, "_verifier", Verifier(99.0))
+    assert len(search.faces(scene, above)) == 1
 
-    def maps(self, grey: Image) -> tuple[list[Image], list[Image]]:
-        sizes = [[side // stride for side in grey.shape] for stride in STRIDES]
-        scores = [np.full(size, -9.0, np.float32) for size in sizes]
-        return scores, [np.zeros((*size, GEOMETRY), np.float32) for size in sizes]
+
+def test_place_in_a_patch_is_that_in_the_picture() -> None:
+    box = Box(40.0, 30.0, 20.0, 30.0)
+    shift, shape = np.array([0.1, -0.2]), np.log([0.6, 0.9])
+    landmarks = np.arange(10) / 10 - 0.5
+    found, marks = in_picture(np.float32([*shift, *shape, *landmarks]), box)
+    assert found.centre == pytest.approx((53.0, 39.0), abs=1e-4)
+    assert (found.width, found.height) == pytest.approx((18.0, 27.0), abs=1e-4)
+    np.testing.assert_allclose(marks[0], [35.0, 33.0], atol=1e-4)
+    np.testing.assert_allclose(marks[4], [59.0, 57.0], atol=1e-4)
+
+
+def test_patch_has_the_box_in_its_middle() -> None:
+    picture = np.zeros((120, 160), np.uint8)
+    picture[40:72, 60:84] = 200
+    patch = cut_patch(picture, Box(60.0, 40.0, 24.0, 32.0))
+    rows, columns = np.nonzero(patch > 100)
+    middle = (patch.shape[0] - 1) / 2
+    assert (rows.min() + rows.max()) / 2 == pytest.approx(middle, abs=0.6)
+    assert (columns.min() + columns.max()) / 2 == pytest.approx(middle, abs=0.6)

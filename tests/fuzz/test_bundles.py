@@ -208,8 +208,10 @@ def use_member(folder: Path) -> None:
 
 
 def use_detector(folder: Path) -> None:
-    checksum = sha256_of(folder / DETECTOR["file"])
-    (folder / "detector.json").write_text(json.dumps(DETECTOR | {"sha256": checksum}))
+    manifest = deepcopy(DETECTOR)
+    for network in (manifest["search"], manifest["verifier"]):
+        network["sha256"] = sha256_of(folder / network["file"])
+    (folder / "detector.json").write_text(json.dumps(manifest))
     detectors: list[BundledDetector] = []
     made = lambda: detectors.append(BundledDetector(folder / "detector.json", 0.5))  # noqa: E731
     if refused_in_a_line(made, DetectorError, folder):

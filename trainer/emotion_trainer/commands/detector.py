@@ -1,6 +1,8 @@
 """`detector label`, `train`, `export` and `compare`: the daemon's face detector."""
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from emotion_trainer.commands.arguments import (
@@ -24,6 +26,7 @@ def add_commands(commands: Commands) -> None:
     subcommands = detector.add_subparsers(required=True, metavar="COMMAND")
     _add_label(subcommands)
     _add_train(subcommands)
+    _add_verifier(subcommands)
     _add_export(subcommands)
     _add_compare(subcommands)
 
@@ -47,6 +50,15 @@ def _add_train(commands: Commands) -> None:
     )
     _add_training_data(train)
     train.set_defaults(command=_train, needs_keras=True)
+
+
+def _add_verifier(commands: Commands) -> None:
+    verifier = commands.add_parser(
+        "verifier", help="train a run's second network, which verifies faces, or resume it"
+    )
+    add_finished_run(verifier)
+    _add_training_data(verifier)
+    verifier.set_defaults(command=_verifier, needs_keras=True)
 
 
 def _add_export(commands: Commands) -> None:
@@ -162,13 +174,8 @@ def _train(options: Namespace) -> None:
     from emotion_trainer.detector.runs import DetectorRun
     from emotion_trainer.recipe import read_recipe_as
 
-    try:
+    with _torch_required("train"):
         from emotion_trainer.detector.training import DetectorTrainer
-    except ImportError as error:
-        raise TrainingError(
-            f"detector train: PyTorch cannot be imported ({error}); "
-            "install a processor's build, see trainer/README.md"
-        ) from error
 
     recipe = read_recipe_as(DetectorRecipe, options.recipe)
     run = DetectorRun(options.run or Path("work") / recipe.name)
@@ -178,6 +185,31 @@ def _train(options: Namespace) -> None:
     print(trainer.summary(), flush=True)
     best = trainer.run()
     print(f"best average precision {best.score:.4f} in epoch {best.number}: {run.best}")
+
+
+def _verifier(options: Namespace) -> None:
+    from emotion_trainer.detector.data import load_data
+    from emotion_trainer.detector.runs import DetectorRun
+
+    with _torch_required("verifier"):
+        from emotion_trainer.detector.verifier_training import VerifierTrainer
+
+    run = DetectorRun(options.run)
+    trainer = VerifierTrainer(run, load_data(options.photos, options.crops))
+    print(trainer.summary(), flush=True)
+    best = trainer.run()
+    print(f"best average precision {best.score:.4f} in epoch {best.number}: {run.verifier.best}")
+
+
+@contextmanager
+def _torch_required(command: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise TrainingError(
+            f"detector {command}: PyTorch cannot be imported ({error}); "
+            "install a processor's build, see trainer/README.md"
+        ) from error
 
 
 def _export(options: Namespace) -> None:

@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.validation import Provenance
 from edge_daemon.config.settings import DetectionSettings
+from edge_daemon.detection import Framing
 from edge_daemon.detection.bundled import (
     DetectorManifest,
     DetectorMetrics,
+    NetworkFile,
+    VerifierNetwork,
     write_manifest,
 )
 from edge_daemon.detection.decoding import STRIDES
 from emotion_trainer.detector import network
+from emotion_trainer.detector.candidates import candidates_in, verified_precision
 from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.evaluation import Judged, average_precision, judge_images
 from emotion_trainer.detector.faces import LabelledImage
@@ -47,6 +51,8 @@ DRAWS: Final = 12
 """Of the images: between two draws, average precision differs by up to 0.04."""
 MAX_LOSS: Final = 0.02
 """Of average precision, by quantisation."""
+VERIFIER_REPRESENTATIVES: Final = 400
+"""Patches on which the verifier's ranges are measured."""
 MANIFEST_SIDE: Final = 192
 """Pixels of the image whose cost the manifest states."""
 MANIFEST_NAME: Final = "detector.json"
@@ -61,29 +67,60 @@ MIN_SCORE, MAX_SCORE = 0.2, 0.9
 
 
 def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> DetectorMetrics:
-    """Export a run's best weights and put the file and its manifest into `folder`.
+    """Export a run's best weights and put the files and their manifest into `folder`.
 
     Returns:
-        The figures of the int8 file on the test photos.
+        The figures of the int8 files on the test photos.
 
     Raises:
-        TrainingError: no epoch was finished, or the run's files are damaged.
+        TrainingError: no epoch of the search or of its verifier was finished, or the run's files
+            are damaged.
         ExportError: quantisation loses too much average precision.
     """
+    verifier = run.verifier.best_model()
+    calibration = calibration_images(data.calibration)
+    search = _export_search(run, data, calibration)
+    judge_file = _export_verifier(run, verifier, search, calibration)
+    find = search_finder(search, judge_file)
+    metrics = measure(find, data.test)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (search, judge_file):
+        shutil.copyfile(file, folder / file.name)
+    framing = measure_framing(find, data.held_out)
+    write_manifest(_manifest(run, verifier, metrics, framing), folder / MANIFEST_NAME)
+    return metrics
+
+
+def _export_search(
+    run: DetectorRun, data: DetectorData, calibration: Sequence[LabelledImage]
+) -> Path:
     recipe = run.record().recipe
     model = run.best_model()
     exported = run.int8_path
-    calibration = _calibration_images(data.calibration)
     images = _best_representatives(model, recipe, data, exported, calibration)
     _require_precision(model, exported, calibration)
     # A shift of the biases changes no other range, so the second file differs in scores alone.
     shift_scores(model, recipe.start_scores or calibrated_scores(exported, calibration))
     exported.write_bytes(to_int8(model, recipe.network, images))
-    metrics = measure(search_finder(exported), data.test)
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(exported, folder / exported.name)
-    write_manifest(_manifest(run, exported, metrics, data), folder / MANIFEST_NAME)
-    return metrics
+    return exported
+
+
+def _export_verifier(
+    run: DetectorRun, model: keras.Model, search: Path, calibration: Sequence[LabelledImage]
+) -> Path:
+    """Convert the verifier, whose evidence gets its weight in a face's score."""
+    recipe = run.record().recipe
+    candidates = candidates_in(tflite_finder(search), calibration)
+    images = candidates.patches[:: max(1, len(candidates) // VERIFIER_REPRESENTATIVES)]
+    layer = model.get_layer(network.EVIDENCE)
+    layer.set_weights([recipe.verifier.weight * weights for weights in layer.get_weights()])
+    exported = run.verifier_int8_path
+    exported.write_bytes(convert(equalised(model, images), images))
+    original = verified_precision(candidates, model.predict(candidates.patches, verbose=0)[0])
+    judge_patch = VerifierNetwork(exported, threads=1).judge
+    int8 = np.array([judge_patch(patch)[0] for patch in candidates.patches], np.float32)
+    _require(exported, original, verified_precision(candidates, int8))
+    return exported
 
 
 def _best_representatives(
@@ -117,7 +154,10 @@ def _best_representatives(
 
 def _require_precision(model: keras.Model, exported: Path, photos: Sequence[LabelledImage]) -> None:
     original = average_precision(judge(keras_finder(model), photos))
-    int8 = average_precision(judge(tflite_finder(exported), photos))
+    _require(exported, original, average_precision(judge(tflite_finder(exported), photos)))
+
+
+def _require(exported: Path, original: float, int8: float) -> None:
     if original - int8 > MAX_LOSS:
         raise ExportError(
             f"{exported}: int8 loses too much average precision (got {int8:.4f} for "
@@ -141,7 +181,7 @@ def calibrated_scores(exported: Path, images: Sequence[LabelledImage]) -> list[f
     return [_calibrated_score(tflite_finder(exported, {level}), images) for level in levels]
 
 
-def _calibration_images(photos: Sequence[LabelledImage]) -> list[LabelledImage]:
+def calibration_images(photos: Sequence[LabelledImage]) -> list[LabelledImage]:
     """Photos at several sizes, without close-ups: small faces in their backgrounds lack labels."""
     scenes = [photo for photo in photos if not is_close_up(photo)] or photos
     return [scaled(photo, scale) for scale in CALIBRATION_SCALES for photo in scenes]
@@ -211,17 +251,15 @@ def _candidates(data: DetectorData, recipe: DetectorRecipe) -> Iterator[NDArray[
 
 
 def _manifest(
-    run: DetectorRun, exported: Path, metrics: DetectorMetrics, data: DetectorData
+    run: DetectorRun, verifier: keras.Model, metrics: DetectorMetrics, framing: Framing
 ) -> DetectorManifest:
     record = run.record()
-    sized = network.build(record.recipe.network, (MANIFEST_SIDE, MANIFEST_SIDE))
+    search = network.build(record.recipe.network, (MANIFEST_SIDE, MANIFEST_SIDE))
     return DetectorManifest(
         schema_version=1,
-        file=exported.name,
-        sha256=sha256_of(exported),
-        mmac=round(cost.mmac(sized), 2),
-        parameters=cost.parameters(sized),
-        framing=measure_framing(search_finder(exported), data.held_out),
+        search=_network_file(run.int8_path, search),
+        verifier=_network_file(run.verifier_int8_path, verifier),
+        framing=framing,
         metrics=metrics,
         provenance=Provenance(
             recipe=record.recipe.name,
@@ -229,6 +267,15 @@ def _manifest(
             data_fingerprint=record.data_fingerprint,
             commit=record.commit,
         ),
+    )
+
+
+def _network_file(path: Path, model: keras.Model) -> NetworkFile:
+    return NetworkFile(
+        file=path.name,
+        sha256=sha256_of(path),
+        mmac=round(cost.mmac(model), 2),
+        parameters=cost.parameters(model),
     )
 
 

@@ -10,13 +10,17 @@ from typing import Final
 import keras
 from keras import layers, ops
 
+from edge_daemon.detection.bundled import PATCH_SIDE
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
-from emotion_trainer.detector.recipe import NetworkSettings
+from emotion_trainer.detector.recipe import NetworkSettings, VerifierSettings
 from emotion_trainer.models.families.layers import normalise
 
 OUTPUTS: Final = 1 + GEOMETRY
 """Numbers of a cell: the score's logit, then the geometry."""
 
+
+EVIDENCE: Final = "evidence"
+"""The name of the verifier's layer for the log-odds that it adds to a score."""
 
 STRIDED_KERNEL: Final = 3
 """Side of the kernels that halve the resolution."""
@@ -65,6 +69,24 @@ def build(
     kernel = settings.kernels[-1]
     cells = [_head(level, kernel, f"heads-{number}") for number, level in enumerate(merged)]
     return keras.Model(pixels, layers.Concatenate(axis=1)(cells), name="detector")
+
+
+def build_verifier(settings: VerifierSettings) -> keras.Model:
+    """Build the untrained verifier: grey patches [N, S, S, 1] to evidence [N, 1], geometry [N, 14].
+
+    It is made of the same blocks; its first stage keeps the resolution. Layers have the names of
+    PyTorch's modules.
+    """
+    pixels = keras.Input((PATCH_SIDE, PATCH_SIDE, 1), name="patches")
+    x = layers.ReLU()(_convolve(normalise(pixels), settings.stem, STRIDED_KERNEL, "stem", 2))
+    for stage, (width, blocks) in enumerate(settings.stages):
+        for number in range(blocks):
+            name = f"stages-{stage}-{number}"
+            x = _block(x, width, STRIDED_KERNEL, name, is_strided=stage > 0 and number == 0)
+    evidence = layers.Dense(1, name=EVIDENCE)(layers.GlobalAveragePooling2D()(x))
+    squeezed = layers.ReLU()(_convolve(x, settings.geometry, 1, "squeeze"))
+    geometry = layers.Dense(GEOMETRY, name="geometry")(layers.Flatten()(squeezed))
+    return keras.Model(pixels, [evidence, geometry], name="verifier")
 
 
 def score_layer(level: int) -> str:

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_daemon.detection.bundled import PATCH_SIDE
 from edge_daemon.detection.decoding import GEOMETRY, STRIDES
 from emotion_trainer.detector.network import STRIDED_KERNEL
-from emotion_trainer.detector.recipe import NetworkSettings
+from emotion_trainer.detector.recipe import NetworkSettings, VerifierSettings
 from emotion_trainer.errors import TrainingError
 
 INITIAL_LOGIT: Final = -4.0
 """Bias of the scores at the start: nearly every cell is background."""
+DROPOUT: Final = 0.2
+"""Of the verifier's features."""
 NORM_MOMENTUM: Final = 0.05
 NORM_EPSILON: Final = 1e-3
 """As Keras has it."""
@@ -126,13 +129,45 @@ class Network(nn.Module):
         return torch.cat([head(x) for head, x in zip(self.heads, merged, strict=True)], dim=1)
 
 
+class VerifierNetwork(nn.Module):
+    """From grey patches float32 [N, 1, S, S] to evidence [N] and geometry [N, GEOMETRY].
+
+    The order of the layers is that of `network.build_verifier`.
+    """
+
+    def __init__(self, settings: VerifierSettings) -> None:
+        super().__init__()
+        self.stem = Convolution(1, settings.stem, STRIDED_KERNEL, is_strided=True)
+        stages, inputs, side = [], settings.stem, PATCH_SIDE // 2
+        for number, (width, blocks) in enumerate(settings.stages):
+            chain = [Block(inputs, width, STRIDED_KERNEL, is_strided=number > 0)]
+            chain += [Block(width, width, STRIDED_KERNEL) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(*chain))
+            inputs, side = width, side // 2 if number > 0 else side
+        self.stages = nn.ModuleList(stages)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.evidence = nn.Linear(inputs, 1)
+        self.squeeze = Convolution(inputs, settings.geometry, 1)
+        self.geometry = nn.Linear(settings.geometry * side * side, GEOMETRY)
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Grey levels 0 to 255 to evidence and geometry."""
+        x = functional.relu(self.stem(patches / 127.5 - 1.0))
+        for stage in self.stages:
+            x = stage(x)
+        evidence = self.evidence(self.dropout(x.mean(dim=(2, 3))))[:, 0]
+        squeezed = functional.relu(self.squeeze(x))
+        # Keras flattens rows of channels, not channels of rows.
+        return evidence, self.geometry(squeezed.permute(0, 2, 3, 1).flatten(1))
+
+
 def _array(tensor: Tensor | None) -> NDArray[np.float32]:
     if tensor is None:
         raise TypeError("batch normalisation keeps running statistics")
     return tensor.detach().cpu().numpy().astype(np.float32)
 
 
-def save_weights(network: Network, path: Path) -> None:
+def save_weights(network: nn.Module, path: Path) -> None:
     """Write the weights as float16 to an `.npz` file."""
     values = {name: value.numpy() for name, value in network.state_dict().items() if value.ndim}
     unfinished = path.with_suffix(".part")
@@ -141,7 +176,7 @@ def save_weights(network: Network, path: Path) -> None:
     unfinished.replace(path)
 
 
-def load_weights(network: Network, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path) -> None:
     """Read weights written by `save_weights`.
 
     Raises:
@@ -157,7 +192,7 @@ def load_weights(network: Network, path: Path) -> None:
         raise TrainingError(f"{path}: cannot start from these weights: {reason}") from error
 
 
-def transfer(network: Network, model: keras.Model) -> None:
+def transfer(network: nn.Module, model: keras.Model) -> None:
     """Give a Keras model the weights of the same network in PyTorch."""
     named = dict(network.named_modules())
     for layer in model.layers:
@@ -170,6 +205,8 @@ def transfer(network: Network, model: keras.Model) -> None:
             order = (2, 3, 0, 1) if module.groups > 1 else (2, 3, 1, 0)
             bias = [] if module.bias is None else [_array(module.bias)]
             layer.set_weights([kernel.transpose(order), *bias])
+        elif isinstance(module, nn.Linear):
+            layer.set_weights([_array(module.weight).T, _array(module.bias)])
         elif isinstance(module, nn.BatchNorm2d):
             parts = (module.weight, module.bias, module.running_mean, module.running_var)
             layer.set_weights([_array(part) for part in parts])

@@ -61,10 +61,10 @@ def tflite_finder(path: Path, levels: Collection[int] = range(len(STRIDES))) -> 
     return lambda images: [find_in(image) for image in images]
 
 
-def search_finder(path: Path) -> Finder:
-    """Detections of an exported file by the daemon's whole search with default settings."""
-    search, certain_score = FaceSearch(path, threads=1), DetectionSettings().min_score
-    return lambda images: [search.faces(image, MIN_SCORE, certain_score) for image in images]
+def search_finder(search: Path, verifier: Path) -> Finder:
+    """Detections of exported files by the daemon's whole search with default settings."""
+    whole, certain_score = FaceSearch(search, verifier, threads=1), DetectionSettings().min_score
+    return lambda images: [whole.faces(image, MIN_SCORE, certain_score) for image in images]
 
 
 def _padded(images: Image) -> Image:

@@ -57,12 +57,31 @@ class DetectorOptimisation(Schedule):
     method: Literal["adamw"] = Field(default="adamw", description="The only one supported.")
 
 
+class VerifierSettings(Section):
+    """The verifier, a second network that sees each doubtful face alone, and its training."""
+
+    stem: int = Field(default=16, gt=0, description="Channels of the stem.")
+    stages: tuple[Stage, Stage, Stage] = Field(
+        default=((32, 2), (64, 3), (80, 3)),
+        description="Width in channels, and blocks, of each stage.",
+    )
+    geometry: int = Field(default=12, gt=0, description="Channels that box and landmarks use.")
+    weight: float = Field(
+        default=0.25, gt=0.0, le=1.0, description="Factor on its log-odds in a face's score."
+    )
+    epoch: int = Field(default=38_400, gt=0, description="Patches in an epoch.")
+    optimisation: DetectorOptimisation = DetectorOptimisation(
+        epochs=16, batch=128, learning_rate=2e-3, warmup_epochs=0.5, weight_decay=1e-2
+    )
+
+
 class DetectorRecipe(AnyRecipe):
     """A whole recipe."""
 
     optimisation: DetectorOptimisation
     network: NetworkSettings
     scenes: SceneSettings = SceneSettings()
+    verifier: VerifierSettings = VerifierSettings()
     start_scores: tuple[Score, Score, Score] | None = Field(
         default=None,
         description="Score of each map that becomes the daemon's default minimum; unset: export "

@@ -13,7 +13,8 @@ class DetectorRecord(AnyRecord):
 
     Attributes:
         recipe: the settings.
-        weights_sha256: of the file of weights that the training started from, if any.
+        weights_sha256: of the file of weights that the training started from, if any; of a
+            verifier, of those of the search whose candidates it learns from.
     """
 
     DIFFERENCE: ClassVar[str] = "another recipe, other data or other --weights"
@@ -36,3 +37,13 @@ class DetectorRun(AnyRun[DetectorRecord]):
     def weights(self) -> Path:
         """The averaged weights of the best epoch, from which another training may start."""
         return self.folder / "weights.npz"
+
+    @property
+    def verifier(self) -> "DetectorRun":
+        """The training of the verifier for this run's search."""
+        return DetectorRun(self.folder / "verifier")
+
+    @property
+    def verifier_int8_path(self) -> Path:
+        """Where the verifier's int8 file is, or will be."""
+        return self.int8_path_of(f"{self.record().recipe.name}_verifier")

@@ -1,6 +1,7 @@
 """A tiny network on synthetic material: trained, stopped, resumed, exported, run by the daemon."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,18 @@ pytest.importorskip("torch", reason="PyTorch is not installed", exc_type=ImportE
 import torch
 
 from edge_daemon._lib.files import sha256_of
-from edge_daemon.detection.bundled import BundledDetector, read_manifest
+from edge_daemon.detection.bundled import PATCH_SIDE, BundledDetector, read_manifest
 from emotion_trainer.cli import main
-from emotion_trainer.detector import export, training
+from emotion_trainer.detector import export, training, verifier_training
+from emotion_trainer.detector.candidates import Candidates, collect
 from emotion_trainer.detector.crops import save_crops
 from emotion_trainer.detector.data import DetectorData, load_data
+from emotion_trainer.detector.learner import load_checkpoint
+from emotion_trainer.detector.network_torch import VerifierNetwork
 from emotion_trainer.detector.recipe import DetectorRecipe
 from emotion_trainer.detector.runs import DetectorRun
-from emotion_trainer.detector.training import DetectorTrainer, load_checkpoint
+from emotion_trainer.detector.training import DetectorTrainer
+from emotion_trainer.detector.verifier_training import VerifierTrainer
 from emotion_trainer.errors import RecipeError, TrainingError
 from emotion_trainer.recipe import read_recipe_as
 
@@ -48,6 +53,18 @@ batch = 16
 learning_rate = 8e-3
 warmup_epochs = 0.5
 weight_decay = 1e-3
+ema_momentum = 0.9
+
+[verifier]
+stem = 8
+stages = [[16, 1], [24, 1], [24, 1]]
+geometry = 4
+epoch = 1600
+
+[verifier.optimisation]
+epochs = 3
+batch = 32
+learning_rate = 1e-2
 ema_momentum = 0.9
 """
 EPOCHS = 6
@@ -143,8 +160,82 @@ def test_run_records_the_weights_that_it_started_from(
             DetectorTrainer(short_recipe, data, run, start).run()
 
 
-def test_exported_detector_runs_in_the_daemon(
+@pytest.fixture(scope="module")
+def verified(trained: Path, words: list[str], folder: Path) -> Path:
+    """The same run with a verifier."""
+    run = Path(shutil.copytree(trained, folder / "verified"))
+    assert main(["detector", "verifier", str(run), *words]) == 0
+    return run
+
+
+def test_verifier_learns_to_tell_faces(verified: Path, data: DetectorData) -> None:
+    run = DetectorRun(verified)
+    state = load_checkpoint(run.verifier.checkpoint)
+    assert state.history[-1].loss < 0.8 * state.history[0].loss
+    verifier = VerifierNetwork(run.record().recipe.verifier)
+    verifier.load_state_dict(state.average)
+    verifier.eval()
+    faces = collect(lambda images: [[] for _ in images], data.test, np.random.default_rng(1))
+    noise = np.random.default_rng(2).integers(60, 130, (8, PATCH_SIDE, PATCH_SIDE))
+    with torch.no_grad():
+        is_face, is_none = (
+            verifier(torch.from_numpy(patches.astype(np.float32))[:, None])[0]
+            for patches in (faces.patches, noise)
+        )
+    assert is_face.median() > is_none.max()
+
+
+def test_resumed_training_of_a_verifier_ends_as_an_unbroken_one(
     trained: Path,
+    verified: Path,
+    data: DetectorData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = DetectorRun(Path(shutil.copytree(trained, tmp_path / "stopped")))
+    real: Callable[..., Candidates] = verifier_training.collect
+    collections = 0
+
+    def broken(*arguments: object) -> Candidates:
+        nonlocal collections
+        collections += 1
+        if collections == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(verifier_training, "collect", broken)
+    with pytest.raises(KeyboardInterrupt):
+        VerifierTrainer(run, data).run()
+    monkeypatch.undo()
+    VerifierTrainer(run, data).run()
+    resumed, unbroken = (
+        load_checkpoint(r.verifier.checkpoint).average for r in (run, DetectorRun(verified))
+    )
+    for name, value in unbroken.items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_verifier_of_another_search_is_an_error(
+    verified: Path, data: DetectorData, tmp_path: Path
+) -> None:
+    run = DetectorRun(Path(shutil.copytree(verified, tmp_path / "run")))
+    weights = dict(np.load(run.weights))
+    np.savez(run.weights, **{name: values * 0.9 for name, values in weights.items()})
+    with pytest.raises(TrainingError, match="holds a run of"):
+        VerifierTrainer(run, data).run()
+
+
+def test_export_without_a_verifier_is_an_error(
+    trained: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "models"
+    assert main(["detector", "export", str(trained), "--out", str(out), *words]) == 1
+    assert str(DetectorRun(trained).verifier.folder) in capsys.readouterr().err
+    assert not (out / "detector.json").exists()
+
+
+def test_exported_detector_runs_in_the_daemon(
+    verified: Path,
     words: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -152,7 +243,7 @@ def test_exported_detector_runs_in_the_daemon(
 ) -> None:
     monkeypatch.setattr(export, "REPRESENTATIVES", (8,))
     monkeypatch.setattr(export, "DRAWS", 2)
-    run = shutil.copytree(trained, tmp_path / "run")
+    run = shutil.copytree(verified, tmp_path / "run")
     out = tmp_path / "models"
     assert main(["detector", "export", str(run), "--out", str(out), *words]) == 0
     assert "average_precision" in capsys.readouterr().out

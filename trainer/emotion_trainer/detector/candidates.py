@@ -1,0 +1,216 @@
+"""What a search finds in training photos, as the patches that a verifier learns from.
+
+The photos have a new size each time, so a face is small one time and large the next, and each size
+has its own false positives. Faces that the search misses are added.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from edge_daemon.detection.bundled import MAX_EVIDENCE, cut_patch
+from edge_daemon.detection.decoding import GEOMETRY, SCORE_EPSILON
+from edge_daemon.records import Box, Image
+from emotion_trainer.detector.boxes import iou
+from emotion_trainer.detector.degradation import degrade
+from emotion_trainer.detector.faces import Faces, Floats, LabelledImage
+from emotion_trainer.detector.photos import MAX_SIDE
+from emotion_trainer.detector.predictions import Finder
+from emotion_trainer.detector.sampling import happens, pick
+from emotion_trainer.detector.scenes import is_close_up
+
+MIN_FACE: Final = 9.0
+MAX_FACE: Final = 110.0
+"""Roots of areas that one face of each photo gets, in pixels."""
+MAX_ENLARGEMENT: Final = 2.0
+EMPTY_SCALES: Final = (0.4, 1.6)
+"""Of photos without a face."""
+MIN_IMAGE_SIDE: Final = 32
+MAX_CANDIDATES: Final = 14
+"""In one photo, of its best."""
+MIN_FACE_IOU: Final = 0.4
+MAX_BACKGROUND_IOU: Final = 0.2
+"""Intersections over union with a face from which a candidate is that face, and up to which it is
+background; those in between are neither."""
+MAX_DOUBTFUL_IOU: Final = 0.15
+"""Likewise, with a doubtful face, up to which a candidate is background."""
+MIN_CLOSE_UP_SHARE: Final = 0.25
+"""Of the largest face's size: the smaller candidates in a close-up can be faces without labels."""
+MOVED: Final = 0.06
+RESIZED: Final = 0.08
+"""Standard deviations by which a candidate's box is moved, in its sides, and resized."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Patches with their targets.
+
+    Attributes:
+        patches: uint8 [N, PATCH_SIDE, PATCH_SIDE].
+        scores: float32 [N]: those of the search; 0 for faces that it missed.
+        is_face: bool [N].
+        geometry: float32 [N, GEOMETRY], as the verifier shall output it; NaN where unknown.
+    """
+
+    patches: Image
+    scores: Floats
+    is_face: NDArray[np.bool_]
+    geometry: Floats
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+
+def collect(find: Finder, photos: Sequence[LabelledImage], rng: np.random.Generator) -> Candidates:
+    """The candidates of a search in photos, each at a random size, mirrored half the time.
+
+    Args:
+        find: the search.
+        photos: with their labels.
+        rng: all randomness comes from it.
+    """
+    return _together([_collect(find, _varied(photo, rng), rng) for photo in photos])
+
+
+def candidates_in(find: Finder, photos: Sequence[LabelledImage]) -> Candidates:
+    """The candidates of a search in photos as they are, without the faces that it misses."""
+    parts = []
+    for photo in photos:
+        boxes, scores = _found(find, photo.image)
+        owner, is_background = match(boxes, photo)
+        counted = (owner >= 0) | is_background
+        parts.append(_patches(photo, boxes[counted], scores[counted], owner[counted]))
+    return _together(parts)
+
+
+def verified_precision(candidates: Candidates, evidence: Floats) -> float:
+    """The average precision of the candidates' scores after the verifier's evidence was added.
+
+    Args:
+        candidates: of which some are faces.
+        evidence: float32 [N] or [N, 1], in log-odds, with its weight.
+    """
+    scores = candidates.scores.clip(SCORE_EPSILON, 1 - SCORE_EPSILON)
+    verified = np.log(scores / (1 - scores)) + evidence.ravel().clip(-MAX_EVIDENCE, MAX_EVIDENCE)
+    return float(average_precision_score(candidates.is_face, verified))
+
+
+def match(boxes: Floats, photo: LabelledImage) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which face each box [N, 4] is, -1 for none, and whether it is background.
+
+    Neither holds for a box that is close to a face, or near one that is doubtful.
+    """
+    faces = photo.faces
+    if not len(faces):
+        return np.full(len(boxes), -1), np.ones(len(boxes), np.bool_)
+    ious = iou(boxes, faces.boxes)
+    sure = np.where(faces.doubtful, 0.0, ious)
+    owner = np.where(sure.max(axis=1) >= MIN_FACE_IOU, sure.argmax(axis=1), -1)
+    near = (sure.max(axis=1) > MAX_BACKGROUND_IOU) | (
+        np.where(faces.doubtful, ious, 0.0).max(axis=1) > MAX_DOUBTFUL_IOU
+    )
+    near |= _centred_in(boxes, faces.boxes[faces.doubtful])
+    if is_close_up(photo):
+        near |= boxes[:, 2] < MIN_CLOSE_UP_SHARE * faces.sizes.max()
+    return owner, (owner < 0) & ~near
+
+
+def geometry_targets(box: Box, face_box: Floats, landmarks: Floats) -> Floats:
+    """A face's place in the patch of a box, float32 [GEOMETRY]; the inverse of `in_picture`.
+
+    Args:
+        box: that the patch is cut for.
+        face_box: float32 [4], left, top, width, height.
+        landmarks: float32 [5, 2]; NaN where unknown.
+    """
+    unit, centre = max(box.width, box.height), np.array(box.centre, np.float32)
+    place = (face_box[:2] + face_box[2:] / 2 - centre) / unit
+    sides = np.log(face_box[2:] / unit)
+    return np.concatenate([place, sides, ((landmarks - centre) / unit).ravel()]).astype(np.float32)
+
+
+def _varied(photo: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+    """The photo at a random size, degraded as by cameras, mirrored half the time."""
+    scale = _scale(photo, rng)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = np.asarray(cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=how))
+    faces = photo.faces.moved(scale * np.eye(2, 3))
+    if happens(0.5, rng):
+        image, faces = image[:, ::-1], faces.mirrored(image.shape[1])
+    # Faces that became too small to be seen count neither way.
+    doubtful = faces.doubtful | (faces.sizes < MIN_FACE - 1)
+    return LabelledImage(
+        degrade(np.ascontiguousarray(image, np.uint8), rng), replace(faces, doubtful=doubtful)
+    )
+
+
+def _scale(photo: LabelledImage, rng: np.random.Generator) -> float:
+    """A factor on a photo's sides; a face of each octave is equally likely."""
+    sizes = photo.faces.sizes[~photo.faces.doubtful]
+    if len(sizes):
+        size = float(sizes[pick(len(sizes), rng)])
+        largest = max(MIN_FACE, min(MAX_FACE, MAX_ENLARGEMENT * size))
+        scale = math.exp(rng.uniform(math.log(MIN_FACE), math.log(largest))) / size
+    else:
+        scale = math.exp(rng.uniform(math.log(EMPTY_SCALES[0]), math.log(EMPTY_SCALES[1])))
+    height, width = photo.image.shape
+    shorter, longer = min(height, width), max(height, width)
+    return float(max(MIN_IMAGE_SIDE / shorter, min(scale, MAX_SIDE / longer)))
+
+
+def _collect(find: Finder, photo: LabelledImage, rng: np.random.Generator) -> Candidates:
+    boxes, scores = _found(find, photo.image)
+    owner, is_background = match(boxes, photo)
+    counted = (owner >= 0) | is_background
+    boxes, scores, owner = boxes[counted], scores[counted], owner[counted]
+    missed = np.setdiff1d(np.flatnonzero(~photo.faces.doubtful), owner)
+    boxes = np.concatenate([boxes, photo.faces.boxes[missed]])
+    scores = np.concatenate([scores, np.zeros(len(missed), np.float32)])
+    moved = boxes.copy()
+    sides = boxes[:, 2:]
+    moved[:, 2:] *= np.exp(rng.normal(0, RESIZED, (len(boxes), 1)))
+    moved[:, :2] += (sides - moved[:, 2:]) / 2 + sides * rng.normal(0, MOVED, (len(boxes), 2))
+    return _patches(photo, moved, scores, np.concatenate([owner, missed]))
+
+
+def _found(find: Finder, image: Image) -> tuple[Floats, Floats]:
+    """Boxes [N, 4] and scores [N] of the best candidates in an image."""
+    found = find([image])[0][:MAX_CANDIDATES]
+    boxes = np.array([detection.box for detection in found], np.float32).reshape(-1, 4)
+    return boxes, np.array([detection.score for detection in found], np.float32)
+
+
+def _patches(
+    photo: LabelledImage, boxes: Floats, scores: Floats, owner: NDArray[np.int64]
+) -> Candidates:
+    geometry = np.full((len(boxes), GEOMETRY), np.nan, np.float32)
+    patches = np.empty((len(boxes), *cut_patch(photo.image, Box(0, 0, 8, 8)).shape), np.uint8)
+    for index, (values, face) in enumerate(zip(boxes.tolist(), owner.tolist(), strict=True)):
+        box = Box(*values)
+        patches[index] = cut_patch(photo.image, box)
+        if face >= 0:
+            faces: Faces = photo.faces
+            geometry[index] = geometry_targets(box, faces.boxes[face], faces.landmarks[face])
+    return Candidates(patches, scores, owner >= 0, geometry)
+
+
+def _centred_in(boxes: Floats, others: Floats) -> NDArray[np.bool_]:
+    """Whether the centre of each box [N, 4] lies in one of the others [M, 4]."""
+    centres = (boxes[:, :2] + boxes[:, 2:] / 2)[:, np.newaxis]
+    inside = np.all((centres > others[:, :2]) & (centres < others[:, :2] + others[:, 2:]), axis=2)
+    return np.asarray(np.any(inside, axis=1), np.bool_)
+
+
+def _together(parts: Sequence[Candidates]) -> Candidates:
+    return Candidates(
+        np.concatenate([part.patches for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.is_face for part in parts]),
+        np.concatenate([part.geometry for part in parts]),
+    )
