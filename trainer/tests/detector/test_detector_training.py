@@ -18,7 +18,7 @@ from emotion_trainer.detector import export, training
 from emotion_trainer.detector.crops import save_crops
 from emotion_trainer.detector.data import DetectorData, load_data
 from emotion_trainer.detector.recipe import DetectorRecipe
-from emotion_trainer.detector.runs import DetectorRun
+from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.detector.training import DetectorTrainer, load_checkpoint
 from emotion_trainer.errors import RecipeError, TrainingError
 from emotion_trainer.recipe import read_recipe_as
@@ -120,7 +120,7 @@ def test_training_into_a_run_of_another_recipe_is_an_error(
     trained: Path, data: DetectorData
 ) -> None:
     recipe = DetectorRun(trained).record().recipe.model_copy(update={"seed": 4})
-    with pytest.raises(TrainingError, match="another recipe"):
+    with pytest.raises(TrainingError, match=DetectorRecord.DIFFERENCE):
         DetectorTrainer(recipe, data, DetectorRun(trained)).run()
 
 
@@ -139,7 +139,7 @@ def test_run_records_the_weights_that_it_started_from(
     other = Path(shutil.copy(run.weights, tmp_path / "other.npz"))
     assert DetectorTrainer(short_recipe, data, run, weights).run().number == 1
     for start in (None, other):
-        with pytest.raises(TrainingError, match="other --weights"):
+        with pytest.raises(TrainingError, match=DetectorRecord.DIFFERENCE):
             DetectorTrainer(short_recipe, data, run, start).run()
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_split, write_unlabelled
+from conftest import draw_split, subject_of, write_unlabelled
 
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.bundle.bundling import make_bundle
@@ -147,7 +147,7 @@ def test_soft_labels_for_other_faces_are_refused(
     if limit is not None:
         other = other.limited(limit)
     settings = Distillation(soft_labels=(path,))
-    with pytest.raises(TrainingError, match=rf"labels.npz: soft labels of other {changed} faces"):
+    with pytest.raises(TrainingError, match=rf"labels\.npz: .*\b{changed} faces"):
         soft_labels_for(other, settings, tmp_path / "kept.npz")
 
 
@@ -192,7 +192,7 @@ def test_train_soft_labels_of_other_faces_leaves_no_run(
     teach([teacher.folder], few).save(tmp_path / "labels.npz")
     settings = Distillation(soft_labels=(tmp_path / "labels.npz",))
     student = recipe.model_copy(update={"distillation": settings})
-    with pytest.raises(TrainingError, match="soft labels of other training faces"):
+    with pytest.raises(TrainingError, match=r"labels\.npz: .*\btraining faces"):
         Trainer(student, dataset, Run(tmp_path / "run")).run()
     assert not (tmp_path / "run").exists()
 
@@ -241,7 +241,7 @@ def test_train_unlabelled_without_distillation_exits_2(
     data = ["--data", str(place / "sheets"), "--unlabelled", str(tmp_path / "more")]
     arguments = ["train", str(place / "tiny.toml"), *data, "--run", str(tmp_path / "run")]
     assert main(arguments) == 2
-    assert "[distillation]" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == "tiny"
 
 
 def test_require_teachers_missing_or_unfinished_is_refused(
@@ -264,5 +264,5 @@ def test_require_teachers_missing_or_unfinished_is_refused(
 
 
 def test_distillation_without_teacher_is_refused() -> None:
-    with pytest.raises(ValueError, match="set teachers or soft_labels"):
+    with pytest.raises(ValueError, match="teachers or soft_labels"):
         Distillation()

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import write_sheets
+from conftest import subject_of, write_sheets
 from numpy.typing import NDArray
 
 from emotion_trainer.cli import main
@@ -153,7 +153,7 @@ def test_refuses_to_go_on_with_another_recipe(
 ) -> None:
     run = Run(tmp_path)
     Trainer(with_settings(recipe, "optimisation", epochs=1), dataset, run).run()
-    with pytest.raises(TrainingError, match="another recipe or other data"):
+    with pytest.raises(TrainingError, match=RunRecord.DIFFERENCE):
         Trainer(recipe, dataset, run).run()
 
 
@@ -193,22 +193,20 @@ def test_a_checkpoint_of_another_network_is_refused(
     state.variables[0] = state.variables[0][..., :4]
     checkpoints.save(state, run.checkpoint)
     assert main(train(place, run.folder)) == 1
-    assert "checkpoint.npz: is of another network" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == str(run.checkpoint)
 
 
 def test_stops_when_accuracy_gets_no_better_and_stays_stopped(
-    tmp_path: Path, dataset: Dataset, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, dataset: Dataset, recipe: Recipe
 ) -> None:
     patient = with_settings(recipe, "optimisation", epochs=40, patience=2)
     run = Run(tmp_path)
     best = Trainer(patient, dataset, run).run()
     assert len(run.history) == best.number + 2 < 40
     assert run.is_finished
-    assert "no better accuracy in 2 epochs" in capsys.readouterr().out
 
     assert Trainer(patient, dataset, run).run() == best
     assert len(run.history) == best.number + 2
-    assert f"was finished after epoch {best.number + 2}" in capsys.readouterr().out
 
 
 def test_learns_in_16_bits_and_exports_in_32(
@@ -284,7 +282,7 @@ def test_unfinished_teacher_is_refused_before_training(
 
 def test_a_diverging_loss_ends_it(tmp_path: Path, dataset: Dataset, recipe: Recipe) -> None:
     wild = with_settings(recipe, "optimisation", learning_rate=1e30, warmup_epochs=0.0)
-    with pytest.raises(TrainingError, match="lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"epoch 1\b"):
         Trainer(wild, dataset, Run(tmp_path)).run()
 
 
@@ -292,5 +290,5 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(b"PK\x03\x04 cut off")
     for read in (checkpoints.load, checkpoints.load_history):
-        with pytest.raises(TrainingError, match=r"checkpoint.npz: is damaged"):
+        with pytest.raises(TrainingError, match=r"checkpoint\.npz: "):
             read(path)
