@@ -26,7 +26,7 @@ from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
 from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, select_and_fit
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
-from emotion_trainer.bundle.origin import left_out_of, recall_bundling, record_bundling
+from emotion_trainer.bundle.origin import left_out_of, record_bundling, remeasure_bundling
 from emotion_trainer.bundle.records import read_bundling, write_records
 from emotion_trainer.bundle.views import Views, models_in, predict_views, stack, views_of
 from emotion_trainer.data import Dataset
@@ -100,7 +100,7 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
     views = predict_views(models.values(), dataset, mirrored=mirrored)
     used = views_of(bundle, views)
     _require_same_figures(bundle, fit_of(bundle).probabilities(stack(used)), dataset, folder)
-    bundled = measure_bundle(bundle, recall_bundling(recorded, views, dataset), used, dataset)
+    bundled = measure_bundle(bundle, remeasure_bundling(recorded, views, dataset), used, dataset)
     for name, content in describe(bundled, folder).items():
         (folder / name).write_text(content, encoding="utf-8")
     return bundled

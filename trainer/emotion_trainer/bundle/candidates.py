@@ -11,7 +11,7 @@ import keras
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.validation import Provenance
 from edge_daemon.inference.bundle import Member, Metrics, read_bundle
-from emotion_trainer.bundle.recipe_files import default_file, find_recipe, named
+from emotion_trainer.bundle.recipe_files import default_file, find_recipe, relative_path
 from emotion_trainer.bundle.records import ModelRecord, View, read_bundling, read_records
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import ExportError
@@ -163,7 +163,7 @@ class BundledModel(Candidate):
         bundling = read_bundling(self.folder)
         files = {Path(file).stem: file for file in bundling.recipes} if bundling else {}
         record = read_records(self.folder).get(self.entry.file)
-        found = find_recipe(record.run.recipe) if record else named(default_file(self.name))
+        found = find_recipe(record.run.recipe) if record else relative_path(default_file(self.name))
         return files.get(self.name, found)
 
     @property

@@ -88,7 +88,7 @@ class Ladder:
                 dataset = self._dataset_for(step.recipe)
                 require_soft_labels(step.recipe, dataset, step.run.soft_labels)
 
-    def climb(self) -> tuple[list[Run], list[str]]:
+    def run(self) -> tuple[list[Run], list[str]]:
         """Finish what can be finished; what needs a recipe that failed fails too.
 
         Returns:

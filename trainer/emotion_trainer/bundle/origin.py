@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_daemon.inference.bundle import Metrics
 from emotion_trainer.bundle.ensembling import Selection, cross_fit
-from emotion_trainer.bundle.recipe_files import named
+from emotion_trainer.bundle.recipe_files import relative_path
 from emotion_trainer.bundle.records import Bundling, LeftOut
 from emotion_trainer.bundle.views import Views, models_in, stack
 from emotion_trainer.data import Dataset
@@ -30,7 +30,7 @@ def record_bundling(
     """
     found = sorted(model.recipe_file for model in models_in(views).values())
     return Bundling(
-        recipes=tuple(map(named, recipes)) or tuple(found),
+        recipes=tuple(map(relative_path, recipes)) or tuple(found),
         unlabelled=_use_unlabelled(views, dataset),
         mirrored=any(view.mirrored for view in views),
         max_mmac=max_mmac if math.isfinite(max_mmac) else None,
@@ -39,7 +39,7 @@ def record_bundling(
     )
 
 
-def recall_bundling(recorded: Bundling | None, views: Views, dataset: Dataset) -> Bundling:
+def remeasure_bundling(recorded: Bundling | None, views: Views, dataset: Dataset) -> Bundling:
     """The record of an existing bundle, with figures measured again where that is possible.
 
     It is not where the bundle lacks the file of a candidate that was left out.

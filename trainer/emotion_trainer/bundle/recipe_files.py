@@ -9,7 +9,7 @@ from emotion_trainer.recipe import Recipe, read_recipe
 TRAINER: Final = Path(__file__).resolve().parents[2]
 
 
-def named(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """The path of a recipe's file, relative to `trainer/` if it is in there."""
     absolute = path.resolve()
     return (absolute.relative_to(TRAINER) if absolute.is_relative_to(TRAINER) else path).as_posix()
@@ -23,7 +23,7 @@ def find_recipe(recipe: Recipe, recipes: Path = TRAINER / "recipes") -> str:
     """
     files = sorted(recipes.rglob(f"{recipe.name}.toml"), key=lambda path: len(path.parts))
     same = [path for path in files if _has_settings(path, recipe)]
-    return named(next(iter([*same, *files]), default_file(recipe.name)))
+    return relative_path(next(iter([*same, *files]), default_file(recipe.name)))
 
 
 def default_file(name: str) -> Path:

@@ -67,8 +67,8 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
     validation = slice(len(dataset.training), None)
 
     def repeats(of: slice, among: slice) -> Repeats:
-        others = _times(image_numbers, of, among)
-        agreeing = _times(faces, of, among)
+        others = _occurrences(image_numbers, of, among)
+        agreeing = _occurrences(faces, of, among)
         return Repeats(others > int(of == among), others > agreeing)
 
     return Duplicates(
@@ -127,7 +127,7 @@ def _number_images(dataset: Dataset) -> Numbers:
     return np.asarray(numbers, np.int64).reshape(-1)
 
 
-def _times(numbers: Numbers, of: slice, among: slice) -> Numbers:
+def _occurrences(numbers: Numbers, of: slice, among: slice) -> Numbers:
     """How often each number of one part is among those of another, int64 [N]."""
     counts = np.bincount(numbers[among], minlength=int(numbers.max()) + 1)
     return np.asarray(counts[numbers[of]], np.int64)

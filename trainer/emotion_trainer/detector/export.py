@@ -21,7 +21,7 @@ from edge_daemon.detection.bundled import (
 from edge_daemon.detection.decoding import STRIDES
 from emotion_trainer.detector import network
 from emotion_trainer.detector.data import DetectorData
-from emotion_trainer.detector.evaluation import Judged, average_precision, judge_images
+from emotion_trainer.detector.evaluation import average_precision, match_photos
 from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.framing import measure_framing
 from emotion_trainer.detector.predictions import (
@@ -55,7 +55,7 @@ START_SCORE: Final = DetectionSettings().min_score
 FALSE_POSITIVE_RATE: Final = 0.013
 """False positives in a calibration image at `START_SCORE`, all maps together."""
 CALIBRATION_SCALES: Final = (1.0, 0.6, 0.75, 1.33, 1.6)
-"""Photos are judged at several sizes: more images, and more kinds of false positives."""
+"""Photos are evaluated at several sizes: more images, and more kinds of false positives."""
 MIN_SCORE, MAX_SCORE = 0.2, 0.9
 """Bounds to the score that calibration makes `START_SCORE`."""
 
@@ -102,13 +102,13 @@ def _best_representatives(
         recipe: its recipe.
         data: what the images are made of.
         file: where to write the files.
-        calibration: images to judge them by.
+        calibration: images to evaluate them on.
     """
     highest, content, best = -1.0, b"", np.empty(0, np.uint8)
     for images in _candidates(data, recipe):
         converted = to_int8(model, recipe.network, images)
         file.write_bytes(converted)
-        precision = average_precision(judge(tflite_finder(file), calibration))
+        precision = average_precision(match_photos(tflite_finder(file), calibration))
         if precision > highest:
             highest, content, best = precision, converted, images
     file.write_bytes(content)
@@ -116,8 +116,8 @@ def _best_representatives(
 
 
 def _require_precision(model: keras.Model, exported: Path, photos: Sequence[LabelledImage]) -> None:
-    original = average_precision(judge(keras_finder(model), photos))
-    int8 = average_precision(judge(tflite_finder(exported), photos))
+    original = average_precision(match_photos(keras_finder(model), photos))
+    int8 = average_precision(match_photos(tflite_finder(exported), photos))
     if original - int8 > MAX_LOSS:
         raise ExportError(
             f"{exported}: int8 loses too much average precision (got {int8:.4f} for "
@@ -148,8 +148,8 @@ def _calibration_images(photos: Sequence[LabelledImage]) -> list[LabelledImage]:
 
 
 def _calibrated_score(find: Finder, images: Sequence[LabelledImage]) -> float:
-    judged = judge(find, images)
-    wrong = np.sort(judged.scores[~judged.right])[::-1]
+    matches = match_photos(find, images)
+    wrong = np.sort(matches.scores[~matches.right])[::-1]
     allowed = round(FALSE_POSITIVE_RATE / len(STRIDES) * len(images))
     # Detections of exactly the minimum score count, so it lies above the first one too many.
     score = float(np.nextafter(wrong[allowed], 1.0)) if len(wrong) > allowed else 0.0
@@ -163,21 +163,15 @@ def scaled(photo: LabelledImage, scale: float) -> LabelledImage:
     return LabelledImage(np.asarray(image, np.uint8), photo.faces.moved(scale * np.eye(2, 3)))
 
 
-def judge(find: Finder, photos: Sequence[LabelledImage]) -> Judged:
-    """Match what a detector finds in whole photos with their labels."""
-    found = [find([photo.image])[0] for photo in photos]
-    return judge_images(found, [photo.faces for photo in photos])
-
-
 def measure(find: Finder, photos: Sequence[LabelledImage]) -> DetectorMetrics:
     """The figures of a detector on whole photos."""
-    judged = judge(find, photos)
-    found = judged.found >= START_SCORE
-    right = judged.right[judged.scores >= START_SCORE]
-    errors = judged.landmark_errors[found & np.isfinite(judged.landmark_errors)]
+    matches = match_photos(find, photos)
+    found = matches.found >= START_SCORE
+    right = matches.right[matches.scores >= START_SCORE]
+    errors = matches.landmark_errors[found & np.isfinite(matches.landmark_errors)]
     return DetectorMetrics(
         photos=len(photos),
-        average_precision=round(average_precision(judged), 4),
+        average_precision=round(average_precision(matches), 4),
         recall=round(float(found.mean()) if len(found) else 0.0, 4),
         precision=round(float(right.mean()) if len(right) else 0.0, 4),
         false_positives=round(float((~right).sum()) / len(photos), 4),

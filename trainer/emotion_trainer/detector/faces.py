@@ -75,7 +75,7 @@ def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
     )
 
 
-def together(parts: list[Faces]) -> Faces:
+def concatenate_faces(parts: list[Faces]) -> Faces:
     """The faces of several parts of one image together."""
     if not parts:
         return faces_from(np.zeros((0, 4), np.float32))

@@ -18,7 +18,13 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from emotion_trainer.detector import wider
-from emotion_trainer.detector.faces import LANDMARKS, Faces, LabelledImage, faces_from, together
+from emotion_trainer.detector.faces import (
+    LANDMARKS,
+    Faces,
+    LabelledImage,
+    concatenate_faces,
+    faces_from,
+)
 from emotion_trainer.errors import DataError
 
 LABELS: Final = "labels.json"
@@ -151,4 +157,4 @@ def _faces(photo: _Photo) -> Faces:
         np.array([face.landmarks or unknown for face in photo.faces], np.float32),
     )
     ignored = faces_from(np.array(photo.ignore, np.float32).reshape(-1, 4))
-    return together([sure, replace(ignored, doubtful=np.ones(len(ignored), np.bool_))])
+    return concatenate_faces([sure, replace(ignored, doubtful=np.ones(len(ignored), np.bool_))])

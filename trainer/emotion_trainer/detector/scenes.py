@@ -19,7 +19,7 @@ from emotion_trainer.detector import backgrounds
 from emotion_trainer.detector.boxes import intersection
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
-from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, together
+from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, concatenate_faces
 from emotion_trainer.detector.pasting import between_centres, paste, placement, soft_mask
 from emotion_trainer.detector.recipe import SceneSettings
 from emotion_trainer.detector.sampling import happens, pick
@@ -127,7 +127,7 @@ class SceneMaker:
             canvas = np.rot90(mined[pick(len(mined), rng)], 2 * pick(2, rng))
         else:
             canvas = self.background(rng)
-        return LabelledImage(degrade(np.ascontiguousarray(canvas), rng), together([]))
+        return LabelledImage(degrade(np.ascontiguousarray(canvas), rng), concatenate_faces([]))
 
     def _mosaic(self, rng: np.random.Generator) -> tuple[Image, Faces]:
         """A part of one photo, or of two to four next to each other."""
@@ -146,7 +146,7 @@ class SceneMaker:
                     faces = self._fill(tile, rng)
                     shift = np.array([[1, 0, columns.start], [0, 1, rows.start]], np.float64)
                     tiles.append(faces.moved(shift))
-        return canvas, together(tiles)
+        return canvas, concatenate_faces(tiles)
 
     def _fill(self, tile: Image, rng: np.random.Generator) -> Faces:
         """Fill a tile with a part of a photo, in place; returns the faces in it."""
@@ -216,10 +216,10 @@ class SceneMaker:
             scale = size / float(piece.faces.sizes[0])
             transform = placement(_middle(piece.faces, 0), scale, degrees, target)
             faces = piece.faces.moved(transform)
-            if _overlap(faces, together(placed)) < MAX_OVERLAP:
+            if _overlap(faces, concatenate_faces(placed)) < MAX_OVERLAP:
                 paste(canvas, piece.image, soft_mask(piece.image.shape, rng), transform)
                 placed.append(faces)
-        return canvas, mark_doubtful(together(placed), canvas.shape)
+        return canvas, mark_doubtful(concatenate_faces(placed), canvas.shape)
 
     def _piece(self, rng: np.random.Generator) -> LabelledImage:
         """One face with little around it."""

@@ -18,7 +18,7 @@ from edge_daemon.records import Image
 from emotion_trainer.detector import network
 from emotion_trainer.detector.batches import epoch_batches
 from emotion_trainer.detector.data import DetectorData
-from emotion_trainer.detector.evaluation import average_precision, judge_images
+from emotion_trainer.detector.evaluation import average_precision, match_photos
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.network_torch import (
     Network,
@@ -205,9 +205,7 @@ class DetectorTrainer:
 
     def _average_precision(self) -> float:
         """The averaged network's, on whole calibration photos."""
-        find = outputs_finder(self._predict)
-        found = [find([photo.image])[0] for photo in self._validation]
-        return average_precision(judge_images(found, [photo.faces for photo in self._validation]))
+        return average_precision(match_photos(outputs_finder(self._predict), self._validation))
 
     def _keep(self, epoch: Epoch) -> None:
         self._history += (epoch,)

@@ -24,7 +24,7 @@ REPRESENTATIVES: Final = 500
 MAX_LOSS: Final = 0.005
 # On a small split, half a point is less than what a face or two at the margin make.
 TOLERATED_LOST: Final = 2
-PIXELS_AS_THEY_ARE: Final = (1.0, 0)
+UNSCALED_PIXELS: Final = (1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ def export_int8(model: keras.Model, training: Split, seed: int, path: Path) -> N
     representatives = training.images[drawn]
     content = convert(equalised(model, representatives), representatives)
     details = Interpreter(model_content=content).get_input_details()[0]
-    if details["quantization"] != PIXELS_AS_THEY_ARE:
+    if details["quantization"] != UNSCALED_PIXELS:
         raise ExportError(
             f"the input's scale and zero point are {details['quantization']}, not "
-            f"{PIXELS_AS_THEY_ARE}; the training faces do not span the grey levels 0 to 255"
+            f"{UNSCALED_PIXELS}; the training faces do not span the grey levels 0 to 255"
         )
     path.write_bytes(content)
 

@@ -93,7 +93,7 @@ class MlflowCopy:
             run_name=self._record.recipe.name,
             tags=_tags(self._record),
         )
-        self._run.remember_mlflow_run(created.info.run_id)
+        self._run.store_mlflow_run_id(created.info.run_id)
         return created
 
     def _experiment(self) -> str:

@@ -20,7 +20,7 @@ STORE_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 MAX_REASON: Final = 160
 
 # A user's own choice stays. MLflow would retry an unreachable server for minutes.
-QUIET_AND_BRISK: Final = {
+MLFLOW_DEFAULTS: Final = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -87,7 +87,7 @@ def track(run: Run, *, curves_only: bool = False) -> str | None:
     uri = store_uri(run)
     if uri is None:
         return None
-    for variable, value in QUIET_AND_BRISK.items():
+    for variable, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(variable, value)
     for library in ("databricks", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)

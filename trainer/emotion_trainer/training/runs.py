@@ -46,7 +46,7 @@ class AnyRun(Generic[Record]):
         path = self._mlflow_run_id
         return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
-    def remember_mlflow_run(self, run_id: str) -> None:
+    def store_mlflow_run_id(self, run_id: str) -> None:
         """Keep the id, so that what comes later is logged to the same run."""
         self._mlflow_run_id.write_text(run_id + "\n", encoding="utf-8")
 

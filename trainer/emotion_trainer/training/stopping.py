@@ -20,5 +20,5 @@ def is_over(history: tuple[Epoch, ...], epochs: int, patience: int = 0) -> bool:
     """
     if not history:
         return False
-    in_vain = len(history) - best_of(history).number
-    return len(history) >= epochs or 0 < patience <= in_vain
+    epochs_since_best = len(history) - best_of(history).number
+    return len(history) >= epochs or 0 < patience <= epochs_since_best

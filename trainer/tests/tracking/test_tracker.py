@@ -227,7 +227,7 @@ def test_unreachable_store_is_reported_once_and_filled_later(
 
 @pytest.mark.usefixtures("client")
 def test_run_of_another_store_is_logged_again(run: Run) -> None:
-    run.remember_mlflow_run("0" * 32)
+    run.store_mlflow_run_id("0" * 32)
     assert track(run, curves_only=True) == run.mlflow_run_id != "0" * 32
 
 
