@@ -63,7 +63,7 @@ def make_bundle(
         folder: where the bundle goes.
         describe: returns the content of the card and its plots, by file name; it takes the folder
             in which the bundle is until then.
-        recipes: files of the recipes that the card names; none: they are found by the models.
+        recipes: files of the recipes that the card names; empty: they are searched for.
         mirrored: whether each model may be a second member, that sees faces mirrored.
         max_mmac: million multiply-accumulates of all members together, for one face.
 
@@ -124,7 +124,7 @@ def _require_same_figures(
 
 
 def _select(views: Views, dataset: Dataset, max_mmac: float) -> Selection:
-    """The fit as the manifest writes it, so that figures are those of what is written."""
+    """Select and fit the members; the fit is rounded as in the manifest, which is measured."""
     predictions, labels = stack(views), dataset.validation.labels
     selection = select_and_fit(predictions, labels, [view.mmac for view in views], max_mmac)
     fit = selection.fit
@@ -163,10 +163,10 @@ def _make_ensemble(fit: Fit, metrics: Metrics, labels: NDArray[np.int64]) -> Ens
 
 
 def _write(bundled: Bundled, files: set[Path], folder: Path, describe: Describe) -> None:
-    """Put the bundle in place of the one before, the manifest last.
+    """Replace the bundle in the folder, the manifest last.
 
-    A kill leaves the old bundle or the new one; in the moment of the last few renames, files
-    that disagree with their manifest, which the daemon refuses and the same command fixes.
+    A kill leaves the old or the new bundle. A kill during the renames leaves files that differ
+    from their manifest: the daemon refuses them, and the same command replaces them.
     """
     staging = folder / ".unfinished"
     shutil.rmtree(staging, ignore_errors=True)
@@ -195,8 +195,8 @@ def _listed_files(folder: Path) -> set[str]:
 
 
 def _identify(members: tuple[Member, ...]) -> str:
-    """A name that is the bundle's own: the recipes, and a digest of the files."""
+    """The bundle's id: the recipes, and a digest of the files."""
     names = "-".join(dict.fromkeys(member.provenance.recipe for member in members))
-    looks = ("".join((member.sha256, "~" * member.mirrored)) for member in members)
-    digest = hashlib.sha256("".join(looks).encode())
+    keys = ("".join((member.sha256, "~" * member.mirrored)) for member in members)
+    digest = hashlib.sha256("".join(keys).encode())
     return f"{names}-{digest.hexdigest()[:8]}"

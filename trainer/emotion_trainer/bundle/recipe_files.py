@@ -1,4 +1,4 @@
-"""The files of recipes, as a model card names them: relative to `trainer/`."""
+"""Files of recipes, by their paths relative to `trainer/`, as a model card names them."""
 
 from pathlib import Path
 from typing import Final
@@ -16,10 +16,10 @@ def relative_path(path: Path) -> str:
 
 
 def find_recipe(recipe: Recipe, recipes: Path = TRAINER / "recipes") -> str:
-    """The file of a recipe that a run recorded, which has its name but not where it was.
+    """Find the file of a recipe from a run's record, which does not have the path.
 
-    Several folders may have a file of that name: the one with the same settings is right, and
-    where all have changed since the training, the one in the fewest folders.
+    Of several files of that name, the one with the same settings is preferred, then the one in the
+    fewest folders.
     """
     files = sorted(recipes.rglob(f"{recipe.name}.toml"), key=lambda path: len(path.parts))
     same = [path for path in files if _has_settings(path, recipe)]
@@ -27,7 +27,7 @@ def find_recipe(recipe: Recipe, recipes: Path = TRAINER / "recipes") -> str:
 
 
 def default_file(name: str) -> Path:
-    """Where the recipe of a name is unless it is found elsewhere."""
+    """The file of a recipe that was not found."""
     return TRAINER / "recipes" / f"{name}.toml"
 
 

@@ -22,7 +22,7 @@ WIDTHS: Final = (12.0, 16.0, 24.0, 48.0, np.inf)
 """Pixels: the rows of the table."""
 FROM_16: Final = (16.0, np.inf)
 MIN_IOU: Final = 0.4
-"""Intersection over union from which two boxes are of the same face: tiny boxes are inexact."""
+"""Two boxes with this intersection over union are of the same face; tiny boxes are inexact."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Result:
 
     @property
     def false_positives(self) -> int:
-        """Detections that are no face of the reference."""
+        """Detections that match no face of the reference."""
         return int((~self.matches.right).sum())
 
     @property

@@ -15,7 +15,7 @@ from emotion_trainer.detector.predictions import Finder
 MIN_IOU: Final = 0.5
 """Intersection over union from which two boxes are of the same face."""
 MIN_IGNORED_IOU: Final = 0.3
-"""Likewise with a doubtful face, whose box is inexact: such a detection does not count."""
+"""Likewise for a doubtful face, whose box is inexact; the detection is ignored."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Matches:
     """The matches of all images together.
 
     Attributes:
-        counted: the detections that count, the most certain of each image first; those of
-            doubtful faces do not.
-        right: bool [D]: whether a detection is a face that no more certain one has found.
+        counted: the detections, those with the highest score of each image first; those of
+            doubtful faces are left out.
+        right: bool [D]: whether a detection matches a face that none with a higher score matches.
         found: float32 [F]: the score of the detection of each true face, 0 if it was missed.
         truth: the true faces, without the doubtful ones.
         ious: float32 [F]: intersection over union with the detection; NaN if missed.
@@ -49,7 +49,7 @@ class Matches:
 def match_images(
     found: Sequence[list[Detection]], truth: Sequence[Faces], min_iou: float = MIN_IOU
 ) -> Matches:
-    """Match the detections in images with their faces, the most certain first."""
+    """Match the detections in images with their faces, in the order of the scores."""
     parts = [_match(*pair, min_iou) for pair in zip(found, truth, strict=True)]
     return Matches(
         [detection for part in parts for detection in part.counted],

@@ -44,11 +44,11 @@ REPRESENTATIVES: Final = (4, 8)
 Each image adds outliers: they widen a range and its steps. Too few images clip faces.
 """
 DRAWS: Final = 12
-"""Of the images: between two draws, average precision differs by up to 0.04."""
+"""Random draws of the images that are tried: average precision differs by up to 0.04."""
 MAX_LOSS: Final = 0.02
-"""Of average precision, by quantisation."""
+"""Maximum loss of average precision by quantisation."""
 MANIFEST_SIDE: Final = 192
-"""Pixels of the image whose cost the manifest states."""
+"""Side in pixels of the image whose cost is in the manifest."""
 MANIFEST_NAME: Final = "detector.json"
 START_SCORE: Final = DetectionSettings().min_score
 """The daemon's default `detection.min_score`, to which scores are calibrated."""
@@ -57,7 +57,7 @@ FALSE_POSITIVE_RATE: Final = 0.013
 CALIBRATION_SCALES: Final = (1.0, 0.6, 0.75, 1.33, 1.6)
 """Photos are evaluated at several sizes: more images, and more kinds of false positives."""
 MIN_SCORE, MAX_SCORE = 0.2, 0.9
-"""Bounds to the score that calibration makes `START_SCORE`."""
+"""Bounds of the score that calibration maps to `START_SCORE`."""
 
 
 def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> DetectorMetrics:
@@ -93,15 +93,15 @@ def _best_representatives(
     file: Path,
     calibration: Sequence[LabelledImage],
 ) -> NDArray[np.uint8]:
-    """The images of which the int8 file is the most precise on the calibration images.
+    """The images whose ranges give the int8 file with the best average precision.
 
     That file is written.
 
     Args:
         model: the trained network.
         recipe: its recipe.
-        data: what the images are made of.
-        file: where to write the files.
+        data: the material of the images.
+        file: where to write the int8 file.
         calibration: images to evaluate them on.
     """
     highest, content, best = -1.0, b"", np.empty(0, np.uint8)
@@ -135,7 +135,7 @@ def shift_scores(model: keras.Model, scores: Sequence[float]) -> None:
 def calibrated_scores(exported: Path, images: Sequence[LabelledImage]) -> list[float]:
     """For each map, the score above which false positives are rare enough.
 
-    Maps are calibrated apart, since coarse maps have fewer false positives.
+    Each map is calibrated on its own, since coarse maps have fewer false positives.
     """
     levels = range(len(STRIDES))
     return [_calibrated_score(tflite_finder(exported, {level}), images) for level in levels]
@@ -151,7 +151,7 @@ def _calibrated_score(find: Finder, images: Sequence[LabelledImage]) -> float:
     matches = match_photos(find, images)
     wrong = np.sort(matches.scores[~matches.right])[::-1]
     allowed = round(FALSE_POSITIVE_RATE / len(STRIDES) * len(images))
-    # Detections of exactly the minimum score count, so it lies above the first one too many.
+    # A detection with exactly this score counts, so it is just above the first one too many.
     score = float(np.nextafter(wrong[allowed], 1.0)) if len(wrong) > allowed else 0.0
     return min(MAX_SCORE, max(MIN_SCORE, score))
 

@@ -29,9 +29,9 @@ from emotion_trainer.errors import DataError
 
 LABELS: Final = "labels.json"
 TEST_SHARE: Final = 0.15
-"""Of the photos: they are only measured on."""
+"""Of the photos; they are for measurements alone."""
 CALIBRATION_SHARE: Final = 0.05
-"""Of the photos: they choose the best epoch and the meaning of scores."""
+"""Of the photos; they select the best epoch and calibrate the scores."""
 MAX_SIDE: Final = 640
 """Pixels: the longer side to which larger photos are reduced, by averaging areas in grey.
 

@@ -41,12 +41,12 @@ from emotion_trainer.training.stopping import best_of, is_over
 
 MAX_GRADIENT_NORM: Final = 10.0
 MIN_RATE: Final = 0.01
-"""Part of the learning rate that is left at the end."""
+"""Part of the learning rate at the end."""
 MAX_VALIDATION_PHOTOS: Final = 120
 KERNEL_DIMENSIONS: Final = 4
 MINED_FROM: Final = 256
 MINED: Final = 64
-"""Backgrounds in which the network looks for false positives, and those that are shown again."""
+"""Backgrounds that are searched for false positives, and those of them that are shown again."""
 
 
 class DetectorTrainer:
@@ -55,7 +55,7 @@ class DetectorTrainer:
     Args:
         recipe: all settings of the training.
         data: the material to train on, and photos to validate on.
-        run: the folder that keeps it.
+        run: the folder of its files.
         weights: the file to start from in place of random weights.
 
     Raises:
@@ -89,7 +89,7 @@ class DetectorTrainer:
         self._ema_network = copy.deepcopy(self._network).eval()
         self._optimiser = self._build_optimiser()
         self._maker = SceneMaker(data.training, recipe.scenes)
-        # Photos with surroundings are what a camera sees; close-ups are easy.
+        # Frames of a camera show surroundings, and close-ups are easy.
         wide = sorted(data.calibration, key=lambda p: float(p.faces.sizes.max(initial=0.0)))
         self._validation = wide[:MAX_VALIDATION_PHOTOS]
         self._history: tuple[Epoch, ...] = ()
@@ -113,7 +113,7 @@ class DetectorTrainer:
         """
         self._run.begin(self._record)
         self._resume()
-        # The thread that makes scenes is enough; OpenCV's own would compete with it.
+        # One thread makes the scenes; OpenCV's own threads would compete with the training.
         cv2.setNumThreads(1)
         progress = Progress(self._settings.epochs, self._steps, "average precision")
         while not is_over(self._history, self._settings.epochs):

@@ -1,7 +1,7 @@
-"""Export to TFLite in integers: int8 kernels, uint8 pixels in, float32 logits out.
+"""Export to int8 TFLite: int8 kernels, uint8 pixels as input, float32 logits as output.
 
-Pixels are fed as they are. The input's quantisation has the scale 1 and the zero point 0, so a
-pixel's value is its own code, and the normalisation is part of the graph.
+The input takes unscaled pixels: its quantisation has the scale 1 and the zero point 0, and the
+normalisation is part of the graph.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from emotion_trainer.training.runs import Run
 
 REPRESENTATIVES: Final = 500
 MAX_LOSS: Final = 0.005
-# On a small split, half a point is less than what a face or two at the margin make.
+# On a small split, one or two faces are more than half a point.
 TOLERATED_LOST: Final = 2
 UNSCALED_PIXELS: Final = (1.0, 0)
 
@@ -44,7 +44,7 @@ class Agreement:
 
 
 def export_run(run: Run, dataset: Dataset) -> Agreement:
-    """Export a run's best weights; the file has its name only when it has been checked.
+    """Export a run's best weights; the file gets its name after it was checked.
 
     Raises:
         TrainingError: no epoch was finished, or the run's files are damaged.

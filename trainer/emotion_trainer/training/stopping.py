@@ -1,4 +1,4 @@
-"""When a training ends, and which of its epochs is the best, judged by validation."""
+"""The end of a training, and its best epoch, by the score on the validation split."""
 
 from emotion_trainer.training.checkpoint import Epoch
 

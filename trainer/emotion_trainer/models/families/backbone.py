@@ -1,7 +1,7 @@
-"""A backbone that others trained on faces, as a teacher of the small networks.
+"""A backbone pretrained on faces, as a teacher of the small networks.
 
-The face is resized inside the graph to the side that the recipe sets. The network is large and
-VGGFace2, on which it was trained, is for research, so it is never bundled.
+The graph resizes the face to the side that the recipe sets. The network is large, and VGGFace2, on
+which it was trained, is for research, so it is never bundled.
 """
 
 from typing import Final, Literal
@@ -14,7 +14,7 @@ from emotion_trainer.models.families.initial_weights import InitialWeights
 from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
-"""Subtracted from the three channels, which MobileNetV1 was trained with."""
+"""Means of the three channels in MobileNetV1's training, which are subtracted."""
 
 MOBILENET_V1: Final = (
     (64, 1),
@@ -31,7 +31,7 @@ MOBILENET_V1: Final = (
 
 
 class PretrainedSettings(InitialWeights):
-    """Input side and weights of a network that others trained.
+    """Input side and weights of a pretrained network.
 
     `models.pretrained` loads the weights: an `.npz` file by `emotion-trainer convert`.
     """

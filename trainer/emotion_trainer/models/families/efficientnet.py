@@ -1,9 +1,8 @@
-"""EfficientNet-lite0, which ImageNet taught, reduced to what a face of 48 pixels needs.
+"""EfficientNet-lite0, pretrained on ImageNet.
 
-Its weights are Apache-2.0, it has no squeeze-and-excitation and its activations end at 6, so it
-quantises well and a model that begins with it can be bundled. The face is resized inside the graph
-to the side that the recipe sets. The last blocks, which hold half of the parameters and see a map
-of 3x3, can be left out.
+Its weights are Apache-2.0, so a fine-tuned model can be bundled. It has no squeeze-and-excitation
+and uses ReLU6, so it quantises well. The graph resizes the face to the side that the recipe sets.
+The last blocks, which have half of the parameters and maps of 3x3, can be left out.
 
 Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
 2019; Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow Blog, 2020.
@@ -24,7 +23,7 @@ STEM_CHANNELS: Final = 32
 
 @dataclass(frozen=True)
 class Stage:
-    """Equal blocks, the first of which has the stride."""
+    """A stage of equal blocks, the first of which has the stride."""
 
     blocks: int
     channels: int
@@ -50,7 +49,10 @@ class Settings(PretrainedSettings):
 
     family: Literal["efficientnet_lite0"]
     blocks: int = Field(
-        default=MAX_BLOCKS, ge=6, le=MAX_BLOCKS, description="The first ones; 16 are all."
+        default=MAX_BLOCKS,
+        ge=6,
+        le=MAX_BLOCKS,
+        description="Number of blocks, the first ones; 16 are all.",
     )
 
     def __str__(self) -> str:
@@ -74,7 +76,7 @@ def build(settings: Settings) -> keras.Model:
 
 
 def _block(x: keras.KerasTensor, name: str, stage: Stage, stride: int) -> keras.KerasTensor:
-    """An inverted residual: wider, depthwise, narrow again, and around it if the shape stays."""
+    """An inverted residual block, with a shortcut where the shape stays."""
     y, channels = x, int(x.shape[-1])
     if stage.expansion != 1:
         expand = layers.Conv2D(channels * stage.expansion, 1, use_bias=False, name=f"{name}_expand")

@@ -1,4 +1,4 @@
-"""The parts that families share."""
+"""Layers that the families share."""
 
 from typing import Final
 
