@@ -11,7 +11,13 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.initial_weights import InitialWeights
-from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
+from emotion_trainer.models.families.layers import (
+    batch_normalise,
+    classify,
+    grey_input,
+    relu6,
+    resize,
+)
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
 """Means of the three channels in MobileNetV1's training, which are subtracted."""
@@ -62,7 +68,7 @@ class Settings(PretrainedSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the network with random weights; each convolution has its weights' name."""
     faces = grey_input()
-    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = resize(faces, settings.side)
     x = layers.Concatenate()([x] * len(CHANNEL_MEANS))
     x = layers.Rescaling(1.0, offset=[-mean for mean in CHANNEL_MEANS])(x)
     x = _normalised(

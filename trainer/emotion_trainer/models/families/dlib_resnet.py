@@ -17,7 +17,7 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.backbone import PretrainedSettings
-from emotion_trainer.models.families.layers import classify, convolve, grey_input
+from emotion_trainer.models.families.layers import classify, convolve, grey_input, resize
 
 STEM: Final = "conv32_down"
 STEM_CHANNELS: Final = 32
@@ -54,7 +54,7 @@ class Settings(PretrainedSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the network with random weights; each convolution has its weights' name."""
     faces = grey_input()
-    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = resize(faces, settings.side)
     x = layers.Rescaling(1.0 / SCALE, offset=-MEAN / SCALE)(x)
     x = layers.ReLU()(convolve(x, STEM_CHANNELS, kernel=7, stride=2, name=STEM))
     x = layers.MaxPooling2D(3, strides=2, padding="same")(x)

@@ -16,7 +16,13 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.backbone import PretrainedSettings
-from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
+from emotion_trainer.models.families.layers import (
+    batch_normalise,
+    classify,
+    grey_input,
+    relu6,
+    resize,
+)
 
 STEM_CHANNELS: Final = 32
 
@@ -62,7 +68,7 @@ class Settings(PretrainedSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the network with random weights; each convolution has its weights' name."""
     faces = grey_input()
-    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = resize(faces, settings.side)
     x = layers.Rescaling(1.0 / 128.0, offset=-127.0 / 128.0)(x)
     stem = layers.Conv2D(STEM_CHANNELS, 3, strides=2, padding="same", use_bias=False, name="stem")
     x = relu6(batch_normalise(stem(x)))

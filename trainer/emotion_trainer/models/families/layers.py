@@ -16,6 +16,11 @@ def grey_input() -> keras.KerasTensor:
     return keras.Input((CROP_SIDE, CROP_SIDE, 1), name="faces")
 
 
+def resize(pixels: keras.KerasTensor, side: int) -> keras.KerasTensor:
+    """Resize the crop inside the graph, so that its input stays 48x48 pixels."""
+    return layers.Resizing(side, side, interpolation="bilinear")(pixels)
+
+
 def normalise(pixels: keras.KerasTensor) -> keras.KerasTensor:
     """Map grey levels to -1..1 inside the graph, so that its inputs are unscaled pixels."""
     return layers.Rescaling(1.0 / 127.5, offset=-1.0)(pixels)
