@@ -144,7 +144,7 @@ def forget_cross_fitted(bundle: Path) -> None:
     path.write_text(json.dumps(records))
 
 
-def test_the_daemon_applies_the_adjustment_that_bundling_finds(
+def test_bundle_adjustment_is_applied_by_the_daemon(
     place: Path,
     tmp_path: Path,
     dataset: Dataset,
@@ -179,7 +179,7 @@ def renamed(run: Path, copy: Path) -> Path:
     return copy
 
 
-def test_a_bundles_models_can_join_another_one(place: Path, tmp_path: Path) -> None:
+def test_bundle_of_a_bundle_keeps_its_models(place: Path, tmp_path: Path) -> None:
     data = ["--data", str(place / "sheets")]
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     assert main(["bundle", str(place / "run"), "--out", first, *data]) == 0

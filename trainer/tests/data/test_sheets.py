@@ -32,7 +32,7 @@ def write_table(path: Path, *rows: str) -> None:
     path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
 
 
-def test_reads_back_what_was_written(folder: Path, dataset: Dataset) -> None:
+def test_open_sheets_reads_all_faces(folder: Path, dataset: Dataset) -> None:
     read = open_dataset(folder)
     for found, written in (
         (read.training, dataset.training),
@@ -71,26 +71,26 @@ def test_open_sheets_bad_row_is_named(table: Path, row: str, problem: str) -> No
         open_dataset(table.parent)
 
 
-def test_names_the_missing_sheet(table: Path) -> None:
+def test_open_sheets_missing_sheet_is_named(table: Path) -> None:
     good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
     write_table(table, *good, f"training_07.png,0,0,{VOTES}")
     with pytest.raises(DataError, match=r"training_07\.png: .*row 101 of labels\.csv"):
         open_dataset(table.parent)
 
 
-def test_names_the_missing_split(table: Path) -> None:
+def test_open_sheets_missing_split_is_named(table: Path) -> None:
     write_table(table, f"training_00.png,0,0,{VOTES}")
     with pytest.raises(DataError, match="PublicTest"):
         open_dataset(table.parent)
 
 
-def test_names_the_missing_column(table: Path) -> None:
+def test_open_sheets_missing_column_is_named(table: Path) -> None:
     table.write_text("sheet,cell\n")
     with pytest.raises(DataError, match=r"labels\.csv: .*emotion, neutral"):
         open_dataset(table.parent)
 
 
-def test_refuses_a_truncated_sheet(table: Path, tmp_path: Path, folder: Path) -> None:
+def test_open_sheets_truncated_sheet_is_refused(table: Path, tmp_path: Path, folder: Path) -> None:
     broken = tmp_path / "training_01.png"
     broken.write_bytes((folder / "training_00.png").read_bytes()[:40])
     write_table(table, f"training_01.png,0,0,{VOTES}")
@@ -98,14 +98,14 @@ def test_refuses_a_truncated_sheet(table: Path, tmp_path: Path, folder: Path) ->
         open_dataset(tmp_path)
 
 
-def test_refuses_a_sheet_of_another_size(table: Path, tmp_path: Path) -> None:
+def test_open_sheets_sheet_of_another_size_is_refused(table: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "training_01.png"), np.zeros((48, 96), np.uint8))
     write_table(table, f"training_01.png,0,0,{VOTES}")
     with pytest.raises(DataError, match=r"training_01\.png: .*96x48 pixels"):
         open_dataset(tmp_path)
 
 
-def test_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_open_dataset_unknown_form_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^--data: .*\(got "):
         open_dataset(tmp_path)
     with pytest.raises(DataError, match="absent: "):

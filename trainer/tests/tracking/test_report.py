@@ -75,7 +75,7 @@ def test_runs_are_compared(work: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert str(work.parent / "report.html") in capsys.readouterr().out
 
 
-def test_the_data_gives_what_is_missing(work: Path, place: Path) -> None:
+def test_report_with_data_computes_missing_figures(work: Path, place: Path) -> None:
     found = Page(page(work, "--data", str(place / "sheets")))
     assert found.plots == 6
     assert found.rows[2][8] == "-"
@@ -90,7 +90,9 @@ def test_report_two_runs_of_one_name_are_distinguished(work: Path) -> None:
     assert [row[0] for row in Page(out.read_text()).rows[1:]] == runs
 
 
-def test_no_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_without_a_run_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "out.html")]) == 1
     assert str(tmp_path) in capsys.readouterr().err
     assert not (tmp_path / "out.html").exists()

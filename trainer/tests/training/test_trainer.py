@@ -148,7 +148,7 @@ def test_training_resumes_with_another_backend(
     assert np.abs(in_integers - predictions).mean() < 0.1 * np.abs(predictions).mean()
 
 
-def test_refuses_to_go_on_with_another_recipe(
+def test_resume_with_another_recipe_is_refused(
     tmp_path: Path, dataset: Dataset, recipe: Recipe
 ) -> None:
     run = Run(tmp_path)
@@ -157,7 +157,7 @@ def test_refuses_to_go_on_with_another_recipe(
         Trainer(recipe, dataset, run).run()
 
 
-def test_a_record_without_later_settings_is_of_the_same_training(
+def test_record_without_newer_settings_is_the_same_training(
     tmp_path: Path, dataset: Dataset, recipe: Recipe
 ) -> None:
     record = record_of(recipe, dataset)
@@ -185,7 +185,7 @@ def test_whether_it_is_bundled_may_change(tmp_path: Path, dataset: Dataset, reci
     assert run.record().commit == "first"
 
 
-def test_a_checkpoint_of_another_network_is_refused(
+def test_resume_checkpoint_of_another_network_is_refused(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = killed(place, tmp_path / "run")
@@ -196,9 +196,7 @@ def test_a_checkpoint_of_another_network_is_refused(
     assert subject_of(capsys.readouterr().err) == str(run.checkpoint)
 
 
-def test_stops_when_accuracy_gets_no_better_and_stays_stopped(
-    tmp_path: Path, dataset: Dataset, recipe: Recipe
-) -> None:
+def test_patience_stops_training_for_good(tmp_path: Path, dataset: Dataset, recipe: Recipe) -> None:
     patient = with_settings(recipe, "optimisation", epochs=40, patience=2)
     run = Run(tmp_path)
     best = Trainer(patient, dataset, run).run()
@@ -209,7 +207,7 @@ def test_stops_when_accuracy_gets_no_better_and_stays_stopped(
     assert len(run.history) == best.number + 2
 
 
-def test_learns_in_16_bits_and_exports_in_32(
+def test_training_in_16_bits_stores_a_model_in_32(
     tmp_path: Path, dataset: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixed = with_settings(recipe, "optimisation", precision="mixed_bfloat16", epochs=6)
@@ -234,7 +232,7 @@ def test_learns_in_16_bits_and_exports_in_32(
     assert export_run(run, dataset).same_prediction > 0.7
 
 
-def test_a_face_counts_as_much_as_its_target_sums_to() -> None:
+def test_cross_entropy_weighs_a_face_by_its_targets_sum() -> None:
     """The gradient too: as if the face stood so many times in the batch."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(2, 7)).astype(np.float32)
@@ -280,13 +278,15 @@ def test_unfinished_teacher_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_diverging_loss_ends_it(tmp_path: Path, dataset: Dataset, recipe: Recipe) -> None:
+def test_training_with_a_diverging_loss_fails(
+    tmp_path: Path, dataset: Dataset, recipe: Recipe
+) -> None:
     wild = with_settings(recipe, "optimisation", learning_rate=1e30, warmup_epochs=0.0)
     with pytest.raises(TrainingError, match=r"epoch 1\b"):
         Trainer(wild, dataset, Run(tmp_path)).run()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def test_load_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(b"PK\x03\x04 cut off")
     for read in (checkpoints.load, checkpoints.load_history):

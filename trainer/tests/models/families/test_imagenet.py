@@ -74,7 +74,7 @@ def test_preprocesses_as_the_application_does(name: str) -> None:
     np.testing.assert_allclose(found[:, 9, 9], expected[:, 9, 9], rtol=1e-4, atol=1e-3)
 
 
-def test_without_weights_it_is_random(weights: Path) -> None:
+def test_build_without_weights_is_random(weights: Path) -> None:
     random, loaded = (trunk(families.build(settings)) for settings in (SMALL, loading(weights)))
     assert not np.array_equal(random[0], loaded[0])
 
