@@ -1,4 +1,4 @@
-"""A recipe: all that a training is made of, in one TOML file."""
+"""A recipe: all settings of a training, in one TOML file."""
 
 import tomllib
 from collections import Counter
@@ -16,7 +16,7 @@ from emotion_trainer.models.families import ModelSettings, backbone
 
 
 class Section(BaseModel):
-    """A part of a recipe: a setting that it does not know is refused."""
+    """A section of a recipe; unknown settings are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,9 +48,11 @@ class Distillation(Section):
     soft_labels: tuple[Path, ...] = Field(
         default=(), description="Files by `emotion-trainer teach`; each counts as one teacher."
     )
-    share: float = Field(default=0.5, gt=0.0, le=1.0, description="Of the teachers in a target.")
+    share: float = Field(
+        default=0.5, gt=0.0, le=1.0, description="Weight of the teachers in a target."
+    )
     temperature: float = Field(
-        default=1.0, gt=0.0, description="Divides their log-probabilities; above 1 is softer."
+        default=1.0, gt=0.0, description="Divides their log-probabilities; softer above 1."
     )
 
     @model_validator(mode="after")
@@ -63,12 +65,22 @@ class Distillation(Section):
 class Augmentation(Section):
     """Bounds of the random changes to a training face."""
 
-    rotation: float = Field(default=0.0, ge=0.0, le=180.0, description="Degrees either way.")
-    shift: float = Field(default=0.0, ge=0.0, le=0.5, description="Share of the side, either way.")
-    zoom: float = Field(default=1.0, ge=1.0, le=2.0, description="Factor, in or out.")
-    stretch: float = Field(default=1.0, ge=1.0, le=2.0, description="Factor on the width alone.")
-    contrast: float = Field(default=1.0, ge=1.0, description="Factor, more or less.")
-    brightness: float = Field(default=0.0, ge=0.0, le=255.0, description="Grey levels either way.")
+    rotation: float = Field(
+        default=0.0, ge=0.0, le=180.0, description="Maximum, in degrees, in both directions."
+    )
+    shift: float = Field(
+        default=0.0, ge=0.0, le=0.5, description="Maximum, in parts of the side, in all directions."
+    )
+    zoom: float = Field(
+        default=1.0, ge=1.0, le=2.0, description="Maximum factor, enlarged or reduced."
+    )
+    stretch: float = Field(
+        default=1.0, ge=1.0, le=2.0, description="Maximum factor on the width alone."
+    )
+    contrast: float = Field(default=1.0, ge=1.0, description="Maximum factor, raised or lowered.")
+    brightness: float = Field(
+        default=0.0, ge=0.0, le=255.0, description="Maximum change, in grey levels."
+    )
     downscale_probability: float = Field(
         default=0.0, ge=0.0, le=1.0, description="Of a face scaled down and up again."
     )
@@ -82,7 +94,7 @@ class Augmentation(Section):
         default=0.2, gt=0.0, le=0.5, description="Of that rectangle, as a share of the face."
     )
     mixup: float = Field(
-        default=0.0, ge=0.0, description="Alpha of the shares in mixed faces; 0 mixes none."
+        default=0.0, ge=0.0, description="Alpha of the beta distribution of mixup; 0: no mixup."
     )
 
     @model_validator(mode="after")
@@ -92,7 +104,7 @@ class Augmentation(Section):
                 "set downscale_probability above 0 and min_downscaled_side below "
                 f"{CROP_SIDE}, or neither"
             )
-        # A record holds the default too, whatever the probability.
+        # The record of a run holds all defaults, so only another value can be refused.
         default = Augmentation.model_fields["max_erased_area"].default
         if self.max_erased_area != default and not self.erasing_probability:
             raise ValueError("max_erased_area requires erasing_probability above 0")
@@ -100,19 +112,19 @@ class Augmentation(Section):
 
 
 class Schedule(Section):
-    """Optimisation of every network: at a learning rate that warms up and decays by a cosine."""
+    """Optimisation of any network: linear warm-up, then cosine decay of the learning rate."""
 
     epochs: int = Field(gt=0, description="Passes over the training faces or scenes.")
     batch: int = Field(gt=0, description="Faces or scenes in a step.")
-    learning_rate: float = Field(gt=0.0, description="At its peak, after the warm-up.")
+    learning_rate: float = Field(gt=0.0, description="At the end of the warm-up: its maximum.")
     warmup_epochs: float = Field(
-        default=0.0, ge=0.0, description="In which the learning rate rises from 0 to its peak."
+        default=0.0, ge=0.0, description="Epochs in which the learning rate rises from 0."
     )
     weight_decay: float = Field(
-        default=0.0, ge=0.0, description="Decoupled: a step shrinks kernels by this x its rate."
+        default=0.0, ge=0.0, description="Decoupled: each step reduces kernels by this x the rate."
     )
     ema_momentum: float = Field(
-        default=0.999, ge=0.0, lt=1.0, description="Of the weights' moving average, a step."
+        default=0.999, ge=0.0, lt=1.0, description="Of the moving average of the weights, per step."
     )
 
     @model_validator(mode="after")
@@ -130,45 +142,45 @@ class Optimisation(Schedule):
     method: Literal["sgd", "adamw"] = Field(
         default="sgd", description="SGD with Nesterov momentum, or AdamW."
     )
-    momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="Of SGD's gradients, a step.")
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0, description="Of SGD, per step.")
     head_rate: float = Field(
         default=1.0, gt=0.0, description="Factor on the learning rate of the last layer."
     )
     max_norm: float = Field(
-        default=0.0, ge=0.0, description="Of a step's gradient, which is clipped; 0: no limit."
+        default=0.0, ge=0.0, description="To which a step's gradient is clipped; 0: no clipping."
     )
     patience: int = Field(
-        default=0, ge=0, description="Epochs without a better accuracy that end it; 0: none do."
+        default=0, ge=0, description="Epochs without a better accuracy that end training; 0: off."
     )
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = Field(
-        default="auto", description="Of the sums in training; auto: what the device is fast in."
+        default="auto", description="Number format of training; auto: the device's fastest."
     )
 
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> "Optimisation":
         if self.head_rate != 1.0 and self.method != "adamw":
             raise ValueError("head_rate requires method adamw")
-        # A record holds the default too, whatever the method.
+        # The record of a run holds all defaults, so only another value can be refused.
         if self.momentum != Optimisation.model_fields["momentum"].default and self.method != "sgd":
             raise ValueError("momentum requires method sgd")
         return self
 
 
 class AnyRecipe(Section):
-    """What the recipes of all kinds of networks share."""
+    """Settings that the recipes of all kinds of networks share."""
 
     name: str = Field(description="The file's name without `.toml`.")
-    seed: int = Field(description="Of all random numbers: weights, order of faces, augmentation.")
+    seed: int = Field(description="Of all random numbers: weights, order, augmentation.")
     optimisation: Schedule
 
 
 class Recipe(AnyRecipe):
-    """A whole recipe of an emotion model."""
+    """The recipe of an emotion model."""
 
     optimisation: Optimisation
     bundled: bool = Field(
         default=True,
-        description="False: a teacher alone, neither exported by a ladder nor bundled.",
+        description="False: only a teacher, neither exported by ladder nor bundled.",
     )
     start: Path | None = Field(
         default=None,
@@ -192,7 +204,7 @@ class Recipe(AnyRecipe):
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """Models that it continues from or learns from, which a ladder may have yet to train."""
+        """Models that it learns or continues from; a ladder may not have trained them yet."""
         return (*self.teachers, *([self.start] if self.start else ()))
 
 

@@ -52,7 +52,7 @@ def _percent(share: float) -> str:
 
 
 def _shares(counts: NDArray[np.int64]) -> list[float]:
-    """Of the total; zeros if that is zero."""
+    """Shares of the total; zeros if the total is zero."""
     return list(counts / max(1, counts.sum()))
 
 

@@ -118,6 +118,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def subject_of(error: str) -> str:
+    """The setting, option or path that the last line on standard error is about."""
+    program, subject, _ = error.splitlines()[-1].split(": ", 2)
+    assert program == "emotion-trainer"
+    return subject
+
+
 def write_csv(dataset: Dataset, path: Path) -> None:
     """The data set as Kaggle's file, with a row of the held-out split that must not be read."""
     with path.open("w", newline="") as file:

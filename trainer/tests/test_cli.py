@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_csv, write_sheets
+from conftest import subject_of, write_csv, write_sheets
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon.inference.bundle import read_bundle
@@ -38,7 +38,7 @@ def test_int8_predicts_alike_in_any_batch(place: Path, dataset: Dataset) -> None
         np.testing.assert_allclose(tflite_logits(path, faces, batch=batch), alone, atol=1e-5)
 
 
-def test_the_daemon_reads_the_bundle(
+def test_bundle_is_read_by_the_daemon(
     place: Path, tmp_path: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--data", str(place / "sheets")]
@@ -54,11 +54,10 @@ def test_the_daemon_reads_the_bundle(
     assert accuracy == pytest.approx(bundle.ensemble.metrics.accuracy, abs=1e-4)
 
     output = capsys.readouterr().out
-    assert "tiny: weight 1.0000" in output
-    assert "the emotion found least: " in output
-    assert "selected and fitted on one half and measured on the other: accuracy" in output
+    assert bundle.bundle_id in output
+    assert f"{read_bundling(tmp_path).cross_fitted.accuracy:.4f}" in output
     assert main(["evaluate", str(tmp_path), *data]) == 0
-    assert f"accuracy {bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
+    assert f"{bundle.ensemble.metrics.accuracy:.4f}" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -71,11 +70,8 @@ def _equal_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_equal_weights")
-def test_a_model_may_see_the_mirrored_face_too(
-    place: Path,
-    tmp_path: Path,
-    dataset: Dataset,
-    capsys: pytest.CaptureFixture[str],
+def test_bundle_mirrored_has_two_members_of_a_model(
+    place: Path, tmp_path: Path, dataset: Dataset
 ) -> None:
     data = ["--data", str(place / "sheets")]
     words = ["bundle", str(place / "run"), "--out", str(tmp_path), "--mirrored", *data]
@@ -83,7 +79,6 @@ def test_a_model_may_see_the_mirrored_face_too(
     bundle = read_bundle(tmp_path)
     assert [member.file for member in bundle.members] == ["tiny_int8.tflite"] * 2
     assert {member.mirrored for member in bundle.members} == {False, True}
-    assert "tiny, mirrored: weight 0." in capsys.readouterr().out
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| `tiny_int8.tflite`, mirrored | resnet, int8 |" in card
     assert f"| together | | {2 * bundle.members[0].mmac:.2f} |" in card
@@ -108,7 +103,6 @@ def test_card_keeps_what_the_limit_left_out(
     assert (left_out.file, left_out.reason) == ("tiny_int8.tflite", "max_mmac")
     assert left_out.mirrored != member.mirrored
     output = capsys.readouterr().out
-    assert ": left out, over --max-mmac 1.5" in output
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| over --max-mmac 1.5 |" in card
     assert main(["card", str(tmp_path), *data]) == 0
@@ -139,7 +133,7 @@ def test_card_without_a_candidates_file_has_the_recorded_figures(
     forget_cross_fitted(out)
     capsys.readouterr()
     assert main(["card", str(out), *data]) == 0
-    assert "measured on the other: accuracy 0.1234" in capsys.readouterr().out
+    assert "0.1234" in capsys.readouterr().out
 
 
 def forget_cross_fitted(bundle: Path) -> None:
@@ -150,21 +144,17 @@ def forget_cross_fitted(bundle: Path) -> None:
     path.write_text(json.dumps(records))
 
 
-def test_the_daemon_applies_the_adjustment_that_bundling_finds(
+def test_bundle_adjustment_is_applied_by_the_daemon(
     place: Path,
     tmp_path: Path,
     dataset: Dataset,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("emotion_trainer.bundle.balancing.MIN_RECALL", 0.95)
     data = ["--data", str(place / "sheets")]
     assert main(["bundle", str(place / "run"), "--out", str(tmp_path), *data]) == 0
     ensemble = read_bundle(tmp_path).ensemble
     assert ensemble.adjustment
-    output = capsys.readouterr().out
-    assert all(f"{name} +{by:.2f}" in output for name, by in ensemble.adjustment.items())
-    assert "without: " in output
 
     predicted = EmotionEnsemble.load(tmp_path).predict(dataset.validation.images)
     assert measure(predicted, dataset.validation.labels, "PublicTest") == ensemble.metrics
@@ -189,7 +179,7 @@ def renamed(run: Path, copy: Path) -> Path:
     return copy
 
 
-def test_a_bundles_models_can_join_another_one(place: Path, tmp_path: Path) -> None:
+def test_bundle_of_a_bundle_keeps_its_models(place: Path, tmp_path: Path) -> None:
     data = ["--data", str(place / "sheets")]
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     assert main(["bundle", str(place / "run"), "--out", first, *data]) == 0
@@ -209,13 +199,10 @@ def test_a_bundles_models_can_join_another_one(place: Path, tmp_path: Path) -> N
     assert not list((tmp_path / "first").glob("*.npz"))
 
 
-def test_a_bundle_cannot_be_joined_by_a_model_of_the_same_name(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bundle_with_a_model_of_the_same_name_is_refused(place: Path, tmp_path: Path) -> None:
     data = ["--data", str(place / "sheets"), "--out", str(tmp_path)]
     assert main(["bundle", str(place / "run"), *data]) == 0
     assert main(["bundle", str(tmp_path), str(place / "run"), *data]) == 2
-    assert "more than one recipe has the name tiny" in capsys.readouterr().err
 
 
 def test_bundling_replaces_the_bundle_before(place: Path, tmp_path: Path) -> None:
@@ -249,7 +236,7 @@ def test_card_of_a_bundle_leaves_its_manifest(
     other = replace(dataset, validation=replace(dataset.validation, labels=labels))
     write_sheets(other, tmp_path / "other")
     assert main(["card", str(tmp_path), "--data", str(tmp_path / "other")]) == 1
-    assert "use the data that it was bundled with" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == str(tmp_path)
 
 
 def test_evaluate_robustness_writes_tables_and_plots(
@@ -258,18 +245,15 @@ def test_evaluate_robustness_writes_tables_and_plots(
     model = str(place / "run" / "tiny_int8.tflite")
     words = ["evaluate", model, "--robustness", str(tmp_path / "plots")]
     assert main([*words, "--data", str(place / "sheets")]) == 0
-    assert "| face size in pixels | tiny_int8.tflite |" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("| tiny_int8.tflite |") == len(DEGRADATIONS)
     plots = sorted(path.name for path in (tmp_path / "plots").iterdir())
     assert plots == sorted(f"robustness_{kind.name}.svg" for kind in DEGRADATIONS)
 
 
-def test_two_runs_of_one_name_are_refused(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bundle_of_two_runs_of_one_name_is_refused(place: Path, tmp_path: Path) -> None:
     run = str(place / "run")
     out = str(tmp_path / "out")
     assert main(["bundle", run, run, "--out", out, "--data", str(place / "sheets")]) == 2
-    assert "more than one recipe has the name tiny" in capsys.readouterr().err
 
 
 def test_votes_are_not_needed(place: Path, tmp_path: Path, dataset: Dataset) -> None:
@@ -285,45 +269,36 @@ def test_bundling_wants_an_export(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "complaint"),
+    ("arguments", "setting", "value"),
     [
-        (
-            ["train", "absent.toml", "--data", "absent"],
-            2,
-            "RECIPE: no such file or folder (got absent.toml); ",
-        ),
-        (["export", "absent", "--data", "."], 2, "RUN: no such file or folder (got absent); "),
-        (["evaluate", ".", "--data", "absent"], 2, "--data: no such file or folder (got absent); "),
-        (["train", ".", "--data", ".", "--epochs", "x"], 2, "--epochs: must be a whole number"),
-        (["train", ".", "--data", "."], 2, "RECIPE: cannot be read: "),
+        (["train", "absent.toml", "--data", "absent"], "RECIPE", "absent.toml"),
+        (["export", "absent", "--data", "."], "RUN", "absent"),
+        (["evaluate", ".", "--data", "absent"], "--data", "absent"),
+        (["train", ".", "--data", ".", "--epochs", "x"], "--epochs", "'x'"),
+        (["train", ".", "--data", "."], "RECIPE", "."),
     ],
 )
-def test_errors_are_one_line(
-    arguments: list[str], code: int, complaint: str, capsys: pytest.CaptureFixture[str]
+def test_main_invalid_argument_prints_one_line(
+    arguments: list[str], setting: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == code
+    assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"emotion-trainer: {complaint}")
+    assert subject_of(error) == setting
+    assert f"(got {value})" in error
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("backend", "complaint"),
-    [
-        ("theano", "KERAS_BACKEND: must be tensorflow, jax, torch (got 'theano')"),
-        ("jax", "KERAS_BACKEND: not installed (got 'jax'); pip install 'emotion-trainer[jax]'"),
-    ],
-)
-def test_a_backend_that_is_not_there_is_one_line(
-    backend: str,
-    complaint: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("backend", ["theano", "jax"])
+def test_main_missing_backend_prints_one_line(
+    backend: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setattr("emotion_trainer.cli.find_spec", lambda _: None)
     assert main(["evaluate", ".", "--data", "."]) == 2
-    assert capsys.readouterr().err == f"emotion-trainer: {complaint}\n"
+    error = capsys.readouterr().err
+    assert subject_of(error) == "KERAS_BACKEND"
+    assert f"(got '{backend}')" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -342,7 +317,7 @@ def test_a_backend_that_is_not_there_is_one_line(
         "detector compare DATA --teacher RECIPE --misses",
     ],
 )
-def test_output_that_cannot_be_made_is_refused_at_once(
+def test_main_output_that_cannot_be_created_is_refused_early(
     command: str,
     place: Path,
     tmp_path: Path,
@@ -353,9 +328,10 @@ def test_output_that_cannot_be_made_is_refused_at_once(
     (tmp_path / "file").touch()
     out = str(tmp_path / "file" / "folder" / "out")
     assert main([*words(command, place), out]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    option = command.rpartition(" ")[2]
-    assert line.startswith(f"emotion-trainer: {option}: {tmp_path / 'file'} is no folder")
+    error = capsys.readouterr().err
+    assert subject_of(error) == command.rpartition(" ")[2]
+    assert str(tmp_path / "file") in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -369,7 +345,7 @@ def test_output_that_cannot_be_made_is_refused_at_once(
         "detector compare DATA --teacher RECIPE --detector-model",
     ],
 )
-def test_input_that_is_missing_is_refused_at_once(
+def test_main_missing_input_is_refused_early(
     command: str,
     place: Path,
     capsys: pytest.CaptureFixture[str],
@@ -377,9 +353,10 @@ def test_input_that_is_missing_is_refused_at_once(
 ) -> None:
     monkeypatch.setattr("emotion_trainer.cli.import_keras", refuse_work)
     assert main([*words(command, place), "absent"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    option = command.rpartition(" ")[2]
-    assert line.startswith(f"emotion-trainer: {option}: no such file or folder (got absent)")
+    error = capsys.readouterr().err
+    assert subject_of(error) == command.rpartition(" ")[2]
+    assert "(got absent)" in error
+    assert error.count("\n") == 1
 
 
 def words(command: str, place: Path) -> list[str]:
@@ -400,10 +377,10 @@ def test_output_file_that_is_a_folder_or_not_writable_is_refused(
 ) -> None:
     command = ["report", str(place / "run"), "--out"]
     assert main([*command, str(tmp_path)]) == 2
-    assert f"--out: is a folder (got {tmp_path})" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == "--out"
     monkeypatch.setattr("os.access", lambda *_: False)  # a superuser may write anywhere
     assert main([*command, str(tmp_path / "page.html")]) == 2
-    assert f"--out: {tmp_path} is not writable" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == "--out"
 
 
 def test_outputs_in_a_missing_folder_are_written(place: Path, tmp_path: Path) -> None:
@@ -422,7 +399,7 @@ def test_outputs_in_a_missing_folder_are_written(place: Path, tmp_path: Path) ->
         (["trian", "a.toml"], "did you mean 'train'?"),
         (["detector", "compair"], "did you mean 'compare'?"),
         (["train", "a.toml", "--dta", "b"], "did you mean '--data'?"),
-        (["train", "a.toml", "--zzz"], "unknown option '--zzz'; see"),
+        (["train", "a.toml", "--zzz"], "'--zzz'"),
     ],
 )
 def test_main_bad_usage_exits_with_2(

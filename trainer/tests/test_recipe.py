@@ -28,13 +28,13 @@ learning_rate = 0.1
 """
 
 
-def test_a_recipe_is_named_after_its_file(tmp_path: Path) -> None:
+def test_read_recipe_has_the_name_of_its_file(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(GOOD)
     assert read_recipe(path).name == "tiny"
 
 
-def test_a_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
+def test_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(GOOD.replace("stem = 8", "stem = 8\nbudget_mmac = 2"))
     recipe = read_recipe(path)
@@ -42,34 +42,34 @@ def test_a_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "problem"),
     [
-        (GOOD + "epoch = 2", r"optimisation.epoch: unknown setting; did you mean 'epochs'\?"),
-        (GOOD.replace("stem", "stam"), r"model.resnet.stam: unknown .* did you mean 'stem'\?"),
-        ("sead = 1\n" + GOOD, r"sead: unknown setting; did you mean 'seed'\?"),
-        (GOOD + "[distillation]\nteacher = 1", "teacher: unknown .* 'teachers'"),
-        ("qqq = 1\n" + GOOD, "qqq: unknown setting$"),
-        (GOOD.replace("epochs = 1", "epochs = 0"), "optimisation.epochs: .* greater than 0"),
-        (GOOD.replace("seed = 1", ""), "seed: missing"),
+        (GOOD + "epoch = 2", r"optimisation\.epoch: .*'epochs'"),
+        (GOOD.replace("stem", "stam"), r"model\.resnet\.stam: .*'stem'"),
+        ("sead = 1\n" + GOOD, r": sead: .*'seed'"),
+        (GOOD + "[distillation]\nteacher = 1", r"distillation\.teacher: .*'teachers'"),
+        ("qqq = 1\n" + GOOD, "qqq: [^;]+$"),
+        (GOOD.replace("epochs = 1", "epochs = 0"), r"optimisation\.epochs: "),
+        (GOOD.replace("seed = 1", ""), ": seed: "),
         (
             GOOD.replace('"resnet"', '"resnext"'),
-            r"model\.family: unknown \(got 'resnext'\); use .*'resnet'",
+            r"model\.family: .*\(got 'resnext'\); .*'resnet'",
         ),
-        (GOOD.replace("stem = 8", "stem = 8\nwidth = 1.5\nbudget_mmac = 2"), "not both"),
-        ("seed =", "invalid TOML"),
-        (GOOD.replace("seed = 1", 'seed = "x"'), "seed: must be a whole number"),
-        (GOOD + 'method = "adamw"\nmomentum = 0.8', "optimisation: momentum requires method sgd"),
-        (GOOD + "warmup_epochs = 1.0", r"optimisation: warmup_epochs must be below epochs"),
-        (GOOD + "head_rate = 2.0", "optimisation: head_rate requires method adamw"),
+        (GOOD.replace("stem = 8", "stem = 8\nwidth = 1.5\nbudget_mmac = 2"), "width .*budget"),
+        ("seed =", r"^[^:]+tiny\.toml: "),
+        (GOOD.replace("seed = 1", 'seed = "x"'), ": seed: "),
+        (GOOD + 'method = "adamw"\nmomentum = 0.8', "optimisation: momentum .* method sgd"),
+        (GOOD + "warmup_epochs = 1.0", r"optimisation: warmup_epochs .*\(got 1 of 1\)"),
+        (GOOD + "head_rate = 2.0", "optimisation: head_rate .* method adamw"),
         (GOOD + "[augmentation]\nmin_downscaled_side = 22", "augmentation: .*downscale_prob"),
         (GOOD + "[augmentation]\ndownscale_probability = 0.3", "augmentation: .*min_downscaled"),
         (GOOD + "[augmentation]\nmax_erased_area = 0.1", "augmentation: .*erasing_probability"),
     ],
 )
-def test_names_what_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:
+def test_read_recipe_names_the_invalid_setting(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "tiny.toml"
     path.write_text(text)
-    with pytest.raises(RecipeError, match=complaint):
+    with pytest.raises(RecipeError, match=problem):
         read_recipe(path)
 
 
@@ -77,7 +77,7 @@ def test_recipe_problem_of_two_settings_has_no_path(tmp_path: Path) -> None:
     path = tmp_path / "tiny.toml"
     text = GOOD.replace('"resnet"\nstem = 8\nstages = [[8, 1]]', '"backbone"')
     path.write_text(text)
-    with pytest.raises(RecipeError, match=r"tiny.toml: a backbone"):
+    with pytest.raises(RecipeError, match=r"tiny\.toml: a backbone"):
         read_recipe(path)
 
 
@@ -91,8 +91,8 @@ def test_recipe_names_are_unique() -> None:
     require_distinct_names(names)
 
 
-def test_names_the_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="cannot be read: No such file"):
+def test_read_recipe_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"absent\.toml"):
         read_recipe(tmp_path / "absent.toml")
 
 

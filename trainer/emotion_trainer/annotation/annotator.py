@@ -72,7 +72,8 @@ def _images(path: Path) -> list[Path]:
 def copies(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
     """The file of each image's copy in `folder`; no two are the same.
 
-    A copy has its image's name. Images of the same name are in subfolders, named as their own.
+    A copy has the name of its image. Where several images have the same name, their copies are in
+    subfolders with the names of the images' folders.
     """
     namesakes = defaultdict(list)
     for place, file in {(file.parent.resolve(), file.name): file for file in files}.items():

@@ -1,4 +1,4 @@
-"""The faces of a single image and their emotions, by the daemon's own steps."""
+"""Faces of a single image and their emotions, found and predicted by the daemon's code."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,12 @@ class Reading:
 
     @property
     def confidence(self) -> float:
-        """Its probability."""
+        """The probability of that emotion."""
         return float(self.probabilities.max())
 
 
 class FaceReader:
-    """Reads every face that the daemon would find with its settings as they come."""
+    """Finds faces and predicts their emotions, as the daemon does with default settings."""
 
     def __init__(self, find: StillFinder, ensemble: EmotionEnsemble) -> None:
         self._find = find
@@ -43,7 +43,7 @@ class FaceReader:
         """Load the detector and the ensemble.
 
         Args:
-            bundle: its folder; None is the one that comes with the daemon.
+            bundle: its folder; None: the daemon's own bundle.
             detector_model: see `still_finder`.
 
         Raises:

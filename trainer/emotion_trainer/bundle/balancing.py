@@ -1,11 +1,10 @@
-"""Emotions that an ensemble finds too rarely are favoured, by as little as is enough.
+"""Logit adjustment: the smallest one with which no emotion's recall is below a limit.
 
-Their log-probabilities are raised before the largest is taken (logit adjustment, Menon et al.
-2021). Menon's adjustment, the logarithm of how rare an emotion is in training, helps only the
-rare; FER2013's fear is not, and yet is mostly taken for something else. So what is added is
-found from the recalls themselves. Where no recall may be below a limit, the most accurate
-classifier is of just this form: it favours the emotions that the limit binds, and no others
-(Narasimhan et al. 2024).
+Before the largest log-probability is taken, those of some emotions are raised (Menon et al. 2021).
+Menon's adjustment depends on how rare an emotion is in training. FER2013's fear is not rare, but
+most of its faces are predicted as something else. So the adjustment here is fitted to the recalls.
+Under a lower limit on all recalls, the most accurate classifier has this form: it raises the
+emotions whose recall is at the limit, and no others (Narasimhan et al. 2024).
 """
 
 from typing import Final
@@ -18,27 +17,30 @@ from emotion_trainer.models.predictions import Scores
 
 MIN_RECALL: Final = 0.47
 MARGIN: Final = 1.5
-"""Standard deviations of a recall: other faces will be found less often than those fitted on.
+"""Standard deviations of a recall: the recall on new faces is lower than on those fitted on.
 
-With this one, 68 % of random halves of PublicTest kept all recalls above the limit after a fit
-on the other half, at a cost of 0.1 points of accuracy; without any, 50 %, at none.
+With this margin, 68 % of random halves of PublicTest kept all recalls above the limit after a fit
+on the other half, at a cost of 0.1 points of accuracy. Without a margin, 50 % did, at no cost.
 """
 
 STEP: Final = 0.01
 MAX_STEPS: Final = 300
-"""An emotion is made likelier by a factor of twenty at most, enough for any that is rare."""
+"""At most, an emotion becomes twenty times as probable; none needs more."""
 
 
 def minimum_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The addition to each emotion so that none is recalled too rarely, float64 [7], 0 or more.
+    """The smallest additions to the log-probabilities that bring each recall to the limit.
 
-    An emotion's recall rises with its own adjustment and falls with those of others. So an
-    emotion that lacks recall now needs at least one step more, whatever the others get: going
-    up by such steps alone leads to the adjustment that is the least for every emotion at once.
+    An emotion's recall rises with its own adjustment and falls with those of the others. So an
+    emotion below the limit needs at least one step more, whatever the others get. Repeating such
+    steps leads to the smallest adjustment of all emotions at once.
 
     Args:
         mixed: the ensemble's mean log-probabilities, float32 [N, 7].
         labels: int64 [N].
+
+    Returns:
+        The addition for each emotion, float64 [7], 0 or more.
     """
     required = _required(np.bincount(labels, minlength=len(EMOTIONS)))
     steps = np.zeros(len(EMOTIONS), int)
@@ -54,7 +56,7 @@ def minimum_adjustment(mixed: Scores, labels: NDArray[np.int64]) -> NDArray[np.f
 
 
 def _required(faces: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The number of each emotion's faces to be found: binomial, the margin above the mean."""
+    """How many faces of each emotion must be found, with the margin of a binomial count."""
     deviation = np.sqrt(MIN_RECALL * (1 - MIN_RECALL) * faces)
     required: NDArray[np.float64] = np.minimum(MIN_RECALL * faces + MARGIN * deviation, faces)
     return required

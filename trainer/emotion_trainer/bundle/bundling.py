@@ -26,7 +26,7 @@ from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
 from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, select_and_fit
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
-from emotion_trainer.bundle.origin import left_out_of, recall_bundling, record_bundling
+from emotion_trainer.bundle.origin import left_out_of, record_bundling, remeasure_bundling
 from emotion_trainer.bundle.records import read_bundling, write_records
 from emotion_trainer.bundle.views import Views, models_in, predict_views, stack, views_of
 from emotion_trainer.data import Dataset
@@ -63,7 +63,7 @@ def make_bundle(
         folder: where the bundle goes.
         describe: returns the content of the card and its plots, by file name; it takes the folder
             in which the bundle is until then.
-        recipes: files of the recipes that the card names; none: they are found by the models.
+        recipes: files of the recipes that the card names; empty: they are searched for.
         mirrored: whether each model may be a second member, that sees faces mirrored.
         max_mmac: million multiply-accumulates of all members together, for one face.
 
@@ -100,7 +100,7 @@ def describe_bundle(folder: Path, dataset: Dataset, describe: Describe) -> Bundl
     views = predict_views(models.values(), dataset, mirrored=mirrored)
     used = views_of(bundle, views)
     _require_same_figures(bundle, fit_of(bundle).probabilities(stack(used)), dataset, folder)
-    bundled = measure_bundle(bundle, recall_bundling(recorded, views, dataset), used, dataset)
+    bundled = measure_bundle(bundle, remeasure_bundling(recorded, views, dataset), used, dataset)
     for name, content in describe(bundled, folder).items():
         (folder / name).write_text(content, encoding="utf-8")
     return bundled
@@ -124,7 +124,7 @@ def _require_same_figures(
 
 
 def _select(views: Views, dataset: Dataset, max_mmac: float) -> Selection:
-    """The fit as the manifest writes it, so that figures are those of what is written."""
+    """Select and fit the members; the fit is rounded as in the manifest, which is measured."""
     predictions, labels = stack(views), dataset.validation.labels
     selection = select_and_fit(predictions, labels, [view.mmac for view in views], max_mmac)
     fit = selection.fit
@@ -163,10 +163,10 @@ def _make_ensemble(fit: Fit, metrics: Metrics, labels: NDArray[np.int64]) -> Ens
 
 
 def _write(bundled: Bundled, files: set[Path], folder: Path, describe: Describe) -> None:
-    """Put the bundle in place of the one before, the manifest last.
+    """Replace the bundle in the folder, the manifest last.
 
-    A kill leaves the old bundle or the new one; in the moment of the last few renames, files
-    that disagree with their manifest, which the daemon refuses and the same command fixes.
+    A kill leaves the old or the new bundle. A kill during the renames leaves files that differ
+    from their manifest: the daemon refuses them, and the same command replaces them.
     """
     staging = folder / ".unfinished"
     shutil.rmtree(staging, ignore_errors=True)
@@ -195,8 +195,8 @@ def _listed_files(folder: Path) -> set[str]:
 
 
 def _identify(members: tuple[Member, ...]) -> str:
-    """A name that is the bundle's own: the recipes, and a digest of the files."""
+    """The bundle's id: the recipes, and a digest of the files."""
     names = "-".join(dict.fromkeys(member.provenance.recipe for member in members))
-    looks = ("".join((member.sha256, "~" * member.mirrored)) for member in members)
-    digest = hashlib.sha256("".join(looks).encode())
+    keys = ("".join((member.sha256, "~" * member.mirrored)) for member in members)
+    digest = hashlib.sha256("".join(keys).encode())
     return f"{names}-{digest.hexdigest()[:8]}"

@@ -11,7 +11,7 @@ import keras
 from edge_daemon._lib.files import sha256_of
 from edge_daemon._lib.validation import Provenance
 from edge_daemon.inference.bundle import Member, Metrics, read_bundle
-from emotion_trainer.bundle.recipe_files import default_file, find_recipe, named
+from emotion_trainer.bundle.recipe_files import default_file, find_recipe, relative_path
 from emotion_trainer.bundle.records import ModelRecord, View, read_bundling, read_records
 from emotion_trainer.data import Dataset
 from emotion_trainer.errors import ExportError
@@ -30,7 +30,7 @@ class Candidate(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """That of its recipe."""
+        """The name of its recipe."""
 
     @property
     @abstractmethod
@@ -73,22 +73,22 @@ class TrainedModel(Candidate):
 
     @property
     def name(self) -> str:
-        """That of the run's recipe."""
+        """The name of the run's recipe."""
         return self.run_record.recipe.name
 
     @property
     def recipe_file(self) -> str:
-        """Found among the recipes by name and settings."""
+        """The recipe's file, searched for by name and settings."""
         return find_recipe(self.run_record.recipe)
 
     @property
     def file(self) -> Path:
-        """The run's export."""
+        """The run's int8 file."""
         return self.run.require_exported()
 
     @property
     def mmac(self) -> float:
-        """Counted in the network, rounded as in a manifest, where it is the same."""
+        """Counted in the network, and rounded as in a manifest."""
         return round(cost.mmac(self._network), 2)
 
     def record(self, dataset: Dataset, views: Collection[View]) -> ModelRecord:
@@ -111,11 +111,11 @@ class TrainedModel(Candidate):
         )
 
     def predictions(self, dataset: Dataset, *, mirrored: bool) -> Predictions:
-        """Computed once, then kept in the run's folder."""
+        """The predictions, computed once and stored in the run's folder."""
         return predictions_of(self.file, dataset, mirrored=mirrored)
 
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:
-        """With the run's provenance."""
+        """An entry with the run's provenance."""
         return Member(
             file=self.file.name,
             sha256=sha256_of(self.file),
@@ -142,11 +142,11 @@ class TrainedModel(Candidate):
 
 @dataclass(frozen=True)
 class BundledModel(Candidate):
-    """A model of a bundle, whose run need not be there any more.
+    """A model of a bundle, whose run may have been deleted.
 
     Args:
         folder: the bundle's.
-        entry: the model's in the bundle's manifest; one of them, if it is two members.
+        entry: the model's entry in the manifest; one of its two, if it is also mirrored.
     """
 
     folder: Path
@@ -154,16 +154,16 @@ class BundledModel(Candidate):
 
     @property
     def name(self) -> str:
-        """That of its recipe."""
+        """The name of its recipe."""
         return self.entry.provenance.recipe
 
     @property
     def recipe_file(self) -> str:
-        """As the bundle has recorded it, or else found among the recipes."""
+        """The file in the bundle's record, or else searched for."""
         bundling = read_bundling(self.folder)
         files = {Path(file).stem: file for file in bundling.recipes} if bundling else {}
         record = read_records(self.folder).get(self.entry.file)
-        found = find_recipe(record.run.recipe) if record else named(default_file(self.name))
+        found = find_recipe(record.run.recipe) if record else relative_path(default_file(self.name))
         return files.get(self.name, found)
 
     @property
@@ -173,7 +173,7 @@ class BundledModel(Candidate):
 
     @property
     def mmac(self) -> float:
-        """As the manifest has it."""
+        """The manifest's figure."""
         return self.entry.mmac
 
     def record(self, dataset: Dataset, views: Collection[View]) -> ModelRecord | None:  # noqa: ARG002
@@ -181,7 +181,7 @@ class BundledModel(Candidate):
         return read_records(self.folder).get(self.entry.file)
 
     def predictions(self, dataset: Dataset, *, mirrored: bool) -> Predictions:
-        """Computed each time: nothing is left in a bundle's folder."""
+        """The predictions, computed each time: a bundle's folder stores none."""
         return predict(self.file, dataset, mirrored=mirrored)
 
     def as_member(self, weight: float, metrics: Metrics, *, mirrored: bool) -> Member:

@@ -1,7 +1,7 @@
-"""The weights of an ensemble's members, and the order in which they are worth running.
+"""The weights of an ensemble's members, and the order in which the daemon runs them.
 
-The daemon's rule: the members' log-probabilities, averaged by weight, adjusted for emotions that
-would be found too rarely, divided by a temperature.
+The daemon's rule: the members' log-probabilities, averaged by weight, adjusted for emotions of
+low recall, divided by a temperature.
 Members' predictions are `LogProbabilities` here: their log-probabilities, float32 [M, N, 7].
 """
 
@@ -30,10 +30,10 @@ Labels = NDArray[np.int64]
 
 NEGLIGIBLE: Final = 0.01
 MIN_TEMPERATURE: Final = 0.05
-"""Where all predictions are right, each lower temperature would be likelier still."""
+"""Where all predictions are right, the likelihood has no maximum: it rises as this falls."""
 MAX_TEMPERATURE: Final = 20.0
 HALVINGS: Final = 20
-"""A figure of one halving deviates from the mean of many by 0.003 (standard deviation)."""
+"""The accuracy of one halving has a standard deviation of 0.003."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def fit_within(
 ) -> Selection:
     """The fit of as many members as stay within a cost for one face; the others get no weight.
 
-    As long as they cost too much, the one leaves that is the smallest loss for its cost.
+    While they cost too much, the one is removed that raises the loss least for its cost.
 
     Raises:
         ExportError: no member is cheap enough, or none distinguishes the emotions.
@@ -127,7 +127,7 @@ def fit_within(
 
 
 def balance(fit: Fit, predictions: LogProbabilities, labels: Labels) -> Fit:
-    """The fit with the least adjustment by which no emotion is found too rarely.
+    """The fit with the smallest adjustment that brings all recalls to the limit.
 
     The temperature is fitted again. Where no adjustment is needed, the fit stays as it is.
     """
@@ -166,16 +166,16 @@ def cross_fit(
     max_mmac: float,
     split: str,
 ) -> Metrics:
-    """Figures that owe nothing to what bundling fits: the mean over random halvings of the faces.
+    """Cross-fitted figures: the mean over random halvings of the faces.
 
-    In each, either half is predicted by members that are selected and fitted on the other half.
+    In each, members that are selected and fitted on one half predict the other half.
 
     Args:
-        predictions: those of all candidates, with those that bundling left out.
+        predictions: of all candidates, also of those that bundling left out.
         labels: int64 [N].
         mmac: of each candidate, million multiply-accumulates for one face.
         max_mmac: limit on those of all members.
-        split: what the faces are called.
+        split: the name of the split.
     """
     # The matrices are so small that a second thread only waits for the first.
     with threadpool_limits(1, user_api="blas"):
@@ -218,10 +218,10 @@ def _mean(figures: Sequence[Metrics]) -> Metrics:
 def anytime_order(
     predictions: LogProbabilities, labels: Labels, fit: Fit, mmac: Sequence[float]
 ) -> list[int]:
-    """The members that have a weight, in the order in which running them pays most.
+    """The members that have a weight, in the order in which the daemon runs them.
 
-    First comes the one with the best accuracy a MMAC, then always the one whose prediction takes
-    most from the running ensemble's loss a MMAC.
+    First comes the one with the best accuracy per MMAC. Each next one reduces the loss of the
+    members before it most per MMAC.
     """
 
     def gain(members: list[int], new: int) -> float:
@@ -245,7 +245,7 @@ def _loss(predictions: LogProbabilities, labels: Labels, fit: Fit, members: list
 
 
 def _least_loss(predictions: LogProbabilities, labels: Labels) -> NDArray[np.float64]:
-    """The coefficients, float64 [M], of the likeliest non-negative mix of log-probabilities."""
+    """The non-negative coefficients of the members with the least loss, float64 [M]."""
     rows = np.arange(len(labels))
     exact = predictions.astype(np.float64)
     of_labels = exact[:, rows, labels]

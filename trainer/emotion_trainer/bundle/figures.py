@@ -31,8 +31,7 @@ class Bundled:
     Attributes:
         bundle: the manifest.
         bundling: its options, and what was left out.
-        unbalanced: the ensemble's figures with its members' weights, but without the adjustment;
-            the temperature is fitted for that.
+        unbalanced: the ensemble's figures without the adjustment, at a temperature fitted again.
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
         records: how the members were trained, by file, as far as that is known.
         sizes: bytes by file; a mirrored member needs none of its own.
@@ -79,7 +78,7 @@ class Bundled:
 
 
 def display_name(member: Member) -> str:
-    """The name of a member for people."""
+    """A member's name in texts: its recipe, and whether it is mirrored."""
     return view_name(member.provenance.recipe, mirrored=member.mirrored)
 
 

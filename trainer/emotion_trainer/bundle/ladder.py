@@ -1,7 +1,7 @@
-"""Several recipes one after the other, unattended: each is trained and exported.
+"""Training and export of several recipes, one after the other.
 
-What is finished is skipped and what is unfinished is resumed after its last whole epoch, so the
-same ladder can be killed and started again at any time.
+Finished runs are skipped and unfinished ones are resumed after their last whole epoch, so a ladder
+can be killed and started again at any time.
 """
 
 import sys
@@ -30,7 +30,7 @@ from emotion_trainer.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class LadderStep:
-    """A recipe and where its run is; `mmac` is what its network costs a face, in millions."""
+    """A recipe, its run, and its network's million multiply-accumulates for one face."""
 
     recipe: Recipe
     run: Run
@@ -38,7 +38,7 @@ class LadderStep:
 
     @property
     def folder(self) -> Path:
-        """The run's folder, written in the one way in which folders can be compared."""
+        """The run's folder, resolved so that it can be compared with others."""
         return self.run.folder.resolve()
 
     @property
@@ -49,13 +49,13 @@ class LadderStep:
 
     @property
     def source_folders(self) -> list[Path]:
-        """Folders of the models that it learns or continues from, of which some may be runs."""
+        """Folders of the models that it learns or continues from; some may be runs."""
         start = [self.start_folder] if self.start_folder is not None else []
         return [*(teacher.resolve() for teacher in self.recipe.teachers), *start]
 
     @property
     def outputs(self) -> list[Path]:
-        """The models that are in its folder when it is finished."""
+        """The model files of the finished run."""
         run = self.run
         exported = [run.int8_path_of(self.recipe.name)] if self.recipe.bundled else []
         return [path.resolve() for path in (run.best, *exported)]
@@ -65,11 +65,11 @@ class Ladder:
     """Recipes, each trained in a folder of `work`; those that others need come first."""
 
     def __init__(self, recipes: list[Recipe], dataset: Dataset, work: Path) -> None:
-        """Refuse before the first training what would fail after hours.
+        """Check all recipes before the first training starts.
 
         Raises:
             RecipeError: two recipes have the same name, none is to be bundled, a network cannot
-                be built, or a recipe needs itself or what is neither here nor finished.
+                be built, or a recipe needs itself or a model that is neither listed nor finished.
             TrainingError: soft labels are damaged or of other faces.
         """
         _check(recipes)
@@ -88,8 +88,8 @@ class Ladder:
                 dataset = self._dataset_for(step.recipe)
                 require_soft_labels(step.recipe, dataset, step.run.soft_labels)
 
-    def climb(self) -> tuple[list[Run], list[str]]:
-        """Finish what can be finished; what needs a recipe that failed fails too.
+    def run(self) -> tuple[list[Run], list[str]]:
+        """Train and export all recipes; one that needs a failed recipe fails, too.
 
         Returns:
             The finished and exported runs, without those that are teachers alone; and the names
@@ -167,7 +167,7 @@ def in_order(steps: list[LadderStep]) -> list[LadderStep]:
 
 
 def _require_start(step: LadderStep, failed: list[LadderStep]) -> None:
-    """Refuse to continue from what a run left that failed, or from what is older than it.
+    """Refuse to continue from a model that a failed run, or an earlier one, left behind.
 
     Raises:
         TrainingError: the run of the model to continue from failed.
@@ -177,21 +177,21 @@ def _require_start(step: LadderStep, failed: list[LadderStep]) -> None:
 
 
 def _epochs(step: LadderStep) -> int:
-    """All epochs of a run; early stopping may have made them fewer than its recipe's."""
+    """The number of epochs of a run; early stopping ends it with fewer than its recipe has."""
     return len(step.run.history) if step.run.is_finished else step.recipe.optimisation.epochs
 
 
 def time_left(steps: list[tuple[int, float, tuple[Epoch, ...]]]) -> timedelta | None:
     """The remaining time of all runs.
 
-    A run that was begun continues at its own pace; others are assumed to take as long per MMAC as
-    the begun ones on average.
+    A run with finished epochs continues at its own speed. The others are assumed to need the mean
+    time per MMAC of those.
 
     Args:
-        steps: of each run its whole number of epochs, its network's MMAC and its epochs so far.
+        steps: for each run, all its epochs, its network's MMAC, and the epochs so far.
 
     Returns:
-        None if no epoch has been seen.
+        None if no run has a finished epoch.
     """
     spent = sum(epoch.seconds for _, _, history in steps for epoch in history)
     work = sum(mmac * len(history) for _, mmac, history in steps)
@@ -199,6 +199,7 @@ def time_left(steps: list[tuple[int, float, tuple[Epoch, ...]]]) -> timedelta | 
         return None
     seconds = 0.0
     for epochs, mmac, history in steps:
-        pace = sum(e.seconds for e in history) / len(history) if history else spent / work * mmac
-        seconds += (epochs - len(history)) * pace
+        measured = sum(epoch.seconds for epoch in history) / max(1, len(history))
+        per_epoch = measured if history else spent / work * mmac
+        seconds += (epochs - len(history)) * per_epoch
     return timedelta(seconds=round(seconds))

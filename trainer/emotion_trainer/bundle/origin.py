@@ -1,4 +1,4 @@
-"""What `training.json` records of how a bundle was made of its candidates."""
+"""The record of a bundling in `training.json`: its options, and the candidates left out."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_daemon.inference.bundle import Metrics
 from emotion_trainer.bundle.ensembling import Selection, cross_fit
-from emotion_trainer.bundle.recipe_files import named
+from emotion_trainer.bundle.recipe_files import relative_path
 from emotion_trainer.bundle.records import Bundling, LeftOut
 from emotion_trainer.bundle.views import Views, models_in, stack
 from emotion_trainer.data import Dataset
@@ -19,18 +19,18 @@ def record_bundling(
     max_mmac: float = math.inf,
     recipes: Sequence[Path] = (),
 ) -> Bundling:
-    """The record of a bundle that is made now.
+    """Record the bundling of these candidates.
 
     Args:
         views: those of all candidates.
         dataset: whose validation split they predict.
         left_out: those that are no members.
         max_mmac: million multiply-accumulates of all members together, for one face.
-        recipes: files of the recipes; none: they are found by the models.
+        recipes: files of the recipes; empty: they are searched for.
     """
     found = sorted(model.recipe_file for model in models_in(views).values())
     return Bundling(
-        recipes=tuple(map(named, recipes)) or tuple(found),
+        recipes=tuple(map(relative_path, recipes)) or tuple(found),
         unlabelled=_use_unlabelled(views, dataset),
         mirrored=any(view.mirrored for view in views),
         max_mmac=max_mmac if math.isfinite(max_mmac) else None,
@@ -39,13 +39,13 @@ def record_bundling(
     )
 
 
-def recall_bundling(recorded: Bundling | None, views: Views, dataset: Dataset) -> Bundling:
-    """The record of an existing bundle, with figures measured again where that is possible.
+def remeasure_bundling(recorded: Bundling | None, views: Views, dataset: Dataset) -> Bundling:
+    """The record of an existing bundle, with cross-fitted figures measured again.
 
-    It is not where the bundle lacks the file of a candidate that was left out.
+    Where the bundle lacks the file of a candidate that was left out, the figures stay.
 
     Args:
-        recorded: in its `training.json`; None, in an older one: nothing was left out.
+        recorded: the record in its `training.json`; None if it has none.
         views: those of the bundle's files.
         dataset: whose validation split they predict.
     """

@@ -1,4 +1,4 @@
-"""The files of recipes, as a model card names them: relative to `trainer/`."""
+"""Files of recipes, by their paths relative to `trainer/`, as a model card names them."""
 
 from pathlib import Path
 from typing import Final
@@ -9,25 +9,25 @@ from emotion_trainer.recipe import Recipe, read_recipe
 TRAINER: Final = Path(__file__).resolve().parents[2]
 
 
-def named(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """The path of a recipe's file, relative to `trainer/` if it is in there."""
     absolute = path.resolve()
     return (absolute.relative_to(TRAINER) if absolute.is_relative_to(TRAINER) else path).as_posix()
 
 
 def find_recipe(recipe: Recipe, recipes: Path = TRAINER / "recipes") -> str:
-    """The file of a recipe that a run recorded, which has its name but not where it was.
+    """Find the file of a recipe from a run's record, which does not have the path.
 
-    Several folders may have a file of that name: the one with the same settings is right, and
-    where all have changed since the training, the one in the fewest folders.
+    Of several files of that name, the one with the same settings is preferred, then the one in the
+    fewest folders.
     """
     files = sorted(recipes.rglob(f"{recipe.name}.toml"), key=lambda path: len(path.parts))
     same = [path for path in files if _has_settings(path, recipe)]
-    return named(next(iter([*same, *files]), default_file(recipe.name)))
+    return relative_path(next(iter([*same, *files]), default_file(recipe.name)))
 
 
 def default_file(name: str) -> Path:
-    """Where the recipe of a name is unless it is found elsewhere."""
+    """The file of a recipe that was not found."""
     return TRAINER / "recipes" / f"{name}.toml"
 
 

@@ -1,7 +1,7 @@
 """`training.json`: how a bundle was put together and its models were trained.
 
-It is next to the manifest. The daemon does not read it. The model card is made from it, also when
-a bundle's models join another bundle and their runs are gone.
+It is next to the manifest, and the daemon does not read it. The model card is made from it, even if
+a bundle's models join another bundle after their runs were deleted.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from emotion_trainer.training.soft_labels import Teacher
 RECORDS_NAME: Final = "training.json"
 
 View = Literal["plain", "mirrored"]
-"""The view of faces that a member gets."""
+"""Whether a member sees faces as they are, or mirrored."""
 
 
 class ModelRecord(BaseModel):
@@ -61,7 +61,7 @@ class LeftOut(BaseModel):
 
     @property
     def name(self) -> str:
-        """The name of the view for people."""
+        """The name of the view in texts."""
         return view_name(self.recipe, mirrored=self.mirrored)
 
 
@@ -74,9 +74,8 @@ class Bundling(BaseModel):
         mirrored: whether each model could be a second member that sees mirrored faces.
         max_mmac: limit on the million multiply-accumulates of all members; None: none.
         left_out: the candidates that are no members.
-        cross_fitted: the ensemble's figures when members are selected and all is fitted on one
-            half of the validation split and measured on the other; the manifest's are fitted on
-            all of it.
+        cross_fitted: the ensemble's figures if it is selected and fitted on one half of the
+            validation split and measured on the other. The manifest's figures are of a fit on all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,7 +88,7 @@ class Bundling(BaseModel):
     cross_fitted: Metrics
 
     def reason(self, left_out: LeftOut) -> str:
-        """Why this view was left out, for people."""
+        """The reason in words for which this view was left out."""
         if left_out.reason == "weight":
             return f"weight under {100 * NEGLIGIBLE:g} %"
         return f"over --max-mmac {self.max_mmac:.10g}"
@@ -109,7 +108,7 @@ def view_of(*, mirrored: bool) -> View:
 
 
 def view_name(recipe: str, *, mirrored: bool) -> str:
-    """The name of a model's view for people: its recipe, and whether it is mirrored."""
+    """The name of a model's view in texts: its recipe, and whether it is mirrored."""
     return recipe + (", mirrored" if mirrored else "")
 
 

@@ -16,7 +16,7 @@ from emotion_trainer.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class CandidateView:
-    """A model, what it gets to see, and its predictions for the validation split."""
+    """A model, whether it sees faces mirrored, and its predictions for the validation split."""
 
     candidate: Candidate
     mirrored: bool
@@ -37,7 +37,7 @@ class CandidateView:
         return self.candidate.as_member(weight, self.predictions.metrics, mirrored=self.mirrored)
 
     def as_left_out(self, reason: Literal["weight", "max_mmac"]) -> LeftOut:
-        """Its entry among what is no member."""
+        """Its entry among the views that were left out."""
         return LeftOut(
             file=self.file,
             recipe=self.candidate.name,
@@ -53,7 +53,7 @@ Views: TypeAlias = Sequence[CandidateView]
 def predict_views(candidates: Iterable[Candidate], dataset: Dataset, *, mirrored: bool) -> Views:
     """The views of each model, with predictions.
 
-    They are sorted by file, so the same models have the same fit in its last digit, too.
+    They are sorted by file, so the order of the models does not change the fit.
 
     Args:
         candidates: the models.

@@ -110,7 +110,7 @@ def _ladder(options: Namespace) -> None:
 
     recipes = [read_recipe(path) for path in options.recipes]
     dataset = open_dataset_of(options, {path for recipe in recipes for path in recipe.sources})
-    finished, failed = Ladder(recipes, dataset, options.work).climb()
+    finished, failed = Ladder(recipes, dataset, options.work).run()
     named = zip(options.recipes, recipes, strict=True)
     done = [path for path, recipe in named if recipe.name not in failed]
     _make_bundle([run.folder for run in finished], dataset, options, done)

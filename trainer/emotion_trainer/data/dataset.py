@@ -37,7 +37,7 @@ class Split:
         images: uint8 [N, 48, 48], grey.
         labels: int64 [N], indices into `EMOTIONS`.
         votes: uint8 [N, 10], FER+ votes in the order of `VOTES`; all zero where there are none.
-        places: where each face is in the files, for people to find it; empty if in none.
+        places: the row or file of each face; empty if it comes from no file.
     """
 
     images: NDArray[np.uint8]
@@ -78,7 +78,7 @@ class Dataset:
         unreadable: faces left out of both.
         unlabelled: uint8 [M, 48, 48], faces to train on by soft labels alone.
         source: the file or folder that it was loaded from; empty if from none.
-        training_sample: which training faces they are, where `limited` chose some.
+        training_sample: which of all training faces `limited` chose; None: it chose none.
         unlabelled_sample: likewise, of the unlabelled faces.
     """
 
@@ -92,7 +92,7 @@ class Dataset:
     unlabelled_sample: Sample | None = None
 
     def limited(self, faces: int) -> "Dataset":
-        """The same with at most so many faces of each kind, always the same ones."""
+        """At most `faces` of each split and of the unlabelled faces, always the same ones."""
         training, validation, unlabelled = (
             _sampled(len(whole), faces)
             for whole in (self.training, self.validation, self.unlabelled)
@@ -107,14 +107,14 @@ class Dataset:
         )
 
     def without_unlabelled(self) -> "Dataset":
-        """The same without unlabelled faces."""
+        """This data set without its unlabelled faces."""
         return replace(self, unlabelled=no_faces(), unlabelled_sample=None)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the faces, labels and votes of both splits, in their order.
 
-        Another form of the same data has another one if it has no votes or another order.
+        The same data in another form have another fingerprint if votes or order differ.
         """
         digest = hashlib.sha256()
         for split in (self.training, self.validation):
@@ -129,7 +129,7 @@ class Dataset:
 
 
 def part_of(split: Split, chosen: NDArray[np.int64]) -> Split:
-    """The chosen faces, in the order of the split."""
+    """The faces at these indices, in the order of the split."""
     order = np.sort(chosen)
     return Split(
         images=split.images[order],
@@ -140,7 +140,7 @@ def part_of(split: Split, chosen: NDArray[np.int64]) -> Split:
 
 
 def _sampled(count: int, limit: int) -> NDArray[np.int64]:
-    """Indices of at most `limit` of so many faces, ascending."""
+    """Indices of at most `limit` of `count` faces, ascending."""
     order = np.random.default_rng(SAMPLE_SEED).permutation(count)
     return np.sort(order[:limit]).astype(np.int64)
 

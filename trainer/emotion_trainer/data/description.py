@@ -1,4 +1,4 @@
-"""A description of a data set, for people to judge it before they train on it."""
+"""The description of a data set that `prepare` prints."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,7 +1,7 @@
-"""Faces that a data set has more than once: pixel for pixel, or nearly.
+"""Faces that occur more than once in a data set, pixel for pixel or nearly.
 
-FER2013 has many, within its splits and across them, and some of them are labelled in two ways. The
-accuracy on validation faces that are in the training split too is flattering.
+FER2013 has many, within its splits and across them, and some have two labels. Validation faces that
+are also in the training split raise the measured accuracy.
 """
 
 import csv
@@ -29,11 +29,11 @@ CHUNK: Final = 512
 
 @dataclass(frozen=True)
 class Repeats:
-    """Which faces of a split are there again, in the same split or another.
+    """Which faces of a split occur again, in the same split or in another one.
 
     Attributes:
-        faces: bool [N], those that are.
-        contradicted: bool [N], those of them that are there with another label.
+        faces: bool [N], those that occur again.
+        contradicted: bool [N], those of them that occur with another label.
     """
 
     faces: Mask
@@ -42,13 +42,13 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which faces are there more than once.
+    """Which faces occur more than once.
 
     Attributes:
         image_numbers: int64 [N], training first; identical faces have the same number.
         in_training: the repeats within the training split.
         in_validation: those within the validation split.
-        across: the validation faces that are in the training split too.
+        across: the validation faces that are also in the training split.
     """
 
     image_numbers: Numbers
@@ -67,8 +67,8 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
     validation = slice(len(dataset.training), None)
 
     def repeats(of: slice, among: slice) -> Repeats:
-        others = _times(image_numbers, of, among)
-        agreeing = _times(faces, of, among)
+        others = _occurrences(image_numbers, of, among)
+        agreeing = _occurrences(faces, of, among)
         return Repeats(others > int(of == among), others > agreeing)
 
     return Duplicates(
@@ -80,7 +80,7 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
 
 
 def near_copies(dataset: Dataset) -> Mask:
-    """The validation faces that are, exactly or nearly, in the training split too, bool [N].
+    """The validation faces that are also in the training split, exactly or nearly, bool [N].
 
     Faces are near-copies if their thumbnails correlate. A plain image has no correlation, so it
     counts only if it is identical.
@@ -107,7 +107,7 @@ def _standardised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def write_duplicates(duplicates: Duplicates, dataset: Dataset, path: Path) -> None:
-    """List all faces that are there more than once, as CSV; identical ones have the same number."""
+    """List all faces that occur more than once, as CSV; identical ones have the same number."""
     numbers = duplicates.image_numbers
     names = [TRAINING] * len(dataset.training) + [dataset.validation_name] * len(dataset.validation)
     places = dataset.training.places + dataset.validation.places
@@ -127,7 +127,7 @@ def _number_images(dataset: Dataset) -> Numbers:
     return np.asarray(numbers, np.int64).reshape(-1)
 
 
-def _times(numbers: Numbers, of: slice, among: slice) -> Numbers:
+def _occurrences(numbers: Numbers, of: slice, among: slice) -> Numbers:
     """How often each number of one part is among those of another, int64 [N]."""
     counts = np.bincount(numbers[among], minlength=int(numbers.max()) + 1)
     return np.asarray(counts[numbers[of]], np.int64)

@@ -3,9 +3,9 @@
     train/angry/… train/disgust/… …    the images to train on
     test/angry/… test/disgust/… …      those to validate on; also `validation`, `valid` or `val`
 
-The seven folders can also stand at the top. Without images to validate on, a fifth of all is
-held back for that. Other usual words for the emotions work, too. Numbers have different meanings
-in different data sets, so they need a numbering.
+The seven folders can also be at the top. Without images to validate on, a fifth of all is held out.
+Other usual words for the emotions work, too. Numbers have different meanings in different data
+sets, so they need a numbering.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from emotion_trainer.errors import DataError, RowError
 
 TRAINING_FOLDER: Final = "train"
 VALIDATION_FOLDERS: Final = ("validation", "valid", "val", "test")
-"""The first of these that exists is validated on; another one is left unseen."""
+"""The first of these that exists is validated on; the others are not read."""
 
 SYNONYMS: Final = {
     "anger": "angry",
@@ -37,7 +37,7 @@ SYNONYMS: Final = {
     "sadness": "sad",
     "surprised": "surprise",
 }
-"""Other words for the emotions, as folders of public data sets have them."""
+"""Other words for the emotions, from the folders of public data sets."""
 
 
 class Numbering(StrEnum):
@@ -70,7 +70,7 @@ class LabelledFile:
 
 
 def is_layout(folder: Path, numbering: Numbering | None = None) -> bool:
-    """Whether the folder is laid out like this, be it with faults."""
+    """Whether the folder has this layout, even with errors."""
     names = {path.name.lower() for path in _subfolders(folder)}
     return not names.isdisjoint({TRAINING_FOLDER, *_emotions_by_name(numbering)})
 
@@ -123,7 +123,7 @@ def labelled_files(part: Path, numbering: Numbering | None = None) -> list[Label
 
 
 def load_image(path: Path, place: str) -> Image:
-    """An image, BGR uint8 [H, W, 3].
+    """Read an image, BGR uint8 [H, W, 3].
 
     Raises:
         RowError: it cannot be decoded; `place` names it.
@@ -135,7 +135,7 @@ def load_image(path: Path, place: str) -> Image:
 
 
 def to_face(image: Image) -> Image:
-    """An image of a face alone, BGR uint8 [H, W, 3], as grey uint8 [48, 48]."""
+    """Convert an image of one face, BGR uint8 [H, W, 3], to grey uint8 [48, 48]."""
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     face = cv2.resize(grey, (CROP_SIDE, CROP_SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(face, np.uint8)

@@ -1,4 +1,4 @@
-"""From single faces, as a form of data set gives them, to a `Dataset`."""
+"""Collection of single faces into a `Dataset`."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +14,7 @@ from emotion_trainer.errors import DataError
 
 
 class Gatherer:
-    """Gathers a data set, one face at a time.
+    """Collects a data set, one face at a time.
 
     Args:
         source: the data set's file or folder.
@@ -30,7 +30,7 @@ class Gatherer:
         self._splits = {training: _SplitBuilder(), validation: _SplitBuilder()}
 
     def skipping(self) -> AbstractContextManager[None]:
-        """Within this, a face that cannot be read is noted and skipped."""
+        """A context in which a face that cannot be read is recorded and skipped."""
         return self._faults.skipping()
 
     def add(

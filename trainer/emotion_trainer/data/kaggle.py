@@ -1,6 +1,6 @@
 """Kaggle's `fer2013.csv`: a row a face, its pixels as 2,304 numbers in one cell.
 
-Also its twin `icml_face_data.csv`, whose columns stand in another order.
+Also `icml_face_data.csv`, the same data with the columns in another order.
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ HELD_OUT: Final = "PrivateTest"
 
 
 def load(path: Path, splitting: Splitting) -> Dataset:
-    """Load the Training and PublicTest rows; PrivateTest stays unseen.
+    """Load the Training and PublicTest rows; PrivateTest is not read.
 
     Raises:
         DataError: too many rows are malformed, or a column or split is missing.

@@ -1,4 +1,4 @@
-"""From photos to faces: crops in the framing in which the daemon shows faces to its models."""
+"""Crops of the faces in photos, framed as the daemon crops faces for its models."""
 
 import shutil
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Cropping:
 
     Attributes:
         crops: how many were written.
-        faceless: the photos that gave none, each with the reason.
+        faceless: the photos without a usable face, each with the reason.
         unreadable: the files that are no photos.
     """
 
@@ -38,7 +38,7 @@ class Cropping:
 def crop_photos(
     photos: Path, crops: Path, find: StillFinder, numbering: Numbering | None = None
 ) -> Cropping:
-    """Cut the largest face out of each photo, into folders like those that the photos are in.
+    """Crop the largest face of each photo, into folders with the same names.
 
     Args:
         photos: a folder with the layout of `folders`.
@@ -47,8 +47,8 @@ def crop_photos(
         numbering: the meaning of numbers as names of folders.
 
     Raises:
-        DataError: `crops` is there and not empty, the photos are not laid out so, too many of
-            them cannot be read, or none has a face.
+        DataError: `crops` is not empty, the photos have another layout, too many of them cannot
+            be read, or none has a face.
     """
     if crops.exists() and any(crops.iterdir()):
         raise DataError(f"{crops}: is not empty; give another folder for the crops")

@@ -22,7 +22,7 @@ class Splitting(StrEnum):
 
 
 def stratified(split: Split, source: object) -> tuple[Split, Split]:
-    """Four fifths to train on and a fifth to validate on, with the same share of each emotion.
+    """Split into four fifths to train on and a fifth to validate on, stratified by emotion.
 
     The same data are always split in the same way; the faces keep their order.
 

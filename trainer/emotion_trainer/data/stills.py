@@ -1,4 +1,4 @@
-"""The daemon's search for faces in single images, with its default settings."""
+"""The daemon's face search in single images, with default settings."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from edge_daemon.detection.download import YUNET
 
 
 def still_finder(detector_model: Path | None) -> StillFinder:
-    """Finds and crops the faces of an image as the daemon does.
+    """A function that finds and crops the faces of an image, as the daemon does.
 
     Args:
         detector_model: a YuNet, a Haar cascade or a `detector.json`; None is the detector that

@@ -14,7 +14,7 @@ from emotion_trainer.errors import DataError, RowError
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table; `where` names it."""
+    """A row of a table; `where` identifies it in errors."""
 
     where: str
     header: list[str]
@@ -24,7 +24,7 @@ class Row:
         """The cells by their columns.
 
         Raises:
-            RowError: there are more or fewer of them than columns.
+            RowError: there are more or fewer cells than columns.
         """
         if len(self.cells) != len(self.header):
             raise RowError(
@@ -35,10 +35,10 @@ class Row:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
-    """Yield row after row as the file is read, with a progress bar on a terminal.
+    """Yield the rows while the file is read, with a progress bar on a terminal.
 
     Names in the header may have spaces around them, as in one of Kaggle's files. Blank lines are
-    passed over.
+    skipped.
 
     Raises:
         DataError: the file cannot be read, or lacks one of `columns`.
@@ -79,7 +79,7 @@ def parse_emotion(text: str, where: str) -> int:
     """A label's official code, 0 to 6, which is its index in `EMOTIONS`.
 
     Raises:
-        RowError: it is no such code; `where` names the row.
+        RowError: it is no such code; the error begins with `where`.
     """
     code = parse_integer(text, where, "emotion")
     if not 0 <= code < len(EMOTIONS):
@@ -91,7 +91,7 @@ def parse_integer(text: str, where: str, column: str) -> int:
     """A whole number from a cell.
 
     Raises:
-        RowError: it is none; `where` and `column` name the cell.
+        RowError: it is none; the error begins with `where` and `column`.
     """
     try:
         return int(text)

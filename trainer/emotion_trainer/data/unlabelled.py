@@ -1,4 +1,4 @@
-"""Unlabelled faces as sheets of 48x48 cells, to train on by soft labels.
+"""Unlabelled faces as sheets of 48x48 cells, which are trained on by soft labels.
 
 A folder holds `faces_00.png`, `faces_01.png` and so on, laid out as FER2013's sheets (see
 `sheets.py`), and `count.json` with the number of faces, such as `{"faces": 13608}`. The cells

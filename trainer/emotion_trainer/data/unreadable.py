@@ -1,4 +1,4 @@
-"""Unreadable rows and images: skipped with a warning while few, an error when many."""
+"""Unreadable rows and images: a few are skipped with a warning, many are an error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ MAX_UNREADABLE: Final = 0.01
 """The share of a data set that may be skipped."""
 
 MAX_LISTED: Final = 5
-"""How many are named where not all are."""
+"""How many of them a warning or an error lists."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Unreadable:
     """The skipped faces of a data set.
 
     Attributes:
-        faults: of each, where it is and what is wrong with it.
-        total: images in all, with those that could be read.
+        faults: for each, its row or file, and the problem.
+        total: all images, also the readable ones.
     """
 
     faults: tuple[str, ...] = ()
@@ -31,14 +31,14 @@ class Unreadable:
         return f"{len(self.faults)} of {self.total} images are unreadable"
 
     def notice(self) -> str:
-        """The number of skipped faces, and where the first few are: a line each."""
+        """The number of skipped faces and, a line each, the first of them."""
         more = len(self.faults) - MAX_LISTED
         lines = [f"{self} and skipped:", *(f"  {fault}" for fault in self.faults[:MAX_LISTED])]
         return "\n".join([*lines, f"  and {more} more"] if more > 0 else lines)
 
 
 class Faults:
-    """Gathers what is wrong with the images of one data set."""
+    """Collects the problems of the images of one data set."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
@@ -46,7 +46,7 @@ class Faults:
 
     @contextmanager
     def skipping(self) -> Iterator[None]:
-        """Within this, an image that cannot be read is noted and the block left."""
+        """A context that an unreadable image leaves early; the problem is recorded."""
         try:
             yield
         except RowError as error:

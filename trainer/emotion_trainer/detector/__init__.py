@@ -1,5 +1,5 @@
-"""The face detector that the daemon carries: a tiny fully convolutional network.
+"""The daemon's face detector: a tiny fully convolutional network.
 
-It learns from new scenes in every step, composed of photos, face crops and backgrounds. Its
-labels come from another detector, or from WIDER FACE's annotators.
+Each training step has new scenes, composed of photos, face crops and backgrounds. The labels come
+from another detector, or from WIDER FACE's annotators.
 """

@@ -11,7 +11,7 @@ from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.sampling import happens, pick
 
 MIN_SIDE: Final = 40
-"""Pixels: a smaller part of a photo shows too little."""
+"""Pixels; smaller parts of photos are not used."""
 CLEARANCE: Final = 0.35
 """Margin for hair, ears and neck around a face's box, in parts of its side."""
 

@@ -1,4 +1,4 @@
-"""Batches of scenes, made by another thread while the network learns from one."""
+"""Batches of scenes, which another thread makes during the training steps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +13,7 @@ from emotion_trainer.detector.scenes import SceneMaker
 Batch = tuple[Floats, list[Faces]]
 
 AHEAD: Final = 4
-"""Batches that are made ahead."""
+"""Batches that are prepared in advance."""
 WORKERS: Final = 1
 
 

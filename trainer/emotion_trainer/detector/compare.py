@@ -14,7 +14,7 @@ import numpy as np
 from edge_daemon.detection import Detector
 from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.records import Detection
-from emotion_trainer.detector.evaluation import Judged, judge_images
+from emotion_trainer.detector.evaluation import Matches, match_images
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.samples import Sample
 
@@ -22,7 +22,7 @@ WIDTHS: Final = (12.0, 16.0, 24.0, 48.0, np.inf)
 """Pixels: the rows of the table."""
 FROM_16: Final = (16.0, np.inf)
 MIN_IOU: Final = 0.4
-"""Intersection over union from which two boxes are of the same face: tiny boxes are inexact."""
+"""Two boxes with this intersection over union are of the same face; tiny boxes are inexact."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +31,33 @@ class Result:
 
     Attributes:
         found: the detections of each sample.
-        judged: how they match the reference.
+        matches: how they match the reference.
         seconds: processor time of the detector, all samples together.
     """
 
     found: list[list[Detection]]
-    judged: Judged
+    matches: Matches
     seconds: float
 
     @property
     def false_positives(self) -> int:
-        """Detections that are no face of the reference."""
-        return int((~self.judged.right).sum())
+        """Detections that match no face of the reference."""
+        return int((~self.matches.right).sum())
 
     @property
     def mean_iou(self) -> float:
         """Mean intersection over union with the faces that were found."""
-        return _mean(self.judged.ious)
+        return _mean(self.matches.ious)
 
     @property
     def landmark_error(self) -> float:
         """Mean distance of the landmarks in parts of the face's size."""
-        return _mean(self.judged.landmark_errors)
+        return _mean(self.matches.landmark_errors)
 
     def recall(self, low: float, high: float) -> tuple[int, int]:
         """Faces found and faces present, of widths in pixels from `low` to below `high`."""
-        widths = self.judged.truth.boxes[:, 2]
-        found = self.judged.found[(widths >= low) & (widths < high)]
+        widths = self.matches.truth.boxes[:, 2]
+        found = self.matches.found[(widths >= low) & (widths < high)]
         return int((found > 0).sum()), len(found)
 
 
@@ -99,8 +99,8 @@ def _run(samples: Sequence[Sample], detector: Detector, max_side: int) -> Result
         scale = sample.bgr.shape[1] / image.shape[1]
         kept = [d for d in detections if d.score >= detector.start_score]
         found.append([detection.scaled(scale) for detection in kept])
-    judged = judge_images(found, [sample.faces for sample in samples], MIN_IOU)
-    return Result(found, judged, seconds)
+    matches = match_images(found, [sample.faces for sample in samples], MIN_IOU)
+    return Result(found, matches, seconds)
 
 
 def _mean(values: Floats) -> float:

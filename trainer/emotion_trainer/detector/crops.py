@@ -1,7 +1,7 @@
 """Tight crops of single faces, such as FER2013's, labelled by another detector.
 
-The teacher gets each crop enlarged and with a margin, since it misses faces that fill an image.
-Crops in which it is not certain of a face are left out.
+The teacher, another detector, gets each crop enlarged and with a margin, since it misses faces that
+fill an image. Crops without a detection of a high score are left out.
 """
 
 import hashlib
@@ -61,9 +61,9 @@ class Crops:
 
 
 def label_crops(images: Image, teacher: Detector) -> Crops:
-    """Label crops, uint8 [N, S, S], with a detector; leave out those with an uncertain face.
+    """Label crops, uint8 [N, S, S], with a detector; leave out those with a low score.
 
-    Their order is shuffled: in data sorted by emotion, the last tenth would be of one alone.
+    The order is shuffled: in data sorted by emotion, the last tenth would be of one emotion.
 
     Raises:
         DataError: the detector finds no face at all.

@@ -9,22 +9,23 @@ from numpy.typing import NDArray
 
 from edge_daemon.records import Detection
 from emotion_trainer.detector.boxes import iou
-from emotion_trainer.detector.faces import Faces, Floats, together
+from emotion_trainer.detector.faces import Faces, Floats, LabelledImage, concatenate_faces
+from emotion_trainer.detector.predictions import Finder
 
 MIN_IOU: Final = 0.5
 """Intersection over union from which two boxes are of the same face."""
 MIN_IGNORED_IOU: Final = 0.3
-"""Likewise with a doubtful face, whose box is inexact: such a detection does not count."""
+"""Likewise for a doubtful face, whose box is inexact; the detection is ignored."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Matches:
     """The matches of all images together.
 
     Attributes:
-        counted: the detections that count, the most certain of each image first; those of
-            doubtful faces do not.
-        right: bool [D]: whether a detection is a face that no more certain one has found.
+        counted: the detections, those with the highest score of each image first; those of
+            doubtful faces are left out.
+        right: bool [D]: whether a detection matches a face that none with a higher score matches.
         found: float32 [F]: the score of the detection of each true face, 0 if it was missed.
         truth: the true faces, without the doubtful ones.
         ious: float32 [F]: intersection over union with the detection; NaN if missed.
@@ -45,22 +46,28 @@ class Judged:
         return np.array([detection.score for detection in self.counted], np.float32)
 
 
-def judge_images(
+def match_images(
     found: Sequence[list[Detection]], truth: Sequence[Faces], min_iou: float = MIN_IOU
-) -> Judged:
-    """Match the detections in images with their faces, the most certain first."""
-    parts = [_judge(*pair, min_iou) for pair in zip(found, truth, strict=True)]
-    return Judged(
+) -> Matches:
+    """Match the detections in images with their faces, in the order of the scores."""
+    parts = [_match(*pair, min_iou) for pair in zip(found, truth, strict=True)]
+    return Matches(
         [detection for part in parts for detection in part.counted],
         np.concatenate([part.right for part in parts]),
         np.concatenate([part.found for part in parts]),
-        together([part.truth for part in parts]),
+        concatenate_faces([part.truth for part in parts]),
         np.concatenate([part.ious for part in parts]),
         np.concatenate([part.landmark_errors for part in parts]),
     )
 
 
-def _judge(found: list[Detection], truth: Faces, min_iou: float) -> Judged:
+def match_photos(find: Finder, photos: Sequence[LabelledImage]) -> Matches:
+    """Match what a detector finds in whole photos with their labels."""
+    found = [find([photo.image])[0] for photo in photos]
+    return match_images(found, [photo.faces for photo in photos])
+
+
+def _match(found: list[Detection], truth: Faces, min_iou: float) -> Matches:
     boxes = np.array([detection.box for detection in found], np.float32).reshape(-1, 4)
     ious = iou(boxes, truth.boxes)
     sure = ~truth.doubtful
@@ -80,7 +87,7 @@ def _judge(found: list[Detection], truth: Faces, min_iou: float) -> Judged:
         if is_right:
             scores[best], matched[best] = detection.score, row[best]
             errors[best] = _landmark_error(detection, truth, best)
-    return Judged(
+    return Matches(
         counted,
         np.array(right, np.bool_),
         scores[sure],
@@ -97,10 +104,10 @@ def _landmark_error(detection: Detection, truth: Faces, index: int) -> float:
     return float(distances.mean() / truth.sizes[index])
 
 
-def average_precision(judged: Judged) -> float:
+def average_precision(matches: Matches) -> float:
     """The area under precision over recall, precision made monotonous (Everingham et al. 2010)."""
-    right = judged.right[np.argsort(-judged.scores, kind="stable")].cumsum()
+    right = matches.right[np.argsort(-matches.scores, kind="stable")].cumsum()
     precision = right / np.arange(1, len(right) + 1)
-    recall = right / max(1, len(judged.found))
+    recall = right / max(1, len(matches.found))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))

@@ -25,7 +25,7 @@ from edge_daemon.detection.decoding import STRIDES
 from emotion_trainer.detector import network
 from emotion_trainer.detector.candidates import candidates_in, verified_precision
 from emotion_trainer.detector.data import DetectorData
-from emotion_trainer.detector.evaluation import Judged, average_precision, judge_images
+from emotion_trainer.detector.evaluation import average_precision, match_photos
 from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.framing import measure_framing
 from emotion_trainer.detector.predictions import (
@@ -48,22 +48,22 @@ REPRESENTATIVES: Final = (4, 8)
 Each image adds outliers: they widen a range and its steps. Too few images clip faces.
 """
 DRAWS: Final = 12
-"""Of the images: between two draws, average precision differs by up to 0.04."""
+"""Random draws of the images that are tried: average precision differs by up to 0.04."""
 MAX_LOSS: Final = 0.02
-"""Of average precision, by quantisation."""
+"""Maximum loss of average precision by quantisation."""
 VERIFIER_REPRESENTATIVES: Final = 400
 """Patches on which the verifier's ranges are measured."""
 MANIFEST_SIDE: Final = 192
-"""Pixels of the image whose cost the manifest states."""
+"""Side in pixels of the image whose cost is in the manifest."""
 MANIFEST_NAME: Final = "detector.json"
 START_SCORE: Final = DetectionSettings().min_score
 """The daemon's default `detection.min_score`, to which scores are calibrated."""
 FALSE_POSITIVE_RATE: Final = 0.013
 """False positives in a calibration image at `START_SCORE`, all maps together."""
 CALIBRATION_SCALES: Final = (1.0, 0.6, 0.75, 1.33, 1.6)
-"""Photos are judged at several sizes: more images, and more kinds of false positives."""
+"""Photos are evaluated at several sizes: more images, and more kinds of false positives."""
 MIN_SCORE, MAX_SCORE = 0.2, 0.9
-"""Bounds to the score that calibration makes `START_SCORE`."""
+"""Bounds of the score that calibration maps to `START_SCORE`."""
 
 
 def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> DetectorMetrics:
@@ -130,22 +130,22 @@ def _best_representatives(
     file: Path,
     calibration: Sequence[LabelledImage],
 ) -> NDArray[np.uint8]:
-    """The images of which the int8 file is the most precise on the calibration images.
+    """The images whose ranges give the int8 file with the best average precision.
 
     That file is written.
 
     Args:
         model: the trained network.
         recipe: its recipe.
-        data: what the images are made of.
-        file: where to write the files.
-        calibration: images to judge them by.
+        data: the material of the images.
+        file: where to write the int8 file.
+        calibration: images to evaluate them on.
     """
     highest, content, best = -1.0, b"", np.empty(0, np.uint8)
     for images in _candidates(data, recipe):
         converted = to_int8(model, recipe.network, images)
         file.write_bytes(converted)
-        precision = average_precision(judge(tflite_finder(file), calibration))
+        precision = average_precision(match_photos(tflite_finder(file), calibration))
         if precision > highest:
             highest, content, best = precision, converted, images
     file.write_bytes(content)
@@ -153,8 +153,8 @@ def _best_representatives(
 
 
 def _require_precision(model: keras.Model, exported: Path, photos: Sequence[LabelledImage]) -> None:
-    original = average_precision(judge(keras_finder(model), photos))
-    _require(exported, original, average_precision(judge(tflite_finder(exported), photos)))
+    original = average_precision(match_photos(keras_finder(model), photos))
+    _require(exported, original, average_precision(match_photos(tflite_finder(exported), photos)))
 
 
 def _require(exported: Path, original: float, int8: float) -> None:
@@ -175,7 +175,7 @@ def shift_scores(model: keras.Model, scores: Sequence[float]) -> None:
 def calibrated_scores(exported: Path, images: Sequence[LabelledImage]) -> list[float]:
     """For each map, the score above which false positives are rare enough.
 
-    Maps are calibrated apart, since coarse maps have fewer false positives.
+    Each map is calibrated on its own, since coarse maps have fewer false positives.
     """
     levels = range(len(STRIDES))
     return [_calibrated_score(tflite_finder(exported, {level}), images) for level in levels]
@@ -188,10 +188,10 @@ def calibration_images(photos: Sequence[LabelledImage]) -> list[LabelledImage]:
 
 
 def _calibrated_score(find: Finder, images: Sequence[LabelledImage]) -> float:
-    judged = judge(find, images)
-    wrong = np.sort(judged.scores[~judged.right])[::-1]
+    matches = match_photos(find, images)
+    wrong = np.sort(matches.scores[~matches.right])[::-1]
     allowed = round(FALSE_POSITIVE_RATE / len(STRIDES) * len(images))
-    # Detections of exactly the minimum score count, so it lies above the first one too many.
+    # A detection with exactly this score counts, so it is just above the first one too many.
     score = float(np.nextafter(wrong[allowed], 1.0)) if len(wrong) > allowed else 0.0
     return min(MAX_SCORE, max(MIN_SCORE, score))
 
@@ -203,21 +203,15 @@ def scaled(photo: LabelledImage, scale: float) -> LabelledImage:
     return LabelledImage(np.asarray(image, np.uint8), photo.faces.moved(scale * np.eye(2, 3)))
 
 
-def judge(find: Finder, photos: Sequence[LabelledImage]) -> Judged:
-    """Match what a detector finds in whole photos with their labels."""
-    found = [find([photo.image])[0] for photo in photos]
-    return judge_images(found, [photo.faces for photo in photos])
-
-
 def measure(find: Finder, photos: Sequence[LabelledImage]) -> DetectorMetrics:
     """The figures of a detector on whole photos."""
-    judged = judge(find, photos)
-    found = judged.found >= START_SCORE
-    right = judged.right[judged.scores >= START_SCORE]
-    errors = judged.landmark_errors[found & np.isfinite(judged.landmark_errors)]
+    matches = match_photos(find, photos)
+    found = matches.found >= START_SCORE
+    right = matches.right[matches.scores >= START_SCORE]
+    errors = matches.landmark_errors[found & np.isfinite(matches.landmark_errors)]
     return DetectorMetrics(
         photos=len(photos),
-        average_precision=round(average_precision(judged), 4),
+        average_precision=round(average_precision(matches), 4),
         recall=round(float(found.mean()) if len(found) else 0.0, 4),
         precision=round(float(right.mean()) if len(right) else 0.0, 4),
         false_positives=round(float((~right).sum()) / len(photos), 4),

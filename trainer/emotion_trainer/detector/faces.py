@@ -41,7 +41,7 @@ class Faces:
         return Faces(self.boxes[which], self.landmarks[which], self.doubtful[which])
 
     def moved(self, transform: Transform) -> "Faces":
-        """The faces after their image's similarity transform, float64 [2, 3].
+        """The faces after a similarity transform of the image, float64 [2, 3].
 
         A box stays upright: its centre moves, its sides grow by the transform's scale.
         """
@@ -64,7 +64,7 @@ class Faces:
 
 
 def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
-    """Faces without doubt: boxes [N, 4], landmarks [N, 5, 2], unknown if None."""
+    """Faces that are not doubtful: boxes [N, 4], landmarks [N, 5, 2], unknown if None."""
     count = len(boxes)
     if landmarks is None:
         landmarks = np.full((count, LANDMARKS, 2), np.nan, np.float32)
@@ -75,8 +75,8 @@ def faces_from(boxes: Floats, landmarks: Floats | None = None) -> Faces:
     )
 
 
-def together(parts: list[Faces]) -> Faces:
-    """The faces of several parts of one image together."""
+def concatenate_faces(parts: list[Faces]) -> Faces:
+    """The faces of all parts of one image; none of no parts."""
     if not parts:
         return faces_from(np.zeros((0, 4), np.float32))
     return Faces(

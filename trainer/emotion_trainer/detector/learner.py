@@ -20,7 +20,7 @@ from emotion_trainer.training.checkpoint import Epoch
 
 MAX_GRADIENT_NORM: Final = 10.0
 MIN_RATE: Final = 0.01
-"""Part of the learning rate that is left at the end."""
+"""Part of the learning rate at the end."""
 KERNEL_DIMENSIONS: Final = 4
 
 Net = TypeVar("Net", bound=nn.Module)

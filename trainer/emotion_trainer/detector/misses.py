@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_daemon.records import Image
 from emotion_trainer.detector.compare import MIN_IOU, WIDTHS, Result
-from emotion_trainer.detector.evaluation import Judged, judge_images
+from emotion_trainer.detector.evaluation import Matches, match_images
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.samples import Sample
 
@@ -21,7 +21,7 @@ def write_misses(samples: Sequence[Sample], result: Result, folder: Path, count:
     """Write the images with the most misses and false positives, worst first, as JPEG."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = [
-        judge_images([found], [sample.faces], MIN_IOU)
+        match_images([found], [sample.faces], MIN_IOU)
         for sample, found in zip(samples, result.found, strict=True)
     ]
     cost = np.array([_visible_misses(part) + 2 * (~part.right).sum() for part in parts])
@@ -35,19 +35,19 @@ def write_misses(samples: Sequence[Sample], result: Result, folder: Path, count:
     return paths
 
 
-def _visible_misses(judged: Judged) -> int:
-    missed = judged.found == 0
-    return int((missed & (judged.truth.boxes[:, 2] >= WIDTHS[0])).sum())
+def _visible_misses(matches: Matches) -> int:
+    missed = matches.found == 0
+    return int((missed & (matches.truth.boxes[:, 2] >= WIDTHS[0])).sum())
 
 
-def _drawn(sample: Sample, judged: Judged) -> Image:
+def _drawn(sample: Sample, matches: Matches) -> Image:
     """The image with the reference's faces, ignored boxes and false positives."""
     image = sample.bgr.copy()
     for box in sample.faces.boxes[sample.faces.doubtful]:
         _rectangle(image, box, IGNORED_COLOUR)
-    for box, score in zip(judged.truth.boxes, judged.found, strict=True):
+    for box, score in zip(matches.truth.boxes, matches.found, strict=True):
         _rectangle(image, box, COLOURS["found" if score else "missed"])
-    for detection, is_right in zip(judged.counted, judged.right, strict=True):
+    for detection, is_right in zip(matches.counted, matches.right, strict=True):
         if not is_right:
             _rectangle(image, np.array(detection.box), COLOURS["false"])
     return image

@@ -23,16 +23,16 @@ CENTRE_RADIUS: Final = 2.5
 MAX_CELLS: Final = 10
 IOU_COST: Final = 3.0
 OUTSIDE_COST: Final = 1e5
-"""Of a cell outside a face's box or far from its centre: the last resort for tiny faces."""
+"""Of a cell outside a face's box or far from its centre, which only tiny faces need."""
 IGNORED_REACH: Final = 0.5
 """Parts of the box's sides around the centre of an ignored face in which scores give no loss."""
 BOX_WEIGHT: Final = 2.0
 LANDMARK_WEIGHT: Final = 0.4
 SCORE_WEIGHT: Final = 1.0
 MAX_LOG_SIDE: Final = 4.0
-"""exp of more overflows in the first steps."""
+"""Limit of the predicted sides; in the first steps, exp would overflow."""
 FULL_LANDMARK_SIZE: Final = 32.0
-"""Pixels: the labels of smaller faces' landmarks are less exact and weigh less."""
+"""Pixels; the landmarks of smaller faces are less exact and weigh less."""
 EPSILON: Final = 1e-6
 
 
@@ -95,7 +95,7 @@ def detection_losses(outputs: Tensor, faces: Sequence[Faces], side: int) -> Loss
 
 
 def _truth(faces: Faces) -> Tensor:
-    """Left, top, right, bottom, then ten landmark coordinates: float32 [faces, 14]."""
+    """Left, top, right, bottom, then ten coordinates of landmarks: float32 [faces, 14]."""
     corners = np.concatenate([faces.boxes[:, :2], faces.boxes[:, :2] + faces.boxes[:, 2:]], axis=1)
     marks = faces.landmarks.reshape(len(faces), 2 * LANDMARKS)
     return torch.from_numpy(np.concatenate([corners, marks], axis=1).astype(np.float32))
@@ -121,7 +121,7 @@ def _ignored_cells(truth: Tensor, centres: Tensor) -> Tensor:
 def _assigned(
     logits: Tensor, boxes: Tensor, truth: Tensor, centres: Tensor, strides: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The cells that find a face, and which: SimOTA."""
+    """The indices of cells that are assigned to a face, and of that face, by SimOTA."""
     if not len(truth):
         return torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
     offsets = centres[:, None] - (truth[:, :2] + truth[:, 2:4]) / 2.0

@@ -18,14 +18,20 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from emotion_trainer.detector import wider
-from emotion_trainer.detector.faces import LANDMARKS, Faces, LabelledImage, faces_from, together
+from emotion_trainer.detector.faces import (
+    LANDMARKS,
+    Faces,
+    LabelledImage,
+    concatenate_faces,
+    faces_from,
+)
 from emotion_trainer.errors import DataError
 
 LABELS: Final = "labels.json"
 TEST_SHARE: Final = 0.15
-"""Of the photos: they are only measured on."""
+"""Of the photos; they are for measurements alone."""
 CALIBRATION_SHARE: Final = 0.05
-"""Of the photos: they choose the best epoch and the meaning of scores."""
+"""Of the photos; they select the best epoch and calibrate the scores."""
 MAX_SIDE: Final = 640
 """Pixels: the longer side to which larger photos are reduced, by averaging areas in grey.
 
@@ -151,4 +157,4 @@ def _faces(photo: _Photo) -> Faces:
         np.array([face.landmarks or unknown for face in photo.faces], np.float32),
     )
     ignored = faces_from(np.array(photo.ignore, np.float32).reshape(-1, 4))
-    return together([sure, replace(ignored, doubtful=np.ones(len(ignored), np.bool_))])
+    return concatenate_faces([sure, replace(ignored, doubtful=np.ones(len(ignored), np.bool_))])

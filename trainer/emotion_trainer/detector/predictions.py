@@ -1,4 +1,4 @@
-"""Detections of a network in grey images, decoded as by the daemon."""
+"""Detections of a network in grey images, decoded by the daemon's code."""
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from edge_daemon.records import Detection, Image
 from emotion_trainer.detector.faces import Floats
 
 MIN_SCORE: Final = 0.02
-"""Average precision needs uncertain detections too."""
+"""Average precision needs detections of low scores, too."""
 BATCH: Final = 50
 
 Finder = Callable[[Sequence[Image]], list[list[Detection]]]

@@ -28,13 +28,13 @@ class SceneSettings(Section):
     """Content of the training scenes."""
 
     side: int = Field(
-        default=224, ge=64, multiple_of=32, description="Of a square scene, in pixels."
+        default=224, ge=64, multiple_of=32, description="Side of a square scene, in pixels."
     )
     min_face: float = Field(
         default=8.0, gt=0.0, description="Minimum root of a face's area, in pixels."
     )
     max_face: float = Field(
-        default=110.0, gt=0.0, description="Maximum likewise, in parts of photos."
+        default=110.0, gt=0.0, description="Maximum root of a face's area in photos, in pixels."
     )
     empty: Share = Field(default=0.08, description="Share of scenes without a face.")
     composed: Share = Field(default=0.12, description="Share of scenes composed of single faces.")
@@ -46,7 +46,7 @@ class SceneSettings(Section):
     tilt: float = Field(
         default=30.0, ge=0.0, le=90.0, description="Maximum rotation, degrees either way."
     )
-    hidden: Share = Field(default=0.08, description="Share of faces that something partly covers.")
+    hidden: Share = Field(default=0.08, description="Share of faces that are partly covered.")
     mined: Share = Field(default=0.5, description="Share of mined false positives in empty scenes.")
     epoch: int = Field(default=9600, gt=0, description="Scenes in an epoch.")
 
@@ -76,7 +76,7 @@ class VerifierSettings(Section):
 
 
 class DetectorRecipe(AnyRecipe):
-    """A whole recipe."""
+    """The recipe of a detector."""
 
     optimisation: DetectorOptimisation
     network: NetworkSettings

@@ -1,8 +1,8 @@
 """Training scenes: parts of photos at random scales, mosaics of them, and composed scenes.
 
-Most scenes are parts of photos, so scale, background and pose are those of real images. Photos of
-single faces and tight crops teach little of that. Composed scenes put them on parts of photos
-without faces. Decoys are pasted the same way, so an edge alone is no sign of a face.
+Most scenes are parts of photos, so scale, background and pose are those of real images. In composed
+scenes, photos of single faces and tight crops are pasted on parts of photos without faces. Decoys
+are pasted in the same way, so that pasted edges do not distinguish faces.
 """
 
 import math
@@ -19,7 +19,7 @@ from emotion_trainer.detector import backgrounds
 from emotion_trainer.detector.boxes import intersection
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.degradation import degrade
-from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, together
+from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, concatenate_faces
 from emotion_trainer.detector.pasting import between_centres, paste, placement, soft_mask
 from emotion_trainer.detector.recipe import SceneSettings
 from emotion_trainer.detector.sampling import happens, pick
@@ -28,11 +28,11 @@ from emotion_trainer.errors import DataError
 MAX_FACES: Final = 6
 """In a composed scene."""
 CLOSE_UP: Final = 0.35
-"""Of a photo's longer side: a photo whose faces are all larger shows little around them."""
+"""Share of a photo's longer side; a photo whose faces are all larger is a close-up."""
 MAX_ENLARGEMENT: Final = 2.0
-"""Of a photo: beyond it, faces are only blurred."""
+"""Of a photo; more only blurs the faces."""
 SURROUNDINGS: Final = 0.35
-"""Parts of a box around a face that come with it into a composed scene."""
+"""Margin around a face in a composed scene, in parts of its box."""
 MIN_VISIBLE: Final = 0.5
 """Part of a face inside the scene; faces with less are doubtful."""
 MIN_SIZE: Final = 7.0
@@ -45,7 +45,7 @@ BLURRED_SCALE: Final = 0.8
 PREFILTER_SIGMA: Final = 0.5
 """Reductions to half or less start from a halved image; others below 0.8 from a blurred one."""
 FULL_TILT: Final = 0.3
-"""Of scenes that use the whole range of tilts; the others use a third of it."""
+"""Share of scenes with the whole range of tilts; the others use a third of it."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class SceneMaker:
             canvas = np.rot90(mined[pick(len(mined), rng)], 2 * pick(2, rng))
         else:
             canvas = self.background(rng)
-        return LabelledImage(degrade(np.ascontiguousarray(canvas), rng), together([]))
+        return LabelledImage(degrade(np.ascontiguousarray(canvas), rng), concatenate_faces([]))
 
     def _mosaic(self, rng: np.random.Generator) -> tuple[Image, Faces]:
         """A part of one photo, or of two to four next to each other."""
@@ -146,7 +146,7 @@ class SceneMaker:
                     faces = self._fill(tile, rng)
                     shift = np.array([[1, 0, columns.start], [0, 1, rows.start]], np.float64)
                     tiles.append(faces.moved(shift))
-        return canvas, together(tiles)
+        return canvas, concatenate_faces(tiles)
 
     def _fill(self, tile: Image, rng: np.random.Generator) -> Faces:
         """Fill a tile with a part of a photo, in place; returns the faces in it."""
@@ -196,7 +196,7 @@ class SceneMaker:
         return place[0], place[1]
 
     def _size(self, faces: Faces, index: int, rng: np.random.Generator) -> float:
-        """The size that a face shall have: each octave is equally likely."""
+        """A random size for a face; each octave is equally likely."""
         smallest = self._settings.min_face
         largest = min(self._settings.max_face, MAX_ENLARGEMENT * float(faces.sizes[index]))
         if largest <= smallest:
@@ -216,10 +216,10 @@ class SceneMaker:
             scale = size / float(piece.faces.sizes[0])
             transform = placement(_middle(piece.faces, 0), scale, degrees, target)
             faces = piece.faces.moved(transform)
-            if _overlap(faces, together(placed)) < MAX_OVERLAP:
+            if _overlap(faces, concatenate_faces(placed)) < MAX_OVERLAP:
                 paste(canvas, piece.image, soft_mask(piece.image.shape, rng), transform)
                 placed.append(faces)
-        return canvas, mark_doubtful(together(placed), canvas.shape)
+        return canvas, mark_doubtful(concatenate_faces(placed), canvas.shape)
 
     def _piece(self, rng: np.random.Generator) -> LabelledImage:
         """One face with little around it."""
@@ -294,10 +294,10 @@ def scrambled(image: Image, rng: np.random.Generator) -> Image:
 def _prefiltered(
     image: Image, transform: Transform, scale: float
 ) -> tuple[Image, NDArray[np.float64]]:
-    """The image halved as often as the scale allows, so that sampling does not alias.
+    """Halve an image as often as the scale allows, so that sampling does not alias.
 
-    Returns it with the transform between indices of pixels, as OpenCV wants it. The one passed in
-    moves places, which are half a pixel further: 0 is the first pixel's outer edge.
+    Returns the image, and the transform in OpenCV's coordinates, where 0 is the centre of the first
+    pixel. In the transform that is passed in, 0 is the outer edge of the first pixel.
     """
     matrix, shift = transform[:, :2].copy(), transform[:, 2]
     while scale <= MAX_REDUCTION and min(image.shape) >= MIN_HALVED_SIDE:

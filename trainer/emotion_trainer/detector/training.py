@@ -15,7 +15,7 @@ from edge_daemon.records import Image
 from emotion_trainer.detector import network
 from emotion_trainer.detector.batches import epoch_batches
 from emotion_trainer.detector.data import DetectorData
-from emotion_trainer.detector.evaluation import average_precision, judge_images
+from emotion_trainer.detector.evaluation import average_precision, match_photos
 from emotion_trainer.detector.faces import Floats
 from emotion_trainer.detector.learner import Learner
 from emotion_trainer.detector.network_torch import (
@@ -37,7 +37,7 @@ from emotion_trainer.training.stopping import best_of, is_over
 MAX_VALIDATION_PHOTOS: Final = 120
 MINED_FROM: Final = 256
 MINED: Final = 64
-"""Backgrounds in which the network looks for false positives, and those that are shown again."""
+"""Backgrounds that are searched for false positives, and those of them that are shown again."""
 
 
 class DetectorTrainer:
@@ -46,7 +46,7 @@ class DetectorTrainer:
     Args:
         recipe: all settings of the training.
         data: the material to train on, and photos to validate on.
-        run: the folder that keeps it.
+        run: the folder of its files.
         weights: the file to start from in place of random weights.
 
     Raises:
@@ -76,7 +76,7 @@ class DetectorTrainer:
             weights_sha256=None if weights is None else sha256_of(weights),
         )
         self._maker = SceneMaker(data.training, recipe.scenes)
-        # Photos with surroundings are what a camera sees; close-ups are easy.
+        # Frames of a camera show surroundings, and close-ups are easy.
         wide = sorted(data.calibration, key=lambda p: float(p.faces.sizes.max(initial=0.0)))
         self._validation = wide[:MAX_VALIDATION_PHOTOS]
         self._history: tuple[Epoch, ...] = ()
@@ -100,7 +100,7 @@ class DetectorTrainer:
         """
         self._run.begin(self._record)
         self._history = self._learner.resume(self._run.checkpoint)
-        # The thread that makes scenes is enough; OpenCV's own would compete with it.
+        # One thread makes the scenes; OpenCV's own threads would compete with the training.
         cv2.setNumThreads(1)
         progress = Progress(self._settings.epochs, self._steps, "average precision")
         while not is_over(self._history, self._settings.epochs):
@@ -149,9 +149,7 @@ class DetectorTrainer:
 
     def _average_precision(self) -> float:
         """The averaged network's, on whole calibration photos."""
-        find = outputs_finder(self._predict)
-        found = [find([photo.image])[0] for photo in self._validation]
-        return average_precision(judge_images(found, [photo.faces for photo in self._validation]))
+        return average_precision(match_photos(outputs_finder(self._predict), self._validation))
 
     def _keep(self, epoch: Epoch) -> None:
         self._history += (epoch,)

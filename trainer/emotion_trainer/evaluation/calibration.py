@@ -31,7 +31,7 @@ def reliability(
     labels: NDArray[np.int64],
     weights: NDArray[np.float64] | None = None,
 ) -> Reliability:
-    """How confidence and accuracy go together.
+    """Accuracy by confidence, for a reliability diagram.
 
     Args:
         probabilities: float32 [N, 7], rows sum to 1.

@@ -1,8 +1,8 @@
-"""No model may be measured on faces that it was trained on.
+"""Data leakage: no model is measured on faces that it was trained on.
 
-A stratified split holds back a fifth of the training split: with `--split stratified`, or where
+A stratified split holds out a fifth of the training split: with `--split stratified`, or where
 folders have no part to validate on. A model that was trained on the whole training split has seen
-that fifth, so figures on it only measure its memory.
+that fifth, so figures on it are too good.
 """
 
 from collections.abc import Iterable
@@ -26,9 +26,9 @@ def require_unseen(models: Iterable[Path], dataset: Dataset, requested: Splittin
     """Refuse to measure models on a stratified split unless they were trained on that very split.
 
     Args:
-        models: folders of runs or of bundles, or files in them; of any other, nothing is known.
+        models: folders of runs or of bundles, or files in them; other files are accepted.
         dataset: one with a stratified split.
-        requested: the division that the user asked for, which selects the remedy.
+        requested: the value of `--split`, on which the fix in the error depends.
 
     Raises:
         DataError: a model was trained on another split, or on other data.

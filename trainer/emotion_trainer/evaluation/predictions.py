@@ -26,7 +26,7 @@ class Predictions:
 
     Attributes:
         model_sha256: of the model's file.
-        split: what the faces are called.
+        split: the name of the split.
         split_sha256: of the faces and their labels.
         labels: int64 [N].
         log_probabilities: float32 [N, 7].
@@ -75,7 +75,7 @@ def predictions_of(model: Path, dataset: Dataset, *, mirrored: bool = False) -> 
 
 
 def predict(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Predictions:
-    """Compute the predictions in any case, and do not store them.
+    """Compute the predictions, without storing them.
 
     Raises:
         BundleError, TrainingError: the file is missing or damaged.
@@ -87,7 +87,7 @@ def predict(model: Path, dataset: Dataset, *, mirrored: bool = False) -> Predict
 
 
 def stored_predictions(model: Path, *, mirrored: bool = False) -> Predictions | None:
-    """The predictions next to a model; None if there are none, or they are another file's."""
+    """The predictions next to a model; None if there are none, or the model has changed."""
     try:
         with np.load(_place(model, mirrored=mirrored), allow_pickle=False) as file:
             predictions = Predictions(
@@ -99,7 +99,7 @@ def stored_predictions(model: Path, *, mirrored: bool = False) -> Predictions | 
             )
         return predictions if predictions.model_sha256 == sha256_of(model) else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        # What is missing or was cut off by a kill can be computed again.
+        # Missing or truncated predictions are computed again.
         return None
 
 

@@ -29,7 +29,7 @@ class PriorEffect:
         calibration_error: likewise.
         camera_accuracy: on the same faces, weighted to a camera's shares of emotions.
         camera_calibration_error: likewise.
-        counts: int64 [7], how often each emotion is predicted.
+        counts: int64 [7], the predictions of each emotion.
     """
 
     prior: str

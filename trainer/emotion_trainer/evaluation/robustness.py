@@ -1,8 +1,8 @@
-"""Accuracy on faces as cameras deliver them: small, blurred, dark or compressed.
+"""Accuracy on degraded faces: small, blurred, dark or compressed.
 
-Each kind of loss is applied to the validation faces in steps, and the models' predictions are
-compared with the labels. The daemon's limits of `quality` refuse faces by size and sharpness, so
-accuracy by sharpness is measured too.
+Each degradation is applied to the validation faces at several levels, and the models' accuracy is
+measured. The daemon's `quality` settings refuse faces by size and sharpness, so accuracy by
+sharpness is measured, too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ MAX_FACES: Final = 1200
 SEED: Final = 0
 
 GAMMA: Final = 2.2
-"""Of pixel values over light."""
+"""Light is proportional to a pixel value to this power."""
 FULL_WELL: Final = 4000.0
 """Electrons of the brightest pixel at exposure 1, as of a small sensor."""
 READ_NOISE: Final = 4.0
@@ -76,12 +76,12 @@ def _stacked(faces: Iterable[cv2.typing.MatLike]) -> Faces:
 
 @dataclass(frozen=True)
 class Degradation:
-    """One kind of loss; `levels` go from the least to the most.
+    """One kind of degradation; `levels` go from the weakest to the strongest.
 
     Attributes:
         name: of the plot's file.
         title: of the plot's axis, with the unit of the levels.
-        levels: how much.
+        levels: its strengths.
         apply: degrades faces, uint8 [N, 48, 48].
     """
 
@@ -106,7 +106,7 @@ class Curve:
     """Accuracy at each level of a degradation.
 
     Attributes:
-        degradation: its levels are those of the other lists.
+        degradation: the other lists have an item for each of its levels.
         accuracies: of each model, by name.
         sharpness: the faces' median sharpness, as the daemon measures it.
     """

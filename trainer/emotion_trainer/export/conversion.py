@@ -1,7 +1,7 @@
-"""From Keras to TFLite in integers, which TensorFlow alone can do.
+"""Conversion from Keras to int8 TFLite, which requires TensorFlow.
 
-A process whose Keras computes by another backend has the conversion done by a process of its own:
-the model and the faces go there as files, since a `.keras` file is the same for all backends.
+If Keras uses another backend here, a subprocess with TensorFlow converts the model. It gets model
+and faces as files, since a `.keras` file is the same for all backends.
 """
 
 import os
@@ -30,7 +30,7 @@ def convert(model: keras.Model, representatives: Faces) -> bytes:
     """A TFLite file's content, its ranges measured on faces, uint8 [N, 48, 48].
 
     Raises:
-        ExportError: TensorFlow is not there, or cannot convert the model.
+        ExportError: TensorFlow is missing, or cannot convert the model.
     """
     if keras.backend.backend() == "tensorflow":
         return _convert(model, representatives)
@@ -43,7 +43,7 @@ def convert(model: keras.Model, representatives: Faces) -> bytes:
 
 
 def _run_tensorflow(folder: Path) -> None:
-    # The GPU's memory is this process's, and a conversion has no need of it.
+    # This process may have reserved the GPU's memory, and a conversion needs none.
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
     try:
         subprocess.run(

@@ -25,7 +25,7 @@ MARGIN: Final = 1.25
 
 @dataclass(frozen=True)
 class _Link:
-    """What one convolution makes, by way of normalisation, and one other reads."""
+    """The normalised output of a convolution, which exactly one other convolution reads."""
 
     norm: layers.BatchNormalization
     activation: layers.ReLU | None
@@ -95,7 +95,7 @@ def _maxima(
 
 
 def _factors(link: _Link, maxima: Array) -> Array:
-    """By how much each channel is enlarged, float32 [C], at least 1.
+    """The factor by which each channel is enlarged, float32 [C], at least 1.
 
     A depthwise convolution has a scale for the kernel of each channel, so the channel may fill the
     range. Other convolutions share a scale among the kernels of all channels: there the relative

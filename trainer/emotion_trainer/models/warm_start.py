@@ -1,10 +1,10 @@
 """Continuing from a trained model's weights, also from those of an int8 TFLite file.
 
-In an int8 file batch normalisation is folded into the convolutions: each output channel's kernel
-and bias are scaled by what the normalisation multiplied with. Training such kernels directly fails,
-since the scales of channels differ a thousandfold and one learning rate cannot suit all. So they
-are unfolded: each output channel's kernel is divided by its norm, and a batch normalisation behind
-it, with the statistics of some hundred faces, restores the output.
+In an int8 file, batch normalisation is folded into the convolutions: it scales the kernel and bias
+of each output channel. Training such kernels directly fails, since the scales of channels differ a
+thousandfold and one learning rate cannot suit all. So they are unfolded: each output channel's
+kernel is divided by its norm. A batch normalisation behind it, with the statistics of some hundred
+faces, restores the output.
 """
 
 import struct
@@ -25,7 +25,7 @@ from emotion_trainer.models.predictions import load_keras
 Array = NDArray[np.float32]
 CONVOLUTIONS: Final = (layers.Conv2D, layers.DepthwiseConv2D)
 ABSENT: Final = -1
-"""The index of an optional tensor that an operator lacks, such as a bias of zeros."""
+"""Index that stands for a missing optional tensor, such as a bias of zeros."""
 
 STATISTICS_BATCH: Final = 32
 STATISTICS_FACES: Final = 512
@@ -188,8 +188,8 @@ def unfold(
         pairs: its convolutions and dense layers, each with its weights.
         faces: uint8 [N, 48, 48], of which some give the statistics of normalisation.
     """
-    # First the folded kernels, with a normalisation that changes nothing, so that the activations
-    # can be measured; then the kernels and statistics that these activations imply.
+    # First, load the folded kernels with an identity as normalisation, and measure activations.
+    # Then set the unfolded kernels, with these statistics.
     normalised = []
     for layer, folded in pairs:
         norm = _normalisation_after(layer)

@@ -1,7 +1,7 @@
 """The copy of a run's folder in MLflow: parameters, curves, figures, plots and models.
 
-Curves are compared step by step with what is there. Whatever else is logged leaves a tag with
-a checksum of what it was made from, and is logged again only when that has changed.
+Curves are compared step by step with those in the store. Everything else has a tag with a checksum
+of its source, and is logged again only when that has changed.
 """
 
 import hashlib
@@ -44,15 +44,15 @@ DATABASE: Final = "sqlite:///"
 DIGEST_LENGTH: Final = 32
 """Characters of a data set's fingerprint that MLflow stores."""
 MID_GREY: Final = 128.0
-# The rate depends on how much of the training is done: any steps an epoch give the same curve.
+# The learning rate depends on the share of the steps that are done, not on their number.
 STEPS: Final = 1000
 
 
 class MlflowCopy:
-    """A run's copy in a store, made if it is not there.
+    """A run's copy in a store, created if it does not exist.
 
-    Each method raises MlflowException, or whatever else a store may raise, if the store cannot
-    be reached or refuses.
+    Each method raises MlflowException, or another error of the store, if the store cannot be
+    reached or refuses.
     """
 
     def __init__(self, run: Run, uri: str) -> None:
@@ -65,7 +65,7 @@ class MlflowCopy:
         self._id: str = self._known.info.run_id
 
     def update(self, *, curves_only: bool) -> str:
-        """Log what is not there yet and return the run's id."""
+        """Log what the store lacks and return the run's id."""
         self._log_recipe()
         self._log_data()
         self._log_curves()
@@ -93,7 +93,7 @@ class MlflowCopy:
             run_name=self._record.recipe.name,
             tags=_tags(self._record),
         )
-        self._run.remember_mlflow_run(created.info.run_id)
+        self._run.store_mlflow_run_id(created.info.run_id)
         return created
 
     def _experiment(self) -> str:
@@ -108,7 +108,7 @@ class MlflowCopy:
 
         def log() -> None:
             settings = _flat(self._record.recipe.model_dump(mode="json", exclude_none=True))
-            # A parameter is never changed, which `bundled` can: the file has the present value.
+            # MLflow never changes a parameter, but `bundled` can change: the file is current.
             known = self._known.data.params
             new = [Param(*item) for item in settings if item[0] not in known]
             self._client.log_batch(self._id, params=new)

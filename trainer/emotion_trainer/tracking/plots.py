@@ -1,7 +1,7 @@
 """Plots of runs, drawn without a display.
 
-A plot is dark ink on no background. In a page its ink takes the colour of the page's text, so
-it can be read in light and in dark.
+A plot has a transparent background. In a page, its lines take the colour of the page's text, so it
+is readable on light and on dark.
 """
 
 import io

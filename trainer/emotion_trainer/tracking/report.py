@@ -15,7 +15,7 @@ from emotion_trainer.training.runs import Run
 
 @dataclass(frozen=True)
 class Row:
-    """A run as the page shows it; `label` is its own on the page."""
+    """A run in the page, under a unique label."""
 
     label: str
     summary: Summary
@@ -27,17 +27,17 @@ class Row:
 
     @property
     def predictions(self) -> Predictions | None:
-        """The predictions of that model, where they are kept."""
+        """The predictions of that model, where they are stored."""
         return self.summary.predictions.get(self.kind)
 
     @property
     def float_accuracy(self) -> float:
-        """That of the best epoch."""
+        """The accuracy of the best epoch."""
         return self.summary.best.score
 
     @property
     def int8_accuracy(self) -> float | None:
-        """That of the int8 file, where its predictions are kept."""
+        """The accuracy of the int8 file, where its predictions are stored."""
         predictions = self.summary.predictions.get("int8")
         return None if predictions is None else predictions.metrics.accuracy
 
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def calibration_error(self) -> float | None:
-        """That of the model whose plots are shown."""
+        """The calibration error of the model whose plots are shown."""
         return None if self.metrics is None else self.metrics.calibration_error
 
     @property

@@ -1,4 +1,4 @@
-"""What a run came to, read from its folder alone."""
+"""The figures of a run, read from its folder alone."""
 
 import sys
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class Summary:
     """A run in figures.
 
     Attributes:
-        record: what it was made of.
+        record: its recipe, data and code.
         history: its epochs so far, at least one.
-        mmac: what its network costs a face, in millions.
-        parameters: how many its network has.
-        predictions: to the validation split, of the models `float` and `int8`, where they are kept.
+        mmac: million multiply-accumulates of its network for one face.
+        parameters: of its network.
+        predictions: for the validation split, of the models `float` and `int8`, where stored.
         mlflow_run_id: its id in MLflow, if it was logged there.
     """
 
@@ -37,12 +37,12 @@ class Summary:
 
     @property
     def name(self) -> str:
-        """The recipe's."""
+        """The name of the recipe."""
         return self.record.recipe.name
 
     @property
     def best(self) -> Epoch:
-        """The epoch whose weights are kept."""
+        """The epoch whose weights are stored."""
         return best_of(self.history)
 
     @property

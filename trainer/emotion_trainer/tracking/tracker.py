@@ -1,7 +1,7 @@
 """Tracking in MLflow: which store, and when a run is logged there.
 
-A run's folder is the truth and MLflow holds a copy of it, which `track` brings up to date. So
-nothing is lost where a store is away, or where a run was never logged: it is logged later.
+A run's folder is authoritative, and MLflow has a copy, which `track` updates. So nothing is lost if
+a store cannot be reached, or if a run was never logged: it is logged later.
 """
 
 import logging
@@ -19,8 +19,8 @@ from emotion_trainer.training.runs import Run
 STORE_VARIABLE: Final = "MLFLOW_TRACKING_URI"
 MAX_REASON: Final = 160
 
-# A user's own choice stays. MLflow would retry an unreachable server for minutes.
-QUIET_AND_BRISK: Final = {
+# Variables that the user sets stay. By default, MLflow retries an unreachable server for minutes.
+MLFLOW_DEFAULTS: Final = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -33,13 +33,13 @@ QUIET_AND_BRISK: Final = {
 
 
 class Tracker:
-    """Logs runs while they are trained, one after the other, and never stands in their way."""
+    """Logs runs while they are trained; a store that fails does not stop a training."""
 
     def __init__(self) -> None:
         self._failed = False
 
     def after_epoch(self, run: Run) -> None:
-        """Log the curves so far; a store that was away is not waited for in every epoch."""
+        """Log the curves so far, unless the store failed in an earlier epoch."""
         if not self._failed:
             self._try(run, curves_only=True)
 
@@ -75,7 +75,7 @@ def store_uri(run: Run) -> str | None:
 
 
 def track(run: Run, *, curves_only: bool = False) -> str | None:
-    """Bring the run's copy in MLflow up to date: what it has already is not logged again.
+    """Update the run's copy in MLflow; what it has is not logged again.
 
     Returns:
         The run's id there; None if tracking is switched off.
@@ -87,7 +87,7 @@ def track(run: Run, *, curves_only: bool = False) -> str | None:
     uri = store_uri(run)
     if uri is None:
         return None
-    for variable, value in QUIET_AND_BRISK.items():
+    for variable, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(variable, value)
     for library in ("databricks", "urllib3"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -98,7 +98,7 @@ def track(run: Run, *, curves_only: bool = False) -> str | None:
     except TrainerError:
         raise
     except Exception as error:
-        # Stores are databases, clouds and plugins, and raise whatever those raise.
+        # Stores are databases, cloud services and plugins, each with errors of their own.
         place = without_password(uri)
         reason = str(_root(error)).replace(uri, place)
         raise TrackingError(
@@ -108,7 +108,7 @@ def track(run: Run, *, curves_only: bool = False) -> str | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What an error began with."""
+    """The first error in a chain of causes."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 WARMUP_STEPS: Final = 10
-"""A fresh average forgets its random start faster than it will forget later."""
+"""At first the momentum is step / (step + this), so the random initial weights soon vanish."""
 
 
 def ema_momentum(momentum: float, step: int) -> float:
-    """The momentum of an average at a step, counted from 1: it rises to the given one."""
+    """The momentum of an average at a step, counted from 1: it rises to `momentum`."""
     return min(momentum, step / (step + WARMUP_STEPS))
 
 

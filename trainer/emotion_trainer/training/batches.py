@@ -1,4 +1,4 @@
-"""Training batches: shuffled, augmented, mixed, and prepared while another is trained on."""
+"""Training batches: shuffled, augmented and mixed, in a thread during the training steps."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +14,9 @@ Batch = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def steps_per_epoch(faces: int, batch: int) -> int:
-    """Whole batches in an epoch; what is left over is another remainder in each epoch.
+    """The whole batches in an epoch; each epoch leaves out other faces.
 
-    A data set smaller than a batch is one step.
+    A data set that is smaller than a batch is one step.
     """
     return max(1, faces // batch)
 
@@ -26,8 +26,8 @@ def epoch_batches(
 ) -> Iterator[Batch]:
     """The batches of one epoch: faces float32 [B, 48, 48, 1] and targets float32 [B, 7].
 
-    They depend on the recipe's seed and the epoch alone, so that a resumed training sees
-    what an uninterrupted one would have seen.
+    They depend on the recipe's seed and the epoch alone, so a resumed training has the same
+    batches as an uninterrupted one.
 
     Args:
         images: uint8 [N, 48, 48].

@@ -50,17 +50,17 @@ class Checkpoint:
 
 
 def training_variables(model: keras.Model) -> list[keras.Variable]:
-    """All that a training changes: weights, the state of random layers, the optimiser's state.
+    """All variables that a training changes: weights, random layers, the optimiser.
 
-    They are the same with each backend and in each precision, so that a training can continue
-    with another. The loss scale of float16 is not among them: it recovers within a few steps.
+    They are the same with each backend and in each precision, so a training can continue with
+    another one. The loss scale of float16 is left out: it recovers within a few steps.
     """
     optimiser = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return [*model.variables, *optimiser.variables]
 
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write it to `path`; a kill in the middle leaves the one before intact."""
+    """Write a checkpoint to `path`; a kill leaves the previous one intact."""
     history = json.dumps([vars(epoch) for epoch in checkpoint.history])
     arrays: dict[str, Any] = {"history": np.array(history)}
     arrays |= {f"variable_{i}": array for i, array in enumerate(checkpoint.variables)}

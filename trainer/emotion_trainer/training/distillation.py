@@ -1,13 +1,13 @@
-"""Distillation: a small network also learns larger ones' predictions for the training faces.
+"""Distillation: a small network also learns the predictions of larger ones for the training faces.
 
-A label names one emotion; a teacher's distribution shows which others the face resembles (Hinton
-et al. 2015). It is mixed into the soft targets, so that one cross-entropy serves both. The targets
+A label is one emotion; a teacher's distribution shows which others the face resembles (Hinton et
+al. 2015). It is mixed into the soft targets, so one cross-entropy is the loss of both. The targets
 of unlabelled faces are the teachers' distribution alone.
 
-Teachers predict each face and its mirror image once, not every augmented view: a step
-costs a network about three times its own MMAC, so for a student of 10 MMAC teachers of 100 MMAC
-would make it four times as long. A view that the augmentation mirrors has the predictions for the
-mirror image as its target (consistent teaching, Beyer et al. 2022).
+Teachers predict each face and its mirror image once, not every augmented view. A training step
+costs about three times the network's MMAC, so teachers of 100 MMAC would make a step of a student
+of 10 MMAC four times as long. The target of a view that the augmentation mirrors is the prediction
+for the mirror image (consistent teaching, Beyer et al. 2022).
 """
 
 from collections.abc import Collection
@@ -59,7 +59,7 @@ def require_soft_labels(recipe: Recipe, dataset: Dataset, kept: Path) -> None:
     Args:
         recipe: a recipe, with soft labels or without.
         dataset: what it is trained on.
-        kept: where the run keeps its soft labels, which replace the recipe's files.
+        kept: the run's own soft labels, which replace the recipe's files where they exist.
 
     Raises:
         TrainingError: a file is missing, damaged, or of other faces.
@@ -75,7 +75,7 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
 
     Args:
         teachers: folders of finished runs or of bundles, or `.keras` and `.tflite` files.
-        dataset: whose faces are shown.
+        dataset: the faces to predict.
 
     Raises:
         TrainingError, BundleError, ExportError: a teacher is missing or damaged.
@@ -99,8 +99,8 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
 def soft_labels_for(dataset: Dataset, settings: Distillation, kept: Path) -> SoftLabels:
     """The mean of a recipe's soft label files and of its teachers' predictions.
 
-    It is kept in the file `kept`, so that a resumed training has the targets that it began with,
-    although a teacher may have been trained again.
+    It is stored in the file `kept`, so a resumed training has the targets that it began with, even
+    if a teacher was trained again.
 
     Raises:
         TrainingError, BundleError: a teacher or a file is missing, damaged, or of other faces.

@@ -1,6 +1,6 @@
-"""mixup (Zhang et al. 2018): faces blended in pairs, and what they are to be taken for likewise.
+"""mixup (Zhang et al. 2018): pairs of faces and their targets are blended.
 
-A network that learns from blends is less sure between the emotions, and so of faces it misjudges.
+A network that is trained on blends is less confident, also in its errors.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ def mix_up(
 ) -> tuple[Array, Array]:
     """Blend each face of a batch, float32 [B, 48, 48, 1], and its target [B, 7] with another's.
 
-    Each pair's share is drawn from a beta distribution with both parameters `alpha`: near 0,
-    most blends are nearly one of the two. At 0 all stays as it is, and nothing is drawn.
+    The share of each pair is drawn from the beta distribution with both parameters `alpha`. The
+    smaller it is, the nearer most blends are to one of the two. At 0, nothing changes.
     """
     if alpha == 0.0:
         return faces, targets

@@ -10,14 +10,14 @@ from emotion_trainer.recipe import Optimisation
 HEAD: Final = "logits/"
 
 UNDECAYED: Final = ["gamma", "beta", "bias"]
-"""Weights that are not decayed, nor are depthwise kernels, which have few weights (Howard et al.
-2017) and lose their channels to int8 when they become small."""
+"""Weights without decay. Depthwise kernels have none, either: they have few weights (Howard et al.
+2017), and int8 loses the channels of small ones."""
 
 
 class AdamW(keras.optimizers.AdamW):  # type: ignore[misc]
     """AdamW that changes the last layer at a multiple of the learning rate.
 
-    A pretrained network's new head has everything to learn, its body little.
+    In a pretrained network, the last layer is new and the others change little.
     """
 
     def __init__(

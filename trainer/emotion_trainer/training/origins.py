@@ -1,7 +1,7 @@
 """The origins of a model: itself, and the models and weights that it was trained from.
 
-They are in the records of runs and in the headers of soft labels, so that what was trained from a
-model states the licences of all that came before.
+The records of runs and the headers of soft labels have them, so the licences of all predecessors of
+a model are known.
 """
 
 from collections.abc import Iterable
@@ -100,7 +100,7 @@ def _sources_of_all(records: Iterable[ModelRecord]) -> list[Teacher]:
 
 
 def _sources(record: RunRecord, teachers: tuple[Teacher, ...]) -> list[Teacher]:
-    """What a run was trained from: others' weights, teachers, and a model to continue from."""
+    """The origins of a run: pretrained weights, teachers, and the model that it continues."""
     weights = weights_file(record.recipe)
     if weights is None:
         return [*teachers, *record.start_origins]

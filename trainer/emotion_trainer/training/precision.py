@@ -1,10 +1,11 @@
-"""The precision of a training's sums: 32 bits, or 16 where the device is faster at that.
+"""The number format of a training: 32 bits, or 16 where the device is faster with them.
 
-Mixed precision (Micikevicius et al. 2018) multiplies in 16 bits and keeps weights, their
-updates and the loss in 32. Processors with Intel's AMX, which multiplies bfloat16 in tiles, were
-measured to learn a VGG16 2.5 times as fast for it with PyTorch, and a ResNet 2.3 times as fast with
-TensorFlow. With AVX-512's instructions for bfloat16, an EPYC of 2024 learnt dlib's network 1.9
-times and the bundled ones 1.3 times as fast with PyTorch, and no faster with TensorFlow.
+Mixed precision (Micikevicius et al. 2018) multiplies in 16 bits and keeps weights, their updates
+and the loss in 32. Measured speed-ups on processors with bfloat16 instructions:
+
+- Intel's AMX: 2.5 for a VGG16 with PyTorch, 2.3 for a ResNet with TensorFlow.
+- AVX-512, an EPYC of 2024: with PyTorch 1.9 for dlib's network and 1.3 for the bundled ones; with
+  TensorFlow none.
 """
 
 import re
@@ -17,7 +18,7 @@ import keras
 
 AUTO: Final = "auto"
 FULL: Final = "float32"
-# NVIDIA's compute capability, from which on its tensor cores take the format.
+# NVIDIA's compute capability from which tensor cores support the format.
 BFLOAT16_SINCE: Final = (8, 0)
 FLOAT16_SINCE: Final = (7, 0)
 PROCESSORS: Final = Path("/proc/cpuinfo")
@@ -25,7 +26,7 @@ PROCESSORS: Final = Path("/proc/cpuinfo")
 
 @contextmanager
 def computing_in(precision: str) -> Iterator[None]:
-    """Let the layers that are made within compute in a recipe's precision."""
+    """A context whose new layers compute in a recipe's precision."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(resolve(precision))
     try:
@@ -57,7 +58,7 @@ def for_capability(capability: tuple[int, int]) -> str:
 
 
 def for_processor(features: str, backend: str) -> str:
-    """The policy that suits a processor, from Linux's words on it (`/proc/cpuinfo`)."""
+    """The policy that suits a processor with these features (flags in `/proc/cpuinfo`)."""
     instructions = r"\b(amx|avx512)_bf16\b" if backend == "torch" else r"\bamx_bf16\b"
     return "mixed_bfloat16" if re.search(instructions, features) else FULL
 

@@ -11,7 +11,7 @@ REFRESH_SECONDS: Final = 1.0
 
 
 class Progress:
-    """Prints a line an epoch and, on a terminal, one that moves within it.
+    """Prints a line for each epoch and, on a terminal, the progress within an epoch.
 
     Args:
         epochs: of the whole training.
@@ -34,7 +34,7 @@ class Progress:
             print(f"\r\x1b[K{line}", end="", flush=True)
 
     def epoch(self, done: Epoch, best: Epoch) -> None:
-        """Print what came of an epoch, and when the training will be done."""
+        """Print the result of an epoch, and the time left for the training."""
         left = timedelta(seconds=round((self._epochs - done.number) * done.seconds))
         start = "\r\x1b[K" if sys.stdout.isatty() else ""
         print(

@@ -1,4 +1,4 @@
-"""The recipe, data and code of a training, kept next to its weights so that it can be repeated."""
+"""The recipe, data and code of a training, stored with its weights so that it can be repeated."""
 
 import subprocess
 from collections.abc import Collection
@@ -21,7 +21,7 @@ class AnyRecord(BaseModel):
     """The origin of a training of any kind.
 
     Attributes:
-        DIFFERENCE: how a training is described, in an error, that is not the same.
+        DIFFERENCE: what differs in another training, for an error.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,12 +33,12 @@ class AnyRecord(BaseModel):
     commit: str
 
     def is_same_training(self, other: Self) -> bool:
-        """Whether both have the same recipe and data; the code may have moved on."""
+        """Whether both have the same recipe and data; the code may have changed."""
         return (self.recipe, self.data_fingerprint) == (other.recipe, other.data_fingerprint)
 
 
 class Trial(BaseModel):
-    """A training cut short to try the commands; its figures mean nothing for the recipe.
+    """A shortened training, to try the commands; its figures mean nothing for the recipe.
 
     Attributes:
         recipe_epochs: epochs in the recipe's file.
@@ -59,8 +59,8 @@ class RunRecord(AnyRecord):
         unlabelled_fingerprint: of the unlabelled faces, where there were any.
         start_sha256: of the model file that the training continued from.
         start_origins: that model, and what it was trained from.
-        weights_sha256: of the file of others' weights that the network started from.
-        data_source: the file or folder of the data, where it was at the time.
+        weights_sha256: of the file of pretrained weights that the network started from.
+        data_source: the path of the data at that time.
         training_faces: how many faces it was trained on.
         validation_faces: how many it was validated on.
         trial: how the training was cut short, if it was.
@@ -154,7 +154,7 @@ def record_of(
 
 
 def weights_file(recipe: Recipe) -> Path | None:
-    """The file of others' weights that the network starts from, if any."""
+    """The file of pretrained weights that the network starts from, if any."""
     model = recipe.model
     return model.weights if isinstance(model, InitialWeights) else None
 

@@ -1,4 +1,4 @@
-"""A run's folder: what a training keeps on disk, and what later commands read from it."""
+"""A run's folder: the files of a training, which later commands read."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +42,12 @@ class AnyRun(Generic[Record]):
 
     @property
     def mlflow_run_id(self) -> str | None:
-        """The run's id in MLflow, if it was ever logged there."""
+        """The run's id in MLflow; None if it was never logged there."""
         path = self._mlflow_run_id
         return path.read_text(encoding="utf-8").strip() if path.exists() else None
 
-    def remember_mlflow_run(self, run_id: str) -> None:
-        """Keep the id, so that what comes later is logged to the same run."""
+    def store_mlflow_run_id(self, run_id: str) -> None:
+        """Store the id, so that later results are logged to the same run."""
         self._mlflow_run_id.write_text(run_id + "\n", encoding="utf-8")
 
     def models(self) -> dict[str, Path]:
@@ -73,7 +73,7 @@ class AnyRun(Generic[Record]):
         return path.exists() and path.stat().st_mtime >= self.best.stat().st_mtime
 
     def begin(self, record: Record) -> None:
-        """Create the folder and write the record, unless they are there already.
+        """Create the folder and write the record, unless they exist.
 
         Once an epoch is finished, only the recipe's section on bundling is updated in the record.
 

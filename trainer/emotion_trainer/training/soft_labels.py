@@ -28,12 +28,12 @@ LogProbabilities = NDArray[np.float16]
 
 
 class Teacher(BaseModel):
-    """Where predictions come from: a model, or what such a model was trained from.
+    """An origin of soft labels: a teacher, or a model or weights that it was trained from.
 
     Attributes:
         name: of the recipe or of the bundle, or the file's.
         sha256: of the model's file or of the bundle's manifest; empty where it was not kept.
-        licence: of the weights that it started from, or its own, in the words of its origin.
+        licence: of the weights that it started from or, without any, its own.
         provenance: how it was made.
     """
 

@@ -1,4 +1,4 @@
-"""When a training ends, and which of its epochs is the best, judged by validation."""
+"""The end of a training, and its best epoch, by the score on the validation split."""
 
 from emotion_trainer.training.checkpoint import Epoch
 
@@ -20,5 +20,5 @@ def is_over(history: tuple[Epoch, ...], epochs: int, patience: int = 0) -> bool:
     """
     if not history:
         return False
-    in_vain = len(history) - best_of(history).number
-    return len(history) >= epochs or 0 < patience <= in_vain
+    epochs_since_best = len(history) - best_of(history).number
+    return len(history) >= epochs or 0 < patience <= epochs_since_best

@@ -1,9 +1,9 @@
-"""Soft targets: FER2013's labels, softened by what FER+'s annotators saw in the same face.
+"""Soft targets: FER2013's labels, softened by the votes of FER+'s annotators.
 
-The two label sets follow different habits: annotators of FER+ call neutral many faces that
-FER2013 calls sad. Mixing raw votes in would teach the model those other habits. So the votes
-are first translated: a multinomial regression, fitted on the training split, predicts how FER2013
-would label a face with such votes.
+The two label sets differ systematically: annotators of FER+ label many faces neutral that FER2013
+labels sad. Raw votes would train the model on the other labelling. So the votes are translated
+first: a multinomial regression, fitted on the training split, predicts FER2013's label from the
+votes.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def soft_targets(split: Split, settings: Targets) -> NDArray[np.float32]:
 def class_weights(labels: NDArray[np.int64], exponent: float) -> NDArray[np.float32]:
     """The weight of each face, float32 [N], mean 1: its label's inverse frequency, to a power.
 
-    Faces of rare emotions count more than others, all alike at the exponent 0.
+    Faces of rare emotions have larger weights; at the exponent 0, all weights are 1.
     """
     frequencies = np.bincount(labels)[labels] / len(labels)
     weights = frequencies**-exponent

@@ -39,7 +39,7 @@ class TorchStep:
 
     @classmethod
     def supports(cls, model: keras.Model) -> bool:
-        """Whether all layers are known here, and a processor computes the model."""
+        """Whether all layers are implemented here, and a processor computes the model."""
         return (
             keras.backend.backend() == "torch"
             and not torch.cuda.is_available()
@@ -50,7 +50,7 @@ class TorchStep:
 
     def __call__(self, samples: NDArray[np.float32], targets: NDArray[np.float32]) -> float:
         """Take one optimiser step; samples are float32 [B, H, W, C]. Returns the mean loss."""
-        # PyTorch keeps in 32 bits what needs them: weights, and batch normalisation.
+        # Under autocast, weights and batch normalisation stay in 32 bits.
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._is_mixed):
             logits = self._forward(torch.from_numpy(samples).permute(0, 3, 1, 2))
         loss = self._model.loss(torch.from_numpy(targets), logits.float()).mean()
@@ -82,7 +82,7 @@ def _activation(layer: keras.Layer) -> Callable[..., object]:
 
 
 def _padded(layer: keras.Layer, x: Tensor, fill: float = 0.0) -> Tensor:
-    """Pad as Keras' "same" does: by what the last window lacks, the odd pixel behind."""
+    """Pad as Keras' "same" does: the missing pixels of the last window, an odd one at the end."""
     if layer.padding == "valid":
         return x
     size = getattr(layer, "kernel_size", None) or layer.pool_size

@@ -44,8 +44,8 @@ class Trainer:
     Args:
         recipe: all settings of the training.
         dataset: the faces to train on and to validate on.
-        run: the folder that keeps it.
-        trial: how the recipe or the data was cut short, if it was.
+        run: the folder of its files.
+        trial: how the recipe or the data was shortened, if it was.
 
     Raises:
         RecipeError: the network cannot be built, or unlabelled faces have no teacher.
@@ -75,7 +75,7 @@ class Trainer:
         self._history: tuple[Epoch, ...] = ()
 
     def summary(self) -> str:
-        """The network's name and size, what it costs, and how it is computed, in a line."""
+        """The network's name, cost, parameters, precision and backend, in a line."""
         return (
             f"{self._recipe.name}: {families.within_budget(self._recipe.model)}, "
             f"{cost.mmac(self._model):.1f} MMAC, {cost.parameters(self._model)} parameters; "
@@ -219,8 +219,8 @@ def build_network(recipe: Recipe, dataset: Dataset) -> keras.Model:
 
 
 def cross_entropy(targets: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-    """Cross-entropy of [B, 7] and [B, 7], a sum a face: what a target's row sums to weighs it.
+    """Cross-entropy of [B, 7] and [B, 7], for each face; a target's sum is its weight.
 
-    TensorFlow's own, and so Keras', has the gradient of rows that sum to 1, whatever they do.
+    Keras' own calls TensorFlow's, whose gradient is that of targets which sum to 1.
     """
     return -keras.ops.sum(targets * keras.ops.log_softmax(logits), axis=-1)

@@ -30,7 +30,7 @@ def test_nothing_is_adjusted_where_all_is_found() -> None:
 
 
 @pytest.mark.parametrize("lowered", [{FEAR: 2.0}, {DISGUST: 3.0, FEAR: 2.0}])
-def test_what_is_found_too_rarely_is_raised_and_nothing_else(lowered: dict[int, float]) -> None:
+def test_minimum_adjustment_raises_only_low_recalls(lowered: dict[int, float]) -> None:
     logs, labels = drawn(0, lowered)
     assert recalls(logs, labels).min() < MIN_RECALL
     adjustment = minimum_adjustment(logs, labels)
@@ -44,7 +44,7 @@ def test_margin_is_of_one_and_a_half_standard_deviations() -> None:
     assert WANTED <= found < WANTED + 0.02
 
 
-def test_no_emotion_could_do_with_a_step_less() -> None:
+def test_minimum_adjustment_needs_each_step() -> None:
     logs, labels = drawn(1, {DISGUST: 3.0, FEAR: 2.5})
     adjustment = minimum_adjustment(logs, labels)
     for emotion in (DISGUST, FEAR):

@@ -21,8 +21,8 @@ def test_settings_in_the_environment_have_no_effect(
     assert predictions_in(clip, bundled_models(), None).counts.sum() == 10
 
 
-def test_a_clip_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_predictions_in_unreadable_clip_name_it(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_text("no video")
-    with pytest.raises(DataError, match=r"bad.mp4: .*not a video") as caught:
+    with pytest.raises(DataError, match=r"bad\.mp4: ") as caught:
         predictions_in(tmp_path / "bad.mp4", bundled_models(), None)
     assert "\n" not in str(caught.value)

@@ -41,7 +41,7 @@ def members(noises: tuple[float, ...], seed: int = 0) -> tuple[LogProbabilities,
     return log_softmax(np.array(seen, np.float32)), draw_labels(log_softmax(truth), rng)
 
 
-def test_finds_the_temperature_that_logits_were_divided_by() -> None:
+def test_fit_ensemble_finds_the_temperature() -> None:
     rng = np.random.default_rng(0)
     honest = log_softmax(rng.normal(0.0, 2.0, (FACES, 7)).astype(np.float32))
     overconfident = log_softmax(honest * 2.5)
@@ -98,7 +98,7 @@ def test_fit_contrary_member_has_weight_0() -> None:
 @pytest.mark.parametrize(
     ("max_mmac", "used"), [(150.0, [0, 1, 2, 3]), (130.0, [0, 1, 3]), (45.0, [0, 1])]
 )
-def test_members_that_cost_too_much_are_left_out(max_mmac: float, used: list[int]) -> None:
+def test_fit_within_leaves_out_expensive_members(max_mmac: float, used: list[int]) -> None:
     predictions, labels = members((0.5, 0.6, 3.0, 0.4))
     selection = fit_within(predictions, labels, [20.0, 20.0, 20.0, 90.0], max_mmac)
     fit = selection.fit
@@ -119,19 +119,19 @@ def test_useless_member_is_not_left_out_for_its_cost() -> None:
     assert selection.too_costly == {3}
 
 
-def test_members_that_are_all_too_expensive_are_refused() -> None:
+def test_fit_within_too_small_a_limit_is_refused() -> None:
     predictions, labels = members((0.5, 0.6))
     with pytest.raises(ExportError, match="--max-mmac"):
         fit_within(predictions, labels, [20.0, 20.0], 10.0)
 
 
-def test_members_that_are_always_wrong_are_refused() -> None:
+def test_fit_ensemble_of_wrong_members_is_refused() -> None:
     predictions, labels = members((0.5,))
-    with pytest.raises(ExportError, match="no member distinguishes the emotions"):
+    with pytest.raises(ExportError, match="no weight"):
         fit_ensemble(log_softmax(-predictions), labels)
 
 
-def test_is_the_daemons_rule() -> None:
+def test_fit_probabilities_are_those_of_the_daemon() -> None:
     predictions, _ = members((0.5, 1.0))
     found = Fit(np.array([3.0, 1.0]), temperature=2.0).probabilities(predictions)
     expected = np.exp(log_softmax((0.75 * predictions[0] + 0.25 * predictions[1]) / 2.0))
@@ -221,7 +221,7 @@ def test_cross_fitted_figures_are_the_mean_over_many_halvings(
     assert mean == cross_fit(predictions, labels, [1, 1], 9, "half")
 
 
-def test_the_best_accuracy_a_mmac_runs_first() -> None:
+def test_anytime_order_begins_with_the_best_per_mmac() -> None:
     predictions, labels = members((0.5, 1.0, 1.0))
     fit = fit_ensemble(predictions, labels)
     assert anytime_order(predictions, labels, fit, [100.0, 10.0, 12.0])[0] == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_split, write_sheets, write_unlabelled
+from conftest import draw_split, subject_of, write_sheets, write_unlabelled
 
 from edge_daemon._lib.files import sha256_of
 from edge_daemon.inference.bundle import read_bundle
@@ -53,6 +53,12 @@ def place(tmp_path: Path, dataset: Dataset) -> Path:
     return tmp_path
 
 
+def failures_in(error: str) -> dict[str, str]:
+    """The recipes that failed, in order, each with the setting or the place in its error."""
+    parts = [line.split(": ") for line in error.splitlines()]
+    return {part[0]: part[2] for part in parts if part[1] == "failed"}
+
+
 def arguments(place: Path, *names: str) -> list[str]:
     recipes = [str(place / f"{name}.toml") for name in names]
     folders = {"--data": "sheets", "--work": "work", "--out": "out"}
@@ -70,8 +76,9 @@ def test_ladder_killed_resumes_and_skips_what_is_done(
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
 
+    epochs_before = len(first.history)
     assert main(arguments(place, "a")) == 0
-    assert "resumes after epoch" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("\nepoch ") == 4 - epochs_before
     assert len(checkpoint.load(first.checkpoint).history) == 4
     assert [member.provenance.recipe for member in read_bundle(place / "out").members] == ["a"]
 
@@ -86,9 +93,7 @@ def taught_by(place: Path, *teachers: str) -> str:
     return f"[distillation]\nteachers = {folders}\n"
 
 
-def test_teachers_come_first_and_need_not_be_bundled(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ladder_trains_teachers_first_and_need_not_bundle_them(place: Path) -> None:
     (place / "a.toml").write_text(SEQ1 + taught_by(place, "b"))
     (place / "b.toml").write_text("bundled = false\n" + SEQ2)
     assert main(arguments(place, "a", "b")) == 0
@@ -98,7 +103,7 @@ def test_teachers_come_first_and_need_not_be_bundled(
 
     teacher = ["bundle", str(place / "work" / "b"), "--out", str(place / "other")]
     assert main([*teacher, "--data", str(place / "sheets")]) == 1
-    assert "bundled = false" in capsys.readouterr().err
+    assert not (place / "other").exists()
 
 
 def test_ladder_unlabelled_faces_are_for_recipes_with_teachers(
@@ -117,21 +122,21 @@ def test_ladder_recipe_refused_at_its_turn_leaves_no_run(
     (place / "c.tflite").write_bytes(b"no model")
     (place / "b.toml").write_text(f'start = "{place}/c.tflite"\n{SEQ2}')
     assert main(arguments(place, "a", "b")) == 1
-    assert "b: failed: start: " in capsys.readouterr().err
+    assert failures_in(capsys.readouterr().err) == {"b": "start"}
     assert not (place / "work" / "b").exists()
 
 
-def test_a_training_that_stopped_early_is_finished(
+def test_ladder_training_that_stopped_early_is_finished(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher = SEQ2.replace("epochs = 3", "epochs = 60\npatience = 1")
     (place / "b.toml").write_text("bundled = false\n" + teacher)
     assert main(arguments(place, "b", "a")) == 0
     assert len(Run(place / "work" / "b").history) < 60
-    assert "no better accuracy in 1 epochs" in capsys.readouterr().out
+    capsys.readouterr()
     assert main(arguments(place, "b", "a")) == 0
     output = capsys.readouterr().out
-    assert "b: about 0:00:00 left for all" in output
+    assert "0:00:00" in output  # the time left
     assert "epoch" not in output
 
 
@@ -140,10 +145,9 @@ def test_ladder_recipe_that_fails_fails_its_students_alone(
 ) -> None:
     (place / "b.toml").write_text(SEQ2 + taught_by(place, "wild"))
     assert main(arguments(place, "b", "a", "wild")) == 1
-    error = capsys.readouterr().err
-    assert error.index("wild: failed: epoch 1") < error.index("b: failed")
-    assert f"b: failed: distillation.teachers: {place}/work/wild is not finished" in error
-    assert error.endswith("bundled without what failed: wild, b\n")
+    failures = failures_in(capsys.readouterr().err)
+    assert list(failures) == ["wild", "b"]
+    assert failures["b"] == "distillation.teachers"
     (member,) = read_bundle(place / "out").members
     assert (member.provenance.recipe, member.family) == ("a", "seq1")
 
@@ -156,7 +160,7 @@ def test_ladder_goes_on_where_a_teaching_bundle_is_damaged(
     teachers = f'[distillation]\nteachers = ["{place}/damaged"]\n'
     (place / "b.toml").write_text(SEQ2 + teachers)
     assert main(arguments(place, "b", "a")) == 1
-    assert "b: failed: " in capsys.readouterr().err
+    assert list(failures_in(capsys.readouterr().err)) == ["b"]
     assert [member.provenance.recipe for member in read_bundle(place / "out").members] == ["a"]
 
 
@@ -168,7 +172,7 @@ def step(
     return LadderStep(recipe.model_copy(update=settings), Run(work / name), 1.0)
 
 
-def test_teachers_of_teachers_come_before_them(
+def test_in_order_teachers_of_teachers_come_first(
     tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though a folder may be written in more than one way."""
@@ -186,51 +190,47 @@ def test_teachers_of_teachers_come_before_them(
     assert order.index("e") < order.index("a") < order.index("b") < order.index("c")
 
 
-def test_a_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
+def test_in_order_circle_is_refused(tmp_path: Path, recipe: Recipe) -> None:
     steps = [
         step(recipe, tmp_path, "a", "b"),
         step(recipe, tmp_path, "b", "a"),
         step(recipe, tmp_path, "c"),
     ]
-    with pytest.raises(RecipeError, match=r"in a circle: . before . before "):
+    with pytest.raises(RecipeError, match=r"\b(a before b|b before a)\b"):
         in_order(steps)
-    with pytest.raises(RecipeError, match="in a circle: d before d"):
+    with pytest.raises(RecipeError, match="d before d"):
         in_order([step(recipe, tmp_path, "d", "d")])
-    with pytest.raises(RecipeError, match="in a circle: d before d"):
+    with pytest.raises(RecipeError, match="d before d"):
         in_order([step(recipe, tmp_path, "d", start=tmp_path / "d" / "best.keras")])
 
 
-def test_a_teacher_that_is_neither_there_nor_to_come_is_refused(
+def test_in_order_teacher_neither_finished_nor_listed_is_refused(
     tmp_path: Path, recipe: Recipe
 ) -> None:
-    with pytest.raises(RecipeError, match=r"^distillation.teachers: .*/absent is not finished"):
+    with pytest.raises(RecipeError, match=r"^distillation.teachers: .*/absent "):
         in_order([step(recipe, tmp_path, "a"), step(recipe, tmp_path, "b", "a", "absent")])
 
 
 @pytest.mark.parametrize(
-    ("names", "text", "complaint"),
+    ("names", "text", "problem"),
     [
-        (
-            ("b", "a"),
-            SEQ1 + ABSENT_TEACHER,
-            "distillation.teachers: absent",
-        ),
-        (("b", "a", "a"), SEQ1, "more than one recipe has the name a\n"),
-        (("a",), "bundled = false\n" + SEQ1, "a: no recipe is to be bundled"),
-        (("b", "a"), 'start = "absent.tflite"\n' + SEQ1, "start: no such file (got absent.tflite)"),
-        (("b", "a"), BACKBONE, "model.weights: no such file (got absent.npz)"),
+        (("b", "a"), SEQ1 + ABSENT_TEACHER, "distillation.teachers: absent "),
+        (("b", "a", "a"), SEQ1, " a\n"),
+        (("a",), "bundled = false\n" + SEQ1, "a: "),
+        (("b", "a"), 'start = "absent.tflite"\n' + SEQ1, "(got absent.tflite)"),
+        (("b", "a"), BACKBONE, "(got absent.npz)"),
     ],
 )
-def test_what_would_fail_is_refused_before_anything_is_trained(
+def test_ladder_refuses_what_would_fail_before_any_training(
     place: Path,
     names: tuple[str, ...],
     text: str,
-    complaint: str,
+    problem: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (place / "a.toml").write_text(text)
     assert main(arguments(place, *names)) == 2
-    assert complaint in capsys.readouterr().err
+    assert problem in capsys.readouterr().err
     assert not (place / "work").exists()
 
 
@@ -242,7 +242,7 @@ def test_ladder_soft_labels_of_other_faces_are_refused(
     SoftLabels.of(other, (), rows, rows[:0]).save(place / "other.npz")
     (place / "b.toml").write_text(f'{SEQ2}\n[distillation]\nsoft_labels = ["{place}/other.npz"]\n')
     assert main(arguments(place, "a", "b")) == 1
-    assert "other.npz: soft labels of other training faces" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == f"{place}/other.npz"
     assert not (place / "work").exists()
 
 
@@ -259,7 +259,7 @@ def test_ladder_start_that_its_source_does_not_export_is_refused(
     (place / "a.toml").write_text("bundled = false\n" + SEQ1)
     (place / "b.toml").write_text(f'start = "{place}/work/a/a_int8.tflite"\n{SEQ1}')
     assert main(arguments(place, "a", "b")) == 2
-    assert "start: no such file" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == "start"
     assert not (place / "work").exists()
 
 
@@ -272,23 +272,23 @@ def test_ladder_start_of_a_recipe_that_failed_fails_too(
     families.build(read_recipe(place / "wild.toml").model).save(run.best)
     (place / "b.toml").write_text(f'start = "{run.best}"\n{SEQ1}')
     assert main(arguments(place, "b", "a", "wild")) == 1
-    assert capsys.readouterr().err.endswith("bundled without what failed: wild, b\n")
+    assert list(failures_in(capsys.readouterr().err)) == ["wild", "b"]
     assert not (place / "work" / "b").exists()
 
 
-def test_a_lesson_stands_for_its_teachers(tmp_path: Path, recipe: Recipe) -> None:
+def test_in_order_kept_soft_labels_replace_their_teachers(tmp_path: Path, recipe: Recipe) -> None:
     begun = step(recipe, tmp_path, "a", "gone")
     begun.run.folder.mkdir()
     begun.run.soft_labels.touch()
     assert in_order([begun]) == [begun]
 
 
-def test_nothing_finished_is_no_bundle(place: Path) -> None:
+def test_ladder_without_a_finished_recipe_writes_no_bundle(place: Path) -> None:
     assert main(arguments(place, "wild")) == 1
     assert not (place / "out").exists()
 
 
-def test_time_left_is_at_the_pace_so_far() -> None:
+def test_time_left_follows_the_measured_epochs() -> None:
     done = tuple(Epoch(number, 1.0, 0.5, seconds=20.0) for number in (1, 2))
     assert time_left([(10, 4.0, ())]) is None
     # Eight epochs of 20 s; five of a network of half the cost, thought to take 10 s.

@@ -88,13 +88,13 @@ def confusion() -> np.ndarray:
     return matrix
 
 
-def test_the_weakest_come_first_with_what_they_are_taken_for(confusion: np.ndarray) -> None:
+def test_weakest_are_sorted_by_recall(confusion: np.ndarray) -> None:
     first, second = weakest(confusion)
     assert first == Weakness("disgust", 0.3, "angry", 0.7)
     assert second == Weakness("fear", 0.5, "sad", 0.3)
 
 
-def test_a_mix_up_goes_both_ways(confusion: np.ndarray) -> None:
+def test_confused_pair_has_shares_in_both_directions(confusion: np.ndarray) -> None:
     found = confused_pair(confusion)
     assert (found.first, found.second) == ("sad", "neutral")
     assert (found.first_as_second, found.second_as_first) == (0.2, 0.1)
@@ -177,7 +177,7 @@ def test_adjustment_is_among_what_was_fitted_only_if_used(
         assert f" and {last} were selected" in " ".join(model_card(one, dataset).split())
 
 
-def test_only_fer2013_is_called_so(bundled: Bundled, dataset: Dataset) -> None:
+def test_card_of_other_data_does_not_name_fer2013(bundled: Bundled, dataset: Dataset) -> None:
     own = replace(dataset, validation_name=STRATIFIED_NAME)
     assert card_values(bundled, dataset)["is_fer2013"]
     values, card = card_values(bundled, own), model_card(bundled, own)
@@ -261,7 +261,7 @@ def test_card_lists_what_is_not_recorded_as_such(bundled: Bundled, dataset: Data
     assert table(card, *SOURCES) == [row]
 
 
-def test_members_without_a_record_are_named(bundled: Bundled, dataset: Dataset) -> None:
+def test_card_values_name_members_without_a_record(bundled: Bundled, dataset: Dataset) -> None:
     assert card_values(replace(bundled, records={}), dataset)["unrecorded"] == ["tiny"]
 
 
@@ -399,7 +399,7 @@ def test_card_with_clips_has_their_predictions(place: Path, clip: Path, tmp_path
         assert sum(shares) == pytest.approx(100, abs=3)
 
 
-def test_a_bad_clip_leaves_the_bundle_before(
+def test_bundle_with_a_bad_clip_keeps_the_old_bundle(
     place: Path, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = Path(shutil.copytree(written, tmp_path / "out"))

@@ -28,28 +28,28 @@ def doubled() -> Dataset:
     )
 
 
-def test_finds_them_within_splits_and_across(doubled: Dataset) -> None:
+def test_find_duplicates_within_and_across_splits(doubled: Dataset) -> None:
     found = find_duplicates(doubled)
     assert found.in_training.faces.tolist() == [True] * 5 + [False]
     assert found.in_validation.faces.tolist() == [False, True, True, False, False]
     assert found.across.faces.tolist() == [True, False, False, True, True]
 
 
-def test_finds_contradicting_labels(doubled: Dataset) -> None:
+def test_find_duplicates_with_contradicting_labels(doubled: Dataset) -> None:
     found = find_duplicates(doubled)
     assert found.in_training.contradicted.tolist() == [False, False, True, True, True, False]
     assert found.in_validation.contradicted.tolist() == [False, True, True, False, False]
     assert found.across.contradicted.tolist() == [False, False, False, True, True]
 
 
-def test_one_pixel_makes_a_difference(doubled: Dataset) -> None:
+def test_find_duplicates_compares_each_pixel(doubled: Dataset) -> None:
     images = doubled.training.images.copy()
     images[0, 47, 47] += 1
     altered = replace(doubled, training=replace(doubled.training, images=images))
     assert find_duplicates(altered).in_training.faces.tolist() == [False, False, *[True] * 3, False]
 
 
-def test_lists_them(doubled: Dataset, tmp_path: Path) -> None:
+def test_write_duplicates_lists_places_and_labels(doubled: Dataset, tmp_path: Path) -> None:
     write_duplicates(find_duplicates(doubled), doubled, tmp_path / "list.csv")
     with (tmp_path / "list.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

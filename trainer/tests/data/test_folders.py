@@ -25,7 +25,7 @@ def by_emotion(split: Split) -> Split:
     return Split(split.images[order], split.labels[order], split.votes[order])
 
 
-def test_reads_back_what_was_written(folder: Path, dataset: Dataset) -> None:
+def test_open_folders_reads_all_faces(folder: Path, dataset: Dataset) -> None:
     read = open_dataset(folder)
     for found, written in (
         (read.training, by_emotion(dataset.training)),
@@ -61,7 +61,7 @@ def test_validates_on_another_name_and_leaves_test_unseen(
 
 
 @pytest.mark.parametrize("top", [".", "train"])
-def test_a_fifth_is_held_back_where_nothing_is_to_validate_on(
+def test_open_folders_without_validation_part_is_stratified(
     folder: Path, dataset: Dataset, top: str
 ) -> None:
     (folder / "test").rename(folder.parent / "elsewhere")
@@ -71,7 +71,7 @@ def test_a_fifth_is_held_back_where_nothing_is_to_validate_on(
     assert read.validation_name == "20 % of Training"
 
 
-def test_a_stratified_split_leaves_the_official_one_unseen(folder: Path) -> None:
+def test_open_folders_stratified_does_not_read_the_test_part(folder: Path) -> None:
     stratified = open_dataset(folder, Splitting.STRATIFIED)
     (folder / "test").rename(folder.parent / "elsewhere")
     assert open_dataset(folder).fingerprint == stratified.fingerprint
@@ -88,7 +88,9 @@ def test_other_sizes_and_colours_become_grey_crops(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no image"])
-def test_skips_and_names_a_bad_image(folder: Path, dataset: Dataset, content: bytes) -> None:
+def test_open_folders_bad_image_is_named_and_skipped(
+    folder: Path, dataset: Dataset, content: bytes
+) -> None:
     (folder / "train" / "fear" / "bad.jpg").write_bytes(content)
     read = open_dataset(folder)
     (fault,) = read.unreadable.faults
@@ -96,10 +98,10 @@ def test_skips_and_names_a_bad_image(folder: Path, dataset: Dataset, content: by
     assert len(read.training) == len(dataset.training)
 
 
-def test_refuses_too_many_bad_images(folder: Path) -> None:
+def test_open_folders_too_many_bad_images_are_refused(folder: Path) -> None:
     for index in range(6):
         (folder / "train" / "fear" / f"{index:04}.bad").touch()
-    with pytest.raises(DataError, match=r"6 of 594 .*, more than 1 %: train/fear/0000.bad: "):
+    with pytest.raises(DataError, match=r": 6 of 594 .*: train/fear/0000\.bad: "):
         open_dataset(folder)
 
 
@@ -110,12 +112,9 @@ def test_hidden_files_and_folders_are_passed_over(folder: Path) -> None:
     assert not open_dataset(folder).unreadable.faults
 
 
-def test_names_folders_that_are_wrong_or_missing(folder: Path) -> None:
+def test_open_folders_missing_and_unknown_ones_are_named(folder: Path) -> None:
     (folder / "test" / "disgust").rename(folder / "test" / "Contempt")
-    complaint = (
-        "test: no folder disgust, unknown folder Contempt; name one folder for each of angry, "
-    )
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=r"test: .*disgust.*Contempt"):
         open_dataset(folder)
 
 
@@ -128,7 +127,7 @@ def test_folders_with_synonyms_have_the_same_labels(folder: Path) -> None:
 
 def test_folders_with_two_words_for_an_emotion_are_refused(folder: Path) -> None:
     (folder / "train" / "anger").mkdir()
-    with pytest.raises(DataError, match="more than one folder for angry"):
+    with pytest.raises(DataError, match=r"train: .*\bangry\b"):
         open_dataset(folder)
 
 
@@ -143,8 +142,8 @@ def test_numbered_folders_need_a_numbering(folder: Path, numbering: Numbering) -
         open_dataset(folder)
 
 
-def test_names_an_empty_folder(folder: Path) -> None:
+def test_open_folders_empty_one_is_named(folder: Path) -> None:
     for path in (folder / "train" / "sad").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="train/sad: has no image"):
+    with pytest.raises(DataError, match=r"train/sad: "):
         open_dataset(folder)

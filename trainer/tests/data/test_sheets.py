@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import cv2
@@ -31,7 +32,7 @@ def write_table(path: Path, *rows: str) -> None:
     path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
 
 
-def test_reads_back_what_was_written(folder: Path, dataset: Dataset) -> None:
+def test_open_sheets_reads_all_faces(folder: Path, dataset: Dataset) -> None:
     read = open_dataset(folder)
     for found, written in (
         (read.training, dataset.training),
@@ -49,63 +50,63 @@ def test_fingerprint_differs_between_data_sets(tmp_path: Path, dataset: Dataset)
 
 
 @pytest.mark.parametrize(
-    ("row", "complaint"),
+    ("row", "problem"),
     [
-        (f"training_00.png,0,9,{VOTES}", "emotion 9 is out of range, 0 to 6"),
-        (f"training_00.png,2304,0,{VOTES}", "cell 2304 is out of range, 0 to 2303"),
-        (f"training_00.png,one,0,{VOTES}", "cell is 'one', not a whole number"),
-        (f"training_00.png,0,0,{VOTES[:-1]}99", "a count of votes is out of range"),
-        (f"training_00.png,0,0,{VOTES[:-1]}x", "nf is 'x', not a whole number"),
-        (f"other_00.png,0,0,{VOTES}", "sheet 'other_00.png': name has no split"),
-        ("training_00.png,0", "has 2 cells, the header 13; the file may be truncated"),
+        (f"training_00.png,0,9,{VOTES}", "emotion 9 "),
+        (f"training_00.png,2304,0,{VOTES}", "cell 2304 "),
+        (f"training_00.png,one,0,{VOTES}", "cell is 'one'"),
+        (f"training_00.png,0,0,{VOTES[:-1]}99", ".*votes"),
+        (f"training_00.png,0,0,{VOTES[:-1]}x", "nf is 'x'"),
+        (f"other_00.png,0,0,{VOTES}", "sheet 'other_00.png'"),
+        ("training_00.png,0", ".* 2 cells"),
     ],
 )
-def test_names_the_bad_row(table: Path, row: str, complaint: str) -> None:
+def test_open_sheets_bad_row_is_named(table: Path, row: str, problem: str) -> None:
     good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
     write_table(table, *good, row)
     (fault,) = open_dataset(table.parent).unreadable.faults
-    assert fault.startswith(f"row 101: {complaint}")
+    assert re.match(f"row 101: {problem}", fault)
     write_table(table, row)
-    with pytest.raises(DataError, match=f"1 of 1 images are unreadable, .*: row 2: {complaint}"):
+    with pytest.raises(DataError, match=f": 1 of 1 .*: row 2: {problem}"):
         open_dataset(table.parent)
 
 
-def test_names_the_missing_sheet(table: Path) -> None:
+def test_open_sheets_missing_sheet_is_named(table: Path) -> None:
     good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
     write_table(table, *good, f"training_07.png,0,0,{VOTES}")
-    with pytest.raises(DataError, match=r"training_07.png: not found; row 101 of labels.csv"):
+    with pytest.raises(DataError, match=r"training_07\.png: .*row 101 of labels\.csv"):
         open_dataset(table.parent)
 
 
-def test_names_the_missing_split(table: Path) -> None:
+def test_open_sheets_missing_split_is_named(table: Path) -> None:
     write_table(table, f"training_00.png,0,0,{VOTES}")
-    with pytest.raises(DataError, match="has no image of the split PublicTest"):
+    with pytest.raises(DataError, match="PublicTest"):
         open_dataset(table.parent)
 
 
-def test_names_the_missing_column(table: Path) -> None:
+def test_open_sheets_missing_column_is_named(table: Path) -> None:
     table.write_text("sheet,cell\n")
-    with pytest.raises(DataError, match="has no column emotion, neutral"):
+    with pytest.raises(DataError, match=r"labels\.csv: .*emotion, neutral"):
         open_dataset(table.parent)
 
 
-def test_refuses_a_truncated_sheet(table: Path, tmp_path: Path, folder: Path) -> None:
+def test_open_sheets_truncated_sheet_is_refused(table: Path, tmp_path: Path, folder: Path) -> None:
     broken = tmp_path / "training_01.png"
     broken.write_bytes((folder / "training_00.png").read_bytes()[:40])
     write_table(table, f"training_01.png,0,0,{VOTES}")
-    with pytest.raises(DataError, match=r"training_01.png: not an image, or truncated"):
+    with pytest.raises(DataError, match=r"training_01\.png: "):
         open_dataset(tmp_path)
 
 
-def test_refuses_a_sheet_of_another_size(table: Path, tmp_path: Path) -> None:
+def test_open_sheets_sheet_of_another_size_is_refused(table: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "training_01.png"), np.zeros((48, 96), np.uint8))
     write_table(table, f"training_01.png,0,0,{VOTES}")
-    with pytest.raises(DataError, match="is 96x48 pixels, not 2304x2304"):
+    with pytest.raises(DataError, match=r"training_01\.png: .*96x48 pixels"):
         open_dataset(tmp_path)
 
 
-def test_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--data: unknown form"):
+def test_open_dataset_unknown_form_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^--data: .*\(got "):
         open_dataset(tmp_path)
-    with pytest.raises(DataError, match="no such file or folder"):
+    with pytest.raises(DataError, match="absent: "):
         open_dataset(tmp_path / "absent")

@@ -31,12 +31,12 @@ def test_emotions_keep_their_shares(dataset: Dataset) -> None:
     assert np.bincount(held_back.labels).tolist() == [2] * 7
 
 
-def test_is_the_same_every_time(dataset: Dataset) -> None:
+def test_stratified_is_the_same_every_time(dataset: Dataset) -> None:
     split = numbered(dataset.training, 70)
     assert stratified(split, "made up")[1].places == stratified(split, "made up")[1].places
 
 
 @pytest.mark.parametrize("faces", [1, 8, 14])
-def test_refuses_too_few_faces(dataset: Dataset, faces: int) -> None:
-    with pytest.raises(DataError, match=r"made up: has too few faces to split: [^\n]+$"):
+def test_stratified_too_few_faces_are_refused(dataset: Dataset, faces: int) -> None:
+    with pytest.raises(DataError, match=r"^made up: [^\n]+$"):
         stratified(numbered(dataset.training, faces), "made up")

@@ -6,7 +6,7 @@ import pytest
 
 from edge_daemon.records import Box, Detection, Image
 from emotion_trainer.detector.export import FALSE_POSITIVE_RATE, calibrated_scores
-from emotion_trainer.detector.faces import LabelledImage, together
+from emotion_trainer.detector.faces import LabelledImage, concatenate_faces
 from emotion_trainer.detector.predictions import Finder
 
 IMAGES = 1000
@@ -32,7 +32,9 @@ def test_calibrated_scores_leave_the_allowed_false_positives(
 
     monkeypatch.setattr("emotion_trainer.detector.export.tflite_finder", finder_of)
     monkeypatch.setattr("emotion_trainer.detector.export.MAX_SCORE", 1.0)
-    least = calibrated_scores(Path(), [LabelledImage(image, together([])) for image in images])
+    least = calibrated_scores(
+        Path(), [LabelledImage(image, concatenate_faces([])) for image in images]
+    )
     wrong = [(scores[level] >= least[level]).sum() for level in range(3)]
     assert sum(wrong) == pytest.approx(FALSE_POSITIVE_RATE * IMAGES, abs=1.5)
     assert len(set(wrong)) == 1

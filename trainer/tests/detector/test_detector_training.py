@@ -22,7 +22,7 @@ from emotion_trainer.detector.data import DetectorData, load_data
 from emotion_trainer.detector.learner import load_checkpoint
 from emotion_trainer.detector.network_torch import VerifierNetwork
 from emotion_trainer.detector.recipe import DetectorRecipe
-from emotion_trainer.detector.runs import DetectorRun
+from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.detector.training import DetectorTrainer
 from emotion_trainer.detector.verifier_training import VerifierTrainer
 from emotion_trainer.errors import RecipeError, TrainingError
@@ -137,7 +137,7 @@ def test_training_into_a_run_of_another_recipe_is_an_error(
     trained: Path, data: DetectorData
 ) -> None:
     recipe = DetectorRun(trained).record().recipe.model_copy(update={"seed": 4})
-    with pytest.raises(TrainingError, match="another recipe"):
+    with pytest.raises(TrainingError, match=DetectorRecord.DIFFERENCE):
         DetectorTrainer(recipe, data, DetectorRun(trained)).run()
 
 
@@ -156,7 +156,7 @@ def test_run_records_the_weights_that_it_started_from(
     other = Path(shutil.copy(run.weights, tmp_path / "other.npz"))
     assert DetectorTrainer(short_recipe, data, run, weights).run().number == 1
     for start in (None, other):
-        with pytest.raises(TrainingError, match="other --weights"):
+        with pytest.raises(TrainingError, match=DetectorRecord.DIFFERENCE):
             DetectorTrainer(short_recipe, data, run, start).run()
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from detector.material import faces_at
 
-from emotion_trainer.detector.faces import together
+from emotion_trainer.detector.faces import concatenate_faces
 from emotion_trainer.detector.pasting import placement
 
 BOX = (40.0, 20.0, 30.0, 40.0)
@@ -32,5 +32,5 @@ def test_faces_mirrored_swap_left_and_right_landmarks() -> None:
 
 
 def test_together_of_nothing_has_no_faces() -> None:
-    assert len(together([])) == 0
-    assert together([]).landmarks.shape == (0, 5, 2)
+    assert len(concatenate_faces([])) == 0
+    assert concatenate_faces([]).landmarks.shape == (0, 5, 2)

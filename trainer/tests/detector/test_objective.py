@@ -7,7 +7,7 @@ from detector.material import faces_at
 torch = pytest.importorskip("torch", reason="PyTorch is not installed", exc_type=ImportError)
 
 from edge_daemon.detection.decoding import STRIDES, decode  # noqa: E402
-from emotion_trainer.detector.faces import Faces, faces_from, together  # noqa: E402
+from emotion_trainer.detector.faces import Faces, concatenate_faces, faces_from  # noqa: E402
 from emotion_trainer.detector.objective import detection_losses  # noqa: E402
 
 torch.set_num_threads(1)  # threads that wait for each other are slow on a busy machine
@@ -55,7 +55,7 @@ def test_objective_with_two_faces_finds_both() -> None:
 
 
 def test_objective_without_a_face_lowers_scores() -> None:
-    assert minimised(together([]), steps=30)[..., 0].max() < -4.0
+    assert minimised(concatenate_faces([]), steps=30)[..., 0].max() < -4.0
 
 
 def test_objective_in_an_ignored_face_has_no_score_gradient() -> None:

@@ -18,7 +18,7 @@ def test_certainty_has_a_bin() -> None:
     assert (bins.share[-1], bins.confidence[-1], bins.accuracy[-1]) == (1.0, 1.0, 1.0)
 
 
-def test_an_empty_bin_is_zero() -> None:
+def test_reliability_empty_bin_is_zero() -> None:
     bins = reliability(np.full((2, 7), 1 / 7, np.float32), np.array([0, 1]))
     assert np.flatnonzero(bins.share).tolist() == [2]
     assert bins.confidence[2] == pytest.approx(1 / 7)

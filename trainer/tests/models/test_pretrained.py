@@ -286,6 +286,9 @@ def test_bundled_backbone_recipe_is_refused(tmp_path: Path) -> None:
         read_recipe(path)
 
 
-def test_teacher_recipes_are_valid() -> None:
-    for path in RECIPES.glob("*.toml"):
-        assert read_recipe(path).model.family == "backbone"
+def test_teacher_recipes_are_pretrained_and_not_bundled() -> None:
+    recipes = [read_recipe(path) for path in RECIPES.glob("*.toml")]
+    assert recipes
+    for recipe in recipes:
+        assert isinstance(recipe.model, backbone.PretrainedSettings)
+        assert not recipe.bundled

@@ -18,7 +18,7 @@ STRONG = Augmentation(
 )
 
 
-def test_gives_grey_levels_of_the_same_size(dataset: Dataset) -> None:
+def test_augment_returns_grey_levels_of_the_same_size(dataset: Dataset) -> None:
     changed, _ = augment(dataset.training.images, STRONG, np.random.default_rng(1))
     assert changed.shape == (len(dataset.training), 48, 48, 1)
     assert changed.dtype == np.float32
@@ -26,14 +26,14 @@ def test_gives_grey_levels_of_the_same_size(dataset: Dataset) -> None:
     assert changed.max() <= 255.0
 
 
-def test_the_same_seed_gives_the_same_faces(dataset: Dataset) -> None:
+def test_augment_same_seed_returns_the_same_faces(dataset: Dataset) -> None:
     first, second = (
         augment(dataset.training.images[:20], STRONG, np.random.default_rng(5))[0] for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
 
-def test_without_strength_faces_are_only_mirrored(dataset: Dataset) -> None:
+def test_augment_default_settings_only_mirror(dataset: Dataset) -> None:
     images = dataset.training.images[:50]
     changed, mirrored = augment(images, Augmentation(), np.random.default_rng(1))
     for face, image, is_mirrored in zip(changed[..., 0], images, mirrored, strict=True):

@@ -17,7 +17,7 @@ def batches(
     return list(epoch_batches(dataset.training.images, targets, mixing, epoch))
 
 
-def test_an_epoch_sees_each_face_once(dataset: Dataset, recipe: Recipe) -> None:
+def test_epoch_batches_have_each_face_once(dataset: Dataset, recipe: Recipe) -> None:
     seen = batches(dataset, recipe, epoch=1, mixup=0.0)
     assert [(len(faces), len(targets)) for faces, targets in seen] == [(32, 32)] * 14
     counted = np.concatenate([targets for _, targets in seen]).sum(axis=0)

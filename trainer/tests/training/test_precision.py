@@ -14,7 +14,7 @@ from emotion_trainer.training.precision import computing_in, for_capability, for
         ((9, 0), "mixed_bfloat16"),
     ],
 )
-def test_each_gpu_gets_what_its_tensor_cores_take(capability: tuple[int, int], policy: str) -> None:
+def test_for_capability_follows_the_tensor_cores(capability: tuple[int, int], policy: str) -> None:
     assert for_capability(capability) == policy
 
 
@@ -26,7 +26,7 @@ def test_each_gpu_gets_what_its_tensor_cores_take(capability: tuple[int, int], p
         ("avx2 avx512f", "float32", "float32"),
     ],
 )
-def test_a_processor_gets_what_it_multiplies_faster(
+def test_for_processor_follows_its_instructions(
     instructions: str, by_torch: str, by_tensorflow: str
 ) -> None:
     features = f"flags\t\t: fpu {instructions}\n"

@@ -31,7 +31,7 @@ def test_record_has_the_checksum_of_initial_weights(
 def test_record_without_the_weights_file_is_refused(
     recipe: Recipe, dataset: Dataset, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecipeError, match=r"^model.weights: no such file"):
+    with pytest.raises(RecipeError, match=r"^model\.weights: "):
         record_of(with_weights(recipe, tmp_path / "absent.npz"), dataset)
 
 

@@ -8,7 +8,7 @@ def history(*scores: float) -> tuple[Epoch, ...]:
     return tuple(Epoch(n, 1.0, score, 1.0) for n, score in enumerate(scores, start=1))
 
 
-def test_the_first_of_equals_is_the_best() -> None:
+def test_best_of_equal_scores_is_the_first() -> None:
     assert best_of(history(0.1, 0.5, 0.3, 0.5)).number == 2
 
 

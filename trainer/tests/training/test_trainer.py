@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import write_sheets
+from conftest import subject_of, write_sheets
 from numpy.typing import NDArray
 
 from emotion_trainer.cli import main
@@ -148,16 +148,16 @@ def test_training_resumes_with_another_backend(
     assert np.abs(in_integers - predictions).mean() < 0.1 * np.abs(predictions).mean()
 
 
-def test_refuses_to_go_on_with_another_recipe(
+def test_resume_with_another_recipe_is_refused(
     tmp_path: Path, dataset: Dataset, recipe: Recipe
 ) -> None:
     run = Run(tmp_path)
     Trainer(with_settings(recipe, "optimisation", epochs=1), dataset, run).run()
-    with pytest.raises(TrainingError, match="another recipe or other data"):
+    with pytest.raises(TrainingError, match=RunRecord.DIFFERENCE):
         Trainer(recipe, dataset, run).run()
 
 
-def test_a_record_without_later_settings_is_of_the_same_training(
+def test_record_without_newer_settings_is_the_same_training(
     tmp_path: Path, dataset: Dataset, recipe: Recipe
 ) -> None:
     record = record_of(recipe, dataset)
@@ -185,7 +185,7 @@ def test_whether_it_is_bundled_may_change(tmp_path: Path, dataset: Dataset, reci
     assert run.record().commit == "first"
 
 
-def test_a_checkpoint_of_another_network_is_refused(
+def test_resume_checkpoint_of_another_network_is_refused(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = killed(place, tmp_path / "run")
@@ -193,25 +193,21 @@ def test_a_checkpoint_of_another_network_is_refused(
     state.variables[0] = state.variables[0][..., :4]
     checkpoints.save(state, run.checkpoint)
     assert main(train(place, run.folder)) == 1
-    assert "checkpoint.npz: is of another network" in capsys.readouterr().err
+    assert subject_of(capsys.readouterr().err) == str(run.checkpoint)
 
 
-def test_stops_when_accuracy_gets_no_better_and_stays_stopped(
-    tmp_path: Path, dataset: Dataset, recipe: Recipe, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_patience_stops_training_for_good(tmp_path: Path, dataset: Dataset, recipe: Recipe) -> None:
     patient = with_settings(recipe, "optimisation", epochs=40, patience=2)
     run = Run(tmp_path)
     best = Trainer(patient, dataset, run).run()
     assert len(run.history) == best.number + 2 < 40
     assert run.is_finished
-    assert "no better accuracy in 2 epochs" in capsys.readouterr().out
 
     assert Trainer(patient, dataset, run).run() == best
     assert len(run.history) == best.number + 2
-    assert f"was finished after epoch {best.number + 2}" in capsys.readouterr().out
 
 
-def test_learns_in_16_bits_and_exports_in_32(
+def test_training_in_16_bits_stores_a_model_in_32(
     tmp_path: Path, dataset: Dataset, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mixed = with_settings(recipe, "optimisation", precision="mixed_bfloat16", epochs=6)
@@ -236,7 +232,7 @@ def test_learns_in_16_bits_and_exports_in_32(
     assert export_run(run, dataset).same_prediction > 0.7
 
 
-def test_a_face_counts_as_much_as_its_target_sums_to() -> None:
+def test_cross_entropy_weighs_a_face_by_its_targets_sum() -> None:
     """The gradient too: as if the face stood so many times in the batch."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(2, 7)).astype(np.float32)
@@ -282,15 +278,17 @@ def test_unfinished_teacher_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_diverging_loss_ends_it(tmp_path: Path, dataset: Dataset, recipe: Recipe) -> None:
+def test_training_with_a_diverging_loss_fails(
+    tmp_path: Path, dataset: Dataset, recipe: Recipe
+) -> None:
     wild = with_settings(recipe, "optimisation", learning_rate=1e30, warmup_epochs=0.0)
-    with pytest.raises(TrainingError, match="lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"epoch 1\b"):
         Trainer(wild, dataset, Run(tmp_path)).run()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def test_load_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(b"PK\x03\x04 cut off")
     for read in (checkpoints.load, checkpoints.load_history):
-        with pytest.raises(TrainingError, match=r"checkpoint.npz: is damaged"):
+        with pytest.raises(TrainingError, match=r"checkpoint\.npz: "):
             read(path)

@@ -1,6 +1,6 @@
-"""The families of networks, one a file: its settings, and the function that builds it.
+"""The families of networks; each file has the settings and the `build` function of one.
 
-A new family is a new file, a part of `ModelSettings`, and a line in `BUILDERS`.
+A new family is a new file, added to `ModelSettings` and to `BUILDERS`.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def build(settings: ModelSettings) -> keras.Model:
 
 @cache
 def within_budget(settings: ModelSettings) -> ModelSettings:
-    """The settings with the width that meets their budget; as they are if they have none.
+    """The settings with the width that meets their budget, or unchanged without a budget.
 
     Raises:
         RecipeError: the budget cannot be met.

@@ -1,7 +1,7 @@
-"""A backbone that others trained on faces, as a teacher of the small networks.
+"""A backbone pretrained on faces, as a teacher of the small networks.
 
-The face is resized inside the graph to the side that the recipe sets. The network is large and
-VGGFace2, on which it was trained, is for research, so it is never bundled.
+The graph resizes the face to the side that the recipe sets. The network is large, and VGGFace2, on
+which it was trained, is for research, so it is never bundled.
 """
 
 from typing import Final, Literal
@@ -11,10 +11,16 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.initial_weights import InitialWeights
-from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
+from emotion_trainer.models.families.layers import (
+    batch_normalise,
+    classify,
+    grey_input,
+    relu6,
+    resize,
+)
 
 CHANNEL_MEANS: Final = (103.939, 116.779, 123.68)
-"""Subtracted from the three channels, which MobileNetV1 was trained with."""
+"""Means of the three channels in MobileNetV1's training, which are subtracted."""
 
 MOBILENET_V1: Final = (
     (64, 1),
@@ -31,7 +37,7 @@ MOBILENET_V1: Final = (
 
 
 class PretrainedSettings(InitialWeights):
-    """Input side and weights of a network that others trained.
+    """Input side and weights of a pretrained network.
 
     `models.pretrained` loads the weights: an `.npz` file by `emotion-trainer convert`.
     """
@@ -62,7 +68,7 @@ class Settings(PretrainedSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the network with random weights; each convolution has its weights' name."""
     faces = grey_input()
-    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = resize(faces, settings.side)
     x = layers.Concatenate()([x] * len(CHANNEL_MEANS))
     x = layers.Rescaling(1.0, offset=[-mean for mean in CHANNEL_MEANS])(x)
     x = _normalised(

@@ -1,4 +1,4 @@
-"""What a network costs to run."""
+"""The cost of a network: multiply-accumulates and parameters."""
 
 import math
 
@@ -15,9 +15,9 @@ def mmac(model: keras.Model) -> float:
 
 
 def parameters(model: keras.Model) -> int:
-    """Trained weights that are left after batch normalisation is folded: kernels and biases.
+    """Parameters after batch normalisation is folded: kernels and biases.
 
-    A normalised convolution has no bias of its own and gets one a channel by the folding.
+    Folding gives a normalised convolution, which has no bias, one for each channel.
     """
     return sum(_parameters(layer) for layer in model.layers)
 

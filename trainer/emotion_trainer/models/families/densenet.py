@@ -1,9 +1,9 @@
-"""DenseNet (Huang et al. 2017): each layer sees the outputs of all layers of its block.
+"""DenseNet (Huang et al. 2017): the input of a layer is the outputs of all before it in its block.
 
-Two changes make it fit for int8. Normalisation and activation follow a convolution, as in Pelee
-(Wang et al. 2018), since batch normalisation folds into the convolution before it; the
-original's, before a convolution, would stay a pass of its own over all that is concatenated.
-And activations are ReLU6, so that what is concatenated shares one range. The growth rate rises
+Two changes adapt it to int8. Normalisation and activation follow a convolution, as in Pelee (Wang
+et al. 2018), since batch normalisation is folded into the convolution before it. In the original
+they precede it and would remain a layer of their own. And activations are ReLU6, so that all
+concatenated channels share one range. The growth rate rises
 from block to block, as in CondenseNet (Huang et al. 2018), where layers are cheaper.
 """
 
@@ -24,7 +24,7 @@ from emotion_trainer.models.families.scaling import ScalableSettings
 
 Block = tuple[int, int]
 
-# The 1x1 convolution before each 3x3 one is so many times the growth rate wide.
+# Width of the 1x1 convolution before each 3x3 one, in growth rates.
 BOTTLENECK: Final = 2
 
 

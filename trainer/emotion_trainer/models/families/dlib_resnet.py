@@ -1,9 +1,9 @@
-"""dlib's face recognition network, which millions of faces taught, as a start for emotions.
+"""dlib's face recognition network, pretrained on millions of faces.
 
 Its plain 3x3 convolutions quantise well and are fast on processors, and its author released it into
-the public domain, so a model that begins with it can be bundled. The face is resized inside the
-graph to the side that the recipe sets. The last blocks, which hold three quarters of the
-parameters, separate persons rather than expressions and can be left out.
+the public domain, so a fine-tuned model can be bundled. The graph resizes the face to the side that
+the recipe sets. The last blocks, which have three quarters of the parameters, separate persons
+rather than expressions and can be left out.
 
 Source: King, "High quality face recognition with deep metric learning", dlib's blog, 2017; the
 shape is He et al. 2016 with 29 convolutions. Convolutions of stride 2 are padded here so that a
@@ -17,7 +17,7 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.backbone import PretrainedSettings
-from emotion_trainer.models.families.layers import classify, convolve, grey_input
+from emotion_trainer.models.families.layers import classify, convolve, grey_input, resize
 
 STEM: Final = "conv32_down"
 STEM_CHANNELS: Final = 32
@@ -31,7 +31,7 @@ BLOCKS: Final = (
 """Name, channels and stride of each residual block."""
 
 CHANNEL_MEANS: Final = (122.782, 117.001, 104.298)
-"""Subtracted from the three channels, which dlib's network was trained with."""
+"""Means of the three channels in dlib's training, which are subtracted."""
 MEAN: Final = sum(CHANNEL_MEANS) / len(CHANNEL_MEANS)
 SCALE: Final = 256.0
 
@@ -41,7 +41,10 @@ class Settings(PretrainedSettings):
 
     family: Literal["dlib_resnet"]
     blocks: int = Field(
-        default=len(BLOCKS), ge=7, le=len(BLOCKS), description="The first ones; 14 are all."
+        default=len(BLOCKS),
+        ge=7,
+        le=len(BLOCKS),
+        description="Number of blocks, the first ones; 14 are all.",
     )
 
     def __str__(self) -> str:
@@ -51,7 +54,7 @@ class Settings(PretrainedSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the network with random weights; each convolution has its weights' name."""
     faces = grey_input()
-    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = resize(faces, settings.side)
     x = layers.Rescaling(1.0 / SCALE, offset=-MEAN / SCALE)(x)
     x = layers.ReLU()(convolve(x, STEM_CHANNELS, kernel=7, stride=2, name=STEM))
     x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
@@ -61,12 +64,12 @@ def build(settings: Settings) -> keras.Model:
 
 
 def _residual(x: keras.KerasTensor, name: str, channels: int, stride: int) -> keras.KerasTensor:
-    """Two convolutions, and around them the input; means of 2x2 pixels where they halve it."""
+    """Two convolutions and a shortcut, which averages 2x2 pixels where they halve the size."""
     shortcut = x
     if stride != 1:
         shortcut = layers.AveragePooling2D(2, padding="same")(x)
         if x.shape[-1] != channels:
-            # In dlib, the channels that the input lacks are zeros: so starts this kernel.
+            # In dlib, the missing channels are zeros, which the converted kernel gives.
             shortcut = layers.Conv2D(channels, 1, name=f"{name}_shortcut")(shortcut)
     x = layers.ReLU()(convolve(x, channels, stride=stride, name=f"{name}_conv1"))
     x = layers.Add()([convolve(x, channels, name=f"{name}_conv2"), shortcut])

@@ -1,9 +1,8 @@
-"""EfficientNet-lite0, which ImageNet taught, reduced to what a face of 48 pixels needs.
+"""EfficientNet-lite0, pretrained on ImageNet.
 
-Its weights are Apache-2.0, it has no squeeze-and-excitation and its activations end at 6, so it
-quantises well and a model that begins with it can be bundled. The face is resized inside the graph
-to the side that the recipe sets. The last blocks, which hold half of the parameters and see a map
-of 3x3, can be left out.
+Its weights are Apache-2.0, so a fine-tuned model can be bundled. It has no squeeze-and-excitation
+and uses ReLU6, so it quantises well. The graph resizes the face to the side that the recipe sets.
+The last blocks, which have half of the parameters and maps of 3x3, can be left out.
 
 Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
 2019; Liu, "Higher accuracy on vision models with EfficientNet-Lite", TensorFlow Blog, 2020.
@@ -17,14 +16,20 @@ from keras import layers
 from pydantic import Field
 
 from emotion_trainer.models.families.backbone import PretrainedSettings
-from emotion_trainer.models.families.layers import batch_normalise, classify, grey_input, relu6
+from emotion_trainer.models.families.layers import (
+    batch_normalise,
+    classify,
+    grey_input,
+    relu6,
+    resize,
+)
 
 STEM_CHANNELS: Final = 32
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Equal blocks, the first of which has the stride."""
+    """A stage of equal blocks, the first of which has the stride."""
 
     blocks: int
     channels: int
@@ -50,7 +55,10 @@ class Settings(PretrainedSettings):
 
     family: Literal["efficientnet_lite0"]
     blocks: int = Field(
-        default=MAX_BLOCKS, ge=6, le=MAX_BLOCKS, description="The first ones; 16 are all."
+        default=MAX_BLOCKS,
+        ge=6,
+        le=MAX_BLOCKS,
+        description="Number of blocks, the first ones; 16 are all.",
     )
 
     def __str__(self) -> str:
@@ -60,7 +68,7 @@ class Settings(PretrainedSettings):
 def build(settings: Settings) -> keras.Model:
     """Build the network with random weights; each convolution has its weights' name."""
     faces = grey_input()
-    x = layers.Resizing(settings.side, settings.side, interpolation="bilinear")(faces)
+    x = resize(faces, settings.side)
     x = layers.Rescaling(1.0 / 128.0, offset=-127.0 / 128.0)(x)
     stem = layers.Conv2D(STEM_CHANNELS, 3, strides=2, padding="same", use_bias=False, name="stem")
     x = relu6(batch_normalise(stem(x)))
@@ -74,7 +82,7 @@ def build(settings: Settings) -> keras.Model:
 
 
 def _block(x: keras.KerasTensor, name: str, stage: Stage, stride: int) -> keras.KerasTensor:
-    """An inverted residual: wider, depthwise, narrow again, and around it if the shape stays."""
+    """An inverted residual block, with a shortcut where the shape stays."""
     y, channels = x, int(x.shape[-1])
     if stage.expansion != 1:
         expand = layers.Conv2D(channels * stage.expansion, 1, use_bias=False, name=f"{name}_expand")

@@ -1,10 +1,10 @@
 """Networks of `keras.applications`, to continue from weights trained on ImageNet.
 
-Those weights know colour images of 224 pixels a side, not grey ones of 48. So the grey is given
-three times, in the range that the application was trained with, and an image whose resolution
-the stem would halve at once is made twice as large before it: the same sums as without the stride,
-while the kernels see edges of a size that they know. Such networks are large: they suit as
-teachers. Weights are a file of the user's own; nothing is downloaded.
+The weights are for colour images of 224 pixels a side, not for grey ones of 48. So the grey channel
+is repeated three times, in the value range of the application. Where the stem halves the
+resolution, the image is enlarged twofold before it: the maps stay as large as without the stride,
+and edges have the size that the kernels were trained on. Such networks are large, so they serve as
+teachers. The user provides the file of weights; nothing is downloaded.
 """
 
 import warnings
@@ -28,7 +28,7 @@ WHITE: Final = np.full((1, 1, 1, 3), 255.0, np.float32)
 
 @dataclass(frozen=True)
 class Application:
-    """A network of Keras, the range of its input, and by how much its stem shrinks an image."""
+    """A network of Keras, its preprocessing, and the stride of its stem."""
 
     make: Callable[..., keras.Model]
     preprocess: Callable[..., Any]
@@ -46,7 +46,7 @@ APPLICATIONS: Final = {
 
 
 class Settings(InitialWeights):
-    """Which network, and from where its weights come."""
+    """Network and weights."""
 
     family: Literal["imagenet"]
     application: Literal["VGG16", "ResNet50V2", "DenseNet121", "MobileNetV2"] = Field(
@@ -93,14 +93,14 @@ def build(settings: Settings) -> keras.Model:
 
 
 def _adapt(faces: keras.KerasTensor, application: Application) -> keras.KerasTensor:
-    """Grey levels to three channels, in the range and at the size that the application takes.
+    """Convert grey levels to the three channels and the size that the application takes.
 
-    The application's own function preprocesses colours. For greys, whose channels are equal, it
-    is linear per channel, so that two points determine it.
+    The application's own function preprocesses colours. It is linear in each channel, so its values
+    for black and white determine it.
     """
     black, white = (np.ravel(application.preprocess(grey.copy())) for grey in (BLACK, WHITE))
     middle, half = (white + black) / 2, (white - black) / 2
-    # Normalised first, as in all families: int8 export wants the scale 1 for the pixels alone.
+    # Normalised first, as in all families: int8 export requires unscaled pixels as input.
     x = layers.Concatenate()([normalise(faces)] * 3)
     x = layers.Rescaling(half.tolist(), offset=middle.tolist())(x)
     return layers.UpSampling2D(application.stem_stride, interpolation="bilinear")(x)

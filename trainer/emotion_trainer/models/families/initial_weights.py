@@ -1,4 +1,4 @@
-"""Settings of the weights that a network starts from, where others trained them."""
+"""Settings of pretrained weights: the file and its licence."""
 
 from pathlib import Path
 from typing import Self
@@ -12,7 +12,7 @@ class InitialWeights(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: Path | None = Field(
-        default=None, description="A file by `convert`; random weights if absent."
+        default=None, description="A file by `convert`; unset: random weights."
     )
     licence: str | None = Field(
         default=None, description="Of the weights, for the model cards; required with weights."

@@ -1,4 +1,4 @@
-"""The parts that families share."""
+"""Layers that the families share."""
 
 from typing import Final
 
@@ -14,6 +14,11 @@ NORM_MOMENTUM: Final = 0.9
 def grey_input() -> keras.KerasTensor:
     """The crop: grey, 0 to 255, unnormalised. Shape [N, 48, 48, 1]."""
     return keras.Input((CROP_SIDE, CROP_SIDE, 1), name="faces")
+
+
+def resize(pixels: keras.KerasTensor, side: int) -> keras.KerasTensor:
+    """Resize the crop inside the graph, so that its input stays 48x48 pixels."""
+    return layers.Resizing(side, side, interpolation="bilinear")(pixels)
 
 
 def normalise(pixels: keras.KerasTensor) -> keras.KerasTensor:

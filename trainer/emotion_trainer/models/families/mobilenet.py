@@ -22,13 +22,14 @@ from emotion_trainer.models.families.scaling import ScalableSettings
 
 Stage = tuple[int, int]
 
-# The first block works at full resolution before it halves it, where expansion is dear.
+# The first block starts at full resolution, where expansion is expensive.
 FIRST_EXPANSION: Final = 1
 
 DEPTHWISE_DEVIATION: Final = (2 / 9) ** 0.5
-"""Of the initial depthwise kernels (He et al. 2015): nine weights lead to a channel. Keras' own
-`he_normal` counts the inputs of all channels. Kernels so small have outputs with less variance than
-batch normalisation's epsilon, which then does not normalise them, and int8 loses these channels."""
+"""Standard deviation of the initial depthwise kernels (He et al. 2015), of nine weights each.
+
+Keras' own `he_normal` counts the inputs of all channels, so its kernels are smaller. Their outputs
+have less variance than batch normalisation's epsilon, and int8 loses these channels."""
 
 
 class Settings(ScalableSettings):

@@ -1,7 +1,7 @@
 """ResNet (He et al. 2016), its stem and stages scaled to 48x48 faces.
 
-The original's stem, a 7x7 convolution of stride 2, would throw away half of a 48x48 image's
-detail; here it is a 3x3 convolution at full resolution, then a 2x2 maximum.
+The original's stem, a 7x7 convolution of stride 2, would lose half of the detail of a
+48x48 image; here it is a 3x3 convolution at full resolution, then 2x2 max pooling.
 """
 
 from typing import Literal

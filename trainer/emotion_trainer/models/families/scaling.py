@@ -1,4 +1,4 @@
-"""How families are scaled: a factor on all widths, one on all depths, or a budget to be met."""
+"""Scaling of families: a factor on all widths, one on all depths, or a budget."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ TOLERANCE: Final = 0.05
 
 
 class ScalableSettings(BaseModel):
-    """What the settings of all families share."""
+    """Settings that all families which start from random weights share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,11 +50,11 @@ class ScalableSettings(BaseModel):
 
 
 def solve_width(mmac: Callable[[float], float], budget: float) -> float:
-    """The width that costs the budget, in million multiply-accumulates, or next to it.
+    """Find the width whose cost is nearest to the budget, in million multiply-accumulates.
 
     Args:
-        mmac: the cost at a width; grows with it, in steps since channels come in eights.
-        budget: what to meet.
+        mmac: the cost at a width; it grows in steps, since channels are multiples of eight.
+        budget: the cost to meet.
 
     Raises:
         RecipeError: no width costs the budget within 5 %.

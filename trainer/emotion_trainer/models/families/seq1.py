@@ -1,7 +1,7 @@
 """Seq-1: a plain sequence of convolutions in the manner of the first deep networks for FER2013.
 
-Blocks of convolution, batch normalisation (Ioffe & Szegedy 2015) and ReLU, a 2x2 maximum after
-each but the last, and global average pooling (Lin et al. 2014) in place of large dense layers.
+Blocks of convolution, batch normalisation (Ioffe & Szegedy 2015) and ReLU, 2x2 max pooling
+after each but the last, and global average pooling (Lin et al. 2014) instead of large dense layers.
 """
 
 from typing import Literal
@@ -29,7 +29,7 @@ class Settings(ScalableSettings):
 
 
 def build(settings: Settings) -> keras.Model:
-    """Build the untrained network; the first block sees the whole 48x48 pixels."""
+    """Build the untrained network; the first block is at the full 48x48 pixels."""
     faces = grey_input()
     x = normalise(faces)
     for index, (width, convolutions) in enumerate(settings.blocks):

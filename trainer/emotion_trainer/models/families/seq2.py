@@ -1,9 +1,9 @@
 """Seq-2: a lean sequence of single convolutions with a dense head, in the manner of LeNet-5.
 
-LeCun et al. 1998, with ReLU, maxima, batch normalisation (Ioffe & Szegedy 2015) and dropout
-(Srivastava et al. 2014). The dense layer sees where in the face a feature is, which is lost
-in global pooling. It is written as a convolution over all that is left of the image
-(Long et al. 2015), the same sums without a reshaping that would fix TFLite's batch.
+LeCun et al. 1998, with ReLU, max pooling, batch normalisation (Ioffe & Szegedy 2015) and dropout
+(Srivastava et al. 2014). The dense layer keeps the position of a feature in the face, which global
+pooling loses. It is a convolution over the whole last map (Long et al. 2015): equivalent, without a
+reshape that would fix the batch size in TFLite.
 """
 
 from typing import Literal
@@ -27,7 +27,7 @@ class Settings(ScalableSettings):
 
 
 def build(settings: Settings) -> keras.Model:
-    """Build the untrained network; each convolution is followed by a 2x2 maximum."""
+    """Build the untrained network; each convolution is followed by 2x2 max pooling."""
     faces = grey_input()
     x = normalise(faces)
     for width in settings.widths:

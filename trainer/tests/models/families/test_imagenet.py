@@ -74,7 +74,7 @@ def test_preprocesses_as_the_application_does(name: str) -> None:
     np.testing.assert_allclose(found[:, 9, 9], expected[:, 9, 9], rtol=1e-4, atol=1e-3)
 
 
-def test_without_weights_it_is_random(weights: Path) -> None:
+def test_build_without_weights_is_random(weights: Path) -> None:
     random, loaded = (trunk(families.build(settings)) for settings in (SMALL, loading(weights)))
     assert not np.array_equal(random[0], loaded[0])
 
@@ -88,26 +88,26 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path, content: bytes | 
     path = tmp_path / "lost.weights.h5"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(RecipeError, match=r"model.weights: .*/lost.weights.h5: "):
+    with pytest.raises(RecipeError, match=r"^model\.weights: .*/lost\.weights\.h5: "):
         families.build(loading(path))
 
 
 def test_weights_of_another_application_are_refused(weights: Path) -> None:
     wrong = Settings(family="imagenet", application="VGG16", weights=weights, licence="MIT")
-    with pytest.raises(RecipeError, match=r"not weights of VGG16 without its top: .* not be"):
+    with pytest.raises(RecipeError, match=r"^model\.weights: .*\bVGG16\b"):
         families.build(wrong)
 
 
 def test_weights_of_another_width_are_refused(weights: Path) -> None:
-    with pytest.raises(RecipeError, match="not weights of MobileNetV2"):
+    with pytest.raises(RecipeError, match=r"^model\.weights: .*\bMobileNetV2\b"):
         families.build(loading(weights).model_copy(update={"alpha": 0.5}))
 
 
 def test_weights_without_licence_are_refused(weights: Path) -> None:
-    with pytest.raises(ValueError, match="licence is required with weights"):
+    with pytest.raises(ValueError, match="licence"):
         Settings(family="imagenet", application="VGG16", weights=weights)
 
 
 def test_alpha_of_another_application_is_refused() -> None:
-    with pytest.raises(ValueError, match="alpha is a setting of MobileNetV2 alone"):
+    with pytest.raises(ValueError, match="alpha"):
         Settings(family="imagenet", application="VGG16", alpha=0.5)
