@@ -100,7 +100,7 @@ def program(tmp_path: Path) -> Program:
             [sys.executable, "-m", "edge_daemon", *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,  # a multiple of what it takes on a busy machine
             check=False,
             env=clean_environment(tmp_path) | environment,
         )

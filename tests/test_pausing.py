@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import FakeClock
 from drawing import draw_scene
-from running import PATIENCE, STOP_LIMIT_WITH_WAITS
+from running import PATIENCE, STOP_LIMIT_WITH_WAITS, eventually
 
 from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import Clock, SystemClock
@@ -54,7 +54,7 @@ class FakeCamera:
         self.picture = PICTURE
         self.opened = 0
         self.is_open = False
-        self.reading = threading.Event()
+        self.hangs = threading.Event()
         self.answers = threading.Event()
         self.answers.set()
 
@@ -66,8 +66,9 @@ class FakeCamera:
         return self
 
     def read(self) -> CapturedFrame:
-        self.reading.set()
-        assert self.answers.wait(PATIENCE)
+        while not self.answers.is_set():
+            self.hangs.set()
+            assert self.answers.wait(PATIENCE)
         if not self.there:
             raise SourceLost("fake camera: gone")
         return self.picture
@@ -77,9 +78,9 @@ class FakeCamera:
 
     def hang(self) -> None:
         """Returns when a read hangs."""
+        self.hangs.clear()
         self.answers.clear()
-        self.reading.clear()
-        assert self.reading.wait(PATIENCE)
+        assert self.hangs.wait(PATIENCE)
 
 
 class Running:
@@ -253,6 +254,8 @@ def test_long_pause_is_no_stalled_capture(camera: FakeCamera, ensemble: EmotionE
         running.wait_for_event(APPEARED)
         running.pause.set(True)
         running.wait_for_event(LEFT)
+        # The last stage is still busy with the event when that comes.
+        eventually(lambda: running.pipeline.finished == len(running.results))
         clock.seconds += 1e6
         assert not running.pipeline._capture.is_stuck
         wait([running.ended], 2 * SUPERVISION_INTERVAL_S)

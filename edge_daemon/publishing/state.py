@@ -292,7 +292,8 @@ class StateReporter(Service):
         waited_s = 0.0
         while not self._stopping.is_set():
             is_heartbeat = waited_s >= self._heartbeat_s
-            if self._is_changed or (is_heartbeat and self._is_online()):
+            is_due = self._is_changed or (is_heartbeat and self._is_online())
+            if is_due and not self._stopping.is_set():  # `stop` wakes it like a change
                 with busy:
                     self._publish()
                 self._stopping.wait(MIN_INTERVAL_S)

@@ -158,7 +158,7 @@ def test_device_frames_are_new_at_a_low_rate(orientation: Orientation) -> None:
     begun = time.monotonic()
     loop.run(put, contextlib.nullcontext())
     assert time.monotonic() - begun > 3 * 0.9 / 5
-    assert statistics.median(device.ages) < 0.05  # 0.17 s if the loop waits instead
+    assert statistics.median(device.ages) < 0.1  # 0.17 s if the loop waits instead
 
 
 def test_opencv_waits_less_for_a_device_than_the_supervisor() -> None:

@@ -69,9 +69,9 @@ def camera(max_reduced_side: int | None = None, number: int = 0) -> PiCamera:
     return PiCamera(number, SIZE, 20.0, max_reduced_side)
 
 
-def open_files() -> list[Path]:
+def open_files() -> set[Path]:
     gc.collect()
-    return sorted(Path("/proc/self/fd").iterdir())
+    return set(Path("/proc/self/fd").iterdir())
 
 
 # The configuration of the camera
@@ -216,7 +216,7 @@ def test_attempts_leave_no_file_open(world: World) -> None:
     for number in (0, 0, 0, 1, 1, 1):
         with pytest.raises(SourceLost):
             camera(number=number).open()
-    assert open_files() == before
+    assert open_files() <= before  # a thread of an earlier test can close one
 
 
 @pytest.mark.parametrize("method", ["__init__", "configure", "start"])

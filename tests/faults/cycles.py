@@ -13,13 +13,20 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Final
 
 from edge_daemon._lib.logging import configure_logging
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import Settings
 from edge_daemon.daemon import run
 from edge_daemon.output.base import OutputOptions
+
+SETTLE_LIMIT_S: Final = 2.0
+
+ENDING: Final = ("descriptors", "threads", "tasks")
+"""Resources that a thread has until it ends."""
 
 
 class EndAtEvent(logging.Handler):
@@ -53,10 +60,23 @@ def main(count: str, state: str, clip: str, stream: str, *ports: str) -> None:
         | {"metrics.listen": f"127.0.0.1:{metrics}"}
         | {"preview.listen": f"127.0.0.1:{preview}"}
     )
+    before: dict[str, int] = {}
     for number in range(int(count)):
         settings = live if number % 5 == 4 else film
         run(settings, reload=Settings, outputs=OutputOptions())
-        print(json.dumps(holdings()), file=sys.stderr, flush=True)
+        before = settled_holdings(before)
+        print(json.dumps(before), file=sys.stderr, flush=True)
+
+
+def settled_holdings(before: dict[str, int]) -> dict[str, int]:
+    """The resources once no thread more than before is left; the last ones end a little later."""
+    deadline = time.monotonic() + SETTLE_LIMIT_S
+    while True:
+        held = holdings()
+        has_grown = any(held[what] > before.get(what, 0) for what in ENDING)
+        if not has_grown or not before or time.monotonic() > deadline:
+            return held
+        time.sleep(0.02)
 
 
 def settings_of(values: dict[str, str]) -> Settings:

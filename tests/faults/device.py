@@ -79,8 +79,24 @@ class Device:
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal that ends it; return the exit code."""
-        code, _ = self._runs[-1].end(number)
-        return code
+        return self.end_timed(number)[0]
+
+    def end_timed(self, number: signal.Signals) -> tuple[int, float]:
+        """Send a signal that ends it; return the exit code, and the seconds with a free CPU."""
+        return self._runs[-1].end(number)
+
+    def end_delivered(self, subscriber: Subscriber) -> dict[str, int]:
+        """End it by SIGTERM; return what it has logged, once all of that has arrived.
+
+        At its end it has little time to deliver. The next start delivers the rest.
+        """
+        assert self.end(signal.SIGTERM) == 0
+        logged = self.logged
+        if not logged.keys() <= received(subscriber).keys():
+            self.start()
+            eventually(lambda: logged.keys() <= received(subscriber).keys())
+            self.end(signal.SIGKILL)
+        return logged
 
     @property
     def lines(self) -> list[str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import Program
 from drawing import draw_scene
-from running import Camera, camera, running
+from running import Camera, camera, eventually, running
 
 from edge_daemon._lib.files import bundled_models
-from edge_daemon.schema import FacesMessage
+from edge_daemon.schema import FaceMessage, FacesMessage
 
 ONE_FACE = draw_scene((100, 60, 120))
 TWO_FACES = draw_scene((20, 60, 110), (180, 60, 110))
@@ -53,8 +53,10 @@ def delete(bundle: Path) -> None:
     shutil.rmtree(bundle)
 
 
-def faces_messages(lines: list[str]) -> list[FacesMessage]:
-    return [FacesMessage.model_validate_json(line) for line in lines]
+def faces_of_both(lines: list[str]) -> list[FaceMessage]:
+    """The faces of the frames with two of them."""
+    messages = [FacesMessage.model_validate_json(line) for line in list(lines)]
+    return [face for message in messages if len(message.faces) == 2 for face in message.faces]
 
 
 @pytest.mark.parametrize("change", [cut_short, overwrite, delete])
@@ -71,11 +73,12 @@ def test_bundle_changed_while_running_keeps_loaded_models(
         change(bundle)
         live.show(TWO_FACES)  # now an interpreter for two faces is built
         device.wait_for('"kind":"appeared"', count=2)
+        eventually(lambda: faces_of_both(device.out))
         device.process.send_signal(signal.SIGHUP)
         device.wait_for("settings reloaded applied=nothing need_restart=nothing")
         code, _ = device.end(signal.SIGTERM)
-    both = [face for m in faces_messages(device.out) if len(m.faces) == 2 for face in m.faces]
-    assert {face.members for face in both} == {member_count}
+    # A slow frame has fewer, by the time budget.
+    assert max(face.members for face in faces_of_both(device.out)) == member_count
     assert (code, [line for line in device.err if "ERROR" in line]) == (0, [])
     assert_is_refused(program, live, bundle)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import clean_environment
 from drawing import draw_scene, write_clip
 from publishing.broker import Mosquitto
@@ -31,13 +32,14 @@ def held_after_each(folder: Path) -> list[dict[str, int]]:
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=280,
+            timeout=580,
             env=clean_environment(folder),
         )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.timeout(600)
 def test_nothing_is_left_of_a_hundred_starts_and_stops(tmp_path: Path) -> None:
     held = held_after_each(tmp_path)
     assert len(held) == CYCLES

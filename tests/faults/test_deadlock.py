@@ -8,7 +8,7 @@ from drawing import draw_scene
 from faults.injection import PLACES, Fault, Injection
 from monitoring.notify_listener import Systemd
 from publishing.broker import Mosquitto, subscribed
-from running import PATIENCE, broker_at, camera, running
+from running import broker_at, camera, running
 
 
 @pytest.fixture
@@ -49,8 +49,7 @@ def test_stage_deadlock_is_reported_and_ends_the_program(
         count = len(subscriber.on("health"))
         # The connection stays alive.
         subscriber.wait_until(lambda: len(subscriber.on("health")) > count)
-        code = program.process.wait(PATIENCE)
-        program.wait_for("edge-daemon: ")
+        code, _ = program.wait_for_end()
         subscriber.flush()
     assert (code, "WATCHDOG=1" in systemd.received()) == (1, False)
     (end,) = (line for line in program.err if line.startswith("edge-daemon: "))

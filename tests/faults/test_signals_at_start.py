@@ -30,6 +30,8 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_writer import EventWriter
 
+pytestmark = pytest.mark.timeout(600)
+
 HOOK = """
 import os, signal, sys
 
@@ -152,14 +154,19 @@ def test_signal_at_any_moment_of_start_stops_cleanly(
         chosen = starts.moments()
         ended = pool.map(lambda at: starts.ends_well(f"at-{at}", at, number), chosen)
         hit = {f"at-{at}" for at, well in zip(chosen, ended, strict=True) if well}
-        listening.flush()
-        availability = {
-            message.topic: message.payload
-            for message in listening.messages
-            if "availability" in message.topic and device_of(message.topic) in hit
-        }
-    assert len(hit) >= MIN_HIT_RATIO * len(chosen)
-    assert set(availability.values()) == {b"offline"}
+        assert len(hit) >= MIN_HIT_RATIO * len(chosen)
+
+        def availability() -> set[bytes]:
+            """The last one of each device."""
+            last = {
+                message.topic: message.payload
+                for message in listening.messages
+                if "availability" in message.topic and device_of(message.topic) in hit
+            }
+            return set(last.values())
+
+        # On a busy machine it comes by the will, some seconds later.
+        eventually(lambda: availability() == {b"offline"})
 
 
 def test_sighup_at_any_moment_of_start_reloads_settings(tmp_path: Path, live: Camera) -> None:

@@ -233,7 +233,7 @@ def test_damaged_model_with_a_right_checksum_is_refused_or_works(
     outcomes = tmp_path / "outcomes"
     process = forks().Process(target=try_damaged, args=(folder, name, use, outcomes))
     process.start()
-    process.join(100)
+    process.join(250)
     codes = json.loads(outcomes.read_text())
     print({code: codes.count(code) for code in set(codes)})
     assert set(codes) <= {REFUSED, WORKS, -signal.SIGABRT, -signal.SIGSEGV}

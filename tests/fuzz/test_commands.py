@@ -98,7 +98,8 @@ def test_daemon_survives_odd_messages_of_a_broker(tmp_path: Path, protocol: str)
         words = [word for setting in settings for word in ("--set", setting)]
         words += ["--set", f"mqtt.protocol={protocol}", "--source", live.url, "--detector", "haar"]
         with running(tmp_path, *words) as program:
-            program.wait_for(" event ")
+            # Published after the subscription.
+            subscriber.wait_until(lambda: bool(subscriber.on("event")))
             # With MQTT 3.1.1, the broker sends packets of any size, and such end the connection.
             sent = [one for one in PAYLOADS if protocol == "5" or len(one) < 60_000]
             for payload in sent * 3:

@@ -14,6 +14,7 @@ class Systemd:
         self.address = str(folder / "notify")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)
+        self._lines: list[str] = []
 
     def received(self) -> list[str]:
         """Lines since the last call."""
@@ -21,15 +22,20 @@ class Systemd:
         lines: list[str] = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                lines += self._socket.recv(4096).decode().splitlines()
+                lines += self._receive()
         return lines
+
+    def all_received(self) -> list[str]:
+        """All lines so far: a status is sent once, perhaps with a line that was waited for."""
+        self.received()
+        return self._lines
 
     def wait_for(self, line: str) -> list[str]:
         """All lines up to this one."""
         self._socket.settimeout(PATIENCE)
         lines: list[str] = []
         while line not in lines:
-            lines += self._socket.recv(4096).decode().splitlines()
+            lines += self._receive()
         return lines
 
     def is_silent_for(self, seconds: float) -> bool:
@@ -42,3 +48,9 @@ class Systemd:
 
     def close(self) -> None:
         self._socket.close()
+
+    def _receive(self) -> list[str]:
+        """The lines of the next notification."""
+        lines = self._socket.recv(4096).decode().splitlines()
+        self._lines += lines
+        return lines

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import PATIENCE
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
-
-PATIENCE = 30.0
-"""Seconds for what is sure to come."""
 
 FLAGS = (
     "--headless=new",

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -55,7 +56,7 @@ class Player:
         self.file: str | None = None
         self._served = served
         self._stop = threading.Event()
-        self._events: list[Event] = []
+        self._events: deque[Event] = deque()
 
     def happen(self, event: Event) -> None:
         """Add an event to the next result."""
@@ -67,7 +68,7 @@ class Player:
                 self._served.source.lost()
             else:
                 self._served.source.running()
-                events, self._events = tuple(self._events), []
+                events = tuple(self._events.popleft() for _ in range(len(self._events)))
                 result = crowd(self.tracks, events, self.file)
                 self._served.health(result)
                 self._served.server(result)

@@ -15,7 +15,7 @@ from publishing.broker import Mosquitto
 from running import eventually, free_port
 
 from edge_daemon.preview import devices
-from edge_daemon.preview.devices import DeviceRow, DeviceTable
+from edge_daemon.preview.devices import DeviceMonitor, DeviceRow, DeviceTable
 from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.subscription import MAX_DEVICES
 from edge_daemon.schema import SourceState
@@ -211,7 +211,10 @@ def test_devices_without_requests_has_no_subscription(
         eventually(lambda: names(served) == ["hall"])
         assert connections() == (1, 0)
         eventually(lambda: connections() == (1, 1))
-        assert listed(served)["devices"] == []
+        _, monitor = served.server.services
+        assert isinstance(monitor, DeviceMonitor)
+        # Without a request, which would subscribe again.
+        assert monitor._table.rows() == ()
 
 
 def test_devices_lost_broker_has_a_reason(served: Served, broker: Mosquitto) -> None:

@@ -148,8 +148,9 @@ class Subscriber:
 
     def flush(self) -> None:
         """Wait until all is here that the broker had before."""
+        count = len(self.on("flush"))
         self.client.publish(f"{self.topic}/flush", qos=1)
-        self.wait_until(lambda: bool(self.on("flush")))
+        self.wait_until(lambda: len(self.on("flush")) > count)
 
     def close(self) -> None:
         self.client.disconnect()

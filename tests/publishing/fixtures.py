@@ -16,10 +16,11 @@ from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.pipeline import BusyTimer
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MqttClient
+from edge_daemon.publishing.commands import Inbox
 from edge_daemon.publishing.event_queue import EventQueue
 from edge_daemon.publishing.event_store import EventStore, QueuedEvent
 from edge_daemon.publishing.event_writer import EventWriter, OpenStore, QueueLimits
-from edge_daemon.publishing.messages import Topics
+from edge_daemon.publishing.messages import Subscribed, Topics
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import AvailabilityMonitor
 from edge_daemon.schema import EventMessage
@@ -115,6 +116,24 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> Attempts:
     counted = Attempts()
     monkeypatch.setattr("edge_daemon.publishing.client.backoff_delays", counted.delays)
     return counted
+
+
+@pytest.fixture
+def wait_for_subscriptions(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Waits until a publisher's first subscriptions are acknowledged: availability, and others."""
+    acknowledged = threading.Semaphore(0)
+    on_subscribed = Inbox.on_subscribed
+
+    def count(inbox: Inbox, response: Subscribed) -> None:
+        on_subscribed(inbox, response)
+        acknowledged.release()
+
+    def wait() -> None:
+        for _ in range(2):
+            assert acknowledged.acquire(timeout=PATIENCE)
+
+    monkeypatch.setattr(Inbox, "on_subscribed", count)
+    return wait
 
 
 @pytest.fixture
@@ -270,7 +289,7 @@ def make_publishing(tmp_path: Path, topic: str) -> Iterator[MakePublishing]:
             folder: Path = tmp_path,
             broker: Broker | None = None,
             client_id: str = "camera",
-            stale_after_s: float = 15.0,
+            stale_after_s: float = 10 * PATIENCE,
             is_paused: Callable[[], bool] = bool,
             open_store: OpenStore = EventStore,
             **more: object,

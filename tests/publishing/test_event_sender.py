@@ -267,6 +267,8 @@ def test_sender_missing_acknowledgement_reconnects(
         save(publishing, 3)
         with serving(publishing):
             broker.wait_until(lambda: len(broker.on("/event")) == 1)
+            # The time of sending is noted after that.
+            eventually(lambda: publishing.publisher._sender._in_flight is not None)
             clock.seconds += ACK_TIMEOUT_S + 1
 
             def is_sent() -> bool:

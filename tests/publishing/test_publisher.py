@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -142,10 +142,14 @@ def test_publisher_second_device_stops_keeps_online(
 def test_publisher_second_device_offline_is_answered_once(
     make_publishing: MakePublishing, broker: Mosquitto, subscriber: Subscriber, tmp_path: Path
 ) -> None:
+    is_well = threading.Event()
+    is_well.set()
     with serving(make_publishing(broker.port)):
         subscriber.wait_for("availability", b"online")
-        stuck = make_publishing(broker.port, client_id="2", folder=tmp_path / "2", stale_after_s=3)
-        with serving(stuck):
+        other = {"client_id": "2", "folder": tmp_path / "2", "is_paused": is_well.is_set}
+        with serving(make_publishing(broker.port, stale_after_s=0.5, **other)):
+            subscriber.wait_for("availability", b"online", b"online")
+            is_well.clear()
             expected = [b"online", b"online", b"offline", b"online"]
             subscriber.wait_for("availability", *expected)
             time.sleep(1.0)
@@ -252,6 +256,8 @@ def test_daemon_stopped_retains_state_without_faces(
         with running(tmp_path, *words) as program:
             subscriber.wait_until(lambda: any(state.faces for state in states(subscriber)))
             assert program.end(signal.SIGTERM)[0] == 0
+    # On a busy machine it comes by the will, some seconds later.
+    subscriber.wait_until(lambda: subscriber.payloads("availability")[-1] == b"offline")
     with subscribed(broker.port, topic) as late:
         late.wait_for("availability", b"offline")
         late.flush()  # the retained messages come in any order
@@ -382,7 +388,9 @@ def test_publisher_broker_restart_counts_dropped_results(
     before, *lost, after = results(5)
     with serving(publishing):
         logs.wait_for(CONNECTED)
-        publishing.publisher(before)
+        with subscribed(broker.port, topic) as subscriber:
+            publishing.publisher(before)
+            subscriber.wait_until(lambda: frames(subscriber) == [0])
         broker.stop()
         loss = logs.wait_for(LOST)
         for one in lost:
@@ -608,6 +616,7 @@ def test_publisher_connect_sends_state_before_events(
                 subscriber.wait_until(lambda: len(subscriber.on("availability")) >= connections)  # noqa: B023
                 proxy.drop_all()
                 logs.wait_for(LOST, connections)
+            subscriber.wait_until(lambda: bool(subscriber.on("event")))
         first = ["discovery", "state", "health", "availability"]
         assert names_in_order(subscriber)[:4] == first
         rest = [name for name in names_in_order(subscriber)[4:] if name in first]
@@ -645,7 +654,7 @@ def test_publisher_birth_message_sends_all_state(
     broker: Mosquitto,
     subscriber: Subscriber,
     topic: str,
-    logs: Logs,
+    wait_for_subscriptions: Callable[[], None],
 ) -> None:
     publishing = make_publishing(
         broker.port,
@@ -655,6 +664,7 @@ def test_publisher_birth_message_sends_all_state(
     publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", qos=1))
     with serving(publishing):
         subscriber.wait_for("state", b"so")
+        wait_for_subscriptions()
         subscriber.publish("birth", b"offline")
         subscriber.publish("birth", b"online")
         subscriber.wait_for("state", b"so", b"so")
@@ -818,14 +828,17 @@ class Pause:
 
 
 def test_publisher_flood_of_commands_is_cut_off(
-    make_publishing: MakePublishing, broker: Mosquitto, topic: str, logs: Logs
+    make_publishing: MakePublishing,
+    broker: Mosquitto,
+    topic: str,
+    logs: Logs,
+    wait_for_subscriptions: Callable[[], None],
 ) -> None:
     pause = Pause()
     commands = PauseCommands(f"{topic}/set/paused", pause, lambda: True, lambda: None)
     publishing = make_publishing(broker.port, commands=commands)
     with subscribed(broker.port, topic) as other, serving(publishing), in_service(commands):
-        other.wait_until(lambda: bool(other.payloads("availability")))
-        time.sleep(0.3)  # until it has subscribed
+        wait_for_subscriptions()
         for number in range(10_000):
             other.client.publish(f"{topic}/set/paused", (b"OFF", b"ON")[number % 2], qos=number % 2)
         logs.wait_for("too many messages, unsubscribing")
@@ -852,12 +865,15 @@ def test_publisher_acknowledges_in_the_order_of_arrival(
             broker.wait_until(lambda: broker.acknowledged == [5, 3])
 
 
+@pytest.mark.usefixtures("_time_to_stop")
 def test_publisher_flood_of_birth_messages_is_answered_once(
     make_publishing: MakePublishing,
     broker: Mosquitto,
     subscriber: Subscriber,
     topic: str,
     monkeypatch: pytest.MonkeyPatch,
+    *,
+    wait_for_subscriptions: Callable[[], None],
 ) -> None:
     # A busy machine takes longer than the real interval for the flood.
     monkeypatch.setattr("edge_daemon.publishing.commands.BIRTH_INTERVAL_S", 10 * PATIENCE)
@@ -865,10 +881,13 @@ def test_publisher_flood_of_birth_messages_is_answered_once(
     publishing.publisher.publish_retained(Message(f"{topic}/state", b"so", qos=1))
     with serving(publishing):
         subscriber.wait_for("state", b"so")
+        wait_for_subscriptions()
         for _ in range(90):
             subscriber.publish("birth", b"online")
-        subscriber.flush()
-        assert subscriber.payloads("state") == [b"so", b"so"]
+        subscriber.wait_for("state", b"so", b"so")
+    # What it sends at its end comes after all that it has sent before.
+    subscriber.wait_for("availability", b"online", b"online", b"offline")
+    assert subscriber.payloads("state") == [b"so", b"so"]
 
 
 @pytest.mark.usefixtures("attempts")

@@ -90,7 +90,9 @@ def test_installer_prints_findings_and_next_steps(running: Service, installed: l
 
 def test_service_is_ready_and_its_results_arrive(running: Service) -> None:
     assert running.property_of("ActiveState") == "active"
-    assert running.received.payloads(f"{DEVICE}/availability")[-1] == b"online"
+    running.received.wait_until(
+        lambda: running.received.payloads(f"{DEVICE}/availability")[-1:] == [b"online"]
+    )
     eventually(lambda: "source running" in running.property_of("StatusText"))
 
 

@@ -211,7 +211,7 @@ def test_upgrade_keeps_settings_and_lists_new_ones(old: Service) -> None:
     assert old.box.output_of("cat", SETTINGS) == settings
     assert releases(old) == ["0.1.0", "0.1.2"]
     old.wait_for_results()
-    assert "0.1.2" in old.received.payloads(f"{DEVICE}/health")[-1].decode()
+    eventually(lambda: "0.1.2" in old.received.payloads(f"{DEVICE}/health")[-1].decode())
 
 
 def test_going_back_is_a_matter_of_a_symlink(service: Service) -> None:
@@ -225,7 +225,9 @@ def test_going_back_is_a_matter_of_a_symlink(service: Service) -> None:
 def test_uninstalling_keeps_settings_and_state(service: Service) -> None:
     code, _ = service.install("--uninstall", source="/opt/edge-daemon/current")
     assert code == 0
-    assert service.received.payloads(f"{DEVICE}/availability")[-1] == b"offline"
+    service.received.wait_until(
+        lambda: service.received.payloads(f"{DEVICE}/availability")[-1] == b"offline"
+    )
     box = service.box
     assert box.succeeds("test", "-e", SETTINGS)
     assert box.succeeds("test", "-e", f"/var/lib/edge-daemon/events-{DEVICE}.sqlite")
