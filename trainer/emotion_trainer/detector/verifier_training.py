@@ -108,7 +108,7 @@ class VerifierTrainer:
     def _train_epoch(self, epoch: int, progress: Progress) -> float:
         """Take all steps of an epoch, counted from 1; returns the mean loss.
 
-        Each epoch collects its candidates anew.
+        Each epoch has a new collection of candidates.
         """
         rng = np.random.default_rng((self._recipe.seed, epoch))
         # Dropout's generator has no place in the checkpoint.

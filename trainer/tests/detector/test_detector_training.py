@@ -168,7 +168,7 @@ def verified(trained: Path, words: list[str], folder: Path) -> Path:
     return run
 
 
-def test_verifier_learns_to_tell_faces(verified: Path, data: DetectorData) -> None:
+def test_verifier_learns_to_separate_faces(verified: Path, data: DetectorData) -> None:
     run = DetectorRun(verified)
     state = load_checkpoint(run.verifier.checkpoint)
     assert state.history[-1].loss < 0.8 * state.history[0].loss

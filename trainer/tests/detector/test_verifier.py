@@ -135,7 +135,7 @@ def candidates(scores: Sequence[float], faces: int) -> Candidates:
     )
 
 
-def test_batches_have_their_share_of_faces_and_prefer_certain_background() -> None:
+def test_batches_prefer_certain_background() -> None:
     material = candidates([0.0, 0.9, 0.9, 0.0], faces=2)
     chosen = np.stack([*batches(material, 50, 40, np.random.default_rng(0))])
     assert chosen.shape == (40, 50)
