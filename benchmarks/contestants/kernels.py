@@ -210,7 +210,7 @@ def _bundled(longest: int, threads: int) -> Kernel:
     def detect(image: Image, patches: Sequence[Image]) -> None:
         grey = _reduced(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), longest)
         search(grey)
-        for _, reduced in bundled.reduced_pictures(grey):
+        for _, reduced in bundled.reduced_images(grey):
             search(reduced)
         for patch in patches:
             verify(patch[np.newaxis, ..., np.newaxis])

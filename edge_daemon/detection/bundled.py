@@ -31,7 +31,7 @@ from edge_daemon.errors import DetectorError
 from edge_daemon.records import Box, Detection, Image, Landmarks
 
 MAX_VERIFICATIONS: Final = 20
-"""In one picture, of its best detections."""
+"""In one image, of its best detections."""
 PATCH_SIDE: Final = 48
 """Of the patch that the verifier sees, in pixels."""
 PATCH_SCALE: Final = 1.75
@@ -42,10 +42,10 @@ VERIFIED_WEIGHT: Final = 0.5
 """Of the verifier's box and landmarks; the detection's have the rest."""
 
 REDUCTION: Final = 3
-"""Factor by which a picture is reduced for a search for larger faces, and again for the next."""
+"""Factor by which an image is reduced for a search for larger faces, and again for the next."""
 REDUCTIONS: Final = (REDUCTION, REDUCTION**2)
 MIN_REDUCED_FACE: Final = 25
-"""Width in a reduced picture from which its faces count, in pixels. The network does not know faces
+"""Width in a reduced image from which its faces count, in pixels. The network does not know faces
 wider than 110 pixels, and takes parts of them for faces."""
 
 
@@ -135,7 +135,7 @@ class BundledDetector:
 
 
 class FaceSearch:
-    """Finds faces in grey pictures of any size, and verifies the doubtful ones.
+    """Finds faces in grey images of any size, and verifies the doubtful ones.
 
     For verification a second network sees each face alone. It needs a hundredth of the search's
     time, and has learnt from the search's false positives and weakest finds. The idea is that of
@@ -143,7 +143,7 @@ class FaceSearch:
     (Zhang et al. 2016, MTCNN).
 
     Args:
-        search: file of the network that sees pictures.
+        search: file of the network that sees images.
         verifier: file of the network that sees single faces.
         threads: number of threads of their kernels.
 
@@ -158,10 +158,10 @@ class FaceSearch:
         self._verifier = VerifierNetwork(verifier, threads)
 
     def faces(self, grey: Image, min_score: float, certain_score: float = 1.0) -> list[Detection]:
-        """The faces in a picture, best first.
+        """The faces in an image, best first.
 
         Args:
-            grey: the picture, uint8 [H, W].
+            grey: the image, uint8 [H, W].
             min_score: of a face, 0 to 1.
             certain_score: faces that are certain to have it are not verified.
         """
@@ -183,7 +183,7 @@ class FaceSearch:
 
     def _search(self, grey: Image, min_score: float) -> list[Detection]:
         found = decode(*self._full.maps(grey), min_score)
-        for factor, reduced in reduced_pictures(grey):
+        for factor, reduced in reduced_images(grey):
             for face in decode(*self._reduced[factor].maps(reduced), min_score):
                 if face.box.width >= MIN_REDUCED_FACE:
                     found.append(face.scaled(factor))
@@ -193,7 +193,7 @@ class FaceSearch:
         """The face with the score, box and landmarks that both networks agree on."""
         evidence, geometry = self._verifier.judge(cut_patch(grey, face.box))
         evidence = min(max(evidence, -MAX_EVIDENCE), MAX_EVIDENCE)
-        box, landmarks = in_picture(geometry, face.box)
+        box, landmarks = in_image(geometry, face.box)
         score = with_evidence(face.score, evidence)
         if face.landmarks is None:
             return Detection(face.box, score)
@@ -208,31 +208,31 @@ def with_evidence(score: float, evidence: float) -> float:
     return 1 / (1 + (1 / score - 1) * math.exp(-evidence))
 
 
-def reduced_pictures(grey: Image) -> list[tuple[int, Image]]:
-    """The pictures for the searches for large faces, uint8 [H, W], with their factors."""
-    pictures, scale = [], 1 / REDUCTION
+def reduced_images(grey: Image) -> list[tuple[int, Image]]:
+    """The images for the searches for large faces, uint8 [H, W], with their factors."""
+    images, scale = [], 1 / REDUCTION
     for factor in REDUCTIONS:
         if min(grey.shape) < MIN_REDUCED_FACE * REDUCTION:
             break
         reduced = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         grey = np.asarray(reduced, np.uint8)
-        pictures.append((factor, grey))
-    return pictures
+        images.append((factor, grey))
+    return images
 
 
 def cut_patch(grey: Image, box: Box) -> Image:
-    """The patch of a picture by which a face is verified, uint8 [PATCH_SIDE, PATCH_SIDE].
+    """The patch of an image by which a face is verified, uint8 [PATCH_SIDE, PATCH_SIDE].
 
     Args:
-        grey: the picture, uint8 [H, W].
+        grey: the image, uint8 [H, W].
         box: of the face.
     """
     square = Square(*box.centre, PATCH_SCALE * max(box.width, box.height), roll=0.0)
     return extract_crop(grey, square, PATCH_SIDE)
 
 
-def in_picture(geometry: NDArray[np.float32], patch_box: Box) -> tuple[Box, Landmarks]:
-    """The box and landmarks that the verifier found in a patch, in the picture's pixels.
+def in_image(geometry: NDArray[np.float32], patch_box: Box) -> tuple[Box, Landmarks]:
+    """The box and landmarks that the verifier found in a patch, in the image's pixels.
 
     Args:
         geometry: float32 [GEOMETRY], in longer sides of the patch's box, relative to its centre;
@@ -277,7 +277,7 @@ class VerifierNetwork:
     def judge(self, patch: Image) -> tuple[float, NDArray[np.float32]]:
         """The log-odds that a patch, uint8 [PATCH_SIDE, PATCH_SIDE], shows a face; its geometry.
 
-        The geometry is float32 [GEOMETRY], see `in_picture`.
+        The geometry is float32 [GEOMETRY], see `in_image`.
         """
         self._interpreter.set_tensor(self._input, patch[np.newaxis, ..., np.newaxis])
         self._interpreter.invoke()
@@ -288,7 +288,7 @@ class VerifierNetwork:
 
 
 class MapNetwork:
-    """The network alone, from a grey picture of any size to its maps.
+    """The network alone, from a grey image of any size to its maps.
 
     Args:
         path: the `.tflite` file.
@@ -311,7 +311,7 @@ class MapNetwork:
             raise DetectorError(f"{path}: must have two maps for each stride of {STRIDES}")
 
     def maps(self, grey: Image) -> tuple[Maps, Maps]:
-        """Scores and geometry (see `decoding`) of a grey picture, uint8 [H, W]."""
+        """Scores and geometry (see `decoding`) of a grey image, uint8 [H, W]."""
         height, width = grey.shape
         if grey.shape != self._shape:
             self._resize((height, width))
@@ -326,7 +326,7 @@ class MapNetwork:
         return maps[: len(STRIDES)], maps[len(STRIDES) :]
 
     def _resize(self, shape: tuple[int, int]) -> None:
-        """Fit the network's input to pictures of this shape, rows and columns."""
+        """Fit the network's input to images of this shape, rows and columns."""
         size = map(padded_side, shape)
         self._interpreter.resize_tensor_input(self._input, [1, *size, 1])
         with without_noise():
@@ -361,6 +361,6 @@ def _interface(path: Path, interpreter: Any) -> tuple[Any, list[Any]]:  # noqa: 
 
 
 def padded_side(pixels: int) -> int:
-    """A picture's side with the padding to whole cells of the coarsest map."""
+    """An image's side with the padding to whole cells of the coarsest map."""
     coarsest: Final = STRIDES[-1]
     return -(-pixels // coarsest) * coarsest

@@ -1,4 +1,4 @@
-"""Labels of faces, readable on any picture: a panel with a bar for each emotion, and a short one.
+"""Labels of faces, readable on any image: a panel with a bar for each emotion, and a short one.
 
 Measures are in sizes of the letters, which are in pixels.
 """

@@ -21,7 +21,7 @@ from edge_daemon.detection.bundled import (
     MapNetwork,
     VerifierNetwork,
     cut_patch,
-    in_picture,
+    in_image,
     read_manifest,
     with_evidence,
 )
@@ -325,7 +325,7 @@ def test_place_in_a_patch_is_that_in_the_picture() -> None:
     box = Box(40.0, 30.0, 20.0, 30.0)
     shift, shape = np.array([0.1, -0.2]), np.log([0.6, 0.9])
     landmarks = np.arange(10) / 10 - 0.5
-    found, marks = in_picture(np.float32([*shift, *shape, *landmarks]), box)
+    found, marks = in_image(np.float32([*shift, *shape, *landmarks]), box)
     assert found.centre == pytest.approx((53.0, 39.0), abs=1e-4)
     assert (found.width, found.height) == pytest.approx((18.0, 27.0), abs=1e-4)
     np.testing.assert_allclose(marks[0], [35.0, 33.0], atol=1e-4)

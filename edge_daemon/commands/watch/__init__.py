@@ -29,7 +29,7 @@ SESSION_EXPIRY_S: Final = 60
 """Time for which the broker keeps the session while the connection is lost."""
 
 REFRESH_INTERVAL: Final = 0.25
-"""Seconds between two pictures of the table."""
+"""Seconds between two refreshes of the table."""
 
 NOTICES_KEPT: Final = 20
 

@@ -31,6 +31,8 @@ MAX_FACE: Final = 110.0
 MAX_ENLARGEMENT: Final = 2.0
 EMPTY_SCALES: Final = (0.4, 1.6)
 """Of photos without a face."""
+DEGRADED_SHARE: Final = 0.5
+"""Of the photos: their light, sharpness or noise changes."""
 MIN_IMAGE_SIDE: Final = 32
 MAX_CANDIDATES: Final = 14
 """In one photo, of its best."""
@@ -122,7 +124,7 @@ def match(boxes: Floats, photo: LabelledImage) -> tuple[NDArray[np.int64], NDArr
 
 
 def geometry_targets(box: Box, face_box: Floats, landmarks: Floats) -> Floats:
-    """A face's place in the patch of a box, float32 [GEOMETRY]; the inverse of `in_picture`.
+    """A face's place in the patch of a box, float32 [GEOMETRY]; the inverse of `in_image`.
 
     Args:
         box: that the patch is cut for.
@@ -136,7 +138,7 @@ def geometry_targets(box: Box, face_box: Floats, landmarks: Floats) -> Floats:
 
 
 def _varied(photo: LabelledImage, rng: np.random.Generator) -> LabelledImage:
-    """The photo at a random size, degraded as by cameras, mirrored half the time."""
+    """The photo at a random size, mirrored half the time, sometimes degraded as by cameras."""
     scale = _scale(photo, rng)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     image = np.asarray(cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=how))
@@ -145,9 +147,10 @@ def _varied(photo: LabelledImage, rng: np.random.Generator) -> LabelledImage:
         image, faces = image[:, ::-1], faces.mirrored(image.shape[1])
     # Faces that became too small to be seen count neither way.
     doubtful = faces.doubtful | (faces.sizes < MIN_FACE - 1)
-    return LabelledImage(
-        degrade(np.ascontiguousarray(image, np.uint8), rng), replace(faces, doubtful=doubtful)
-    )
+    varied = np.asarray(np.ascontiguousarray(image), np.uint8)
+    if happens(DEGRADED_SHARE, rng):
+        varied = degrade(varied, rng)
+    return LabelledImage(varied, replace(faces, doubtful=doubtful))
 
 
 def _scale(photo: LabelledImage, rng: np.random.Generator) -> float:

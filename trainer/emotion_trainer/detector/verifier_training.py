@@ -23,7 +23,7 @@ from emotion_trainer.detector.candidates import (
 )
 from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.export import calibration_images
-from emotion_trainer.detector.faces import Floats
+from emotion_trainer.detector.faces import Floats, LabelledImage
 from emotion_trainer.detector.learner import Learner
 from emotion_trainer.detector.network_torch import Network, VerifierNetwork, load_weights
 from emotion_trainer.detector.predictions import Finder, outputs_finder
@@ -35,6 +35,10 @@ from emotion_trainer.training.progress import Progress
 from emotion_trainer.training.provenance import current_commit
 from emotion_trainer.training.stopping import best_of, is_over
 
+SCENE_COPIES: Final = 3
+"""Of each scene in an epoch, each at a size of its own."""
+CLOSE_UP_SHARE: Final = 0.3
+"""Of the close-ups in an epoch."""
 FACE_SHARE: Final = 0.4
 """Of faces in a batch; the others are background."""
 LABEL_SMOOTHING: Final = 0.01
@@ -64,7 +68,7 @@ class VerifierTrainer:
         self._settings = recipe.verifier
         self._run = run.verifier
         self._find = _search(run)
-        self._photos = [*data.training.scenes, *data.training.close_ups]
+        self._material = data.training
         self._calibration = data.calibration
         optimisation = self._settings.optimisation
         self._steps = max(1, self._settings.epoch // optimisation.batch)
@@ -113,7 +117,7 @@ class VerifierTrainer:
         rng = np.random.default_rng((self._recipe.seed, epoch))
         # Dropout's generator has no place in the checkpoint.
         torch.manual_seed(int(rng.integers(2**31)))
-        candidates = collect(self._find, self._photos, rng)
+        candidates = collect(self._find, self._drawn_photos(rng), rng)
         if not candidates.is_face.any() or candidates.is_face.all():
             raise TrainingError("--photos: the search needs both faces and background to find")
         self._learner.network.train()
@@ -130,6 +134,12 @@ class VerifierTrainer:
                 )
             progress.step(epoch, number + 1, total / (number + 1))
         return total / self._steps
+
+    def _drawn_photos(self, rng: np.random.Generator) -> list[LabelledImage]:
+        """The photos of an epoch: mostly scenes, which have more background and smaller faces."""
+        close_ups = self._material.close_ups
+        chosen = rng.permutation(len(close_ups))[: math.ceil(CLOSE_UP_SHARE * len(close_ups))]
+        return SCENE_COPIES * [*self._material.scenes] + [close_ups[index] for index in chosen]
 
     def _average_precision(self, validation: Candidates) -> float:
         """Of the scores with the averaged network's evidence."""
