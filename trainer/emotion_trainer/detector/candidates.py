@@ -31,7 +31,7 @@ MAX_FACE: Final = 110.0
 MAX_ENLARGEMENT: Final = 2.0
 EMPTY_SCALES: Final = (0.4, 1.6)
 """Of photos without a face."""
-DEGRADED_SHARE: Final = 0.5
+DEGRADED_SHARE: Final = 0.2
 """Of the photos: their light, sharpness or noise changes."""
 MIN_IMAGE_SIDE: Final = 32
 MAX_CANDIDATES: Final = 14

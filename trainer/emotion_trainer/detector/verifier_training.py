@@ -43,7 +43,7 @@ FACE_SHARE: Final = 0.4
 """Of faces in a batch; the others are background."""
 LABEL_SMOOTHING: Final = 0.01
 """On either side: some labels are wrong."""
-GEOMETRY_WEIGHT: Final = 2.0
+GEOMETRY_WEIGHT: Final = 0.5
 SCORE_FLOOR: Final = 0.1
 """Added to scores: background is drawn by its root, so that certain candidates come more often."""
 PREDICTED: Final = 512
