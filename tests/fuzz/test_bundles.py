@@ -222,8 +222,12 @@ def use_detector(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "use"),
-    [(BUNDLE["members"][0]["file"], use_member), (DETECTOR["file"], use_detector)],
-    ids=["member", "detector"],
+    [
+        (BUNDLE["members"][0]["file"], use_member),
+        (DETECTOR["search"]["file"], use_detector),
+        (DETECTOR["verifier"]["file"], use_detector),
+    ],
+    ids=["member", "search", "verifier"],
 )
 def test_damaged_model_with_a_right_checksum_is_refused_or_works(
     tmp_path: Path, name: str, use: Callable[[Path], None]
