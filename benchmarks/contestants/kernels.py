@@ -116,7 +116,7 @@ def _doubtful_patches(settings: Settings) -> Callable[[Image], list[Image]]:
     def patches(image: Image) -> list[Image]:
         grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
         _, doubtful = search.candidates(grey, max(0.0, score - TRACKED_MARGIN), score)
-        return [cut_patch(grey, face.box) for face in doubtful[: bundled.MAX_VERIFICATIONS]]
+        return [cut_patch(grey, face.box) for face in doubtful]
 
     return patches
 

@@ -36,9 +36,12 @@ PATCH_SIDE: Final = 48
 """Of the patch that the verifier sees, in pixels."""
 PATCH_SCALE: Final = 1.75
 """Side of a patch in longer sides of the detection's box, which is in its middle."""
+MAX_VERIFIED_SIDE: Final = 48.0
+"""Longer side of the largest face that is verified, in pixels: of larger ones, the search sees more
+than the verifier."""
 MAX_EVIDENCE: Final = 1.5
 """Log-odds that the verifier may add to a score, or subtract."""
-VERIFIED_WEIGHT: Final = 0.5
+VERIFIED_WEIGHT: Final = 0.25
 """Of the verifier's box and landmarks; the detection's have the rest."""
 
 REDUCTION: Final = 3
@@ -165,21 +168,23 @@ class FaceSearch:
             min_score: of a face, 0 to 1.
             certain_score: faces that are certain to have it are not verified.
         """
-        certain, doubtful = self.candidates(grey, min_score, certain_score)
-        faces = certain + [self._verified(grey, face) for face in doubtful[:MAX_VERIFICATIONS]]
-        faces += doubtful[MAX_VERIFICATIONS:]
+        accepted, doubtful = self.candidates(grey, min_score, certain_score)
+        faces = accepted + [self._verified(grey, face) for face in doubtful]
         return without_duplicates([face for face in faces if face.score >= min_score])
 
     def candidates(
         self, grey: Image, min_score: float, certain_score: float
     ) -> tuple[list[Detection], list[Detection]]:
-        """The certain and the doubtful faces before verification, best first. Arguments as above.
+        """The faces that are not verified, and those that are, best first. Arguments as above.
 
-        Of the doubtful ones, the verifier can raise each to the minimum score.
+        All scores that the verifier could raise to the minimum are among them.
         """
-        found = self._search(grey, with_evidence(min_score, -MAX_EVIDENCE))
-        certain = sum(with_evidence(it.score, -MAX_EVIDENCE) >= certain_score for it in found)
-        return found[:certain], found[certain:]
+        accepted: list[Detection] = []
+        doubtful: list[Detection] = []
+        for face in self._search(grey, with_evidence(min_score, -MAX_EVIDENCE)):
+            is_verified = is_doubtful(face, certain_score) and len(doubtful) < MAX_VERIFICATIONS
+            (doubtful if is_verified else accepted).append(face)
+        return accepted, doubtful
 
     def _search(self, grey: Image, min_score: float) -> list[Detection]:
         found = decode(*self._full.maps(grey), min_score)
@@ -206,6 +211,12 @@ def with_evidence(score: float, evidence: float) -> float:
     """A score, 0 to 1, after these log-odds were added to its own."""
     score = min(max(score, SCORE_EPSILON), 1 - SCORE_EPSILON)
     return 1 / (1 + (1 / score - 1) * math.exp(-evidence))
+
+
+def is_doubtful(face: Detection, certain_score: float) -> bool:
+    """Whether a face is small, and the verifier could take this score away from it."""
+    is_small = max(face.box.width, face.box.height) <= MAX_VERIFIED_SIDE
+    return is_small and with_evidence(face.score, -MAX_EVIDENCE) < certain_score
 
 
 def reduced_images(grey: Image) -> list[tuple[int, Image]]:

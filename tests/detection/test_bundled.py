@@ -268,7 +268,7 @@ def test_crowd_has_a_limited_number_of_verifications(
 def test_face_that_the_verifier_cannot_reject_is_not_verified(
     search: FaceSearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = grey_scene((100, 80, 64))
+    scene = grey_scene((100, 80, 36))
     monkeypatch.setattr(search, "_verifier", Verifier(-99.0))
     found, rejected = (search.faces(scene, 0.01, score)[0] for score in (0.3, 1.0))
     assert rejected.score == pytest.approx(with_evidence(found.score, -MAX_EVIDENCE), abs=1e-6)
@@ -303,6 +303,17 @@ def test_verifier_moves_a_score_by_a_limited_amount(
     second = search.faces(scene, 0.01)[0]
     limit = np.copysign(MAX_EVIDENCE, evidence)
     assert second.score == pytest.approx(with_evidence(first.score, limit), abs=1e-6)
+
+
+@pytest.mark.parametrize(("side", "is_verified"), [(36, True), (90, False)])
+def test_only_small_faces_are_verified(
+    search: FaceSearch, monkeypatch: pytest.MonkeyPatch, side: int, *, is_verified: bool
+) -> None:
+    scores = []
+    for evidence in (-99.0, 99.0):
+        monkeypatch.setattr(search, "_verifier", Verifier(evidence))
+        scores.append(search.faces(grey_scene((100, 60, side)), 0.01)[0].score)
+    assert (scores[0] < scores[1]) is is_verified
 
 
 def test_verifier_raises_a_face_below_the_minimum(

@@ -67,7 +67,7 @@ class VerifierSettings(Section):
     )
     geometry: int = Field(default=12, gt=0, description="Channels that box and landmarks use.")
     weight: float = Field(
-        default=0.25, gt=0.0, le=1.0, description="Factor on its log-odds in a face's score."
+        default=0.2, gt=0.0, le=1.0, description="Factor on its log-odds in a face's score."
     )
     epoch: int = Field(default=38_400, gt=0, description="Patches in an epoch.")
     optimisation: DetectorOptimisation = DetectorOptimisation(
