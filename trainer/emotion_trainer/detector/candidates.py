@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from edge_daemon.detection.bundled import MAX_EVIDENCE, cut_patch
+from edge_daemon.detection.bundled import MAX_EVIDENCE, PATCH_SIDE, cut_patch
 from edge_daemon.detection.decoding import GEOMETRY, SCORE_EPSILON
 from edge_daemon.records import Box, Image
 from emotion_trainer.detector.boxes import iou
 from emotion_trainer.detector.degradation import degrade
-from emotion_trainer.detector.faces import Faces, Floats, LabelledImage
+from emotion_trainer.detector.faces import Floats, LabelledImage
 from emotion_trainer.detector.photos import MAX_SIDE
 from emotion_trainer.detector.predictions import Finder
 from emotion_trainer.detector.sampling import happens, pick
@@ -193,13 +193,13 @@ def _patches(
     photo: LabelledImage, boxes: Floats, scores: Floats, owner: NDArray[np.int64]
 ) -> Candidates:
     geometry = np.full((len(boxes), GEOMETRY), np.nan, np.float32)
-    patches = np.empty((len(boxes), *cut_patch(photo.image, Box(0, 0, 8, 8)).shape), np.uint8)
+    patches = np.empty((len(boxes), PATCH_SIDE, PATCH_SIDE), np.uint8)
     for index, (values, face) in enumerate(zip(boxes.tolist(), owner.tolist(), strict=True)):
         box = Box(*values)
         patches[index] = cut_patch(photo.image, box)
         if face >= 0:
-            faces: Faces = photo.faces
-            geometry[index] = geometry_targets(box, faces.boxes[face], faces.landmarks[face])
+            box_and_landmarks = photo.faces.boxes[face], photo.faces.landmarks[face]
+            geometry[index] = geometry_targets(box, *box_and_landmarks)
     return Candidates(patches, scores, owner >= 0, geometry)
 
 
