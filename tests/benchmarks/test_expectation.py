@@ -16,5 +16,5 @@ def test_expectation_of_all_models_uses_the_published_rates() -> None:
 
 def test_expectation_of_the_detector_is_for_640x480() -> None:
     detector = expectation().splitlines()[2]
-    mmac = read_manifest(bundled_detector()).mmac * 640 * 480 / 192**2
+    mmac = read_manifest(bundled_detector()).search.mmac * 640 * 480 / 192**2
     assert f"| {mmac:.0f} |" in detector
