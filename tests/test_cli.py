@@ -2,7 +2,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -452,12 +451,12 @@ def test_sigusr1_prints_all_stacks_and_the_run_continues(tmp_path: Path, live: C
     with running(tmp_path, "--source", live.url, *BY_HAAR) as program:
         program.wait_for('"frame"')
         program.process.send_signal(signal.SIGUSR1)
-        program.wait_for("Current thread 0x")
+        # "Thread 0x…" or "Current thread 0x…"; a library's thread can receive the signal, which
+        # Python does not list.
+        program.wait_for("hread 0x", count=5)
         program.wait_for('"frame"', count=len(program.out) + 1)
         code, _ = program.end(signal.SIGTERM)
-    stacks = [line for line in program.err if re.match(r"Thread 0x[0-9a-f]+ ", line)]
     assert code == 0
-    assert len(stacks) >= 4
 
 
 def test_source_is_a_positional_argument(program: Program, drawn_clip: Path) -> None:
