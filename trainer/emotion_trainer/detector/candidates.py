@@ -19,9 +19,8 @@ from edge_daemon.detection.decoding import GEOMETRY, SCORE_EPSILON
 from edge_daemon.records import Box, Image
 from emotion_trainer.detector.boxes import iou
 from emotion_trainer.detector.degradation import degrade
-from emotion_trainer.detector.faces import Floats, LabelledImage
+from emotion_trainer.detector.faces import Finder, Floats, LabelledImage
 from emotion_trainer.detector.photos import MAX_SIDE
-from emotion_trainer.detector.predictions import Finder
 from emotion_trainer.detector.sampling import happens, pick
 from emotion_trainer.detector.scenes import is_close_up
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from edge_daemon.records import Detection
 from emotion_trainer.detector.boxes import iou
-from emotion_trainer.detector.faces import Faces, Floats, LabelledImage, concatenate_faces
-from emotion_trainer.detector.predictions import Finder
+from emotion_trainer.detector.faces import Faces, Finder, Floats, LabelledImage, concatenate_faces
 
 MIN_IOU: Final = 0.5
 """Intersection over union from which two boxes are of the same face."""

@@ -26,10 +26,9 @@ from emotion_trainer.detector import network
 from emotion_trainer.detector.candidates import candidates_in, verified_precision
 from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.evaluation import average_precision, match_photos
-from emotion_trainer.detector.faces import LabelledImage
+from emotion_trainer.detector.faces import Finder, LabelledImage
 from emotion_trainer.detector.framing import measure_framing
 from emotion_trainer.detector.predictions import (
-    Finder,
     keras_finder,
     search_finder,
     tflite_finder,

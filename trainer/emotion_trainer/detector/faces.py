@@ -1,16 +1,20 @@
 """Labelled faces of an image: boxes and landmarks, which move with it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.records import MIRRORED_LANDMARKS, Image
+from edge_daemon.records import MIRRORED_LANDMARKS, Detection, Image
 
 LANDMARKS = 5
 
 Floats = NDArray[np.float32]
 Transform = NDArray[np.float64]
+
+Finder = Callable[[Sequence[Image]], list[list[Detection]]]
+"""From grey images of one size, uint8 [H, W] each, to the faces in each."""
 
 
 @dataclass(frozen=True)

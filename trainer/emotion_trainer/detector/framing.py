@@ -13,9 +13,8 @@ from edge_daemon.detection import Framing
 from edge_daemon.records import Detection, Image
 from emotion_trainer.detector import backgrounds
 from emotion_trainer.detector.crops import Crops
-from emotion_trainer.detector.faces import Floats
+from emotion_trainer.detector.faces import Finder, Floats
 from emotion_trainer.detector.pasting import paste, placement
-from emotion_trainer.detector.predictions import Finder
 from emotion_trainer.errors import ExportError
 
 FRAMES: Final = 1000

@@ -12,14 +12,11 @@ from edge_daemon.config.settings import DetectionSettings
 from edge_daemon.detection.bundled import FaceSearch, MapNetwork
 from edge_daemon.detection.decoding import STRIDES, decode
 from edge_daemon.records import Detection, Image
-from emotion_trainer.detector.faces import Floats
+from emotion_trainer.detector.faces import Finder, Floats
 
 MIN_SCORE: Final = 0.02
 """Average precision needs detections of low scores, too."""
 BATCH: Final = 50
-
-Finder = Callable[[Sequence[Image]], list[list[Detection]]]
-"""From grey images of one size, uint8 [H, W] each, to the faces in each."""
 
 
 def keras_finder(model: keras.Model) -> Finder:

@@ -23,10 +23,10 @@ from emotion_trainer.detector.candidates import (
 )
 from emotion_trainer.detector.data import DetectorData
 from emotion_trainer.detector.export import calibration_images
-from emotion_trainer.detector.faces import Floats, LabelledImage
+from emotion_trainer.detector.faces import Finder, Floats, LabelledImage
 from emotion_trainer.detector.learner import Learner
 from emotion_trainer.detector.network_torch import Network, VerifierNetwork, load_weights
-from emotion_trainer.detector.predictions import Finder, outputs_finder
+from emotion_trainer.detector.predictions import outputs_finder
 from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.models.families import cost

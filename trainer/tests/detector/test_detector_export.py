@@ -6,8 +6,7 @@ import pytest
 
 from edge_daemon.records import Box, Detection, Image
 from emotion_trainer.detector.export import FALSE_POSITIVE_RATE, calibrated_scores
-from emotion_trainer.detector.faces import LabelledImage, concatenate_faces
-from emotion_trainer.detector.predictions import Finder
+from emotion_trainer.detector.faces import Finder, LabelledImage, concatenate_faces
 
 IMAGES = 1000
 

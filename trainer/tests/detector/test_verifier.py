@@ -23,9 +23,8 @@ from emotion_trainer.detector.candidates import (
     match,
     verified_precision,
 )
-from emotion_trainer.detector.faces import LabelledImage, together
+from emotion_trainer.detector.faces import Finder, LabelledImage, together
 from emotion_trainer.detector.network_torch import VerifierNetwork, transfer
-from emotion_trainer.detector.predictions import Finder
 from emotion_trainer.detector.recipe import VerifierSettings
 from emotion_trainer.detector.verifier_training import batches
 
