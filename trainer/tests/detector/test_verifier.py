@@ -23,7 +23,7 @@ from emotion_trainer.detector.candidates import (
     match,
     verified_precision,
 )
-from emotion_trainer.detector.faces import Finder, LabelledImage, together
+from emotion_trainer.detector.faces import Finder, LabelledImage, concatenate_faces
 from emotion_trainer.detector.network_torch import VerifierNetwork, transfer
 from emotion_trainer.detector.recipe import VerifierSettings
 from emotion_trainer.detector.verifier_training import batches
@@ -47,7 +47,7 @@ def search_for(*boxes: tuple[float, float, float, float]) -> Finder:
 
 def picture(*faces: tuple[float, float, float, float]) -> LabelledImage:
     return LabelledImage(
-        np.zeros((180, 240), np.uint8), faces_at(*faces) if faces else together([])
+        np.zeros((180, 240), np.uint8), faces_at(*faces) if faces else concatenate_faces([])
     )
 
 
