@@ -221,8 +221,7 @@ def _bundled(longest: int, threads: int) -> Kernel:
 def _bundled_files() -> tuple[Path, Path]:
     """The bundled detector's networks: the search's and the verifier's."""
     path = bundled_detector()
-    manifest = read_manifest(path)
-    return path.parent / manifest.search.file, path.parent / manifest.verifier.file
+    return read_manifest(path).files_in(path.parent)
 
 
 def _reduced(image: Any, longest: int) -> Any:  # noqa: ANN401  # OpenCV's arrays

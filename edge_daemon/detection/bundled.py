@@ -89,6 +89,10 @@ class DetectorManifest(PlainModel):
     metrics: DetectorMetrics
     provenance: Provenance
 
+    def files_in(self, folder: Path) -> tuple[Path, Path]:
+        """The files of the search and of the verifier, where the manifest is in this folder."""
+        return folder / self.search.file, folder / self.verifier.file
+
 
 def read_manifest(path: Path) -> DetectorManifest:
     """Read a manifest and check its model files.
@@ -126,10 +130,7 @@ class BundledDetector:
         content = read_manifest(manifest)
         self.framing = content.framing
         self.start_score = min_score
-        folder = manifest.parent
-        self._search = FaceSearch(
-            folder / content.search.file, folder / content.verifier.file, threads
-        )
+        self._search = FaceSearch(*content.files_in(manifest.parent), threads)
 
     def detect(self, bgr: Image) -> list[Detection]:
         grey = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8)
@@ -181,8 +182,12 @@ class FaceSearch:
         """
         accepted: list[Detection] = []
         doubtful: list[Detection] = []
+        # From this score on, the verifier cannot take the certain one away.
+        kept_score = with_evidence(certain_score, MAX_EVIDENCE)
         for face in self._search(grey, with_evidence(min_score, -MAX_EVIDENCE)):
-            is_verified = is_doubtful(face, certain_score) and len(doubtful) < MAX_VERIFICATIONS
+            is_small = max(face.box.width, face.box.height) <= MAX_VERIFIED_SIDE
+            is_doubtful = is_small and face.score < kept_score
+            is_verified = is_doubtful and len(doubtful) < MAX_VERIFICATIONS
             (doubtful if is_verified else accepted).append(face)
         return accepted, doubtful
 
@@ -196,14 +201,13 @@ class FaceSearch:
 
     def _verified(self, grey: Image, face: Detection) -> Detection:
         """The face with the score, box and landmarks that both networks agree on."""
-        evidence, geometry = self._verifier.judge(cut_patch(grey, face.box))
-        evidence = min(max(evidence, -MAX_EVIDENCE), MAX_EVIDENCE)
-        box, landmarks = in_image(geometry, face.box)
-        score = with_evidence(face.score, evidence)
-        if face.landmarks is None:
-            return Detection(face.box, score)
+        evidence, geometry = self._verifier.predict(cut_patch(grey, face.box))
+        score = with_evidence(face.score, min(max(evidence, -MAX_EVIDENCE), MAX_EVIDENCE))
+        box, landmarks = decode_geometry(geometry, face.box)
         old, new = 1 - VERIFIED_WEIGHT, VERIFIED_WEIGHT
         mean_box = Box(*(old * a + new * b for a, b in zip(face.box, box, strict=True)))
+        if face.landmarks is None:
+            return Detection(mean_box, score)
         return Detection(mean_box, score, old * face.landmarks + np.float32(new) * landmarks)
 
 
@@ -211,12 +215,6 @@ def with_evidence(score: float, evidence: float) -> float:
     """A score, 0 to 1, after these log-odds were added to its own."""
     score = min(max(score, SCORE_EPSILON), 1 - SCORE_EPSILON)
     return 1 / (1 + (1 / score - 1) * math.exp(-evidence))
-
-
-def is_doubtful(face: Detection, certain_score: float) -> bool:
-    """Whether a face is small, and the verifier could take this score away from it."""
-    is_small = max(face.box.width, face.box.height) <= MAX_VERIFIED_SIDE
-    return is_small and with_evidence(face.score, -MAX_EVIDENCE) < certain_score
 
 
 def reduced_images(grey: Image) -> list[tuple[int, Image]]:
@@ -242,7 +240,7 @@ def cut_patch(grey: Image, box: Box) -> Image:
     return extract_crop(grey, square, PATCH_SIDE)
 
 
-def in_image(geometry: NDArray[np.float32], patch_box: Box) -> tuple[Box, Landmarks]:
+def decode_geometry(geometry: NDArray[np.float32], patch_box: Box) -> tuple[Box, Landmarks]:
     """The box and landmarks that the verifier found in a patch, in the image's pixels.
 
     Args:
@@ -276,26 +274,24 @@ class VerifierNetwork:
             self._interpreter.invoke()
         pixels, outputs = _interface(path, self._interpreter)
         self._input = pixels["index"]
-        self._outputs = {details["shape"][-1]: details["index"] for details in outputs}
+        outputs.sort(key=lambda details: details["shape"][-1])  # the evidence has one number
+        self._outputs = [details["index"] for details in outputs]
         shapes = [details["shape"].tolist() for details in (pixels, *outputs)]
-        if shapes != [[1, PATCH_SIDE, PATCH_SIDE, 1], *([1, depth] for depth in self._outputs)] or (
-            self._outputs.keys() != {1, GEOMETRY}
-        ):
+        if shapes != [[1, PATCH_SIDE, PATCH_SIDE, 1], [1, 1], [1, GEOMETRY]]:
             raise DetectorError(
-                f"{path}: must judge a patch of {PATCH_SIDE}x{PATCH_SIDE} pixels by two outputs"
+                f"{path}: is no verifier: it must have {PATCH_SIDE}x{PATCH_SIDE} pixels as input, "
+                f"and outputs of 1 and {GEOMETRY} numbers"
             )
 
-    def judge(self, patch: Image) -> tuple[float, NDArray[np.float32]]:
+    def predict(self, patch: Image) -> tuple[float, NDArray[np.float32]]:
         """The log-odds that a patch, uint8 [PATCH_SIDE, PATCH_SIDE], shows a face; its geometry.
 
-        The geometry is float32 [GEOMETRY], see `in_image`.
+        The geometry is float32 [GEOMETRY], see `decode_geometry`.
         """
         self._interpreter.set_tensor(self._input, patch[np.newaxis, ..., np.newaxis])
         self._interpreter.invoke()
-        evidence, geometry = (
-            self._interpreter.get_tensor(self._outputs[depth])[0] for depth in (1, GEOMETRY)
-        )
-        return float(evidence[0]), geometry
+        evidence, geometry = map(self._interpreter.get_tensor, self._outputs)
+        return float(evidence[0, 0]), geometry[0]
 
 
 class MapNetwork:

@@ -21,7 +21,7 @@ from edge_daemon.detection.bundled import (
     MapNetwork,
     VerifierNetwork,
     cut_patch,
-    in_image,
+    decode_geometry,
     read_manifest,
     with_evidence,
 )
@@ -40,9 +40,8 @@ NETWORKS = ("search", "verifier")
 def manifest(tmp_path: Path) -> Path:
     """A copy of the manifest and its models."""
     shipped = bundled_detector()
-    about = read_manifest(shipped)
-    for network in (about.search, about.verifier):
-        shutil.copy(shipped.parent / network.file, tmp_path)
+    for file in read_manifest(shipped).files_in(shipped.parent):
+        shutil.copy(file, tmp_path)
     return Path(shutil.copy(shipped, tmp_path))
 
 
@@ -232,22 +231,20 @@ class Verifier:
     """Gives the real verifier's answer, or other evidence; counts the patches."""
 
     def __init__(self, evidence: float | None = None) -> None:
-        about = read_manifest(bundled_detector())
-        self._real = VerifierNetwork(bundled_models() / about.verifier.file, threads=1)
+        _, file = read_manifest(bundled_detector()).files_in(bundled_models())
+        self._real = VerifierNetwork(file, threads=1)
         self._evidence = evidence
         self.number = 0
 
-    def judge(self, patch: Image) -> tuple[float, np.ndarray]:
+    def predict(self, patch: Image) -> tuple[float, np.ndarray]:
         self.number += 1
-        evidence, geometry = self._real.judge(patch)
+        evidence, geometry = self._real.predict(patch)
         return evidence if self._evidence is None else self._evidence, geometry
 
 
 @pytest.fixture
 def search() -> FaceSearch:
-    about = read_manifest(bundled_detector())
-    files = (bundled_models() / network.file for network in (about.search, about.verifier))
-    return FaceSearch(*files, threads=1)
+    return FaceSearch(*read_manifest(bundled_detector()).files_in(bundled_models()), threads=1)
 
 
 def grey_scene(*faces: tuple[int, int, int], size: tuple[int, int] = (320, 240)) -> Image:
@@ -333,7 +330,7 @@ def test_place_in_a_patch_is_that_in_the_picture() -> None:
     box = Box(40.0, 30.0, 20.0, 30.0)
     shift, shape = np.array([0.1, -0.2]), np.log([0.6, 0.9])
     landmarks = np.arange(10) / 10 - 0.5
-    found, marks = in_image(np.float32([*shift, *shape, *landmarks]), box)
+    found, marks = decode_geometry(np.float32([*shift, *shape, *landmarks]), box)
     assert found.centre == pytest.approx((53.0, 39.0), abs=1e-4)
     assert (found.width, found.height) == pytest.approx((18.0, 27.0), abs=1e-4)
     np.testing.assert_allclose(marks[0], [35.0, 33.0], atol=1e-4)
