@@ -1,4 +1,4 @@
-"""`detector label`, `train`, `export` and `compare`: the daemon's face detector."""
+"""`detector label`, `train`, `verifier`, `export` and `compare`: the daemon's face detector."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator

@@ -4,12 +4,10 @@ The photos have a new size each time, so a face is small one time and large the 
 has its own false positives. Faces that the search misses are added.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
@@ -21,13 +19,12 @@ from emotion_trainer.detector.boxes import iou
 from emotion_trainer.detector.degradation import degrade
 from emotion_trainer.detector.faces import Finder, Floats, LabelledImage
 from emotion_trainer.detector.photos import MAX_SIDE
-from emotion_trainer.detector.sampling import happens, pick
-from emotion_trainer.detector.scenes import is_close_up
+from emotion_trainer.detector.sampling import happens, log_uniform, pick
+from emotion_trainer.detector.scenes import MAX_ENLARGEMENT, is_close_up
 
 MIN_FACE: Final = 9.0
 MAX_FACE: Final = 110.0
 """Roots of areas that one face of each photo gets, in pixels."""
-MAX_ENLARGEMENT: Final = 2.0
 EMPTY_SCALES: Final = (0.4, 1.6)
 """Of photos without a face."""
 DEGRADED_SHARE: Final = 0.2
@@ -81,13 +78,7 @@ def collect(find: Finder, photos: Sequence[LabelledImage], rng: np.random.Genera
 
 def candidates_in(find: Finder, photos: Sequence[LabelledImage]) -> Candidates:
     """The candidates of a search in photos as they are, without the faces that it misses."""
-    parts = []
-    for photo in photos:
-        boxes, scores = _found(find, photo.image)
-        owner, is_background = match(boxes, photo)
-        counted = (owner >= 0) | is_background
-        parts.append(_patches(photo, boxes[counted], scores[counted], owner[counted]))
-    return _together(parts)
+    return _together([_patches(photo, *_counted(find, photo)) for photo in photos])
 
 
 def verified_precision(candidates: Candidates, evidence: Floats) -> float:
@@ -122,8 +113,8 @@ def match(boxes: Floats, photo: LabelledImage) -> tuple[NDArray[np.int64], NDArr
     return owner, (owner < 0) & ~near
 
 
-def geometry_targets(box: Box, face_box: Floats, landmarks: Floats) -> Floats:
-    """A face's place in the patch of a box, float32 [GEOMETRY]; the inverse of `in_image`.
+def encode_geometry(box: Box, face_box: Floats, landmarks: Floats) -> Floats:
+    """A face's place in the patch of a box, float32 [GEOMETRY]; the inverse of `decode_geometry`.
 
     Args:
         box: that the patch is cut for.
@@ -138,18 +129,15 @@ def geometry_targets(box: Box, face_box: Floats, landmarks: Floats) -> Floats:
 
 def _varied(photo: LabelledImage, rng: np.random.Generator) -> LabelledImage:
     """The photo at a random size, mirrored half the time, sometimes degraded as by cameras."""
-    scale = _scale(photo, rng)
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = np.asarray(cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=how))
-    faces = photo.faces.moved(scale * np.eye(2, 3))
+    scaled = photo.scaled(_scale(photo, rng))
+    image, faces = scaled.image, scaled.faces
     if happens(0.5, rng):
-        image, faces = image[:, ::-1], faces.mirrored(image.shape[1])
+        image, faces = np.ascontiguousarray(image[:, ::-1]), faces.mirrored(image.shape[1])
     # Faces that became too small to be seen count neither way.
     doubtful = faces.doubtful | (faces.sizes < MIN_FACE - 1)
-    varied = np.asarray(np.ascontiguousarray(image), np.uint8)
     if happens(DEGRADED_SHARE, rng):
-        varied = degrade(varied, rng)
-    return LabelledImage(varied, replace(faces, doubtful=doubtful))
+        image = degrade(image, rng)
+    return LabelledImage(image, replace(faces, doubtful=doubtful))
 
 
 def _scale(photo: LabelledImage, rng: np.random.Generator) -> float:
@@ -158,19 +146,16 @@ def _scale(photo: LabelledImage, rng: np.random.Generator) -> float:
     if len(sizes):
         size = float(sizes[pick(len(sizes), rng)])
         largest = max(MIN_FACE, min(MAX_FACE, MAX_ENLARGEMENT * size))
-        scale = math.exp(rng.uniform(math.log(MIN_FACE), math.log(largest))) / size
+        scale = log_uniform(MIN_FACE, largest, rng) / size
     else:
-        scale = math.exp(rng.uniform(math.log(EMPTY_SCALES[0]), math.log(EMPTY_SCALES[1])))
+        scale = log_uniform(*EMPTY_SCALES, rng)
     height, width = photo.image.shape
     shorter, longer = min(height, width), max(height, width)
     return float(max(MIN_IMAGE_SIDE / shorter, min(scale, MAX_SIDE / longer)))
 
 
 def _collect(find: Finder, photo: LabelledImage, rng: np.random.Generator) -> Candidates:
-    boxes, scores = _found(find, photo.image)
-    owner, is_background = match(boxes, photo)
-    counted = (owner >= 0) | is_background
-    boxes, scores, owner = boxes[counted], scores[counted], owner[counted]
+    boxes, scores, owner = _counted(find, photo)
     missed = np.setdiff1d(np.flatnonzero(~photo.faces.doubtful), owner)
     boxes = np.concatenate([boxes, photo.faces.boxes[missed]])
     scores = np.concatenate([scores, np.zeros(len(missed), np.float32)])
@@ -181,11 +166,18 @@ def _collect(find: Finder, photo: LabelledImage, rng: np.random.Generator) -> Ca
     return _patches(photo, moved, scores, np.concatenate([owner, missed]))
 
 
-def _found(find: Finder, image: Image) -> tuple[Floats, Floats]:
-    """Boxes [N, 4] and scores [N] of the best candidates in an image."""
-    found = find([image])[0][:MAX_CANDIDATES]
+def _counted(find: Finder, photo: LabelledImage) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """The candidates in a photo that are a face or background.
+
+    Returns:
+        Boxes [N, 4], scores [N], and the index of the face [N], -1 for background.
+    """
+    found = find([photo.image])[0][:MAX_CANDIDATES]
     boxes = np.array([detection.box for detection in found], np.float32).reshape(-1, 4)
-    return boxes, np.array([detection.score for detection in found], np.float32)
+    scores = np.array([detection.score for detection in found], np.float32)
+    owner, is_background = match(boxes, photo)
+    counted = (owner >= 0) | is_background
+    return boxes[counted], scores[counted], owner[counted]
 
 
 def _patches(
@@ -198,7 +190,7 @@ def _patches(
         patches[index] = cut_patch(photo.image, box)
         if face >= 0:
             box_and_landmarks = photo.faces.boxes[face], photo.faces.landmarks[face]
-            geometry[index] = geometry_targets(box, *box_and_landmarks)
+            geometry[index] = encode_geometry(box, *box_and_landmarks)
     return Candidates(patches, scores, owner >= 0, geometry)
 
 

@@ -4,11 +4,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from emotion_trainer.detector.crops import Crops, load_crops
 from emotion_trainer.detector.faces import LabelledImage
 from emotion_trainer.detector.photos import load_photos
-from emotion_trainer.detector.scenes import Material, material_of
+from emotion_trainer.detector.scenes import Material, is_close_up, material_of
+
+CALIBRATION_SCALES: Final = (1.0, 0.6, 0.75, 1.33, 1.6)
+"""Photos are evaluated at several sizes: more images, and more kinds of false positives."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,15 @@ class DetectorData:
     test: Sequence[LabelledImage]
     held_out: Crops
     fingerprint: str
+
+    def calibration_images(self) -> list[LabelledImage]:
+        """The calibration photos at several sizes, without close-ups.
+
+        Small faces in the backgrounds of close-ups lack labels.
+        """
+        photos = self.calibration
+        scenes = [photo for photo in photos if not is_close_up(photo)] or photos
+        return [photo.scaled(scale) for scale in CALIBRATION_SCALES for photo in scenes]
 
 
 def load_data(photos: Sequence[Path], crops: Path) -> DetectorData:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import cv2
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +34,7 @@ from emotion_trainer.detector.predictions import (
 )
 from emotion_trainer.detector.recipe import DetectorRecipe, NetworkSettings
 from emotion_trainer.detector.runs import DetectorRun
-from emotion_trainer.detector.scenes import SceneMaker, is_close_up
+from emotion_trainer.detector.scenes import SceneMaker
 from emotion_trainer.errors import ExportError
 from emotion_trainer.export.conversion import convert
 from emotion_trainer.export.equalisation import equalised
@@ -59,8 +58,6 @@ START_SCORE: Final = DetectionSettings().min_score
 """The daemon's default `detection.min_score`, to which scores are calibrated."""
 FALSE_POSITIVE_RATE: Final = 0.013
 """False positives in a calibration image at `START_SCORE`, all maps together."""
-CALIBRATION_SCALES: Final = (1.0, 0.6, 0.75, 1.33, 1.6)
-"""Photos are evaluated at several sizes: more images, and more kinds of false positives."""
 MIN_SCORE, MAX_SCORE = 0.2, 0.9
 """Bounds of the score that calibration maps to `START_SCORE`."""
 
@@ -77,13 +74,13 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
         ExportError: quantisation loses too much average precision.
     """
     verifier = run.verifier.best_model()
-    calibration = calibration_images(data.calibration)
+    calibration = data.calibration_images()
     search = _export_search(run, data, calibration)
-    judge_file = _export_verifier(run, verifier, search, calibration)
-    find = search_finder(search, judge_file)
+    verifier_file = _export_verifier(run, verifier, search, calibration)
+    find = search_finder(search, verifier_file)
     metrics = measure(find, data.test)
     folder.mkdir(parents=True, exist_ok=True)
-    for file in (search, judge_file):
+    for file in (search, verifier_file):
         shutil.copyfile(file, folder / file.name)
     framing = measure_framing(find, data.held_out)
     write_manifest(_manifest(run, verifier, metrics, framing), folder / MANIFEST_NAME)
@@ -116,8 +113,8 @@ def _export_verifier(
     exported = run.verifier_int8_path
     exported.write_bytes(convert(equalised(model, images), images))
     original = verified_precision(candidates, model.predict(candidates.patches, verbose=0)[0])
-    judge_patch = VerifierNetwork(exported, threads=1).judge
-    int8 = np.array([judge_patch(patch)[0] for patch in candidates.patches], np.float32)
+    predict = VerifierNetwork(exported, threads=1).predict
+    int8 = np.array([predict(patch)[0] for patch in candidates.patches], np.float32)
     _require(exported, original, verified_precision(candidates, int8))
     return exported
 
@@ -180,12 +177,6 @@ def calibrated_scores(exported: Path, images: Sequence[LabelledImage]) -> list[f
     return [_calibrated_score(tflite_finder(exported, {level}), images) for level in levels]
 
 
-def calibration_images(photos: Sequence[LabelledImage]) -> list[LabelledImage]:
-    """Photos at several sizes, without close-ups: small faces in their backgrounds lack labels."""
-    scenes = [photo for photo in photos if not is_close_up(photo)] or photos
-    return [scaled(photo, scale) for scale in CALIBRATION_SCALES for photo in scenes]
-
-
 def _calibrated_score(find: Finder, images: Sequence[LabelledImage]) -> float:
     matches = match_photos(find, images)
     wrong = np.sort(matches.scores[~matches.right])[::-1]
@@ -193,13 +184,6 @@ def _calibrated_score(find: Finder, images: Sequence[LabelledImage]) -> float:
     # A detection with exactly this score counts, so it is just above the first one too many.
     score = float(np.nextafter(wrong[allowed], 1.0)) if len(wrong) > allowed else 0.0
     return min(MAX_SCORE, max(MIN_SCORE, score))
-
-
-def scaled(photo: LabelledImage, scale: float) -> LabelledImage:
-    """A photo and its faces, enlarged or reduced."""
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    image = cv2.resize(photo.image, None, fx=scale, fy=scale, interpolation=how)
-    return LabelledImage(np.asarray(image, np.uint8), photo.faces.moved(scale * np.eye(2, 3)))
 
 
 def measure(find: Finder, photos: Sequence[LabelledImage]) -> DetectorMetrics:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,3 +97,9 @@ class LabelledImage:
 
     image: Image
     faces: Faces
+
+    def scaled(self, scale: float) -> "LabelledImage":
+        """The image and its faces, enlarged or reduced."""
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image = cv2.resize(self.image, None, fx=scale, fy=scale, interpolation=how)
+        return LabelledImage(np.asarray(image, np.uint8), self.faces.moved(scale * np.eye(2, 3)))

@@ -15,6 +15,7 @@ from emotion_trainer.detector import backgrounds
 from emotion_trainer.detector.crops import Crops
 from emotion_trainer.detector.faces import Finder, Floats
 from emotion_trainer.detector.pasting import paste, placement
+from emotion_trainer.detector.sampling import log_uniform
 from emotion_trainer.errors import ExportError
 
 FRAMES: Final = 1000
@@ -63,7 +64,7 @@ def _frame(crops: Crops, rng: np.random.Generator) -> tuple[Image, Floats]:
     """A frame with one crop, and the left, top and side of the crop."""
     canvas = backgrounds.pattern(FRAME_SIDE, rng)
     crop = crops.images[rng.integers(len(crops))]
-    side = float(np.exp(rng.uniform(np.log(MIN_SIDE), np.log(MAX_SIDE))))
+    side = log_uniform(MIN_SIDE, MAX_SIDE, rng)
     left, top = rng.uniform(0, FRAME_SIDE - side, 2)
     transform = placement((0, 0), side / len(crop), 0.0, (left, top))
     paste(canvas, crop, np.ones(crop.shape, np.float32), transform)

@@ -1,22 +1,28 @@
-"""What trainings of the detector's networks share: the schedule, the average, the checkpoint."""
+"""What the trainings of the detector's networks share: epochs, schedule, average, checkpoints."""
 
 import copy
 import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
+import cv2
 import keras
 import torch
 from torch import Tensor, nn
 
 from emotion_trainer.detector.network_torch import save_weights, transfer
 from emotion_trainer.detector.recipe import DetectorOptimisation
-from emotion_trainer.detector.runs import DetectorRun
+from emotion_trainer.detector.runs import DetectorRecord, DetectorRun
 from emotion_trainer.errors import TrainingError
 from emotion_trainer.training.averaging import ema_momentum
 from emotion_trainer.training.checkpoint import Epoch
+from emotion_trainer.training.progress import Progress
+from emotion_trainer.training.stopping import best_of, is_over
 
 MAX_GRADIENT_NORM: Final = 10.0
 MIN_RATE: Final = 0.01
@@ -151,3 +157,88 @@ class Learner(Generic[Net]):
         for average, value in pairs:
             if average.is_floating_point():
                 average.lerp_(value, 1.0 - momentum)
+
+
+class NetworkTrainer(ABC, Generic[Net]):
+    """The training of a network, epoch by epoch, into the folder of a run.
+
+    Args:
+        learner: the network with its optimiser.
+        run: the folder of its files.
+        record: what the run is of.
+        settings: of the optimisation.
+        steps: in an epoch.
+    """
+
+    section: ClassVar[str] = "optimisation"
+    """The recipe's section with the settings."""
+
+    def __init__(
+        self,
+        learner: Learner[Net],
+        run: DetectorRun,
+        record: DetectorRecord,
+        settings: DetectorOptimisation,
+        steps: int,
+    ) -> None:
+        self._learner = learner
+        self._run = run
+        self._record = record
+        self._settings = settings
+        self._steps = steps
+        self._history: tuple[Epoch, ...] = ()
+
+    def run(self) -> Epoch:
+        """Train to the recipe's last epoch and return the best one, whose weights are kept.
+
+        Continues from the folder's checkpoint if there is one.
+
+        Raises:
+            TrainingError: the loss is not finite, or the checkpoint is of another training.
+        """
+        self._run.begin(self._record)
+        self._history = self._learner.resume(self._run.checkpoint)
+        # One thread makes the images; OpenCV's own threads would compete with the training.
+        cv2.setNumThreads(1)
+        progress = Progress(self._settings.epochs, self._steps, "average precision")
+        while not is_over(self._history, self._settings.epochs):
+            started = time.monotonic()
+            number = len(self._history) + 1
+            loss = self._train_epoch(number, progress)
+            precision = self._average_precision()
+            self._keep(Epoch(number, loss, precision, time.monotonic() - started))
+            progress.epoch(self._history[-1], best_of(self._history))
+        return best_of(self._history)
+
+    def _train_epoch(self, epoch: int, progress: Progress) -> float:
+        """Take all steps of an epoch, counted from 1; returns the mean loss."""
+        total = 0.0
+        self._learner.network.train()
+        for number, loss in enumerate(self._losses(epoch)):
+            self._learner.step(loss, (epoch - 1) * self._steps + number)
+            total += loss.item()
+            if not math.isfinite(total):
+                raise TrainingError(
+                    f"{self.section}.learning_rate: the loss of epoch {epoch}, step {number} is "
+                    f"not finite (got {self._settings.learning_rate}); lower it"
+                )
+            progress.step(epoch, number + 1, total / (number + 1))
+        return total / self._steps
+
+    def _keep(self, epoch: Epoch) -> None:
+        self._history += (epoch,)
+        if best_of(self._history) is epoch:
+            self._learner.keep_average(self._run, self._keras_network())
+        self._learner.save(self._run.checkpoint, self._history)
+
+    @abstractmethod
+    def _losses(self, epoch: int) -> Iterator[Tensor]:
+        """The loss of each step of an epoch, counted from 1, with the weights of that step."""
+
+    @abstractmethod
+    def _average_precision(self) -> float:
+        """The averaged network's, by which the best epoch is chosen."""
+
+    @abstractmethod
+    def _keras_network(self) -> keras.Model:
+        """The same network in Keras, untrained."""

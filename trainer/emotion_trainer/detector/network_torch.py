@@ -129,6 +129,18 @@ class Network(nn.Module):
         return torch.cat([head(x) for head, x in zip(self.heads, merged, strict=True)], dim=1)
 
 
+def as_tensor(images: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    """Images [N, H, W, 1] as float32 [N, 1, H, W]."""
+    return torch.from_numpy(np.asarray(images, np.float32)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def predict(network: Network, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The outputs [N, cells, 15] of a network in evaluation mode for images [N, H, W, 1]."""
+    outputs: NDArray[np.float32] = network(as_tensor(images)).numpy()
+    return outputs
+
+
 class VerifierNetwork(nn.Module):
     """From grey patches float32 [N, 1, S, S] to evidence [N] and geometry [N, GEOMETRY].
 

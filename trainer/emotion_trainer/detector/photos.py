@@ -128,11 +128,9 @@ def read_photo(path: Path, faces: Faces) -> LabelledImage:
     image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise DataError(f"{path}: cannot be read as an image")
+    photo = LabelledImage(np.asarray(image, np.uint8), faces)
     scale = MAX_SIDE / max(image.shape)
-    if scale >= 1:
-        return LabelledImage(np.asarray(image, np.uint8), faces)
-    reduced = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return LabelledImage(np.asarray(reduced, np.uint8), faces.moved(scale * np.eye(2, 3)))
+    return photo if scale >= 1 else photo.scaled(scale)
 
 
 def _read_json(folder: Path) -> Iterator[tuple[str, Faces]]:

@@ -5,7 +5,6 @@ scenes, photos of single faces and tight crops are pasted on parts of photos wit
 are pasted in the same way, so that pasted edges do not distinguish faces.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,7 +21,7 @@ from emotion_trainer.detector.degradation import degrade
 from emotion_trainer.detector.faces import Faces, LabelledImage, Transform, concatenate_faces
 from emotion_trainer.detector.pasting import between_centres, paste, placement, soft_mask
 from emotion_trainer.detector.recipe import SceneSettings
-from emotion_trainer.detector.sampling import happens, pick
+from emotion_trainer.detector.sampling import happens, log_uniform, pick
 from emotion_trainer.errors import DataError
 
 MAX_FACES: Final = 6
@@ -162,7 +161,7 @@ class SceneMaker:
         else:
             height, width = photo.image.shape
             source = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
-            scale = float(np.exp(rng.uniform(math.log(0.4), math.log(1.6))))
+            scale = log_uniform(0.4, 1.6, rng)
         target = self._target(photo, source, scale, (columns, rows), rng)
         transform = placement(source, scale, self._tilt(rng), target)
         if not _covers(photo.image, transform, tile):
@@ -201,7 +200,7 @@ class SceneMaker:
         largest = min(self._settings.max_face, MAX_ENLARGEMENT * float(faces.sizes[index]))
         if largest <= smallest:
             return largest
-        return float(np.exp(rng.uniform(math.log(smallest), math.log(largest))))
+        return log_uniform(smallest, largest, rng)
 
     def _composed(self, rng: np.random.Generator) -> tuple[Image, Faces]:
         canvas = self.background(rng)
@@ -211,7 +210,7 @@ class SceneMaker:
         for _ in range(count):
             piece = self._piece(rng)
             degrees = self._tilt(rng)
-            size = float(np.exp(rng.uniform(math.log(self._settings.min_face), math.log(largest))))
+            size = log_uniform(self._settings.min_face, largest, rng)
             target = tuple(rng.uniform(0.4 * size, self._side - 0.4 * size, 2))
             scale = size / float(piece.faces.sizes[0])
             transform = placement(_middle(piece.faces, 0), scale, degrees, target)
@@ -234,7 +233,7 @@ class SceneMaker:
             decoy = scrambled(self._piece(rng).image, rng)
         else:
             decoy = backgrounds.window(self._material.parts, 64, rng)
-        size = float(np.exp(rng.uniform(math.log(8.0), math.log(0.6 * self._side))))
+        size = log_uniform(8.0, 0.6 * self._side, rng)
         target = tuple(rng.uniform(0, self._side, 2))
         middle = (decoy.shape[1] / 2, decoy.shape[0] / 2)
         transform = placement(middle, size / min(decoy.shape), self._tilt(rng), target)

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="PyTorch is not installed", exc_type=ImportE
 
 import torch
 
-from edge_daemon.detection.bundled import PATCH_SIDE, in_image
+from edge_daemon.detection.bundled import PATCH_SIDE, decode_geometry
 from edge_daemon.detection.decoding import GEOMETRY
 from edge_daemon.records import Box, Detection, Image
 from emotion_trainer.detector import network
@@ -19,7 +19,7 @@ from emotion_trainer.detector.candidates import (
     Candidates,
     candidates_in,
     collect,
-    geometry_targets,
+    encode_geometry,
     match,
     verified_precision,
 )
@@ -87,10 +87,10 @@ def test_candidates_in_a_photo_without_faces_are_background() -> None:
     assert match(np.array([BACKGROUND], np.float32), picture())[1].all()
 
 
-def test_geometry_targets_are_the_inverse_of_the_daemon() -> None:
+def test_encoded_geometry_is_the_inverse_of_the_daemon() -> None:
     box, face = Box(50.0, 40.0, 30.0, 40.0), (55.0, 36.0, 28.0, 42.0)
-    targets = geometry_targets(box, np.array(face, np.float32), landmarks_in(face))
-    found, landmarks = in_image(targets, box)
+    targets = encode_geometry(box, np.array(face, np.float32), landmarks_in(face))
+    found, landmarks = decode_geometry(targets, box)
     assert tuple(found) == pytest.approx(face, abs=1e-3)
     np.testing.assert_allclose(landmarks, landmarks_in(face), atol=1e-3)
 
