@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+import cv2
 import numpy as np
 
 from edge_daemon.detection import Detector
@@ -64,7 +65,9 @@ class Result:
 def compare(
     samples: Sequence[Sample], detectors: Mapping[str, Detector], max_side: int
 ) -> dict[str, Result]:
-    """Run detectors on all samples."""
+    """Run detectors on all samples, with one thread."""
+    # As in the daemon: OpenCV's waiting threads would count as processor time.
+    cv2.setNumThreads(1)
     return {name: _run(samples, detector, max_side) for name, detector in detectors.items()}
 
 
