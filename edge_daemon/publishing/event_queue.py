@@ -120,7 +120,7 @@ class EventQueue:
             if self._window and self._window[0].sequence == sequence:
                 self._deleted.add(self._window.popleft().sequence)
             elif self._new and self._new[0].entry.sequence == sequence:
-                self._new.popleft()
+                self._log([self._new.popleft()])
             else:
                 return  # dropped in the meantime
             self._dropped += is_dropped
@@ -282,7 +282,7 @@ class EventQueue:
                 self._count_dropped(len(dropped))
 
     def _log(self, new: Iterable[_UnsavedEvent]) -> None:
-        """Log each event once: when it is on disk, or cannot be saved."""
+        """Log each event once: when it is on disk, cannot be saved, or has left the queue."""
         for event in new:
             if event.entry.sequence > self._logged_through:
                 self._logged_through = event.entry.sequence

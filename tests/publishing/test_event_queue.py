@@ -93,6 +93,8 @@ def test_queue_failing_disk_delivers_from_memory(clock: FakeClock, logs: Logs) -
     append(queue, 3)
     assert not queue.is_durable
     assert delivered(queue) == [1, 2, 3]
+    logged = [record for record in logs.records if record.getMessage() == "event"]
+    assert [vars(record)["sequence"] for record in logged] == [1, 2, 3]
     queue.report_disk(None)
     clock.seconds += RECOVERY_S
     queue.report_disk(None)
