@@ -46,13 +46,13 @@ class Result:
         return int((~self.matches.right).sum())
 
     @property
-    def mean_iou(self) -> float:
-        """Mean intersection over union with the faces that were found."""
+    def mean_iou(self) -> float | None:
+        """Mean intersection over union with the faces that were found; None without any."""
         return _mean(self.matches.ious)
 
     @property
-    def landmark_error(self) -> float:
-        """Mean distance of the landmarks in parts of the face's size."""
+    def landmark_error(self) -> float | None:
+        """Mean distance of the landmarks in parts of the face's size; None without any."""
         return _mean(self.matches.landmark_errors)
 
     def recall(self, low: float, high: float) -> tuple[int, int]:
@@ -83,8 +83,8 @@ def table(results: Mapping[str, Result]) -> str:
         lines.append(f"| {name} | {counts[0][1]} | {' | '.join(shares)} |")
     rows: dict[str, Callable[[Result], str]] = {
         "false positives": lambda result: str(result.false_positives),
-        "mean IoU": lambda result: f"{result.mean_iou:.3f}",
-        "landmark error, in face sizes": lambda result: f"{result.landmark_error:.3f}",
+        "mean IoU": lambda result: _cell(result.mean_iou),
+        "landmark error, in face sizes": lambda result: _cell(result.landmark_error),
         "processor time, ms an image": lambda r: f"{1e3 * r.seconds / max(1, len(r.found)):.1f}",
     }
     for name, value in rows.items():
@@ -106,6 +106,10 @@ def _run(samples: Sequence[Sample], detector: Detector, max_side: int) -> Result
     return Result(found, matches, seconds)
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: Floats) -> float | None:
     known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else 0.0
+    return float(known.mean()) if len(known) else None
+
+
+def _cell(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.3f}"

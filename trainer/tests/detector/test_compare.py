@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -44,7 +45,9 @@ def test_compare_of_a_perfect_detector_has_full_recall(folder: Path) -> None:
     assert len(samples) == 60
     assert result.recall(0, np.inf) == (60, 60)
     assert result.false_positives == 0
+    assert result.mean_iou is not None
     assert result.mean_iou > 0.9
+    assert result.landmark_error is not None
     assert result.landmark_error < 0.05
 
 
@@ -70,6 +73,17 @@ def test_compare_below_the_start_score_finds_nothing(folder: Path) -> None:
     samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
     (result,) = compare(samples, {"weak": Bright(score=0.4)}, 640).values()
     assert result.recall(0, np.inf) == (0, 60)
+
+
+def test_compare_has_no_landmark_error_without_landmarks(folder: Path) -> None:
+    class WithoutLandmarks(Bright):
+        def detect(self, bgr: Image) -> list[Detection]:
+            return [replace(detection, landmarks=None) for detection in super().detect(bgr)]
+
+    samples = list(load_samples(folder, Bright(), 0.5, test_only=False, interval=1))
+    (result,) = compare(samples, {"boxes": WithoutLandmarks()}, 640).values()
+    assert result.mean_iou is not None
+    assert result.landmark_error is None
 
 
 def test_compare_in_reduced_images_measures_original_widths(folder: Path) -> None:
