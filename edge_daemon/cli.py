@@ -535,17 +535,17 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    from edge_daemon.config import text
+    from edge_daemon.config import formatting
 
     if options.example:
         flags = _flags(options)
         # Only from this command line, so that the file does not depend on where it is printed.
         settings = load_settings(Path(os.devnull), {}, flags)
-        print(text.example(settings, flags), end="")
+        print(formatting.example(settings, flags), end="")
     elif options.markdown:
-        print(text.reference(), end="")
+        print(formatting.reference(), end="")
     else:
-        print(text.effective(_settings(options)), end="")
+        print(formatting.effective(_settings(options)), end="")
     return 0
 
 

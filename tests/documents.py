@@ -30,7 +30,7 @@ from rich.console import Console
 from edge_daemon.capture.status import SourceStatus
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import Notice, View
-from edge_daemon.config.text import reference
+from edge_daemon.config.formatting import reference
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from publishing.broker import Mosquitto
 
 from edge_daemon import cli
+from edge_daemon.config.formatting import example as example_file
 from edge_daemon.config.loading import ENVIRONMENT_PREFIX
 from edge_daemon.config.settings import Settings, subsections
-from edge_daemon.config.text import example as example_file
 
 MAX_LINE_LENGTH = 1000
 

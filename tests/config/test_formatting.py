@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_daemon.config import text as config_text
+from edge_daemon.config import formatting
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import (
     MqttSettings,
@@ -40,16 +40,16 @@ def settings_from(folder: Path, text: str) -> Settings:
 
 
 def test_example_unchanged_gives_the_defaults(tmp_path: Path) -> None:
-    assert settings_from(tmp_path, config_text.example()) == Settings()
+    assert settings_from(tmp_path, formatting.example()) == Settings()
 
 
 def test_example_names_every_setting_once() -> None:
-    text = config_text.example()
+    text = formatting.example()
     assert keys_in(UNCOMMENTED_SETTING.sub("", text)) == all_keys()
 
 
 def test_example_explains_every_setting() -> None:
-    text = re.sub(r"\n# ", " ", config_text.example())
+    text = re.sub(r"\n# ", " ", formatting.example())
     models = [Settings, *subsections(Settings).values()]
     fields = [field for model in models for field in model.model_fields.values()]
     descriptions = [field.description for field in fields if field.description]
@@ -66,7 +66,7 @@ EXAMPLES = {
 
 
 def test_example_uncommented_gives_the_defaults_and_the_examples(tmp_path: Path) -> None:
-    text = config_text.example()
+    text = formatting.example()
     uncommented = settings_from(tmp_path, UNCOMMENTED_SETTING.sub("", text))
     before, after = (dict(leaves(each.model_dump())) for each in (Settings(), uncommented))
     assert {path for path in before if before[path] != after[path]} == EXAMPLES
@@ -74,11 +74,11 @@ def test_example_uncommented_gives_the_defaults_and_the_examples(tmp_path: Path)
 
 def test_reference_document_is_current() -> None:
     hint = "run: edge-daemon config --markdown > docs/configuration.md"
-    assert DOCUMENT.read_text(encoding="utf-8") == config_text.reference(), hint
+    assert DOCUMENT.read_text(encoding="utf-8") == formatting.reference(), hint
 
 
 def test_reference_names_every_setting_and_reload() -> None:
-    text = config_text.reference()
+    text = formatting.reference()
     for section, keys in all_keys().items():
         part = text.partition(f"[{section}]\n" if section else "Top level\n")[2]
         table = part.partition("\n## ")[0]
@@ -89,7 +89,7 @@ def test_reference_names_every_setting_and_reload() -> None:
 
 def test_example_has_the_set_values_in_their_place(tmp_path: Path) -> None:
     settings = Settings(source="0", mqtt=MqttSettings(host="broker", port=1884))
-    text = config_text.example(settings, [("source",), ("mqtt", "port")])
+    text = formatting.example(settings, [("source",), ("mqtt", "port")])
     assert settings_from(tmp_path, text) == Settings(source="0", mqtt=MqttSettings(port=1884))
     assert keys_in(UNCOMMENTED_SETTING.sub("", text)) == all_keys()
 
@@ -100,7 +100,7 @@ def test_effective_settings_read_back_as_the_same(tmp_path: Path) -> None:
         state_dir=tmp_path,
         mqtt=MqttSettings(host="broker", username="me", password_file=tmp_path / "p", rate=2.5),
     )
-    assert settings_from(tmp_path, config_text.effective(settings)) == settings
+    assert settings_from(tmp_path, formatting.effective(settings)) == settings
 
 
 @given(name=st.text(st.characters(exclude_categories=["Cs"])), max_age=st.floats(0))
@@ -111,7 +111,7 @@ def test_effective_settings_are_toml_for_any_values(name: str, max_age: float) -
         )
     except ValueError:
         return  # refused, so never in force
-    found = tomllib.loads(config_text.effective(settings))
+    found = tomllib.loads(formatting.effective(settings))
     assert found["mqtt"]["username"] == name
     assert found["tracking"]["max_age"] == max_age
 
@@ -126,6 +126,6 @@ def test_effective_settings_are_toml_for_any_values(name: str, max_age: float) -
     ],
 )
 def test_effective_settings_mask_a_stream_password(source: str, expected: str) -> None:
-    text = config_text.effective(Settings(source=source))
+    text = formatting.effective(Settings(source=source))
     assert tomllib.loads(text)["source"] == expected
     assert "cret" not in text
