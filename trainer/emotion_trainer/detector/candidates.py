@@ -1,7 +1,7 @@
 """What a search finds in training photos, as the patches that a verifier learns from.
 
-The photos have a new size each time, so a face is small one time and large the next, and each size
-has its own false positives. Faces that the search misses are added.
+The photos have a new size each time, since each size has its own false positives. Most sizes are
+near those of camera frames: what is enlarged is not sharp. Faces that the search misses are added.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from emotion_trainer.detector.boxes import iou
 from emotion_trainer.detector.degradation import degrade
 from emotion_trainer.detector.faces import Finder, Floats, LabelledImage
 from emotion_trainer.detector.photos import MAX_SIDE
-from emotion_trainer.detector.sampling import happens, log_uniform, pick
-from emotion_trainer.detector.scenes import MAX_ENLARGEMENT, is_close_up
+from emotion_trainer.detector.sampling import happens, log_uniform
+from emotion_trainer.detector.scenes import is_close_up
 
-MIN_FACE: Final = 9.0
-MAX_FACE: Final = 110.0
-"""Roots of areas that one face of each photo gets, in pixels."""
-EMPTY_SCALES: Final = (0.4, 1.6)
-"""Of photos without a face."""
+SCENE_SCALES: Final = (0.35, 1.7)
+CLOSE_UP_SCALES: Final = (0.08, 1.0)
+"""Factors on the sides of photos."""
+MIN_FACE: Final = 8.0
+"""Root of the area, in pixels, from which a face counts."""
 DEGRADED_SHARE: Final = 0.2
 """Of the photos: their light, sharpness or noise changes."""
 MIN_IMAGE_SIDE: Final = 32
@@ -134,21 +134,15 @@ def _varied(photo: LabelledImage, rng: np.random.Generator) -> LabelledImage:
     if happens(0.5, rng):
         image, faces = np.ascontiguousarray(image[:, ::-1]), faces.mirrored(image.shape[1])
     # Faces that became too small to be seen count neither way.
-    doubtful = faces.doubtful | (faces.sizes < MIN_FACE - 1)
+    doubtful = faces.doubtful | (faces.sizes < MIN_FACE)
     if happens(DEGRADED_SHARE, rng):
         image = degrade(image, rng)
     return LabelledImage(image, replace(faces, doubtful=doubtful))
 
 
 def _scale(photo: LabelledImage, rng: np.random.Generator) -> float:
-    """A factor on a photo's sides; a face of each octave is equally likely."""
-    sizes = photo.faces.sizes[~photo.faces.doubtful]
-    if len(sizes):
-        size = float(sizes[pick(len(sizes), rng)])
-        largest = max(MIN_FACE, min(MAX_FACE, MAX_ENLARGEMENT * size))
-        scale = log_uniform(MIN_FACE, largest, rng) / size
-    else:
-        scale = log_uniform(*EMPTY_SCALES, rng)
+    """A factor on a photo's sides."""
+    scale = log_uniform(*(CLOSE_UP_SCALES if is_close_up(photo) else SCENE_SCALES), rng)
     height, width = photo.image.shape
     shorter, longer = min(height, width), max(height, width)
     return float(max(MIN_IMAGE_SIDE / shorter, min(scale, MAX_SIDE / longer)))

@@ -62,7 +62,7 @@ class VerifierSettings(Section):
 
     stem: int = Field(default=16, gt=0, description="Channels of the stem.")
     stages: tuple[Stage, Stage, Stage] = Field(
-        default=((32, 2), (64, 3), (80, 3)),
+        default=((32, 2), (64, 3), (96, 3)),
         description="Width in channels, and blocks, of each stage.",
     )
     geometry: int = Field(default=12, gt=0, description="Channels that box and landmarks use.")
@@ -71,7 +71,7 @@ class VerifierSettings(Section):
     )
     epoch: int = Field(default=38_400, gt=0, description="Patches in an epoch.")
     optimisation: DetectorOptimisation = DetectorOptimisation(
-        epochs=16, batch=128, learning_rate=2e-3, warmup_epochs=0.5, weight_decay=1e-2
+        epochs=20, batch=128, learning_rate=8e-3, warmup_epochs=0.5, weight_decay=1e-2
     )
 
 
