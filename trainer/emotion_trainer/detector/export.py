@@ -32,7 +32,7 @@ from emotion_trainer.detector.predictions import (
     search_finder,
     tflite_finder,
 )
-from emotion_trainer.detector.recipe import DetectorRecipe, NetworkSettings
+from emotion_trainer.detector.recipe import DetectorRecipe, NetworkSettings, VerifierSettings
 from emotion_trainer.detector.runs import DetectorRun
 from emotion_trainer.detector.scenes import SceneMaker
 from emotion_trainer.errors import ExportError
@@ -104,12 +104,11 @@ def _export_search(
 def _export_verifier(
     run: DetectorRun, model: keras.Model, search: Path, calibration: Sequence[LabelledImage]
 ) -> Path:
-    """Convert the verifier, whose evidence gets its weight in a face's score."""
-    recipe = run.record().recipe
+    """Convert the verifier, whose evidence gets its weight and offset in a face's score."""
+    settings = run.record().recipe.verifier
     candidates = candidates_in(tflite_finder(search), calibration)
     images = candidates.patches[:: max(1, len(candidates) // VERIFIER_REPRESENTATIVES)]
-    layer = model.get_layer(network.EVIDENCE)
-    layer.set_weights([recipe.verifier.weight * weights for weights in layer.get_weights()])
+    weigh_evidence(model, settings)
     exported = run.verifier_int8_path
     exported.write_bytes(convert(equalised(model, images), images))
     original = verified_precision(candidates, model.predict(candidates.patches, verbose=0)[0])
@@ -117,6 +116,13 @@ def _export_verifier(
     int8 = np.array([predict(patch)[0] for patch in candidates.patches], np.float32)
     _require(exported, original, verified_precision(candidates, int8))
     return exported
+
+
+def weigh_evidence(model: keras.Model, settings: VerifierSettings) -> None:
+    """Give a verifier's evidence, in place, its weight and offset in a face's score."""
+    layer = model.get_layer(network.EVIDENCE)
+    kernel, bias = layer.get_weights()
+    layer.set_weights([settings.weight * kernel, settings.weight * bias + settings.offset])
 
 
 def _best_representatives(

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from edge_daemon.detection.bundled import MAX_EVIDENCE
 from emotion_trainer.recipe import AnyRecipe, Schedule, Section
 
 Stage = tuple[int, int]
@@ -68,6 +69,12 @@ class VerifierSettings(Section):
     geometry: int = Field(default=12, gt=0, description="Channels that box and landmarks use.")
     weight: float = Field(
         default=0.2, gt=0.0, le=1.0, description="Factor on its log-odds in a face's score."
+    )
+    offset: float = Field(
+        default=-0.2,
+        ge=-MAX_EVIDENCE,
+        le=MAX_EVIDENCE,
+        description="Added to the product: below 0, fewer false positives and faces.",
     )
     epoch: int = Field(default=38_400, gt=0, description="Patches in an epoch.")
     optimisation: DetectorOptimisation = DetectorOptimisation(

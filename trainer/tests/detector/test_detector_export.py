@@ -4,9 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_daemon.detection.bundled import PATCH_SIDE
 from edge_daemon.records import Box, Detection, Image
-from emotion_trainer.detector.export import FALSE_POSITIVE_RATE, calibrated_scores
+from emotion_trainer.detector import network
+from emotion_trainer.detector.export import FALSE_POSITIVE_RATE, calibrated_scores, weigh_evidence
 from emotion_trainer.detector.faces import Finder, LabelledImage, concatenate_faces
+from emotion_trainer.detector.recipe import VerifierSettings
 
 IMAGES = 1000
 
@@ -37,3 +40,14 @@ def test_calibrated_scores_leave_the_allowed_false_positives(
     wrong = [(scores[level] >= least[level]).sum() for level in range(3)]
     assert sum(wrong) == pytest.approx(FALSE_POSITIVE_RATE * IMAGES, abs=1.5)
     assert len(set(wrong)) == 1
+
+
+def test_weighed_evidence_has_weight_and_offset_and_geometry_is_unchanged() -> None:
+    settings = VerifierSettings(stages=((8, 1), (8, 1), (8, 1)), weight=0.5, offset=-0.3)
+    model = network.build_verifier(settings)
+    patches = np.random.default_rng(0).integers(0, 256, (4, PATCH_SIDE, PATCH_SIDE, 1), np.uint8)
+    evidence, geometry = model.predict(patches, verbose=0)
+    weigh_evidence(model, settings)
+    weighed, same = model.predict(patches, verbose=0)
+    np.testing.assert_allclose(weighed, 0.5 * evidence - 0.3, atol=1e-5)
+    np.testing.assert_array_equal(same, geometry)
