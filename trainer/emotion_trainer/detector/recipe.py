@@ -68,10 +68,10 @@ class VerifierSettings(Section):
     )
     geometry: int = Field(default=12, gt=0, description="Channels that box and landmarks use.")
     weight: float = Field(
-        default=0.2, gt=0.0, le=1.0, description="Factor on its log-odds in a face's score."
+        default=0.3, gt=0.0, le=1.0, description="Factor on its log-odds in a face's score."
     )
     offset: float = Field(
-        default=-0.2,
+        default=-0.25,
         ge=-MAX_EVIDENCE,
         le=MAX_EVIDENCE,
         description="Added to the product: below 0, fewer false positives and faces.",

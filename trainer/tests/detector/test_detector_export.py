@@ -42,7 +42,7 @@ def test_calibrated_scores_leave_the_allowed_false_positives(
     assert len(set(wrong)) == 1
 
 
-def test_weighed_evidence_has_weight_and_offset_and_geometry_is_unchanged() -> None:
+def test_weighed_evidence_has_offset_and_the_same_geometry() -> None:
     settings = VerifierSettings(stages=((8, 1), (8, 1), (8, 1)), weight=0.5, offset=-0.3)
     model = network.build_verifier(settings)
     patches = np.random.default_rng(0).integers(0, 256, (4, PATCH_SIDE, PATCH_SIDE, 1), np.uint8)
