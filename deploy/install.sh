@@ -38,7 +38,7 @@ main() {
 
 take_lock() {
     exec 9> "$lock"
-    flock --nonblock 9 || fail "another installation is running; wait for its end"
+    flock --nonblock 9 || fail "another installation is running; wait until it has finished"
 }
 
 install_release() {
@@ -64,7 +64,8 @@ install_release() {
     if [[ $previous == "$release" && -z $password ]] && are_active "${services[@]}"; then
         info "${release##*/} is installed and running"
     else
-        change "switch to ${release##*/} and start ${services[*]:-nothing, as nothing ran}" start_release
+        change "switch to ${release##*/} and start ${services[*]:-no service, as none was running}" \
+            start_release
     fi
 }
 

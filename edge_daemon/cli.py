@@ -162,7 +162,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     options, unknown = _parser().parse_known_args(_with_command(words))
     if any(Path(word).exists() for word in unknown):
         raise SettingsError(
-            f"SOURCE: must be one (also got {unknown[0]}); name a folder, or run once for each"
+            f"SOURCE: more than one (also got {unknown[0]}); name a folder, or run once for each"
         )
     if unknown:
         raise SettingsError(
@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     summary = "show the messages of all devices, as a live table or as JSON lines"
     _add_watch_options(add("watch", summary, _watch, settings))
-    summary = "print the effective settings, or an example file"
+    summary = "print the effective settings, an example file, or a table of all settings"
     _add_config_options(add("config", summary, _config, common, sourced))
     summary = "list the model bundle, or download a face detector"
     _add_models_options(add("models", summary, _models, settings))
@@ -266,14 +266,14 @@ def _add_bench_options(bench: argparse.ArgumentParser) -> None:
         "--frames",
         type=_whole_number("--frames", minimum=1),
         metavar="N",
-        help="frames to measure, repeating the source; default: the source once",
+        help="frames to measure, repeating the source if necessary; default: the source once",
     )
     bench.add_argument(
         "--warmup",
         type=_whole_number("--warmup", minimum=0),
         default=WARMUP_FRAMES,
         metavar="N",
-        help="frames before the measurement (10)",
+        help=f"frames before the measurement; default: {WARMUP_FRAMES}",
     )
 
 
@@ -287,7 +287,7 @@ def _add_watch_options(watch: argparse.ArgumentParser) -> None:
 def _add_config_options(config: argparse.ArgumentParser) -> None:
     form = config.add_mutually_exclusive_group()
     form.add_argument("--example", action="store_true", help="print a commented example file")
-    form.add_argument("--markdown", action="store_true", help="print the reference of all settings")
+    form.add_argument("--markdown", action="store_true", help="print a table of all settings")
 
 
 def _add_models_options(models: argparse.ArgumentParser) -> None:
@@ -394,14 +394,14 @@ def _common_options(models: _Parser) -> _Parser:
         nargs="?",
         const=METRICS_ADDRESS,
         metavar="ADDRESS",
-        help=f"serve metrics for Prometheus (metrics.listen; {METRICS_ADDRESS})",
+        help=f"serve metrics for Prometheus (metrics.listen; default: {METRICS_ADDRESS})",
     )
     common.add_argument(
         "--preview",
         nargs="?",
         const=PREVIEW_ADDRESS,
         metavar="ADDRESS",
-        help=f"serve a live page for a browser (preview.listen; {PREVIEW_ADDRESS})",
+        help=f"serve a live page for a browser (preview.listen; default: {PREVIEW_ADDRESS})",
     )
     common.add_argument(
         "--log-level",
@@ -415,7 +415,7 @@ def _source_options(kinds: str) -> _Parser:
     options = _Parser(add_help=False)
     options.add_argument("positional_source", nargs="?", metavar="SOURCE", help=kinds)
     options.add_argument(
-        "--source", metavar="SOURCE", help="source of frames, like the positional SOURCE"
+        "--source", metavar="SOURCE", help="source of frames, the same as the positional SOURCE"
     )
     return options
 
@@ -431,7 +431,7 @@ def _settings_options() -> _Parser:
         metavar="KEY=VALUE",
         help="set any setting, such as mqtt.host=broker.local",
     )
-    options.add_argument("--debug", action="store_true", help="show tracebacks")
+    options.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     return options
 
 

@@ -57,7 +57,7 @@ class FaceMessage(_Message):
     emotion: EmotionName | None = Field(
         description="The most probable emotion; null if not scored."
     )
-    confidence: float | None = Field(description="Its probability.")
+    confidence: float | None = Field(description="Probability of `emotion`; null if not scored.")
     uncertain: bool = Field(
         description="Whether the confidence is below `smoothing.uncertain_below`."
     )
@@ -65,7 +65,7 @@ class FaceMessage(_Message):
         description="Probabilities of all seven emotions, smoothed over time; they sum to 1."
     )
     members: int = Field(description="Number of members of the ensemble used.")
-    unscored: Unscored | None = Field(description="Why the face has no emotion.")
+    unscored: Unscored | None = Field(description="Why the face has no emotion; null if scored.")
 
 
 class FaceEvent(_Message):
@@ -83,9 +83,11 @@ class FaceEvent(_Message):
     )
     file: str | None = Field(default=None, description="Name of the image file; null without one.")
     emotion: EmotionName | None = Field(
-        description="Emotion from now on; of a face that left, its last."
+        description="Emotion from now on; for `left`, the last one. Null if never scored."
     )
-    previous: EmotionName | None = Field(description="The emotion before a change.")
+    previous: EmotionName | None = Field(
+        description="For `emotion_changed`, the emotion before; null if there was none."
+    )
     started: Timestamp = Field(description="When the visit began: `time` minus `duration`.")
     duration: float = Field(description="Duration of the visit until `time`, in seconds.")
     probabilities: dict[str, float] | None = Field(
@@ -99,7 +101,7 @@ class EventMessage(FaceEvent):
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
     sequence: int = Field(
         ge=1,
-        description="Number of the event of this device; a gap means that events were dropped.",
+        description="Number of the event on this device; a gap means that events were dropped.",
     )
     latency_ms: float = Field(
         description="Time from the capture of the frame to this event, in milliseconds."
@@ -133,12 +135,12 @@ class StateMessage(_Message):
 
     schema_version: int = Field(default=SCHEMA_VERSION, alias="schema")
     time: Timestamp = Field(description="Capture time of the latest frame.")
-    faces: int = Field(description="Visible faces.")
+    faces: int = Field(description="Number of visible faces.")
     emotion: DominantEmotion = Field(
         description="The dominant emotion of all visible faces; `none` without a scored face, "
         "`uncertain` where the confidence is below `smoothing.uncertain_below`."
     )
-    since: Timestamp = Field(description="Since when this is the emotion.")
+    since: Timestamp = Field(description="When `emotion` became the dominant emotion.")
     probabilities: dict[str, float] | None = Field(
         description="Mean probabilities of all visible faces, weighted by area; null without a "
         "scored face."
@@ -157,13 +159,13 @@ class EventQueueStatus(_Message):
     """The event queue: events that the broker has not acknowledged."""
 
     depth: int = Field(description="Number of queued events.")
-    oldest_age_s: float = Field(description="Age of the oldest, in seconds.")
+    oldest_age_s: float = Field(description="Age of the oldest queued event, in seconds.")
     dropped: int = Field(
         description="Events dropped since the start: over the limits of number and age, refused by "
         "the broker, or too large for it."
     )
     durable: bool = Field(
-        description="Whether they are on disk; false when the disk is full or fails."
+        description="Whether queued events are on disk; false when the disk is full or fails."
     )
 
 
@@ -180,7 +182,9 @@ class HealthMessage(_Message):
         description="Frames per second taken from the source, at most capture.fps, over the last "
         "minute."
     )
-    fps_out: float = Field(description="Results per second, before the limit of the publish rate.")
+    fps_out: float = Field(
+        description="Results per second over the last minute, before the limit `mqtt.rate`."
+    )
     dropped: dict[str, int] = Field(
         description="Since the start: frames that each stage dropped because it was busy or "
         "failed, and messages that `mqtt` never sent."
@@ -206,11 +210,11 @@ class HealthMessage(_Message):
         "are predicted."
     )
     stuck_services: tuple[str, ...] = Field(
-        description="Parts next to the pipeline that hang, such as `commands` while the disk "
-        "hangs, or have failed, such as `preview`."
+        description="Services that hang, such as `commands` while the disk hangs, or have failed, "
+        "such as `preview`."
     )
     event_queue: EventQueueStatus
-    reconnects: int = Field(description="Reconnects to the broker.")
+    reconnects: int = Field(description="Number of reconnects to the broker since the start.")
 
 
 def faces_payload(result: FrameResult, clock: Clock) -> bytes:

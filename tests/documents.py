@@ -157,13 +157,14 @@ def _models() -> str:
     files = {member["file"] for member in manifest["members"]}
     size_mb = sum((folder / file).stat().st_size for file in files) / 1e6
     mmac = sum(member["mmac"] for member in manifest["members"])
+    mirrored = sum(member["mirrored"] for member in manifest["members"])
     rarest, recall = min(metrics["recall"].items(), key=lambda pair: pair[1])
     text = (
         f"The bundle `{manifest['bundle_id']}` has {len(files)} int8 TFLite model files of together"
-        f" {size_mb:.1f} MB. They give {len(manifest['members'])} ensemble members, some for the"
-        f" mirrored face. With all members, a face costs {mmac:.0f} million"
-        f" multiply-accumulates. Measured on FER2013's"
-        f" {metrics['split']}: accuracy {metrics['accuracy']:.1%}, lowest recall {recall:.1%}"
+        f" {size_mb:.1f} MB. From them the daemon makes {len(manifest['members'])} ensemble"
+        f" members, {mirrored} of which process the mirrored face. With all members, a face costs"
+        f" {mmac:.0f} million multiply-accumulates. Measured on FER2013's {metrics['split']}:"
+        f" accuracy {100 * metrics['accuracy']:.1f} %, lowest recall {100 * recall:.1f} %"
         f" ({rarest}), expected calibration error {metrics['calibration_error']:.3f}."
     )
     return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"

@@ -6,10 +6,10 @@ usage() {
 Usage: sudo deploy/install.sh [ACTION] [OPTION]...
 
 Installs edge-daemon as a service on Raspberry Pi OS or Debian and starts it. An installed version
-is upgraded; if the new one does not become healthy, the old one is restored.
+is upgraded; if the new version does not become healthy, the old one is restored.
 
 Actions
-  --interactive   ask for the settings of a first installation, and try camera and broker
+  --interactive   ask for the settings of a first installation, and test camera and broker
   --upgrade       upgrade only; fails if edge-daemon is not installed
   --uninstall     remove the program; keep settings and state
   --purge         remove the program, settings and state
@@ -25,7 +25,7 @@ Settings of a first installation (option or environment variable)
 
 Installation
   --wheelhouse FOLDER    INSTALL_WHEELHOUSE   packages from make-wheelhouse.sh; needs no network
-  --timeout SECONDS      INSTALL_TIMEOUT      limit for becoming healthy (default: 120)
+  --timeout SECONDS      INSTALL_TIMEOUT      time for the service to become healthy (default: 120)
 END
 }
 
@@ -94,10 +94,11 @@ split_broker() {
 
 read_credentials() {
     local lines=()
-    [[ -f $credentials && -r $credentials ]] || fail "--credentials: cannot read $credentials"
+    [[ -f $credentials && -r $credentials ]] \
+        || fail "--credentials: cannot be read (got $credentials); correct the path, or use sudo"
     mapfile -t lines < "$credentials"
     ((${#lines[@]} >= 2)) \
-        || fail "--credentials: $credentials must have two lines; write user name and password"
+        || fail "--credentials: must be two lines (got $credentials); write user name and password"
     username=${lines[0]} password=${lines[1]}
     protect_credentials
 }
@@ -108,10 +109,10 @@ protect_credentials() {
     mode=$(stat --dereference --format=%a "$credentials")
     (((8#$mode & 8#004) != 0)) || return 0
     if ((dry_run)); then
-        warn "--credentials: $credentials is readable by all users (mode $mode)"
+        warn "--credentials: readable by all users (got $credentials, mode $mode)"
     else
         chmod o-rwx "$credentials" \
-            || fail "--credentials: $credentials is readable by all users (mode $mode); chmod 600 it"
-        warn "--credentials: $credentials was readable by all users (mode $mode); access removed"
+            || fail "--credentials: readable by all users (got $credentials, mode $mode); use chmod 600"
+        warn "--credentials: was readable by all users (got $credentials, mode $mode); access removed"
     fi
 }

@@ -75,7 +75,7 @@ try_answers() {
         if confirm "Change the answers?"; then
             password=''
             ask_answers
-        elif confirm "Install with these answers nevertheless?"; then
+        elif confirm "Install with these answers anyway?"; then
             return
         else
             fail "--interactive: cancelled; no settings were written"

@@ -112,7 +112,7 @@ print_next_steps() {
     if (($#)); then
         info "edge-daemon is running."
     else
-        info "edge-daemon is installed, and not started, as it did not run before.
+        info "edge-daemon is installed but not started, since it was not running before.
   start       sudo systemctl start edge-daemon"
     fi
     info "  status      systemctl status edge-daemon; sudo edge-daemon check

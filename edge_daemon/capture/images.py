@@ -93,7 +93,7 @@ def _captured(still: Still, file: Path, number: int = 0) -> CapturedFrame:
 
 def _log_several(file: Path, images: int, level: int) -> None:
     extra = {"file": str(file), "of": images}
-    logger.log(level, "only the first image of a file is read", extra=extra)
+    logger.log(level, "several images in a file, reading the first", extra=extra)
 
 
 class ImageReader:

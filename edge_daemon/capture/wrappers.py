@@ -280,7 +280,7 @@ class LoopedReader:
     def _next(self) -> CapturedFrame:
         captured = self._reader.read()
         if captured is None or captured.stream_time_s is None:
-            raise SourceError("an endless source ended")
+            raise SourceError("repeated source ended, this is a bug")
         if captured.stream_time_s <= self._time_s:  # a single image: it is of any time
             self._started_at = self._clock.monotonic() - captured.stream_time_s
         self._time_s = captured.stream_time_s

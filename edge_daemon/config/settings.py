@@ -34,7 +34,7 @@ MAX_VALUE: Final = 1e9
 MIN_RATE_HZ: Final = 0.001
 
 Positive = Annotated[float, Field(ge=1e-6, le=MAX_VALUE)]
-Duration = Annotated[float, Field(ge=0, le=MAX_VALUE)]
+NonNegative = Annotated[float, Field(ge=0, le=MAX_VALUE)]
 
 RELOADABLE: Final[dict[str, Any]] = {"reloadable": True}
 """Marks a field whose changes take effect at SIGHUP; all others need a restart."""
@@ -242,19 +242,19 @@ class CaptureSettings(Section):
     )
     rotation: Rotation = Field(
         0,
-        description="Degrees by which frames are rotated clockwise, after they are flipped; those "
-        "of files too.",
+        description="Clockwise rotation of frames, in degrees, after the flips. Also applies to "
+        "files, as hflip and vflip do.",
     )
     hflip: bool = Field(default=False, description="Flip frames horizontally, like a mirror.")
     vflip: bool = Field(default=False, description="Flip frames vertically.")
     verify_certificate: bool = Field(
         default=True,
-        description="Require a trusted certificate of an https or rtsps camera; false for a "
+        description="Require a trusted certificate of an https or rtsps camera; set false for a "
         "self-signed one.",
     )
     read_timeout: Positive = Field(
         10.0,
-        description="Seconds after which a read is stalled and the camera is opened again.",
+        description="Seconds after which a read counts as stalled and the camera is opened again.",
     )
     loop: bool = Field(
         default=False,
@@ -293,9 +293,9 @@ class DetectionSettings(Section):
         3,
         ge=1,
         le=30,
-        description="Maximum frames from one detection to the next; below 10 frames per second, "
-        "about the time that they take at 15. In between, the positions of the faces are "
-        "predicted; a failed appearance check triggers a detection.",
+        description="Maximum frames from one detection to the next. Below 10 frames per second it "
+        "is reduced, so that the time between detections does not grow. Between detections, the "
+        "positions of the faces are predicted; a failed appearance check triggers a detection.",
         json_schema_extra=RELOADABLE,
     )
     min_size: int = Field(
@@ -310,7 +310,7 @@ class DetectionSettings(Section):
 class ZoneSettings(Section):
     """Faces to ignore, by region and size."""
 
-    min_face: Duration = Field(
+    min_face: NonNegative = Field(
         0.0,
         description="Minimum side of a face's box, in pixels of the frame.",
         json_schema_extra=RELOADABLE,
@@ -328,12 +328,12 @@ class ZoneSettings(Section):
 class QualitySettings(Section):
     """Which faces are good enough for an emotion; others are published with the reason."""
 
-    min_face: Duration = Field(
+    min_face: NonNegative = Field(
         20.0,
         description="Minimum side of a face's crop, in pixels of the frame.",
         json_schema_extra=RELOADABLE,
     )
-    min_sharpness: Duration = Field(
+    min_sharpness: NonNegative = Field(
         0.008,
         description="Minimum sharpness: variance of the crop's Laplacian, divided by the variance "
         "of the crop.",
@@ -350,10 +350,10 @@ class QualitySettings(Section):
 class TrackingSettings(Section):
     """Tracking of faces between frames."""
 
-    max_age: Duration = Field(
+    max_age: NonNegative = Field(
         2.0,
-        description="Seconds for which a track continues without its face; for a camera at least "
-        "three frame intervals of capture.fps.",
+        description="Seconds for which a track continues while its face is not detected; for a "
+        "camera at least three frame intervals of capture.fps.",
         json_schema_extra=RELOADABLE,
     )
 
@@ -405,7 +405,7 @@ class SheddingSettings(Section):
         5,
         ge=1,
         le=30,
-        description="Maximum detection.interval, under heat and when a stage is overloaded.",
+        description="Maximum to which load shedding increases detection.interval.",
         json_schema_extra=RELOADABLE,
     )
 
@@ -413,7 +413,7 @@ class SheddingSettings(Section):
 class SmoothingSettings(Section):
     """Smoothing of the probabilities over time."""
 
-    time_constant: Duration = Field(
+    time_constant: NonNegative = Field(
         0.5,
         description="Time constant of the exponential smoothing, in seconds; 0: no smoothing.",
         json_schema_extra=RELOADABLE,
@@ -426,11 +426,11 @@ class SmoothingSettings(Section):
 
 
 class EventSettings(Section):
-    """Events: when a face has appeared, and when its emotion has changed."""
+    """Events: conditions for `appeared` and `emotion_changed`."""
 
-    appear_after: Duration = Field(
+    appear_after: NonNegative = Field(
         0.5,
-        description="Seconds for which a face must be tracked before it has appeared.",
+        description="Seconds for which a face must be tracked until its event `appeared`.",
         json_schema_extra=RELOADABLE,
     )
     margin: Share = Field(
@@ -438,9 +438,9 @@ class EventSettings(Section):
         description="Minimum lead in probability of a new emotion over the current one.",
         json_schema_extra=RELOADABLE,
     )
-    dwell: Duration = Field(
+    dwell: NonNegative = Field(
         0.6,
-        description="Seconds for which a new emotion must lead before the emotion has changed.",
+        description="Seconds for which a new emotion must lead until the event `emotion_changed`.",
         json_schema_extra=RELOADABLE,
     )
 
@@ -460,7 +460,7 @@ class MqttSettings(Section):
         examples=[8883],
     )
     transport: Literal["tcp", "websockets"] = Field(
-        "tcp", description="tcp, or websockets, such as through an HTTP proxy."
+        "tcp", description="tcp, or websockets, such as for a broker behind an HTTP proxy."
     )
     websocket_path: str = Field(
         "/mqtt",
@@ -470,16 +470,16 @@ class MqttSettings(Section):
     )
     websocket_headers_file: Path | None = Field(
         None,
-        description="A file with HTTP headers for WebSockets, such as Authorization: one a line, "
-        "as NAME: VALUE.",
+        description="A file with HTTP headers for WebSockets, such as Authorization; one line "
+        "NAME: VALUE for each.",
         examples=["/etc/edge-daemon/websocket-headers"],
     )
     client_id: str | None = Field(
         None,
         min_length=1,
         max_length=200,
-        description="MQTT client ID, unique at the broker; unset: made of device_id and a hash of "
-        "the machine's ID.",
+        description="MQTT client ID, unique at the broker; unset: edge-daemon-, the device_id and "
+        "a hash of the machine's ID.",
         examples=["porch-camera"],
     )
     username: str | None = Field(
@@ -507,12 +507,12 @@ class MqttSettings(Section):
     )
     key_file: Path | None = Field(
         None,
-        description="Private key of `certificate_file`, without a password; unset: in the same "
+        description="Private key of `certificate_file`, without a password; unset: it is in that "
         "file.",
         examples=["/etc/edge-daemon/device.key"],
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
-        "auto", description="Version of MQTT; auto: 5, or 3.1.1 where the broker refuses that."
+        "auto", description="Version of MQTT; auto: 5, or 3.1.1 if the broker refuses 5."
     )
     keepalive: int = Field(30, ge=5, le=65535, description="MQTT keep-alive interval, in seconds.")
     will_delay: int = Field(
@@ -543,13 +543,13 @@ class MqttSettings(Section):
     )
     heartbeat: Positive = Field(
         20.0,
-        description="Maximum seconds between two state messages while the device is online; with "
-        "homeassistant.discovery at most a third of homeassistant.expire_after.",
+        description="Maximum seconds between two state messages while the device is online; "
+        "with homeassistant.discovery at most a third of homeassistant.expire_after.",
     )
     stale_after: Positive = Field(
         15.0,
-        description="Seconds without a result after which the device is published as offline; for "
-        "a camera at least three frame intervals of capture.fps.",
+        description="Seconds without a result after which the device publishes offline; for a "
+        "camera at least three frame intervals of capture.fps.",
     )
     queue_max_events: int = Field(
         100_000,
@@ -559,8 +559,8 @@ class MqttSettings(Section):
     )
     queue_max_age: Positive = Field(
         604800.0,
-        description="Maximum age of a queued event, in seconds of running time; older ones are "
-        "dropped.",
+        description="Maximum age of a queued event, in seconds during which the daemon runs; "
+        "older ones are dropped.",
     )
 
 
@@ -595,8 +595,8 @@ class MetricsSettings(ServerSettings):
 
     listen: Annotated[str, _listen_validator(METRICS_ADDRESS)] | None = Field(
         None,
-        description="HOST:PORT to listen on, such as 127.0.0.1:9469; 0.0.0.0:9469: all interfaces, "
-        "without a password; unset: disabled.",
+        description="HOST:PORT to listen on, such as 127.0.0.1:9469, or 0.0.0.0:9469 for all "
+        "interfaces; there is no password. Unset: disabled.",
         examples=[METRICS_ADDRESS],
     )
     include_emotions: bool = Field(

@@ -279,7 +279,7 @@ class VerifierNetwork:
         shapes = [details["shape"].tolist() for details in (pixels, *outputs)]
         if shapes != [[1, PATCH_SIDE, PATCH_SIDE, 1], [1, 1], [1, GEOMETRY]]:
             raise DetectorError(
-                f"{path}: is no verifier: it must have {PATCH_SIDE}x{PATCH_SIDE} pixels as input, "
+                f"{path}: not a verifier: must have an input of {PATCH_SIDE}x{PATCH_SIDE} pixels, "
                 f"and outputs of 1 and {GEOMETRY} numbers"
             )
 

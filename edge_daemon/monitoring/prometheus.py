@@ -146,19 +146,23 @@ def _hardware(message: HealthMessage) -> Iterator[Metric]:
 def _broker(message: HealthMessage, health: Health) -> Iterator[Metric]:
     if health.connected is not None:
         yield _gauge("broker_connected", "Whether the broker is connected.", health.connected)
-    yield _counter("broker_reconnects", "Connections after the first.", message.reconnects)
-    yield _counter("messages_dropped", "Messages never sent.", health.dropped_messages)
+    yield _counter("broker_reconnects", "Reconnects to the broker.", message.reconnects)
+    yield _counter(
+        "messages_dropped", "MQTT messages that were never sent.", health.dropped_messages
+    )
 
 
 def _event_queue(queue: EventQueueStatus) -> Iterator[Metric]:
     yield _gauge("event_queue_events", "Events that the broker has not acknowledged.", queue.depth)
-    yield _gauge("event_queue_oldest_age_seconds", "Age of the oldest of them.", queue.oldest_age_s)
+    yield _gauge(
+        "event_queue_oldest_age_seconds", "Age of the oldest queued event.", queue.oldest_age_s
+    )
     yield _counter(
         "event_queue_dropped",
         "Events dropped: over the limits of number and age, refused, or too large.",
         queue.dropped,
     )
-    yield _gauge("event_queue_durable", "Whether they are on disk.", queue.durable)
+    yield _gauge("event_queue_durable", "Whether queued events are on disk.", queue.durable)
 
 
 def _emotions(health: Health) -> Iterator[Metric]:

@@ -259,7 +259,10 @@ class Inbox:
         is_early = not first.is_complete and waiting > MAX_WAITING
         if is_early and not self._is_early_logged:
             self._is_early_logged = True
-            logger.warning("command acknowledged early", extra={"topic": first.received.topic})
+            logger.warning(
+                "pending command acknowledged, too many messages wait",
+                extra={"topic": first.received.topic},
+            )
         return first.is_complete or is_early
 
     def take_birth(self) -> bool:

@@ -435,7 +435,7 @@ class _FileLock:
             if not isinstance(error, BlockingIOError):  # a file system without locks
                 raise
             raise StateInUse(
-                f"state_dir: in use by another edge-daemon (got {self._path}); end that, or give "
+                f"state_dir: in use by another edge-daemon (got {self._path}); stop that, or give "
                 "each daemon its own device_id or state_dir"
             ) from error
         self.release()

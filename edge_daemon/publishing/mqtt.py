@@ -407,7 +407,7 @@ class Connection:
         text = str(reason)
         if packet_id in self._client.too_large:
             self._client.too_large.remove(packet_id)
-            text = "exceeds the broker's limit of a message's size"
+            text = "exceeds the broker's message size limit"
         code = int(reason.value)
         self._notifications.append(Acknowledged(packet_id, topic, outcome, code, text))
 

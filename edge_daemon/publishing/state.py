@@ -73,7 +73,7 @@ class AvailabilityMonitor:
                     "no results, publishing offline", extra={"seconds": self._stale_after_s}
                 )
         elif (seconds := self._stale.end()) is not None:
-            logger.info("results again, publishing online", extra={"seconds": seconds})
+            logger.info("results resumed, publishing online", extra={"seconds": seconds})
         return self.offline if self._stale.is_active else self._online
 
 

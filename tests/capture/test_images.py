@@ -96,7 +96,7 @@ def test_file_of_several_images_is_named_with_their_number(
     for source in (ImageFolder(tmp_path), ImageFile(path)):
         caplog.clear()
         assert len(all_from(source)) == 1
-        named = lines(caplog, "only the first image of a file is read")
+        named = lines(caplog, "several images in a file, reading the first")
         assert [(line["file"], line["of"]) for line in named] == [(str(path), count)] * (count > 1)
 
 

@@ -42,8 +42,8 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
         (["--source"], "--source: option requires a value"),
         (["--timeout", "soon"], "--timeout: invalid value (got soon)"),
         (["--wheelhouse", "/no/such"], "--wheelhouse: no such folder (got /no/such)"),
-        (["--credentials=/no/such"], "--credentials: cannot read /no/such"),
-        (["--credentials=/etc/hostname"], "--credentials: /etc/hostname must have two lines"),
+        (["--credentials=/no/such"], "--credentials: cannot be read (got /no/such)"),
+        (["--credentials=/etc/hostname"], "--credentials: must be two lines (got /etc/hostname)"),
     ],
 )
 def test_installer_invalid_option_fails_in_one_line(options: list[str], message: str) -> None:

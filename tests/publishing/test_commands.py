@@ -198,5 +198,5 @@ def test_inbox_too_many_waiting_release_the_first(switch: Switch, logs: Logs) ->
     for packet_id in range(2, MAX_WAITING + 3):
         switch.send(b"online", packet_id, topic=BIRTH)
     assert switch.acknowledged == list(range(1, MAX_WAITING + 3))
-    assert len(logs.of("command acknowledged early")) == 1
+    assert len(logs.of("pending command acknowledged, too many messages wait")) == 1
     assert MAX_WAITING + 1 < MAX_RECEIVED_UNACKNOWLEDGED

@@ -160,7 +160,8 @@ def _trouble(source: Source, error: SourceError, holders: list[Process]) -> Find
     # Another user's open files are not shown.
     if _could_be_opened(source) and os.geteuid() != 0 and (daemons := ProcessTable().daemons()):
         return Finding.warn(
-            f"{error}; maybe used by the running {daemons[0]}; sudo fuser lists users"
+            f"{error}; maybe used by the running {daemons[0]}; sudo fuser lists the "
+            "processes that use a device"
         )
     return Finding.fail(str(error))
 

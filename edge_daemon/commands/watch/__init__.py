@@ -46,7 +46,7 @@ def run(settings: Settings, devices: Sequence[str], *, as_json: bool) -> None:
         if not is_device_id(name):
             raise SettingsError(
                 f"DEVICE: must have only letters, digits, _ and - (got {name!r}); "
-                "name it as its topics do"
+                "use the name in its topics"
             )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     watch = _print_lines if as_json else _show_table

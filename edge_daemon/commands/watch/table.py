@@ -208,9 +208,7 @@ def full_screen() -> Iterator[Callable[[View], None]]:
     """
     console = Console()
     if not console.is_terminal or console.is_dumb_terminal:
-        raise SettingsError(
-            "watch: standard output is no terminal for a table; --json prints lines"
-        )
+        raise SettingsError("watch: standard output is not a terminal; use --json for lines")
     # Refreshing by itself, rich would start a thread.
     with Live(console=console, screen=True, auto_refresh=False) as live:
         yield lambda view: live.update(view, refresh=True)

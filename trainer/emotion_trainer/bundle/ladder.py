@@ -111,7 +111,7 @@ class Ladder:
                 finished.append(step)
         bundled = [step.run for step in finished if step.recipe.bundled]
         if not bundled:
-            raise TrainingError("no recipe could be finished that is to be bundled")
+            raise TrainingError("recipes: none of those to be bundled could be finished; see above")
         return bundled, [step.recipe.name for step in failed]
 
     def _finish(self, step: LadderStep) -> None:
@@ -144,7 +144,7 @@ def _check(recipes: list[Recipe]) -> None:
     require_distinct_names(recipe.name for recipe in recipes)
     if not any(recipe.bundled for recipe in recipes):
         names = [recipe.name for recipe in recipes]
-        raise RecipeError(f"{', '.join(names)}: no recipe is to be bundled; use train for teachers")
+        raise RecipeError(f"{', '.join(names)}: all have bundled = false; use train for teachers")
 
 
 def in_order(steps: list[LadderStep]) -> list[LadderStep]:
@@ -162,7 +162,9 @@ def in_order(steps: list[LadderStep]) -> list[LadderStep]:
         order = tuple(TopologicalSorter(graph).static_order())
     except CycleError as error:
         circle = " before ".join(folder.name for folder in error.args[1])
-        raise RecipeError(f"recipes need each other in a circle: {circle}") from error
+        raise RecipeError(
+            f"recipes: circular dependency: {circle}; change a teacher or start"
+        ) from error
     return [by_folder[folder] for folder in order if folder in by_folder]
 
 

@@ -35,10 +35,10 @@ def output_folder(text: str) -> Path:
 
 
 def _require_writable(folder: Path) -> None:
-    """Refuse a path that is no folder, or a folder that cannot be created or written to."""
+    """Refuse a path that is not a folder, or a folder that cannot be created or written to."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if not nearest.is_dir():
-        raise ArgumentTypeError(f"{nearest} is no folder (got {folder}); correct the path")
+        raise ArgumentTypeError(f"{nearest} is not a folder (got {folder}); correct the path")
     if not os.access(nearest, os.W_OK):
         raise ArgumentTypeError(f"{nearest} is not writable (got {folder}); change its mode")
 

@@ -35,7 +35,7 @@ def _add_bundle(commands: Commands) -> None:
         type=existing_path,
         nargs="+",
         metavar="RUN",
-        help="an exported run, or a bundle whose models join again",
+        help="an exported run, or a bundle whose models are added",
     )
     _add_bundling_options(bundle)
     bundle.set_defaults(command=_bundle, needs_keras=True)
@@ -71,7 +71,7 @@ def _add_bundling_options(command: ArgumentParser) -> None:
     command.add_argument(
         "--mirrored",
         action="store_true",
-        help="also use each model as a member that sees the mirrored face: more accurate, at "
+        help="also use each model as a member for the mirrored face: more accurate, at "
         "twice the cost",
     )
     command.add_argument(
@@ -115,7 +115,9 @@ def _ladder(options: Namespace) -> None:
     done = [path for path, recipe in named if recipe.name not in failed]
     _make_bundle([run.folder for run in finished], dataset, options, done)
     if failed:
-        raise TrainingError(f"bundled without what failed: {', '.join(failed)}")
+        raise TrainingError(
+            f"recipes: some failed and are not in the bundle (got {', '.join(failed)}); see above"
+        )
 
 
 def _make_bundle(

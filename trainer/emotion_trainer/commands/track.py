@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add the commands to the parser."""
-    track = commands.add_parser("track", help="log what MLflow lacks of finished runs")
+    track = commands.add_parser("track", help="log finished runs, as far as MLflow lacks them")
     _add_runs(track)
     track.set_defaults(command=_track, needs_keras=True)
     report = commands.add_parser("report", help="write an HTML page that compares runs")
