@@ -98,7 +98,7 @@ class EventQueue:
             message = event_message(event, self._last, latency_ms)
             self._new.append(_UnsavedEvent(_entry(message, self._clock.now().timestamp()), message))
             if len(self._new) > MAX_NEW:
-                self._new.popleft()
+                self._log([self._new.popleft()])
                 self._count_dropped(1)
             self._changed.notify_all()
         self._on_ready()

@@ -199,3 +199,15 @@ def test_queue_event_is_logged_once_when_saved(tmp_path: Path, logs: Logs) -> No
         events.writer.step()
     (fields,) = logs.of("event")
     assert (fields["kind"], fields["track_id"], fields["sequence"]) == ("appeared", 5, 1)
+
+
+def logged_sequences(logs: Logs) -> list[object]:
+    return [fields["sequence"] for fields in logs.of("event") if "event_id" in fields]
+
+
+def test_queue_event_dropped_from_memory_is_logged(clock: FakeClock, logs: Logs) -> None:
+    queue = EventQueue(clock, lambda: None)
+    queue.report_disk(None)
+    with queue.disk_access():  # in which the writer hangs
+        append(queue, *range(MAX_NEW + 2))
+    assert logged_sequences(logs) == [1, 2]
