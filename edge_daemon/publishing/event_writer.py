@@ -135,8 +135,8 @@ class EventWriter(Service):
             with self._queue.disk_access():
                 error = self._attempt()
             self._queue.report_disk(error)
-        if not self._queue.is_durable:
-            self._queue.log_unsaved()
+        else:
+            self._queue.log_durability()
 
     def _wait(self) -> None:
         """Wait for events; while the disk fails, only for the next attempt or the end."""

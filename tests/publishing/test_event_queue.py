@@ -211,3 +211,17 @@ def test_queue_event_dropped_from_memory_is_logged(clock: FakeClock, logs: Logs)
     with queue.disk_access():  # in which the writer hangs
         append(queue, *range(MAX_NEW + 2))
     assert logged_sequences(logs) == [1, 2]
+
+
+def test_queue_events_are_logged_while_disk_hangs(clock: FakeClock, logs: Logs) -> None:
+    queue = EventQueue(clock, lambda: None)
+    queue.report_disk(None)
+    with queue.disk_access():
+        append(queue, 1, 2)
+        queue.log_durability()
+        assert logged_sequences(logs) == []
+        clock.seconds += DISK_TIMEOUT_S + 0.1
+        queue.log_durability()  # by the network's thread
+        assert logged_sequences(logs) == [1, 2]
+        assert delivered(queue) == [1, 2]
+    assert logged_sequences(logs) == [1, 2]
