@@ -70,7 +70,8 @@ class Pause(Observable):
         self._file = file
         self._setting = threading.Lock()
         self._saving = threading.Lock()
-        self._paused = self._saved = file is not None and _is_saved(file)
+        self._saved = False if file is None else _is_saved(file)
+        self._paused = self._saved is not False
         if self._paused:
             logger.warning("still paused", extra={"file": str(file)})
 
@@ -101,13 +102,15 @@ class Pause(Observable):
             return self._saved == paused
 
 
-def _is_saved(file: Path) -> bool:
+def _is_saved(file: Path) -> bool | None:
+    """Whether the file exists; None if that is unknown."""
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         logger.warning("could not read pause state, staying paused", extra={"error": str(error)})
+        return None
     return True
 
 
