@@ -45,7 +45,8 @@ MAX_DAMAGED: Final = 10
 MAX_FAILED_REQUESTS: Final = 3
 """Requests of a still image in a row that may fail, unless the camera does not answer."""
 
-READ_ERRORS = (OSError, http.client.HTTPException, HttpStatusError, UnicodeError)
+READ_ERRORS = (OSError, http.client.HTTPException, HttpStatusError, ValueError)
+"""ValueError: a host name that cannot be encoded, or a length of more digits than Python reads."""
 
 
 class HttpCamera:

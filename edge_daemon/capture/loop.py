@@ -68,6 +68,7 @@ class FrameMaker:
         self._scenes_ended = 0
         self._shape: tuple[int, ...] | None = None
         self._stream_time: float | None = None
+        self._position_s: float | None = None
         self._video_began: datetime | None = None
         self._made_at = 0.0
 
@@ -80,6 +81,7 @@ class FrameMaker:
         self._scene = captured.scene
         self._shape = captured.bgr.shape
         self._stream_time = captured.stream_time_s
+        self._position_s = captured.position_s
         self._made_at = monotonic
         return Frame(
             index=next(self._numbers),
@@ -112,7 +114,14 @@ class FrameMaker:
         if self._shape is None:
             return None
         self._scenes_ended += 1
-        frame = self.frame(CapturedFrame(black_image(self._shape), self._stream_time, self._scene))
+        frame = self.frame(
+            CapturedFrame(
+                black_image(self._shape),
+                self._stream_time,
+                self._scene,
+                position_s=self._position_s,
+            )
+        )
         self._shape = None
         return dataclasses.replace(frame, is_blank=True)
 

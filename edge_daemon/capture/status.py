@@ -70,7 +70,8 @@ class Pause(Observable):
         self._file = file
         self._setting = threading.Lock()
         self._saving = threading.Lock()
-        self._paused = self._saved = file is not None and _is_saved(file)
+        self._saved = False if file is None else _is_saved(file)
+        self._paused = self._saved is not False
         if self._paused:
             logger.warning("still paused", extra={"file": str(file)})
 
@@ -101,13 +102,15 @@ class Pause(Observable):
             return self._saved == paused
 
 
-def _is_saved(file: Path) -> bool:
+def _is_saved(file: Path) -> bool | None:
+    """Whether the file exists; None if that is unknown."""
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
         logger.warning("could not read pause state, staying paused", extra={"error": str(error)})
+        return None
     return True
 
 
@@ -157,9 +160,15 @@ class SourceStatus(Observable):
             error: the reason; None if it is in the log already.
         """
         if self._lost_at is None:
-            self._begin_loss(error)
-        elif error is not None and self._is_logged:
+            self._lost_at = self._clock.monotonic()
+            self._is_logged = False
+            self._reasons = []
+        if error is None:
+            self._is_logged = True
+        elif self._is_logged:
             self._log_other_reason(str(error))
+        else:
+            self._log_loss(str(error))
         self._enter(SourceState.LOST)
 
     def running(self) -> None:
@@ -169,22 +178,22 @@ class SourceStatus(Observable):
             self._lost_at = None
             if self._is_logged:
                 logger.info("source is back", extra={"source": self._source, "seconds": away_s})
+            else:
+                self._suppressed += 1
         self._enter(SourceState.RUNNING)
 
-    def _begin_loss(self, error: SourceLost | None) -> None:
+    def _log_loss(self, reason: str) -> None:
+        """Log a loss; one shortly after another is logged only if it lasts."""
         now = self._clock.monotonic()
-        self._lost_at = now
-        self._is_logged = error is None or now - self._logged_at >= LOG_INTERVAL_S
-        if not self._is_logged:
-            self._suppressed += 1
-        elif error is not None:
-            self._reasons = [str(error)]
-            self._logged_at = now
-            extra: dict[str, object] = {"error": str(error)}
-            if self._suppressed:
-                extra["suppressed"] = self._suppressed
-            self._suppressed = 0
-            logger.warning("source lost, retrying", extra=extra)
+        if now - self._logged_at < LOG_INTERVAL_S:
+            return
+        self._is_logged, self._logged_at = True, now
+        self._reasons = [reason]
+        extra: dict[str, object] = {"error": reason}
+        if self._suppressed:
+            extra["suppressed"] = self._suppressed
+        self._suppressed = 0
+        logger.warning("source lost, retrying", extra=extra)
 
     def _log_other_reason(self, reason: str) -> None:
         """A stream that ended may refuse the next connection, which hints at the cause."""

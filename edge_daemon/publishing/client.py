@@ -70,6 +70,8 @@ class Disconnected:
     """The cause, with a hint where one exists."""
     is_new: bool
     """Whether this is the first failure since the last connection."""
+    away_s: float
+    """Time since that failure."""
     is_unstable: bool
 
 
@@ -188,9 +190,11 @@ class MqttClient:
         )
         self._note_duration(lasted)
         self._next_attempt = now + self._delay(end)
-        if is_new := self._away_since is None:
+        is_new = self._away_since is None
+        if self._away_since is None:
             self._away_since = now
-        return [Disconnected(end, self._reason(end), is_new, self._is_unstable)]
+        away_s = now - self._away_since
+        return [Disconnected(end, self._reason(end), is_new, away_s, self._is_unstable)]
 
     def _adapted(self, end: ConnectionEnded) -> ConnectOptions | None:
         """How to connect at once after a refusal, if the broker supports less than was asked."""

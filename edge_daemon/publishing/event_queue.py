@@ -98,7 +98,7 @@ class EventQueue:
             message = event_message(event, self._last, latency_ms)
             self._new.append(_UnsavedEvent(_entry(message, self._clock.now().timestamp()), message))
             if len(self._new) > MAX_NEW:
-                self._new.popleft()
+                self._log([self._new.popleft()])
                 self._count_dropped(1)
             self._changed.notify_all()
         self._on_ready()
@@ -167,7 +167,7 @@ class EventQueue:
             )
 
     def log_durability(self) -> None:
-        """Log when events stop being durable, and when they are again."""
+        """Log when events stop being durable, new ones in that time, and when they are again."""
         with self._changed:
             now = self._clock.monotonic()
             if not self.is_durable:
@@ -178,6 +178,7 @@ class EventQueue:
                         "events not durable, keeping them in memory",
                         extra={"error": reason, "next": self._last + 1},
                     )
+                self._log(self._new)
             elif now - self._last_failure >= RECOVERY_S and self._failing.is_active:
                 logger.info("events durable again", extra={"seconds": self._failing.end()})
 
@@ -232,11 +233,6 @@ class EventQueue:
             self._deleted |= added - {new.entry.sequence for new in saved}
             self._saved_count = saved_count
             self._log(saved)
-
-    def log_unsaved(self) -> None:
-        """Log new events, as the disk does not take them."""
-        with self._changed:
-            self._log(self._new)
 
     def attach(self, last: int, saved_count: int) -> None:
         """Continue from an opened store, with its last sequence number and count of events.

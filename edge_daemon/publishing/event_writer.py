@@ -135,8 +135,8 @@ class EventWriter(Service):
             with self._queue.disk_access():
                 error = self._attempt()
             self._queue.report_disk(error)
-        if not self._queue.is_durable:
-            self._queue.log_unsaved()
+        else:
+            self._queue.log_durability()
 
     def _wait(self) -> None:
         """Wait for events; while the disk fails, only for the next attempt or the end."""
@@ -167,6 +167,7 @@ class EventWriter(Service):
         return None
 
     def _work(self, store: EventStore) -> None:
+        self._load(store)  # first, as a full disk refuses what follows
         now = self._clock.monotonic()
         is_sync_due = now >= self._next_sync
         if is_sync_due:
@@ -176,14 +177,18 @@ class EventWriter(Service):
             store.apply(changes.added, changes.deleted, changes.last)
             self._queue.confirm(changes, store.count)
             self._is_unsynced = True
-        if (after := self._queue.load_after) is not None:
-            self._queue.load(store.after(after, MAX_WINDOW))
+        self._load(store)
         if is_sync_due:
             self._next_sync = now + SYNC_INTERVAL_S
             if self._is_unsynced:
                 store.sync()
                 self._is_unsynced = False
             store.checkpoint()
+
+    def _load(self, store: EventStore) -> None:
+        """Load the events that the sender needs next, if that is due."""
+        if (after := self._queue.load_after) is not None:
+            self._queue.load(store.after(after, MAX_WINDOW))
 
     def _ensure_store(self) -> EventStore:
         """Open the store, or restore its files, if necessary.

@@ -50,6 +50,9 @@ DISCONNECT_TIMEOUT_S: Final = 0.9
 MAX_TELEMETRY: Final = 16
 """Results that wait for the network."""
 
+LASTING_S: Final = 60.0
+"""Time without a connection after which that is logged also where connections often end soon."""
+
 
 class MqttPublisher(Service):
     """Publishes a device's results, and whether it is available.
@@ -109,6 +112,8 @@ class MqttPublisher(Service):
         self._too_large: set[str] = set()
         """Topics with messages that are too large for the broker."""
         self._logged_limits = Limits()
+        self._is_loss_logged = False
+        """Whether the present loss of the connection is in the log, above debug level."""
         # A file played to a new broker need not wait for subscribers to return.
         self._has_grace = not self._blocks or queue.depth > 0
 
@@ -293,7 +298,9 @@ class MqttPublisher(Service):
         if update.away_s is not None:
             depth = self._queue.depth
             fields |= {"away_seconds": update.away_s, "dropped": self.dropped, "queued": depth}
-        level = logging.DEBUG if update.is_unstable else logging.INFO
+        is_logged = self._is_loss_logged or not update.is_unstable
+        self._is_loss_logged = False
+        level = logging.INFO if is_logged else logging.DEBUG
         logger.log(level, "connected to the broker", extra=fields)
         self._log_limits(update.limits)
 
@@ -316,9 +323,11 @@ class MqttPublisher(Service):
             self._telemetry.clear()
             self._changed.notify_all()
         self._inbox.on_disconnected(update.cause)
-        if update.is_new:
+        is_reported = not update.is_unstable or update.away_s >= LASTING_S
+        if update.is_new or (is_reported and not self._is_loss_logged):
+            self._is_loss_logged = is_reported
             logger.log(
-                logging.DEBUG if update.is_unstable else logging.WARNING,
+                logging.WARNING if is_reported else logging.DEBUG,
                 "no connection to the broker, retrying",
                 extra={"broker": self._client.broker.address, "reason": update.reason},
             )

@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import weakref
 from datetime import timedelta
@@ -54,6 +55,17 @@ def test_blank_frame_of_a_file_has_the_stream_time(clock: FakeClock) -> None:
     blank = maker.blank()
     assert blank is not None
     assert blank.stream_time_s == 7.5
+
+
+def test_blank_frame_of_a_video_has_the_videos_time(clock: FakeClock) -> None:
+    """Reading may be faster than the video plays, so now can be before its last frame."""
+    maker = FrameMaker(clock, MEMORY)
+    maker.frame(dataclasses.replace(picture(stream_time_s=0.0), position_s=0.0))
+    clock.seconds += 1
+    last = maker.frame(dataclasses.replace(picture(stream_time_s=30.0), position_s=30.0))
+    blank = maker.blank()
+    assert blank is not None
+    assert (blank.captured_at, blank.position_s) == (last.captured_at, 30.0)
 
 
 def test_frame_maker_keeps_no_pixels(clock: FakeClock) -> None:

@@ -183,6 +183,17 @@ def test_mjpeg_stream_with_damaged_parts_continues(*, with_length: bool) -> None
         reader.close()
 
 
+def test_mjpeg_length_of_too_many_digits_is_a_loss() -> None:
+    def stream(handler: Handler) -> None:
+        parts(JPEG)(handler)
+        handler.wfile.write(b"--frame\r\nContent-Length: " + 5000 * b"9" + b"\r\n\r\n")
+
+    with serving(stream=stream) as server, contextlib.closing(opened(f"{server.url}/stream")) as it:
+        assert shows_the_scene(it)
+        with pytest.raises(SourceLost):
+            it.read()
+
+
 def with_size(jpeg: bytes, width: int, height: int) -> bytes:
     """The JPEG with another size in its header."""
     place = jpeg.index(b"\xff\xc0") + 5

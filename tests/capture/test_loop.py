@@ -214,6 +214,22 @@ def test_losses_in_quick_succession_are_logged_once(
     assert vars(caplog.records[2])["suppressed"] == 30
 
 
+def test_loss_soon_after_another_is_logged_if_it_lasts(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    again = steps_after(clock, 1, PICTURE, LOST)
+    gone = [steps_after(clock, LOG_INTERVAL_S / 4, LOST) for _ in range(5)]
+    run(FakeSource([PICTURE, LOST], again, *gone, [PICTURE, None]), clock)
+    assert [record.message for record in caplog.records] == [
+        "source lost, retrying",
+        "source is back",
+        "source lost, retrying",
+        "source is back",
+    ]
+    assert vars(caplog.records[3])["seconds"] == 5 * LOG_INTERVAL_S / 4
+
+
 def test_other_reasons_of_one_loss_are_logged(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -99,6 +99,16 @@ def test_what_cannot_be_looked_at_means_paused(
     assert not pause.paused
 
 
+def test_pause_of_unknown_state_counts_as_unsaved(tmp_path: Path) -> None:
+    folder = tmp_path / "loop"
+    folder.symlink_to(folder)
+    pause = Pause(folder / "paused")
+    assert not pause.set(True)
+    folder.unlink()
+    assert pause.set(True)
+    assert Pause(folder / "paused").paused
+
+
 def test_pause_that_cannot_be_remembered_holds_all_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

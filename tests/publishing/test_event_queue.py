@@ -199,3 +199,29 @@ def test_queue_event_is_logged_once_when_saved(tmp_path: Path, logs: Logs) -> No
         events.writer.step()
     (fields,) = logs.of("event")
     assert (fields["kind"], fields["track_id"], fields["sequence"]) == ("appeared", 5, 1)
+
+
+def logged_sequences(logs: Logs) -> list[object]:
+    return [fields["sequence"] for fields in logs.of("event") if "event_id" in fields]
+
+
+def test_queue_event_dropped_from_memory_is_logged(clock: FakeClock, logs: Logs) -> None:
+    queue = EventQueue(clock, lambda: None)
+    queue.report_disk(None)
+    with queue.disk_access():  # in which the writer hangs
+        append(queue, *range(MAX_NEW + 2))
+    assert logged_sequences(logs) == [1, 2]
+
+
+def test_queue_events_are_logged_while_disk_hangs(clock: FakeClock, logs: Logs) -> None:
+    queue = EventQueue(clock, lambda: None)
+    queue.report_disk(None)
+    with queue.disk_access():
+        append(queue, 1, 2)
+        queue.log_durability()
+        assert logged_sequences(logs) == []
+        clock.seconds += DISK_TIMEOUT_S + 0.1
+        queue.log_durability()  # by the network's thread
+        assert logged_sequences(logs) == [1, 2]
+        assert delivered(queue) == [1, 2]
+    assert logged_sequences(logs) == [1, 2]

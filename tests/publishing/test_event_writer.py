@@ -43,7 +43,7 @@ from running import PATIENCE, STOP_LIMIT_WITH_WAITS, eventually
 
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import StateInUse
-from edge_daemon.publishing.event_queue import MAX_NEW, EventQueue
+from edge_daemon.publishing.event_queue import MAX_NEW, MAX_WINDOW, EventQueue
 from edge_daemon.publishing.event_store import MAX_WAL_BYTES, EventStore, StoreDamaged
 from edge_daemon.publishing.event_writer import (
     RETRY_INTERVAL_S,
@@ -884,3 +884,19 @@ def test_writer_close_does_not_wait_for_hanging_service(tmp_path: Path) -> None:
         assert not events.queue.is_closed
         disk.works.set()
         events.queue.close()
+
+
+def test_writer_full_disk_loads_all_saved_events(tmp_path: Path, clock: FakeClock) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk, events_in(disk, clock=clock) as events:
+        events.add(*range(1, MAX_WINDOW + 101))
+        events.step(AFTER_RETRY)
+        fill_up(disk)
+        for number in range(1000, 1100):  # uses up the space that is left in the files
+            events.add(number)
+            events.step(AFTER_RETRY)
+        assert not events.queue.status().durable
+        numbers = []
+        for _ in range(20):
+            numbers += events.deliver()
+            events.step(AFTER_RETRY)
+        assert numbers == [*range(1, MAX_WINDOW + 101), *range(1000, 1100)]

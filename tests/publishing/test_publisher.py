@@ -41,13 +41,14 @@ from running import (
     running,
 )
 
+from edge_daemon._lib.clock import SystemClock
 from edge_daemon.publishing import JsonLines
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MAX_SHORT
 from edge_daemon.publishing.commands import PauseCommands
 from edge_daemon.publishing.messages import Message
 from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
-from edge_daemon.publishing.publisher import MAX_TELEMETRY
+from edge_daemon.publishing.publisher import LASTING_S, MAX_TELEMETRY
 from edge_daemon.publishing.state import OVERWRITTEN
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import EventMessage, StateMessage
@@ -810,6 +811,36 @@ def test_publisher_unstable_connection_stops_logging(
         with serving(publishing):
             attempts.wait_for(30)
     assert len(logs.records) <= 2 * (MAX_SHORT + 1)
+
+
+class SetClock(SystemClock):
+    """The system's, which a test can advance."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:  # type: ignore[override]  # a static method
+        return time.monotonic() + self.ahead_s
+
+
+def test_publisher_lasting_loss_of_unstable_connection_is_logged(
+    make_publishing: MakePublishing, broker: Mosquitto, logs: Logs, attempts: Attempts
+) -> None:
+    clock = SetClock()
+    with serving(make_publishing(broker.port, clock=clock)):
+        for count in range(1, MAX_SHORT + 2):
+            logs.wait_for(CONNECTED, count)
+            broker.stop()
+            if count <= MAX_SHORT:
+                logs.wait_for(LOST, count)
+                broker.start()
+        attempts.wait_for(2)
+        assert len(logs.of(LOST)) == MAX_SHORT
+        clock.ahead_s += LASTING_S
+        logs.wait_for(LOST, MAX_SHORT + 1)
+        attempts.wait_for(2)
+        assert len(logs.of(LOST)) == MAX_SHORT + 1
+        broker.start()
+        logs.wait_for(CONNECTED, MAX_SHORT + 2)
 
 
 class Pause:
