@@ -20,7 +20,7 @@ from edge_daemon._lib.clock import Clock, Outage, backoff_delays
 from edge_daemon.capture.base import CapturedFrame, Reader, Source, SupportsSchedule, SupportsSkip
 from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import TrackingSettings
-from edge_daemon.errors import SourceLost
+from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.pipeline import Busy
 from edge_daemon.records import Frame, Image, SourceState, black_image
 
@@ -48,6 +48,10 @@ PAUSE_CHECK_INTERVAL_S: Final = 60.0
 
 CLOSE_CHECK_INTERVAL_S: Final = 1.0
 """Seconds between two checks of whether a stalled capture has closed the source."""
+
+MAX_HELD_S: Final = 120.0
+"""Time without a frame after which a source that a stalled capture holds open ends the program: a
+device that is open in a hung thread cannot be opened again by the same process."""
 
 
 class FrameMaker:
@@ -248,7 +252,8 @@ class CaptureLoop:
         """Put frames until the source ends or the loop is abandoned.
 
         Raises:
-            SourceError: the source cannot be read, and it is not a live one that may come back.
+            SourceError: the source cannot be read, and it is not a live one that may come back; or
+                a stalled capture has held it open for too long.
         """
         with self._pause.subscribed(self._interrupted.set):
             for frame in self._all_frames(busy):
@@ -289,12 +294,20 @@ class CaptureLoop:
             except SourceLost as loss:
                 if not self._abandoned.is_set():
                     self.status.lost(loss)
+                    self._require_not_held()
                     self._shared.delays = self._shared.delays or backoff_delays()
                     yield from self._wait(next(self._shared.delays))
             else:
                 # Interrupted by a pause, it opens again afterwards.
                 if not self._closing.is_set():
                     return
+
+    def _require_not_held(self) -> None:
+        if self._shared.holders - {self} and self.status.lost_s > MAX_HELD_S:
+            raise SourceError(
+                f"{self.name}: no frame for {self.status.lost_s:.0f} s, and a stalled read may hold"
+                " it open; check the device and its cable, and start again"
+            )
 
     def _frames_of_one_opening(self, busy: Busy) -> Iterator[Frame]:
         """The frames of one opening of the source."""

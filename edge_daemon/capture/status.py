@@ -147,6 +147,11 @@ class SourceStatus(Observable):
         self._suppressed = 0
         self._reasons: list[str] = []
 
+    @property
+    def lost_s(self) -> float:
+        """Seconds since the source was lost; 0 if it is not."""
+        return 0.0 if self._lost_at is None else self._clock.monotonic() - self._lost_at
+
     def starting(self) -> None:
         self._enter(SourceState.STARTING)
 
@@ -174,7 +179,7 @@ class SourceStatus(Observable):
     def running(self) -> None:
         """Note that it gave a frame."""
         if self._lost_at is not None:
-            away_s = round(self._clock.monotonic() - self._lost_at, 1)
+            away_s = round(self.lost_s, 1)
             self._lost_at = None
             if self._is_logged:
                 logger.info("source is back", extra={"source": self._source, "seconds": away_s})

@@ -12,7 +12,7 @@ from running import eventually
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture import CapturedFrame, SourceKind
-from edge_daemon.capture.loop import CaptureLoop
+from edge_daemon.capture.loop import MAX_HELD_S, CaptureLoop
 from edge_daemon.capture.status import LOG_INTERVAL_S, Pause
 from edge_daemon.errors import SourceError, SourceLost
 from edge_daemon.records import Frame, SourceState
@@ -375,6 +375,38 @@ def test_pause_is_done_once_a_stalled_read_closes_the_source(
     for each in (stalled, thread):
         each.join(10)
         assert not each.is_alive()
+
+
+def test_source_held_by_a_stalled_read_ends_the_loop(clock: FakeClock) -> None:
+    reading, released = threading.Event(), threading.Event()
+
+    class Hanging(FakeReader):
+        def read(self) -> CapturedFrame | None:
+            reading.set()
+            assert released.wait(10)
+            return None
+
+    class Held(FakeSource):
+        attempts = 0
+
+        def open(self) -> FakeReader:
+            if not reading.is_set():
+                return Hanging([])
+            self.attempts += 1
+            clock.seconds += MAX_HELD_S / 3
+            raise LOST
+
+    source = Held()
+    loop = loop_of(source, clock)
+    stalled = run_in_thread(lambda: loop.run([].append, Watch()))
+    assert reading.wait(10)
+    loop.abandon()
+    with pytest.raises(SourceError, match=r"^fake: ") as raised:
+        loop.restarted().run([].append, Watch())
+    assert not isinstance(raised.value, SourceLost)
+    assert source.attempts == 4
+    released.set()
+    stalled.join(10)
 
 
 def test_restarted_reads_the_same_source_and_counts_on(clock: FakeClock) -> None:
