@@ -151,6 +151,8 @@ def test_collector_of_a_long_run_keeps_totals_and_bounds_memory(
     statistics = collector.statistics()
     assert 50 < sum(len(visit.segments) for visit in statistics.visits) <= 200
     assert [visit.duration for visit in statistics.visits] == pytest.approx([25] * 10)
+    assert statistics.shares["happy"] == pytest.approx(0.5)
+    assert statistics.visits[0].shares == pytest.approx({"happy": 0.5, "sad": 0.5})
 
 
 def test_collector_of_many_visits_keeps_totals_and_bounds_memory(
