@@ -223,6 +223,17 @@ def test_chart_of_many_visits_shows_the_longest() -> None:
     assert {"face 4", "and 3 shorter visits"} <= texts
 
 
+def test_chart_of_a_month_has_few_marks() -> None:
+    day_s = 86_400.0
+    results = (frame_result(day_s * day, {1: HAPPY}, appears=[1]) for day in range(31))
+    labels = [
+        shape.text
+        for shape in chart(statistics_of(*results)).shapes
+        if isinstance(shape, Text) and shape.anchor == "middle"
+    ]
+    assert labels == [f"{hours}:00:00" if hours else "0:00" for hours in range(0, 721, 96)]
+
+
 def test_chart_shapes_are_on_the_drawing_and_do_not_overlap() -> None:
     drawing = chart(two_visits())
     lines = sorted({shape.y for shape in drawing.shapes if isinstance(shape, Text)})
