@@ -193,6 +193,16 @@ def test_photo_shows_the_models_output(page: Browser, tmp_path: Path) -> None:
     assert not page.one("#photo-dialog").is_displayed()
 
 
+def test_click_that_ends_the_mirror_adds_no_corner_of_a_zone(page: Browser) -> None:
+    page.one("#zones").click()
+    page.press("m")
+    page.wait_for("document.body.classList.contains('mirror')")
+    page.one("#screen").click()
+    page.wait_for("!document.body.classList.contains('mirror')")
+    assert page.all("#zones-layer ellipse") == []
+    page.one("#zones").click()
+
+
 HOLD_FIRST_PHOTO = """
 const original = window.fetch;
 let held = false;
