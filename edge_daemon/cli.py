@@ -145,11 +145,11 @@ def _be_interruptible() -> None:
 def _print_errors(*problems: str, debug: bool) -> None:
     """Print one line for each problem on standard error."""
     if debug:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), end="", file=sys.stderr)
     mark = ERROR_MARK if is_standard_error() else ""
     for problem in problems:
-        # It can contain names of files as they are.
-        line = shortened(printable(problem.strip()), MAX_ERROR_LENGTH)
+        # It can contain names of files as they are, and an address that was taken for one.
+        line = shortened(printable(masked(problem.strip())), MAX_ERROR_LENGTH)
         print(f"{mark}{PROGRAM}: {line}", file=sys.stderr)
 
 

@@ -40,7 +40,10 @@ Timestamp = Annotated[
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # JSON can hold numbers that are infinite once they are read, such as 1e999.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class FaceMessage(_Message):

@@ -51,10 +51,12 @@ def parsed(payload: Any) -> dict[str, Any] | None:
     """The event, or None for anything else or for an unknown schema."""
     try:
         event = json.loads(payload)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
-    known = isinstance(event, dict) and event.get("schema") == 1 and "event_id" in event
-    return event if known else None
+    if not isinstance(event, dict) or event.get("schema") != 1:
+        return None
+    is_numbered = isinstance(event.get("event_id"), str) and isinstance(event.get("sequence"), int)
+    return event if is_numbered and {"kind", "emotion"} <= event.keys() else None
 
 
 def handle(events: EventFilter, device: str, payload: Any) -> None:

@@ -134,6 +134,17 @@ def test_config_masks_a_stream_password(program: Program) -> None:
     assert "secret" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("command", [["run"], ["run", "--debug"], ["check"]])
+@pytest.mark.parametrize("source", ["me:secret@camera/1", "rtsp//me:secret@camera/1"])
+def test_incomplete_address_is_refused_without_its_password(
+    program: Program, command: list[str], source: str
+) -> None:
+    done = program(*command, "--source", source, "--sink", "none")
+    assert done.returncode == 1
+    assert "***@camera/1" in done.stdout + done.stderr
+    assert "secret" not in done.stdout + done.stderr
+
+
 def test_config_example_is_accepted_unchanged(program: Program, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(program("config", "--example").stdout)

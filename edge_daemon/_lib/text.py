@@ -18,8 +18,8 @@ WORD: Final = re.compile(r"\S+")
 AUTHORITY_END: Final = re.compile(r"[/?#]")
 QUERY_START: Final = re.compile(r"[?#]")
 
-LOGIN: Final = re.compile(r"^[^\s:/@'\"]+:.*@")
-"""User name and password at the start of an address without a scheme."""
+LOGIN: Final = re.compile(r"^(?:(?:rtsps?|https?)?/{1,2})?[^\s:/@'\"]+:.*@")
+"""User name and password at the start of an address without a scheme, or with a mistyped one."""
 
 UNPRINTABLE: Final = "\N{REPLACEMENT CHARACTER}"
 

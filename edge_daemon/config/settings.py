@@ -102,7 +102,9 @@ def _broker_host(text: str) -> str:
     text = text.strip()
     is_ipv6 = text.count(":") > 1 and not re.search(r"/|@|\]:", text)
     if is_ipv6 or not re.search(r"[:/@?#]", text):
-        return text.strip("[]")
+        if not (host := text.strip("[]")):
+            raise ValueError("must be a host name or an IP address")
+        return host
     scheme, _, rest = text.rpartition("://")
     fix = ""
     with contextlib.suppress(ValueError):

@@ -245,6 +245,12 @@ def _path_problems(option: str, path: Path, source: Source) -> Iterator[str]:
         yield f"{option}: is a folder (got {path}); name a file"
     elif not source.is_live and _overwrites(path, Path(source.name)):
         yield f"{option}: would overwrite the source (got {path}); name another path"
+    elif path.suffix.lower() == ".png" and _is_in(folder, source):
+        yield f"{option}: would be an image of the source (got {path}); name another folder"
+
+
+def _is_in(folder: Path, source: Source) -> bool:
+    return source.kind is SourceKind.FOLDER and folder.samefile(source.name)
 
 
 def _overwrites(path: Path, source: Path) -> bool:

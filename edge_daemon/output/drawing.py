@@ -335,7 +335,13 @@ def write_image(path: Path, bgr: Image) -> None:
         OSError: it cannot be written.
     """
     try:
-        _, content = cv2.imencode(path.suffix, bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+        done, content = cv2.imencode(path.suffix, bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
     except cv2.error as error:
         raise OutputError(f"{path}: cannot be encoded: {error.err}") from error
+    if not done:
+        height, width = bgr.shape[:2]
+        raise OutputError(
+            f"{path}: too large for its format (got {width}x{height} pixels); write a .png, or "
+            "only a .csv"
+        )
     replace_file(path, content.tobytes())

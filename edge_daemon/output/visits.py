@@ -55,6 +55,8 @@ class Visit:
     file: str | None
     """The image that shows it; None in a video."""
     segments: list[Segment]
+    seconds: dict[FaceLabel, float] = field(default_factory=dict)
+    """Time with each label."""
     has_appeared: bool = False
     """Whether it lasted long enough to be an event (`events.appear_after`)."""
     thumbnail: bytes | None = None
@@ -76,9 +78,7 @@ class Visit:
     @property
     def shares(self) -> dict[FaceLabel, float]:
         """Part of the visit's time for each label, the largest first."""
-        totals = VisitTotals()
-        totals.add(self)
-        return _shares(totals.seconds)
+        return _shares(self.seconds)
 
     @property
     def main_label(self) -> FaceLabel:
@@ -89,18 +89,26 @@ class Visit:
         """Continue the visit, and return the number of segments that this adds."""
         last = self.segments[-1] if self.segments else None
         if last is not None and last.label == label and start - last.end <= MAX_GAP_S:
+            self._count(label, end - last.end)
             last.end = end
             return 0
+        self._count(label, end - start)
         self.segments.append(Segment(start, end, label))
         return 1
 
     def simplify(self) -> int:
-        """Reduce the visit to one segment, and return the number of segments that this removes."""
+        """Reduce the visit to one segment, and return the number of segments that this removes.
+
+        Its time with each label stays.
+        """
         if not self.segments:
             return 0
         removed = len(self.segments) - 1
         self.segments = [Segment(self.start, self.end, self.main_label)]
         return removed
+
+    def _count(self, label: FaceLabel, seconds: float) -> None:
+        self.seconds[label] = self.seconds.get(label, 0.0) + seconds
 
 
 @dataclass
@@ -117,9 +125,8 @@ class VisitTotals:
         self.visits += 1
         self.duration += visit.duration
         self.longest = max(self.longest, visit.duration)
-        for segment in visit.segments:
-            before = self.seconds.get(segment.label, 0.0)
-            self.seconds[segment.label] = before + segment.end - segment.start
+        for label, seconds in visit.seconds.items():
+            self.seconds[label] = self.seconds.get(label, 0.0) + seconds
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -198,12 +198,15 @@ def _json(content: str) -> Response:
 
 
 async def _photo_from(request: Request) -> Image | None:
-    """The photo in a request; None if it is too large or not valid."""
+    """The photo in a request; None if it is too large, incomplete or not valid."""
     pixels = bytearray()
-    async for chunk in request.stream():
-        pixels += chunk
-        if len(pixels) > MAX_PHOTO_BYTES:
-            return None
+    try:
+        async for chunk in request.stream():
+            pixels += chunk
+            if len(pixels) > MAX_PHOTO_BYTES:
+                return None
+    except ClientDisconnect:
+        return None
     size = (request.query_params.get(name, "") for name in ("width", "height"))
     width, height = (int(text) if text.isdecimal() and len(text) < 6 else 0 for text in size)
     return image_from(bytes(pixels), width, height)

@@ -43,7 +43,8 @@ class AuthMiddleware:
 
     Args:
         app: the application to protect.
-        host_names: accepted names in the Host header; IP addresses are always accepted.
+        host_names: accepted names in the Host header, with `login` also below any domain; IP
+            addresses are always accepted.
         form_token: token that requests which change something must carry.
         login: asks for the access token; None where none is needed.
         public_paths: paths that need no access token.
@@ -94,7 +95,11 @@ class AuthMiddleware:
         except ValueError:
             return False
         name = parts.hostname or ""
-        return parts.netloc == host and (name in self._host_names or is_ip_address(name))
+        if parts.netloc != host:
+            return False
+        # Behind the token, with any domain: routers append their own to this machine's name.
+        label = name if self._login is None else name.partition(".")[0]
+        return not self._host_names.isdisjoint({name, label}) or is_ip_address(name)
 
 
 class TokenLogin:
@@ -135,8 +140,7 @@ def host_names(listen_host: str, *, is_local: bool) -> frozenset[str]:
     """
     names = {"localhost", listen_host.lower()}
     if not is_local:
-        own = socket.gethostname().lower()
-        names |= {own, f"{own}.local"}
+        names.add(socket.gethostname().lower().partition(".")[0])
     return frozenset(names)
 
 

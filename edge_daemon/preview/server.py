@@ -35,8 +35,11 @@ LOGIN_PAGE: Final = "token.html"
 PUBLIC_PATHS: Final = frozenset({"/preview.css", "/icon.svg"})
 """Files that the login page needs."""
 
-EXAMPLE_ADDRESS: Final = ("192.0.2.1", 9)
-"""An address outside this network (RFC 5737)."""
+EXAMPLE_ADDRESSES: Final = {
+    socket.AF_INET: ("192.0.2.1", 9),
+    socket.AF_INET6: ("2001:db8::1", 9),
+}
+"""Addresses outside this network (RFC 5737, RFC 3849)."""
 
 
 class PreviewServer(Service, Watcher):
@@ -157,15 +160,15 @@ def _login(listener: socket.socket, page: bytes) -> TokenLogin | None:
 def _url(host: str, port: int, login: TokenLogin | None) -> str:
     """The URL to open in a browser."""
     if is_ip_address(host) and ipaddress.ip_address(host).is_unspecified:
-        host = _own_address()
+        host = _own_address(socket.AF_INET6 if ":" in host else socket.AF_INET)
     return f"http://{authority((host, port))}/" + (f"?token={login.token}" if login else "")
 
 
-def _own_address() -> str:
+def _own_address(family: socket.AddressFamily) -> str:
     """This machine's address in its network, or its name without a network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(EXAMPLE_ADDRESS)  # sends nothing, only chooses a route
+            probe.connect(EXAMPLE_ADDRESSES[family])  # sends nothing, only chooses a route
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])

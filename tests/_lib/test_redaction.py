@@ -24,6 +24,10 @@ from edge_daemon.errors import SourceError
         ("rtsp://cam/1", "rtsp://cam/1"),
         ("clips/a@b?.mp4", "clips/a@b?.mp4"),
         ("ann:secret@cam/1", "***@cam/1"),
+        ("rtsp//ann:secret@cam/1", "***@cam/1"),
+        ("rtsp/ann:secret@cam/1", "***@cam/1"),
+        ("//ann:secret@cam/1", "***@cam/1"),
+        ("clips/10:30@b.mp4", "clips/10:30@b.mp4"),
         ("ann@cam:1", "ann@cam:1"),
     ],
 )

@@ -156,6 +156,8 @@ def test_unknown_section_with_many_keys_is_reported_once(tmp_path: Path) -> None
         ("mqtt.port", "many"),
         ("mqtt.port", "70000"),
         ("mqtt.host", ""),
+        ("mqtt.host", " "),
+        ("mqtt.host", "[]"),
         ("mqtt.base_topic", "a/#"),
         ("capture.fps", "0"),
         ("capture.fps", "nan"),

@@ -13,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from publishing.broker import Mosquitto, _write
+from publishing.broker import Mosquitto, _write, include_as_debian
 from running import PATIENCE
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "mosquitto"
@@ -45,12 +45,10 @@ class ConfiguredMosquitto(Mosquitto):
         places = {
             "listener 8883": f"listener {self.port} 127.0.0.1",
             "/etc/mosquitto": str(folder),
-            "/var/lib/mosquitto": str(folder),
             **(elsewhere or {}),
         }
         texts = [(CONFIGURATION / file).read_text(encoding="utf-8") for file in files]
-        own = [line for line in self._config.read_text().splitlines() if line.startswith("user ")]
-        self._config.write_text("\n".join([*own, _replaced("\n".join(texts), places), ""]))
+        include_as_debian(self._config, _replaced("\n".join(texts), places))
 
     @property
     def authority(self) -> Path:

@@ -55,11 +55,12 @@ def test_subscriber_handles_each_event_once(broker: Mosquitto) -> None:
         program.lines_until("first: 1 appeared happy")
         two, three, six = (encoded(event(number)) for number in (2, 3, 6))
         unknown = json.dumps(json.loads(encoded(event(4))) | {"schema": 2}).encode()
-        publish(broker.port, TOPIC, two, three, two, b"{", b"[]", unknown, six)
+        incomplete = b'{"schema": 1, "event_id": "a"}'
+        publish(broker.port, TOPIC, two, three, two, b"{", b"[]", unknown, incomplete, six)
         assert program.lines_until("hall: 6 appeared happy") == [
             "hall: 2 appeared happy",
             "hall: 3 appeared happy",
-            *["hall: not an event of schema 1"] * 3,
+            *["hall: not an event of schema 1"] * 4,
             "hall: 2 events missing",
             "hall: 6 appeared happy",
         ]

@@ -15,7 +15,7 @@ import jinja2
 import pytest
 import yaml
 from payloads import encoded, event, health, state
-from publishing.broker import Mosquitto
+from publishing.broker import Mosquitto, include_as_debian
 
 from edge_daemon import __version__
 from edge_daemon.publishing import homeassistant
@@ -251,13 +251,11 @@ class HomeBroker(Mosquitto):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, {"porch": "right"})
         text = (EXAMPLES / "mosquitto/home.conf").read_text()
-        own = [line for line in self._config.read_text().splitlines() if "user " in line]
-        text = text.replace("listener 1883", f"listener {self.port} 127.0.0.1\nlog_dest stderr")
-        text = text.replace("/var/lib/mosquitto/", f"{folder}/")
+        text = text.replace("listener 1883", f"listener {self.port} 127.0.0.1")
         passwords = re.search(r"password_file (\S+)", self._config.read_text())
         assert passwords is not None
         text = text.replace("/etc/mosquitto/passwords", passwords[1])
-        self._config.write_text("\n".join([text, *own, ""]))
+        include_as_debian(self._config, text)
 
 
 @pytest.mark.broker

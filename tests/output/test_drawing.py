@@ -1,14 +1,18 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from builders import probabilities
 from numpy.typing import NDArray
 
+from edge_daemon.errors import OutputError
 from edge_daemon.output.drawing import (
     COLOURS,
     MIN_SIDE,
     Annotation,
     FrameAnnotator,
     annotate_image,
+    write_image,
 )
 from edge_daemon.output.layout import Size
 from edge_daemon.output.panel import BAR_WIDTH, draw_panel, draw_tag, panel_size
@@ -171,3 +175,12 @@ def test_frame_given_to_the_annotator_is_not_modified() -> None:
     bgr = grey(480, 270)
     FrameAnnotator(Size(480, 270)).annotate(bgr, [mark(Box(100, 100, 60, 80))])
     assert (bgr == GREY).all()
+
+
+@pytest.mark.parametrize(("name", "width"), [("copy.webp", 16_384), ("copy.jpg", 65_501)])
+def test_write_image_too_large_for_its_format_is_refused(
+    tmp_path: Path, name: str, width: int
+) -> None:
+    with pytest.raises(OutputError, match=f"got {width}x2 pixels"):
+        write_image(tmp_path / name, grey(width, 2))
+    assert list(tmp_path.iterdir()) == []

@@ -139,6 +139,13 @@ def test_folder_with_the_source_image_is_refused(tmp_path: Path, sources: dict[s
     assert line.startswith("--output: ")
 
 
+def test_summary_among_the_source_images_is_refused(sources: dict[str, str]) -> None:
+    folder = Path(sources["photos"])
+    (line,) = problems(str(folder), summaries=(folder / "a.html", folder / "a.png"))
+    assert line.startswith("--summary: ")
+    assert str(folder / "a.png") in line
+
+
 def test_file_named_twice_is_refused(tmp_path: Path, sources: dict[str, str]) -> None:
     path = tmp_path / "a.png"
     assert len(problems(sources["photo.png"], path, summaries=(path,))) == 1

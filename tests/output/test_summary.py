@@ -151,6 +151,8 @@ def test_collector_of_a_long_run_keeps_totals_and_bounds_memory(
     statistics = collector.statistics()
     assert 50 < sum(len(visit.segments) for visit in statistics.visits) <= 200
     assert [visit.duration for visit in statistics.visits] == pytest.approx([25] * 10)
+    assert statistics.shares["happy"] == pytest.approx(0.5)
+    assert statistics.visits[0].shares == pytest.approx({"happy": 0.5, "sad": 0.5})
 
 
 def test_collector_of_many_visits_keeps_totals_and_bounds_memory(
@@ -219,6 +221,17 @@ def test_chart_of_many_visits_shows_the_longest() -> None:
     texts = {shape.text for shape in drawing.shapes if isinstance(shape, Text)}
     assert "face 1" not in texts
     assert {"face 4", "and 3 shorter visits"} <= texts
+
+
+def test_chart_of_a_month_has_few_marks() -> None:
+    day_s = 86_400.0
+    results = (frame_result(day_s * day, {1: HAPPY}, appears=[1]) for day in range(31))
+    labels = [
+        shape.text
+        for shape in chart(statistics_of(*results)).shapes
+        if isinstance(shape, Text) and shape.anchor == "middle"
+    ]
+    assert labels == [f"{hours}:00:00" if hours else "0:00" for hours in range(0, 721, 96)]
 
 
 def test_chart_shapes_are_on_the_drawing_and_do_not_overlap() -> None:

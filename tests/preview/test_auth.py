@@ -67,7 +67,7 @@ def test_unknown_host_name_is_refused(local: Served, host: str) -> None:
 
 def test_own_host_name_is_accepted_only_with_token_login(local: Served, remote: Served) -> None:
     own = socket.gethostname()
-    for name in (own, f"{own}.local"):
+    for name in (own, f"{own}.local", f"{own}.fritz.box"):
         assert local.request("/", Host=name).status == 421
         assert remote.request("/", Host=name).status == 401
 

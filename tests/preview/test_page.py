@@ -254,19 +254,30 @@ def test_second_page_is_served_and_counted(page: Browser, live: LivePage) -> Non
     page.wait_for("document.getElementById('facts').textContent.includes('Pages open1')")
 
 
-def test_hidden_page_requests_no_frames(page: Browser) -> None:
-    def turn(*, hidden: bool) -> None:
-        page.driver.execute_script(
-            "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true});"
-            "document.dispatchEvent(new Event('visibilitychange'));",
-            hidden,
-        )
+def turn(page: Browser, *states: str) -> None:
+    """Make the page `hidden` or `visible`, several times in a row."""
+    page.driver.execute_script(
+        "for (const value of arguments[0]) {"
+        "  const hidden = { value: value === 'hidden', configurable: true };"
+        "  Object.defineProperty(document, 'hidden', hidden);"
+        "  document.dispatchEvent(new Event('visibilitychange'));"
+        "}",
+        states,
+    )
 
-    turn(hidden=True)
+
+def test_page_hidden_for_a_moment_opens_one_connection(page: Browser) -> None:
+    turn(page, "hidden", "visible", "hidden", "visible")
+    page.driver.execute_async_script("setTimeout(arguments[0], 2500)")  # facts change each second
+    assert "Pages open1" in page.run("document.getElementById('facts').textContent")
+
+
+def test_hidden_page_requests_no_frames(page: Browser) -> None:
+    turn(page, "hidden")
     still = page.pixels("#picture")
     page.driver.execute_async_script("setTimeout(arguments[0], 500)")
     assert page.pixels("#picture") == still
-    turn(hidden=False)
+    turn(page, "visible")
     page.wait_for("document.getElementById('picture').toDataURL() !== arguments[0]", still)
 
 

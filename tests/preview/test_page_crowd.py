@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from builders import event
 from drawing import draw_scene
@@ -190,6 +191,50 @@ def test_photo_shows_the_models_output(page: Browser, tmp_path: Path) -> None:
     assert 97 <= sum(numbers) <= 103
     page.one("#photo-close").click()
     assert not page.one("#photo-dialog").is_displayed()
+
+
+def test_click_that_ends_the_mirror_adds_no_corner_of_a_zone(page: Browser) -> None:
+    page.one("#zones").click()
+    page.press("m")
+    page.wait_for("document.body.classList.contains('mirror')")
+    page.one("#screen").click()
+    page.wait_for("!document.body.classList.contains('mirror')")
+    assert page.all("#zones-layer ellipse") == []
+    page.one("#zones").click()
+
+
+HOLD_FIRST_PHOTO = """
+const original = window.fetch;
+let held = false;
+window.fetch = async (path, options) => {
+  const response = await original(path, options);
+  if (held || !path.startsWith("/photo")) return response;
+  held = true;
+  window.isHeld = true;
+  await new Promise((resolve) => { window.release = resolve; });
+  window.fetch = original;
+  return response;
+};
+"""
+
+
+def test_late_photo_result_does_not_replace_the_next_photo(page: Browser, tmp_path: Path) -> None:
+    for name, scene in (
+        ("face", draw_scene((100, 60, 200), size=(1300, 400))),
+        ("empty", np.zeros((200, 300, 3), np.uint8)),
+    ):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), scene)
+    page.driver.execute_script(HOLD_FIRST_PHOTO)
+    page.one("#photo-file").send_keys(str(tmp_path / "face.png"))
+    page.wait_for("window.isHeld === true")
+    page.one("#photo-close").click()
+    page.one("#photo-file").send_keys(str(tmp_path / "empty.png"))
+    page.wait_for("document.getElementById('photo-status').textContent === 'No faces found.'")
+    page.run("window.release()")
+    page.driver.execute_async_script("setTimeout(arguments[0], 300)")
+    assert page.text("#photo-status") == "No faces found."
+    assert page.all("#photo-faces .card") == []
+    page.one("#photo-close").click()
 
 
 def test_file_that_is_no_image_is_refused_by_the_page(page: Browser, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Photos that a user drops on the page, over real connections."""
 
 import json
+import socket
 from base64 import b64decode
 from collections.abc import Iterator
 
@@ -8,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 from drawing import Image, draw_scene
-from preview.serving import EVERYWHERE, Answer, Served, serving
+from preview.serving import EVERYWHERE, Answer, Served, errors, serving
+from running import eventually
 
 from edge_daemon.preview.app import MAX_PHOTO_SIDE_PX, image_from
 
@@ -79,6 +81,25 @@ def test_oversized_photo_is_refused(served: Served) -> None:
         post(served, pixels, MAX_PHOTO_SIDE_PX, MAX_PHOTO_SIDE_PX, served.form_token()).status
         == 400
     )
+
+
+def test_photo_whose_upload_is_cancelled_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(Served()) as served:
+        head = "\r\n".join(
+            (
+                "POST /photo?width=320&height=240 HTTP/1.1",
+                f"Host: 127.0.0.1:{served.port}",
+                f"X-Preview-Token: {served.form_token()}",
+                f"Content-Length: {4 * 320 * 240}",
+                *("", ""),
+            )
+        )
+        with socket.create_connection(("127.0.0.1", served.port)) as client:
+            client.sendall(head.encode() + bytes(1000))
+            size = (bytes(4 * 320 * 240), 320, 240, served.form_token())
+            eventually(lambda: post(served, *size).status == 429)
+        eventually(lambda: post(served, *size).status == 200)
+    assert errors(caplog.records) == []
 
 
 def test_photo_without_form_token_is_refused(served: Served) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from preview.serving import EVERYWHERE, Answer, Served, Viewer, errors, noise, serving
@@ -97,6 +98,12 @@ def test_source_state_changes_reach_the_viewer(served: Served) -> None:
         served.source.lost()
         served.poll()
         assert viewer.next().header["state"] == "lost"
+
+
+def test_url_of_all_ipv6_addresses_has_no_ipv4_address() -> None:
+    with serving(Served("::")) as served:
+        host = urlsplit(served.url).hostname or ""
+    assert ":" in host or host == socket.gethostname().lower()
 
 
 def test_ten_viewers_are_served_concurrently(served: Served) -> None:

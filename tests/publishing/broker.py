@@ -92,6 +92,21 @@ class Mosquitto:
             self._process.send_signal(1)
 
 
+def include_as_debian(config: Path, text: str) -> None:
+    """Put a configuration into `conf.d`, which a main file like Debian's includes."""
+    folder = config.parent / "conf.d"
+    folder.mkdir()
+    (folder / "own.conf").write_text(text)
+    own = [line for line in config.read_text().splitlines() if line.startswith("user ")]
+    main = (
+        "persistence true",
+        f"persistence_location {config.parent}/",
+        "log_dest stderr",
+        f"include_dir {folder}",
+    )
+    config.write_text("\n".join([*own, *main, ""]))
+
+
 def _write(folder: Path, passwords: dict[str, str]) -> Path:
     program = shutil.which("mosquitto_passwd")
     if program is None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from edge_daemon._lib.text import printable, without_password
+from edge_daemon._lib.text import masked, printable, without_password
 from edge_daemon.commands.check.camera import check_source
 from edge_daemon.commands.check.checks import (
     Check,
@@ -89,7 +89,7 @@ def finding_of(check: Check, settings: Settings) -> Finding:
     try:
         return running.result()
     except EdgeDaemonError as error:
-        return Finding.fail("; ".join(str(error).splitlines()))
+        return Finding.fail(masked("; ".join(str(error).splitlines())))
     except Exception as error:  # noqa: BLE001  # a bug must not hide the other results
         return Finding.fail(in_one_line(error))
 

@@ -155,8 +155,8 @@ POWER_HINTS: Final = {
 def check_state_folder(settings: Settings) -> Finding:
     """Check that events and the pause state can be saved."""
     folder = settings.state_dir
-    there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"written")
     except OSError as error:

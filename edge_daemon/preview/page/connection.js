@@ -23,17 +23,19 @@ export function connect({ begin, show, lose }) {
   let timer = null;
   let deadline = null;
   let delay = FIRST_DELAY;
+  let visits = 0; // how often the page was hidden or shown
 
   async function open() {
+    const visit = visits;
     try {
       const response = await get("/session");
       if (response.status === 401) location.reload(); // shows the login page
       if (!response.ok) throw new Error(response.statusText);
       const session = await response.json();
       await begin(session);
-      if (!document.hidden) listen(TIMEOUT + session.interval_ms);
+      if (!document.hidden && visit === visits) listen(TIMEOUT + session.interval_ms);
     } catch {
-      retry();
+      if (visit === visits) retry();
     }
   }
 
@@ -82,6 +84,7 @@ export function connect({ begin, show, lose }) {
   }
 
   document.addEventListener("visibilitychange", () => {
+    visits += 1;
     close();
     if (!document.hidden) open();
   });

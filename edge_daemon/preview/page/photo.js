@@ -13,6 +13,8 @@ const at = (id) => document.getElementById(id);
 const dialog = at("photo-dialog");
 const canvas = at("photo-canvas");
 
+let latest = 0; // number of the latest photo: results of earlier ones are not shown
+
 /** Accept photos by drop and by the file input; `token` returns the form token. */
 export function acceptPhotos(token) {
   at("photo-file").addEventListener("change", ({ target }) => {
@@ -38,25 +40,28 @@ export function acceptPhotos(token) {
 }
 
 async function analyse(file, token) {
+  const number = ++latest;
   at("photo-faces").replaceChildren();
   at("photo-status").textContent = text("photoWaiting");
   if (!dialog.open) dialog.showModal();
   try {
-    const pixels = await drawn(file);
-    const { frame, crops } = await sent(pixels, token);
+    const picture = await createImageBitmap(file);
+    if (number !== latest) return;
+    const { frame, crops } = await sent(drawn(picture), token);
+    if (number !== latest) return;
     drawFaces(frame.faces);
     at("photo-faces").replaceChildren(...frame.faces.map((face) => faceCard(face, crops)));
     const count = frame.faces.length;
     at("photo-status").textContent = count ? text("photoFaces", { count }) : text("photoNoFaces");
   } catch (error) {
+    if (number !== latest) return;
     const isImage = error.name !== "InvalidStateError" && error.name !== "EncodingError";
     at("photo-status").textContent = text(isImage ? "photoFailed" : "photoNotAnImage");
   }
 }
 
 /** Draw the photo, reduced if it is large, and return its pixels. */
-async function drawn(file) {
-  const picture = await createImageBitmap(file);
+function drawn(picture) {
   const scale = Math.min(1, MAX_SIDE / Math.max(picture.width, picture.height));
   canvas.width = Math.max(1, Math.round(scale * picture.width));
   canvas.height = Math.max(1, Math.round(scale * picture.height));

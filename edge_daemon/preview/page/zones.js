@@ -45,7 +45,7 @@ export function clearZones() {
 }
 
 screen.addEventListener("click", (event) => {
-  if (!isDrawing) return;
+  if (!isDrawing || screen.classList.contains("mirrored")) return;
   const { left, top, width, height } = screen.getBoundingClientRect();
   const point = [(event.clientX - left) / width, (event.clientY - top) / height];
   const [first] = corners;

@@ -1,3 +1,5 @@
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +44,24 @@ def test_state_folder_below_a_file_fails(tmp_path: Path) -> None:
     result = state_folder(tmp_path / "file" / "state")
     assert result.level is Level.FAIL
     assert "state_dir" in result.message
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not enter."""
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0)
+    before = os.geteuid()
+    if before == 0:  # root may enter any folder
+        os.seteuid(65534)
+    yield folder
+    os.seteuid(before)
+
+
+def test_state_folder_in_a_locked_folder_fails_with_a_fix(locked: Path) -> None:
+    result = state_folder(locked / "state")
+    assert result.level is Level.FAIL
+    assert result.message.startswith("state_dir: not writable")
 
 
 def test_state_folder_little_space_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,6 +174,11 @@ def test_recent_ids_recognise_ids_up_to_their_limit(numbers: list[int], limit: i
         ("faces", b"{", "not JSON"),
         ("faces", b"[" * 100_000, "not JSON"),
         ("faces", changed(encoded(faces()), latency_ms=float("nan")), "not JSON"),
+        (
+            "health",
+            encoded(health()).replace(b"93784.0", b"1e999"),
+            "uptime_s: must be a finite number",
+        ),
         ("faces", b"[1]", "not an object with a schema number"),
         ("state", b"{}", "not an object with a schema number"),
         ("state", b'{"schema": 1}', "time: missing"),
