@@ -13,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-from publishing.broker import Mosquitto, _write, include_as_debian
+from publishing.broker import Mosquitto, _write, end_client, include_as_debian
 from running import PATIENCE
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "mosquitto"
@@ -127,8 +127,7 @@ class Member:
             assert self._changed.wait_for(fulfilled, PATIENCE), self.payloads
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        end_client(self._client)
 
     def _answer_to(self, mid: int | None) -> ReasonCode:
         self.wait_until(lambda: mid in self._answers)

@@ -118,6 +118,18 @@ def _write(folder: Path, passwords: dict[str, str]) -> Path:
     return file
 
 
+def end_client(client: paho.Client) -> None:
+    """Disconnect, end the client's thread and release its callbacks.
+
+    They refer to the client, which closes its sockets only when it is freed. In a cycle of
+    references, the garbage collector can free a socket first, which warns that it is not closed.
+    """
+    client.disconnect()
+    client.loop_stop()
+    client.on_connect = client.on_disconnect = client.on_message = None
+    client.on_publish = client.on_subscribe = None
+
+
 class Subscriber:
     """Keeps all that is published below a topic; it comes back when the broker does."""
 
@@ -168,8 +180,7 @@ class Subscriber:
         self.wait_until(lambda: len(self.on("flush")) > count)
 
     def close(self) -> None:
-        self.client.disconnect()
-        self.client.loop_stop()
+        end_client(self.client)
 
     def _keep(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
         with self._arrived:
