@@ -62,6 +62,19 @@ class FakeReader:
         self.closed = True
 
 
+class HangingReader(FakeReader):
+    """Its reads hang until they are released."""
+
+    def __init__(self, *steps: Step) -> None:
+        super().__init__(steps)
+        self.reading, self.released = threading.Event(), threading.Event()
+
+    def read(self) -> CapturedFrame | None:
+        self.reading.set()
+        assert self.released.wait(10)
+        return super().read()
+
+
 class Watch(AbstractContextManager[None]):
     """Counts the calls that were marked as such that may hang."""
 
@@ -319,23 +332,15 @@ def test_abandoning_ends_the_wait_for_a_lost_source(
 
 
 def test_hung_read_that_comes_back_late_is_not_put(clock: FakeClock) -> None:
-    reading, released = threading.Event(), threading.Event()
-
-    class Hanging(FakeReader):
-        def read(self) -> CapturedFrame | None:
-            reading.set()
-            assert released.wait(10)
-            return super().read()
-
     source = FakeSource()
-    reader = Hanging([PICTURE])
+    reader = HangingReader(PICTURE)
     source.open = lambda: reader  # type: ignore[method-assign]
     frames: list[Frame] = []
     loop = loop_of(source, clock)
     thread = run_in_thread(lambda: loop.run(frames.append, Watch()))
-    assert reading.wait(10)
+    assert reader.reading.wait(10)
     loop.abandon()
-    released.set()
+    reader.released.set()
     thread.join(10)
     assert not thread.is_alive()
     assert frames == []
@@ -346,21 +351,13 @@ def test_pause_is_done_once_a_stalled_read_closes_the_source(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_daemon.capture.loop.CLOSE_CHECK_INTERVAL_S", 0.02)
-    reading, released = threading.Event(), threading.Event()
-
-    class Hanging(FakeReader):
-        def read(self) -> CapturedFrame | None:
-            reading.set()
-            assert released.wait(10)
-            return super().read()
-
     source = FakeSource()
-    reader = Hanging([PICTURE])
+    reader = HangingReader(PICTURE)
     source.open = lambda: reader  # type: ignore[method-assign]
     pause = Pause()
     loop = loop_of(source, clock, pause=pause)
     stalled = run_in_thread(lambda: loop.run([].append, Watch()))
-    assert reading.wait(10)
+    assert reader.reading.wait(10)
     pause.set(True)
     loop.abandon()
     restarted = loop.restarted()
@@ -368,7 +365,7 @@ def test_pause_is_done_once_a_stalled_read_closes_the_source(
     eventually(lambda: restarted.status.state is SourceState.LOST)
     thread.join(0.2)
     assert restarted.status.state is SourceState.LOST
-    released.set()
+    reader.released.set()
     eventually(lambda: restarted.status.state is SourceState.PAUSED)
     assert reader.closed
     restarted.abandon()
@@ -378,20 +375,14 @@ def test_pause_is_done_once_a_stalled_read_closes_the_source(
 
 
 def test_source_held_by_a_stalled_read_ends_the_loop(clock: FakeClock) -> None:
-    reading, released = threading.Event(), threading.Event()
-
-    class Hanging(FakeReader):
-        def read(self) -> CapturedFrame | None:
-            reading.set()
-            assert released.wait(10)
-            return None
+    reader = HangingReader(None)
 
     class Held(FakeSource):
         attempts = 0
 
         def open(self) -> FakeReader:
-            if not reading.is_set():
-                return Hanging([])
+            if not reader.reading.is_set():
+                return reader
             self.attempts += 1
             clock.seconds += MAX_HELD_S / 3
             raise LOST
@@ -399,13 +390,13 @@ def test_source_held_by_a_stalled_read_ends_the_loop(clock: FakeClock) -> None:
     source = Held()
     loop = loop_of(source, clock)
     stalled = run_in_thread(lambda: loop.run([].append, Watch()))
-    assert reading.wait(10)
+    assert reader.reading.wait(10)
     loop.abandon()
     with pytest.raises(SourceError, match=r"^fake: ") as raised:
         loop.restarted().run([].append, Watch())
     assert not isinstance(raised.value, SourceLost)
     assert source.attempts == 4
-    released.set()
+    reader.released.set()
     stalled.join(10)
 
 

@@ -14,7 +14,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from publishing.broker import Mosquitto, subscribed
+from publishing.broker import Mosquitto, end_client, subscribed
 from publishing.fixtures import Logs
 from running import PATIENCE, RunningProgram, camera, running
 
@@ -111,8 +111,7 @@ def test_daemon_survives_odd_messages_of_a_broker(tmp_path: Path, protocol: str)
                 lambda: any(b'"paused":true' in one for one in subscriber.payloads("state"))
             )
             code, _ = program.end(signal.SIGTERM)
-        speaker.disconnect()
-        speaker.loop_stop()
+        end_client(speaker)
     assert code == 0
     log = "\n".join(program.err)
     assert "Traceback" not in log

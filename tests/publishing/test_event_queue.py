@@ -34,6 +34,11 @@ def delivered(queue: EventQueue) -> list[int]:
     return sequences
 
 
+def logged_sequences(logs: Logs) -> list[object]:
+    """Sequence numbers of the events in the log."""
+    return [fields["sequence"] for fields in logs.of("event") if "event_id" in fields]
+
+
 def test_queue_event_saved_becomes_head(tmp_path: Path) -> None:
     with events_in(tmp_path) as events:
         append(events.queue, 7)
@@ -93,8 +98,7 @@ def test_queue_failing_disk_delivers_from_memory(clock: FakeClock, logs: Logs) -
     append(queue, 3)
     assert not queue.is_durable
     assert delivered(queue) == [1, 2, 3]
-    logged = [record for record in logs.records if record.getMessage() == "event"]
-    assert [vars(record)["sequence"] for record in logged] == [1, 2, 3]
+    assert logged_sequences(logs) == [1, 2, 3]
     queue.report_disk(None)
     clock.seconds += RECOVERY_S
     queue.report_disk(None)
@@ -199,10 +203,6 @@ def test_queue_event_is_logged_once_when_saved(tmp_path: Path, logs: Logs) -> No
         events.writer.step()
     (fields,) = logs.of("event")
     assert (fields["kind"], fields["track_id"], fields["sequence"]) == ("appeared", 5, 1)
-
-
-def logged_sequences(logs: Logs) -> list[object]:
-    return [fields["sequence"] for fields in logs.of("event") if "event_id" in fields]
 
 
 def test_queue_event_dropped_from_memory_is_logged(clock: FakeClock, logs: Logs) -> None:

@@ -16,7 +16,7 @@ from conftest import Program, clean_environment
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from payloads import encoded, event, faces, health, scored
-from publishing.broker import Mosquitto
+from publishing.broker import Mosquitto, end_client
 from running import PATIENCE, STOP_LIMIT, RunningProgram, free_port, running
 
 from edge_daemon import cli
@@ -30,8 +30,7 @@ def publish(port: int, topic: str, *payloads: bytes, retain: bool = False) -> No
     client.loop_start()
     for payload in payloads:
         client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE)
-    client.disconnect()
-    client.loop_stop()
+    end_client(client)
 
 
 def watch_words(port: int, *words: object) -> tuple[object, ...]:
