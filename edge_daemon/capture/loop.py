@@ -302,8 +302,13 @@ class CaptureLoop:
                 if not self._closing.is_set():
                     return
 
+    @property
+    def _is_held(self) -> bool:
+        """Whether a stalled capture may hold the source open."""
+        return bool(self._shared.holders - {self})
+
     def _require_not_held(self) -> None:
-        if self._shared.holders - {self} and self.status.lost_s > MAX_HELD_S:
+        if self._is_held and self.status.lost_s > MAX_HELD_S:
             raise SourceError(
                 f"{self.name}: no frame for {self.status.lost_s:.0f} s, and a stalled read may hold"
                 " it open; check the device and its cable, and start again"
@@ -372,8 +377,7 @@ class CaptureLoop:
         """
         self._interrupted.clear()
         while self._pause.paused and not self._abandoned.is_set():
-            is_held = bool(self._shared.holders - {self})
-            if not is_held:
+            if not (is_held := self._is_held):
                 self.status.paused()
             yield from self._blank_frame()
             self._interrupted.wait(CLOSE_CHECK_INTERVAL_S if is_held else PAUSE_CHECK_INTERVAL_S)
