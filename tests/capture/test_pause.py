@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_daemon.capture import pause_from_settings
+from edge_daemon.capture import SourceKind, pause_from_settings
 from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import Settings
 
@@ -25,7 +25,9 @@ def test_nothing_is_paused_at_first_and_nothing_is_written(file: Path) -> None:
 
 def test_pause_of_devices_with_one_state_folder_is_kept_apart(tmp_path: Path) -> None:
     def pause(device_id: str) -> Pause:
-        return pause_from_settings(Settings(state_dir=tmp_path, device_id=device_id), is_live=True)
+        return pause_from_settings(
+            Settings(state_dir=tmp_path, device_id=device_id), SourceKind.CAMERA
+        )
 
     pause("front").set(True)
     pause("back").set(True)

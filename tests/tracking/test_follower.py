@@ -15,20 +15,17 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import create_source
 from edge_daemon.capture.loop import FrameMaker
-from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
     QualitySettings,
-    Settings,
     SmoothingSettings,
     TrackingSettings,
 )
-from edge_daemon.daemon import _follower
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer, Smoother
 from edge_daemon.records import Detection, Frame, FrameResult, Image, TrackedFaces
-from edge_daemon.tracking.tracker import FaceFollower, Tracker
+from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
 
 ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 
@@ -103,8 +100,8 @@ def test_follower_at_a_low_rate_detects_as_often_in_time(
 
 
 def test_follower_of_a_slow_camera_searches_each_frame(detector: Counted) -> None:
-    settings = Settings(source="http://camera.example/snapshot.jpg")
-    follower = _follower(settings, detector, LiveSettings(settings), is_live=True)
+    finder, tracker = FaceFinder(detector, 640, ALL_GOOD), Tracker(TrackingSettings())
+    follower = FaceFollower(finder, tracker, interval=3, max_gap_s=MAX_PREDICTION_S)
     for index in range(4):
         follower(frame(2.0 * index, index=index))
     assert detector.pictures == 4
