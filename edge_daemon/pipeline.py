@@ -202,11 +202,11 @@ class Service(Protocol):
     name: str
     timeout_s: float | None = DEFAULT_TIMEOUT_S
     """Limit on one busy call, after which the service is stuck; None: unlimited."""
-    is_essential: bool = True
+    is_hang_fatal: bool = True
     """Whether the pipeline ends when the service is stuck; else it only reports that, since the
     service can resume."""
-    is_optional: bool = False
-    """Whether the pipeline continues, and reports it, when the service fails, which is final."""
+    is_failure_fatal: bool = True
+    """Whether the pipeline ends when the service fails; else it reports that, and continues."""
 
     def run(self, busy: Busy) -> None:
         """Serve until `stop` is called. Mark each call that can hang: `with busy: ...`.
@@ -557,7 +557,7 @@ class Pipeline:
 
     @property
     def stuck_services(self) -> tuple[str, ...]:
-        """Names of the services that are stuck and not essential, or failed and optional."""
+        """Names of the services that are stuck or have failed, where that is not fatal."""
         return tuple(sorted(self._stuck_services | self._failed_services))
 
     @property
@@ -619,12 +619,12 @@ class Pipeline:
         return True
 
     def _handle_ended_service(self, worker: ServiceWorker) -> None:
-        """Note that an optional service has ended.
+        """Note that a service has ended.
 
         Raises:
-            EdgeDaemonError: the service is not optional.
+            EdgeDaemonError: its failure is fatal.
         """
-        if not worker.service.is_optional:
+        if worker.service.is_failure_fatal:
             worker.raise_failure()
             raise PipelineError(f"{worker.name} ended unexpectedly, this is a bug")
         self._failed_services.add(worker.name)
@@ -650,7 +650,7 @@ class Pipeline:
     def _check_service(self, worker: ServiceWorker) -> None:
         seconds = round(worker.busy.current_s, 1)
         if worker.is_stuck:
-            if worker.service.is_essential:
+            if worker.service.is_hang_fatal:
                 raise PipelineError(f"service {worker.name}: stuck for {seconds:.0f} s")
             if worker.name not in self._stuck_services:
                 self._stuck_services.add(worker.name)

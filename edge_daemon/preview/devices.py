@@ -211,8 +211,8 @@ class DeviceMonitor(Service):
     """
 
     name = "devices"
-    is_essential = False
-    is_optional = True
+    is_hang_fatal = False
+    is_failure_fatal = False
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         mqtt = settings.mqtt

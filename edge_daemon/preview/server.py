@@ -59,8 +59,8 @@ class PreviewServer(Service, Watcher):
     """
 
     name = "preview"
-    is_essential = False
-    is_optional = True
+    is_hang_fatal = False
+    is_failure_fatal = False
 
     def __init__(
         self,

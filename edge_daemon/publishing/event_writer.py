@@ -80,7 +80,7 @@ class EventWriter(Service):
     """
 
     name = "events"
-    is_essential = False
+    is_hang_fatal = False
 
     def __init__(
         self,

@@ -157,7 +157,7 @@ class HealthReporter(Service):
     """
 
     name = "health"
-    is_essential = False
+    is_hang_fatal = False
 
     def __init__(
         self,
@@ -230,7 +230,7 @@ class StateReporter(Service):
     """
 
     name = "state"
-    is_essential = False
+    is_hang_fatal = False
 
     def __init__(
         self,
