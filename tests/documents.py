@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from conftest import FakeClock
-from monitoring.conftest import FakeDelivery, write_hot_pi
+from monitoring.conftest import FakePublisher, write_hot_pi
 from payloads import BASE, NOON, event, faces, health, message, scored, unscored
 from prometheus_client import Metric
 from pydantic.json_schema import GenerateJsonSchema
@@ -180,7 +180,7 @@ def _metrics() -> list[Metric]:
             read_bundle(ROOT / "models"),
             SourceStatus("camera", clock),
             StageTimings(clock),
-            FakeDelivery(),
+            FakePublisher(),
             hardware=Hardware(sys=Path(folder)),
         )
         return list(HealthCollector(health, include_emotions=True).collect())
