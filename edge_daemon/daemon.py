@@ -320,7 +320,7 @@ class _Builder:
     def shedder(
         self, follower: FaceFollower, budget: TimeBudget | None, health: Health
     ) -> LoadShedder:
-        def apply(level: DegradationLevel, full: DegradationLevel) -> None:
+        def set_level(level: DegradationLevel, full: DegradationLevel) -> None:
             if budget is not None:
                 budget.set_max_members(level.members)
             follower.set_interval(level.detection_interval)
@@ -329,7 +329,7 @@ class _Builder:
         shedder = LoadShedder(
             self.settings,
             health.members_total,
-            apply,
+            set_level,
             Hardware(),
             self.clock,
             enabled=self.sheds_load,

@@ -143,7 +143,7 @@ class LoadShedder(Watcher):
     Args:
         settings: the limits.
         members: members of the ensemble.
-        apply: puts another level into effect; it also receives the level without strain.
+        set_level: puts another level into effect; it also receives the level without strain.
         hardware: sensors of the machine.
         clock: the clock to use.
         enabled: whether to shed load; else the level only follows the settings.
@@ -153,7 +153,7 @@ class LoadShedder(Watcher):
         self,
         settings: Settings,
         members: int,
-        apply: Callable[[DegradationLevel, DegradationLevel], None],
+        set_level: Callable[[DegradationLevel, DegradationLevel], None],
         hardware: Hardware,
         clock: Clock,
         *,
@@ -162,7 +162,7 @@ class LoadShedder(Watcher):
         self._members = members
         self._enabled = enabled
         self._policy = SheddingPolicy(*self._limits_of(settings))
-        self._apply = apply
+        self._set_level = set_level
         self._hardware = hardware
         self._clock = clock
         self._checked_at = clock.monotonic()
@@ -171,7 +171,7 @@ class LoadShedder(Watcher):
     def apply(self, settings: Settings) -> None:
         """Use other limits."""
         self._policy.set_limits(*self._limits_of(settings))
-        self._apply(self._policy.level, self._policy.full)
+        self._set_level(self._policy.level, self._policy.full)
 
     def poll(self, pipeline: Pipeline) -> None:
         """Measure the load since the last check, and act on it."""
@@ -184,7 +184,7 @@ class LoadShedder(Watcher):
         level = self._policy.update(load, now)
         if level != before:
             _log_change(before, level, load)
-            self._apply(level, self._policy.full)
+            self._set_level(level, self._policy.full)
 
     def _limits_of(self, settings: Settings) -> tuple[DegradationLevel, float, int]:
         full = DegradationLevel(self._members, settings.detection.interval)
