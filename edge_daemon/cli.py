@@ -488,7 +488,7 @@ def _run(options: argparse.Namespace) -> int:
     _configure_libraries()
     from edge_daemon import daemon  # imports OpenCV, which reads its log level at import
     from edge_daemon._lib.logging import configure_logging
-    from edge_daemon.output.base import OutputOptions
+    from edge_daemon.output import OutputOptions
 
     configure_logging(settings.log_level, journal_handler())
     outputs = OutputOptions(

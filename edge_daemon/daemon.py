@@ -45,8 +45,7 @@ from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
 from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.monitoring.systemd import notifier_from
-from edge_daemon.output import open_outputs
-from edge_daemon.output.base import OutputOptions
+from edge_daemon.output import OutputOptions, open_outputs
 from edge_daemon.output.progress import run_progress
 from edge_daemon.pipeline import (
     DEFAULT_TIMEOUT_S,
