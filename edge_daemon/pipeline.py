@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from edge_daemon._lib.clock import Clock, SystemClock
@@ -491,7 +492,9 @@ class Pipeline:
         self._read_timeout_s = read_timeout_s
         self._watchers = watchers
         self._checked_at = self._clock.monotonic()
-        self._notices: queue.SimpleQueue[Worker | Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        """From other threads and signal handlers, for the supervisor."""
+        self._has_ended = False
         back_pressure: BackPressure = "drop" if capture.is_live else "block"
         self.mailboxes = {stage.name: Mailbox[Any](back_pressure) for stage in chain.stages}
         boxes = list(self.mailboxes.values())
@@ -525,18 +528,21 @@ class Pipeline:
         """
         try:
             for worker in [*self._services, *self._stages, self._capture]:
-                worker.start(self._notices.put)
+                worker.start(self._on_ended)
             self._supervise()
         finally:
             self._stop_all()
 
     def stop(self) -> None:
-        """Make `run` return. Safe in a signal handler, as SimpleQueue.put is re-entrant."""
-        self._notices.put(None)
+        """Make `run` return. Safe in a signal handler."""
+        self.call_soon(self._end)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Call back from the supervisor's thread. Safe in a signal handler, too."""
-        self._notices.put(callback)
+        """Call back from the supervisor's thread. Safe in a signal handler.
+
+        SimpleQueue.put is re-entrant.
+        """
+        self._calls.put(callback)
 
     def running_threads(self) -> list[str]:
         """Names of the threads that are alive."""
@@ -578,20 +584,19 @@ class Pipeline:
         return CaptureWorker(name, capture, first, self._clock, self._read_timeout_s)
 
     def _supervise(self) -> None:
-        while True:
-            try:
-                notice = self._notices.get(timeout=SUPERVISION_INTERVAL_S)
-            except queue.Empty:
-                notice = self._check
-            if notice is None:
-                return
-            if not isinstance(notice, Worker):
-                notice()
-            elif self._handle_ended(notice):
-                return
-            # Notices can arrive faster than the interval, such as signals, and must not delay this.
+        while not self._has_ended:
+            # Calls can arrive faster than the interval, as by signals, and must not delay this.
             if self._clock.monotonic() - self._checked_at >= SUPERVISION_INTERVAL_S:
                 self._check()
+            try:
+                call = self._calls.get(timeout=SUPERVISION_INTERVAL_S)
+            except queue.Empty:
+                self._check()
+            else:
+                call()
+
+    def _end(self) -> None:
+        self._has_ended = True
 
     def _check(self) -> None:
         self._checked_at = self._clock.monotonic()
@@ -599,24 +604,26 @@ class Pipeline:
         for watcher in self._watchers:
             watcher.poll(self)
 
-    def _handle_ended(self, worker: Worker) -> bool:
-        """Whether the pipeline has ended, now that this worker has.
+    def _on_ended(self, worker: Worker) -> None:
+        """Called by the thread of the worker."""
+        self.call_soon(partial(self._handle_ended, worker))
+
+    def _handle_ended(self, worker: Worker) -> None:
+        """Finish, if this worker was the last stage.
 
         Raises:
             EdgeDaemonError: the worker failed.
         """
         if isinstance(worker, ServiceWorker):
             self._handle_ended_service(worker)
-            return False
-        if isinstance(worker, StageWorker):
+        elif isinstance(worker, StageWorker):
             worker.raise_failure()
-        if worker is not self._stages[-1]:
-            return False
-        # All items have passed; now report the capture's own failure, if any.
-        # It is set when the thread ends, shortly after its mailbox closes.
-        self._capture.join(STOP_TIMEOUT_S)
-        self._capture.raise_failure()
-        return True
+        if worker is self._stages[-1]:
+            # All items have passed; now report the capture's own failure, if any.
+            # It is set when the thread ends, shortly after its mailbox closes.
+            self._capture.join(STOP_TIMEOUT_S)
+            self._capture.raise_failure()
+            self._end()
 
     def _handle_ended_service(self, worker: ServiceWorker) -> None:
         """Note that a service has ended.
@@ -677,7 +684,7 @@ class Pipeline:
         )
         name = f"capture-{len(self._stalled) + 1}"
         self._capture = self._capture_worker(name, stuck.capture.restarted())
-        self._capture.start(self._notices.put)
+        self._capture.start(self._on_ended)
 
     def _stop_all(self) -> None:
         began = self._clock.monotonic()
