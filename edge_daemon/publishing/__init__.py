@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from edge_daemon import __version__
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.terminal import write_line
 from edge_daemon._lib.text import Address, authority
@@ -195,12 +194,8 @@ def _discovery(settings: Settings, topics: Topics, *, has_temperature: bool) -> 
     if not section.discovery:
         return homeassistant.removal(settings.device_id, section.prefix)
     return homeassistant.discovery(
-        settings.device_id,
         topics,
-        section.prefix,
-        section.expire_after,
-        __version__,
-        name=section.name,
+        section,
         configuration_url=preview_url(settings.preview.address),
         support_url=support_url(),
         has_temperature=has_temperature,
