@@ -102,17 +102,17 @@ class MqttPublishing:
     ) -> None:
         mqtt = settings.mqtt
         topics = Topics(mqtt.base_topic, settings.device_id)
-        switch = _PauseStatus(pause, source)
+        pause_status = _PauseStatus(pause, source)
         stale_after_s = _stale_after_s(settings, back_pressure)
         availability = AvailabilityMonitor(
-            topics.availability, stale_after_s, switch.is_requested, clock
+            topics.availability, stale_after_s, pause_status.is_requested, clock
         )
         client_id = mqtt.client_id or default_client_id(settings.device_id)
         client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
         queue = EventQueue(clock, client.wake)
         writer = _event_writer(settings, queue, clock)
         resources.callback(writer.close)
-        commands = PauseCommands(topics.set_paused, pause, switch.is_closed, client.wake)
+        commands = PauseCommands(topics.set_paused, pause, pause_status.is_closed, client.wake)
         self.publisher = MqttPublisher(
             client,
             topics,
@@ -131,7 +131,7 @@ class MqttPublishing:
             settings.smoothing.uncertain_below,
             heartbeat_s=min(mqtt.heartbeat, freshness_s(settings)),
             clock=clock,
-            is_paused=switch.is_closed,
+            is_closed=pause_status.is_closed,
             is_online=lambda: availability.is_online,
         )
         live_settings.follow(MqttSettings, self.publisher)
@@ -170,7 +170,7 @@ def _event_writer(settings: Settings, queue: EventQueue, clock: Clock) -> EventW
 
 
 class _PauseStatus:
-    """Whether the source is to be paused, and whether that is done."""
+    """Whether the camera is to be closed because of a pause, and whether it is."""
 
     def __init__(self, pause: "Pause", source: "SourceStatus") -> None:
         self._pause = pause

@@ -225,7 +225,7 @@ class StateReporter(Service):
         uncertain_below: confidence under which the dominant emotion is `uncertain`.
         heartbeat_s: maximum time between two messages.
         clock: the clock to use.
-        is_paused: whether the source is closed because of a pause.
+        is_closed: whether the camera is closed because of a pause.
         is_online: whether results come, which can be minutes apart, or the source is paused.
     """
 
@@ -240,14 +240,14 @@ class StateReporter(Service):
         *,
         heartbeat_s: float,
         clock: Clock,
-        is_paused: Callable[[], bool],
+        is_closed: Callable[[], bool],
         is_online: Callable[[], bool],
     ) -> None:
         self._topic = topic
         self._publish_retained = publish_retained
         self._uncertain_below = uncertain_below
         self._heartbeat_s = heartbeat_s
-        self._is_paused = is_paused
+        self._is_closed = is_closed
         self._is_online = is_online
         self._state = _State(0, "none", clock.now(), clock.now())
         self._wall_offset_s = clock.now().timestamp() - clock.monotonic()
@@ -318,12 +318,12 @@ class StateReporter(Service):
 
     @property
     def _is_changed(self) -> bool:
-        return self._changed.is_set() or self._is_paused() != self._published_pause
+        return self._changed.is_set() or self._is_closed() != self._published_pause
 
     def _publish(self) -> None:
         with self._publishing:
             self._changed.clear()
-            self._published_pause = self._is_paused()
+            self._published_pause = self._is_closed()
             state = self._state
             message = StateMessage(
                 time=state.at,
