@@ -132,7 +132,7 @@ class MqttPublishing:
             heartbeat_s=min(mqtt.heartbeat, freshness_s(settings)),
             clock=clock,
             is_closed=pause_status.is_closed,
-            is_online=lambda: availability.is_online,
+            is_online=availability.is_online,
         )
         live_settings.follow(MqttSettings, self.publisher)
         live_settings.follow(SmoothingSettings, self.state)

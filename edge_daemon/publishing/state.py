@@ -58,7 +58,6 @@ class AvailabilityMonitor:
         """A result has come, in any thread."""
         self._last_result = self._clock.monotonic()
 
-    @property
     def is_online(self) -> bool:
         """Whether results have come lately, or the source is paused."""
         if self._is_paused():
@@ -67,7 +66,7 @@ class AvailabilityMonitor:
 
     def current(self) -> Message:
         """The present availability; logs when it changes."""
-        if not self.is_online:
+        if not self.is_online():
             if self._stale.begin():
                 logger.warning(
                     "no results, publishing offline", extra={"seconds": self._stale_after_s}
