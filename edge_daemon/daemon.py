@@ -21,7 +21,7 @@ from edge_daemon._lib.text import authority, without_password
 from edge_daemon.capture import Source, SourceKind, pause_from_settings, source_from_settings
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import Pause, SourceStatus
-from edge_daemon.capture.wrappers import Looped
+from edge_daemon.capture.wrappers import Playback
 from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
     CAMERA_SHARES,
@@ -200,7 +200,7 @@ def build_pipeline(
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
     source = source or source_from_settings(settings)
     if settings.capture.loop and not source.is_live:
-        source = Looped(source, clock)
+        source = Playback(source, clock)
     pause = pause_from_settings(settings, source.kind)
     build = _Builder(settings, live_settings or LiveSettings(settings), source, clock, resources)
 
