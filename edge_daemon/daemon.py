@@ -63,7 +63,7 @@ from edge_daemon.publishing import JsonLines, MqttPublishing
 from edge_daemon.publishing.broker import PORTS
 from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
-from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
+from edge_daemon.tracking.tracker import FaceFollower, Tracker
 
 if TYPE_CHECKING:
     from edge_daemon.preview.server import PreviewServer
@@ -259,7 +259,7 @@ class _Builder:
         self.live_settings.follow(ZoneSettings, zones)
         self.live_settings.follow(QualitySettings, finder)
         self.live_settings.follow(TrackingSettings, tracker)
-        return FaceFollower(finder, tracker, settings.detection.interval, MAX_PREDICTION_S)
+        return FaceFollower(finder, tracker, settings.detection.interval)
 
     def time_budget(self, bundle: Bundle) -> TimeBudget | None:
         """The time budget of the models; None where every frame gets the full ensemble."""

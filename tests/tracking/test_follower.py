@@ -25,7 +25,7 @@ from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
 from edge_daemon.inference.step import EmotionRecognizer, Smoother
 from edge_daemon.records import Detection, Frame, FrameResult, Image, TrackedFaces
-from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
+from edge_daemon.tracking.tracker import FaceFollower, Tracker
 
 ALL_GOOD = QualitySettings(min_face=0, min_sharpness=0, max_yaw=10)
 
@@ -65,7 +65,7 @@ def moving(steps: int, pixels: int = 3) -> Iterator[Frame]:
 
 def test_follower_searches_each_of_frames_that_are_far_apart(detector: Counted) -> None:
     finder = FaceFinder(detector, 640, ALL_GOOD)
-    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3, max_gap_s=0.5)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3)
     empty, scene = draw_scene(), draw_scene((40, 60, 120))
     found = [
         len(follower(frame(at, bgr=bgr)).faces)
@@ -76,7 +76,7 @@ def test_follower_searches_each_of_frames_that_are_far_apart(detector: Counted) 
 
 def test_follower_far_apart_frames_keep_the_interval_if_dropped(detector: Counted) -> None:
     finder = FaceFinder(detector, 640, ALL_GOOD)
-    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3, max_gap_s=0.5)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3)
     pictures = []
     for at, index in ((0.0, 0), (0.6, 9), (1.2, 10), (1.8, 19), (2.4, 20), (3.0, 21), (3.6, 22)):
         follower(frame(at, index=index))
@@ -92,7 +92,7 @@ def test_follower_at_a_low_rate_detects_as_often_in_time(
     detector: Counted, fps: int, interval: int, frames_each: int
 ) -> None:
     finder = FaceFinder(detector, 640, ALL_GOOD)
-    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval, max_gap_s=0.5)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval)
     for index in range(12):
         jitter = 0.1 * (index % 2) / fps
         follower(frame(index / fps + jitter, bgr=draw_scene(), index=index))
@@ -101,7 +101,7 @@ def test_follower_at_a_low_rate_detects_as_often_in_time(
 
 def test_follower_of_a_slow_camera_searches_each_frame(detector: Counted) -> None:
     finder, tracker = FaceFinder(detector, 640, ALL_GOOD), Tracker(TrackingSettings())
-    follower = FaceFollower(finder, tracker, interval=3, max_gap_s=MAX_PREDICTION_S)
+    follower = FaceFollower(finder, tracker, interval=3)
     for index in range(4):
         follower(frame(2.0 * index, index=index))
     assert detector.pictures == 4
