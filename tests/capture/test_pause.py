@@ -60,9 +60,9 @@ def test_each_change_is_logged_once(file: Path, caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO)
     pause = Pause(file)
     calls: list[bool] = []
-    pause.subscribe(lambda: calls.append(pause.paused))
-    for paused in (False, True, True, False, False):
-        pause.set(paused)
+    with pause.subscribed(lambda: calls.append(pause.paused)):
+        for paused in (False, True, True, False, False):
+            pause.set(paused)
     assert calls == [True, False]
     assert logged(caplog) == ["paused", "resumed"]
 
@@ -70,8 +70,8 @@ def test_each_change_is_logged_once(file: Path, caplog: pytest.LogCaptureFixture
 def test_change_takes_effect_before_it_is_remembered(file: Path) -> None:
     pause = Pause(file)
     remembered: list[bool] = []
-    pause.subscribe(lambda: remembered.append(file.exists()))
-    pause.set(True)
+    with pause.subscribed(lambda: remembered.append(file.exists())):
+        pause.set(True)
     assert remembered == [False]
     assert file.exists()
 
@@ -130,8 +130,8 @@ def test_second_change_waits_until_the_first_is_remembered(file: Path) -> None:
             second.start()
             second.join(0.3)
 
-    pause.subscribe(overlap)
-    pause.set(True)
-    second.join()
+    with pause.subscribed(overlap):
+        pause.set(True)
+        second.join()
     assert not pause.paused
     assert not file.exists()
