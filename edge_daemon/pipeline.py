@@ -6,7 +6,6 @@ calls `Pipeline.run` supervises them: it ends the pipeline when a worker fails o
 `stop` is called. Watchers are polled from there.
 """
 
-import itertools
 import logging
 import queue
 import threading
@@ -336,10 +335,11 @@ class StageFailures:
     def __init__(self, stage: str, max_consecutive: int, clock: Clock) -> None:
         self.count = 0
         """Dropped items. Written by the stage's thread, read by any."""
+        self.consecutive = 0
+        """Items that failed since the last one that did not."""
         self._stage = stage
         self._max_consecutive = max_consecutive
         self._clock = clock
-        self.consecutive = 0
         self._logged_at = float("-inf")
 
     def record(self, error: Exception) -> None:
@@ -381,14 +381,14 @@ class StageWorker(Worker):
         input_mailbox: Mailbox[Any],
         output_mailbox: Mailbox[Any] | None,
         *,
-        failures: StageFailures,
+        max_failures: int,
         observers: Sequence[StageObserver],
         clock: Clock,
     ) -> None:
         super().__init__(stage.name, clock, stage.timeout_s)
         self.finished = 0
         """Items that the step has processed."""
-        self.failures = failures
+        self.failures = StageFailures(stage.name, max_failures, clock)
         self._stage = stage
         self._input = input_mailbox
         self._output = output_mailbox
@@ -497,20 +497,19 @@ class Pipeline:
         self._has_ended = False
         back_pressure: BackPressure = "drop" if capture.is_live else "block"
         self.mailboxes = {stage.name: Mailbox[Any](back_pressure) for stage in chain.stages}
-        boxes = list(self.mailboxes.values())
+        inputs = list(self.mailboxes.values())
+        outputs = [*inputs[1:], None]
         self._stages = [
             StageWorker(
                 stage,
                 input_mailbox,
                 output_mailbox,
-                failures=StageFailures(
-                    stage.name, stage.max_failures if capture.is_live else 1, self._clock
-                ),
+                max_failures=stage.max_failures if capture.is_live else 1,
                 observers=observers,
                 clock=self._clock,
             )
-            for stage, input_mailbox, output_mailbox in itertools.zip_longest(
-                chain.stages, boxes, boxes[1:]
+            for stage, input_mailbox, output_mailbox in zip(
+                chain.stages, inputs, outputs, strict=True
             )
         ]
         self._services = [ServiceWorker(service, self._clock) for service in services]
