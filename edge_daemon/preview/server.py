@@ -16,7 +16,7 @@ from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import Settings, ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import Busy, Pipeline, Service, Watcher
-from edge_daemon.preview.app import PreviewApp, page_files
+from edge_daemon.preview.app import PageConfig, PreviewApp, page_files
 from edge_daemon.preview.auth import (
     AuthMiddleware,
     TokenLogin,
@@ -25,7 +25,7 @@ from edge_daemon.preview.auth import (
     new_token,
 )
 from edge_daemon.preview.devices import NO_BROKER, DeviceMonitor
-from edge_daemon.preview.history import History, PageConfig
+from edge_daemon.preview.history import History
 from edge_daemon.preview.stream import FrameEncoder, PreviewStream
 from edge_daemon.records import EMOTIONS, FrameResult, Image
 
