@@ -36,7 +36,8 @@ from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.prometheus import HealthCollector
 from edge_daemon.monitoring.statistics import StageTimings
-from edge_daemon.publishing.subscription import MODELS, MessageKind
+from edge_daemon.publishing.messages import MessageKind
+from edge_daemon.publishing.subscription import MODELS
 from edge_daemon.records import EventKind
 from edge_daemon.schema import SCHEMA_VERSION, SourceState
 

@@ -19,8 +19,8 @@ from publishing.broker import Mosquitto, include_as_debian
 
 from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.publishing import homeassistant
-from edge_daemon.publishing.messages import Topics
-from edge_daemon.publishing.subscription import MODELS, MessageKind
+from edge_daemon.publishing.messages import MessageKind, Topics
+from edge_daemon.publishing.subscription import MODELS
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import SourceState
 
