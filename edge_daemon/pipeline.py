@@ -642,6 +642,11 @@ class Pipeline:
         )
 
     def _check_workers(self) -> None:
+        """Find workers that are stuck.
+
+        Raises:
+            PipelineError: one is, and that is fatal.
+        """
         for stage in self._stages:
             if stage.is_stuck:
                 raise PipelineError(
@@ -654,6 +659,11 @@ class Pipeline:
             self._restart_capture()
 
     def _check_service(self, worker: ServiceWorker) -> None:
+        """Log when the service is stuck and when it resumes.
+
+        Raises:
+            PipelineError: it is stuck, and that is fatal.
+        """
         seconds = round(worker.busy.current_s, 1)
         if worker.is_stuck:
             if worker.service.is_hang_fatal:

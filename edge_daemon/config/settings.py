@@ -265,6 +265,11 @@ def _shares(text: str) -> dict[str, float]:
 
 
 def _prior(text: str) -> str:
+    """The text, which must be a word or give a share to each emotion.
+
+    Raises:
+        ValueError: it does not.
+    """
     if text in PRIOR_WORDS:
         return text
     forms = "must be auto, none, or a share for each emotion, such as angry=0.08,disgust=0.02,…"
@@ -552,6 +557,11 @@ PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
 
 
 def _host_and_port(text: str, example: str) -> str:
+    """The text, which must be a host name or address and a port.
+
+    Raises:
+        ValueError: it is not.
+    """
     try:
         parts = urlsplit(f"//{text}")
         complete = parts.netloc == text and "@" not in text and parts.hostname and parts.port
