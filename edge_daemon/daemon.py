@@ -376,11 +376,9 @@ class _Builder:
     def services(
         self, mqtt: MqttPublishing | None, preview: "list[PreviewServer]", health: Health
     ) -> list[Service]:
-        services = [service for server in preview for service in server.services]
-        if mqtt is not None:
-            reporter = mqtt.health_reporter(health, self.settings, self.live_settings)
-            services = [*mqtt.services, reporter, *services]
-        return [*services, *self.metrics(health)]
+        publishing = [] if mqtt is None else [*mqtt.services, mqtt.health_reporter(health)]
+        previewing = [service for server in preview for service in server.services]
+        return [*publishing, *previewing, *self.metrics(health)]
 
     def publishing_stage(
         self, sinks: Sequence[Sink[FrameResult]], mqtt: MqttPublishing | None

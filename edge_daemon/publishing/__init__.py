@@ -97,9 +97,11 @@ class MqttPublishing:
         *,
         resources: ExitStack,
         live_settings: LiveSettings,
-        back_pressure: BackPressure = "drop",
-        has_temperature: bool = True,
+        back_pressure: BackPressure,
+        has_temperature: bool,
     ) -> None:
+        self._settings = settings
+        self._live_settings = live_settings
         mqtt = settings.mqtt
         topics = Topics(mqtt.base_topic, settings.device_id)
         pause_status = _PauseStatus(pause, source)
@@ -140,19 +142,16 @@ class MqttPublishing:
         self.sinks: list[Sink[FrameResult]] = [self.state, self.publisher]
         self.services: list[Service] = [self.publisher, writer, commands, self.state]
 
-    def health_reporter(
-        self, health: HealthProvider, settings: Settings, live_settings: LiveSettings
-    ) -> HealthReporter:
+    def health_reporter(self, health: HealthProvider) -> HealthReporter:
         """The service that publishes the health message."""
-        max_interval_s = freshness_s(settings)
         reporter = HealthReporter(
             health,
             self._health_topic,
             self.publisher.publish_retained,
-            settings.health,
-            max_interval_s,
+            self._settings.health,
+            freshness_s(self._settings),
         )
-        live_settings.follow(HealthSettings, reporter)
+        self._live_settings.follow(HealthSettings, reporter)
         return reporter
 
 
