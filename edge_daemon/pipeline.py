@@ -276,11 +276,11 @@ class Worker:
         self._timeout_s = timeout_s
         self._thread: threading.Thread | None = None
 
-    def start(self, ended: Callable[["Worker"], None]) -> None:
-        """Start the thread, which calls `ended` last."""
+    def start(self, on_end: Callable[[], None] | None = None) -> None:
+        """Start the thread, which calls `on_end` last."""
         # A daemon thread, since one that hangs in a driver must not keep the process alive.
         self._thread = threading.Thread(
-            target=self._main, args=(ended,), name=self.name, daemon=True
+            target=self._main, args=(on_end,), name=self.name, daemon=True
         )
         self._thread.start()
 
@@ -320,13 +320,14 @@ class Worker:
                 f"{self.name} failed: {in_one_line(self.failure)}"
             ) from self.failure
 
-    def _main(self, ended: Callable[["Worker"], None]) -> None:
+    def _main(self, on_end: Callable[[], None] | None) -> None:
         try:
             self.work()
         except BaseException as error:  # noqa: BLE001  # the supervisor raises it
             self.failure = error
         finally:
-            ended(self)
+            if on_end is not None:
+                on_end()
 
 
 class StageFailures:
@@ -526,8 +527,11 @@ class Pipeline:
             EdgeDaemonError: as a worker raised it.
         """
         try:
-            for worker in [*self._services, *self._stages, self._capture]:
-                worker.start(self._on_ended)
+            for service in self._services:
+                service.start(partial(self.call_soon, self._handle_ended_service, service))
+            for stage in self._stages:
+                stage.start(partial(self.call_soon, self._handle_ended_stage, stage))
+            self._capture.start()  # at its end, it closes the first mailbox, and so ends the stages
             self._supervise()
         finally:
             self._stop_all()
@@ -536,12 +540,12 @@ class Pipeline:
         """Make `run` return. Safe in a signal handler."""
         self.call_soon(self._end)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
+    def call_soon(self, callback: Callable[..., None], *args: object) -> None:
         """Call back from the supervisor's thread. Safe in a signal handler.
 
         SimpleQueue.put is re-entrant.
         """
-        self._calls.put(callback)
+        self._calls.put(partial(callback, *args))
 
     def running_threads(self) -> list[str]:
         """Names of the threads that are alive."""
@@ -603,20 +607,13 @@ class Pipeline:
         for watcher in self._watchers:
             watcher.poll(self)
 
-    def _on_ended(self, worker: Worker) -> None:
-        """Called by the thread of the worker."""
-        self.call_soon(partial(self._handle_ended, worker))
-
-    def _handle_ended(self, worker: Worker) -> None:
-        """Finish, if this worker was the last stage.
+    def _handle_ended_stage(self, worker: StageWorker) -> None:
+        """End the pipeline with its last stage.
 
         Raises:
-            EdgeDaemonError: the worker failed.
+            EdgeDaemonError: the stage failed.
         """
-        if isinstance(worker, ServiceWorker):
-            self._handle_ended_service(worker)
-        elif isinstance(worker, StageWorker):
-            worker.raise_failure()
+        worker.raise_failure()
         if worker is self._stages[-1]:
             # All items have passed; now report the capture's own failure, if any.
             # It is set when the thread ends, shortly after its mailbox closes.
@@ -693,7 +690,7 @@ class Pipeline:
         )
         name = f"capture-{len(self._stalled) + 1}"
         self._capture = self._capture_worker(name, stuck.capture.restarted())
-        self._capture.start(self._on_ended)
+        self._capture.start()
 
     def _stop_all(self) -> None:
         began = self._clock.monotonic()
