@@ -545,7 +545,7 @@ def _models(options: argparse.Namespace) -> int:
         raise SettingsError("models fetch: no detector named; use 'models fetch yunet'")
     from edge_daemon._lib.clock import SystemClock
     from edge_daemon._lib.terminal import ProgressLine, can_show_progress
-    from edge_daemon.detection.download import YUNET, fetch
+    from edge_daemon.detection.yunet import YUNET, fetch
 
     if can_show_progress(prints_results=False):
         line = ProgressLine(sys.stderr, "bytes", SystemClock())
@@ -562,7 +562,7 @@ def _models(options: argparse.Namespace) -> int:
 def _list_models(settings: Settings) -> int:
     from edge_daemon._lib.files import bundled_detector, bundled_models
     from edge_daemon.detection.bundled import read_manifest
-    from edge_daemon.detection.download import YUNET
+    from edge_daemon.detection.yunet import YUNET
     from edge_daemon.inference.bundle import read_bundle
 
     folder = settings.inference.bundle or bundled_models()
