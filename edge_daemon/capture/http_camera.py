@@ -11,6 +11,7 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import CapturedFrame, Reader, SourceKind
+from edge_daemon.capture.http_client import HttpClient
 from edge_daemon.capture.image_decoding import (
     JPEG_START,
     ImageError,
@@ -21,7 +22,6 @@ from edge_daemon.capture.image_decoding import (
 )
 from edge_daemon.capture.network import (
     OPEN_TIMEOUT_S,
-    HttpClient,
     HttpStatusError,
     is_resolvable,
     open_within,
