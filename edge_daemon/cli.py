@@ -40,32 +40,11 @@ from edge_daemon.records import MAX_IMAGE_PIXELS
 PROGRAM: Final = "edge-daemon"
 COMMANDS: Final = ("run", "watch", *sorted(FINITE_COMMANDS))
 
-WARMUP_FRAMES: Final = 10
-"""Enough to build the interpreters for usual numbers of faces."""
-
 MAX_ERROR_LENGTH: Final = 800
 """Characters."""
 
 ERROR_MARK: Final = "<3>"
 """Marks a line as an error for the journal (sd-daemon(3))."""
-
-CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
-
-FLAGS: Final[dict[str, KeyPath]] = {
-    "source": ("source",),
-    "sink": ("sink",),
-    "detector": ("detection", "detector"),
-    "detector_model": ("detection", "model"),
-    "bundle": ("inference", "bundle"),
-    "threads": ("inference", "threads"),
-    "metrics": ("metrics", "listen"),
-    "preview": ("preview", "listen"),
-    "log_level": ("log_level",),
-    "host": ("mqtt", "host"),
-    "port": ("mqtt", "port"),
-}
-"""Flags and the settings that they set."""
-
 
 RECORDED_SOURCES: Final = "video, image, or folder of images"
 SOURCES: Final = (
@@ -224,12 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     # `_with_command` adds the default command.
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog=PROGRAM)
-    models_options = _model_options()
-    common, sourced, settings = (
-        _common_options(models_options),
-        _source_options(SOURCES),
-        _settings_options(),
-    )
+    settings, models = _settings_options(), _model_options()
+    common = _common_options(models)
+    sourced, recorded = _source_options(SOURCES), _source_options(RECORDED_SOURCES)
 
     def add(
         name: str, summary: str, command: Command, *parents: _Parser
@@ -238,13 +214,12 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    _add_output_options(add("run", "run the pipeline (the default command)", _run, common, sourced))
+    summary = "run the pipeline (the default command)"
+    _add_run_options(add("run", summary, _run, common, sourced))
     summary = "verify that a run can start: source, models, broker, disk, clock"
     _add_check_options(add("check", summary, _check, common, sourced))
-    recorded = _source_options(RECORDED_SOURCES)
-    _add_bench_options(
-        add("bench", "measure the pipeline on a video", _bench, models_options, recorded)
-    )
+    summary = "measure the pipeline on a video"
+    _add_bench_options(add("bench", summary, _bench, models, recorded))
     summary = "show the messages of all devices, as a live table or as JSON lines"
     _add_watch_options(add("watch", summary, _watch, settings))
     summary = "print the effective settings, an example file, or a table of all settings"
@@ -256,115 +231,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_check_options(check: argparse.ArgumentParser) -> None:
-    check.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _add_bench_options(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("--json", action="store_true", help="print one JSON object")
-    bench.add_argument(
-        "--frames",
-        type=_whole_number("--frames", minimum=1),
-        metavar="N",
-        help="frames to measure, repeating the source if necessary; default: the source once",
-    )
-    bench.add_argument(
-        "--warmup",
-        type=_whole_number("--warmup", minimum=0),
-        default=WARMUP_FRAMES,
-        metavar="N",
-        help=f"frames before the measurement; default: {WARMUP_FRAMES}",
-    )
-
-
-def _add_watch_options(watch: argparse.ArgumentParser) -> None:
-    watch.add_argument("devices", nargs="*", metavar="DEVICE", help="devices to show; default: all")
-    watch.add_argument("--host", help="name or address of the broker (mqtt.host)")
-    watch.add_argument("--port", help="port of the broker (mqtt.port)")
-    watch.add_argument("--json", action="store_true", help="print messages as JSON lines")
-
-
-def _add_config_options(config: argparse.ArgumentParser) -> None:
-    form = config.add_mutually_exclusive_group()
-    form.add_argument("--example", action="store_true", help="print a commented example file")
-    form.add_argument("--markdown", action="store_true", help="print a table of all settings")
-
-
-def _add_models_options(models: argparse.ArgumentParser) -> None:
-    models.add_argument(
-        "action",
-        nargs="?",
-        type=_choice("models: unknown action", "list", "fetch"),
-        default="list",
-        metavar="list|fetch",
-        help="list the models (default), or download a detector",
-    )
-    models.add_argument(
-        "detector_name",
-        nargs="?",
-        type=_choice("models fetch: unknown detector", "yunet"),
-        metavar="yunet",
-        help="detector to download",
-    )
-    models.add_argument("--bundle", metavar="FOLDER", help="model bundle (inference.bundle)")
-    models.add_argument("--url", help="download from this address; the checksum must match")
-
-
-def _add_homeassistant_options(homeassistant: argparse.ArgumentParser) -> None:
-    homeassistant.add_argument(
-        "action",
-        type=_choice("homeassistant: unknown action", "remove"),
-        metavar="remove",
-        help="remove the device by clearing its discovery message",
-    )
-
-
-def _whole_number(option: str, minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise SettingsError(f"{option}: must be a whole number (got '{text}')") from None
-        if number < minimum:
-            raise SettingsError(f"{option}: must be {minimum} or more (got {number})")
-        return number
-
-    return parse
-
-
-def _choice(problem: str, *choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise SettingsError(f"{problem} (got '{text}'); use {' or '.join(choices)}")
-        return text
-
-    return parse
-
-
-def _add_output_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument(
-        "--output",
+def _settings_options() -> _Parser:
+    """Options of all commands: where settings come from."""
+    options = _Parser(add_help=False)
+    options.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
+    options.add_argument(
+        "--set",
         action="append",
         default=[],
-        type=Path,
-        metavar="FILE|FOLDER",
-        help="write a table (.csv, .parquet), or an annotated copy of the source (.mp4, an image, "
-        "or a folder of images); repeatable",
+        metavar="KEY=VALUE",
+        help="set any setting, such as mqtt.host=broker.local",
     )
-    run.add_argument(
-        "--summary",
-        action="append",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="write a summary (.html, or its chart as .png); repeatable",
+    options.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    return options
+
+
+def _source_options(kinds: str) -> _Parser:
+    options = _Parser(add_help=False)
+    options.add_argument("positional_source", nargs="?", metavar="SOURCE", help=kinds)
+    options.add_argument(
+        "--source", metavar="SOURCE", help="source of frames, the same as the positional SOURCE"
     )
-    run.add_argument(
-        "--summary-thumbnails",
-        action="store_true",
-        help="include an image of each face in the summary (requires --summary; not for live "
-        "sources)",
-    )
+    return options
 
 
 def _model_options() -> _Parser:
@@ -411,28 +299,44 @@ def _common_options(models: _Parser) -> _Parser:
     return common
 
 
-def _source_options(kinds: str) -> _Parser:
-    options = _Parser(add_help=False)
-    options.add_argument("positional_source", nargs="?", metavar="SOURCE", help=kinds)
-    options.add_argument(
-        "--source", metavar="SOURCE", help="source of frames, the same as the positional SOURCE"
-    )
-    return options
+def _whole_number(option: str, minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise SettingsError(f"{option}: must be a whole number (got '{text}')") from None
+        if number < minimum:
+            raise SettingsError(f"{option}: must be {minimum} or more (got {number})")
+        return number
+
+    return parse
 
 
-def _settings_options() -> _Parser:
-    """Options of all commands: where settings come from."""
-    options = _Parser(add_help=False)
-    options.add_argument("--config", type=Path, metavar="FILE", help="settings file (TOML)")
-    options.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="set any setting, such as mqtt.host=broker.local",
-    )
-    options.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    return options
+def _choice(problem: str, *choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise SettingsError(f"{problem} (got '{text}'); use {' or '.join(choices)}")
+        return text
+
+    return parse
+
+
+CONFIG_VARIABLE: Final = "EDGE_DAEMON_CONFIG"
+
+FLAGS: Final[dict[str, KeyPath]] = {
+    "source": ("source",),
+    "sink": ("sink",),
+    "detector": ("detection", "detector"),
+    "detector_model": ("detection", "model"),
+    "bundle": ("inference", "bundle"),
+    "threads": ("inference", "threads"),
+    "metrics": ("metrics", "listen"),
+    "preview": ("preview", "listen"),
+    "log_level": ("log_level",),
+    "host": ("mqtt", "host"),
+    "port": ("mqtt", "port"),
+}
+"""Flags and the settings that they set."""
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -483,12 +387,38 @@ def _assignments(words: Sequence[str]) -> dict[KeyPath, object]:
     return assignments
 
 
+def _add_run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE|FOLDER",
+        help="write a table (.csv, .parquet), or an annotated copy of the source (.mp4, an image, "
+        "or a folder of images); repeatable",
+    )
+    run.add_argument(
+        "--summary",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="write a summary (.html, or its chart as .png); repeatable",
+    )
+    run.add_argument(
+        "--summary-thumbnails",
+        action="store_true",
+        help="include an image of each face in the summary (requires --summary; not for live "
+        "sources)",
+    )
+
+
 def _run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _configure_libraries()
     from edge_daemon import daemon  # imports OpenCV, which reads its log level at import
     from edge_daemon._lib.logging import configure_logging
-    from edge_daemon.output.base import OutputOptions
+    from edge_daemon.output import OutputOptions
 
     configure_logging(settings.log_level, journal_handler())
     outputs = OutputOptions(
@@ -496,6 +426,10 @@ def _run(options: argparse.Namespace) -> int:
     )
     daemon.run(settings, lambda: _settings(options), outputs)
     return 0
+
+
+def _add_check_options(check: argparse.ArgumentParser) -> None:
+    check.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -512,6 +446,27 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if fine else 1
 
 
+WARMUP_FRAMES: Final = 10
+"""Enough to build the interpreters for usual numbers of faces."""
+
+
+def _add_bench_options(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
+    bench.add_argument(
+        "--frames",
+        type=_whole_number("--frames", minimum=1),
+        metavar="N",
+        help="frames to measure, repeating the source if necessary; default: the source once",
+    )
+    bench.add_argument(
+        "--warmup",
+        type=_whole_number("--warmup", minimum=0),
+        default=WARMUP_FRAMES,
+        metavar="N",
+        help=f"frames before the measurement; default: {WARMUP_FRAMES}",
+    )
+
+
 def _bench(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _configure_libraries()
@@ -525,6 +480,13 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_watch_options(watch: argparse.ArgumentParser) -> None:
+    watch.add_argument("devices", nargs="*", metavar="DEVICE", help="devices to show; default: all")
+    watch.add_argument("--host", help="name or address of the broker (mqtt.host)")
+    watch.add_argument("--port", help="port of the broker (mqtt.port)")
+    watch.add_argument("--json", action="store_true", help="print messages as JSON lines")
+
+
 def _watch(options: argparse.Namespace) -> int:
     settings = _settings(options)
     _configure_libraries()
@@ -532,6 +494,12 @@ def _watch(options: argparse.Namespace) -> int:
 
     watch.run(settings, options.devices, as_json=options.json)
     return 0
+
+
+def _add_config_options(config: argparse.ArgumentParser) -> None:
+    form = config.add_mutually_exclusive_group()
+    form.add_argument("--example", action="store_true", help="print a commented example file")
+    form.add_argument("--markdown", action="store_true", help="print a table of all settings")
 
 
 def _config(options: argparse.Namespace) -> int:
@@ -549,6 +517,26 @@ def _config(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_models_options(models: argparse.ArgumentParser) -> None:
+    models.add_argument(
+        "action",
+        nargs="?",
+        type=_choice("models: unknown action", "list", "fetch"),
+        default="list",
+        metavar="list|fetch",
+        help="list the models (default), or download a detector",
+    )
+    models.add_argument(
+        "detector_name",
+        nargs="?",
+        type=_choice("models fetch: unknown detector", "yunet"),
+        metavar="yunet",
+        help="detector to download",
+    )
+    models.add_argument("--bundle", metavar="FOLDER", help="model bundle (inference.bundle)")
+    models.add_argument("--url", help="download from this address; the checksum must match")
+
+
 def _models(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.action == "list":
@@ -557,7 +545,7 @@ def _models(options: argparse.Namespace) -> int:
         raise SettingsError("models fetch: no detector named; use 'models fetch yunet'")
     from edge_daemon._lib.clock import SystemClock
     from edge_daemon._lib.terminal import ProgressLine, can_show_progress
-    from edge_daemon.detection.download import YUNET, fetch
+    from edge_daemon.detection.yunet import YUNET, fetch
 
     if can_show_progress(prints_results=False):
         line = ProgressLine(sys.stderr, "bytes", SystemClock())
@@ -574,7 +562,7 @@ def _models(options: argparse.Namespace) -> int:
 def _list_models(settings: Settings) -> int:
     from edge_daemon._lib.files import bundled_detector, bundled_models
     from edge_daemon.detection.bundled import read_manifest
-    from edge_daemon.detection.download import YUNET
+    from edge_daemon.detection.yunet import YUNET
     from edge_daemon.inference.bundle import read_bundle
 
     folder = settings.inference.bundle or bundled_models()
@@ -600,6 +588,15 @@ def _list_models(settings: Settings) -> int:
     fetched = settings.state_dir / YUNET.file
     print(f"detector yunet: {fetched if fetched.is_file() else 'not fetched'}")
     return 0
+
+
+def _add_homeassistant_options(homeassistant: argparse.ArgumentParser) -> None:
+    homeassistant.add_argument(
+        "action",
+        type=_choice("homeassistant: unknown action", "remove"),
+        metavar="remove",
+        help="remove the device by clearing its discovery message",
+    )
 
 
 def _homeassistant(options: argparse.Namespace) -> int:

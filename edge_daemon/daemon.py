@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,10 +18,10 @@ from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon._lib.logging import set_level
 from edge_daemon._lib.terminal import discard_output, in_terminal
 from edge_daemon._lib.text import authority, without_password
-from edge_daemon.capture import Source, pause_from_settings, source_from_settings
+from edge_daemon.capture import Source, SourceKind, pause_from_settings, source_from_settings
 from edge_daemon.capture.loop import CaptureLoop
 from edge_daemon.capture.status import Pause, SourceStatus
-from edge_daemon.capture.wrappers import Looped
+from edge_daemon.capture.wrappers import Playback
 from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
     CAMERA_SHARES,
@@ -44,8 +45,7 @@ from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
 from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.monitoring.systemd import notifier_from
-from edge_daemon.output import open_outputs
-from edge_daemon.output.base import OutputOptions
+from edge_daemon.output import OutputOptions, open_outputs
 from edge_daemon.output.progress import run_progress
 from edge_daemon.pipeline import (
     DEFAULT_TIMEOUT_S,
@@ -61,9 +61,9 @@ from edge_daemon.pipeline import (
 )
 from edge_daemon.publishing import JsonLines, MqttPublishing
 from edge_daemon.publishing.broker import PORTS
-from edge_daemon.records import FrameResult, TrackedFaces
+from edge_daemon.records import FrameResult
 from edge_daemon.tracking.events import EventMaker
-from edge_daemon.tracking.tracker import MAX_PREDICTION_S, FaceFollower, Tracker
+from edge_daemon.tracking.tracker import FaceFollower, Tracker
 
 if TYPE_CHECKING:
     from edge_daemon.preview.server import PreviewServer
@@ -146,6 +146,30 @@ def _run(pipeline: Pipeline, settings: Settings, reload: Callable[[], None]) -> 
         logger.info("stopped", extra={f"dropped_{k}": n for k, n in pipeline.dropped.items()})
 
 
+@contextmanager
+def _handle_signals(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
+    interactive = in_terminal()
+
+    def stop(_number: int, _frame: object) -> None:
+        pipeline.stop()
+
+    def hang_up(_number: int, _frame: object) -> None:
+        """Reload, or stop if this came from a closing terminal."""
+        if interactive and not in_terminal():
+            pipeline.stop()
+        else:
+            pipeline.call_soon(reload)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)  # deliver pending signals now
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def build_pipeline(
     settings: Settings,
     clock: Clock,
@@ -172,280 +196,213 @@ def build_pipeline(
     Raises:
         EdgeDaemonError: a part cannot be built.
     """
-    live_settings = live_settings or LiveSettings(settings)
     cv2.setNumThreads(settings.inference.threads)
     ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
     source = source or source_from_settings(settings)
-    pause = pause_from_settings(settings, is_live=source.is_live)
-    prior = _prior(settings, ensemble.bundle, source)
-    is_camera = source.is_live
-    source = _looped_if_set(settings, source, clock)
-    capture = _capture(settings, source, pause, clock, live_settings)
-    detector = detector or detector_from_settings(settings)
-    follower = _follower(settings, detector, live_settings, is_live=source.is_live)
-    budget = _budget(settings, source, ensemble, clock, live_settings)
-    recognizer = EmotionRecognizer(ensemble, budget, prior)
+    if settings.capture.loop and not source.is_live:
+        source = Playback(source, clock)
+    pause = pause_from_settings(settings, source.kind)
+    build = _Builder(settings, live_settings or LiveSettings(settings), source, clock, resources)
+
+    capture = build.capture(pause)
+    follower = build.follower(detector or detector_from_settings(settings))
+    budget = build.time_budget(ensemble.bundle)
+    recognizer = EmotionRecognizer(ensemble, budget, build.prior(ensemble.bundle))
+    mqtt = build.mqtt(pause, capture.status)
     timings = StageTimings(clock)
-    mqtt = _mqtt(
-        settings,
-        pause,
-        capture.status,
-        clock,
-        resources=resources,
-        live_settings=live_settings,
-        is_live=source.is_live,
-    )
-    health = _health(settings, ensemble.bundle, capture.status, timings, mqtt=mqtt, clock=clock)
-    shedder = _shedder(
-        settings, source, follower, budget, health=health, clock=clock, live_settings=live_settings
-    )
-    publishing, services = _publishing(
-        settings, mqtt, health, clock=clock, live_settings=live_settings
-    )
-    preview = _preview(settings, health, pause, clock, resources=resources, is_camera=is_camera)
-    for server in preview:
-        live_settings.follow(ZoneSettings, server)
-        services += server.services
-    publishing_stage = _publishing_stage(
-        _event_maker(settings, live_settings),
-        [health, *preview, *publishing, *sinks],
-        mqtt,
-        _publishing_timeout_s(settings, source),
-    )
+    health = build.health(ensemble.bundle, capture.status, timings, mqtt)
+    shedder = build.shedder(follower, budget, health)
+    preview = build.preview(health, pause)
+
+    detection = Stage("detection", follower, max_failures=MAX_FAILURES)
+    inference = Stage("inference", compose(recognizer, build.smoother()), max_failures=MAX_FAILURES)
+    publishing = build.publishing_stage([health, *preview, *build.sinks(mqtt), *sinks], mqtt)
     return Pipeline(
         capture,
-        Chain.of(Stage("detection", follower, max_failures=MAX_FAILURES))
-        .then(_inference_stage(recognizer, _smoother(settings, live_settings)))
-        .then(publishing_stage),
-        [*services, *_metrics(settings, health, resources)],
-        [health, *preview, shedder, *_notifiers(health, clock)],
+        Chain.of(detection).then(inference).then(publishing),
+        build.services(mqtt, preview, health),
+        [health, *preview, shedder, *build.notifiers(health)],
         read_timeout_s=settings.capture.read_timeout,
         observers=[timings.record, *observers],
         clock=clock,
     )
 
 
-def _looped_if_set(settings: Settings, source: Source, clock: Clock) -> Source:
-    """The source; a file that repeats plays in real time from here on, like a camera."""
-    return Looped(source, clock) if settings.capture.loop and not source.is_live else source
+@dataclass(frozen=True)
+class _Builder:
+    """Builds the parts of one pipeline, and has them follow the settings."""
 
+    settings: Settings
+    live_settings: LiveSettings
+    source: Source
+    clock: Clock
+    resources: ExitStack
 
-def _health(
-    settings: Settings,
-    bundle: Bundle,
-    status: SourceStatus,
-    timings: StageTimings,
-    *,
-    mqtt: MqttPublishing | None,
-    clock: Clock,
-) -> Health:
-    return Health(
-        clock,
-        bundle,
-        status,
-        timings,
-        None if mqtt is None else mqtt.publisher,
-        detection_interval=settings.detection.interval,
-    )
+    @property
+    def sheds_load(self) -> bool:
+        return self.source.is_live and self.settings.shedding.enabled
 
+    def capture(self, pause: Pause) -> CaptureLoop:
+        settings = self.settings
+        capture = CaptureLoop(
+            self.source, self.clock, settings.capture.fps, pause, settings.tracking.max_age
+        )
+        self.live_settings.follow(TrackingSettings, capture)
+        return capture
 
-def _inference_stage(
-    recognizer: EmotionRecognizer, smoother: Smoother
-) -> Stage[TrackedFaces, FrameResult]:
-    return Stage("inference", compose(recognizer, smoother), max_failures=MAX_FAILURES)
+    def follower(self, detector: Detector) -> FaceFollower:
+        settings = self.settings
+        zones = Zones(settings.zones)
+        finder = FaceFinder(detector, settings.detection.max_side, settings.quality, zones)
+        frame_interval_s = 1 / settings.capture.fps if self.source.is_live else 0.0
+        tracker = Tracker(settings.tracking, detector.start_score, frame_interval_s)
+        self.live_settings.follow(ZoneSettings, zones)
+        self.live_settings.follow(QualitySettings, finder)
+        self.live_settings.follow(TrackingSettings, tracker)
+        return FaceFollower(finder, tracker, settings.detection.interval)
 
-
-def _publishing_stage(
-    events: EventMaker,
-    sinks: Sequence[Sink[FrameResult]],
-    mqtt: MqttPublishing | None,
-    timeout_s: float | None,
-) -> Stage[FrameResult, None]:
-    """The last stage, which makes the events, since frames can be dropped before it."""
-    to_sinks = fan_out(sinks)
-
-    def finish() -> None:
-        if (last := events.finish()) is not None:
-            to_sinks(last)
-        if mqtt is not None:
-            mqtt.state.finish()
-
-    return Stage("publishing", compose(events, to_sinks), timeout_s, finish=finish)
-
-
-def _prior(settings: Settings, bundle: Bundle, source: Source) -> PriorCorrection | None:
-    """The correction for the place that the faces come from; none by default for images."""
-    expected = settings.inference.prior_shares
-    if expected is None:
-        if settings.inference.prior == "none" or source.kind.has_stills:
+    def time_budget(self, bundle: Bundle) -> TimeBudget | None:
+        """The time budget of the models; None where every frame gets the full ensemble."""
+        if not self.sheds_load:
             return None
-        expected = dict(CAMERA_SHARES)
-    return PriorCorrection(expected, bundle.ensemble.shares)
+        mmac = [member.mmac for member in bundle.members]
+        frame_interval_s = 1 / self.settings.capture.fps
+        budget = TimeBudget(mmac, self.settings.shedding, frame_interval_s, self.clock)
+        self.live_settings.follow(SheddingSettings, budget)
+        return budget
 
+    def prior(self, bundle: Bundle) -> PriorCorrection | None:
+        """The correction for the place that the faces come from; none by default for images."""
+        inference = self.settings.inference
+        expected = inference.prior_shares
+        if expected is None:
+            if inference.prior == "none" or self.source.kind.has_stills:
+                return None
+            expected = dict(CAMERA_SHARES)
+        return PriorCorrection(expected, bundle.ensemble.shares)
 
-def _publishing_timeout_s(settings: Settings, source: Source) -> float | None:
-    """None where publishing blocks: a file's results on the broker, lines on their reader."""
-    return DEFAULT_TIMEOUT_S if source.is_live and settings.sink != "jsonl" else None
+    def smoother(self) -> Smoother:
+        smoother = Smoother(self.settings.smoothing)
+        self.live_settings.follow(SmoothingSettings, smoother)
+        return smoother
 
+    def mqtt(self, pause: Pause, status: SourceStatus) -> MqttPublishing | None:
+        if self.settings.sink != "mqtt":
+            return None
+        return MqttPublishing(
+            self.settings,
+            pause,
+            status,
+            self.clock,
+            resources=self.resources,
+            live_settings=self.live_settings,
+            back_pressure="drop" if self.source.is_live else "block",
+            has_temperature=Hardware().cpu_temperature() is not None,
+        )
 
-def _capture(
-    settings: Settings, source: Source, pause: Pause, clock: Clock, live_settings: LiveSettings
-) -> CaptureLoop:
-    capture = CaptureLoop(source, clock, settings.capture.fps, pause, settings.tracking.max_age)
-    live_settings.follow(TrackingSettings, capture)
-    return capture
+    def health(
+        self,
+        bundle: Bundle,
+        status: SourceStatus,
+        timings: StageTimings,
+        mqtt: MqttPublishing | None,
+    ) -> Health:
+        return Health(
+            self.clock,
+            bundle,
+            status,
+            timings,
+            None if mqtt is None else mqtt.publisher,
+            detection_interval=self.settings.detection.interval,
+        )
 
+    def shedder(
+        self, follower: FaceFollower, budget: TimeBudget | None, health: Health
+    ) -> LoadShedder:
+        def set_level(level: DegradationLevel, full: DegradationLevel) -> None:
+            if budget is not None:
+                budget.set_max_members(level.members)
+            follower.set_interval(level.detection_interval)
+            health.set_level(level, full)
 
-def _follower(
-    settings: Settings, detector: Detector, live_settings: LiveSettings, *, is_live: bool
-) -> FaceFollower:
-    zones = Zones(settings.zones)
-    finder = FaceFinder(detector, settings.detection.max_side, settings.quality, zones)
-    frame_interval_s = 1 / settings.capture.fps if is_live else 0.0
-    tracker = Tracker(settings.tracking, detector.start_score, frame_interval_s)
-    live_settings.follow(ZoneSettings, zones)
-    live_settings.follow(QualitySettings, finder)
-    live_settings.follow(TrackingSettings, tracker)
-    return FaceFollower(finder, tracker, settings.detection.interval, MAX_PREDICTION_S)
+        shedder = LoadShedder(
+            self.settings,
+            health.members_total,
+            set_level,
+            Hardware(),
+            self.clock,
+            enabled=self.sheds_load,
+        )
+        self.live_settings.follow(Settings, shedder)
+        return shedder
 
-
-def _smoother(settings: Settings, live_settings: LiveSettings) -> Smoother:
-    smoother = Smoother(settings.smoothing)
-    live_settings.follow(SmoothingSettings, smoother)
-    return smoother
-
-
-def _event_maker(settings: Settings, live_settings: LiveSettings) -> EventMaker:
-    maker = EventMaker(settings.events)
-    live_settings.follow(EventSettings, maker)
-    return maker
-
-
-def _budget(
-    settings: Settings,
-    source: Source,
-    ensemble: EmotionEnsemble,
-    clock: Clock,
-    live_settings: LiveSettings,
-) -> TimeBudget | None:
-    """The time budget of the models; None for files, whose frames all get the full ensemble."""
-    if not _sheds(settings, source):
-        return None
-    mmac = [member.mmac for member in ensemble.bundle.members]
-    budget = TimeBudget(mmac, settings.shedding, 1 / settings.capture.fps, clock)
-    live_settings.follow(SheddingSettings, budget)
-    return budget
-
-
-def _shedder(
-    settings: Settings,
-    source: Source,
-    follower: FaceFollower,
-    budget: TimeBudget | None,
-    *,
-    health: Health,
-    clock: Clock,
-    live_settings: LiveSettings,
-) -> LoadShedder:
-    def apply(level: DegradationLevel, full: DegradationLevel) -> None:
-        if budget is not None:
-            budget.set_max_members(level.members)
-        follower.set_interval(level.detection_interval)
-        health.set_level(level, full)
-
-    shedder = LoadShedder(
-        settings, health.members_total, apply, Hardware(), clock, enabled=_sheds(settings, source)
-    )
-    live_settings.follow(Settings, shedder)
-    return shedder
-
-
-def _sheds(settings: Settings, source: Source) -> bool:
-    return source.is_live and settings.shedding.enabled
-
-
-def _mqtt(
-    settings: Settings,
-    pause: Pause,
-    status: SourceStatus,
-    clock: Clock,
-    *,
-    resources: ExitStack,
-    live_settings: LiveSettings,
-    is_live: bool,
-) -> MqttPublishing | None:
-    if settings.sink != "mqtt":
-        return None
-    return MqttPublishing(
-        settings,
-        pause,
-        status,
-        clock,
-        resources=resources,
-        live_settings=live_settings,
-        back_pressure="drop" if is_live else "block",
-        has_temperature=Hardware().cpu_temperature() is not None,
-    )
-
-
-def _publishing(
-    settings: Settings,
-    mqtt: MqttPublishing | None,
-    health: Health,
-    *,
-    clock: Clock,
-    live_settings: LiveSettings,
-) -> tuple[list[Sink[FrameResult]], list[Service]]:
-    if mqtt is None:
-        return ([JsonLines(sys.stdout.buffer, clock)] if settings.sink == "jsonl" else []), []
-    return mqtt.sinks, [*mqtt.services, mqtt.health_reporter(health, settings, live_settings)]
-
-
-def _notifiers(health: Health, clock: Clock) -> list[Watcher]:
-    notifier = notifier_from(os.environ, health.source, health.summary, clock)
-    return [] if notifier is None else [notifier]
-
-
-def _metrics(settings: Settings, health: Health, resources: ExitStack) -> list[Service]:
-    address = settings.metrics.address
-    if address is None:
-        return []
-    with _requiring_extra("metrics", MetricsError):
-        from edge_daemon._lib.http_server import listen
-        from edge_daemon.monitoring.prometheus import MetricsServer
-    listener = resources.enter_context(listen(address, "metrics.listen", MetricsError))
-    include_emotions = settings.metrics.include_emotions
-    return [MetricsServer(health, listener, include_emotions=include_emotions)]
-
-
-def _preview(
-    settings: Settings,
-    health: Health,
-    pause: Pause,
-    clock: Clock,
-    *,
-    resources: ExitStack,
-    is_camera: bool,
-) -> "list[PreviewServer]":
-    """One preview server, or none."""
-    address = settings.preview.address
-    if address is None:
-        return []
-    with _requiring_extra("preview", PreviewError):
-        from edge_daemon._lib.http_server import listen
-        from edge_daemon.preview.server import PreviewServer
-    listener = resources.enter_context(listen(address, "preview.listen", PreviewError))
-    return [
-        PreviewServer(
-            settings,
-            listener,
-            is_camera=is_camera,
+    def preview(self, health: Health, pause: Pause) -> "list[PreviewServer]":
+        """One preview server, or none."""
+        address = self.settings.preview.address
+        if address is None:
+            return []
+        with _requiring_extra("preview", PreviewError):
+            from edge_daemon._lib.http_server import listen
+            from edge_daemon.preview.server import PreviewServer
+        server = PreviewServer(
+            self.settings,
+            self.resources.enter_context(listen(address, "preview.listen", PreviewError)),
+            is_camera=self.source.kind is SourceKind.CAMERA,
             health=health,
             pause=pause,
-            clock=clock,
+            clock=self.clock,
             announce=_announce_preview,
         )
-    ]
+        self.live_settings.follow(ZoneSettings, server)
+        return [server]
+
+    def metrics(self, health: Health) -> list[Service]:
+        """One server of metrics, or none."""
+        address = self.settings.metrics.address
+        if address is None:
+            return []
+        with _requiring_extra("metrics", MetricsError):
+            from edge_daemon._lib.http_server import listen
+            from edge_daemon.monitoring.prometheus import MetricsServer
+        listener = self.resources.enter_context(listen(address, "metrics.listen", MetricsError))
+        include_emotions = self.settings.metrics.include_emotions
+        return [MetricsServer(health, listener, include_emotions=include_emotions)]
+
+    def sinks(self, mqtt: MqttPublishing | None) -> list[Sink[FrameResult]]:
+        if mqtt is not None:
+            return mqtt.sinks
+        return [JsonLines(sys.stdout.buffer, self.clock)] if self.settings.sink == "jsonl" else []
+
+    def services(
+        self, mqtt: MqttPublishing | None, preview: "list[PreviewServer]", health: Health
+    ) -> list[Service]:
+        publishing = [] if mqtt is None else [*mqtt.services, mqtt.health_reporter(health)]
+        previewing = [service for server in preview for service in server.services]
+        return [*publishing, *previewing, *self.metrics(health)]
+
+    def publishing_stage(
+        self, sinks: Sequence[Sink[FrameResult]], mqtt: MqttPublishing | None
+    ) -> Stage[FrameResult, None]:
+        """The last stage, which makes the events, since frames can be dropped before it."""
+        events = EventMaker(self.settings.events)
+        self.live_settings.follow(EventSettings, events)
+        to_sinks = fan_out(sinks)
+        # A file's results wait for the broker, and lines wait for their reader.
+        is_unlimited = not self.source.is_live or self.settings.sink == "jsonl"
+
+        def finish() -> None:
+            if (last := events.finish()) is not None:
+                to_sinks(last)
+            if mqtt is not None:
+                mqtt.state.finish()
+
+        timeout_s = None if is_unlimited else DEFAULT_TIMEOUT_S
+        return Stage("publishing", compose(events, to_sinks), timeout_s, finish=finish)
+
+    def notifiers(self, health: Health) -> list[Watcher]:
+        """One notifier of systemd, or none."""
+        notifier = notifier_from(os.environ, health.source, health.summary, self.clock)
+        return [] if notifier is None else [notifier]
 
 
 @contextmanager
@@ -463,27 +420,3 @@ def _requiring_extra(name: str, error_type: type[MetricsError | PreviewError]) -
 
 def _announce_preview(url: str) -> None:
     print(f"edge-daemon: preview at {url}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _handle_signals(pipeline: Pipeline, reload: Callable[[], None]) -> Iterator[None]:
-    interactive = in_terminal()
-
-    def stop(_number: int, _frame: object) -> None:
-        pipeline.stop()
-
-    def hang_up(_number: int, _frame: object) -> None:
-        """Reload, or stop if this came from a closing terminal."""
-        if interactive and not in_terminal():
-            pipeline.stop()
-        else:
-            pipeline.call_soon(reload)
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: hang_up}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)  # deliver pending signals now
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

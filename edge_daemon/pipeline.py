@@ -6,7 +6,6 @@ calls `Pipeline.run` supervises them: it ends the pipeline when a worker fails o
 `stop` is called. Watchers are polled from there.
 """
 
-import itertools
 import logging
 import queue
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
 from edge_daemon._lib.clock import Clock, SystemClock
@@ -202,11 +202,11 @@ class Service(Protocol):
     name: str
     timeout_s: float | None = DEFAULT_TIMEOUT_S
     """Limit on one busy call, after which the service is stuck; None: unlimited."""
-    is_essential: bool = True
+    is_hang_fatal: bool = True
     """Whether the pipeline ends when the service is stuck; else it only reports that, since the
     service can resume."""
-    is_optional: bool = False
-    """Whether the pipeline continues, and reports it, when the service fails, which is final."""
+    is_failure_fatal: bool = True
+    """Whether the pipeline ends when the service fails; else it reports that, and continues."""
 
     def run(self, busy: Busy) -> None:
         """Serve until `stop` is called. Mark each call that can hang: `with busy: ...`.
@@ -276,11 +276,11 @@ class Worker:
         self._timeout_s = timeout_s
         self._thread: threading.Thread | None = None
 
-    def start(self, ended: Callable[["Worker"], None]) -> None:
-        """Start the thread, which calls `ended` last."""
+    def start(self, on_end: Callable[[], None] | None = None) -> None:
+        """Start the thread, which calls `on_end` last."""
         # A daemon thread, since one that hangs in a driver must not keep the process alive.
         self._thread = threading.Thread(
-            target=self._main, args=(ended,), name=self.name, daemon=True
+            target=self._main, args=(on_end,), name=self.name, daemon=True
         )
         self._thread.start()
 
@@ -320,13 +320,14 @@ class Worker:
                 f"{self.name} failed: {in_one_line(self.failure)}"
             ) from self.failure
 
-    def _main(self, ended: Callable[["Worker"], None]) -> None:
+    def _main(self, on_end: Callable[[], None] | None) -> None:
         try:
             self.work()
         except BaseException as error:  # noqa: BLE001  # the supervisor raises it
             self.failure = error
         finally:
-            ended(self)
+            if on_end is not None:
+                on_end()
 
 
 class StageFailures:
@@ -335,10 +336,11 @@ class StageFailures:
     def __init__(self, stage: str, max_consecutive: int, clock: Clock) -> None:
         self.count = 0
         """Dropped items. Written by the stage's thread, read by any."""
+        self.consecutive = 0
+        """Items that failed since the last one that did not."""
         self._stage = stage
         self._max_consecutive = max_consecutive
         self._clock = clock
-        self.consecutive = 0
         self._logged_at = float("-inf")
 
     def record(self, error: Exception) -> None:
@@ -380,14 +382,14 @@ class StageWorker(Worker):
         input_mailbox: Mailbox[Any],
         output_mailbox: Mailbox[Any] | None,
         *,
-        failures: StageFailures,
+        max_failures: int,
         observers: Sequence[StageObserver],
         clock: Clock,
     ) -> None:
         super().__init__(stage.name, clock, stage.timeout_s)
         self.finished = 0
         """Items that the step has processed."""
-        self.failures = failures
+        self.failures = StageFailures(stage.name, max_failures, clock)
         self._stage = stage
         self._input = input_mailbox
         self._output = output_mailbox
@@ -491,23 +493,24 @@ class Pipeline:
         self._read_timeout_s = read_timeout_s
         self._watchers = watchers
         self._checked_at = self._clock.monotonic()
-        self._notices: queue.SimpleQueue[Worker | Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        """From other threads and signal handlers, for the supervisor."""
+        self._has_ended = False
         back_pressure: BackPressure = "drop" if capture.is_live else "block"
         self.mailboxes = {stage.name: Mailbox[Any](back_pressure) for stage in chain.stages}
-        boxes = list(self.mailboxes.values())
+        inputs = list(self.mailboxes.values())
+        outputs = [*inputs[1:], None]
         self._stages = [
             StageWorker(
                 stage,
                 input_mailbox,
                 output_mailbox,
-                failures=StageFailures(
-                    stage.name, stage.max_failures if capture.is_live else 1, self._clock
-                ),
+                max_failures=stage.max_failures if capture.is_live else 1,
                 observers=observers,
                 clock=self._clock,
             )
-            for stage, input_mailbox, output_mailbox in itertools.zip_longest(
-                chain.stages, boxes, boxes[1:]
+            for stage, input_mailbox, output_mailbox in zip(
+                chain.stages, inputs, outputs, strict=True
             )
         ]
         self._services = [ServiceWorker(service, self._clock) for service in services]
@@ -524,19 +527,25 @@ class Pipeline:
             EdgeDaemonError: as a worker raised it.
         """
         try:
-            for worker in [*self._services, *self._stages, self._capture]:
-                worker.start(self._notices.put)
+            for service in self._services:
+                service.start(partial(self.call_soon, self._handle_ended_service, service))
+            for stage in self._stages:
+                stage.start(partial(self.call_soon, self._handle_ended_stage, stage))
+            self._capture.start()  # at its end, it closes the first mailbox, and so ends the stages
             self._supervise()
         finally:
             self._stop_all()
 
     def stop(self) -> None:
-        """Make `run` return. Safe in a signal handler, as SimpleQueue.put is re-entrant."""
-        self._notices.put(None)
+        """Make `run` return. Safe in a signal handler."""
+        self.call_soon(self._end)
 
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        """Call back from the supervisor's thread. Safe in a signal handler, too."""
-        self._notices.put(callback)
+    def call_soon(self, callback: Callable[..., None], *args: object) -> None:
+        """Call back from the supervisor's thread. Safe in a signal handler.
+
+        SimpleQueue.put is re-entrant.
+        """
+        self._calls.put(partial(callback, *args))
 
     def running_threads(self) -> list[str]:
         """Names of the threads that are alive."""
@@ -557,7 +566,7 @@ class Pipeline:
 
     @property
     def stuck_services(self) -> tuple[str, ...]:
-        """Names of the services that are stuck and not essential, or failed and optional."""
+        """Names of the services that are stuck or have failed, where that is not fatal."""
         return tuple(sorted(self._stuck_services | self._failed_services))
 
     @property
@@ -578,20 +587,19 @@ class Pipeline:
         return CaptureWorker(name, capture, first, self._clock, self._read_timeout_s)
 
     def _supervise(self) -> None:
-        while True:
-            try:
-                notice = self._notices.get(timeout=SUPERVISION_INTERVAL_S)
-            except queue.Empty:
-                notice = self._check
-            if notice is None:
-                return
-            if not isinstance(notice, Worker):
-                notice()
-            elif self._handle_ended(notice):
-                return
-            # Notices can arrive faster than the interval, such as signals, and must not delay this.
+        while not self._has_ended:
+            # Calls can arrive faster than the interval, as by signals, and must not delay this.
             if self._clock.monotonic() - self._checked_at >= SUPERVISION_INTERVAL_S:
                 self._check()
+            try:
+                call = self._calls.get(timeout=SUPERVISION_INTERVAL_S)
+            except queue.Empty:
+                self._check()
+            else:
+                call()
+
+    def _end(self) -> None:
+        self._has_ended = True
 
     def _check(self) -> None:
         self._checked_at = self._clock.monotonic()
@@ -599,32 +607,27 @@ class Pipeline:
         for watcher in self._watchers:
             watcher.poll(self)
 
-    def _handle_ended(self, worker: Worker) -> bool:
-        """Whether the pipeline has ended, now that this worker has.
+    def _handle_ended_stage(self, worker: StageWorker) -> None:
+        """End the pipeline with its last stage.
 
         Raises:
-            EdgeDaemonError: the worker failed.
+            EdgeDaemonError: the stage failed.
         """
-        if isinstance(worker, ServiceWorker):
-            self._handle_ended_service(worker)
-            return False
-        if isinstance(worker, StageWorker):
-            worker.raise_failure()
-        if worker is not self._stages[-1]:
-            return False
-        # All items have passed; now report the capture's own failure, if any.
-        # It is set when the thread ends, shortly after its mailbox closes.
-        self._capture.join(STOP_TIMEOUT_S)
-        self._capture.raise_failure()
-        return True
+        worker.raise_failure()
+        if worker is self._stages[-1]:
+            # All items have passed; now report the capture's own failure, if any.
+            # It is set when the thread ends, shortly after its mailbox closes.
+            self._capture.join(STOP_TIMEOUT_S)
+            self._capture.raise_failure()
+            self._end()
 
     def _handle_ended_service(self, worker: ServiceWorker) -> None:
-        """Note that an optional service has ended.
+        """Note that a service has ended.
 
         Raises:
-            EdgeDaemonError: the service is not optional.
+            EdgeDaemonError: its failure is fatal.
         """
-        if not worker.service.is_optional:
+        if worker.service.is_failure_fatal:
             worker.raise_failure()
             raise PipelineError(f"{worker.name} ended unexpectedly, this is a bug")
         self._failed_services.add(worker.name)
@@ -636,6 +639,11 @@ class Pipeline:
         )
 
     def _check_workers(self) -> None:
+        """Find workers that are stuck.
+
+        Raises:
+            PipelineError: one is, and that is fatal.
+        """
         for stage in self._stages:
             if stage.is_stuck:
                 raise PipelineError(
@@ -648,9 +656,14 @@ class Pipeline:
             self._restart_capture()
 
     def _check_service(self, worker: ServiceWorker) -> None:
+        """Log when the service is stuck and when it resumes.
+
+        Raises:
+            PipelineError: it is stuck, and that is fatal.
+        """
         seconds = round(worker.busy.current_s, 1)
         if worker.is_stuck:
-            if worker.service.is_essential:
+            if worker.service.is_hang_fatal:
                 raise PipelineError(f"service {worker.name}: stuck for {seconds:.0f} s")
             if worker.name not in self._stuck_services:
                 self._stuck_services.add(worker.name)
@@ -677,7 +690,7 @@ class Pipeline:
         )
         name = f"capture-{len(self._stalled) + 1}"
         self._capture = self._capture_worker(name, stuck.capture.restarted())
-        self._capture.start(self._notices.put)
+        self._capture.start()
 
     def _stop_all(self) -> None:
         began = self._clock.monotonic()

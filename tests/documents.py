@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from conftest import FakeClock
-from monitoring.conftest import FakeDelivery, write_hot_pi
+from monitoring.conftest import FakePublisher, write_hot_pi
 from payloads import BASE, NOON, event, faces, health, message, scored, unscored
 from prometheus_client import Metric
 from pydantic.json_schema import GenerateJsonSchema
@@ -36,7 +36,8 @@ from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.prometheus import HealthCollector
 from edge_daemon.monitoring.statistics import StageTimings
-from edge_daemon.publishing.subscription import MODELS, MessageKind
+from edge_daemon.publishing.messages import MessageKind
+from edge_daemon.publishing.subscription import MODELS
 from edge_daemon.records import EventKind
 from edge_daemon.schema import SCHEMA_VERSION, SourceState
 
@@ -180,7 +181,7 @@ def _metrics() -> list[Metric]:
             read_bundle(ROOT / "models"),
             SourceStatus("camera", clock),
             StageTimings(clock),
-            FakeDelivery(),
+            FakePublisher(),
             hardware=Hardware(sys=Path(folder)),
         )
         return list(HealthCollector(health, include_emotions=True).collect())

@@ -34,7 +34,8 @@ from publishing.broker import Mosquitto
 from running import PATIENCE
 
 from edge_daemon import cli
-from edge_daemon.publishing.subscription import MODELS, MessageKind
+from edge_daemon.publishing.messages import MessageKind
+from edge_daemon.publishing.subscription import MODELS
 from edge_daemon.records import FrameResult
 from edge_daemon.schema import SourceState, faces_payload
 

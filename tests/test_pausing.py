@@ -16,7 +16,7 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.capture import CapturedFrame, SourceKind
 from edge_daemon.capture.loop import CaptureLoop
-from edge_daemon.capture.status import Pause
+from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.config.settings import EventSettings, QualitySettings, TrackingSettings
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
@@ -83,6 +83,20 @@ class FakeCamera:
         assert self.hangs.wait(PATIENCE)
 
 
+class ObservedStatus(SourceStatus):
+    """A status that reports each change of its state."""
+
+    def __init__(self, source: str, clock: Clock) -> None:
+        self.observer: Callable[[], None] = lambda: None
+        super().__init__(source, clock)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        is_change = name == "state" and getattr(self, name, value) != value
+        super().__setattr__(name, value)
+        if is_change:
+            self.observer()
+
+
 class Running:
     """A pipeline in a thread, with its results and the states of its source."""
 
@@ -104,7 +118,8 @@ class Running:
         loop = CaptureLoop(camera, clock or SystemClock(), fps, self.pause, max_age)
         self.status = loop.status
         self.states = [loop.status.state]
-        loop.status.subscribe(self._note_state)
+        assert isinstance(loop.status, ObservedStatus)
+        loop.status.observer = self._note_state
         finder = FaceFinder(HaarDetector(24), 640, ALL_GOOD)
         tracker = Tracker(TrackingSettings(max_age=max_age))
         self.pipeline = Pipeline(
@@ -158,6 +173,11 @@ def camera() -> Iterator[FakeCamera]:
 @pytest.fixture(scope="module")
 def ensemble() -> EmotionEnsemble:
     return EmotionEnsemble.load()
+
+
+@pytest.fixture(autouse=True)
+def observed_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_daemon.capture.loop.SourceStatus", ObservedStatus)
 
 
 @pytest.fixture(autouse=True)

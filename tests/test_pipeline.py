@@ -261,8 +261,10 @@ class Waiting(Service):
 
     name = "waiting"
 
-    def __init__(self, failure: BaseException | None = None, *, is_optional: bool = False) -> None:
-        self.is_optional = is_optional
+    def __init__(
+        self, failure: BaseException | None = None, *, is_failure_fatal: bool = True
+    ) -> None:
+        self.is_failure_fatal = is_failure_fatal
         self.stopped = threading.Event()
         self._failure = failure
 
@@ -281,8 +283,8 @@ class Stuck(Service):
     name = "stuck"
     timeout_s = 0.1
 
-    def __init__(self, released: threading.Event, *, is_essential: bool) -> None:
-        self.is_essential = is_essential
+    def __init__(self, released: threading.Event, *, is_hang_fatal: bool) -> None:
+        self.is_hang_fatal = is_hang_fatal
         self._released = released
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -326,7 +328,7 @@ def test_optional_service_failure_is_reported_once(
 ) -> None:
     caplog.set_level("INFO")
     watcher = Polling(ends_when=lambda watcher: watcher.stuck.count(("waiting",)) == 3)
-    service = Waiting(failure, is_optional=True)
+    service = Waiting(failure, is_failure_fatal=False)
     pipeline = Pipeline(Counting(live=True), keep(), [service], [watcher])
     pipeline.run()
     assert pipeline.finished > 0
@@ -339,15 +341,15 @@ def test_optional_service_failure_is_reported_once(
 
 
 def test_optional_service_that_returns_early_is_reported() -> None:
-    service = Waiting(is_optional=True)
+    service = Waiting(is_failure_fatal=False)
     service.stop()
     watcher = Polling(ends_when=lambda watcher: watcher.stuck[-1] == ("waiting",))
     Pipeline(Counting(live=True), keep(), [service], [watcher]).run()
 
 
 @pytest.mark.usefixtures("_short_end")
-def test_stuck_essential_service_ends_the_pipeline(released: threading.Event) -> None:
-    service = Stuck(released, is_essential=True)
+def test_stuck_service_ends_the_pipeline_if_that_is_fatal(released: threading.Event) -> None:
+    service = Stuck(released, is_hang_fatal=True)
     pipeline = Pipeline(Counting(live=True), keep(), [service])
     with pytest.raises(PipelineError, match=r"^service stuck: stuck for"):
         pipeline.run()
@@ -361,7 +363,7 @@ def test_stuck_optional_service_is_reported_once(
     caplog.set_level("INFO")
     watcher = Polling(ends_when=lambda watcher: watcher.stuck.count(("stuck",)) == 3)
     pipeline = Pipeline(
-        Counting(live=True), keep(), [Stuck(released, is_essential=False)], [watcher]
+        Counting(live=True), keep(), [Stuck(released, is_hang_fatal=False)], [watcher]
     )
     pipeline.run()
     assert watcher.stuck[-3:] == [("stuck",)] * 3
@@ -381,7 +383,7 @@ def test_stuck_optional_service_resumes(
 
     watcher = Polling(ends_when=has_resumed)
     pipeline = Pipeline(
-        Counting(live=True), keep(), [Stuck(released, is_essential=False)], [watcher]
+        Counting(live=True), keep(), [Stuck(released, is_hang_fatal=False)], [watcher]
     )
     pipeline.run()
     assert watcher.stuck[-1] == pipeline.stuck_services == ()
@@ -390,7 +392,7 @@ def test_stuck_optional_service_resumes(
 
 
 def test_stop_with_a_hung_service_ends_soon(released: threading.Event) -> None:
-    pipeline = Pipeline(Counting(live=True), keep(), [Stuck(released, is_essential=False)])
+    pipeline = Pipeline(Counting(live=True), keep(), [Stuck(released, is_hang_fatal=False)])
     threading.Timer(0.1, pipeline.stop).start()
     began = time.monotonic()
     pipeline.run()

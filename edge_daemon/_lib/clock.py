@@ -1,6 +1,5 @@
 """Clocks, durations of frames and as text, delays before retries, outages, floods of messages."""
 
-import itertools
 import random
 import time
 from collections.abc import Iterator
@@ -35,14 +34,15 @@ MAX_DELAY_S: Final = 30.0
 """The bound on the delay doubles from the first to the maximum."""
 
 
-def backoff_delays(first_s: float = FIRST_DELAY_S, max_s: float = MAX_DELAY_S) -> Iterator[float]:
+def backoff_delays() -> Iterator[float]:
     """Seconds to wait before each attempt: exponential, with full jitter.
 
     The jitter keeps devices that lost the same service from reconnecting at the same time.
     """
-    for attempt in itertools.count():
-        bound = min(max_s, first_s * 2 ** min(attempt, 16))
-        yield random.uniform(0.0, bound)  # noqa: S311  # no secret depends on it
+    bound_s = FIRST_DELAY_S
+    while True:
+        yield random.uniform(0.0, bound_s)  # noqa: S311  # no secret depends on it
+        bound_s = min(2 * bound_s, MAX_DELAY_S)
 
 
 class Outage:

@@ -39,13 +39,13 @@ def require_regular(path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
         raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
 
 
-def read_regular(path: Path, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+def read_regular(path: Path) -> bytes:
     """The content of a regular file.
 
     Raises:
         OSError: as `require_regular`, or it cannot be read.
     """
-    require_regular(path, max_bytes)
+    require_regular(path)
     return path.read_bytes()
 
 

@@ -145,7 +145,7 @@ def source_from_settings(settings: Settings) -> Source:
     )
 
 
-def pause_from_settings(settings: Settings, *, is_live: bool) -> Pause:
+def pause_from_settings(settings: Settings, kind: SourceKind) -> Pause:
     """Make the privacy switch; it is saved for cameras only, as a file has no privacy to keep."""
     file = settings.state_dir / f"paused-{settings.device_id}"
-    return Pause(file if is_live else None)
+    return Pause(file if kind is SourceKind.CAMERA else None)

@@ -28,6 +28,11 @@ class VideoDevice:
         self._fps = fps
 
     def open(self) -> "DeviceReader":
+        """Open it and request its format.
+
+        Raises:
+            SourceLost: it is not plugged in, not permitted, or in use.
+        """
         if not os.access(self.name, os.R_OK | os.W_OK):
             is_there = Path(self.name).exists()
             remedy = "join the group 'video'" if is_there else "check that it is plugged in"
@@ -47,6 +52,9 @@ class DeviceReader:
 
     The driver fills the one buffer as soon as OpenCV has returned it to the queue, after the last
     read. So frames must be skipped until the next is due: a wait would let that one become old.
+
+    Raises:
+        SourceLost: OpenCV could not open it.
     """
 
     def __init__(self, name: str, capture: cv2.VideoCapture) -> None:
@@ -57,6 +65,11 @@ class DeviceReader:
         self._capture = capture
 
     def read(self) -> CapturedFrame:
+        """Wait for the next frame.
+
+        Raises:
+            SourceLost: there are no more.
+        """
         ok, image = self._capture.read()
         if not ok:
             raise SourceLost(f"{self._name}: gives no more frames")

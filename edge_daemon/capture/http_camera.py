@@ -11,6 +11,7 @@ from typing import Final
 
 from edge_daemon._lib.text import without_password
 from edge_daemon.capture.base import CapturedFrame, Reader, SourceKind
+from edge_daemon.capture.http_client import HttpClient
 from edge_daemon.capture.image_decoding import (
     JPEG_START,
     ImageError,
@@ -21,7 +22,6 @@ from edge_daemon.capture.image_decoding import (
 )
 from edge_daemon.capture.network import (
     OPEN_TIMEOUT_S,
-    HttpClient,
     HttpStatusError,
     is_resolvable,
     open_within,
@@ -129,7 +129,7 @@ class MjpegReader:
         self._name = name
         self._client = client
         self._parts = parts
-        self._decoder = SteadyDecoder()
+        self._decoder = CameraImageDecoder()
 
     def read(self) -> CapturedFrame:
         """Wait for the next image that is not damaged.
@@ -168,7 +168,7 @@ class MjpegReader:
         return part
 
 
-class SteadyDecoder:
+class CameraImageDecoder:
     """Decodes the images of one camera; a JPEG of another size counts if the next has it, too.
 
     A damaged header may state a size for which the device lacks memory.
@@ -295,7 +295,7 @@ class SnapshotReader:
         self._name = name
         self._client = client
         self._response: HTTPResponse | None = response
-        self._decoder = SteadyDecoder()
+        self._decoder = CameraImageDecoder()
 
     def read(self) -> CapturedFrame:
         """Request the image.

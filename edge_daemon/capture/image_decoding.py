@@ -14,51 +14,11 @@ from edge_daemon.records import MAX_IMAGE_PIXELS, Image
 
 JPEG_START: Final = b"\xff\xd8\xff"
 PNG_START: Final = b"\x89PNG\r\n\x1a\n"
-
 GIF_START: Final = b"GIF8"
-GIF_HEADER_BYTES: Final = 13
-GIF_IMAGE_BYTES: Final = 10
-GIF_IMAGE: Final = 0x2C
-GIF_EXTENSION: Final = 0x21
-GIF_TRAILER: Final = 0x3B
-"""The byte that ends a GIF, as the two above begin its blocks."""
-
 TIFF_STARTS: Final[dict[bytes, Literal["little", "big"]]] = {
     b"II*\x00": "little",
     b"MM\x00*": "big",
 }
-TIFF_ENTRY_BYTES: Final = 12
-TIFF_SUBFILE_TYPE: Final = 254
-"""Tag of which bit 0 marks a page that is a thumbnail."""
-
-MAX_PAGES: Final = 10_000
-"""Pages of a TIFF that are counted; in a damaged one, a page can refer to an earlier one."""
-
-END_OF_IMAGE: Final = 0xD9
-START_OF_IMAGE: Final = 0xD8
-START_OF_SCAN: Final = 0xDA
-
-WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
-"""Markers that stand alone: TEM and the restarts."""
-
-FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-"""Markers of the segment with the image's size: all SOF."""
-
-MARKER_AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""The marker that ends entropy-coded data, in which 0xFF stands before 0 and restarts only.
-
-Without `+`, Python finds the first byte with `memchr`, which is 20 times as fast.
-"""
-
-MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
-
-MAX_PIXELS_PER_JPEG_BYTE: Final = 512
-"""Each block of 64 pixels takes a bit or more; a damaged header may state any size."""
-
-MAX_SURPLUS_PART: Final = 20
-"""A twentieth of a JPEG's data that is not needed shows damage: zeros are short codes."""
-
-MIN_SURPLUS_BYTES: Final = 64
 
 HEIC_SUFFIXES: Final = frozenset({".heic", ".heif", ".hif"})
 
@@ -67,67 +27,9 @@ READABLE_IMAGE_SUFFIXES: Final = HEIC_SUFFIXES | {
     ".tiff", ".webp",
 }  # fmt: skip
 
-JPEG_REDUCTIONS: Final = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-"""Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
-
-SENSOR_BITS: Final = (8, 10, 12, 14, 16)
-"""Bits of the samples that files with 16 bits hold; a black image may have any."""
-
-MAX_LOW_VALUE: Final = 64
-"""Maximum of an image whose samples may have at most 14 of 16 bits, from its upper 8."""
-
 UNSUPPORTED: Final = "not an image in a supported format, or damaged"
 
 HEIC_HINT: Final = "pip install 'edge-daemon[heic]'"
-
-
-class JpegInfo(NamedTuple):
-    """The first image in some data."""
-
-    end: int
-    """Index after its last byte."""
-    width: int
-    height: int
-
-
-def jpeg_info(data: bytes) -> JpegInfo | None:
-    """Find the first complete image (ITU-T T.81, annex B); None if it is not complete."""
-    size = (0, 0)
-    offset = 2
-    while (marker := _marker_at(data, offset)) is not None:
-        code, offset = marker
-        if code == END_OF_IMAGE:
-            return JpegInfo(offset, *size)
-        if code == START_OF_IMAGE:
-            return None  # of another image, so the end of this one is missing
-        if code in WITHOUT_LENGTH:
-            continue
-        segment = offset
-        offset += int.from_bytes(data[offset : offset + 2], "big")
-        if code in FRAME_HEADERS:
-            height, width = data[segment + 3 : segment + 5], data[segment + 5 : segment + 7]
-            size = (int.from_bytes(width, "big"), int.from_bytes(height, "big"))
-        elif code == START_OF_SCAN:
-            end = MARKER_AFTER_SCAN.search(data, offset)
-            if end is None:
-                return None
-            offset = end.start()
-    return None
-
-
-def _marker_at(data: bytes, offset: int) -> tuple[int, int] | None:
-    """The code of the next marker from here on, and the offset after it; None at the end."""
-    start = data.find(b"\xff", offset)  # libjpeg skips garbage between segments, too
-    if start < 0:
-        return None
-    while start < len(data) and data[start] == 0xFF:
-        start += 1
-    return (data[start], start + 1) if start < len(data) else None
 
 
 class ImageError(SourceError):
@@ -191,6 +93,75 @@ def _decode_file(path: Path, data: bytes) -> Image:
         if image is None:
             raise
         return image
+
+
+END_OF_IMAGE: Final = 0xD9
+START_OF_IMAGE: Final = 0xD8
+START_OF_SCAN: Final = 0xDA
+
+WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+"""Markers that stand alone: TEM and the restarts."""
+
+FRAME_HEADERS: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of the segment with the image's size: all SOF."""
+
+MARKER_AFTER_SCAN: Final = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""The marker that ends entropy-coded data, in which 0xFF stands before 0 and restarts only.
+
+Without `+`, Python finds the first byte with `memchr`, which is 20 times as fast.
+"""
+
+
+class JpegInfo(NamedTuple):
+    """The first image in some data."""
+
+    end: int
+    """Index after its last byte."""
+    width: int
+    height: int
+
+
+def jpeg_info(data: bytes) -> JpegInfo | None:
+    """Find the first complete image (ITU-T T.81, annex B); None if it is not complete."""
+    size = (0, 0)
+    offset = 2
+    while (marker := _marker_at(data, offset)) is not None:
+        code, offset = marker
+        if code == END_OF_IMAGE:
+            return JpegInfo(offset, *size)
+        if code == START_OF_IMAGE:
+            return None  # of another image, so the end of this one is missing
+        if code in WITHOUT_LENGTH:
+            continue
+        segment = offset
+        offset += int.from_bytes(data[offset : offset + 2], "big")
+        if code in FRAME_HEADERS:
+            height, width = data[segment + 3 : segment + 5], data[segment + 5 : segment + 7]
+            size = (int.from_bytes(width, "big"), int.from_bytes(height, "big"))
+        elif code == START_OF_SCAN:
+            end = MARKER_AFTER_SCAN.search(data, offset)
+            if end is None:
+                return None
+            offset = end.start()
+    return None
+
+
+def _marker_at(data: bytes, offset: int) -> tuple[int, int] | None:
+    """The code of the next marker from here on, and the offset after it; None at the end."""
+    start = data.find(b"\xff", offset)  # libjpeg skips garbage between segments, too
+    if start < 0:
+        return None
+    while start < len(data) and data[start] == 0xFF:
+        start += 1
+    return (data[start], start + 1) if start < len(data) else None
+
+
+MAX_SURPLUS_PART: Final = 20
+"""A twentieth of a JPEG's data that is not needed shows damage: zeros are short codes."""
+
+MIN_SURPLUS_BYTES: Final = 64
+
+MARKER: Final = re.compile(rb"\xff[\x01-\xfe]")
 
 
 def _check_intact(data: bytes, info: JpegInfo | None) -> None:
@@ -263,6 +234,18 @@ def decode_image(data: bytes) -> Image:
     return image
 
 
+MAX_PIXELS_PER_JPEG_BYTE: Final = 512
+"""Each block of 64 pixels takes a bit or more; a damaged header may state any size."""
+
+JPEG_REDUCTIONS: Final = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""Factors by which libjpeg reduces an image's sides, with OpenCV's flags for them."""
+
+
 def decode_jpeg(data: bytes, info: JpegInfo | None) -> Image:
     """Decode the first image of some data to BGR uint8 [H, W, 3]; what follows it does not matter.
 
@@ -305,6 +288,13 @@ def _decode_with_opencv(data: bytes, flag: int) -> Image | None:
             raise ImageError("too large") from error
         return None
     return None if image is None else np.asarray(image, np.uint8)
+
+
+SENSOR_BITS: Final = (8, 10, 12, 14, 16)
+"""Bits of the samples that files with 16 bits hold; a black image may have any."""
+
+MAX_LOW_VALUE: Final = 64
+"""Maximum of an image whose samples may have at most 14 of 16 bits, from its upper 8."""
 
 
 def _with_full_range(image: Image, data: bytes) -> Image:
@@ -364,6 +354,21 @@ def _decode_with_ffmpeg(source: bytes | str) -> Image | None:
         return None
     finally:
         container.close()
+
+
+GIF_HEADER_BYTES: Final = 13
+GIF_IMAGE_BYTES: Final = 10
+GIF_IMAGE: Final = 0x2C
+GIF_EXTENSION: Final = 0x21
+GIF_TRAILER: Final = 0x3B
+"""The byte that ends a GIF, as the two above begin its blocks."""
+
+TIFF_ENTRY_BYTES: Final = 12
+TIFF_SUBFILE_TYPE: Final = 254
+"""Tag of which bit 0 marks a page that is a thumbnail."""
+
+MAX_PAGES: Final = 10_000
+"""Pages of a TIFF that are counted; in a damaged one, a page can refer to an earlier one."""
 
 
 def count_images(data: bytes) -> int:

@@ -26,17 +26,6 @@ from edge_daemon.records import Frame, Image, SourceState, black_image
 
 logger = logging.getLogger(__name__)
 
-MAX_DARK_GREY: Final = 10.0
-"""Mean grey, 0 to 255, below which a frame is dark: no detector finds a face in it."""
-
-CHECK_INTERVAL_S: Final = 1.0
-
-CHECKS_UNTIL_LOGGED: Final = 60
-"""Checks in a row that must find a condition before it is logged: lights go out for moments."""
-
-SAMPLE_STEP: Final = 16
-"""One pixel of so many is checked, in each direction."""
-
 PACING_SLACK: Final = 0.9
 """A camera that keeps its rate must never be made to wait by a timer that is a little slow."""
 
@@ -133,6 +122,18 @@ class FrameMaker:
     def face_age_left_s(self) -> float:
         """Seconds for which faces may still be followed while no frame comes; 0 if none is."""
         return max(0.0, self._made_at + self._max_age_s - self._clock.monotonic())
+
+
+MAX_DARK_GREY: Final = 10.0
+"""Mean grey, 0 to 255, below which a frame is dark: no detector finds a face in it."""
+
+CHECK_INTERVAL_S: Final = 1.0
+
+CHECKS_UNTIL_LOGGED: Final = 60
+"""Checks in a row that must find a condition before it is logged: lights go out for moments."""
+
+SAMPLE_STEP: Final = 16
+"""One pixel of so many is checked, in each direction."""
 
 
 class FrameChecks:

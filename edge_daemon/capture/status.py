@@ -1,7 +1,6 @@
 """The state of a source through all its openings, and the privacy switch.
 
-Other threads read and observe both. A paused camera is closed, and stays so when the program starts
-again.
+Other threads read both. A paused camera is closed, and stays so when the program starts again.
 """
 
 import logging
@@ -28,34 +27,7 @@ Observer = Callable[[], None]
 """Called after a change, by the thread that made it; must be quick and never raise."""
 
 
-class Observable:
-    """Base of objects that observers subscribe to. May be used from any thread."""
-
-    def __init__(self) -> None:
-        self._observers: tuple[Observer, ...] = ()
-        self._subscribing = threading.Lock()
-
-    def subscribe(self, observer: Observer) -> None:
-        """Call the observer after each change."""
-        with self._subscribing:
-            self._observers = (*self._observers, observer)
-
-    @contextmanager
-    def subscribed(self, observer: Observer) -> Iterator[None]:
-        """Call the observer after each change within the context."""
-        self.subscribe(observer)
-        try:
-            yield
-        finally:
-            with self._subscribing:
-                self._observers = tuple(each for each in self._observers if each != observer)
-
-    def _notify(self) -> None:
-        for observer in self._observers:
-            observer()
-
-
-class Pause(Observable):
+class Pause:
     """Whether the source is paused. May be used from any thread.
 
     An empty file saves a pause by its existence, so it cannot be half written. Where its existence
@@ -66,8 +38,9 @@ class Pause(Observable):
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        super().__init__()
         self._file = file
+        self._observers: tuple[Observer, ...] = ()
+        self._subscribing = threading.Lock()
         self._setting = threading.Lock()
         self._saving = threading.Lock()
         self._saved = False if file is None else _is_saved(file)
@@ -78,6 +51,17 @@ class Pause(Observable):
     @property
     def paused(self) -> bool:
         return self._paused
+
+    @contextmanager
+    def subscribed(self, observer: Observer) -> Iterator[None]:
+        """Call the observer after each change within the context."""
+        with self._subscribing:
+            self._observers = (*self._observers, observer)
+        try:
+            yield
+        finally:
+            with self._subscribing:
+                self._observers = tuple(each for each in self._observers if each != observer)
 
     def set(self, paused: bool) -> bool:  # noqa: FBT001  # the name explains the value
         """Pause or resume at once, then save that.
@@ -90,7 +74,8 @@ class Pause(Observable):
         with self._setting:
             if paused != self._paused:
                 self._paused = paused
-                self._notify()
+                for observer in self._observers:
+                    observer()
                 logger.info("paused" if paused else "resumed")
         return self._file is None or self._save(self._file)
 
@@ -128,7 +113,7 @@ def _write(file: Path, *, paused: bool) -> bool:
     return True
 
 
-class SourceStatus(Observable):
+class SourceStatus:
     """Written by one thread at a time, the one that reads the source; any thread reads `state`.
 
     Args:
@@ -137,7 +122,6 @@ class SourceStatus(Observable):
     """
 
     def __init__(self, source: str, clock: Clock) -> None:
-        super().__init__()
         self.state = SourceState.STARTING
         self._source = source
         self._clock = clock
@@ -153,10 +137,10 @@ class SourceStatus(Observable):
         return 0.0 if self._lost_at is None else self._clock.monotonic() - self._lost_at
 
     def starting(self) -> None:
-        self._enter(SourceState.STARTING)
+        self.state = SourceState.STARTING
 
     def paused(self) -> None:
-        self._enter(SourceState.PAUSED)
+        self.state = SourceState.PAUSED
 
     def lost(self, error: SourceLost | None = None) -> None:
         """Note that it gives no more frames.
@@ -174,7 +158,7 @@ class SourceStatus(Observable):
             self._log_other_reason(str(error))
         else:
             self._log_loss(str(error))
-        self._enter(SourceState.LOST)
+        self.state = SourceState.LOST
 
     def running(self) -> None:
         """Note that it gave a frame."""
@@ -185,7 +169,7 @@ class SourceStatus(Observable):
                 logger.info("source is back", extra={"source": self._source, "seconds": away_s})
             else:
                 self._suppressed += 1
-        self._enter(SourceState.RUNNING)
+        self.state = SourceState.RUNNING
 
     def _log_loss(self, reason: str) -> None:
         """Log a loss; one shortly after another is logged only if it lasts."""
@@ -205,9 +189,3 @@ class SourceStatus(Observable):
         if reason not in self._reasons and len(self._reasons) < MAX_REASONS:
             self._reasons.append(reason)
             logger.warning("source still lost, retrying", extra={"error": reason})
-
-    def _enter(self, state: SourceState) -> None:
-        if state == self.state:
-            return
-        self.state = state
-        self._notify()

@@ -28,54 +28,6 @@ MAX_SHORTFALL: Final = 0.02
 MIN_SHORTFALL_S: Final = 0.5
 """Seconds that may be missing of any file: the last frame's duration is often unknown."""
 
-MAX_STEP_S: Final = 10.0
-"""Seconds between two frames above which joined recordings have jumped, as in FFmpeg's program."""
-
-COMPARED_SIZE: Final = (128, 72)
-"""Width and height in which two frames are compared for a cut."""
-
-BLOCK: Final = (16, 12)
-REACH: Final = (12, 8)
-"""Width and height of a block of a frame, and how far it may move to the next one."""
-
-MIN_CHANGE: Final = 3.0
-"""Mean change of a pixel, in grey levels, below which a frame is not examined further."""
-NOISE_SIGMA: Final = 0.8
-"""Pixels of the blur that removes noise and slight shifts."""
-
-MIN_CORRELATION: Final = 0.97
-"""Correlation of two frames above which they are surely of one shot."""
-
-MIN_MOVED_CORRELATION: Final = 0.95
-"""The same for the best place of the middle of one frame in the other, as the camera turns."""
-
-MIN_BLOCK_CORRELATION: Final = 0.9
-"""Correlation of a block with its best place in the other frame above which it is found again."""
-
-MAX_FOUND: Final = 0.6
-"""Share of the blocks below which another shot begins.
-
-It finds 118 of 120 cuts between photos of people in the same place. Changes of light, shifts by a
-fifth, zoom by 15 %, rotation by 5 degrees or a third of the frame covered are hardly ever cuts.
-"""
-
-MIN_BLOCKS: Final = 6
-"""Blocks with structure in both frames that a comparison needs."""
-
-MIN_DEVIATION: Final = 4.0
-"""Standard deviation of grey values, 0 to 255, in a block with structure."""
-
-MAX_WHITENED: Final = 0.1
-MAX_DARKENED: Final = 0.02
-"""Shares of pixels that become white, and darker: more white ones, and fewer darker ones, are a
-flash, which leaves nothing to compare.
-"""
-
-MIN_SHOT_S: Final = 0.4
-"""Seconds after a change of the whole frame in which no cut is found: it shakes, or flickers."""
-
-WHITE: Final = 245
-
 
 class VideoFile:
     """A video file that FFmpeg can read."""
@@ -178,6 +130,52 @@ class VideoFileReader:
         )
 
 
+COMPARED_SIZE: Final = (128, 72)
+"""Width and height in which two frames are compared for a cut."""
+
+BLOCK: Final = (16, 12)
+REACH: Final = (12, 8)
+"""Width and height of a block of a frame, and how far it may move to the next one."""
+
+MIN_CHANGE: Final = 3.0
+"""Mean change of a pixel, in grey levels, below which a frame is not examined further."""
+NOISE_SIGMA: Final = 0.8
+"""Pixels of the blur that removes noise and slight shifts."""
+
+MIN_CORRELATION: Final = 0.97
+"""Correlation of two frames above which they are surely of one shot."""
+
+MIN_MOVED_CORRELATION: Final = 0.95
+"""The same for the best place of the middle of one frame in the other, as the camera turns."""
+
+MIN_BLOCK_CORRELATION: Final = 0.9
+"""Correlation of a block with its best place in the other frame above which it is found again."""
+
+MAX_FOUND: Final = 0.6
+"""Share of the blocks below which another shot begins.
+
+It finds 118 of 120 cuts between photos of people in the same place. Changes of light, shifts by a
+fifth, zoom by 15 %, rotation by 5 degrees or a third of the frame covered are hardly ever cuts.
+"""
+
+MIN_BLOCKS: Final = 6
+"""Blocks with structure in both frames that a comparison needs."""
+
+MIN_DEVIATION: Final = 4.0
+"""Standard deviation of grey values, 0 to 255, in a block with structure."""
+
+MAX_WHITENED: Final = 0.1
+MAX_DARKENED: Final = 0.02
+"""Shares of pixels that become white, and darker: more white ones, and fewer darker ones, are a
+flash, which leaves nothing to compare.
+"""
+
+MIN_SHOT_S: Final = 0.4
+"""Seconds after a change of the whole frame in which no cut is found: it shakes, or flickers."""
+
+WHITE: Final = 245
+
+
 class CutDetector:
     """Finds the frames of a video at which another shot begins, often of another person.
 
@@ -247,6 +245,10 @@ def _found_blocks(last: Image, grey: Image) -> Iterator[bool]:
             if min(block.std(), before.std()) >= MIN_DEVIATION:
                 around = padded[top : top + height + 2 * down, left : left + width + 2 * right]
                 yield _correlation(np.asarray(around, np.uint8), block) >= MIN_BLOCK_CORRELATION
+
+
+MAX_STEP_S: Final = 10.0
+"""Seconds between two frames above which joined recordings have jumped, as in FFmpeg's program."""
 
 
 class TimeLine:

@@ -204,7 +204,7 @@ MAX_LATE_S: Final = 1.0
 """Delay that is caught up by leaving out frames; after a longer one, the rest is played later."""
 
 
-class Looped:
+class Playback:
     """A live source made of files: played repeatedly, at their own rate.
 
     Args:
@@ -220,16 +220,16 @@ class Looped:
         self._source = Repeated(source, new_scenes=False)
         self._clock = clock
 
-    def open(self) -> "LoopedReader":
+    def open(self) -> "PlaybackReader":
         """Open the first round, whose time starts now.
 
         Raises:
             SourceError: as the source does.
         """
-        return LoopedReader(self._source.open(), self._clock)
+        return PlaybackReader(self._source.open(), self._clock)
 
 
-class LoopedReader:
+class PlaybackReader:
     """Reads each frame for its time, and leaves out those whose time has passed."""
 
     def __init__(self, reader: RepeatedReader, clock: Clock) -> None:

@@ -65,7 +65,7 @@ def load_settings(
     tree: dict[str, Any] = {}
     origins: dict[KeyPath, str] = {}
     for path, value, origin in layers:
-        _plant(tree, path, value)
+        _insert(tree, path, value)
         origins[path] = origin
     _set_preview_defaults(tree, origins.keys())
     try:
@@ -122,7 +122,7 @@ def _from_environment(environment: Mapping[str, str]) -> Layer:
             yield path, value, name
 
 
-def _plant(tree: dict[str, Any], path: KeyPath, value: object) -> None:
+def _insert(tree: dict[str, Any], path: KeyPath, value: object) -> None:
     for key in path[:-1]:
         branch = tree.setdefault(key, {})
         if not isinstance(branch, dict):
@@ -136,9 +136,9 @@ def _set_preview_defaults(tree: dict[str, Any], explicit: Collection[KeyPath]) -
     if ("preview", "listen") not in explicit:
         return
     if ("sink",) not in explicit and ("mqtt", "host") not in explicit:
-        _plant(tree, ("sink",), "none")
+        _insert(tree, ("sink",), "none")
     if ("capture", "loop") not in explicit:
-        _plant(tree, ("capture", "loop"), value=True)
+        _insert(tree, ("capture", "loop"), value=True)
 
 
 def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:

@@ -46,169 +46,6 @@ def is_reloadable(field: FieldInfo) -> bool:
     return isinstance(extra, dict) and bool(extra.get("reloadable"))
 
 
-def default_state_dir() -> Path:
-    """The state folder: systemd's for a service, else the user's."""
-    if directory := os.environ.get("STATE_DIRECTORY"):
-        return Path(directory.partition(":")[0])
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "edge-daemon"
-
-
-def systemd_password() -> Path | None:
-    """The file of systemd's credential (`LoadCredential=mqtt-password:…`), if there is one."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    file = Path(directory, "mqtt-password") if directory else None
-    return file if file is not None and file.is_file() else None
-
-
-def default_device_id() -> str:
-    """The host name, without characters that are not allowed in topics."""
-    name = socket.gethostname().partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name) or "device"
-
-
-METRICS_ADDRESS: Final = "127.0.0.1:9469"
-PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
-
-
-def _host_and_port(text: str, example: str) -> str:
-    try:
-        parts = urlsplit(f"//{text}")
-        complete = parts.netloc == text and "@" not in text and parts.hostname and parts.port
-    except ValueError:
-        complete = False
-    if not complete:
-        raise ValueError(f"must be HOST:PORT; write {example}")
-    return text
-
-
-def _listen_validator(example: str) -> AfterValidator:
-    return AfterValidator(lambda text: _host_and_port(text, example))
-
-
-SCHEMES: Final = {
-    "mqtt": "",
-    "tcp": "",
-    "mqtts": ", mqtt.tls to true",
-    "ssl": ", mqtt.tls to true",
-    "ws": ", mqtt.transport to websockets",
-    "wss": ", mqtt.transport to websockets, mqtt.tls to true",
-}
-"""Schemes of broker addresses, and the settings that they correspond to."""
-
-
-def _broker_host(text: str) -> str:
-    """A host name or IP address, without brackets; refuses what belongs into other settings."""
-    text = text.strip()
-    is_ipv6 = text.count(":") > 1 and not re.search(r"/|@|\]:", text)
-    if is_ipv6 or not re.search(r"[:/@?#]", text):
-        if not (host := text.strip("[]")):
-            raise ValueError("must be a host name or an IP address")
-        return host
-    scheme, _, rest = text.rpartition("://")
-    fix = ""
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(f"//{rest}")
-        port = f", mqtt.port to {parts.port}" if parts.port else ""
-        if parts.hostname and "@" not in rest[len(parts.netloc) :]:
-            fix = f"; set mqtt.host to {parts.hostname}{port}{_login_fix(parts)}"
-            fix += SCHEMES.get(scheme.lower(), "")
-    raise ValueError(f"must be a host name or an IP address{fix}")
-
-
-def _login_fix(address: SplitResult) -> str:
-    """Where the user name and the password of an address belong; without the password itself."""
-    username = f", mqtt.username to {unquote(address.username)}" if address.username else ""
-    password = ", mqtt.password_file to a file with the password" if address.password else ""
-    return username + password
-
-
-Point = tuple[Share, Share]
-"""x and y in fractions of the frame's width and height."""
-
-Polygon = tuple[Point, ...]
-
-
-def _parsed(value: object) -> object:
-    """The list in a text, as the environment and the command line give it."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise ValueError("must be a list of regions, such as [[0, 0, 0.3, 1]]") from None
-
-
-MIN_CORNERS: Final = 3
-MAX_CORNERS: Final = 100
-
-
-def _polygon(region: object) -> object:
-    """A region's corners: of a rectangle `[left, top, right, bottom]`, or a polygon as it is."""
-    if not isinstance(region, list | tuple):
-        raise ValueError("must be [left, top, right, bottom] or [[x, y], [x, y], [x, y], ...]")  # noqa: TRY004  # pydantic expects it
-    if not all(isinstance(value, int | float) for value in region):
-        if not MIN_CORNERS <= len(region) <= MAX_CORNERS:
-            raise ValueError(f"must have {MIN_CORNERS} to {MAX_CORNERS} corners")
-        return region
-    if len(region) != 4:
-        raise ValueError("must have four numbers: left, top, right, bottom")
-    left, top, right, bottom = region
-    if not all(0 <= value <= 1 for value in region):
-        raise ValueError("must have numbers from 0 to 1, as fractions of the frame")
-    if left >= right or top >= bottom:
-        raise ValueError("must have left < right and top < bottom")
-    return (left, top), (right, top), (right, bottom), (left, bottom)
-
-
-Region = Annotated[Polygon, BeforeValidator(_polygon)]
-"""Corners of a polygon."""
-
-Regions = Annotated[tuple[Region, ...], Field(max_length=100), BeforeValidator(_parsed)]
-
-
-CAMERA_SHARES: Final[Mapping[str, float]] = {
-    "angry": 0.08,
-    "disgust": 0.02,
-    "fear": 0.05,
-    "happy": 0.20,
-    "sad": 0.10,
-    "surprise": 0.05,
-    "neutral": 0.50,
-}
-"""An estimate for people in front of a camera, who are mostly neutral; FER2013 has 17 % neutral."""
-
-PRIOR_WORDS: Final = ("auto", "none")
-MIN_PRIOR: Final = 0.001
-
-
-def _shares(text: str) -> dict[str, float]:
-    shares = {}
-    for part in text.split(","):
-        name, _, number = part.partition("=")
-        shares[name.strip()] = float(number)
-    return shares
-
-
-def _prior(text: str) -> str:
-    if text in PRIOR_WORDS:
-        return text
-    forms = "must be auto, none, or a share for each emotion, such as angry=0.08,disgust=0.02,…"
-    try:
-        shares = _shares(text)
-    except ValueError:
-        raise ValueError(forms) from None
-    if shares.keys() != set(EMOTIONS) or text.count("=") != len(EMOTIONS):
-        raise ValueError(forms)
-    if not all(MIN_PRIOR <= share <= 1 for share in shares.values()):
-        raise ValueError(f"must give each emotion a share from {MIN_PRIOR} to 1")
-    return text
-
-
-Prior = Annotated[str, AfterValidator(_prior)]
-"""Expected shares of the emotions."""
-
-
 class Section(PlainModel):
     """A group of settings."""
 
@@ -309,6 +146,50 @@ class DetectionSettings(Section):
     )
 
 
+Point = tuple[Share, Share]
+"""x and y in fractions of the frame's width and height."""
+
+Polygon = tuple[Point, ...]
+
+
+def _parsed(value: object) -> object:
+    """The list in a text, as the environment and the command line give it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError("must be a list of regions, such as [[0, 0, 0.3, 1]]") from None
+
+
+MIN_CORNERS: Final = 3
+MAX_CORNERS: Final = 100
+
+
+def _polygon(region: object) -> object:
+    """A region's corners: of a rectangle `[left, top, right, bottom]`, or a polygon as it is."""
+    if not isinstance(region, list | tuple):
+        raise ValueError("must be [left, top, right, bottom] or [[x, y], [x, y], [x, y], ...]")  # noqa: TRY004  # pydantic expects it
+    if not all(isinstance(value, int | float) for value in region):
+        if not MIN_CORNERS <= len(region) <= MAX_CORNERS:
+            raise ValueError(f"must have {MIN_CORNERS} to {MAX_CORNERS} corners")
+        return region
+    if len(region) != 4:
+        raise ValueError("must have four numbers: left, top, right, bottom")
+    left, top, right, bottom = region
+    if not all(0 <= value <= 1 for value in region):
+        raise ValueError("must have numbers from 0 to 1, as fractions of the frame")
+    if left >= right or top >= bottom:
+        raise ValueError("must have left < right and top < bottom")
+    return (left, top), (right, top), (right, bottom), (left, bottom)
+
+
+Region = Annotated[Polygon, BeforeValidator(_polygon)]
+"""Corners of a polygon."""
+
+Regions = Annotated[tuple[Region, ...], Field(max_length=100), BeforeValidator(_parsed)]
+
+
 class ZoneSettings(Section):
     """Faces to ignore, by region and size."""
 
@@ -358,6 +239,53 @@ class TrackingSettings(Section):
         "camera at least three frame intervals of capture.fps.",
         json_schema_extra=RELOADABLE,
     )
+
+
+CAMERA_SHARES: Final[Mapping[str, float]] = {
+    "angry": 0.08,
+    "disgust": 0.02,
+    "fear": 0.05,
+    "happy": 0.20,
+    "sad": 0.10,
+    "surprise": 0.05,
+    "neutral": 0.50,
+}
+"""An estimate for people in front of a camera, who are mostly neutral; FER2013 has 17 % neutral."""
+
+PRIOR_WORDS: Final = ("auto", "none")
+MIN_PRIOR: Final = 0.001
+
+
+def _shares(text: str) -> dict[str, float]:
+    shares = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        shares[name.strip()] = float(number)
+    return shares
+
+
+def _prior(text: str) -> str:
+    """The text, which must be a word or give a share to each emotion.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if text in PRIOR_WORDS:
+        return text
+    forms = "must be auto, none, or a share for each emotion, such as angry=0.08,disgust=0.02,…"
+    try:
+        shares = _shares(text)
+    except ValueError:
+        raise ValueError(forms) from None
+    if shares.keys() != set(EMOTIONS) or text.count("=") != len(EMOTIONS):
+        raise ValueError(forms)
+    if not all(MIN_PRIOR <= share <= 1 for share in shares.values()):
+        raise ValueError(f"must give each emotion a share from {MIN_PRIOR} to 1")
+    return text
+
+
+Prior = Annotated[str, AfterValidator(_prior)]
+"""Expected shares of the emotions."""
 
 
 class InferenceSettings(Section):
@@ -445,6 +373,50 @@ class EventSettings(Section):
         description="Seconds for which a new emotion must lead until the event `emotion_changed`.",
         json_schema_extra=RELOADABLE,
     )
+
+
+def systemd_password() -> Path | None:
+    """The file of systemd's credential (`LoadCredential=mqtt-password:…`), if there is one."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(directory, "mqtt-password") if directory else None
+    return file if file is not None and file.is_file() else None
+
+
+SCHEMES: Final = {
+    "mqtt": "",
+    "tcp": "",
+    "mqtts": ", mqtt.tls to true",
+    "ssl": ", mqtt.tls to true",
+    "ws": ", mqtt.transport to websockets",
+    "wss": ", mqtt.transport to websockets, mqtt.tls to true",
+}
+"""Schemes of broker addresses, and the settings that they correspond to."""
+
+
+def _broker_host(text: str) -> str:
+    """A host name or IP address, without brackets; refuses what belongs into other settings."""
+    text = text.strip()
+    is_ipv6 = text.count(":") > 1 and not re.search(r"/|@|\]:", text)
+    if is_ipv6 or not re.search(r"[:/@?#]", text):
+        if not (host := text.strip("[]")):
+            raise ValueError("must be a host name or an IP address")
+        return host
+    scheme, _, rest = text.rpartition("://")
+    fix = ""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(f"//{rest}")
+        port = f", mqtt.port to {parts.port}" if parts.port else ""
+        if parts.hostname and "@" not in rest[len(parts.netloc) :]:
+            fix = f"; set mqtt.host to {parts.hostname}{port}{_login_fix(parts)}"
+            fix += SCHEMES.get(scheme.lower(), "")
+    raise ValueError(f"must be a host name or an IP address{fix}")
+
+
+def _login_fix(address: SplitResult) -> str:
+    """Where the user name and the password of an address belong; without the password itself."""
+    username = f", mqtt.username to {unquote(address.username)}" if address.username else ""
+    password = ", mqtt.password_file to a file with the password" if address.password else ""
+    return username + password
 
 
 class MqttSettings(Section):
@@ -580,6 +552,30 @@ class HealthSettings(Section):
     )
 
 
+METRICS_ADDRESS: Final = "127.0.0.1:9469"
+PREVIEW_ADDRESS: Final = "127.0.0.1:8469"
+
+
+def _host_and_port(text: str, example: str) -> str:
+    """The text, which must be a host name or address and a port.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        parts = urlsplit(f"//{text}")
+        complete = parts.netloc == text and "@" not in text and parts.hostname and parts.port
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError(f"must be HOST:PORT; write {example}")
+    return text
+
+
+def _listen_validator(example: str) -> AfterValidator:
+    return AfterValidator(lambda text: _host_and_port(text, example))
+
+
 class ServerSettings(Section):
     """What is served at an address."""
 
@@ -654,6 +650,20 @@ class HomeAssistantSettings(Section):
         description="Seconds without a message after which Home Assistant shows an entity as "
         "unavailable.",
     )
+
+
+def default_state_dir() -> Path:
+    """The state folder: systemd's for a service, else the user's."""
+    if directory := os.environ.get("STATE_DIRECTORY"):
+        return Path(directory.partition(":")[0])
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "edge-daemon"
+
+
+def default_device_id() -> str:
+    """The host name, without characters that are not allowed in topics."""
+    name = socket.gethostname().partition(".")[0]
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name) or "device"
 
 
 class Settings(Section):

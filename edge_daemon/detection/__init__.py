@@ -7,9 +7,8 @@ from edge_daemon._lib.files import bundled_detector
 from edge_daemon.config.settings import DetectorName, Settings
 from edge_daemon.detection.base import Detector, Framing
 from edge_daemon.detection.bundled import BundledDetector
-from edge_daemon.detection.download import YUNET
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.yunet import FETCH_COMMAND, YuNetDetector
+from edge_daemon.detection.yunet import FETCH_COMMAND, YUNET, YuNetDetector
 from edge_daemon.errors import DetectorError
 
 __all__ = ["Detector", "Framing", "create_detector", "detector_from_settings"]

@@ -19,7 +19,7 @@ NO_QUEUE: Final = EventQueueStatus(depth=0, oldest_age_s=0.0, dropped=0, durable
 """The event queue where no broker is configured."""
 
 
-class Delivery(Protocol):
+class PublisherStatus(Protocol):
     """The MQTT publisher, as far as health reports it. Any thread may read it."""
 
     @property
@@ -53,7 +53,7 @@ class Health(Watcher):
         bundle: the models.
         source: state of the source.
         timings: durations of the stages.
-        delivery: the MQTT publisher; None without a broker.
+        publisher: the MQTT publisher; None without a broker.
         hardware: sensors of the machine.
         detection_interval: frames from one detection to the next without load shedding.
     """
@@ -64,7 +64,7 @@ class Health(Watcher):
         bundle: Bundle,
         source: SourceStatus,
         timings: StageTimings,
-        delivery: Delivery | None = None,
+        publisher: PublisherStatus | None = None,
         *,
         hardware: Hardware | None = None,
         detection_interval: int = 1,
@@ -75,7 +75,7 @@ class Health(Watcher):
         self._clock = clock
         self._started = clock.monotonic()
         self._bundle = bundle
-        self._delivery = delivery
+        self._publisher = publisher
         self._hardware = hardware or Hardware()
         self._level = self._full_level = DegradationLevel(len(bundle.members), detection_interval)
         self._members_used = len(bundle.members)
@@ -120,7 +120,7 @@ class Health(Watcher):
     @property
     def connected(self) -> bool | None:
         """Whether the connection to the broker is up; None without a broker."""
-        return None if self._delivery is None else self._delivery.connected
+        return None if self._publisher is None else self._publisher.connected
 
     @property
     def dropped_frames(self) -> Mapping[str, int]:
@@ -130,7 +130,7 @@ class Health(Watcher):
     @property
     def dropped_messages(self) -> int:
         """MQTT messages that were never sent."""
-        return 0 if self._delivery is None else self._delivery.dropped
+        return 0 if self._publisher is None else self._publisher.dropped
 
     @property
     def faces(self) -> Mapping[str, int]:
@@ -168,8 +168,8 @@ class Health(Watcher):
         rates = self.throughput.rates()
         temperature = self._hardware.cpu_temperature()
         memory = self._hardware.resident_memory()
-        delivery = self._delivery
-        dropped_messages = {} if delivery is None else {"mqtt": delivery.dropped}
+        publisher = self._publisher
+        dropped_messages = {} if publisher is None else {"mqtt": publisher.dropped}
         return HealthMessage(
             time=self._clock.now(),
             uptime_s=round(self._clock.monotonic() - self._started, 1),
@@ -187,6 +187,6 @@ class Health(Watcher):
             members_total=self.members_total,
             detection_interval=self._level.detection_interval,
             stuck_services=self._stuck_services,
-            event_queue=NO_QUEUE if delivery is None else delivery.queued_events(),
-            reconnects=0 if delivery is None else delivery.reconnects,
+            event_queue=NO_QUEUE if publisher is None else publisher.queued_events(),
+            reconnects=0 if publisher is None else publisher.reconnects,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.config.settings import Settings
+from edge_daemon.config.settings import Settings, SheddingSettings
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.pipeline import Pipeline, Watcher
 
@@ -78,25 +78,22 @@ class SheddingPolicy:
 
     Args:
         full: level without strain.
-        max_temperature: degrees Celsius from which the CPU is too hot.
-        max_interval: longest detection interval, in frames.
+        limits: on the temperature and the detection interval.
     """
 
-    def __init__(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
+    def __init__(self, full: DegradationLevel, limits: SheddingSettings) -> None:
         self.level = self.full = full
-        self._max_temperature = max_temperature
-        self._max_interval = max_interval
+        self._limits = limits
         self._changed_at = self._strained_at = float("-inf")
 
-    def set_limits(self, full: DegradationLevel, max_temperature: float, max_interval: int) -> None:
+    def set_limits(self, full: DegradationLevel, limits: SheddingSettings) -> None:
         """Use other limits; the level keeps its distance from the full one as far as they allow."""
         longer = self.level.detection_interval - self.full.detection_interval
-        longest = max(max_interval, full.detection_interval)
+        longest = max(limits.max_interval, full.detection_interval)
         interval = min(full.detection_interval + longer, longest)
         self.level = replace(self.level, detection_interval=interval)
         self.full = full
-        self._max_temperature = max_temperature
-        self._max_interval = max_interval
+        self._limits = limits
 
     def update(self, load: Load, now: float) -> DegradationLevel:
         """Choose the level for the current load; `now` is monotonic time in seconds."""
@@ -106,8 +103,8 @@ class SheddingPolicy:
         return self.level
 
     def _chosen(self, load: Load, now: float) -> DegradationLevel:
-        is_hot = load.throttled or load.is_at_least(self._max_temperature)
-        is_warm = load.is_at_least(self._max_temperature - TEMPERATURE_HYSTERESIS)
+        is_hot = load.throttled or load.is_at_least(self._limits.max_temperature)
+        is_warm = load.is_at_least(self._limits.max_temperature - TEMPERATURE_HYSTERESIS)
         if is_hot or is_warm or load.is_overload:
             self._strained_at = now
         if is_hot and now - self._changed_at >= HEAT_DELAY_S:
@@ -125,7 +122,7 @@ class SheddingPolicy:
 
     def _with_fewer_detections(self) -> DegradationLevel:
         interval = self.level.detection_interval
-        longer = max(interval, min(interval + 1, self._max_interval))
+        longer = max(interval, min(interval + 1, self._limits.max_interval))
         return replace(self.level, detection_interval=longer)
 
     def _recovered(self, load: Load) -> DegradationLevel:
@@ -143,7 +140,7 @@ class LoadShedder(Watcher):
     Args:
         settings: the limits.
         members: members of the ensemble.
-        apply: puts another level into effect; it also receives the level without strain.
+        set_level: puts another level into effect; it also receives the level without strain.
         hardware: sensors of the machine.
         clock: the clock to use.
         enabled: whether to shed load; else the level only follows the settings.
@@ -153,7 +150,7 @@ class LoadShedder(Watcher):
         self,
         settings: Settings,
         members: int,
-        apply: Callable[[DegradationLevel, DegradationLevel], None],
+        set_level: Callable[[DegradationLevel, DegradationLevel], None],
         hardware: Hardware,
         clock: Clock,
         *,
@@ -161,8 +158,8 @@ class LoadShedder(Watcher):
     ) -> None:
         self._members = members
         self._enabled = enabled
-        self._policy = SheddingPolicy(*self._limits_of(settings))
-        self._apply = apply
+        self._policy = SheddingPolicy(self._full_level(settings), settings.shedding)
+        self._set_level = set_level
         self._hardware = hardware
         self._clock = clock
         self._checked_at = clock.monotonic()
@@ -170,8 +167,8 @@ class LoadShedder(Watcher):
 
     def apply(self, settings: Settings) -> None:
         """Use other limits."""
-        self._policy.set_limits(*self._limits_of(settings))
-        self._apply(self._policy.level, self._policy.full)
+        self._policy.set_limits(self._full_level(settings), settings.shedding)
+        self._set_level(self._policy.level, self._policy.full)
 
     def poll(self, pipeline: Pipeline) -> None:
         """Measure the load since the last check, and act on it."""
@@ -184,12 +181,10 @@ class LoadShedder(Watcher):
         level = self._policy.update(load, now)
         if level != before:
             _log_change(before, level, load)
-            self._apply(level, self._policy.full)
+            self._set_level(level, self._policy.full)
 
-    def _limits_of(self, settings: Settings) -> tuple[DegradationLevel, float, int]:
-        full = DegradationLevel(self._members, settings.detection.interval)
-        limits = settings.shedding
-        return full, limits.max_temperature, limits.max_interval
+    def _full_level(self, settings: Settings) -> DegradationLevel:
+        return DegradationLevel(self._members, settings.detection.interval)
 
     def _load(self, busy_s: Mapping[str, float], period_s: float) -> Load:
         shares = {

@@ -53,8 +53,8 @@ class MetricsServer(Service):
     """
 
     name = "metrics"
-    is_essential = False
-    is_optional = True
+    is_hang_fatal = False
+    is_failure_fatal = False
 
     def __init__(self, health: Health, listener: socket.socket, *, include_emotions: bool) -> None:
         registry = CollectorRegistry()

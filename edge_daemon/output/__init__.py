@@ -1,24 +1,151 @@
-"""Opens the outputs of a run, and passes results to all of them."""
+"""The outputs of a run: their options, checked, and the sink that writes them."""
 
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from edge_daemon._lib.text import without_password
-from edge_daemon.capture import Source
+from edge_daemon.capture import Source, SourceKind
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import OutputError, SettingsError
-from edge_daemon.output.base import (
-    Output,
-    OutputKind,
-    OutputOptions,
-    check_options,
-    kind_of,
-    write_errors,
-)
+from edge_daemon.output.base import VIDEO_FORMATS, WRITABLE_IMAGE_SUFFIXES, Output, write_errors
 from edge_daemon.output.table import CsvTable, ParquetTable
 from edge_daemon.records import FrameResult
+
+SUMMARY_SUFFIXES: Final = (".html", ".png")
+
+
+class OutputKind(Enum):
+    """What an output is; its value names it in messages."""
+
+    CSV = "a table"
+    PARQUET = "a table in Parquet"
+    VIDEO = "an annotated video"
+    IMAGE = "an annotated image"
+    FOLDER = "a folder of annotated images"
+
+
+SUITABLE: Final = {
+    OutputKind.VIDEO: (SourceKind.VIDEO,),
+    OutputKind.IMAGE: (SourceKind.IMAGE,),
+    OutputKind.FOLDER: (SourceKind.FOLDER, SourceKind.IMAGE),
+}
+"""Sources of the outputs that hold images; tables suit all."""
+
+REMEDIES: Final = {
+    SourceKind.CAMERA: "images of a camera are never written; use a .csv or .parquet file",
+    SourceKind.VIDEO: f"name a {', '.join(VIDEO_FORMATS)} file",
+    SourceKind.IMAGE: "name an image file, such as annotated.png",
+    SourceKind.FOLDER: "name a folder",
+}
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """The options of the command line, not yet checked."""
+
+    outputs: tuple[Path, ...] = ()
+    """`--output`: tables, and annotated copies."""
+    summaries: tuple[Path, ...] = ()
+    """`--summary`: the page, and its image."""
+    has_thumbnails: bool = False
+    """`--summary-thumbnails`: whether the summary shows faces."""
+
+    def __bool__(self) -> bool:
+        return bool(self.outputs or self.summaries)
+
+
+def check_options(options: OutputOptions, source: Source, *, is_repeated: bool) -> None:
+    """Check all options against each other, the source and the file system.
+
+    Args:
+        options: what to check.
+        source: what the run reads.
+        is_repeated: whether a file is repeated without end (`capture.loop`).
+
+    Raises:
+        SettingsError: with one line for each problem.
+    """
+    problems = list(_problems(options, source))
+    if options and is_repeated and not source.is_live:
+        problems.append("capture.loop: has no end to write a file at (got true); set it to false")
+    if problems:
+        raise SettingsError(*problems)
+
+
+def kind_of(path: Path) -> OutputKind | None:
+    """What `--output` means by this path: its suffix decides; None if that is unknown."""
+    suffix = path.suffix.lower()
+    if path.is_dir() or not suffix:
+        return OutputKind.FOLDER
+    if suffix in VIDEO_FORMATS:
+        return OutputKind.VIDEO
+    if suffix in WRITABLE_IMAGE_SUFFIXES:
+        return OutputKind.IMAGE
+    return {".csv": OutputKind.CSV, ".parquet": OutputKind.PARQUET}.get(suffix)
+
+
+def _problems(options: OutputOptions, source: Source) -> Iterator[str]:
+    for path in options.outputs:
+        yield from _output_problems(path, source.kind)
+        yield from _path_problems("--output", path, source)
+    for path in options.summaries:
+        if path.suffix.lower() not in SUMMARY_SUFFIXES:
+            yield f"--summary: unknown file type (got {path}); name a .html or .png"
+        yield from _path_problems("--summary", path, source)
+    yield from _duplicates([*options.outputs, *options.summaries])
+    if options.has_thumbnails and not options.summaries:
+        yield "--summary-thumbnails: requires --summary; add --summary summary.html"
+    if options.has_thumbnails and source.kind is SourceKind.CAMERA:
+        yield "--summary-thumbnails: images of a camera are never written; leave it out"
+
+
+def _output_problems(path: Path, source: SourceKind) -> Iterator[str]:
+    kind = kind_of(path)
+    if kind is None:
+        yield (
+            f"--output: unknown file type (got {path}); name a .csv, .parquet or "
+            f"{' '.join(VIDEO_FORMATS)} file, an image file, or a folder"
+        )
+    elif source not in SUITABLE.get(kind, tuple(SourceKind)):
+        yield (
+            f"--output: {kind.value} cannot be made of {source.value} "
+            f"(got {path}); {REMEDIES[source]}"
+        )
+
+
+def _path_problems(option: str, path: Path, source: Source) -> Iterator[str]:
+    folder = path.parent
+    if not folder.is_dir():
+        yield f"{option}: no such folder (got {folder}); create it with mkdir -p"
+    elif not os.access(folder, os.W_OK):
+        yield f"{option}: folder is not writable (got {folder}); name another one"
+    elif path.is_dir() and option == "--summary":
+        yield f"{option}: is a folder (got {path}); name a file"
+    elif not source.is_live and _overwrites(path, Path(source.name)):
+        yield f"{option}: would overwrite the source (got {path}); name another path"
+    elif path.suffix.lower() == ".png" and _is_in(folder, source):
+        yield f"{option}: would be an image of the source (got {path}); name another folder"
+
+
+def _is_in(folder: Path, source: Source) -> bool:
+    return source.kind is SourceKind.FOLDER and folder.samefile(source.name)
+
+
+def _overwrites(path: Path, source: Path) -> bool:
+    return any(target.exists() and target.samefile(source) for target in (path, path / source.name))
+
+
+def _duplicates(paths: Sequence[Path]) -> Iterator[str]:
+    for path, count in Counter(path.resolve() for path in paths).items():
+        if count > 1:
+            yield f"--output, --summary: file is named twice (got {path}); name it once"
 
 
 class Outputs:

@@ -145,14 +145,12 @@ class FrameAnnotator:
         self._letter = float(max(MIN_LETTER, round(VIDEO_LETTER * _side(frame))))
         panel = panel_size(self._letter, titled=True)
         has_panels = panel.width * panel.height <= MAX_PANEL_SHARE * frame.width * frame.height
-        labels = {
-            self._draw_panel: panel if has_panels else None,
-            self._draw_tag_with_bars: tag_size(self._letter, has_bars=True),
-            self._draw_tag: tag_size(self._letter, has_bars=False),
-        }
-        sizes = {draw: size for draw, size in labels.items() if size is not None}
-        self._drawers = list(sizes)
-        self._placer = Placer(frame, list(sizes.values()))
+        self._drawers = [self._draw_tag_with_bars, self._draw_tag]
+        sizes = [tag_size(self._letter, has_bars=has_bars) for has_bars in (True, False)]
+        if has_panels:
+            self._drawers.insert(0, self._draw_panel)
+            sizes.insert(0, panel)
+        self._placer = Placer(frame, sizes)
 
     def annotate(
         self,

@@ -1,7 +1,6 @@
 """The progress of a run over files."""
 
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,10 +10,7 @@ from edge_daemon.capture import Source, SourceKind
 from edge_daemon.capture.images import list_folder
 from edge_daemon.config.settings import Settings
 from edge_daemon.pipeline import Sink
-from edge_daemon.records import Frame, FrameResult
-
-Fraction = Callable[[Frame, int], float | None]
-"""The part of all frames that is done with this frame, which is the n-th; None if unknown."""
+from edge_daemon.records import FrameResult
 
 
 def run_progress(
@@ -50,28 +46,37 @@ def frame_progress(
         return []
     line = ProgressLine(sys.stderr, "frames", clock)
     resources.callback(line.close)
-    part_of = _by_count(frames) if frames else _part_of(source)
-    count = 0
-
-    def show(result: FrameResult) -> None:
-        nonlocal count
-        count += 1
-        line.update(count, part_of(result.frame, count))
-
-    return [show]
+    if frames is None and source.kind is SourceKind.FOLDER:
+        frames = len(list_folder(Path(source.name)).images)
+    duration_s = _duration_of(Path(source.name)) if frames is None else None
+    return [FrameProgress(line, frames, duration_s)]
 
 
-def _part_of(source: Source) -> Fraction:
-    if source.kind is SourceKind.FOLDER:
-        return _by_count(len(list_folder(Path(source.name)).images))
-    duration_s = _duration_of(Path(source.name))
-    return lambda frame, _: (
-        frame.position_s / duration_s if duration_s and frame.position_s is not None else None
-    )
+class FrameProgress:
+    """The sink that shows which part of all frames is done.
 
+    Args:
+        line: shows it.
+        frames: the number of all frames; None if unknown.
+        duration_s: seconds of the video, which count instead; None if unknown.
+    """
 
-def _by_count(total: int) -> Fraction:
-    return lambda _, count: count / total if total else None
+    def __init__(self, line: ProgressLine, frames: int | None, duration_s: float | None) -> None:
+        self._line = line
+        self._frames = frames
+        self._duration_s = duration_s
+        self._count = 0
+
+    def __call__(self, result: FrameResult) -> None:
+        self._count += 1
+        self._line.update(self._count, self._fraction(result.frame.position_s))
+
+    def _fraction(self, position_s: float | None) -> float | None:
+        if self._frames:
+            return self._count / self._frames
+        if self._duration_s and position_s is not None:
+            return position_s / self._duration_s
+        return None
 
 
 def _duration_of(path: Path) -> float | None:

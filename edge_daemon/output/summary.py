@@ -86,7 +86,7 @@ class SummaryOutput:
     def __init__(self, paths: Sequence[Path], source: str, *, has_thumbnails: bool) -> None:
         self.path = paths[0]
         self._paths = paths
-        self._collector = Collector(source, has_thumbnails)
+        self._collector = Collector(source, has_thumbnails=has_thumbnails)
 
     def write(self, result: FrameResult) -> None:
         self._collector.add(result)

@@ -163,7 +163,6 @@ class Statistics:
         return {label: shares.get(label, 0.0) for label in FACE_LABELS}
 
 
-@dataclass
 class Collector:
     """Collects the visits of a run.
 
@@ -172,19 +171,20 @@ class Collector:
         has_thumbnails: whether to keep an image of each face.
     """
 
-    source: str
-    has_thumbnails: bool
-    _visits: dict[int, Visit] = field(default_factory=dict)
-    _present: set[int] = field(default_factory=set)
-    """Tracks whose visits have not ended."""
-    _earlier: VisitTotals = field(default_factory=VisitTotals)
-    _brief: int = 0
-    _segments: int = 0
-    _frames: int = 0
-    _frames_with_faces: int = 0
-    _first: Frame | None = None
-    _timer: FrameTimer[Sequence[FaceEmotion]] = field(default_factory=FrameTimer)
-    _end: float = 0.0
+    def __init__(self, source: str, *, has_thumbnails: bool) -> None:
+        self._source = source
+        self._has_thumbnails = has_thumbnails
+        self._visits: dict[int, Visit] = {}
+        self._present: set[int] = set()
+        """Tracks whose visits have not ended."""
+        self._earlier = VisitTotals()
+        self._brief = 0
+        self._segments = 0
+        self._frames = 0
+        self._frames_with_faces = 0
+        self._first: Frame | None = None
+        self._timer: FrameTimer[Sequence[FaceEmotion]] = FrameTimer()
+        self._end_s = 0.0
 
     def add(self, result: FrameResult) -> None:
         """Add a frame's result: its faces count until the next frame."""
@@ -201,7 +201,7 @@ class Collector:
             self._present.add(face.track_id)
             visit = self._visits.setdefault(face.track_id, Visit(face.track_id, frame.file, []))
             visit.has_appeared |= frame.file is not None
-            if self.has_thumbnails:
+            if self._has_thumbnails:
                 _update_thumbnail(visit, frame.bgr, face.face.detection.box)
         for event in result.events:
             if event.kind is EventKind.APPEARED and event.track_id in self._visits:
@@ -215,12 +215,12 @@ class Collector:
         visits = [visit for visit in self._visits.values() if visit.has_appeared]
         is_live = first is not None and not is_images and first.position_s is None
         return Statistics(
-            source=self.source,
+            source=self._source,
             is_images=is_images,
             started_at=first.captured_at if first is not None and is_live else None,
             frames=self._frames,
             frames_with_faces=self._frames_with_faces,
-            duration=self._end,
+            duration=self._end_s,
             visits=visits,
             earlier=self._earlier,
             brief=self._brief + len(self._visits) - len(visits),
@@ -239,7 +239,7 @@ class Collector:
         """Count the faces of a frame, whose duration is now known."""
         if held is None:
             return
-        self._end = max(self._end, held.end_s)
+        self._end_s = max(self._end_s, held.end_s)
         for face in held.content:
             label = face_label(face.emotion, uncertain=face.uncertain)
             visit = self._visits[face.track_id]

@@ -1,4 +1,4 @@
-"""The page and its requests, as an ASGI application."""
+"""The page, its requests and the responses, as an ASGI application."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -16,20 +17,21 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.status import Pause
-from edge_daemon.config.settings import ZoneSettings
+from edge_daemon.config.settings import Polygon, ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import in_thread
 from edge_daemon.preview.devices import Devices
-from edge_daemon.preview.history import (
-    Events,
-    History,
-    LastMinute,
-    PageConfig,
-    PhotoResult,
+from edge_daemon.preview.history import History
+from edge_daemon.preview.stream import (
+    Condition,
+    PreviewFrame,
+    PreviewStream,
+    condition,
+    crops,
     preview_frame,
 )
-from edge_daemon.preview.stream import PreviewStream, condition, crops
 from edge_daemon.records import FrameResult, Image
+from edge_daemon.schema import FaceEvent, Timestamp
 
 MEDIA_TYPES: Final = {
     ".css": "text/css",
@@ -46,6 +48,41 @@ RGBA: Final = 4
 """Bytes per pixel of a photo."""
 
 MAX_PHOTO_BYTES: Final = RGBA * MAX_PHOTO_SIDE_PX**2
+
+
+class PageConfig(BaseModel, frozen=True):
+    """What the page needs once, when it connects."""
+
+    device: str
+    version: str
+    source: str
+    camera: bool = Field(description="Whether the source is a camera, not a file.")
+    emotions: tuple[str, ...]
+    zones: tuple[Polygon, ...] = Field(description="Regions in which faces are ignored.")
+    interval_ms: float = Field(description="Milliseconds between two messages at least.")
+    token: str = Field(description="Form token for requests that change something.")
+
+
+class LastMinute(BaseModel, frozen=True):
+    """Results of the last minute, to save as a file."""
+
+    time: Timestamp
+    device: str
+    condition: Condition
+    frames: tuple[PreviewFrame, ...]
+
+
+class Events(BaseModel, frozen=True):
+    """The newest events, oldest first."""
+
+    events: tuple[FaceEvent, ...]
+
+
+class PhotoResult(BaseModel, frozen=True):
+    """The models' output for a photo."""
+
+    frame: PreviewFrame
+    crops: dict[int, str]
 
 
 class PageFile(NamedTuple):

@@ -17,16 +17,19 @@ from edge_daemon._lib.text import printable, shortened
 from edge_daemon.config.settings import Settings
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.messages import Availability, Message
+from edge_daemon.publishing.messages import (
+    Availability,
+    Message,
+    MessageKind,
+    device_and_kind,
+    topic_filters,
+)
 from edge_daemon.publishing.subscription import (
     CONNECTING,
     MAX_DEVICES,
     Content,
-    MessageKind,
     RejectedError,
     Subscription,
-    device_and_kind,
-    filters,
     read,
 )
 from edge_daemon.records import SourceState
@@ -211,13 +214,13 @@ class DeviceMonitor(Service):
     """
 
     name = "devices"
-    is_essential = False
-    is_optional = True
+    is_hang_fatal = False
+    is_failure_fatal = False
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         mqtt = settings.mqtt
         self._broker = broker_from(mqtt)
-        self._filters = filters(mqtt.base_topic, kinds=KINDS)
+        self._filters = topic_filters(mqtt.base_topic, kinds=KINDS)
         stale_after_s = float(settings.homeassistant.expire_after)
         self._table = DeviceTable(mqtt.base_topic, settings.device_id, stale_after_s, clock)
         self._clock = clock

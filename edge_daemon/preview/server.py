@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from edge_daemon import __version__
@@ -15,7 +16,7 @@ from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import Settings, ZoneSettings
 from edge_daemon.monitoring.health import Health
 from edge_daemon.pipeline import Busy, Pipeline, Service, Watcher
-from edge_daemon.preview.app import PreviewApp, page_files
+from edge_daemon.preview.app import PageConfig, PreviewApp, page_files
 from edge_daemon.preview.auth import (
     AuthMiddleware,
     TokenLogin,
@@ -24,7 +25,7 @@ from edge_daemon.preview.auth import (
     new_token,
 )
 from edge_daemon.preview.devices import NO_BROKER, DeviceMonitor
-from edge_daemon.preview.history import History, PageConfig
+from edge_daemon.preview.history import History
 from edge_daemon.preview.stream import FrameEncoder, PreviewStream
 from edge_daemon.records import EMOTIONS, FrameResult, Image
 
@@ -59,8 +60,8 @@ class PreviewServer(Service, Watcher):
     """
 
     name = "preview"
-    is_essential = False
-    is_optional = True
+    is_hang_fatal = False
+    is_failure_fatal = False
 
     def __init__(
         self,
@@ -83,16 +84,7 @@ class PreviewServer(Service, Watcher):
         login = _login(listener, page.pop(LOGIN_PAGE).content)
         host, port = settings.preview.address or listener.getsockname()[:2]
         self._url = _url(host, port, login)
-        page_config = PageConfig(
-            device=settings.device_id,
-            version=__version__,
-            source=without_password(settings.source),
-            camera=is_camera,
-            emotions=EMOTIONS,
-            zones=settings.zones.ignore,
-            interval_ms=1000 / settings.preview.fps,
-            token=new_token(),
-        )
+        page_config = _page_config(settings, is_camera=is_camera)
         monitor = DeviceMonitor(settings, clock) if settings.sink == "mqtt" else None
         self.services: tuple[Service, ...] = (self,) if monitor is None else (self, monitor)
         """This service, and those that it needs."""
@@ -103,7 +95,7 @@ class PreviewServer(Service, Watcher):
             history=self._history,
             health=health,
             pause=pause,
-            analyze=lambda image: _analyze(image, settings),
+            analyze=partial(_analyze, settings),
             devices=(lambda: NO_BROKER) if monitor is None else monitor.devices,
             clock=clock,
         )
@@ -146,7 +138,20 @@ class PreviewServer(Service, Watcher):
         return self._health.source.state, self._pause.paused
 
 
-def _analyze(image: Image, settings: Settings) -> FrameResult:
+def _page_config(settings: Settings, *, is_camera: bool) -> PageConfig:
+    return PageConfig(
+        device=settings.device_id,
+        version=__version__,
+        source=without_password(settings.source),
+        camera=is_camera,
+        emotions=EMOTIONS,
+        zones=settings.zones.ignore,
+        interval_ms=1000 / settings.preview.fps,
+        token=new_token(),
+    )
+
+
+def _analyze(settings: Settings, image: Image) -> FrameResult:
     """Run the models on a photo, then release them: photos are rare, and memory is scarce."""
     return ImageAnalyzer(settings).analyze(image)
 

@@ -3,7 +3,7 @@
 A message is the length of the JSON, the JSON, and a JPEG, so that boxes and image always belong
 to the same frame. A client requests each message and gets the newest one. So a slow client skips
 frames, a dead client holds nothing, and a frame is encoded once for all clients. Without clients no
-frame is kept.
+frame is kept. The messages are versioned with the page, so their schema is not public.
 """
 
 import asyncio
@@ -12,16 +12,25 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import cv2
+from pydantic import BaseModel, Field
 
 from edge_daemon._lib.clock import Clock
 from edge_daemon.capture.status import Pause
 from edge_daemon.detection.step import resize_to_max_side
 from edge_daemon.monitoring.health import Health
-from edge_daemon.preview.history import Condition, FrameHeader, History, preview_frame
-from edge_daemon.records import Frame, FrameResult
+from edge_daemon.preview.history import EmotionTotals, History
+from edge_daemon.records import Frame, FrameResult, SourceState
+from edge_daemon.schema import (
+    FaceMessage,
+    FacesMessage,
+    HealthMessage,
+    LatencyMessage,
+    faces_message,
+    rounded,
+)
 
 MAX_SIDE_PX: Final = 1280
 """Longer side of the image; larger ones are reduced."""
@@ -30,6 +39,51 @@ JPEG_QUALITY: Final = 80
 
 CONDITION_INTERVAL_S: Final = 1.0
 """Time for which the daemon's condition is reused: its sensors are files."""
+
+
+class PreviewFace(FaceMessage):
+    """A face as it is published, with the probabilities of this frame alone."""
+
+    raw: dict[str, float] | None = Field(description="Probabilities before smoothing.")
+
+
+class PreviewFrame(FacesMessage):
+    """A frame's result."""
+
+    faces: tuple[PreviewFace, ...]
+
+
+class Condition(BaseModel, frozen=True):
+    """The daemon's figures."""
+
+    health: HealthMessage
+    stages: dict[str, LatencyMessage] = Field(description="Time per frame by stage.")
+    broker: Literal["connected", "disconnected", "none"]
+    totals: EmotionTotals
+
+
+class FrameHeader(BaseModel, frozen=True):
+    """What the page shows at one moment; the frame's JPEG follows it."""
+
+    state: SourceState
+    paused: bool
+    viewers: int = Field(description="Open pages.")
+    condition: Condition
+    events: int = Field(description="Events since the start; more of them can be fetched.")
+    frame: PreviewFrame | None = Field(description="null without an image.")
+    crops: dict[int, str] = Field(
+        description="By track, the models' input: 48x48 grey pixels in row order, as base64."
+    )
+
+
+def preview_frame(result: FrameResult, latency_ms: float) -> PreviewFrame:
+    """A result as the page shows it."""
+    message = faces_message(result, latency_ms)
+    faces = tuple(
+        PreviewFace(**dict(face), raw=None if emotion.raw is None else rounded(emotion.raw))
+        for face, emotion in zip(message.faces, result.faces, strict=True)
+    )
+    return PreviewFrame(**dict(message) | {"faces": faces})
 
 
 class FrameEncoder:

@@ -14,7 +14,6 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from edge_daemon import __version__
 from edge_daemon._lib.clock import Clock
 from edge_daemon._lib.terminal import write_line
 from edge_daemon._lib.text import Address, authority
@@ -98,22 +97,24 @@ class MqttPublishing:
         *,
         resources: ExitStack,
         live_settings: LiveSettings,
-        back_pressure: BackPressure = "drop",
-        has_temperature: bool = True,
+        back_pressure: BackPressure,
+        has_temperature: bool,
     ) -> None:
+        self._settings = settings
+        self._live_settings = live_settings
         mqtt = settings.mqtt
         topics = Topics(mqtt.base_topic, settings.device_id)
-        switch = _PauseStatus(pause, source)
+        pause_status = _PauseStatus(pause, source)
         stale_after_s = _stale_after_s(settings, back_pressure)
         availability = AvailabilityMonitor(
-            topics.availability, stale_after_s, switch.is_requested, clock
+            topics.availability, stale_after_s, pause_status.is_requested, clock
         )
         client_id = mqtt.client_id or default_client_id(settings.device_id)
         client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
         queue = EventQueue(clock, client.wake)
         writer = _event_writer(settings, queue, clock)
         resources.callback(writer.close)
-        commands = PauseCommands(topics.set_paused, pause, switch.is_closed, client.wake)
+        commands = PauseCommands(topics.set_paused, pause, pause_status.is_closed, client.wake)
         self.publisher = MqttPublisher(
             client,
             topics,
@@ -132,8 +133,8 @@ class MqttPublishing:
             settings.smoothing.uncertain_below,
             heartbeat_s=min(mqtt.heartbeat, freshness_s(settings)),
             clock=clock,
-            is_paused=switch.is_closed,
-            is_online=lambda: availability.is_online,
+            is_closed=pause_status.is_closed,
+            is_online=availability.is_online,
         )
         live_settings.follow(MqttSettings, self.publisher)
         live_settings.follow(SmoothingSettings, self.state)
@@ -141,19 +142,16 @@ class MqttPublishing:
         self.sinks: list[Sink[FrameResult]] = [self.state, self.publisher]
         self.services: list[Service] = [self.publisher, writer, commands, self.state]
 
-    def health_reporter(
-        self, health: HealthProvider, settings: Settings, live_settings: LiveSettings
-    ) -> HealthReporter:
+    def health_reporter(self, health: HealthProvider) -> HealthReporter:
         """The service that publishes the health message."""
-        max_interval_s = freshness_s(settings)
         reporter = HealthReporter(
             health,
             self._health_topic,
             self.publisher.publish_retained,
-            settings.health,
-            max_interval_s,
+            self._settings.health,
+            freshness_s(self._settings),
         )
-        live_settings.follow(HealthSettings, reporter)
+        self._live_settings.follow(HealthSettings, reporter)
         return reporter
 
 
@@ -171,7 +169,7 @@ def _event_writer(settings: Settings, queue: EventQueue, clock: Clock) -> EventW
 
 
 class _PauseStatus:
-    """Whether the source is to be paused, and whether that is done."""
+    """Whether the camera is to be closed because of a pause, and whether it is."""
 
     def __init__(self, pause: "Pause", source: "SourceStatus") -> None:
         self._pause = pause
@@ -195,12 +193,8 @@ def _discovery(settings: Settings, topics: Topics, *, has_temperature: bool) -> 
     if not section.discovery:
         return homeassistant.removal(settings.device_id, section.prefix)
     return homeassistant.discovery(
-        settings.device_id,
         topics,
-        section.prefix,
-        section.expire_after,
-        __version__,
-        name=section.name,
+        section,
         configuration_url=preview_url(settings.preview.address),
         support_url=support_url(),
         has_temperature=has_temperature,

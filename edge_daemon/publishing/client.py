@@ -96,7 +96,7 @@ class MqttClient:
         """Connections that the broker has accepted."""
         self._client_id = client_id
         self._clock = clock
-        self._options = ConnectOptions("3.1.1" if broker.protocol == "3.1.1" else "5", will)
+        self._options = ConnectOptions(self._preferred_version, will)
         self._connection: Connection | None = None
         self._opening: Future[None] | None = None
         self._accepted_at: float | None = None
@@ -185,7 +185,7 @@ class MqttClient:
             return []
         self._options = replace(
             self._options,
-            version="3.1.1" if self.broker.protocol == "3.1.1" else "5",
+            version=self._preferred_version,
             is_session_discarded=isinstance(end, PacketTooLarge),
         )
         self._note_duration(lasted)
@@ -195,6 +195,10 @@ class MqttClient:
             self._away_since = now
         away_s = now - self._away_since
         return [Disconnected(end, self._reason(end), is_new, away_s, self._is_unstable)]
+
+    @property
+    def _preferred_version(self) -> Version:
+        return "3.1.1" if self.broker.protocol == "3.1.1" else "5"
 
     def _adapted(self, end: ConnectionEnded) -> ConnectOptions | None:
         """How to connect at once after a refusal, if the broker supports less than was asked."""

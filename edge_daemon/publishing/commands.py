@@ -72,7 +72,7 @@ class PauseCommands(Service):
     """
 
     name = "commands"
-    is_essential = False
+    is_hang_fatal = False
 
     def __init__(
         self,

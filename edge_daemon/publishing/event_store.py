@@ -1,4 +1,4 @@
-"""The SQLite database of events that the broker has not acknowledged.
+"""The SQLite database of events that the broker has not acknowledged, and its replacement.
 
 One thread uses a store. Each `apply` commits to the write-ahead log (WAL) without fsync: the kernel
 has the data, so a killed process loses nothing. `sync` calls fsync, for power cuts. `checkpoint`
@@ -11,7 +11,9 @@ import os
 import sqlite3
 import struct
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -59,6 +61,13 @@ PERMANENT_ERRORS: Final = frozenset(
 
 MAX_UNREADABLE: Final = 10_000
 """Consecutive unreadable sequence numbers after which the salvage ends."""
+
+
+COPY_BATCH: Final = 500
+"""Events in one transaction when they are copied to another file."""
+
+NEW_SUFFIX: Final = ".new"
+"""In the names of a database that is not in place yet."""
 
 
 class StoreDamaged(Exception):
@@ -140,6 +149,13 @@ class EventStore:
         )
         with translate_damage_errors():
             return list(map(QueuedEvent._make, self._connection.execute(query, [sequence, limit])))
+
+    def all_events(self) -> Iterator[QueuedEvent]:
+        """All events, in order."""
+        last = 0
+        while batch := self.after(last, COPY_BATCH):
+            yield from batch
+            last = batch[-1].sequence
 
     def expired(self, max_events: int, max_age_s: float) -> list[int]:
         """Sequence numbers of the oldest events that exceed a limit."""
@@ -331,3 +347,118 @@ def _create_private(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+
+
+OpenStore = Callable[..., EventStore]
+"""Opens a database, with the arguments of `EventStore`."""
+
+
+@dataclass(frozen=True)
+class NewDatabase:
+    """A complete database that is not in place yet."""
+
+    kept: Path
+    """Where the files at the path will be."""
+    count: int
+    last: int
+    """Last used sequence number."""
+
+
+class Replacement:
+    """Replaces the database by a new one. A process that is killed at any moment loses no event.
+
+    The new database is `PATH.new` while it is incomplete, and then `PATH.REASON-TIME.new`. From
+    that moment on it counts, and the next start puts it in place if this one does not. The files
+    that were in place become `PATH.REASON-TIME`.
+
+    Args:
+        path: the database.
+        clock: the clock to use.
+        open_store: opens a database.
+    """
+
+    def __init__(self, path: Path, clock: Clock, open_store: OpenStore) -> None:
+        self._path = path
+        self._clock = clock
+        self._open_store = open_store
+
+    def write(self, entries: Iterator[QueuedEvent], last: int, reason: str) -> NewDatabase:
+        """Write a new database with these events and this last used sequence number.
+
+        Raises:
+            sqlite3.Error: it cannot be written now.
+            OSError: likewise.
+        """
+        time = f"{self._clock.now():%Y%m%dT%H%M%SZ}"
+        kept = self._path.with_name(f"{self._path.name}.{reason}-{time}")
+        incomplete = _with_suffix(self._path, NEW_SUFFIX)
+        self.discard()
+        try:
+            with contextlib.closing(self._open_store(incomplete, self._clock)) as store:
+                while batch := list(islice(entries, COPY_BATCH)):
+                    store.apply(batch)
+                    store.checkpoint()
+                store.apply(last=last)
+                store.empty_log()
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.discard()  # the disk can be full
+            raise
+        incomplete.rename(_with_suffix(kept, NEW_SUFFIX))
+        return NewDatabase(kept, store.count, store.last)
+
+    def finish(self) -> bool:
+        """Put a complete new database in place, then delete what earlier replacements kept.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            OSError: that does not work now; the next call continues it.
+        """
+        if (new := next(self._complete(), None)) is None:
+            return False
+        kept = new.with_suffix("")
+        # A power cut can otherwise undo one of these steps and keep a later one.
+        sync(self._path.parent)
+        self._move_to(kept)
+        sync(self._path.parent)
+        new.rename(self._path)
+        if kept.exists():
+            self._delete_earlier(kept)
+        return True
+
+    def discard(self) -> None:
+        """Delete what is not in place.
+
+        Raises:
+            OSError: that does not work now.
+        """
+        for new in self._complete():
+            new.unlink()
+        for suffix in ("", *LOG_SUFFIXES):
+            _with_suffix(self._path, NEW_SUFFIX + suffix).unlink(missing_ok=True)
+
+    def _complete(self) -> Iterator[Path]:
+        return self._path.parent.glob(f"{self._path.name}.*-*{NEW_SUFFIX}")
+
+    def _move_to(self, kept: Path) -> None:
+        """Rename the files at the path; the database last, as its log means nothing without it."""
+        if self._path.exists():
+            for suffix in (*LOG_SUFFIXES, ""):
+                with contextlib.suppress(FileNotFoundError):
+                    _with_suffix(self._path, suffix).rename(_with_suffix(kept, suffix))
+        else:
+            for suffix in LOG_SUFFIXES:
+                _with_suffix(self._path, suffix).unlink(missing_ok=True)
+
+    def _delete_earlier(self, kept: Path) -> None:
+        reason, _, _ = kept.name.rpartition("-")
+        for earlier in self._path.parent.glob(f"{reason}-*"):
+            if not earlier.name.startswith(kept.name):
+                with contextlib.suppress(OSError):
+                    earlier.unlink()
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)

@@ -11,21 +11,17 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.files import sync
 from edge_daemon.errors import StateInUse
 from edge_daemon.pipeline import Busy, Service
 from edge_daemon.publishing.event_queue import MAX_WINDOW, EventQueue
 from edge_daemon.publishing.event_store import (
-    LOG_SUFFIXES,
     EventStore,
-    QueuedEvent,
+    OpenStore,
+    Replacement,
     StoreDamaged,
     last_number,
     read_intact_events,
@@ -45,16 +41,8 @@ RETRY_INTERVAL_S: Final = 5.0
 STOP_TIMEOUT_S: Final = 1.1
 """Limit on waiting for the sender at the end."""
 
-COPY_BATCH: Final = 500
-"""Events in one transaction when they are copied to another file."""
-
-NEW_SUFFIX: Final = ".new"
-"""In the names of a database that is not in place yet."""
-
 TEMPORARY_ERRORS: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY})
 """Result codes after which the open file is still usable."""
-
-OpenStore = Callable[..., EventStore]
 
 
 class QueueLimits(NamedTuple):
@@ -80,7 +68,7 @@ class EventWriter(Service):
     """
 
     name = "events"
-    is_essential = False
+    is_hang_fatal = False
 
     def __init__(
         self,
@@ -96,7 +84,7 @@ class EventWriter(Service):
         self._limits = limits
         self._clock = clock
         self._open_store = open_store
-        self._replacement = _Replacement(path, clock, open_store)
+        self._replacement = Replacement(path, clock, open_store)
         self._store: EventStore | None = None
         self._damage: StoreDamaged | None = None
         self._damaged_at = float("-inf")
@@ -271,7 +259,7 @@ class EventWriter(Service):
         """
         is_replaced = self._path.exists()
         try:
-            new = self._replacement.write(_all(old), old.last, "replaced")
+            new = self._replacement.write(old.all_events(), old.last, "replaced")
             self._replacement.finish()
         except (sqlite3.Error, OSError) as error:
             # The files can be moved back, and the open store get more events.
@@ -295,124 +283,6 @@ class EventWriter(Service):
         if self._store is not None:
             self._store.close()
             self._store = None
-
-
-@dataclass(frozen=True)
-class _NewDatabase:
-    """A complete database that is not in place yet."""
-
-    kept: Path
-    """Where the files at the path will be."""
-    count: int
-    last: int
-    """Last used sequence number."""
-
-
-class _Replacement:
-    """Replaces the database by a new one. A process that is killed at any moment loses no event.
-
-    The new database is `PATH.new` while it is incomplete, and then `PATH.REASON-TIME.new`. From
-    that moment on it counts, and the next start puts it in place if this one does not. The files
-    that were in place become `PATH.REASON-TIME`.
-
-    Args:
-        path: the database.
-        clock: the clock to use.
-        open_store: opens a database.
-    """
-
-    def __init__(self, path: Path, clock: Clock, open_store: OpenStore) -> None:
-        self._path = path
-        self._clock = clock
-        self._open_store = open_store
-
-    def write(self, entries: Iterator[QueuedEvent], last: int, reason: str) -> _NewDatabase:
-        """Write a new database with these events and this last used sequence number.
-
-        Raises:
-            sqlite3.Error: it cannot be written now.
-            OSError: likewise.
-        """
-        time = f"{self._clock.now():%Y%m%dT%H%M%SZ}"
-        kept = self._path.with_name(f"{self._path.name}.{reason}-{time}")
-        incomplete = _with_suffix(self._path, NEW_SUFFIX)
-        self.discard()
-        try:
-            with contextlib.closing(self._open_store(incomplete, self._clock)) as store:
-                while batch := list(islice(entries, COPY_BATCH)):
-                    store.apply(batch)
-                    store.checkpoint()
-                store.apply(last=last)
-                store.empty_log()
-        except BaseException:
-            with contextlib.suppress(OSError):
-                self.discard()  # the disk can be full
-            raise
-        incomplete.rename(_with_suffix(kept, NEW_SUFFIX))
-        return _NewDatabase(kept, store.count, store.last)
-
-    def finish(self) -> bool:
-        """Put a complete new database in place, then delete what earlier replacements kept.
-
-        Returns:
-            Whether there was one.
-
-        Raises:
-            OSError: that does not work now; the next call continues it.
-        """
-        if (new := next(self._complete(), None)) is None:
-            return False
-        kept = new.with_suffix("")
-        # A power cut can otherwise undo one of these steps and keep a later one.
-        sync(self._path.parent)
-        self._move_to(kept)
-        sync(self._path.parent)
-        new.rename(self._path)
-        if kept.exists():
-            self._delete_earlier(kept)
-        return True
-
-    def discard(self) -> None:
-        """Delete what is not in place.
-
-        Raises:
-            OSError: that does not work now.
-        """
-        for new in self._complete():
-            new.unlink()
-        for suffix in ("", *LOG_SUFFIXES):
-            _with_suffix(self._path, NEW_SUFFIX + suffix).unlink(missing_ok=True)
-
-    def _complete(self) -> Iterator[Path]:
-        return self._path.parent.glob(f"{self._path.name}.*-*{NEW_SUFFIX}")
-
-    def _move_to(self, kept: Path) -> None:
-        """Rename the files at the path; the database last, as its log means nothing without it."""
-        if self._path.exists():
-            for suffix in (*LOG_SUFFIXES, ""):
-                with contextlib.suppress(FileNotFoundError):
-                    _with_suffix(self._path, suffix).rename(_with_suffix(kept, suffix))
-        else:
-            for suffix in LOG_SUFFIXES:
-                _with_suffix(self._path, suffix).unlink(missing_ok=True)
-
-    def _delete_earlier(self, kept: Path) -> None:
-        reason, _, _ = kept.name.rpartition("-")
-        for earlier in self._path.parent.glob(f"{reason}-*"):
-            if not earlier.name.startswith(kept.name):
-                with contextlib.suppress(OSError):
-                    earlier.unlink()
-
-
-def _with_suffix(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
-
-
-def _all(store: EventStore) -> Iterator[QueuedEvent]:
-    last = 0
-    while batch := store.after(last, COPY_BATCH):
-        yield from batch
-        last = batch[-1].sequence
 
 
 class _FileLock:

@@ -7,6 +7,8 @@ https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery. Nothing is sent
 import json
 from typing import Final, get_args
 
+from edge_daemon import __version__
+from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.publishing.messages import Message, Topics
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import DominantEmotion
@@ -40,13 +42,9 @@ EVENT_ATTRIBUTES: Final = (
 
 
 def discovery(
-    device_id: str,
     topics: Topics,
-    prefix: str,
-    expire_after: int,
-    version: str,
+    settings: HomeAssistantSettings,
     *,
-    name: str | None = None,
     configuration_url: str | None = None,
     support_url: str | None = None,
     has_temperature: bool = True,
@@ -54,22 +52,19 @@ def discovery(
     """The message that creates or updates the device and its entities.
 
     Args:
-        device_id: part of the IDs of all entities.
         topics: where the entities' values are published.
-        prefix: of Home Assistant's discovery topics.
-        expire_after: seconds without a message after which a value is unavailable.
-        version: of this program.
-        name: the device's name; None: its ID.
+        settings: the discovery prefix, the device's name and when a value expires.
         configuration_url: a web page of the device.
         support_url: a web page of this program.
         has_temperature: whether the device has a sensor of the CPU's temperature.
     """
-    origin = {"name": "edge-daemon", "sw_version": version, "support_url": support_url}
+    device_id = topics.device_id
+    origin = {"name": "edge-daemon", "sw_version": __version__, "support_url": support_url}
     components = _entities(topics)
     if not has_temperature:
         del components["cpu_temperature"]
     payload = {
-        "device": _device(device_id, name or device_id, version, configuration_url),
+        "device": _device(device_id, settings.name or device_id, configuration_url),
         "origin": {key: value for key, value in origin.items() if value is not None},
         "availability_topic": topics.availability,
         "qos": 1,
@@ -78,14 +73,14 @@ def discovery(
                 key: entity
                 | _identity(device_id, key, entity)
                 | _availability(entity)
-                | _expiry(entity, expire_after)
+                | _expiry(entity, settings.expire_after)
                 for key, entity in components.items()
             },
             **_triggers(device_id, topics.event),
         },
     }
     text = json.dumps(payload, ensure_ascii=False)
-    return Message(_topic(device_id, prefix), text.encode(), retain=True, qos=1)
+    return Message(_topic(device_id, settings.prefix), text.encode(), retain=True, qos=1)
 
 
 def removal(device_id: str, prefix: str) -> Message:
@@ -102,13 +97,13 @@ def _unique(device_id: str) -> str:
     return f"edge_daemon_{device_id}"
 
 
-def _device(device_id: str, name: str, version: str, configuration_url: str | None) -> Json:
+def _device(device_id: str, name: str, configuration_url: str | None) -> Json:
     device: Json = {
         "identifiers": [_unique(device_id)],
         "name": name,
         "manufacturer": "edge-daemon",
         "model": "Emotion camera",
-        "sw_version": version,
+        "sw_version": __version__,
     }
     if configuration_url is not None:
         device["configuration_url"] = configuration_url

@@ -3,9 +3,12 @@
 No library of MQTT is imported here, so that only `mqtt` depends on one.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final, Literal
+
+from edge_daemon._lib.validation import is_device_id
 
 Version = Literal["5", "3.1.1"]
 
@@ -65,6 +68,32 @@ class Topics:
     @property
     def set_paused(self) -> str:
         return f"{self.base}/{self.device_id}/set/paused"
+
+
+class MessageKind(StrEnum):
+    """What a message is about: the last level of its topic."""
+
+    AVAILABILITY = "availability"
+    FACES = "faces"
+    EVENT = "event"
+    STATE = "state"
+    HEALTH = "health"
+
+
+def topic_filters(
+    base: str, devices: Sequence[str] = (), kinds: Iterable[MessageKind] = MessageKind
+) -> list[str]:
+    """The topic filters for messages of these devices; of all devices, if there are none."""
+    return [f"{base}/{name}/{kind}" for name in devices or ["+"] for kind in kinds]
+
+
+def device_and_kind(base: str, topic: str) -> tuple[str, MessageKind] | None:
+    """What a topic is about; None for topics that no device publishes on."""
+    prefix = f"{base}/"
+    name, _, kind = topic.removeprefix(prefix).partition("/")
+    if not topic.startswith(prefix) or kind not in list(MessageKind):
+        return None
+    return (name, MessageKind(kind)) if is_device_id(name) else None
 
 
 class Availability(StrEnum):

@@ -173,8 +173,8 @@ class Connection:
             self._wait(timeout_s)
             self._exchange()
             self._check_deadlines()
-        if self._end is None and self._client.socket() is None:
-            self._end = ConnectionEnded("connection lost")
+            if self._client.socket() is None:
+                self._note_end(ConnectionEnded("connection lost"))
         if not self._notifications and self._end is not None:
             raise self._end
         notifications, self._notifications = list(self._notifications), deque()
@@ -326,22 +326,22 @@ class Connection:
             self._client.loop_write()
             self._client.loop_misc()
         except ConnectionEnded as end:
-            self._end = self._end or end
+            self._note_end(end)
         except Exception as error:  # noqa: BLE001
-            self._end = self._end or ConnectionEnded(f"invalid MQTT data: {in_one_line(error)}")
+            self._note_end(ConnectionEnded(f"invalid MQTT data: {in_one_line(error)}"))
 
     def _check_deadlines(self) -> None:
         now = self._clock.monotonic()
         if not self.is_accepted and now - self._opened_at > CONNECT_TIMEOUT_S:
-            self._finish(ConnectionEnded(f"no answer for {CONNECT_TIMEOUT_S:g} s"))
+            self._note_end(ConnectionEnded(f"no answer for {CONNECT_TIMEOUT_S:g} s"))
         for topic, sent_at in self._client.unacknowledged.values():
             if now - sent_at > ACK_TIMEOUT_S:
                 what = f"message on {topic}" if topic else "subscription"
                 reason = f"{what} not acknowledged for {ACK_TIMEOUT_S:g} s"
-                self._finish(ConnectionEnded(reason))
+                self._note_end(ConnectionEnded(reason))
 
-    def _finish(self, end: ConnectionEnded) -> None:
-        """Set why the connection ends; the first reason is the cause of the others."""
+    def _note_end(self, end: ConnectionEnded) -> None:
+        """Note why the connection ends; the first reason is the cause of the others."""
         self._end = self._end or end
 
     def _on_connect(
@@ -353,7 +353,7 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._finish(ConnectionRefused(f"login refused: {reason}", int(reason.value)))
+            self._note_end(ConnectionRefused(f"login refused: {reason}", int(reason.value)))
             return
         receive_maximum = getattr(properties, "ReceiveMaximum", MAX_UNACKNOWLEDGED)
         self._max_unacknowledged = min(receive_maximum, MAX_UNACKNOWLEDGED)
@@ -374,18 +374,18 @@ class Connection:
         _properties: object,
     ) -> None:
         if reason.value == SESSION_TAKEN_OVER:
-            self._finish(TakenOver(str(reason)))
+            self._note_end(TakenOver(str(reason)))
         elif reason.value != UNSPECIFIED or flags.is_disconnect_packet_from_server:
-            self._finish(ConnectionEnded(str(reason)))
+            self._note_end(ConnectionEnded(str(reason)))
         elif self.is_accepted or not self._is_5:
-            self._finish(ClosedByPeer(self._paho_error or "connection closed by the broker"))
+            self._note_end(ClosedByPeer(self._paho_error or "connection closed by the broker"))
         else:
             hint = (
                 "set mqtt.tls if this port is encrypted, or mqtt.protocol to 3.1.1 if the broker "
                 "does not support MQTT 5"
             )
             reply = self._paho_error or "connection closed by the broker without an answer"
-            self._finish(ClosedByPeer(f"{reply}; {hint}"))
+            self._note_end(ClosedByPeer(f"{reply}; {hint}"))
 
     def _on_publish(
         self,

@@ -58,7 +58,6 @@ class AvailabilityMonitor:
         """A result has come, in any thread."""
         self._last_result = self._clock.monotonic()
 
-    @property
     def is_online(self) -> bool:
         """Whether results have come lately, or the source is paused."""
         if self._is_paused():
@@ -67,7 +66,7 @@ class AvailabilityMonitor:
 
     def current(self) -> Message:
         """The present availability; logs when it changes."""
-        if not self.is_online:
+        if not self.is_online():
             if self._stale.begin():
                 logger.warning(
                     "no results, publishing offline", extra={"seconds": self._stale_after_s}
@@ -157,7 +156,7 @@ class HealthReporter(Service):
     """
 
     name = "health"
-    is_essential = False
+    is_hang_fatal = False
 
     def __init__(
         self,
@@ -225,12 +224,12 @@ class StateReporter(Service):
         uncertain_below: confidence under which the dominant emotion is `uncertain`.
         heartbeat_s: maximum time between two messages.
         clock: the clock to use.
-        is_paused: whether the source is closed because of a pause.
+        is_closed: whether the camera is closed because of a pause.
         is_online: whether results come, which can be minutes apart, or the source is paused.
     """
 
     name = "state"
-    is_essential = False
+    is_hang_fatal = False
 
     def __init__(
         self,
@@ -240,14 +239,14 @@ class StateReporter(Service):
         *,
         heartbeat_s: float,
         clock: Clock,
-        is_paused: Callable[[], bool],
+        is_closed: Callable[[], bool],
         is_online: Callable[[], bool],
     ) -> None:
         self._topic = topic
         self._publish_retained = publish_retained
         self._uncertain_below = uncertain_below
         self._heartbeat_s = heartbeat_s
-        self._is_paused = is_paused
+        self._is_closed = is_closed
         self._is_online = is_online
         self._state = _State(0, "none", clock.now(), clock.now())
         self._wall_offset_s = clock.now().timestamp() - clock.monotonic()
@@ -318,12 +317,12 @@ class StateReporter(Service):
 
     @property
     def _is_changed(self) -> bool:
-        return self._changed.is_set() or self._is_paused() != self._published_pause
+        return self._changed.is_set() or self._is_closed() != self._published_pause
 
     def _publish(self) -> None:
         with self._publishing:
             self._changed.clear()
-            self._published_pause = self._is_paused()
+            self._published_pause = self._is_closed()
             state = self._state
             message = StateMessage(
                 time=state.at,

@@ -1,8 +1,7 @@
-"""Subscribing to devices: the connection, and what their topics and payloads mean."""
+"""Subscribing to devices: the connection, and what their payloads mean."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from typing import Final
 from uuid import uuid4
 
@@ -10,11 +9,17 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon._lib.validation import is_device_id, reason
+from edge_daemon._lib.validation import reason
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing.broker import Broker, with_hint
 from edge_daemon.publishing.client import Connected, Disconnected, MqttClient, Update
-from edge_daemon.publishing.messages import Availability, Message, Received, Subscribed
+from edge_daemon.publishing.messages import (
+    Availability,
+    Message,
+    MessageKind,
+    Received,
+    Subscribed,
+)
 from edge_daemon.schema import (
     SCHEMA_VERSION,
     EventMessage,
@@ -122,16 +127,6 @@ class Subscription:
                     self._notify(f"broker {address}: {update.reason}, retrying")
 
 
-class MessageKind(StrEnum):
-    """What a message is about: the last level of its topic."""
-
-    AVAILABILITY = "availability"
-    FACES = "faces"
-    EVENT = "event"
-    STATE = "state"
-    HEALTH = "health"
-
-
 Content = Availability | FacesMessage | EventMessage | StateMessage | HealthMessage
 """A decoded message."""
 
@@ -147,22 +142,6 @@ MODELS: Final[
 
 class RejectedError(Exception):
     """Raised when a payload is invalid; the message is the reason."""
-
-
-def filters(
-    base: str, devices: Sequence[str] = (), kinds: Iterable[MessageKind] = MessageKind
-) -> list[str]:
-    """The topic filters for messages of these devices; of all devices, if there are none."""
-    return [f"{base}/{name}/{kind}" for name in devices or ["+"] for kind in kinds]
-
-
-def device_and_kind(base: str, topic: str) -> tuple[str, MessageKind] | None:
-    """What a topic is about; None for topics that no device publishes on."""
-    prefix = f"{base}/"
-    name, _, kind = topic.removeprefix(prefix).partition("/")
-    if not topic.startswith(prefix) or kind not in list(MessageKind):
-        return None
-    return (name, MessageKind(kind)) if is_device_id(name) else None
 
 
 def read(kind: MessageKind, payload: bytes) -> tuple[object, Content]:

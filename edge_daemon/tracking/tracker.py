@@ -50,7 +50,7 @@ VELOCITY_GAIN: Final = 0.4
 APPEARANCE_GAIN: Final = np.float32(0.2)
 """Weight of the newest detection, 0 to 1."""
 MAX_PREDICTION_S: Final = 0.5
-"""Time for which the position of a lost face is extrapolated."""
+"""Time for which the position of a face is extrapolated, also between two frames."""
 
 REFERENCE_FPS: Final = 15.0
 """Frame rate of `interval`: with far fewer frames a second, it is in their time."""
@@ -260,23 +260,15 @@ class FaceFollower:
         tracker: assigns them to tracks.
         interval: maximum frames from one detection to the next, or their time at REFERENCE_FPS;
             1: detect in every frame.
-        max_gap_s: time between two frames above which no position is predicted.
 
     Where frames were dropped since the last detection, the interval is in frames only: an
     overloaded machine must detect less often.
     """
 
-    def __init__(
-        self,
-        finder: FaceFinder,
-        tracker: Tracker,
-        interval: int = 1,
-        max_gap_s: float = math.inf,
-    ) -> None:
+    def __init__(self, finder: FaceFinder, tracker: Tracker, interval: int = 1) -> None:
         self._finder = finder
         self._tracker = tracker
         self._interval = interval
-        self._max_gap_s = max_gap_s
         self._last_s = self._detected_s = -math.inf
         self._frames_since = 0
         self._index = 0
@@ -293,7 +285,7 @@ class FaceFollower:
         has_dropped = frame.index - self._index > self._frames_since
         until_next_s = frame.stream_time_s + gap_s - self._detected_s
         can_wait = until_next_s <= INTERVAL_SLACK * self._interval / REFERENCE_FPS
-        is_near = (gap_s <= self._max_gap_s and can_wait) or has_dropped
+        is_near = (gap_s <= MAX_PREDICTION_S and can_wait) or has_dropped
         if self._frames_since < self._interval and is_near and frame.scene == self._scene:
             predicted = self._tracker.predict(frame, partial(self._finder.crop, frame))
             if predicted is not None:

@@ -26,10 +26,10 @@ from edge_daemon.capture.http_camera import (
     MjpegReader,
     SnapshotReader,
 )
+from edge_daemon.capture.http_client import HttpClient
 from edge_daemon.capture.network import (
     OPEN_TIMEOUT_S,
     OPENING_SHARE,
-    HttpClient,
     HttpStatusError,
     open_within,
 )
@@ -276,7 +276,7 @@ def test_snapshot_that_fails_repeatedly_is_lost() -> None:
 def test_snapshot_camera_that_stops_answering_is_lost_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge_daemon.capture.network.NETWORK_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("edge_daemon.capture.http_client.NETWORK_TIMEOUT_S", 2.0)
     released = threading.Event()
 
     def answer(handler: Handler) -> None:

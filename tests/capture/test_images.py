@@ -14,7 +14,7 @@ from edge_daemon._lib.files import MAX_FILE_BYTES
 from edge_daemon.capture import create_source
 from edge_daemon.capture.image_decoding import Still, read_still
 from edge_daemon.capture.images import MAX_NAMED, ImageFile, ImageFolder, list_folder
-from edge_daemon.capture.wrappers import Looped
+from edge_daemon.capture.wrappers import Playback
 from edge_daemon.errors import SourceError
 
 
@@ -43,7 +43,7 @@ def test_single_image_that_repeats_is_decoded_once(
         return read_still(path)
 
     monkeypatch.setattr("edge_daemon.capture.images.read_still", counted)
-    reader = Looped(create_source(str(path)), clock).open()
+    reader = Playback(create_source(str(path)), clock).open()
     assert {mean_difference(reader.read().bgr, SCENE) for _ in range(5)} == {0.0}
     assert decoded == [path]
     picture(path, COLOURED)

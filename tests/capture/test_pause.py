@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_daemon.capture import pause_from_settings
+from edge_daemon.capture import SourceKind, pause_from_settings
 from edge_daemon.capture.status import Pause
 from edge_daemon.config.settings import Settings
 
@@ -25,7 +25,9 @@ def test_nothing_is_paused_at_first_and_nothing_is_written(file: Path) -> None:
 
 def test_pause_of_devices_with_one_state_folder_is_kept_apart(tmp_path: Path) -> None:
     def pause(device_id: str) -> Pause:
-        return pause_from_settings(Settings(state_dir=tmp_path, device_id=device_id), is_live=True)
+        return pause_from_settings(
+            Settings(state_dir=tmp_path, device_id=device_id), SourceKind.CAMERA
+        )
 
     pause("front").set(True)
     pause("back").set(True)
@@ -58,9 +60,9 @@ def test_each_change_is_logged_once(file: Path, caplog: pytest.LogCaptureFixture
     caplog.set_level(logging.INFO)
     pause = Pause(file)
     calls: list[bool] = []
-    pause.subscribe(lambda: calls.append(pause.paused))
-    for paused in (False, True, True, False, False):
-        pause.set(paused)
+    with pause.subscribed(lambda: calls.append(pause.paused)):
+        for paused in (False, True, True, False, False):
+            pause.set(paused)
     assert calls == [True, False]
     assert logged(caplog) == ["paused", "resumed"]
 
@@ -68,8 +70,8 @@ def test_each_change_is_logged_once(file: Path, caplog: pytest.LogCaptureFixture
 def test_change_takes_effect_before_it_is_remembered(file: Path) -> None:
     pause = Pause(file)
     remembered: list[bool] = []
-    pause.subscribe(lambda: remembered.append(file.exists()))
-    pause.set(True)
+    with pause.subscribed(lambda: remembered.append(file.exists())):
+        pause.set(True)
     assert remembered == [False]
     assert file.exists()
 
@@ -128,8 +130,8 @@ def test_second_change_waits_until_the_first_is_remembered(file: Path) -> None:
             second.start()
             second.join(0.3)
 
-    pause.subscribe(overlap)
-    pause.set(True)
-    second.join()
+    with pause.subscribed(overlap):
+        pause.set(True)
+        second.join()
     assert not pause.paused
     assert not file.exists()

@@ -8,7 +8,7 @@ from drawing import draw_scene, write_clip
 
 from edge_daemon.capture import CapturedFrame, SourceKind, create_source
 from edge_daemon.capture.base import SourceIncomplete, SupportsSchedule
-from edge_daemon.capture.wrappers import Looped, LoopedReader, Repeated
+from edge_daemon.capture.wrappers import Playback, PlaybackReader, Repeated
 from edge_daemon.errors import SourceError
 
 LENGTH = 4
@@ -57,7 +57,7 @@ class Player:
     """Reads a looped film as the capture loop does, with a clock that runs while it waits."""
 
     def __init__(self, film: Film, clock: FakeClock) -> None:
-        self.reader: LoopedReader = Looped(film, clock).open()
+        self.reader: PlaybackReader = Playback(film, clock).open()
         self._clock = clock
         self.close = self.reader.close
 
@@ -90,7 +90,7 @@ def test_frames_come_at_the_films_rate_and_start_again(clock: FakeClock) -> None
 
 
 def test_looped_reader_between_distant_frames_does_not_wait(clock: FakeClock) -> None:
-    reader = Looped(Film([0.0, 90.0]), clock).open()
+    reader = Playback(Film([0.0, 90.0]), clock).open()
     assert isinstance(reader, SupportsSchedule)
     assert number_of(reader.read()) == 0
     assert reader.prepare() == reader.prepare() == pytest.approx(90.0)
@@ -149,7 +149,7 @@ def test_film_without_frames_in_its_second_round_is_an_error(clock: FakeClock) -
 
 def test_clip_goes_on_after_its_end(tmp_path: Path, clock: FakeClock) -> None:
     clip = write_clip(tmp_path / "clip.mp4", [draw_scene((step, 60, 120)) for step in range(3)])
-    source = Looped(create_source(str(clip)), clock)
+    source = Playback(create_source(str(clip)), clock)
     assert source.is_live
     assert source.name == str(clip)
     reader = source.open()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from running import free_port
 
-from edge_daemon.detection.download import YUNET, DetectorModel, fetch
+from edge_daemon.detection.yunet import YUNET, DetectorModel, fetch
 from edge_daemon.errors import DetectorError
 
 CONTENT = bytes(range(256)) * 1024

@@ -17,10 +17,10 @@ import yaml
 from payloads import encoded, event, health, state
 from publishing.broker import Mosquitto, include_as_debian
 
-from edge_daemon import __version__
+from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.publishing import homeassistant
-from edge_daemon.publishing.messages import Topics
-from edge_daemon.publishing.subscription import MODELS, MessageKind
+from edge_daemon.publishing.messages import MessageKind, Topics
+from edge_daemon.publishing.subscription import MODELS
 from edge_daemon.records import EMOTIONS, EventKind
 from edge_daemon.schema import SourceState
 
@@ -107,7 +107,7 @@ def loaded(name: str) -> Any:
 
 def components() -> dict[str, Any]:
     topics = Topics("edge-daemon", "porch")
-    message = homeassistant.discovery("porch", topics, "homeassistant", 90, __version__)
+    message = homeassistant.discovery(topics, HomeAssistantSettings())
     return json.loads(message.payload)["components"]
 
 

@@ -21,7 +21,7 @@ from edge_daemon._lib.logging import configure_logging
 from edge_daemon.config.loading import load_settings
 from edge_daemon.config.settings import Settings
 from edge_daemon.daemon import run
-from edge_daemon.output.base import OutputOptions
+from edge_daemon.output import OutputOptions
 
 SETTLE_LIMIT_S: Final = 2.0
 

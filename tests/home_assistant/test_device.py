@@ -16,6 +16,7 @@ from payloads import encoded, event
 from publishing.broker import Mosquitto, Subscriber, subscribed
 from running import RunningProgram, broker_at, camera, free_port, running
 
+from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import publish_single
@@ -79,9 +80,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 def components() -> Json:
-    message = homeassistant.discovery(
-        "porch", Topics("edge-daemon", "porch"), "homeassistant", 90, "1.2.3"
-    )
+    message = homeassistant.discovery(Topics("edge-daemon", "porch"), HomeAssistantSettings())
     return json.loads(message.payload)["components"]
 
 
@@ -262,9 +261,7 @@ def test_log_has_no_warning(home: Home) -> None:
 
 def test_removed_device_disappears(home: Home) -> None:
     """The last test: Home Assistant logs warnings of its own when a device is removed."""
-    message = homeassistant.discovery(
-        "attic", Topics("edge-daemon", "attic"), "homeassistant", 90, "1.2.3"
-    )
+    message = homeassistant.discovery(Topics("edge-daemon", "attic"), HomeAssistantSettings())
     broker = Broker("127.0.0.1", home.broker.port)
     publish_single(broker, message)
     home.hass.wait_until(lambda: home.device("attic"))

@@ -39,8 +39,14 @@ from edge_daemon._lib.clock import SystemClock
 from edge_daemon.commands.watch.consumer import Consumer, ValidMessage
 from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import Connected, MqttClient
-from edge_daemon.publishing.messages import Message, Received, Subscribed, Version
-from edge_daemon.publishing.subscription import MessageKind, filters
+from edge_daemon.publishing.messages import (
+    Message,
+    MessageKind,
+    Received,
+    Subscribed,
+    Version,
+    topic_filters,
+)
 
 SESSION_EXPIRY_S: Final = 300
 """Time for which the broker keeps a subscriber's session (MQTT 5)."""
@@ -209,7 +215,7 @@ def subscriber_process(
                 if connection is None:
                     continue
                 if isinstance(update, Connected):
-                    connection.subscribe(filters(BASE, []))
+                    connection.subscribe(topic_filters(BASE, []))
                 elif isinstance(update, Received):
                     message = Message(update.topic, update.payload, update.retained, update.qos)
                     if (accepted := consumer.take(message, clock.monotonic())) is not None:

@@ -12,7 +12,7 @@ from edge_daemon.monitoring.statistics import StageTimings
 from edge_daemon.schema import EventQueueStatus
 
 
-class FakeDelivery:
+class FakePublisher:
     """A publisher with fixed figures."""
 
     connected = True
@@ -39,8 +39,8 @@ def timings(clock: FakeClock) -> StageTimings:
 
 
 @pytest.fixture
-def delivery() -> FakeDelivery:
-    return FakeDelivery()
+def publisher() -> FakePublisher:
+    return FakePublisher()
 
 
 @pytest.fixture

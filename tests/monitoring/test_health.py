@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from builders import event, frame, probabilities, result
 from conftest import FakeClock
-from monitoring.conftest import FakeDelivery
+from monitoring.conftest import FakePublisher
 
 from edge_daemon import __version__
 from edge_daemon.capture.status import SourceStatus
@@ -28,10 +28,10 @@ def health(
 
 
 def test_message_contains_figures_of_all_parts(
-    clock: FakeClock, bundle: Bundle, source: SourceStatus, delivery: FakeDelivery, hot_pi: Path
+    clock: FakeClock, bundle: Bundle, source: SourceStatus, publisher: FakePublisher, hot_pi: Path
 ) -> None:
     timings = StageTimings(clock)
-    health = Health(clock, bundle, source, timings, delivery, hardware=Hardware(sys=hot_pi))
+    health = Health(clock, bundle, source, timings, publisher, hardware=Hardware(sys=hot_pi))
     pipeline = SimpleNamespace(dropped={"detection": 4}, stuck_services=("commands",))
     health.poll(pipeline)  # type: ignore[arg-type]
     clock.seconds += 10.04
@@ -56,7 +56,7 @@ def test_message_contains_figures_of_all_parts(
         "members_total": len(bundle.members),
         "detection_interval": 1,
         "stuck_services": ("commands",),
-        "event_queue": delivery.queued_events().model_dump(),
+        "event_queue": publisher.queued_events().model_dump(),
         "reconnects": 2,
     }
     assert message.latency_ms is not None
@@ -127,9 +127,9 @@ def test_summary_shows_state_rate_faces_and_broker(
     bundle: Bundle,
     source: SourceStatus,
     timings: StageTimings,
-    delivery: FakeDelivery,
+    publisher: FakePublisher,
 ) -> None:
-    health = Health(clock, bundle, source, timings, delivery)
+    health = Health(clock, bundle, source, timings, publisher)
     full = DegradationLevel(len(bundle.members), detection_interval=1)
     summaries = [health.summary()]
     source.running()
@@ -139,7 +139,7 @@ def test_summary_shows_state_rate_faces_and_broker(
         health.set_level(full, full)
     summaries.append(health.summary())
     source.lost(SourceLost("gone"))
-    delivery.connected = False
+    publisher.connected = False
     summaries.append(health.summary())
     assert summaries == [
         "source starting",

@@ -28,7 +28,7 @@ BEHIND = replace(EASY, detection=0.99)
 
 @pytest.fixture
 def policy() -> SheddingPolicy:
-    return SheddingPolicy(FULL, max_temperature=75.0, max_interval=3)
+    return SheddingPolicy(FULL, SETTINGS.shedding)
 
 
 class Played:
@@ -109,9 +109,7 @@ def test_policy_recovers_models_though_detection_is_loaded(policy: SheddingPolic
 
 
 def test_policy_interval_above_the_limit_is_kept() -> None:
-    policy = SheddingPolicy(
-        DegradationLevel(1, detection_interval=8), max_temperature=75.0, max_interval=3
-    )
+    policy = SheddingPolicy(DegradationLevel(1, detection_interval=8), SETTINGS.shedding)
     assert Played(policy).play(BEHIND, 60) == [(1, 8)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
-from monitoring.conftest import FakeDelivery
+from monitoring.conftest import FakePublisher
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
 )
@@ -30,7 +30,9 @@ HOST = "127.0.0.1"
 @pytest.fixture
 def health(bundle: Bundle) -> Health:
     clock = SystemClock()
-    return Health(clock, bundle, SourceStatus("camera", clock), StageTimings(clock), FakeDelivery())
+    return Health(
+        clock, bundle, SourceStatus("camera", clock), StageTimings(clock), FakePublisher()
+    )
 
 
 @pytest.fixture

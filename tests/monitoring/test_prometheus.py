@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from builders import event, frame, probabilities, result
 from conftest import FakeClock
-from monitoring.conftest import FakeDelivery
+from monitoring.conftest import FakePublisher
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,10 +24,10 @@ Samples = dict[tuple[str, frozenset[str]], float]
 
 @pytest.fixture
 def health(
-    clock: FakeClock, bundle: Bundle, timings: StageTimings, delivery: FakeDelivery, hot_pi: Path
+    clock: FakeClock, bundle: Bundle, timings: StageTimings, publisher: FakePublisher, hot_pi: Path
 ) -> Health:
     source = SourceStatus("camera", clock)
-    return Health(clock, bundle, source, timings, delivery, hardware=Hardware(sys=hot_pi))
+    return Health(clock, bundle, source, timings, publisher, hardware=Hardware(sys=hot_pi))
 
 
 def scraped(health: Health, *, include_emotions: bool = False) -> Samples:

@@ -9,8 +9,7 @@ from edge_daemon.capture import Source, create_source
 from edge_daemon.capture.wrappers import Orientation
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SettingsError
-from edge_daemon.output import open_outputs
-from edge_daemon.output.base import OutputKind, OutputOptions, check_options, kind_of
+from edge_daemon.output import OutputKind, OutputOptions, check_options, kind_of, open_outputs
 
 CAMERA = "/dev/video0"
 

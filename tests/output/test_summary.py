@@ -50,7 +50,7 @@ def frame_result(
 
 
 def statistics_of(*results: FrameResult, has_thumbnails: bool = False) -> Statistics:
-    collector = Collector("clip.mp4", has_thumbnails)
+    collector = Collector("clip.mp4", has_thumbnails=has_thumbnails)
     for item in results:
         collector.add(item)
     return collector.statistics()

@@ -7,8 +7,8 @@ from builders import probabilities, result
 from disks import small_disk
 
 from edge_daemon.errors import OutputError
-from edge_daemon.output import Outputs
-from edge_daemon.output.base import SUMMARY_SUFFIXES, VIDEO_FORMATS, WRITABLE_IMAGE_SUFFIXES
+from edge_daemon.output import SUMMARY_SUFFIXES, Outputs
+from edge_daemon.output.base import VIDEO_FORMATS, WRITABLE_IMAGE_SUFFIXES
 from edge_daemon.output.table import COLUMNS, ROWS_PER_GROUP, CsvTable, ParquetTable, rows_of
 from edge_daemon.records import EMOTIONS, FrameResult
 

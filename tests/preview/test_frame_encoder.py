@@ -22,7 +22,7 @@ from edge_daemon.records import FrameResult
 from edge_daemon.schema import EventQueueStatus
 
 
-class FakeDelivery:
+class FakePublisher:
     """A publisher without an event queue."""
 
     connected = True
@@ -39,15 +39,15 @@ def pause() -> Pause:
 
 
 @pytest.fixture
-def delivery() -> FakeDelivery:
-    return FakeDelivery()
+def publisher() -> FakePublisher:
+    return FakePublisher()
 
 
 @pytest.fixture
-def health(clock: FakeClock, delivery: FakeDelivery, tmp_path: Path) -> Health:
+def health(clock: FakeClock, publisher: FakePublisher, tmp_path: Path) -> Health:
     source = SourceStatus("camera", clock)
     bundle, hardware = read_bundle(bundled_models()), Hardware(sys=tmp_path)
-    return Health(clock, bundle, source, StageTimings(clock), delivery, hardware=hardware)
+    return Health(clock, bundle, source, StageTimings(clock), publisher, hardware=hardware)
 
 
 @pytest.fixture
@@ -115,11 +115,11 @@ def test_message_without_picture_has_no_frame(encoder: FrameEncoder, pause: Paus
 
 
 def test_state_is_current_and_figures_are_cached_for_a_second(
-    encoder: FrameEncoder, health: Health, delivery: FakeDelivery, clock: FakeClock
+    encoder: FrameEncoder, health: Health, publisher: FakePublisher, clock: FakeClock
 ) -> None:
     assert encoded(encoder, None).header["state"] == "starting"
     health.source.running()
-    delivery.connected = False
+    publisher.connected = False
     clock.seconds += 0.5
     header = encoded(encoder, None).header
     assert (header["state"], header["condition"]["broker"]) == ("running", "connected")

@@ -18,8 +18,8 @@ from edge_daemon.publishing.broker import Broker
 from edge_daemon.publishing.client import MqttClient
 from edge_daemon.publishing.commands import Inbox
 from edge_daemon.publishing.event_queue import EventQueue
-from edge_daemon.publishing.event_store import EventStore, QueuedEvent
-from edge_daemon.publishing.event_writer import EventWriter, OpenStore, QueueLimits
+from edge_daemon.publishing.event_store import EventStore, OpenStore, QueuedEvent
+from edge_daemon.publishing.event_writer import EventWriter, QueueLimits
 from edge_daemon.publishing.messages import Subscribed, Topics
 from edge_daemon.publishing.publisher import MqttPublisher
 from edge_daemon.publishing.state import AvailabilityMonitor

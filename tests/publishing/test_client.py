@@ -17,6 +17,7 @@ from publishing.scripted import CONNACK, ScriptedBroker, connack
 from running import PATIENCE, broker_at, file_limit, free_port
 
 from edge_daemon._lib.clock import Clock, SystemClock
+from edge_daemon.config.settings import HomeAssistantSettings
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing import homeassistant
 from edge_daemon.publishing.broker import Broker
@@ -36,9 +37,7 @@ from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
 SESSION_TAKEN_OVER = b"\xe0\x02\x8e\x00"
 WILL = Message("test/will", b"gone", retain=True, qos=1)
 
-DISCOVERY = homeassistant.discovery(
-    "porch", Topics("edge-daemon", "porch"), "homeassistant", 90, "1.2.3"
-)
+DISCOVERY = homeassistant.discovery(Topics("edge-daemon", "porch"), HomeAssistantSettings())
 BELOW_THE_PREFIX = DISCOVERY.topic.removeprefix("homeassistant/")
 
 

@@ -44,14 +44,13 @@ from running import PATIENCE, STOP_LIMIT_WITH_WAITS, eventually
 from edge_daemon._lib.clock import Clock, SystemClock
 from edge_daemon.errors import StateInUse
 from edge_daemon.publishing.event_queue import MAX_NEW, MAX_WINDOW, EventQueue
-from edge_daemon.publishing.event_store import MAX_WAL_BYTES, EventStore, StoreDamaged
+from edge_daemon.publishing.event_store import MAX_WAL_BYTES, EventStore, OpenStore, StoreDamaged
 from edge_daemon.publishing.event_writer import (
     RETRY_INTERVAL_S,
     STEP_INTERVAL_S,
     STOP_TIMEOUT_S,
     SYNC_INTERVAL_S,
     EventWriter,
-    OpenStore,
     QueueLimits,
 )
 

@@ -56,9 +56,9 @@ DISCOVERY = "device/edge_daemon_porch/config"
 TOPICS = Topics("edge-daemon", "porch")
 
 
-def discovered(device_id: str = "porch", **options: Any) -> Message:
-    topics = Topics("edge-daemon", device_id)
-    return homeassistant.discovery(device_id, topics, "homeassistant", 90, "1.2.3", **options)
+def discovered(device_id: str = "porch", name: str | None = None, **options: Any) -> Message:
+    settings = HomeAssistantSettings(name=name)
+    return homeassistant.discovery(Topics("edge-daemon", device_id), settings, **options)
 
 
 def payload(**options: Any) -> Json:
@@ -71,7 +71,7 @@ ENTITIES = {key: one for key, one in COMPONENTS.items() if key not in TRIGGERS}
 
 
 def test_discovery_payload_matches_the_golden_file() -> None:
-    text = json.dumps(payload(), ensure_ascii=False, indent=2)
+    text = json.dumps(payload(), ensure_ascii=False, indent=2).replace(__version__, "1.2.3")
     assert text + "\n" == GOLDEN.read_text(encoding="utf-8")
 
 
@@ -90,12 +90,8 @@ def test_discovery_removal_is_an_empty_retained_payload() -> None:
 @pytest.mark.parametrize("device_id", ["porch", "Porch-1", "pi_4", "7"])
 def test_discovery_any_id_and_prefix_follows_the_rules(device_id: str, prefix: str) -> None:
     message = homeassistant.discovery(
-        device_id,
         Topics("house/edge", device_id),
-        prefix,
-        15,
-        "1.2.3",
-        name='The "Küche"',
+        HomeAssistantSettings(prefix=prefix, expire_after=15, name='The "Küche"'),
         configuration_url="http://porch.local:8080/",
     )
     assert rules.problems(message.topic, message.payload) == []
@@ -540,11 +536,8 @@ def daemon(tmp_path: Path, port: int, source: str, *words: str) -> AbstractConte
 
 def test_daemon_repeats_discovery_when_home_assistant_starts(tmp_path: Path) -> None:
     expected = homeassistant.discovery(
-        "porch",
         TOPICS,
-        "homeassistant",
-        90,
-        __version__,
+        HomeAssistantSettings(),
         support_url=support_url(),
         has_temperature=Hardware().cpu_temperature() is not None,
     ).payload

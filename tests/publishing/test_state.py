@@ -100,7 +100,7 @@ def reporter(
         0.4,
         heartbeat_s=heartbeat,
         clock=FakeClock(),
-        is_paused=paused.is_set,
+        is_closed=paused.is_set,
         is_online=is_online,
     )
 

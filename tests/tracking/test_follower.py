@@ -15,14 +15,11 @@ from edge_daemon import EmotionEnsemble
 from edge_daemon._lib.clock import SystemClock
 from edge_daemon.capture import create_source
 from edge_daemon.capture.loop import FrameMaker
-from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
     QualitySettings,
-    Settings,
     SmoothingSettings,
     TrackingSettings,
 )
-from edge_daemon.daemon import _follower
 from edge_daemon.detection.haar import HaarDetector
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.detection.yunet import YuNetDetector
@@ -68,7 +65,7 @@ def moving(steps: int, pixels: int = 3) -> Iterator[Frame]:
 
 def test_follower_searches_each_of_frames_that_are_far_apart(detector: Counted) -> None:
     finder = FaceFinder(detector, 640, ALL_GOOD)
-    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3, max_gap_s=0.5)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3)
     empty, scene = draw_scene(), draw_scene((40, 60, 120))
     found = [
         len(follower(frame(at, bgr=bgr)).faces)
@@ -79,7 +76,7 @@ def test_follower_searches_each_of_frames_that_are_far_apart(detector: Counted) 
 
 def test_follower_far_apart_frames_keep_the_interval_if_dropped(detector: Counted) -> None:
     finder = FaceFinder(detector, 640, ALL_GOOD)
-    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3, max_gap_s=0.5)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval=3)
     pictures = []
     for at, index in ((0.0, 0), (0.6, 9), (1.2, 10), (1.8, 19), (2.4, 20), (3.0, 21), (3.6, 22)):
         follower(frame(at, index=index))
@@ -95,7 +92,7 @@ def test_follower_at_a_low_rate_detects_as_often_in_time(
     detector: Counted, fps: int, interval: int, frames_each: int
 ) -> None:
     finder = FaceFinder(detector, 640, ALL_GOOD)
-    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval, max_gap_s=0.5)
+    follower = FaceFollower(finder, Tracker(TrackingSettings()), interval)
     for index in range(12):
         jitter = 0.1 * (index % 2) / fps
         follower(frame(index / fps + jitter, bgr=draw_scene(), index=index))
@@ -103,8 +100,8 @@ def test_follower_at_a_low_rate_detects_as_often_in_time(
 
 
 def test_follower_of_a_slow_camera_searches_each_frame(detector: Counted) -> None:
-    settings = Settings(source="http://camera.example/snapshot.jpg")
-    follower = _follower(settings, detector, LiveSettings(settings), is_live=True)
+    finder, tracker = FaceFinder(detector, 640, ALL_GOOD), Tracker(TrackingSettings())
+    follower = FaceFollower(finder, tracker, interval=3)
     for index in range(4):
         follower(frame(2.0 * index, index=index))
     assert detector.pictures == 4

@@ -118,7 +118,7 @@ SYSTEM_PACKAGES: Final = Path("/usr/lib/python3/dist-packages")
 def check_source(settings: Settings) -> Finding:
     """Read one frame, unless the running daemon uses the camera or it is paused."""
     source = source_from_settings(settings)
-    if pause_from_settings(settings, is_live=source.is_live).paused:
+    if pause_from_settings(settings, source.kind).paused:
         return Finding.ok(f"{source.name}: paused, so the camera stays closed")
     holders = _holders(source)
     if ours := next((process for process in holders if process.ours), None):

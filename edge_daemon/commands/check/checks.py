@@ -18,7 +18,7 @@ from edge_daemon._lib.files import bundled_models, sha256_of
 from edge_daemon._lib.tflite import interpreter_type
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection import detector_from_settings
-from edge_daemon.detection.download import YUNET
+from edge_daemon.detection.yunet import YUNET
 from edge_daemon.errors import BrokerError, DetectorError
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble

@@ -23,7 +23,8 @@ from edge_daemon.commands.watch.consumer import Consumer, ValidMessage
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import OutputClosed, SettingsError
 from edge_daemon.publishing.broker import broker_from
-from edge_daemon.publishing.subscription import Subscription, filters
+from edge_daemon.publishing.messages import topic_filters
+from edge_daemon.publishing.subscription import Subscription
 
 SESSION_EXPIRY_S: Final = 60
 """Time for which the broker keeps the session while the connection is lost."""
@@ -56,7 +57,7 @@ def run(settings: Settings, devices: Sequence[str], *, as_json: bool) -> None:
 def _subscription(
     settings: Settings, devices: Sequence[str], notify: Callable[[str], None], clock: Clock
 ) -> Subscription:
-    topics = filters(settings.mqtt.base_topic, devices)
+    topics = topic_filters(settings.mqtt.base_topic, devices)
     broker = broker_from(settings.mqtt)
     return Subscription(
         broker, topics, notify, clock, role="watch", session_expiry_s=SESSION_EXPIRY_S

@@ -14,15 +14,8 @@ from typing import Final
 from uuid import UUID
 
 from edge_daemon._lib.clock import FrameTimer, HeldFrame
-from edge_daemon.publishing.messages import Availability, Message
-from edge_daemon.publishing.subscription import (
-    MAX_DEVICES,
-    Content,
-    MessageKind,
-    RejectedError,
-    device_and_kind,
-    read,
-)
+from edge_daemon.publishing.messages import Availability, Message, MessageKind, device_and_kind
+from edge_daemon.publishing.subscription import MAX_DEVICES, Content, RejectedError, read
 from edge_daemon.records import (
     EMOTIONS,
     FACE_LABELS,

@@ -20,7 +20,7 @@ from edge_daemon.commands.watch.consumer import BIN_S, MAX_BINS, Device, DeviceE
 from edge_daemon.errors import SettingsError
 from edge_daemon.publishing.messages import Availability
 from edge_daemon.records import EMOTIONS, EventKind, SourceState
-from edge_daemon.schema import FaceMessage, HealthMessage
+from edge_daemon.schema import EventMessage, FaceMessage, HealthMessage
 
 ROOMY: Final = 100
 """Width of a terminal from which on columns stand further apart."""
@@ -263,14 +263,15 @@ def _no_face(device: Device, at: datetime) -> tuple[RenderableType, ...]:
     last = device.last_message_time
     if device.availability is not Availability.OFFLINE or last is None:
         return "", Text(NOTHING, style="dim"), "", ""
-    today = _here(last).date() == _here(at).date()
-    when = _clock_time(last) if today else f"{_here(last):%Y-%m-%d}"
+    today = _local(last).date() == _local(at).date()
+    when = _clock_time(last) if today else f"{_local(last):%Y-%m-%d}"
     return "", Text("last seen", style="dim"), Text(when, style="dim"), ""
 
 
 def _latency(device: Device) -> str:
-    here = device.faces is not None and device.availability is not Availability.OFFLINE
-    return f"{device.faces.latency_ms:.0f} ms" if here and device.faces is not None else ""
+    if device.faces is None or device.availability is Availability.OFFLINE:
+        return ""
+    return f"{device.faces.latency_ms:.0f} ms"
 
 
 def _of_health(
@@ -319,24 +320,24 @@ FIGURES: Final = (
 )
 
 
-def _event_time(happened: DeviceEvent) -> datetime:
-    return happened.event.time
+def _event_time(device_event: DeviceEvent) -> datetime:
+    return device_event.event.time
 
 
 def _event_table(events: Sequence[DeviceEvent]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for style in ("dim", "bold", "", "", ""):
         table.add_column(style=style, no_wrap=True)
-    for happened in events:
-        event = happened.event
+    for device_event in events:
+        event = device_event.event
         table.add_row(
-            _clock_time(event.time), happened.device, f"#{event.track_id}", *_words(happened)
+            _clock_time(event.time), device_event.device, f"#{event.track_id}", *_event_cells(event)
         )
     return table
 
 
-def _words(happened: DeviceEvent) -> tuple[str, Text]:
-    event = happened.event
+def _event_cells(event: EventMessage) -> tuple[str, Text]:
+    """What happened, and with which emotion."""
     emotion = Text(event.emotion or NOTHING, style=COLOURS.get(event.emotion or "", "default"))
     match event.kind:
         case EventKind.APPEARED:
@@ -353,10 +354,10 @@ def _notice_line(notice: Notice) -> Text:
 
 
 def _clock_time(time: datetime) -> str:
-    return f"{_here(time):%H:%M:%S}"
+    return f"{_local(time):%H:%M:%S}"
 
 
-def _here(time: datetime) -> datetime:
+def _local(time: datetime) -> datetime:
     """The time in the local time zone; at the ends of the calendar, that of the message."""
     try:
         return time.astimezone()

@@ -5,7 +5,7 @@ import pytest
 from edge_daemon._lib.files import bundled_models
 from edge_daemon.commands.check.checks import check_bundle, check_detector, check_runtime
 from edge_daemon.config.settings import Settings
-from edge_daemon.detection.download import YUNET
+from edge_daemon.detection.yunet import YUNET
 from edge_daemon.errors import BundleError, DetectorError
 from edge_daemon.inference.bundle import read_bundle
 

@@ -13,8 +13,8 @@ from edge_daemon.commands.watch.consumer import (
     RecentIds,
     ValidMessage,
 )
-from edge_daemon.publishing.messages import Availability, Message
-from edge_daemon.publishing.subscription import MAX_DEVICES, MessageKind, filters
+from edge_daemon.publishing.messages import Availability, Message, MessageKind, topic_filters
+from edge_daemon.publishing.subscription import MAX_DEVICES
 from edge_daemon.schema import SourceState
 
 
@@ -236,7 +236,7 @@ def test_consumer_summary_counts_problems(reading: Reading) -> None:
 
 
 def test_filters_match_all_devices_or_the_named_ones() -> None:
-    assert filters("a/b", []) == [f"a/b/+/{kind}" for kind in MessageKind]
-    assert filters("base", ["hall", "porch"]) == [
+    assert topic_filters("a/b", []) == [f"a/b/+/{kind}" for kind in MessageKind]
+    assert topic_filters("base", ["hall", "porch"]) == [
         f"base/{name}/{kind}" for name in ("hall", "porch") for kind in MessageKind
     ]

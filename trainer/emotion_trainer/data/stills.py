@@ -5,7 +5,7 @@ from pathlib import Path
 from edge_daemon.analysis import StillFinder
 from edge_daemon.config.settings import DetectionSettings, QualitySettings, default_state_dir
 from edge_daemon.detection import create_detector
-from edge_daemon.detection.download import YUNET
+from edge_daemon.detection.yunet import YUNET
 
 
 def still_finder(detector_model: Path | None) -> StillFinder:
