@@ -361,9 +361,10 @@ def _flags(options: argparse.Namespace) -> dict[KeyPath, object]:
     """
     values = {path: getattr(options, name, None) for name, path in FLAGS.items()}
     positional = getattr(options, "positional_source", None)
-    if positional is not None and options.source is not None:
-        raise SettingsError(f"source: given twice (got {positional} and --source); give one")
-    values["source",] = positional or values["source",]
+    if positional is not None:
+        if options.source is not None:
+            raise SettingsError(f"source: given twice (got {positional} and --source); give one")
+        values["source",] = positional
     flags = {path: value for path, value in values.items() if value is not None}
     return _output_defaults(options) | flags | _assignments(options.set)
 

@@ -470,6 +470,14 @@ def test_sigusr1_prints_all_stacks_and_the_run_continues(tmp_path: Path, live: C
     assert code == 0
 
 
+@pytest.mark.parametrize("words", [[""], ["run", ""], ["run", "--source", ""]])
+def test_an_empty_source_is_refused(program: Program, words: list[str]) -> None:
+    # An unset variable of a shell script must not start the camera.
+    done = program(*words)
+    assert done.returncode == 2
+    assert error_of(done).startswith("source:")
+
+
 def test_source_is_a_positional_argument(program: Program, drawn_clip: Path) -> None:
     options = ("--sink", "jsonl", "--detector", "haar")
     for words in (("run", drawn_clip), (drawn_clip,), ("run", "--source", drawn_clip)):
