@@ -253,7 +253,8 @@ class TimeLine:
     """Places frames on a time line that starts at 0 and always advances.
 
     Raw streams have no timestamps, and joined or damaged ones jump: there, a frame follows the one
-    before at the nominal rate.
+    before at the nominal rate. So does one that repeats the last timestamp, as in recordings of
+    network cameras whose packets arrive in bursts; the next one has its own time again.
 
     Args:
         start_s: timestamp of the container's start, in seconds.
@@ -270,6 +271,7 @@ class TimeLine:
         self._interval_s = interval_s
         self._has_jumps = has_jumps
         self._last_s = -interval_s
+        self._last_timestamp_s: float | None = None
 
     def position_of(self, frame: VideoFrame) -> float:
         """Seconds from the start of the video to this frame, which follows the last one."""
@@ -279,8 +281,10 @@ class TimeLine:
         max_step_s = max(MAX_STEP_S, 2 * self._interval_s, 2 * self.gap_s)
         is_jump = self._has_jumps and position - self._last_s > max_step_s
         if position <= self._last_s or is_jump:
-            self._offset_s += expected - position
+            if time_s != self._last_timestamp_s:
+                self._offset_s += expected - position
             position = expected
+        self._last_timestamp_s = time_s
         if self.frames:
             self.gap_s = position - self._last_s
         self.frames += 1

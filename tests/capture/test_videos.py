@@ -268,6 +268,14 @@ def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
+def test_video_that_repeats_timestamps_keeps_its_length(tmp_path: Path) -> None:
+    clip = video(tmp_path / "clip.mkv", "-c:v", "mjpeg")
+    pairs = tmp_path / "pairs.mkv"
+    ffmpeg("-i", clip, "-c", "copy", "-bsf:v", f"setts=ts=floor(N/2)*2*{1000 / FPS}", pairs)
+    assert times_of(read_all(pairs)) == pytest.approx(np.arange(FRAMES) / FPS, abs=0.002)
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("order", [(0, 7200), (7200, 0)], ids=["ahead", "back"])
 def test_joined_video_has_the_sum_of_lengths(tmp_path: Path, order: tuple[int, int]) -> None:
     clip = video(tmp_path / "clip.mp4", *H264)
