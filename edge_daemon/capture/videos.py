@@ -193,12 +193,14 @@ class CutDetector:
         """Whether this frame, BGR uint8 [H, W, 3], begins a shot."""
         grey = _reduced(bgr)
         last = grey if self._last is None else self._last
-        if cv2.norm(last, grey, cv2.NORM_L1) < MIN_CHANGE * grey.size and last is not grey:
+        if grey.std() < MIN_DEVIATION:
             return False
-        if grey.std() < MIN_DEVIATION or _is_flash(last, grey):
+        is_changed = cv2.norm(last, grey, cv2.NORM_L1) >= MIN_CHANGE * grey.size
+        if is_changed and _is_flash(last, grey):
             return False
+        # After a small change, too: slow motion adds up, until blocks are out of reach.
         self._last = grey
-        if _correlation(last, grey) >= MIN_CORRELATION or _is_moved(last, grey):
+        if not is_changed or _correlation(last, grey) >= MIN_CORRELATION or _is_moved(last, grey):
             return False
         found = list(_found_blocks(last, grey))
         if len(found) < MIN_BLOCKS or np.mean(found) >= MAX_FOUND:

@@ -164,6 +164,16 @@ def test_change_within_a_shot_is_no_cut(change: str) -> None:
     assert cuts_in([CHANGES[change](textured(0), step) for step in range(12)]) == []
 
 
+def test_slow_motion_in_front_of_a_plain_wall_is_no_cut() -> None:
+    people = [cv2.resize(textured(seed), (60, 100)) for seed in range(2)]
+    frames = []
+    for step in range(60):
+        frames.append(np.full((240, 320, 3), 120, np.uint8))
+        for left, person in zip((20 + 2 * step, 250 - 2 * step), people, strict=True):
+            frames[-1][70:170, left : left + 60] = person
+    assert cuts_in(frames, fps=25) == []
+
+
 def test_flicker_of_whole_frames_is_at_most_one_cut() -> None:
     assert len(cuts_in([textured(seed) for seed in range(20)])) <= 1
 
