@@ -283,15 +283,24 @@ class TimeLine:
         max_step_s = max(MAX_STEP_S, 2 * self._interval_s, 2 * self.gap_s)
         is_jump = self._has_jumps and position - self._last_s > max_step_s
         if position <= self._last_s or is_jump:
-            if time_s != self._last_timestamp_s:
-                self._offset_s += expected - position
-            position = expected
+            position = self._corrected(expected, position, time_s)
         self._last_timestamp_s = time_s
         if self.frames:
             self.gap_s = position - self._last_s
         self.frames += 1
         self._last_s = position
         return position
+
+    def _corrected(self, expected: float, position: float, time_s: float | None) -> float:
+        """The place of a frame whose timestamp does not advance the line, or jumps."""
+        if time_s is not None and self._last_timestamp_s is not None and position <= self._last_s:
+            step_s = time_s - self._last_timestamp_s
+            if step_s == 0:
+                return expected
+            if step_s > 0:  # until the timestamps have caught up after repetitions
+                return self._last_s + step_s / 2
+        self._offset_s += expected - position
+        return expected
 
 
 class _Timestamps:

@@ -278,11 +278,15 @@ def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
-def test_video_that_repeats_timestamps_keeps_its_length(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rest", ["0", "floor(N/2)-2*floor(N/4)"], ids=["equal", "nearly equal"])
+def test_video_with_timestamps_in_bursts_keeps_its_length(tmp_path: Path, rest: str) -> None:
     clip = video(tmp_path / "clip.mkv", "-c:v", "mjpeg")
-    pairs = tmp_path / "pairs.mkv"
-    ffmpeg("-i", clip, "-c", "copy", "-bsf:v", f"setts=ts=floor(N/2)*2*{1000 / FPS}", pairs)
-    assert times_of(read_all(pairs)) == pytest.approx(np.arange(FRAMES) / FPS, abs=0.002)
+    bursts = tmp_path / "bursts.mkv"
+    timestamp = f"floor(N/4)*4*{1000 / FPS}+{rest}"
+    ffmpeg("-i", clip, "-c", "copy", "-bsf:v", f"setts=ts={timestamp}", bursts)
+    times = times_of(read_all(bursts))
+    assert min(np.diff(times)) > 0
+    assert times[::4] == pytest.approx(np.arange(0, FRAMES, 4) / FPS, abs=0.002)
 
 
 @needs_ffmpeg
