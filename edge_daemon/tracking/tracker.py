@@ -60,6 +60,9 @@ INTERVAL_SLACK: Final = 1.7
 MIN_AGE_FRAMES: Final = 3
 """Frame intervals of a slow camera for which a track continues without its face at least."""
 
+MAX_FRAME_GAP_S: Final = 1.0
+"""Seconds between two frames in which no visible face leaves, however short `max_age` is."""
+
 THUMBNAIL_SIDE: Final = 16
 
 Vector = NDArray[np.float32]
@@ -185,7 +188,14 @@ class Tracker:
             self._scene = found.frame.scene
             self._tracks.clear()
         now = found.frame.stream_time_s
-        self._tracks = [track for track in self._tracks if now - track.updated <= self._max_age_s]
+        self._tracks = [
+            track for track in self._tracks if now - track.updated <= self._max_age_of(track)
+        ]
+
+    def _max_age_of(self, track: _Track) -> float:
+        if track in self._visible:  # not missed in any frame so far
+            return max(self._max_age_s, MAX_FRAME_GAP_S)
+        return self._max_age_s
 
     def _named(self, faces: tuple[Face, ...], now: float) -> Iterator[TrackedFace]:
         """The faces with their tracks, in the same order."""
