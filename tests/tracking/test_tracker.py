@@ -57,6 +57,18 @@ def test_tracker_of_a_slow_camera_keeps_ids_for_three_frames() -> None:
     assert ids(tracker, 80.1, face()) == [2]
 
 
+def test_tracker_of_a_camera_slower_than_set_keeps_ids() -> None:
+    tracker = Tracker(TrackingSettings(max_age=2.0), frame_interval_s=0.1)
+    assert [ids(tracker, at, face()) for at in (0.0, 3.0, 6.0)] == [[1], [1], [1]]
+    assert ids(tracker, 9.0) == []
+    assert ids(tracker, 12.0, face()) == [1]
+
+
+def test_tracker_of_a_stalled_camera_starts_new_tracks() -> None:
+    tracker = Tracker(TrackingSettings(max_age=2.0), frame_interval_s=0.1)
+    assert [ids(tracker, at, face()) for at in (0.0, 0.1, 3.0)] == [[1], [1], [2]]
+
+
 def test_tracker_lost_face_is_matched_at_predicted_place() -> None:
     tracker = Tracker(TrackingSettings(max_age=2.0))
     for step in range(6):
