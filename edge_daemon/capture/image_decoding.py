@@ -14,6 +14,7 @@ from edge_daemon.records import MAX_IMAGE_PIXELS, Image
 
 JPEG_START: Final = b"\xff\xd8\xff"
 PNG_START: Final = b"\x89PNG\r\n\x1a\n"
+PAM_START: Final = b"P7\n"
 GIF_START: Final = b"GIF8"
 TIFF_STARTS: Final[dict[bytes, Literal["little", "big"]]] = {
     b"II*\x00": "little",
@@ -219,6 +220,8 @@ def decode_image(data: bytes) -> Image:
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}:
         return _decode_heic(data)
+    if data.startswith(PAM_START):
+        raise ImageError(UNSUPPORTED)  # OpenCV exchanges red and blue; FFmpeg reads files of it
     is_avif = brand in {b"avif", b"avis"}
     image = None
     if is_avif and b"grid" not in data[: data.find(b"mdat")]:  # FFmpeg gives a grid's first tile

@@ -191,12 +191,14 @@ class CutDetector:
         """Whether this frame, BGR uint8 [H, W, 3], begins a shot."""
         grey = _reduced(bgr)
         last = grey if self._last is None else self._last
-        if cv2.norm(last, grey, cv2.NORM_L1) < MIN_CHANGE * grey.size and last is not grey:
+        if grey.std() < MIN_DEVIATION:
             return False
-        if grey.std() < MIN_DEVIATION or _is_flash(last, grey):
+        is_changed = cv2.norm(last, grey, cv2.NORM_L1) >= MIN_CHANGE * grey.size
+        if is_changed and _is_flash(last, grey):
             return False
+        # After a small change, too: slow motion adds up, until blocks are out of reach.
         self._last = grey
-        if _correlation(last, grey) >= MIN_CORRELATION or _is_moved(last, grey):
+        if not is_changed or _correlation(last, grey) >= MIN_CORRELATION or _is_moved(last, grey):
             return False
         found = list(_found_blocks(last, grey))
         if len(found) < MIN_BLOCKS or np.mean(found) >= MAX_FOUND:
@@ -255,7 +257,8 @@ class TimeLine:
     """Places frames on a time line that starts at 0 and always advances.
 
     Raw streams have no timestamps, and joined or damaged ones jump: there, a frame follows the one
-    before at the nominal rate.
+    before at the nominal rate. So does one that repeats the last timestamp, as in recordings of
+    network cameras whose packets arrive in bursts; the next one has its own time again.
 
     Args:
         start_s: timestamp of the container's start, in seconds.
@@ -272,6 +275,7 @@ class TimeLine:
         self._interval_s = interval_s
         self._has_jumps = has_jumps
         self._last_s = -interval_s
+        self._last_timestamp_s: float | None = None
 
     def position_of(self, frame: VideoFrame) -> float:
         """Seconds from the start of the video to this frame, which follows the last one."""
@@ -281,13 +285,24 @@ class TimeLine:
         max_step_s = max(MAX_STEP_S, 2 * self._interval_s, 2 * self.gap_s)
         is_jump = self._has_jumps and position - self._last_s > max_step_s
         if position <= self._last_s or is_jump:
-            self._offset_s += expected - position
-            position = expected
+            position = self._corrected(expected, position, time_s)
+        self._last_timestamp_s = time_s
         if self.frames:
             self.gap_s = position - self._last_s
         self.frames += 1
         self._last_s = position
         return position
+
+    def _corrected(self, expected: float, position: float, time_s: float | None) -> float:
+        """The place of a frame whose timestamp does not advance the line, or jumps."""
+        if time_s is not None and self._last_timestamp_s is not None and position <= self._last_s:
+            step_s = time_s - self._last_timestamp_s
+            if step_s == 0:
+                return expected
+            if step_s > 0:  # until the timestamps have caught up after repetitions
+                return self._last_s + step_s / 2
+        self._offset_s += expected - position
+        return expected
 
 
 class _Timestamps:

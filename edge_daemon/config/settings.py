@@ -236,7 +236,7 @@ class TrackingSettings(Section):
     max_age: NonNegative = Field(
         2.0,
         description="Seconds for which a track continues while its face is not detected; for a "
-        "camera at least three frame intervals of capture.fps.",
+        "camera at least three of its frame intervals.",
         json_schema_extra=RELOADABLE,
     )
 

@@ -60,6 +60,9 @@ INTERVAL_SLACK: Final = 1.7
 MIN_AGE_FRAMES: Final = 3
 """Frame intervals of a slow camera for which a track continues without its face at least."""
 
+MAX_FRAME_GAP_S: Final = 1.0
+"""Seconds between two frames in which no visible face leaves, however short `max_age` is."""
+
 THUMBNAIL_SIDE: Final = 16
 
 Vector = NDArray[np.float32]
@@ -128,7 +131,8 @@ class Tracker:
         settings: `max_age` limits how long a track continues without its face.
         start_score: minimum score to start a track; detections below it only continue a track, as
             in ByteTrack (Zhang et al., 2022).
-        frame_interval_s: time between two frames of a camera; 0: of no importance.
+        frame_interval_s: time between two frames of a camera, which can take longer; 0: of no
+            importance.
     """
 
     def __init__(
@@ -137,7 +141,10 @@ class Tracker:
         start_score: float = 0.0,
         frame_interval_s: float = 0.0,
     ) -> None:
-        self._min_age_s = MIN_AGE_FRAMES * frame_interval_s
+        self._frame_interval_s = frame_interval_s
+        self._last_s: float | None = None
+        self._gap_s = math.inf
+        """Seconds between the last two frames; until there are two, they can be any apart."""
         self._start_score = start_score
         self.apply(settings)
         self._ids = itertools.count(1)
@@ -150,12 +157,13 @@ class Tracker:
 
     def apply(self, settings: TrackingSettings) -> None:
         """Use another `max_age`."""
-        self._max_age_s = max(settings.max_age, self._min_age_s)
+        self._max_age_s = settings.max_age
 
     def __call__(self, found: FoundFaces) -> TrackedFaces:
         self._forget(found)
         faces = tuple(self._named(found.faces, found.frame.stream_time_s))
         self._live_tracks = frozenset([track.id for track in self._tracks])
+        self._note_time(found.frame.stream_time_s)
         return TrackedFaces(found.frame, faces, self._live_tracks)
 
     def predict(self, frame: Frame, crop: Callable[[Detection], Face]) -> TrackedFaces | None:
@@ -177,6 +185,7 @@ class Tracker:
             faces.append(TrackedFace(track.id, face))
         for track in self._visible:
             track.updated = now
+        self._note_time(now)
         return TrackedFaces(frame, tuple(faces), self._live_tracks)
 
     def _forget(self, found: FoundFaces) -> None:
@@ -185,7 +194,22 @@ class Tracker:
             self._scene = found.frame.scene
             self._tracks.clear()
         now = found.frame.stream_time_s
-        self._tracks = [track for track in self._tracks if now - track.updated <= self._max_age_s]
+        self._tracks = [
+            track for track in self._tracks if now - track.updated <= self._max_age_of(track)
+        ]
+
+    def _max_age_of(self, track: _Track) -> float:
+        max_age_s = self._max_age_s
+        if self._frame_interval_s > 0:
+            max_age_s = max(max_age_s, MIN_AGE_FRAMES * max(self._frame_interval_s, self._gap_s))
+        if track in self._visible:  # not missed in any frame so far
+            max_age_s = max(max_age_s, MAX_FRAME_GAP_S)
+        return max_age_s
+
+    def _note_time(self, now: float) -> None:
+        if self._last_s is not None:
+            self._gap_s = now - self._last_s
+        self._last_s = now
 
     def _named(self, faces: tuple[Face, ...], now: float) -> Iterator[TrackedFace]:
         """The faces with their tracks, in the same order."""

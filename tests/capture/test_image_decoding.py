@@ -298,6 +298,14 @@ def test_jpeg_with_a_thumbnail_is_its_main_image() -> None:
         decode_image(whole[:2] + thumbnail + whole[2:-200])
 
 
+def test_pam_keeps_red_and_blue(tmp_path: Path) -> None:
+    height, width, _ = COLOURED.shape
+    header = f"P7\nWIDTH {width}\nHEIGHT {height}\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n"
+    path = tmp_path / "image.pam"
+    path.write_bytes(header.encode() + COLOURED[..., ::-1].tobytes())
+    np.testing.assert_array_equal(read_image(path), COLOURED)
+
+
 def test_jpeg_is_turned_as_exif_asks() -> None:
     tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01"
     exif = b"Exif\x00\x00" + tiff + b"\x00\x06\x00\x00" + bytes(4)  # 6: turn it clockwise

@@ -164,6 +164,16 @@ def test_change_within_a_shot_is_no_cut(change: str) -> None:
     assert cuts_in([CHANGES[change](textured(0), step) for step in range(12)]) == []
 
 
+def test_slow_motion_in_front_of_a_plain_wall_is_no_cut() -> None:
+    people = [cv2.resize(textured(seed), (60, 100)) for seed in range(2)]
+    frames = []
+    for step in range(60):
+        frames.append(np.full((240, 320, 3), 120, np.uint8))
+        for left, person in zip((20 + 2 * step, 250 - 2 * step), people, strict=True):
+            frames[-1][70:170, left : left + 60] = person
+    assert cuts_in(frames, fps=25) == []
+
+
 def test_flicker_of_whole_frames_is_at_most_one_cut() -> None:
     assert len(cuts_in([textured(seed) for seed in range(20)])) <= 1
 
@@ -265,6 +275,18 @@ def test_video_whose_timestamps_jump_back_advances(tmp_path: Path) -> None:
     assert len(times) >= 2 * FRAMES - 5
     assert min(np.diff(times)) > 0
     assert times[-1] == pytest.approx(len(times) / FPS, abs=1)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("rest", ["0", "floor(N/2)-2*floor(N/4)"], ids=["equal", "nearly equal"])
+def test_video_with_timestamps_in_bursts_keeps_its_length(tmp_path: Path, rest: str) -> None:
+    clip = video(tmp_path / "clip.mkv", "-c:v", "mjpeg")
+    bursts = tmp_path / "bursts.mkv"
+    timestamp = f"floor(N/4)*4*{1000 / FPS}+{rest}"
+    ffmpeg("-i", clip, "-c", "copy", "-bsf:v", f"setts=ts={timestamp}", bursts)
+    times = times_of(read_all(bursts))
+    assert min(np.diff(times)) > 0
+    assert times[::4] == pytest.approx(np.arange(0, FRAMES, 4) / FPS, abs=0.002)
 
 
 @needs_ffmpeg

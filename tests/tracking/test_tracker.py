@@ -39,6 +39,15 @@ def test_tracker_undetected_face_keeps_its_id_up_to_max_age() -> None:
     assert ids(tracker, 2.1, face()) == [2]
 
 
+@pytest.mark.parametrize("max_age", [0.0, 0.05])
+def test_tracker_tiny_max_age_keeps_visible_faces(max_age: float) -> None:
+    tracker = Tracker(TrackingSettings(max_age=max_age))
+    assert [ids(tracker, at, face()) for at in (0.0, 0.1, 0.2)] == [[1], [1], [1]]
+    assert [ids(tracker, at) for at in (0.3, 0.4)] == [[], []]
+    assert ids(tracker, 0.5, face()) == [2]
+    assert ids(tracker, 1.6, face()) == [3]
+
+
 def test_tracker_of_a_slow_camera_keeps_ids_for_three_frames() -> None:
     tracker = Tracker(TrackingSettings(max_age=2.0), frame_interval_s=10.0)
     assert [ids(tracker, at, face()) for at in (0.0, 10.0, 20.1)] == [[1], [1], [1]]
@@ -46,6 +55,18 @@ def test_tracker_of_a_slow_camera_keeps_ids_for_three_frames() -> None:
     assert [ids(tracker, at) for at in (30.0, 40.0)] == [[], []]
     assert ids(tracker, 50.0, face()) == [1]
     assert ids(tracker, 80.1, face()) == [2]
+
+
+def test_tracker_of_a_camera_slower_than_set_keeps_ids() -> None:
+    tracker = Tracker(TrackingSettings(max_age=2.0), frame_interval_s=0.1)
+    assert [ids(tracker, at, face()) for at in (0.0, 3.0, 6.0)] == [[1], [1], [1]]
+    assert ids(tracker, 9.0) == []
+    assert ids(tracker, 12.0, face()) == [1]
+
+
+def test_tracker_of_a_stalled_camera_starts_new_tracks() -> None:
+    tracker = Tracker(TrackingSettings(max_age=2.0), frame_interval_s=0.1)
+    assert [ids(tracker, at, face()) for at in (0.0, 0.1, 3.0)] == [[1], [1], [2]]
 
 
 def test_tracker_lost_face_is_matched_at_predicted_place() -> None:
