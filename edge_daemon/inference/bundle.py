@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import AwareDatetime, Field, ValidationInfo, field_validator
 
 from edge_daemon._lib import files
 from edge_daemon._lib.validation import PlainModel, Provenance, Share, read_json
@@ -77,8 +77,9 @@ class Ensemble(PlainModel):
     adjustment: dict[str, Annotated[float, Field(ge=-100.0, le=100.0)]] = Field(
         default={}, description="Added to an emotion's mean log-probability; absent: nothing."
     )
-    temperature: float = Field(
-        ge=0.01, le=100.0, description="Divides the adjusted mean log-probabilities."
+    temperatures: tuple[Annotated[float, Field(ge=0.01, le=100.0)], ...] = Field(
+        description="Divide the adjusted mean log-probabilities of the first member, of the first "
+        "two, and so on to all: fewer members are less often right."
     )
     shares: dict[str, Share] = Field(
         default=dict(FER2013_SHARES),
@@ -125,6 +126,17 @@ class Bundle(PlainModel):
         if not members:
             raise ValueError("must name at least one model")
         return members
+
+    @field_validator("ensemble")
+    @classmethod
+    def _fits_the_members(cls, ensemble: Ensemble, info: ValidationInfo) -> Ensemble:
+        members = info.data.get("members", ensemble.temperatures)
+        if len(ensemble.temperatures) != len(members):
+            raise ValueError(
+                f"must have a temperature for each number of members, {len(members)} in all "
+                f"(got {len(ensemble.temperatures)})"
+            )
+        return ensemble
 
 
 def read_bundle(folder: Path) -> Bundle:

@@ -103,7 +103,7 @@ class EmotionEnsemble:
         Args:
             faces: grey uint8 [N, 48, 48], framed as FER2013's; N may be 0.
             members: number of members to use, in bundle order, at least 1; their weights are
-                renormalised. None: all.
+                renormalised, and they have a temperature of their own. None: all.
 
         Returns:
             float32 [N, 7] in the order of EMOTIONS; each row sums to 1.
@@ -119,7 +119,7 @@ class EmotionEnsemble:
         if members is not None and not 1 <= members <= len(self):
             raise ValueError(f"members: must be from 1 to {len(self)} (got {members})")
         logs = log_softmax(self._logits(faces, self.bundle.members[:members]))
-        temperature = self.bundle.ensemble.temperature
+        temperature = self.bundle.ensemble.temperatures[len(logs) - 1]
         return np.exp(pool(logs, self._weights[:members], self._adjustment, temperature))
 
     def _logits(self, faces: Image, members: Sequence[Member]) -> NDArray[np.float32]:

@@ -171,12 +171,16 @@ def no_checksum(manifest: Manifest) -> None:
     manifest["members"][0]["sha256"] = "0123"
 
 
-def temperature_missing(manifest: Manifest) -> None:
-    del manifest["ensemble"]["temperature"]
+def temperatures_missing(manifest: Manifest) -> None:
+    del manifest["ensemble"]["temperatures"]
 
 
 def frozen(manifest: Manifest) -> None:
-    manifest["ensemble"]["temperature"] = -1
+    manifest["ensemble"]["temperatures"][0] = -1
+
+
+def too_few_temperatures(manifest: Manifest) -> None:
+    manifest["ensemble"]["temperatures"].pop()
 
 
 def adjusted_label_unknown(manifest: Manifest) -> None:
@@ -208,8 +212,9 @@ def dateless(manifest: Manifest) -> None:
         (member_elsewhere, "members.0.file: "),
         (weightless, "members.0.weight: must be greater than"),
         (no_checksum, "members.0.sha256: "),
-        (temperature_missing, "ensemble.temperature: missing"),
-        (frozen, "ensemble.temperature: must be greater than"),
+        (temperatures_missing, "ensemble.temperatures: missing"),
+        (frozen, "ensemble.temperatures.0: must be greater than"),
+        (too_few_temperatures, "ensemble: must have a temperature for each number of members"),
         (adjusted_label_unknown, "ensemble.adjustment: must have labels as keys (got furious)"),
         (adjusted_beyond_bounds, "ensemble.adjustment.fear: must be a finite number"),
         (unknown_key, "labls: "),

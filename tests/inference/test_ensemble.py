@@ -112,7 +112,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 def bundle_of(
     folder: Path,
     weights: list[float],
-    temperature: float | None = None,
+    temperatures: tuple[float, ...] | None = None,
     adjustment: dict[str, float] | None = None,
     *,
     mirrored: tuple[bool, ...] | None = None,
@@ -134,8 +134,12 @@ def bundle_of(
     )
     for member in members:
         shutil.copy(bundled_models() / first.file, folder / member.file)
-    changes = {} if temperature is None else {"temperature": temperature}
-    mixed = bundle.ensemble.model_copy(update={"adjustment": adjustment or {}} | changes)
+    mixed = bundle.ensemble.model_copy(
+        update={
+            "adjustment": adjustment or {},
+            "temperatures": temperatures or (1.0,) * len(weights),
+        }
+    )
     write_bundle(bundle.model_copy(update={"members": members, "ensemble": mixed}), folder)
     return EmotionEnsemble.load(folder)
 
@@ -184,7 +188,7 @@ def test_weights_are_shares_so_that_equal_members_change_nothing(
 def test_only_a_mirrored_member_sees_faces_the_other_way_round(
     tmp_path: Path, faces: Image, *, mirrored: bool
 ) -> None:
-    ensemble = bundle_of(tmp_path / "one", [1.0], temperature=1.0, mirrored=(mirrored,))
+    ensemble = bundle_of(tmp_path / "one", [1.0], mirrored=(mirrored,))
     network = BatchModel(tmp_path / "one" / ensemble.bundle.members[0].file, MOST, 1)
     as_is, turned = (
         np.exp(log_softmax(network.logits(seen))) for seen in (faces, faces[..., ::-1])
@@ -215,7 +219,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[list[float]]:
 
 
 def test_ensemble_mean_is_weighted_and_tempered(tmp_path: Path, answers: list[list[float]]) -> None:
-    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0)
+    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperatures=(4.0, 2.0))
     (row,) = ensemble.predict(np.zeros((1, 48, 48), np.uint8))
     first, second = np.array(answers)
     expected = (first**0.75 * second**0.25) ** (1 / 2.0)
@@ -225,9 +229,9 @@ def test_ensemble_mean_is_weighted_and_tempered(tmp_path: Path, answers: list[li
 def test_ensemble_used_members_share_the_whole_weight(
     tmp_path: Path, answers: list[list[float]]
 ) -> None:
-    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0)
+    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperatures=(4.0, 2.0))
     (row,) = ensemble.predict(np.zeros((1, 48, 48), np.uint8), members=1)
-    expected = np.array(answers[0]) ** (1 / 2.0)
+    expected = np.array(answers[0]) ** (1 / 4.0)
     np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-6)
 
 
@@ -235,7 +239,7 @@ def test_ensemble_adjustment_precedes_the_temperature(
     tmp_path: Path, answers: list[list[float]]
 ) -> None:
     raised = {"fear": 2.0, "angry": -0.5}
-    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], temperature=2.0, adjustment=raised)
+    ensemble = bundle_of(tmp_path / "two", [3.0, 1.0], (4.0, 2.0), raised)
     (row,) = ensemble.predict(np.zeros((1, 48, 48), np.uint8))
     first, second = np.array(answers)
     mixed = first**0.75 * second**0.25 * np.exp([-0.5, 0, 2, 0, 0, 0, 0])
@@ -253,8 +257,8 @@ def test_pool_of_one_member_has_full_weight_and_adjustment() -> None:
 
 
 def test_higher_temperature_makes_less_certain(tmp_path: Path, faces: Image) -> None:
-    cool = bundle_of(tmp_path / "cool", [1.0], 0.5).predict(faces)
-    hot = bundle_of(tmp_path / "hot", [1.0], 5.0).predict(faces)
+    cool = bundle_of(tmp_path / "cool", [1.0], (0.5,)).predict(faces)
+    hot = bundle_of(tmp_path / "hot", [1.0], (5.0,)).predict(faces)
     assert (cool.max(axis=1) > hot.max(axis=1)).all()
     assert np.array_equal(cool.argmax(axis=1), hot.argmax(axis=1))
 

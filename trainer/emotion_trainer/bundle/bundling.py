@@ -24,7 +24,13 @@ from edge_daemon.inference.bundle import (
 )
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.candidates import BundledModel, Candidate
-from emotion_trainer.bundle.ensembling import Fit, Selection, anytime_order, select_and_fit
+from emotion_trainer.bundle.ensembling import (
+    Fit,
+    Selection,
+    anytime_fits,
+    anytime_order,
+    select_and_fit,
+)
 from emotion_trainer.bundle.figures import Bundled, fit_of, measure_bundle
 from emotion_trainer.bundle.origin import left_out_of, record_bundling, remeasure_bundling
 from emotion_trainer.bundle.records import read_bundling, write_records
@@ -140,6 +146,8 @@ def _make_manifest(views: Views, fit: Fit, dataset: Dataset) -> Bundle:
     predictions, labels = stack(views), dataset.validation.labels
     order = anytime_order(predictions, labels, fit, [view.mmac for view in views])
     members = tuple(views[i].as_member(float(fit.weights[i])) for i in order)
+    ordered = replace(fit, weights=fit.weights[order])
+    fits = anytime_fits(predictions[order], labels, ordered)
     metrics = measure(fit.probabilities(predictions), labels, dataset.validation_name)
     return Bundle(
         schema_version=1,
@@ -147,16 +155,17 @@ def _make_manifest(views: Views, fit: Fit, dataset: Dataset) -> Bundle:
         created=datetime.now(UTC).replace(microsecond=0),
         labels=EMOTIONS,
         members=members,
-        ensemble=_make_ensemble(fit, metrics, labels),
+        ensemble=_make_ensemble(fits, metrics, labels),
     )
 
 
-def _make_ensemble(fit: Fit, metrics: Metrics, labels: NDArray[np.int64]) -> Ensemble:
-    adjusted = zip(EMOTIONS, fit.adjustment, strict=True)
+def _make_ensemble(fits: Sequence[Fit], metrics: Metrics, labels: NDArray[np.int64]) -> Ensemble:
+    """The ensemble of the members, from the fits of the first ones, by their number."""
+    adjusted = zip(EMOTIONS, fits[-1].adjustment, strict=True)
     shares = (np.bincount(labels, minlength=len(EMOTIONS)) / len(labels)).round(DECIMALS)
     return Ensemble(
         adjustment={name: float(by) for name, by in adjusted if by},
-        temperature=fit.temperature,
+        temperatures=tuple(round(fit.temperature, DECIMALS) for fit in fits),
         shares=dict(zip(EMOTIONS, shares.tolist(), strict=True)),
         metrics=metrics,
     )

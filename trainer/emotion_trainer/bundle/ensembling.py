@@ -238,6 +238,23 @@ def anytime_order(
     return order
 
 
+def anytime_fits(predictions: LogProbabilities, labels: Labels, fit: Fit) -> list[Fit]:
+    """The fits of the first member, of the first two, and so on to all.
+
+    Members and adjustment are those of the fit, in the order in which they run; the temperature is
+    fitted to each number of members.
+    """
+    return [
+        adjust(
+            replace(fit, weights=fit.weights[:number]),
+            fit.adjustment,
+            predictions[:number],
+            labels,
+        )
+        for number in range(1, len(predictions))
+    ] + [fit]
+
+
 def _loss(predictions: LogProbabilities, labels: Labels, fit: Fit, members: list[int]) -> float:
     running = replace(fit, weights=fit.weights[members])
     probabilities = running.probabilities(predictions[members])

@@ -32,6 +32,7 @@ class Bundled:
         bundle: the manifest.
         bundling: its options, and what was left out.
         unbalanced: the ensemble's figures without the adjustment, at a temperature fitted again.
+        anytime: the figures of the first member, of the first two, and so on to all.
         probabilities: the ensemble's, for the validation split, float32 [N, 7].
         records: how the members were trained, by file, as far as that is known.
         sizes: bytes by file; a mirrored member needs none of its own.
@@ -41,6 +42,7 @@ class Bundled:
     bundle: Bundle
     bundling: Bundling
     unbalanced: Metrics
+    anytime: tuple[Metrics, ...]
     probabilities: Scores
     records: dict[str, ModelRecord]
     sizes: dict[str, int]
@@ -57,7 +59,7 @@ class Bundled:
             f"  {one.name}: left out, {self.bundling.reason(one)}" for one in self.bundling.left_out
         ]
         lines += [
-            f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperature}, "
+            f"together: {_figures(ensemble.metrics)} at temperature {ensemble.temperatures[-1]}, "
             f"{sum(m.mmac for m in members):.1f} MMAC, {sum(self.sizes.values()) / 1e6:.2f} MB",
             *self._balance(),
             "selected and fitted on one half and measured on the other: "
@@ -98,6 +100,7 @@ def measure_bundle(bundle: Bundle, bundling: Bundling, views: Views, dataset: Da
         bundle=bundle,
         bundling=bundling,
         unbalanced=_unbalanced(fit, predictions, dataset),
+        anytime=_anytime(bundle, predictions, dataset),
         probabilities=fit.probabilities(predictions),
         records=_records_of(views, dataset),
         sizes={name: model.file.stat().st_size for name, model in models.items()},
@@ -113,6 +116,16 @@ def _unbalanced(fit: Fit, predictions: LogProbabilities, dataset: Dataset) -> Me
     return measure(plain.probabilities(predictions), labels, dataset.validation_name)
 
 
+def _anytime(
+    bundle: Bundle, predictions: LogProbabilities, dataset: Dataset
+) -> tuple[Metrics, ...]:
+    split, name = dataset.validation, dataset.validation_name
+    return tuple(
+        measure(fit_of(bundle, number).probabilities(predictions[:number]), split.labels, name)
+        for number in range(1, len(predictions) + 1)
+    )
+
+
 def _records_of(views: Views, dataset: Dataset) -> dict[str, ModelRecord]:
     """How the models of these views were trained, by file, as far as that is known."""
     models = models_in(views)
@@ -123,12 +136,18 @@ def _records_of(views: Views, dataset: Dataset) -> dict[str, ModelRecord]:
     return {file: record for file, record in records.items() if record is not None}
 
 
-def fit_of(bundle: Bundle) -> Fit:
-    """The weights, temperature and adjustment in a manifest."""
+def fit_of(bundle: Bundle, members: int | None = None) -> Fit:
+    """The weights, the temperature and the adjustment in a manifest.
+
+    Args:
+        bundle: the manifest.
+        members: of so many members, in its order; None: of all.
+    """
     adjusted = bundle.ensemble.adjustment
+    used = bundle.members[:members]
     return Fit(
-        np.array([member.weight for member in bundle.members]),
-        bundle.ensemble.temperature,
+        np.array([member.weight for member in used]),
+        bundle.ensemble.temperatures[len(used) - 1],
         np.array([adjusted.get(name, 0.0) for name in EMOTIONS]),
     )
 

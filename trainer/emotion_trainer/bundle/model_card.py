@@ -157,6 +157,7 @@ def _data_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
 def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
     return {
         "unbalanced": bundled.unbalanced,
+        "anytime": bundled.anytime,
         "min_recall": MIN_RECALL,
         "fitted": _fitted(bundled),
         "halvings": HALVINGS,
@@ -172,7 +173,7 @@ def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
 def _fitted(bundled: Bundled) -> list[str]:
     """What was selected or fitted on the validation split."""
     adjustment = ["the adjustment"] if bundled.bundle.ensemble.adjustment else []
-    return ["the members", "their weights", "the temperature", *adjustment]
+    return ["the members", "their weights", "the temperatures", *adjustment]
 
 
 def _share_values(

@@ -11,6 +11,7 @@ from emotion_trainer.bundle.ensembling import (
     HALVINGS,
     MIN_TEMPERATURE,
     Fit,
+    anytime_fits,
     anytime_order,
     balance,
     cross_fit,
@@ -57,7 +58,7 @@ def test_temperature_of_perfect_models_stays_in_its_bounds() -> None:
     assert fit.temperature == MIN_TEMPERATURE
     assert balance(fit, predictions, labels) is fit
     Ensemble(
-        temperature=fit.temperature, metrics=measure(fit.probabilities(predictions), labels, "")
+        temperatures=(fit.temperature,), metrics=measure(fit.probabilities(predictions), labels, "")
     )
 
 
@@ -233,6 +234,18 @@ def test_then_what_gains_most_a_mmac() -> None:
     twice = np.stack([predictions[0], predictions[0], predictions[1]])
     fit = Fit(np.full(3, 1 / 3), temperature=1.0)
     assert anytime_order(twice, labels, fit, [9.0, 10.0, 10.0]) == [0, 2, 1]
+
+
+def test_each_number_of_members_is_calibrated() -> None:
+    """The first member is less often right than all, so it must be less certain."""
+    predictions, labels = members((1.5, 1.0, 1.0))
+    fit = fit_ensemble(predictions, labels)
+    fits = anytime_fits(predictions, labels, fit)
+    assert [len(one.weights) for one in fits] == [1, 2, 3]
+    assert fits[-1] is fit
+    alone = fits[0].probabilities(predictions[:1])
+    with_all = replace(fits[0], temperature=fit.temperature).probabilities(predictions[:1])
+    assert calibration_error(alone, labels) < 0.03 < calibration_error(with_all, labels)
 
 
 def test_cross_fitted_figures_are_near_those_of_the_fit() -> None:

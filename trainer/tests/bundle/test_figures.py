@@ -31,7 +31,9 @@ def test_unbalanced_figures_keep_the_weights_of_the_manifest(
         )
     ]
     members = tuple(view.as_member(w) for view, w in zip(views, (0.01, 0.99), strict=True))
-    ensemble = made.ensemble.model_copy(update={"adjustment": {"happy": 5.0}, "temperature": 9.0})
+    ensemble = made.ensemble.model_copy(
+        update={"adjustment": {"happy": 5.0}, "temperatures": (1.0, 9.0)}
+    )
     manifest = made.model_copy(update={"members": members, "ensemble": ensemble})
 
     found = measure_bundle(manifest, bundled.bundling, views, dataset).unbalanced

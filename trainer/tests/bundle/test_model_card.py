@@ -171,7 +171,7 @@ def test_card_has_recalls_with_and_without_adjustment(bundled: Bundled, dataset:
 def test_adjustment_is_among_what_was_fitted_only_if_used(
     bundled: Bundled, dataset: Dataset
 ) -> None:
-    for one, last in ((bundled, "the adjustment"), (unadjusted(bundled), "the temperature")):
+    for one, last in ((bundled, "the adjustment"), (unadjusted(bundled), "the temperatures")):
         fitted = card_values(one, dataset)["fitted"]
         assert fitted[-1] == last
         assert f" and {last} were selected" in " ".join(model_card(one, dataset).split())
