@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from edge_daemon._lib.validation import reason
@@ -16,9 +16,12 @@ from emotion_trainer.models.families import ModelSettings, backbone
 
 
 class Section(BaseModel):
-    """A section of a recipe; unknown settings are refused."""
+    """A section of a recipe; unknown settings and infinite numbers are refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A run's record is JSON, which has no infinite numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Targets(Section):
@@ -170,8 +173,18 @@ class AnyRecipe(Section):
     """Settings that the recipes of all kinds of networks share."""
 
     name: str = Field(description="The file's name without `.toml`.")
-    seed: int = Field(description="Of all random numbers: weights, order, augmentation.")
+    seed: int = Field(
+        ge=0, lt=2**32, description="Of all random numbers: weights, order, augmentation."
+    )
     optimisation: Schedule
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        """A run's folder and files have this name."""
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError("must be the name of a file, without '/' and a leading '.'")
+        return name
 
 
 class Recipe(AnyRecipe):

@@ -58,6 +58,12 @@ def test_recipe_comes_back_from_its_record(tmp_path: Path) -> None:
         (GOOD.replace("stem = 8", "stem = 8\nwidth = 1.5\nbudget_mmac = 2"), "width .*budget"),
         ("seed =", r"^[^:]+tiny\.toml: "),
         (GOOD.replace("seed = 1", 'seed = "x"'), ": seed: "),
+        (GOOD.replace("seed = 1", "seed = -1"), ": seed: "),
+        (GOOD.replace("seed = 1", "seed = 4294967296"), ": seed: "),
+        ('name = "../tiny"\n' + GOOD, ": name: "),
+        # The record of a run is JSON, which has no infinite numbers.
+        (GOOD + "max_norm = inf", r"optimisation\.max_norm: "),
+        (GOOD.replace("stem = 8", "stem = 8\nwidth = inf"), r"model\.resnet\.width: "),
         (GOOD + 'method = "adamw"\nmomentum = 0.8', "optimisation: momentum .* method sgd"),
         (GOOD + "warmup_epochs = 1.0", r"optimisation: warmup_epochs .*\(got 1 of 1\)"),
         (GOOD + "head_rate = 2.0", "optimisation: head_rate .* method adamw"),

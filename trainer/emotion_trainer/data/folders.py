@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from edge_daemon._lib.text import encodable
 from edge_daemon.capture.image_decoding import ImageError, read_image
 from edge_daemon.capture.images import IGNORED_NAMES
 from edge_daemon.records import CROP_SIDE, EMOTIONS, Image
@@ -95,7 +96,7 @@ def load(folder: Path, splitting: Splitting, numbering: Numbering | None = None)
     # `disable=None`: unless on a terminal.
     for part, file in tqdm(files, desc=folder.name, unit=" images", leave=False, disable=None):
         with gathered.skipping():
-            place = str(file.path.relative_to(folder))
+            place = encodable(str(file.path.relative_to(folder)))
             gathered.add(part, place, to_face(load_image(file.path, place)), file.label)
     return gathered.build(splitting)
 

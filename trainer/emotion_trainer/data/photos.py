@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from edge_daemon._lib.text import encodable
 from edge_daemon.analysis import StillFinder
 from edge_daemon.records import Face, Image
 from emotion_trainer.data.folders import Numbering, labelled_files, load_image, parts_of
@@ -75,16 +76,17 @@ class _Cropper:
         ]
         # `disable=None`: unless on a terminal.
         for path in tqdm(files, desc=self._photos.name, unit=" photos", leave=False, disable=None):
-            place = path.relative_to(self._photos)
+            inside = path.relative_to(self._photos)
+            place = encodable(str(inside))
             with faults.skipping():
-                faces = self._find(load_image(path, str(place))).faces
+                faces = self._find(load_image(path, place)).faces
                 face = max(faces, key=_area, default=None)
                 if face is None:
                     faceless.append(f"{place}: no face was found")
                 elif face.unscored is not None:
                     faceless.append(f"{place}: its face is {face.unscored.replace('_', ' ')}")
                 else:
-                    _write(face.crop, folder / f"{place}.png")
+                    _write(face.crop, folder / f"{inside}.png")
                     crops += 1
         unreadable = faults.settle(crops + len(faceless))
         if not crops:

@@ -194,12 +194,18 @@ class NetworkTrainer(ABC, Generic[Net]):
         Continues from the folder's checkpoint if there is one.
 
         Raises:
-            TrainingError: the loss is not finite, or the checkpoint is of another training.
+            TrainingError: the loss is not finite, the checkpoint is of another training, or another
+                process trains in the folder.
         """
-        self._run.begin(self._record)
-        self._history = self._learner.resume(self._run.checkpoint)
         # One thread makes the images; OpenCV's own threads would compete with the training.
         cv2.setNumThreads(1)
+        with self._run.reserved():
+            self._run.begin(self._record)
+            self._history = self._learner.resume(self._run.checkpoint)
+            self._train()
+        return best_of(self._history)
+
+    def _train(self) -> None:
         progress = Progress(self._settings.epochs, self._steps, "average precision")
         while not is_over(self._history, self._settings.epochs):
             started = time.monotonic()
@@ -208,7 +214,6 @@ class NetworkTrainer(ABC, Generic[Net]):
             precision = self._average_precision()
             self._keep(Epoch(number, loss, precision, time.monotonic() - started))
             progress.epoch(self._history[-1], best_of(self._history))
-        return best_of(self._history)
 
     def _train_epoch(self, epoch: int, progress: Progress) -> float:
         """Take all steps of an epoch, counted from 1; returns the mean loss."""

@@ -301,8 +301,8 @@ def _prefiltered(
     matrix, shift = transform[:, :2].copy(), transform[:, 2]
     while scale <= MAX_REDUCTION and min(image.shape) >= MIN_HALVED_SIDE:
         size = (image.shape[1] // 2, image.shape[0] // 2)
+        matrix *= np.divide(image.shape[::-1], size)  # a little more than 2 for odd sides
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        matrix *= 2.0
         scale *= 2.0
     if scale < BLURRED_SCALE:
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), PREFILTER_SIGMA), np.uint8)

@@ -79,7 +79,8 @@ def learning_rate(
     """The learning rate at a step counted from 0, `steps` of which make an epoch."""
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
-        decay_steps=round((settings.epochs - settings.warmup_epochs) * steps),
+        # Of a few steps, the warm-up may take all.
+        decay_steps=max(1, round((settings.epochs - settings.warmup_epochs) * steps)),
         warmup_target=settings.learning_rate,
         warmup_steps=round(settings.warmup_epochs * steps),
     )

@@ -1,5 +1,9 @@
 """A run's folder: the files of a training, which later commands read."""
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar, cast
@@ -94,6 +98,29 @@ class AnyRun(Generic[Record]):
             self._write(record)
         elif begun.recipe != record.recipe:
             self._write(begun.model_copy(update={"recipe": record.recipe}))
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Create the folder and lock it: two trainings would overwrite each other's files.
+
+        Raises:
+            TrainingError: another process trains in it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TrainingError(
+                    f"{self.folder}: in use by another training; wait for its end, or give "
+                    "another folder"
+                ) from error
+            except OSError:
+                pass  # a file system without locks
+            yield
+        finally:
+            os.close(descriptor)
 
     def record(self) -> Record:
         """The recipe, data and code of the training.

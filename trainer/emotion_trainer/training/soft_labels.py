@@ -97,9 +97,13 @@ class SoftLabels:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             reason = "invalid header" if isinstance(error, ValidationError) else error
             raise TrainingError(f"{path}: damaged, or not soft labels: {reason}") from error
+        if header.emotions != EMOTIONS:
+            raise TrainingError(f"{path}: of other emotions, or in another order; write it again")
         for array in (labels.training, labels.unlabelled):
             if array.dtype != np.float16 or array.shape[1:] != (VIEWS, len(EMOTIONS)):
                 raise TrainingError(f"{path}: invalid array (got {array.dtype} {array.shape})")
+            if not np.isfinite(array).all():
+                raise TrainingError(f"{path}: not all values are finite numbers; write it again")
         return labels
 
     def save(self, path: Path) -> None:
@@ -144,6 +148,8 @@ class SoftLabels:
                     "use the same --unlabelled, or run `emotion-trainer teach` on them"
                 )
             unlabelled = self.unlabelled[rows]
+        if (len(training), len(unlabelled)) != (len(dataset.training), len(dataset.unlabelled)):
+            raise TrainingError(f"{source}: not as many soft labels as faces; write it again")
         return type(self).of(dataset, self.header.teachers, training, unlabelled)
 
 

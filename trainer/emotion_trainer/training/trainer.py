@@ -90,16 +90,17 @@ class Trainer:
 
         Raises:
             RecipeError: a teacher is not finished.
-            TrainingError: soft labels are of other faces, the loss is not finite, or the checkpoint
-                is not of this training.
+            TrainingError: soft labels are of other faces, the loss is not finite, the checkpoint is
+                not of this training, or another process trains in the folder.
         """
         if not self._run.soft_labels.exists():
             require_teachers(self._recipe)
         require_soft_labels(self._recipe, self._dataset, self._run.soft_labels)
-        self._run.begin(self._record)
-        self._resume()
-        if not self._is_over():
-            self._train(after_epoch)
+        with self._run.reserved():
+            self._run.begin(self._record)
+            self._resume()
+            if not self._is_over():
+                self._train(after_epoch)
         return best_of(self._history)
 
     def _train(self, after_epoch: Callable[[], None] | None) -> None:

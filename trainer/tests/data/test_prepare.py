@@ -1,5 +1,6 @@
 """The command, as a user runs it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,3 +77,15 @@ def test_prepare_invalid_folder_prints_one_line(
     error = capsys.readouterr().err
     assert subject_of(error) == str(tmp_path)
     assert error.count("\n") == 1
+
+
+def test_prepare_duplicates_may_have_names_that_are_not_utf8(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    write_folders(dataset, tmp_path / "faces")
+    image = next((tmp_path / "faces" / "train" / "happy").iterdir())
+    image.with_name(os.fsdecode(b"m\xfcller.png")).write_bytes(image.read_bytes())
+    listed = tmp_path / "duplicates.csv"
+    data = ["--data", str(tmp_path / "faces"), "--duplicates", str(listed)]
+    assert main(["prepare", *data]) == 0
+    assert "train/happy/m\N{REPLACEMENT CHARACTER}ller.png" in listed.read_text(encoding="utf-8")

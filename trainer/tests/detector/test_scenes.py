@@ -75,11 +75,13 @@ def _mean(image: np.ndarray, x: float, y: float) -> float:
 
 
 @pytest.mark.parametrize("scale", [0.12, 0.45, 1.0, 1.9])
-def test_scene_places_are_exact_at_every_scale(scale: float) -> None:
-    """A white square in a photo matches its label with subpixel accuracy."""
-    image = np.zeros((640, 640), np.uint8)
-    image[260:340, 280:360] = 255
-    labelled = LabelledImage(image, faces_at((280, 260, 80, 80)))
+@pytest.mark.parametrize("shape", [(640, 640), (575, 639)])
+def test_scene_places_are_exact_at_every_scale(scale: float, shape: tuple[int, int]) -> None:
+    """A white square in a photo, far from its origin, matches its label with subpixel accuracy."""
+    image = np.zeros(shape, np.uint8)
+    top, left = shape[0] - 180, shape[1] - 160
+    image[top : top + 80, left : left + 80] = 255
+    labelled = LabelledImage(image, faces_at((left, top, 80, 80)))
     size = 80 * scale
     settings = {"min_face": size, "max_face": size, "mosaic": 0, "composed": 0, "empty": 0}
     made = SceneMaker(

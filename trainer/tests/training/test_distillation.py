@@ -7,6 +7,7 @@ from conftest import draw_split, subject_of, write_unlabelled
 from numpy.typing import NDArray
 
 from edge_daemon.inference.ensemble import log_softmax
+from edge_daemon.records import EMOTIONS
 from emotion_trainer.bundle.bundling import make_bundle
 from emotion_trainer.bundle.candidates import TrainedModel
 from emotion_trainer.cli import main
@@ -212,6 +213,26 @@ def test_soft_labels_load_damaged_file_is_refused(tmp_path: Path, content: bytes
         path.write_bytes(content)
     with pytest.raises(TrainingError, match=r"labels\.npz: "):
         SoftLabels.load(path)
+
+
+@pytest.mark.parametrize("change", ["emotions", "length", "nan"])
+def test_soft_labels_that_do_not_fit_their_faces_are_refused(
+    tmp_path: Path, few: Dataset, change: str
+) -> None:
+    logs = (np.zeros((len(faces), 2, 7)) for faces in (few.training, few.unlabelled))
+    labels = SoftLabels.of(few, (), *logs)
+    match change:
+        case "emotions":
+            header = labels.header.model_copy(update={"emotions": EMOTIONS[::-1]})
+            labels = replace(labels, header=header)
+        case "length":
+            labels = replace(labels, training=labels.training[1:])
+        case _:
+            labels.training[0, 0, 0] = np.nan
+    path = tmp_path / "soft.npz"
+    labels.save(path)
+    with pytest.raises(TrainingError, match=r"soft\.npz"):
+        SoftLabels.load(path).restricted_to(few, path)
 
 
 def test_train_labels_wrong_learns_from_teacher(

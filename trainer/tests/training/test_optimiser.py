@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from emotion_trainer.recipe import Optimisation
-from emotion_trainer.training.optimiser import optimiser_for
+from emotion_trainer.training.optimiser import learning_rate, optimiser_for
 
 
 def changes(settings: Optimisation) -> dict[str, float]:
@@ -29,3 +29,8 @@ def test_head_changes_at_a_multiple_of_the_rate(head_rate: float) -> None:
     changed = changes(Optimisation(method="adamw", epochs=2, batch=1, **rates))
     assert changed["body"] > 0
     assert changed["logits"] == pytest.approx(head_rate * changed["body"], rel=1e-3)
+
+
+def test_warm_up_may_take_all_steps_of_a_short_training() -> None:
+    settings = Optimisation(epochs=1, batch=1, learning_rate=0.1, warmup_epochs=0.9)
+    assert float(learning_rate(settings, steps=2)(1)) == pytest.approx(0.05)

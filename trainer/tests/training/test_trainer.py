@@ -114,6 +114,16 @@ def test_training_killed_resumes_as_an_unbroken_one(place: Path, tmp_path: Path)
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
 
 
+def test_training_in_a_folder_in_use_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = killed(place, tmp_path / "run")
+    with run.reserved():
+        assert main(train(place, run.folder)) == 1
+    assert capsys.readouterr().err.startswith(f"emotion-trainer: {run.folder}: in use ")
+    assert len(run.history) == 1
+
+
 def test_training_by_torch_killed_resumes_as_an_unbroken_one(place: Path, tmp_path: Path) -> None:
     """With much dropout, which draws from PyTorch's generator."""
     if find_spec("torch") is None:

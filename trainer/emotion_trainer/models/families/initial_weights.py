@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 class InitialWeights(BaseModel):
     """A file of weights and their licence."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weights: Path | None = Field(
         default=None, description="A file by `convert`; unset: random weights."

@@ -19,7 +19,7 @@ TOLERANCE: Final = 0.05
 class ScalableSettings(BaseModel):
     """Settings that all families which start from random weights share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     family: str
     width: float = Field(default=1.0, gt=0.0, description="Factor on all channels.")
