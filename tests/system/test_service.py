@@ -103,6 +103,24 @@ def test_second_installation_changes_nothing(running: Service) -> None:
     assert [line for line in lines if "is installed and running" in line] == lines[-1:]
 
 
+def test_command_of_root_takes_its_arguments_literally(running: Service) -> None:
+    name = "a${HOME}$$b"
+    words = ("edge-daemon", "config", "--set", f"mqtt.username={name}")
+    assert f'username = "{name}"' in running.box.output_of(*words)
+
+
+def test_command_of_root_runs_in_the_current_folder(running: Service) -> None:
+    command = "cd /etc/edge-daemon && edge-daemon config --config config.toml"
+    assert f'device_id = "{DEVICE}"' in running.box.output_of("sh", "-c", command)
+
+
+def test_installer_needs_no_sbin_in_the_path(running: Service) -> None:
+    """As after `su` without a hyphen."""
+    words = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "/opt/source/deploy/install.sh")
+    done = running.box.run(*words, timeout=INSTALLATION_LIMIT)
+    assert "is installed and running" in done.stdout
+
+
 def test_password_of_user_not_in_settings_is_refused(running: Service) -> None:
     before = running.process
     running.box.write("/root/others", "other\nsecret\n")
