@@ -62,11 +62,11 @@ stop_progress() {
     if [[ -t 1 ]]; then printf '\r\033[K'; fi
 }
 
-# The first error of the last command in the log, or else its last line.
+# The first error of the last command in the log, also one of Python, or else its last line.
 last_error() {
     awk '{ sub(/^ +/, "") }
          /^--- / { error = last = "" }
-         /^(E|ERROR): / && !error { error = $0 }
+         /^(E|ERROR|[[:alpha:]]*Error): / && !error { error = $0 }
          NF { last = $0 }
          END { print error ? error : last }' "$log"
 }

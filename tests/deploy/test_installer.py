@@ -230,11 +230,23 @@ def test_long_command_shows_progress(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"  still running after \d+ s", line) for line in progress)
 
 
-def test_failed_command_reports_its_first_error(tmp_path: Path) -> None:
-    command = "sh -c 'echo ERROR: first; echo ERROR: second; echo last; exit 3'"
+@pytest.mark.parametrize(
+    ("lines", "reported"),
+    [
+        (("ERROR: first", "ERROR: second", "last"), "ERROR: first"),
+        (("E: first", "last"), "E: first"),
+        (("error: build", "    OSError: disk full", "hint: See above."), "OSError: disk full"),
+        (("first", "last"), "last"),
+    ],
+)
+def test_failed_command_reports_its_first_error(
+    tmp_path: Path, lines: tuple[str, ...], reported: str
+) -> None:
+    words = shlex.join(("printf", "%s\n", *lines))
+    command = f"sh -c {shlex.quote(words + '; exit 3')}"
     done = run(f"log={tmp_path}/log", f"quietly 'cannot do it' {command}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"install.sh: cannot do it: ERROR: first; see {tmp_path}/log\n"
+    assert done.stderr == f"install.sh: cannot do it: {reported}; see {tmp_path}/log\n"
 
 
 @needs_root
