@@ -114,6 +114,18 @@ def test_command_of_root_runs_in_the_current_folder(running: Service) -> None:
     assert f'device_id = "{DEVICE}"' in running.box.output_of("sh", "-c", command)
 
 
+@pytest.mark.parametrize("sent", ["INT", "TERM", "HUP"])
+def test_command_of_root_ends_with_a_signal(running: Service, sent: str) -> None:
+    """Its output is no terminal."""
+    command = "edge-daemon run --source /opt/clip.mp4 --set capture.loop=true --sink jsonl"
+    lines = running.box.output_of(
+        *("sh", "-c", f"timeout --signal={sent} 5 {command} > /root/lines; wc -l < /root/lines")
+    )
+    assert int(lines.split()[-1]) > 0
+    listed = ("systemctl", "list-units", "--plain", "--no-legend", "--state=running,activating")
+    assert "--sink jsonl" not in running.box.output_of(*listed, "--type=service")
+
+
 def test_installer_needs_no_sbin_in_the_path(running: Service) -> None:
     """As after `su` without a hyphen."""
     words = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "/opt/source/deploy/install.sh")
