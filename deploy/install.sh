@@ -20,7 +20,7 @@ untried=''                         # a release that is current, and not known to
 
 main() {
     trap 'fail "line $LINENO of ${BASH_SOURCE[0]##*/}: command failed: $BASH_COMMAND"' ERR
-    trap 'exit 130' INT TERM HUP
+    trap 'exit 130' INT TERM HUP PIPE # PIPE: what reads the output has ended
     trap tidy EXIT
     PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # su without a hyphen leaves them out
     # Settings in this shell's environment are not the service's.
@@ -117,6 +117,7 @@ roll_back() {
 
 tidy() {
     trap - ERR
+    trap '' INT TERM HUP PIPE
     set +e # clean up as much as possible
     stop_progress
     if [[ -n $untried ]]; then roll_back; fi

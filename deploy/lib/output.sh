@@ -40,7 +40,7 @@ quietly() {
 
 # Until it is stopped: the time so far and the log's last line, in place on a terminal.
 show_progress() {
-    trap - ERR EXIT INT TERM HUP
+    trap - ERR EXIT INT TERM HUP PIPE
     local started=$SECONDS pause=$progress_interval
     if [[ -t 1 ]]; then pause=1; fi
     while kill -0 $$ 2> /dev/null; do

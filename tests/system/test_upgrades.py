@@ -195,6 +195,17 @@ def test_interrupted_upgrade_goes_back(old: Service) -> None:
     old.wait_for_results()
 
 
+def test_upgrade_whose_output_ends_goes_back(old: Service) -> None:
+    """As with `| tee` and Ctrl-C, which also ends the reader."""
+    upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
+    command = f"{' '.join(upgrade)} | sed '/^switch/q'"
+    old.box.run("sh", "-c", command, timeout=INSTALLATION_LIMIT)
+    eventually(lambda: "/releases/0.1.0-" in current(old))
+    eventually(lambda: releases(old) == ["0.1.0"])
+    old.wait_until_active()
+    old.wait_for_results()
+
+
 def test_killed_installer_leaves_nothing_after_next_run(old: Service) -> None:
     box = old.box
     upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
