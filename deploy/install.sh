@@ -20,11 +20,13 @@ untried=''                         # a release that is current, and not known to
 
 main() {
     trap 'fail "line $LINENO of ${BASH_SOURCE[0]##*/}: command failed: $BASH_COMMAND"' ERR
-    trap 'exit 130' INT TERM HUP
+    trap 'exit 130' INT TERM HUP PIPE # PIPE: what reads the output has ended
     trap tidy EXIT
+    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # su without a hyphen leaves them out
     # Settings in this shell's environment are not the service's.
     unset "${!EDGE_DAEMON_@}"
     read_answers "$@"
+    check_rights
     if ((EUID == 0)); then
         take_lock
         if ((!dry_run)); then remove_leftovers; fi
@@ -61,7 +63,7 @@ install_release() {
     if [[ $action == install && " ${services[*]} " != *" edge-daemon.service "* ]]; then
         services+=(edge-daemon.service)
     fi
-    if [[ $previous == "$release" && -z $password ]] && are_active "${services[@]}"; then
+    if [[ $previous == "$release" && -z $password && ! -e $switching ]] && are_active "${services[@]}"; then
         info "${release##*/} is installed and running"
     else
         change "switch to ${release##*/} and start ${services[*]:-no service, as none was running}" \
@@ -74,6 +76,7 @@ start_release() {
     if [[ -n $previous && $previous != "$release" ]] && are_active "${services[@]}"; then
         untried=$release
     fi
+    if [[ -n $previous ]]; then link "$previous" "$switching"; fi
     switch_to "$release"
     refresh_example
     if [[ -z $previous ]]; then
@@ -83,12 +86,15 @@ start_release() {
     start_services "${services[@]}"
     if become_healthy "${services[@]}"; then
         untried=''
+        rm --force "$switching"
         remove_old_releases
         print_next_steps "${services[@]}"
     elif [[ -n $untried ]]; then
         fail_and_go_back
     else
-        fail "edge-daemon is installed but not healthy: $problem; it keeps trying"
+        rm --force "$switching"
+        systemctl is-failed --quiet "${services[@]}" || problem+='; it keeps trying'
+        fail "edge-daemon is installed but not healthy: $problem"
     fi
 }
 
@@ -104,12 +110,14 @@ roll_back() {
     unfinished=$untried untried='' release=$previous
     info "restore ${previous##*/}"
     switch_to "$previous"
+    rm --force "$switching"
     refresh_example
     start_services "${services[@]}"
 }
 
 tidy() {
     trap - ERR
+    trap '' INT TERM HUP PIPE
     set +e # clean up as much as possible
     stop_progress
     if [[ -n $untried ]]; then roll_back; fi

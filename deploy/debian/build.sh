@@ -47,9 +47,10 @@ pip() { PIP_ROOT_USER_ACTION=ignore python3 -m pip --disable-pip-version-check -
 
 install_packages() {
     local offline=(--no-index --find-links "$wheelhouse")
-    # Only the lock decides, not what is installed on this machine.
+    # Only the lock decides, not this machine: neither what is installed nor its Python, which pip
+    # checks in spite of --python-version.
     pip install --target "$packages" --no-compile --no-deps --only-binary=:all: "${platforms[@]}" \
-        --python-version "$python" "${offline[@]}" \
+        --python-version "$python" --ignore-requires-python "${offline[@]}" \
         --require-hashes --requirement "$repository/deploy/locks/$suite.txt"
     cp --recursive "$repository/edge_daemon" "$packages"
     cp --recursive "$repository/models" "$packages/edge_daemon"

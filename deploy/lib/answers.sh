@@ -100,6 +100,8 @@ read_credentials() {
     ((${#lines[@]} >= 2)) \
         || fail "--credentials: must be two lines (got $credentials); write user name and password"
     username=${lines[0]} password=${lines[1]}
+    [[ -n $username ]] \
+        || fail "--credentials: no user name in the first line (got $credentials); add it"
     protect_credentials
 }
 

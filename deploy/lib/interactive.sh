@@ -10,15 +10,17 @@ ask_answers() {
     ask broker "MQTT broker: HOST or HOST:PORT" "${broker:-localhost}"
     split_broker
     report_reachability
-    ask username "User name at the broker (empty: none)" "$username"
-    if [[ -n $username && -z $password ]]; then ask_secret password "Password"; fi
+    if [[ -z $credentials ]]; then
+        ask username "User name at the broker (empty: none)" ''
+        if [[ -n $username ]]; then ask_secret password "Password"; fi
+    fi
     ask device_id "Device name in topics" "${device_id:-$(hostname)}"
 }
 
-# ask VARIABLE QUESTION DEFAULT
+# ask VARIABLE QUESTION DEFAULT: without spaces around the answer.
 ask() {
     local answer
-    IFS= read -r -p "$2 [$3]: " answer || fail "--interactive: input ended"
+    read -r -p "$2 [$3]: " answer || fail "--interactive: input ended"
     printf -v "$1" '%s' "${answer:-$3}"
 }
 
@@ -73,7 +75,7 @@ report_reachability() {
 try_answers() {
     while ! settings_work; do
         if confirm "Change the answers?"; then
-            password=''
+            credentials='' username='' password=''
             ask_answers
         elif confirm "Install with these answers anyway?"; then
             return

@@ -40,7 +40,7 @@ quietly() {
 
 # Until it is stopped: the time so far and the log's last line, in place on a terminal.
 show_progress() {
-    trap - ERR EXIT INT TERM HUP
+    trap - ERR EXIT INT TERM HUP PIPE
     local started=$SECONDS pause=$progress_interval
     if [[ -t 1 ]]; then pause=1; fi
     while kill -0 $$ 2> /dev/null; do
@@ -62,11 +62,11 @@ stop_progress() {
     if [[ -t 1 ]]; then printf '\r\033[K'; fi
 }
 
-# The first error of the last command in the log, or else its last line.
+# The first error of the last command in the log, also one of Python, or else its last line.
 last_error() {
     awk '{ sub(/^ +/, "") }
          /^--- / { error = last = "" }
-         /^(E|ERROR): / && !error { error = $0 }
+         /^(E|ERROR|[[:alpha:]]*Error): / && !error { error = $0 }
          NF { last = $0 }
          END { print error ? error : last }' "$log"
 }

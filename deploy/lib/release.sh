@@ -4,6 +4,7 @@
 
 prefix=/opt/edge-daemon
 current=$prefix/current
+switching=$prefix/switching # during a switch, a symlink to the release before it
 cache=/var/cache/edge-daemon
 work_folders=/var/tmp # for the installer's temporary files
 made_of=(edge_daemon models deploy pyproject.toml README.md LICENSE)
@@ -38,6 +39,7 @@ build_release() {
         python3 -m venv --system-site-packages "$release"
     quietly "cannot install Python packages" install_python_packages
     cp --recursive "$work/source/deploy" "$release"
+    sync --file-system "$release" # a power cut leaves no empty files in a complete release
     touch "$release/complete"
     unfinished=''
 }
@@ -83,5 +85,5 @@ remove_leftovers() {
             rm --recursive --force "$folder"
         fi
     done
-    rm --force "$current.new" "$stored_password.new"
+    rm --force "$current.new" "$switching.new" "$stored_password.new" "$configuration/config.toml.new"
 }

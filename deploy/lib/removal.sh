@@ -2,7 +2,6 @@
 # Removal. System packages stay.
 
 uninstall() {
-    ((EUID == 0 || dry_run)) || fail "requires root; run: sudo $0"
     if [[ $action == purge ]]; then change "remove the devices from Home Assistant" leave_home_assistant; fi
     change "stop and remove the services" remove_services
     change "remove $prefix and $program" rm --recursive --force "$prefix" "$cache" "$program"
@@ -54,6 +53,6 @@ all_services() {
 
 remove_traces() {
     rm --recursive --force "$configuration" "$state" "$stored_password" "$log" \
-        "$units"/edge-daemon{,@}.service.d
+        "$units"/edge-daemon{,@*}.service.d
     if getent passwd "$user" > /dev/null; then userdel "$user"; fi
 }

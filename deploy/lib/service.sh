@@ -8,13 +8,21 @@ state=/var/lib/edge-daemon
 stable_s=10    # seconds for which a healthy service has been up
 max_restarts=3 # restarts after which a service counts as failed
 
-installed_release() { if [[ -e $current ]]; then realpath "$current"; fi; }
+# The release that runs, or that ran before an installer was killed in the switch to another one.
+installed_release() {
+    local link
+    for link in "$switching" "$current"; do
+        if [[ -e $link ]]; then
+            realpath "$link"
+            return
+        fi
+    done
+}
 
 # switch_to RELEASE: the next start runs this one.
 switch_to() {
     local extended
-    ln --symbolic --no-dereference --force "releases/${1##*/}" "$current.new"
-    mv --no-target-directory "$current.new" "$current"
+    link "$1" "$current"
     install --mode=644 "$1"/deploy/edge-daemon{,@}.service "$units"
     for extended in "$units"/edge-daemon{,@}.service.d; do
         install -D --mode=644 "$1/deploy/common.conf" "$extended/10-common.conf"
@@ -25,6 +33,12 @@ switch_to() {
     done
     install --mode=755 "$1/deploy/edge-daemon" "$program"
     systemctl daemon-reload
+}
+
+# link RELEASE SYMLINK: replace the symlink in one step.
+link() {
+    ln --symbolic --no-dereference --force "releases/${1##*/}" "$2.new"
+    mv --no-target-directory "$2.new" "$2"
 }
 
 systemd_is_since() { (($(systemctl --version | sed --quiet '1s/^systemd \([0-9]*\).*/\1/p') >= $1)); }
@@ -67,7 +81,8 @@ become_healthy() {
 # A healthy service has notified systemd that it is ready, and is the same process a while later.
 becomes_healthy() {
     local service=$1 deadline=$2 pid='' since=0
-    while ((SECONDS < deadline)); do
+    # One that is active at the deadline has the rest of its time.
+    while [[ -n $pid ]] || ((SECONDS < deadline)); do
         look_at "$service"
         if [[ ${now[ActiveState]} == failed ]] || ((now[NRestarts] >= max_restarts)); then
             return 1

@@ -30,7 +30,9 @@ write_config() {
         > "$work/config.toml" 2> "$work/problems" || fail "$(output_of "$work/problems")"
     install --directory --mode=755 "$configuration"
     # A stream's address may contain a password.
-    install --mode=640 --group="$user" "$work/config.toml" "$configuration"
+    # In one step, as a later run keeps what is there.
+    install --mode=640 --group="$user" "$work/config.toml" "$configuration/config.toml.new"
+    mv "$configuration/config.toml.new" "$configuration/config.toml"
 }
 
 check_settings() {
@@ -53,8 +55,8 @@ check_readable() {
 # The program refuses a password without its user name, and would not start.
 check_user() {
     [[ -n $username && -x $release/bin/edge-daemon ]] || return 0
-    "$release/bin/edge-daemon" config --config "$configuration/config.toml" \
-        | grep --quiet --fixed-strings --line-regexp "username = \"$username\"" \
+    local command=("$release/bin/edge-daemon" config --config "$configuration/config.toml")
+    [[ $("${command[@]}") == "$("${command[@]}" --set "mqtt.username=$username")" ]] \
         || fail "--credentials: first set mqtt.username to $username in $configuration/config.toml"
 }
 

@@ -3,12 +3,15 @@
 
 user=edge-daemon
 
-check_machine() {
+check_rights() {
     ((EUID == 0 || dry_run)) || fail "requires root; run: sudo $0"
-    # Its purge would delete the settings and the state of what is installed here.
+    # A purge of one would delete the settings and the state of the other.
     if is_installed edge-daemon; then
         fail "edge-daemon is installed as a Debian package; run: apt remove edge-daemon"
     fi
+}
+
+check_machine() {
     [[ -d /run/systemd/system ]] || fail "systemd is not running; the service requires it"
     [[ -e /etc/debian_version ]] || fail "unsupported system; use Debian or Raspberry Pi OS"
     # shellcheck source=/dev/null
@@ -50,7 +53,8 @@ is_installed() {
     [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2> /dev/null) == installed ]]
 }
 
-is_in_archive() { apt-cache show "$1" &> /dev/null; }
+# Not `show`, which also accepts a name that only another package's dependencies mention.
+is_in_archive() { [[ -n $(apt-cache madison "$1" 2> /dev/null) ]]; }
 
 update_lists() { quietly "cannot update the package lists" apt update; }
 

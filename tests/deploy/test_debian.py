@@ -1,65 +1,23 @@
 """The Debian package, built from a lock with one small package."""
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 from conftest import clean_environment
+from deploy.package import ROOT, build_package, run
 
 from edge_daemon import __version__
-
-ROOT = Path(__file__).parents[2]
-
-NAME = f"edge-daemon_{__version__}_amd64.deb"
-
-
-def run(*command: object, **environment: str) -> str:
-    """The output of a program that must succeed."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | environment,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def write_wheel(folder: Path) -> str:
-    """A package without code; the line of a lock for it."""
-    folder.mkdir()
-    file = folder / "tiny-1.0-py3-none-any.whl"
-    info = "tiny-1.0.dist-info"
-    with zipfile.ZipFile(file, "w") as wheel:
-        wheel.writestr("tiny.py", "")
-        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr(f"{info}/RECORD", "")
-    return f"tiny==1.0 --hash=sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}\n"
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("needs dpkg-deb")
-    folder = tmp_path_factory.mktemp("debian")
-    source = folder / "source"
-    for name in ("edge_daemon", "models", "deploy"):
-        shutil.copytree(ROOT / name, source / name)
-    shutil.copy(ROOT / "CHANGELOG.md", source)
-    lock = write_wheel(folder / "wheelhouse")
-    (source / "deploy/locks/bookworm.txt").write_text(lock)
-    words = ("--suite", "bookworm", "--machine", "x86_64", "--wheelhouse", folder / "wheelhouse")
     maintainer = {"DEBFULLNAME": "A. Maintainer", "DEBEMAIL": "maintainer@debian.org"}
-    run(source / "deploy/debian/build.sh", *words, folder, **maintainer)
-    return folder / NAME
+    return build_package(tmp_path_factory.mktemp("debian"), **maintainer)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,17 @@
 """The installer's functions, without a system to install on."""
 
+import json
 import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 LIBRARIES = (
@@ -49,7 +53,8 @@ def variables(output: str) -> dict[str, str]:
 
 
 DEFAULTS = (
-    "dry_run=0 source_spec='' broker='' username='' password='' device_id='' more_settings=()"
+    "dry_run=0 source_spec='' broker='' username='' password='' device_id='' more_settings=() "
+    "credentials=''"
 )
 REPORT = "declare -p source_spec broker_host broker_port username password device_id"
 
@@ -76,6 +81,35 @@ def test_interactive_empty_answer_keeps_default() -> None:
     answers = variables(output)
     assert (answers["source_spec"], answers["broker_host"]) == ("picamera", "127.0.0.1")
     assert (answers["username"], answers["device_id"]) == ("", "hall")
+
+
+def test_interactive_answers_lose_surrounding_spaces() -> None:
+    answers = " /dev/video7 \n 127.0.0.1:9\t\n porch \n se cret \n front \n"
+    exit_code, output = run_in_terminal(answers, DEFAULTS, "ask_answers", REPORT)
+    assert exit_code == 0, output
+    assert variables(output) == {
+        "source_spec": "/dev/video7",
+        "broker_host": "127.0.0.1",
+        "broker_port": "9",
+        "username": "porch",
+        "password": " se cret ",
+        "device_id": "front",
+    }
+
+
+def test_interactive_user_name_can_be_dropped(tmp_path: Path) -> None:
+    program = tmp_path / "bin/edge-daemon"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\ncase $* in *username*) exit 1 ;; esac\n")
+    program.chmod(0o755)
+    answers = "/dev/video7\n127.0.0.1:9\nporch\nsecret\nfront\n" + "y\n" + "\n" * 4
+    preset = f"release={tmp_path} work={tmp_path}"
+    exit_code, output = run_in_terminal(
+        answers, DEFAULTS, preset, "ask_answers", "try_answers", REPORT
+    )
+    assert exit_code == 0, output
+    found = variables(output)
+    assert (found["username"], found["password"], found["device_id"]) == ("", "", "front")
 
 
 def test_interactive_failed_check_asks_again(tmp_path: Path) -> None:
@@ -129,6 +163,26 @@ def test_credentials_readable_by_all_are_protected(
     assert done.stderr.startswith("install.sh: warning: --credentials: ") == (mode != expected)
 
 
+def test_credentials_without_user_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("\npassword\n")
+    done = run(f"dry_run=0 credentials={file}", "read_credentials")
+    assert done.returncode == 1
+    assert done.stderr.startswith("install.sh: --credentials: no user name in the first line")
+
+
+@pytest.mark.parametrize("name", ["porch", "dom\\user", 'p"q', "pörch user"])
+def test_credentials_match_user_name_in_settings(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/edge-daemon").symlink_to(Path(sys.executable).with_name("edge-daemon"))
+    (tmp_path / "config.toml").write_text(f"mqtt.username = {json.dumps(name)}\n")
+    lines = (f"release={tmp_path} configuration={tmp_path}", f"username={shlex.quote(name)}")
+    assert run(*lines, "check_user").returncode == 0
+    done = run(*lines, "username+=x", "check_user")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"first set mqtt.username to {name}x" in done.stderr
+
+
 @needs_root
 def test_leftovers_of_killed_run_are_removed(tmp_path: Path) -> None:
     releases = tmp_path / "opt/releases"
@@ -137,7 +191,9 @@ def test_leftovers_of_killed_run_are_removed(tmp_path: Path) -> None:
         (releases / folder).mkdir(parents=True)
     (releases / "complete/complete").touch()
     (tmp_path / "opt/current").symlink_to("releases/running")
-    (tmp_path / "opt/current.new").symlink_to("releases/incomplete")
+    for name in ("current.new", "switching.new"):
+        (tmp_path / "opt" / name).symlink_to("releases/incomplete")
+    (tmp_path / "config.toml.new").touch()
     for folder in ("edge-daemon-install.Ab12Cd", "edge-daemon-install.other", "another"):
         (work / folder / "inner").mkdir(parents=True)
     others = work / "edge-daemon-install.Ef34Gh"
@@ -146,12 +202,14 @@ def test_leftovers_of_killed_run_are_removed(tmp_path: Path) -> None:
     (work / "edge-daemon-install.link12").symlink_to(work / "another")
     done = run(
         f"prefix={tmp_path}/opt current={tmp_path}/opt/current work_folders={work}",
+        f"switching={tmp_path}/opt/switching configuration={tmp_path}",
         f"stored_password={tmp_path}/password",
         "remove_leftovers",
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert {path.name for path in releases.iterdir()} == {"running", "complete"}
     assert {path.name for path in (tmp_path / "opt").iterdir()} == {"releases", "current"}
+    assert not (tmp_path / "config.toml.new").exists()
     assert {path.name for path in work.iterdir()} == {
         *("another", "edge-daemon-install.other", "edge-daemon-install.Ef34Gh"),
         "edge-daemon-install.link12",
@@ -172,11 +230,23 @@ def test_long_command_shows_progress(tmp_path: Path) -> None:
     assert all(re.fullmatch(r"  still running after \d+ s", line) for line in progress)
 
 
-def test_failed_command_reports_its_first_error(tmp_path: Path) -> None:
-    command = "sh -c 'echo ERROR: first; echo ERROR: second; echo last; exit 3'"
+@pytest.mark.parametrize(
+    ("lines", "reported"),
+    [
+        (("ERROR: first", "ERROR: second", "last"), "ERROR: first"),
+        (("E: first", "last"), "E: first"),
+        (("error: build", "    OSError: disk full", "hint: See above."), "OSError: disk full"),
+        (("first", "last"), "last"),
+    ],
+)
+def test_failed_command_reports_its_first_error(
+    tmp_path: Path, lines: tuple[str, ...], reported: str
+) -> None:
+    words = shlex.join(("printf", "%s\n", *lines))
+    command = f"sh -c {shlex.quote(words + '; exit 3')}"
     done = run(f"log={tmp_path}/log", f"quietly 'cannot do it' {command}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"install.sh: cannot do it: ERROR: first; see {tmp_path}/log\n"
+    assert done.stderr == f"install.sh: cannot do it: {reported}; see {tmp_path}/log\n"
 
 
 @needs_root
@@ -231,10 +301,85 @@ def test_purge_removes_the_devices_of_all_services(tmp_path: Path) -> None:
     ]
 
 
-def test_machine_with_the_debian_package_is_refused() -> None:
-    done = run("dry_run=1", "is_installed() { [[ $1 == edge-daemon ]]; }", "check_machine")
+@needs_root
+def test_purge_removes_the_changes_to_units(tmp_path: Path) -> None:
+    for unit in ("edge-daemon.service", "edge-daemon@.service", "edge-daemon@porch.service"):
+        (tmp_path / f"{unit}.d").mkdir()
+    other = tmp_path / "other.service.d"
+    other.mkdir()
+    done = run(
+        f"units={tmp_path} configuration={tmp_path}/c state={tmp_path}/s log={tmp_path}/l",
+        f"stored_password={tmp_path}/p user=no-such-user",
+        "remove_traces",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [*tmp_path.iterdir()] == [other]
+
+
+@pytest.mark.parametrize("action", ["--upgrade", "--uninstall", "--purge"])
+def test_no_action_touches_the_debian_package(tmp_path: Path, action: str) -> None:
+    """With a dpkg-query that reports it as installed."""
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\nprintf installed\n")
+    query.chmod(0o755)
+    done = subprocess.run(
+        [DEPLOY / "install.sh", "--dry-run", action],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "apt remove edge-daemon" in done.stderr
+
+
+def test_package_that_only_others_mention_is_not_in_archive() -> None:
+    if shutil.which("apt-cache") is None or run("is_in_archive apt").returncode != 0:
+        pytest.skip("needs apt and its package lists")
+    assert run("is_in_archive awk").returncode == 1  # virtual: others provide it
+
+
+def test_machine_with_the_debian_package_is_refused() -> None:
+    done = run("dry_run=1", "is_installed() { [[ $1 == edge-daemon ]]; }", "check_rights")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "apt remove edge-daemon" in done.stderr
+
+
+def test_service_active_at_the_deadline_has_the_rest_of_its_time() -> None:
+    done = run(
+        "stable_s=2 timeout=1",
+        "look_at() { now=([ActiveState]=active [MainPID]=7 [NRestarts]=0); }",
+        "become_healthy edge-daemon.service",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_release_is_on_disk_before_it_counts_as_complete(tmp_path: Path) -> None:
+    done = run(
+        f"prefix={tmp_path}/opt cache={tmp_path}/cache work={tmp_path}/work",
+        f"release={tmp_path}/opt/releases/1 repository={DEPLOY.parent}",
+        "quietly() { mkdir -p $release; }",
+        "sync() { [[ ! -e $release/complete ]] && echo synchronised; }",
+        "build_release",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "synchronised\n", "")
+    assert (tmp_path / "opt/releases/1/complete").exists()
+
+
+@needs_root
+def test_settings_are_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/edge-daemon").symlink_to(Path(sys.executable).with_name("edge-daemon"))
+    with small_disk(tmp_path / "etc", "8k") as disk:
+        done = run(
+            f"release={tmp_path} work={tmp_path} configuration={disk} user=nogroup",
+            "more_settings=() source_spec='' device_id='' broker_host=x broker_port='' username=''",
+            "write_config",
+        )
+        assert done.returncode == 1
+        assert "No space left" in done.stderr
+        assert not (disk / "config.toml").exists()
 
 
 @pytest.mark.parametrize("services", ["", "edge-daemon.service"])

@@ -103,6 +103,36 @@ def test_second_installation_changes_nothing(running: Service) -> None:
     assert [line for line in lines if "is installed and running" in line] == lines[-1:]
 
 
+def test_command_of_root_takes_its_arguments_literally(running: Service) -> None:
+    name = "a${HOME}$$b"
+    words = ("edge-daemon", "config", "--set", f"mqtt.username={name}")
+    assert f'username = "{name}"' in running.box.output_of(*words)
+
+
+def test_command_of_root_runs_in_the_current_folder(running: Service) -> None:
+    command = "cd /etc/edge-daemon && edge-daemon config --config config.toml"
+    assert f'device_id = "{DEVICE}"' in running.box.output_of("sh", "-c", command)
+
+
+@pytest.mark.parametrize("sent", ["INT", "TERM", "HUP"])
+def test_command_of_root_ends_with_a_signal(running: Service, sent: str) -> None:
+    """Its output is no terminal."""
+    command = "edge-daemon run --source /opt/clip.mp4 --set capture.loop=true --sink jsonl"
+    lines = running.box.output_of(
+        *("sh", "-c", f"timeout --signal={sent} 5 {command} > /root/lines; wc -l < /root/lines")
+    )
+    assert int(lines.split()[-1]) > 0
+    listed = ("systemctl", "list-units", "--plain", "--no-legend", "--state=running,activating")
+    assert "--sink jsonl" not in running.box.output_of(*listed, "--type=service")
+
+
+def test_installer_needs_no_sbin_in_the_path(running: Service) -> None:
+    """As after `su` without a hyphen."""
+    words = ("env", "PATH=/usr/local/bin:/usr/bin:/bin", "/opt/source/deploy/install.sh")
+    done = running.box.run(*words, timeout=INSTALLATION_LIMIT)
+    assert "is installed and running" in done.stdout
+
+
 def test_password_of_user_not_in_settings_is_refused(running: Service) -> None:
     before = running.process
     running.box.write("/root/others", "other\nsecret\n")

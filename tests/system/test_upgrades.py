@@ -33,6 +33,12 @@ OF_THE_SYSTEM = re.compile(
 
 WORK_FOLDERS = "ls --directory /var/tmp/edge-daemon-install.* 2> /dev/null || true"
 
+KILLED_IN_THE_SWITCH = f"""
+/opt/0.1.2/deploy/install.sh --upgrade {" ".join(OFFLINE)} > /dev/null &
+until [[ $(readlink /opt/edge-daemon/current) == */0.1.2-* ]]; do kill -0 $! || exit; done
+kill -KILL $!
+"""
+
 DIES_LATER = """
 import os, threading
 threading.Timer(5, os._exit, [1]).start()
@@ -189,6 +195,17 @@ def test_interrupted_upgrade_goes_back(old: Service) -> None:
     old.wait_for_results()
 
 
+def test_upgrade_whose_output_ends_goes_back(old: Service) -> None:
+    """As with `| tee` and Ctrl-C, which also ends the reader."""
+    upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
+    command = f"{' '.join(upgrade)} | sed '/^switch/q'"
+    old.box.run("sh", "-c", command, timeout=INSTALLATION_LIMIT)
+    eventually(lambda: "/releases/0.1.0-" in current(old))
+    eventually(lambda: releases(old) == ["0.1.0"])
+    old.wait_until_active()
+    old.wait_for_results()
+
+
 def test_killed_installer_leaves_nothing_after_next_run(old: Service) -> None:
     box = old.box
     upgrade = ("/opt/0.1.2/deploy/install.sh", "--upgrade", *OFFLINE)
@@ -201,6 +218,20 @@ def test_killed_installer_leaves_nothing_after_next_run(old: Service) -> None:
     assert code == 0
     assert box.output_of("sh", "-c", WORK_FOLDERS) == ""
     assert releases(old) == ["0.1.0"]
+
+
+def test_installer_killed_in_the_switch_is_completed_by_next_run(old: Service) -> None:
+    box = old.box
+    process = old.process
+    box.run("bash", "-c", KILLED_IN_THE_SWITCH, timeout=INSTALLATION_LIMIT)
+    assert "/releases/0.1.2-" in current(old)
+    assert old.process == process
+    code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.2")
+    assert code == 0, lines
+    assert "/releases/0.1.2-" in box.output_of("cat", f"/proc/{old.process}/cmdline")
+    assert not box.succeeds("test", "-e", "/opt/edge-daemon/switching")
+    code, lines = old.install("--upgrade", *OFFLINE, source="/opt/0.1.0")
+    assert code == 0, lines
 
 
 def test_upgrade_keeps_settings_and_lists_new_ones(old: Service) -> None:
