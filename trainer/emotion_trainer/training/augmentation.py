@@ -4,6 +4,7 @@ One affine transform applies all geometric changes of a face, so interpolation b
 """
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import cv2
@@ -14,6 +15,8 @@ from edge_daemon.records import CROP_SIDE
 from emotion_trainer.recipe import Augmentation
 
 Image = NDArray[np.float32]
+CHUNK: Final = 2048
+"""Faces that are augmented at a time, which limits the memory."""
 CENTRE: Final = (CROP_SIDE - 1) / 2
 MIN_PATCH: Final = 0.02
 MIRRORED: Final = 0.5
@@ -22,7 +25,7 @@ MIRRORED: Final = 0.5
 
 def augment(
     images: NDArray[np.uint8], settings: Augmentation, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+) -> NDArray[np.float32]:
     """Change each face in its own way.
 
     Args:
@@ -31,7 +34,7 @@ def augment(
         rng: draws them.
 
     Returns:
-        The faces, float32 [N, 48, 48, 1], 0 to 255; and which of them are mirrored, bool [N].
+        The faces, float32 [N, 48, 48, 1], 0 to 255.
     """
     mirrored = rng.random(len(images)) < MIRRORED
     changed = np.empty((*images.shape, 1), np.float32)
@@ -40,7 +43,31 @@ def augment(
         for step in (_downscale, _relight, _erase):
             face = step(face, settings, rng)
         changed[index, ..., 0] = face
-    return changed, mirrored
+    return changed
+
+
+def augmented_copies(
+    images: NDArray[np.uint8], settings: Augmentation, seed: int, copies: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Augmented copies of faces, of all faces once, then of all again, and so on.
+
+    Teachers predict each copy as they see it. So a student learns what they see in an augmented
+    face, not what they see in the original (consistent teaching, Beyer et al. 2022).
+
+    Args:
+        images: uint8 [N, 48, 48].
+        settings: the bounds of the changes.
+        seed: of the changes.
+        copies: of each face.
+
+    Yields:
+        A part of them, uint8 [n, 48, 48].
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(copies):
+        for start in range(0, len(images), CHUNK):
+            changed = augment(images[start : start + CHUNK], settings, rng)[..., 0]
+            yield np.rint(changed).astype(np.uint8)
 
 
 def _warp(

@@ -31,7 +31,7 @@ def epoch_batches(
 
     Args:
         images: uint8 [N, 48, 48].
-        targets: float32 [N, 2, 7]: of each face and of its mirror image.
+        targets: float32 [N, 7].
         recipe: the seed, the batch size and the augmentation.
         epoch: counted from 1.
     """
@@ -41,9 +41,8 @@ def epoch_batches(
 
     def make(step: int) -> Batch:
         chosen = order[step * size : (step + 1) * size]
-        faces, mirrored = augment(images[chosen], recipe.augmentation, rng)
-        views = targets[chosen, mirrored.astype(np.int64)]
-        return mix_up(faces, views, recipe.augmentation.mixup, rng)
+        faces = augment(images[chosen], recipe.augmentation, rng)
+        return mix_up(faces, targets[chosen], recipe.augmentation.mixup, rng)
 
     with ThreadPoolExecutor(1, thread_name_prefix="augmentation") as pool:
         ready = pool.submit(make, 0)

@@ -4,10 +4,11 @@ A label is one emotion; a teacher's distribution shows which others the face res
 al. 2015). It is mixed into the soft targets, so one cross-entropy is the loss of both. The targets
 of unlabelled faces are the teachers' distribution alone.
 
-Teachers predict each face and its mirror image once, not every augmented view. A training step
-costs about three times the network's MMAC, so teachers of 100 MMAC would make a step of a student
-of 10 MMAC four times as long. The target of a view that the augmentation mirrors is the prediction
-for the mirror image (consistent teaching, Beyer et al. 2022).
+Teachers predict each face once, as the mean of their predictions for it and for its mirror image.
+They do not predict every augmented view: a training step costs about three times the network's
+MMAC, so teachers of 100 MMAC would make a step of a student of 10 MMAC four times as long.
+Instead, `augmented_copies` adds views as faces of their own, each with its own prediction
+(consistent teaching, Beyer et al. 2022).
 """
 
 from collections.abc import Collection
@@ -25,7 +26,7 @@ from emotion_trainer.models.predictions import Faces, is_bundle, probabilities_o
 from emotion_trainer.recipe import Distillation, Recipe
 from emotion_trainer.training.origins import origins_of
 from emotion_trainer.training.runs import Run
-from emotion_trainer.training.soft_labels import VIEWS, SoftLabels, average
+from emotion_trainer.training.soft_labels import SoftLabels, average
 
 MIN_PROBABILITY: Final = np.float32(1e-7)
 
@@ -71,7 +72,7 @@ def require_soft_labels(recipe: Recipe, dataset: Dataset, kept: Path) -> None:
 
 
 def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
-    """Predict the training and the unlabelled faces of a data set with teachers, in both views.
+    """Predict the training and the unlabelled faces of a data set with teachers.
 
     Args:
         teachers: folders of finished runs or of bundles, or `.keras` and `.tflite` files.
@@ -89,8 +90,8 @@ def teach(teachers: Collection[Path], dataset: Dataset) -> SoftLabels:
             SoftLabels.of(
                 dataset,
                 origins_of(teacher),
-                _both_views(model, dataset.training.images),
-                _both_views(model, dataset.unlabelled),
+                _log_probabilities(model, dataset.training.images),
+                _log_probabilities(model, dataset.unlabelled),
             )
         )
     return average(predictions)
@@ -124,11 +125,10 @@ def distilled_targets(
         settings: the share of the predictions, and their temperature.
 
     Returns:
-        float32 [N + M, 2, 7]: targets of each face and of its mirror image.
+        float32 [N + M, 7].
     """
-    training = labelled[:, np.newaxis, :]
-    mixed = training + np.float32(settings.share) * (
-        _softened(labels.training, settings.temperature) - training
+    mixed = labelled + np.float32(settings.share) * (
+        _softened(labels.training, settings.temperature) - labelled
     )
     return np.concatenate([mixed, _softened(labels.unlabelled, settings.temperature)])
 
@@ -140,13 +140,12 @@ def _softened(log_probabilities: NDArray[np.float16], temperature: float) -> NDA
     return softened
 
 
-def _both_views(model: Path, faces: Faces) -> NDArray[np.float32]:
-    """Log-probabilities of faces and of their mirror images, float32 [N, 2, 7]."""
+def _log_probabilities(model: Path, faces: Faces) -> NDArray[np.float32]:
+    """Log-probabilities of faces, float32 [N, 7]: the mean with those of their mirror images."""
     if not len(faces):
-        return np.empty((0, VIEWS, len(EMOTIONS)), np.float32)
+        return np.empty((0, len(EMOTIONS)), np.float32)
     views = [probabilities_of(model, view) for view in (faces, faces[:, :, ::-1])]
-    logs: NDArray[np.float32] = np.log(np.maximum(np.stack(views, axis=1), MIN_PROBABILITY))
-    return logs
+    return log_softmax(np.log(np.maximum(views, MIN_PROBABILITY)).mean(axis=0))
 
 
 def _is_finished(teacher: Path) -> bool:

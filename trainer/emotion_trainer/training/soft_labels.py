@@ -1,8 +1,8 @@
 """Soft labels: teachers' predictions for training and unlabelled faces, in one file.
 
-The file is NumPy's `.npz`: `header` (JSON, see `Header`), `training` float16 [N, 2, 7] and,
-where there are unlabelled faces, `unlabelled` float16 [M, 2, 7]. They are log-probabilities
-of each face and of its mirror image, in the order of the faces. The header holds a fingerprint of
+The file is NumPy's `.npz`: `header` (JSON, see `Header`), `training` float16 [N, 7] and,
+where there are unlabelled faces, `unlabelled` float16 [M, 7]. They are log-probabilities in the
+order of the faces. The header holds a fingerprint of
 either set of faces, so that labels of other faces, or of the same faces in another order, are
 refused.
 """
@@ -10,7 +10,7 @@ refused.
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.data.dataset import Dataset, Sample, faces_fingerprint
 from emotion_trainer.errors import TrainingError
-
-VIEWS: Final = 2
-"""The face, and its mirror image."""
 
 LogProbabilities = NDArray[np.float16]
 
@@ -59,7 +56,7 @@ class Header(BaseModel):
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Log-probabilities, float16 [N, 2, 7] and [M, 2, 7], and where they come from."""
+    """Log-probabilities, float16 [N, 7] and [M, 7], and where they come from."""
 
     header: Header
     training: LogProbabilities
@@ -100,7 +97,7 @@ class SoftLabels:
         if header.emotions != EMOTIONS:
             raise TrainingError(f"{path}: of other emotions, or in another order; write it again")
         for array in (labels.training, labels.unlabelled):
-            if array.dtype != np.float16 or array.shape[1:] != (VIEWS, len(EMOTIONS)):
+            if array.dtype != np.float16 or array.shape[1:] != (len(EMOTIONS),):
                 raise TrainingError(f"{path}: invalid array (got {array.dtype} {array.shape})")
             if not np.isfinite(array).all():
                 raise TrainingError(f"{path}: not all values are finite numbers; write it again")

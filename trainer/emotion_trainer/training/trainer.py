@@ -33,7 +33,6 @@ from emotion_trainer.training.precision import computing_in
 from emotion_trainer.training.progress import Progress
 from emotion_trainer.training.provenance import Trial, record_of
 from emotion_trainer.training.runs import Run
-from emotion_trainer.training.soft_labels import VIEWS
 from emotion_trainer.training.stopping import best_of, is_over
 from emotion_trainer.training.targets import class_weights, soft_targets
 
@@ -122,17 +121,15 @@ class Trainer:
         return is_over(self._history, self._settings.epochs, self._settings.patience)
 
     def _targets(self) -> NDArray[np.float32]:
-        """Targets of both views, float32 [N, 2, 7]; each row sums to its face's weight."""
+        """Targets, float32 [N, 7]; each row sums to its face's weight."""
         split = self._dataset.training
-        labelled = soft_targets(split, self._recipe.targets)
+        targets = soft_targets(split, self._recipe.targets)
         settings = self._recipe.distillation
-        if settings is None:
-            targets = np.repeat(labelled[:, np.newaxis, :], VIEWS, axis=1)
-        else:
+        if settings is not None:
             labels = soft_labels_for(self._dataset, settings, self._run.soft_labels)
-            targets = distilled_targets(labelled, labels, settings)
+            targets = distilled_targets(targets, labels, settings)
         weights = class_weights(split.labels, self._recipe.targets.class_weighting)
-        targets[: len(split)] *= weights[:, np.newaxis, np.newaxis]
+        targets[: len(split)] *= weights[:, np.newaxis]
         return targets
 
     def _train_epoch(self, epoch: int, targets: NDArray[np.float32], progress: Progress) -> float:

@@ -237,7 +237,7 @@ def test_ladder_refuses_what_would_fail_before_any_training(
 def test_ladder_soft_labels_of_other_faces_are_refused(
     place: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = np.full((448, 2, 7), -np.log(7.0))
+    rows = np.full((448, 7), -np.log(7.0))
     other = replace(dataset, training=draw_split(448, seed=5))
     SoftLabels.of(other, (), rows, rows[:0]).save(place / "other.npz")
     (place / "b.toml").write_text(f'{SEQ2}\n[distillation]\nsoft_labels = ["{place}/other.npz"]\n')

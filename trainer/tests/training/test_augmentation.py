@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import draw_split, write_unlabelled
 
+from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
+from emotion_trainer.data.unlabelled import load_unlabelled
 from emotion_trainer.recipe import Augmentation
-from emotion_trainer.training.augmentation import augment
+from emotion_trainer.training.augmentation import augment, augmented_copies
 
 STRONG = Augmentation(
     rotation=15.0,
@@ -19,7 +24,7 @@ STRONG = Augmentation(
 
 
 def test_augment_returns_grey_levels_of_the_same_size(dataset: Dataset) -> None:
-    changed, _ = augment(dataset.training.images, STRONG, np.random.default_rng(1))
+    changed = augment(dataset.training.images, STRONG, np.random.default_rng(1))
     assert changed.shape == (len(dataset.training), 48, 48, 1)
     assert changed.dtype == np.float32
     assert changed.min() >= 0.0
@@ -28,17 +33,44 @@ def test_augment_returns_grey_levels_of_the_same_size(dataset: Dataset) -> None:
 
 def test_augment_same_seed_returns_the_same_faces(dataset: Dataset) -> None:
     first, second = (
-        augment(dataset.training.images[:20], STRONG, np.random.default_rng(5))[0] for _ in range(2)
+        augment(dataset.training.images[:20], STRONG, np.random.default_rng(5)) for _ in range(2)
     )
     np.testing.assert_array_equal(first, second)
 
 
 def test_augment_default_settings_only_mirror(dataset: Dataset) -> None:
     images = dataset.training.images[:50]
-    changed, mirrored = augment(images, Augmentation(), np.random.default_rng(1))
-    for face, image, is_mirrored in zip(changed[..., 0], images, mirrored, strict=True):
-        np.testing.assert_allclose(face, image[:, ::-1] if is_mirrored else image, atol=1e-2)
-    assert 10 < mirrored.sum() < 40
+    changed = augment(images, Augmentation(), np.random.default_rng(1))[..., 0]
+    is_kept, is_mirrored = (
+        np.isclose(changed, view, atol=1e-2).all(axis=(1, 2))
+        for view in (images, images[:, :, ::-1])
+    )
+    assert (is_kept ^ is_mirrored).all()
+    assert 10 < is_mirrored.sum() < 40
+
+
+def test_augmented_copies_are_of_all_faces_in_turn(dataset: Dataset) -> None:
+    images = dataset.training.images[:30]
+    copies = np.concatenate(list(augmented_copies(images, Augmentation(shift=0.1), 3, copies=2)))
+    assert (copies.shape, copies.dtype) == ((60, 48, 48), np.uint8)
+    assert not np.array_equal(copies[:30], copies[30:])
+    again = np.concatenate(list(augmented_copies(images, Augmentation(shift=0.1), 3, copies=2)))
+    np.testing.assert_array_equal(copies, again)
+    unchanged = np.concatenate(list(augmented_copies(images, Augmentation(), 3, copies=1)))
+    for copy, image in zip(unchanged, images, strict=True):
+        assert min(np.abs(copy.astype(int) - view).max() for view in (image, image[:, ::-1])) <= 1
+
+
+def test_augment_command_keeps_unlabelled_faces_first(place: Path, tmp_path: Path) -> None:
+    sheets, out = str(place / "sheets"), str(tmp_path / "copies")
+    more = draw_split(5, seed=4).images
+    write_unlabelled(more, tmp_path / "more")
+    words = ["augment", str(place / "tiny.toml"), "--data", sheets, "--copies", "2", "--out", out]
+    assert main([*words, "--unlabelled", str(tmp_path / "more")]) == 0
+    faces = load_unlabelled(tmp_path / "copies")
+    assert len(faces) == 5 + 2 * (448 + 5)
+    np.testing.assert_array_equal(faces[:5], more)
+    assert main(words) == 1  # the folder has faces
 
 
 COUNT = 300
@@ -47,7 +79,7 @@ COUNT = 300
 def augmented(face: np.ndarray, **settings: float) -> np.ndarray:
     """Many views of a face by these settings alone, float32 [COUNT, 48, 48]."""
     faces = np.repeat(face[np.newaxis], COUNT, axis=0)
-    return augment(faces, Augmentation(**settings), np.random.default_rng(2))[0][..., 0]
+    return augment(faces, Augmentation(**settings), np.random.default_rng(2))[..., 0]
 
 
 def rectangle(width: int, height: int) -> np.ndarray:

@@ -59,7 +59,7 @@ def test_soft_labels_list_the_teachers_of_their_teachers(
     place: Path, tmp_path: Path, dataset: Dataset
 ) -> None:
     run = Run(Path(shutil.copytree(place / "run", tmp_path / "run")))
-    rows = np.full((len(dataset.training), 2, 7), -np.log(7.0))
+    rows = np.full((len(dataset.training), 7), -np.log(7.0))
     SoftLabels.of(dataset, (HSE96,), rows, rows[:0]).save(run.soft_labels)
     earlier = Teacher(name="earlier", sha256="ab", licence=LICENCE, provenance="commit a")
     run.checkpoint.unlink()
