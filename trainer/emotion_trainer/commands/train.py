@@ -1,4 +1,4 @@
-"""`train`, `export`, and what teachers need: `augment`, `teach` and `convert`."""
+"""`train`, `export`, `teach` and `convert`: from a recipe to an int8 file, and its teachers."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -8,7 +8,6 @@ from emotion_trainer.commands.arguments import (
     add_dataset,
     add_finished_run,
     add_output_file,
-    add_output_folder,
     add_recipe,
     add_unlabelled,
     existing_path,
@@ -21,7 +20,6 @@ def add_commands(commands: Commands) -> None:
     """Add the commands to the parser."""
     _add_train(commands)
     _add_export(commands)
-    _add_augment(commands)
     _add_teach(commands)
     _add_convert(commands)
 
@@ -92,42 +90,6 @@ def _export(options: Namespace) -> None:
     path = run.int8_path
     print(f"{path}: {path.stat().st_size} bytes; {agreement}")
     warn_of_trials([run.record()])
-
-
-def _add_augment(commands: Commands) -> None:
-    augment = commands.add_parser(
-        "augment", help="save augmented copies of all training faces, for teachers to predict"
-    )
-    augment.add_argument(
-        "recipe",
-        type=existing_path,
-        metavar="RECIPE",
-        help="a TOML file, whose augmentation and seed are used",
-    )
-    augment.add_argument(
-        "--copies", type=positive_integer, required=True, metavar="N", help="copies of each face"
-    )
-    add_output_folder(augment, "folder of sheets, as --unlabelled takes it")
-    add_dataset(augment)
-    add_unlabelled(augment)
-    augment.set_defaults(command=_augment)
-
-
-def _augment(options: Namespace) -> None:
-    from itertools import chain
-
-    import numpy as np
-
-    from emotion_trainer.data.unlabelled import save_unlabelled
-    from emotion_trainer.recipe import read_recipe
-    from emotion_trainer.training.augmentation import augmented_copies
-
-    recipe = read_recipe(options.recipe)
-    dataset = open_dataset_of(options)
-    faces = np.concatenate([dataset.training.images, dataset.unlabelled])
-    copies = augmented_copies(faces, recipe.augmentation, recipe.seed, options.copies)
-    count = save_unlabelled(chain([dataset.unlabelled], copies), options.out)
-    print(f"{options.out}: {count} faces, {options.copies} copies of {len(faces)}")
 
 
 def _add_teach(commands: Commands) -> None:

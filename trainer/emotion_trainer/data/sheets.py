@@ -23,7 +23,6 @@ INDEX_NAME: Final = "labels.csv"
 COLUMNS: Final = ("sheet", "cell", "emotion", *VOTES)
 SPLITS: Final = {"training": TRAINING, "publictest": PUBLIC_TEST}
 CELLS_A_SIDE: Final = 48
-CELLS_A_SHEET: Final = CELLS_A_SIDE**2
 SHEET_SIDE: Final = CELLS_A_SIDE * CROP_SIDE
 MAX_VOTES: Final = 10
 
@@ -73,18 +72,10 @@ def read_sheet(path: Path) -> NDArray[np.uint8]:
     return cells.reshape(-1, CROP_SIDE, CROP_SIDE).astype(np.uint8, copy=False)
 
 
-def sheet_of(faces: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The sheet of at most 2,304 faces, uint8 [n, 48, 48]; the cells after the last are black."""
-    cells = np.zeros((CELLS_A_SHEET, CROP_SIDE, CROP_SIDE), np.uint8)
-    cells[: len(faces)] = faces
-    grid = cells.reshape(CELLS_A_SIDE, CELLS_A_SIDE, CROP_SIDE, CROP_SIDE).transpose(0, 2, 1, 3)
-    return grid.reshape(SHEET_SIDE, SHEET_SIDE)
-
-
 def _parse_cell(text: str, where: str) -> int:
     cell = parse_integer(text, where, "cell")
-    if not 0 <= cell < CELLS_A_SHEET:
-        raise RowError(f"{where}: cell {cell} is out of range, 0 to {CELLS_A_SHEET - 1}")
+    if not 0 <= cell < CELLS_A_SIDE**2:
+        raise RowError(f"{where}: cell {cell} is out of range, 0 to {CELLS_A_SIDE**2 - 1}")
     return cell
 
 

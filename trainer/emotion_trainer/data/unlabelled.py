@@ -5,17 +5,14 @@ A folder holds `faces_00.png`, `faces_01.png` and so on, laid out as FER2013's s
 after the last face are black.
 """
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from emotion_trainer.data.dataset import no_faces
-from emotion_trainer.data.sheets import CELLS_A_SHEET, read_sheet, sheet_of
+from emotion_trainer.data.sheets import read_sheet
 from emotion_trainer.errors import DataError
 
 COUNT_NAME: Final = "count.json"
@@ -42,41 +39,6 @@ def load_unlabelled(folder: Path) -> NDArray[np.uint8]:
             f"{folder}: too few cells in {SHEETS} (got {cells}); {COUNT_NAME} requires {count}"
         )
     return np.concatenate(sheets)[:count]
-
-
-def save_unlabelled(parts: Iterable[NDArray[np.uint8]], folder: Path) -> int:
-    """Write faces as sheets and return their number; `count.json` is written last.
-
-    Args:
-        parts: uint8 [n, 48, 48] each.
-        folder: is created if it is missing.
-
-    Raises:
-        DataError: the folder has such faces, or cannot be written to.
-    """
-    if (folder / COUNT_NAME).exists():
-        raise DataError(f"{folder}: has faces already; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for number, faces in enumerate(_in_sheets(parts)):
-        path = folder / f"faces_{number:04d}.png"
-        if not cv2.imwrite(str(path), sheet_of(faces)):
-            raise DataError(f"{path}: cannot be written; free disk space")
-        count += len(faces)
-    (folder / COUNT_NAME).write_text(_Count(faces=count).model_dump_json())
-    return count
-
-
-def _in_sheets(parts: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
-    """The same faces in parts of as many as a sheet holds; the last may be smaller."""
-    waiting = no_faces()
-    for part in parts:
-        waiting = np.concatenate([waiting, part])
-        while len(waiting) >= CELLS_A_SHEET:
-            yield waiting[:CELLS_A_SHEET]
-            waiting = waiting[CELLS_A_SHEET:]
-    if len(waiting):
-        yield waiting
 
 
 def _read_count(path: Path) -> int:

@@ -4,7 +4,6 @@ One affine transform applies all geometric changes of a face, so interpolation b
 """
 
 import math
-from collections.abc import Iterator
 from typing import Final
 
 import cv2
@@ -15,8 +14,6 @@ from edge_daemon.records import CROP_SIDE
 from emotion_trainer.recipe import Augmentation
 
 Image = NDArray[np.float32]
-CHUNK: Final = 2048
-"""Faces that are augmented at a time, which limits the memory."""
 CENTRE: Final = (CROP_SIDE - 1) / 2
 MIN_PATCH: Final = 0.02
 MIRRORED: Final = 0.5
@@ -44,30 +41,6 @@ def augment(
             face = step(face, settings, rng)
         changed[index, ..., 0] = face
     return changed
-
-
-def augmented_copies(
-    images: NDArray[np.uint8], settings: Augmentation, seed: int, copies: int
-) -> Iterator[NDArray[np.uint8]]:
-    """Augmented copies of faces, of all faces once, then of all again, and so on.
-
-    Teachers predict each copy as they see it. So a student learns what they see in an augmented
-    face, not what they see in the original (consistent teaching, Beyer et al. 2022).
-
-    Args:
-        images: uint8 [N, 48, 48].
-        settings: the bounds of the changes.
-        seed: of the changes.
-        copies: of each face.
-
-    Yields:
-        A part of them, uint8 [n, 48, 48].
-    """
-    rng = np.random.default_rng(seed)
-    for _ in range(copies):
-        for start in range(0, len(images), CHUNK):
-            changed = augment(images[start : start + CHUNK], settings, rng)[..., 0]
-            yield np.rint(changed).astype(np.uint8)
 
 
 def _warp(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import draw_split, write_unlabelled
 
-from emotion_trainer.data.unlabelled import load_unlabelled, save_unlabelled
+from emotion_trainer.data.unlabelled import load_unlabelled
 from emotion_trainer.errors import DataError
 
 
@@ -25,20 +25,3 @@ def test_load_unlabelled_wrong_count_is_refused(count: str, tmp_path: Path) -> N
 def test_load_unlabelled_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"count\.json: "):
         load_unlabelled(tmp_path / "absent")
-
-
-def test_saved_faces_are_loaded_in_their_order(tmp_path: Path) -> None:
-    """More than two sheets, in parts that end within a sheet."""
-    rng = np.random.default_rng(0)
-    parts = [rng.integers(0, 256, (n, 48, 48), np.uint8) for n in (2000, 0, 4000, 1)]
-    assert save_unlabelled(iter(parts), tmp_path / "more") == 6001
-    assert len(list((tmp_path / "more").glob("*.png"))) == 3
-    np.testing.assert_array_equal(load_unlabelled(tmp_path / "more"), np.concatenate(parts))
-
-
-def test_saved_faces_do_not_replace_others(tmp_path: Path) -> None:
-    faces = draw_split(3, seed=5).images
-    write_unlabelled(faces, tmp_path)
-    with pytest.raises(DataError):
-        save_unlabelled([faces[:1]], tmp_path)
-    np.testing.assert_array_equal(load_unlabelled(tmp_path), faces)

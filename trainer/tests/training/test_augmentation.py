@@ -1,14 +1,9 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
-from conftest import draw_split, write_unlabelled
 
-from emotion_trainer.cli import main
 from emotion_trainer.data import Dataset
-from emotion_trainer.data.unlabelled import load_unlabelled
 from emotion_trainer.recipe import Augmentation
-from emotion_trainer.training.augmentation import augment, augmented_copies
+from emotion_trainer.training.augmentation import augment
 
 STRONG = Augmentation(
     rotation=15.0,
@@ -47,30 +42,6 @@ def test_augment_default_settings_only_mirror(dataset: Dataset) -> None:
     )
     assert (is_kept ^ is_mirrored).all()
     assert 10 < is_mirrored.sum() < 40
-
-
-def test_augmented_copies_are_of_all_faces_in_turn(dataset: Dataset) -> None:
-    images = dataset.training.images[:30]
-    copies = np.concatenate(list(augmented_copies(images, Augmentation(shift=0.1), 3, copies=2)))
-    assert (copies.shape, copies.dtype) == ((60, 48, 48), np.uint8)
-    assert not np.array_equal(copies[:30], copies[30:])
-    again = np.concatenate(list(augmented_copies(images, Augmentation(shift=0.1), 3, copies=2)))
-    np.testing.assert_array_equal(copies, again)
-    unchanged = np.concatenate(list(augmented_copies(images, Augmentation(), 3, copies=1)))
-    for copy, image in zip(unchanged, images, strict=True):
-        assert min(np.abs(copy.astype(int) - view).max() for view in (image, image[:, ::-1])) <= 1
-
-
-def test_augment_command_keeps_unlabelled_faces_first(place: Path, tmp_path: Path) -> None:
-    sheets, out = str(place / "sheets"), str(tmp_path / "copies")
-    more = draw_split(5, seed=4).images
-    write_unlabelled(more, tmp_path / "more")
-    words = ["augment", str(place / "tiny.toml"), "--data", sheets, "--copies", "2", "--out", out]
-    assert main([*words, "--unlabelled", str(tmp_path / "more")]) == 0
-    faces = load_unlabelled(tmp_path / "copies")
-    assert len(faces) == 5 + 2 * (448 + 5)
-    np.testing.assert_array_equal(faces[:5], more)
-    assert main(words) == 1  # the folder has faces
 
 
 COUNT = 300
