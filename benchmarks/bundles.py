@@ -12,5 +12,8 @@ def first_members(folder: Path, count: int, place: Path) -> Path:
     members = whole.members[:count]
     for file in {member.file for member in members}:
         (place / file).symlink_to((folder / file).resolve())
-    write_bundle(whole.model_copy(update={"members": members}), place)
+    ensemble = whole.ensemble.model_copy(
+        update={"temperatures": whole.ensemble.temperatures[:count]}
+    )
+    write_bundle(whole.model_copy(update={"members": members, "ensemble": ensemble}), place)
     return place

@@ -106,14 +106,16 @@ def test_event_queue_limit_exceeded_drops_the_oldest(tmp_path: Path) -> None:
                 broker.start()
                 eventually(lambda: received(subscriber))
                 watching.wait_for_events(3)
-                given_up = next(iter(received(subscriber).values())) - 1
-                eventually(lambda: given_up_by_its_word(subscriber) == given_up)
             logged = watching.logged
             eventually(lambda: list(logged)[-1] in received(subscriber))
             arrived = list(received(subscriber).values())
+            given_up = set(range(1, arrived[-1] + 1)) - set(arrived)
+            eventually(lambda: given_up_by_its_word(subscriber) == len(given_up))
             assert watching.end(signal.SIGTERM) == 0
-    assert given_up > 0
-    assert arrived[: len(logged) - given_up] == list(range(given_up + 1, len(logged) + 1))
+    # The queue can be full once more while the first events are on their way, which stay in it.
+    assert arrived == sorted(set(arrived))
+    assert 1 in given_up
+    assert max(given_up) < len(logged) - 3
     assert len(watching.lines_with(DROPPING)) == 1
 
 
