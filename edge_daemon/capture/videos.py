@@ -191,7 +191,9 @@ class CutDetector:
         """Whether this frame, BGR uint8 [H, W, 3], begins a shot."""
         grey = _reduced(bgr)
         last = grey if self._last is None else self._last
-        if grey.std() < MIN_DEVIATION:
+        # In each frame, so not by NumPy's `std`, which takes ten times as long.
+        _, deviation = cv2.meanStdDev(grey)
+        if deviation[0, 0] < MIN_DEVIATION:
             return False
         is_changed = cv2.norm(last, grey, cv2.NORM_L1) >= MIN_CHANGE * grey.size
         if is_changed and _is_flash(last, grey):
