@@ -39,7 +39,13 @@ from edge_daemon.detection.step import FaceFinder, Zones
 from edge_daemon.errors import BrokerError, MetricsError, OutputClosed, PreviewError
 from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.step import EmotionRecognizer, PriorCorrection, Smoother, TimeBudget
+from edge_daemon.inference.step import (
+    EmotionRecognizer,
+    EstimatedPrior,
+    PriorCorrection,
+    Smoother,
+    TimeBudget,
+)
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
 from edge_daemon.monitoring.load_shedding import DegradationLevel, LoadShedder
@@ -279,7 +285,8 @@ class _Builder:
             if inference.prior == "none" or self.source.kind.has_stills:
                 return None
             expected = dict(CAMERA_SHARES)
-        return PriorCorrection(expected, bundle.ensemble.shares)
+        correction = EstimatedPrior if inference.prior == "estimated" else PriorCorrection
+        return correction(expected, bundle.ensemble.shares)
 
     def smoother(self) -> Smoother:
         smoother = Smoother(self.settings.smoothing)

@@ -252,7 +252,7 @@ CAMERA_SHARES: Final[Mapping[str, float]] = {
 }
 """An estimate for people in front of a camera, who are mostly neutral; FER2013 has 17 % neutral."""
 
-PRIOR_WORDS: Final = ("auto", "none")
+PRIOR_WORDS: Final = ("auto", "estimated", "none")
 MIN_PRIOR: Final = 0.001
 
 
@@ -272,7 +272,10 @@ def _prior(text: str) -> str:
     """
     if text in PRIOR_WORDS:
         return text
-    forms = "must be auto, none, or a share for each emotion, such as angry=0.08,disgust=0.02,…"
+    forms = (
+        f"must be {', '.join(PRIOR_WORDS)}, "
+        "or a share for each emotion, such as angry=0.08,disgust=0.02,…"
+    )
     try:
         shares = _shares(text)
     except ValueError:
@@ -302,7 +305,8 @@ class InferenceSettings(Section):
         description="Expected share of each emotion, such as "
         f"{','.join(f'{emotion}={share:g}' for emotion, share in CAMERA_SHARES.items())}. none: "
         "the shares of the training data, where few faces are neutral. auto: the shares above for "
-        "cameras and videos, none for images.",
+        "cameras and videos, none for images. estimated: as auto, but for cameras and videos half "
+        "of the weight comes to be of the faces seen in the last hours.",
     )
 
     @property

@@ -1,6 +1,7 @@
 """The inference step: all faces of a frame as one batch, within a time budget; then smoothing."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from edge_daemon.records import (
     Probabilities,
     TrackedFaces,
 )
+
+logger = logging.getLogger(__name__)
 
 GAIN: Final = 0.1
 """Weight of one frame in the estimated cost."""
@@ -97,15 +100,106 @@ class PriorCorrection:
     """
 
     def __init__(self, expected: Mapping[str, float], training_shares: Mapping[str, float]) -> None:
-        old = np.array([max(training_shares[name], MIN_SHARE) for name in EMOTIONS])
-        new = np.array([expected[name] for name in EMOTIONS])
-        self._factors = (new / old).astype(np.float32)
+        self._old = np.array([max(training_shares[name], MIN_SHARE) for name in EMOTIONS])
+        self._expect(np.array([expected[name] for name in EMOTIONS]))
 
     def __call__(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Correct float32 [N, 7] probabilities; each row of the result sums to 1."""
         weighted = probabilities * self._factors
         corrected: NDArray[np.float32] = weighted / weighted.sum(axis=1, keepdims=True)
         return corrected
+
+    def observe(self, corrected: NDArray[np.float32], tracked: TrackedFaces) -> None:
+        """Learn from a frame's corrected probabilities; fixed shares do not."""
+
+    def _expect(self, shares: NDArray[np.float64]) -> None:
+        self._factors = (shares / self._old).astype(np.float32)
+
+
+MAX_TRACK_S: Final = 60.0
+"""Seconds for which a track counts, so that one person who stays does not outvote all who pass."""
+MAX_GAP_S: Final = 1.0
+"""Seconds that count between two frames of a track."""
+FULL_WEIGHT_S: Final = 30 * MAX_TRACK_S
+"""Seconds of faces from which they have their full weight."""
+MAX_WEIGHT: Final = 0.5
+"""Of the faces seen. The initial shares keep the rest: a face that the models misread raises the
+share of what they read, and then is misread more often."""
+HALF_LIFE_S: Final = 6 * 3600.0
+"""After this time, a face counts half."""
+LOGGED_CHANGE: Final = 0.05
+"""Of a share, from which the estimate is logged again."""
+
+
+class EstimatedPrior(PriorCorrection):
+    """Estimates the expected shares from the faces of the last hours.
+
+    This is expectation maximisation (Saerens, Latinne and Decaestecker 2002): the shares are the
+    mean of the probabilities which these shares have corrected. It goes on with each frame (Cappé
+    and Moulines 2009), and the initial shares have half of the weight or more.
+
+    Args:
+        initial: share of each emotion that is expected before a face is seen.
+        training_shares: as for a `PriorCorrection`.
+    """
+
+    def __init__(self, initial: Mapping[str, float], training_shares: Mapping[str, float]) -> None:
+        super().__init__(initial, training_shares)
+        shares = np.array([initial[name] for name in EMOTIONS])
+        self._initial: NDArray[np.float64] = shares / shares.sum()
+        self._logged = self._initial
+        self._seen_s: NDArray[np.float64] = np.zeros(len(EMOTIONS))
+        self._tracks: dict[int, _Counted] = {}
+        self._last_s = 0.0
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """The expected share of each emotion, float64 [7] in the order of EMOTIONS."""
+        total_s = float(self._seen_s.sum())
+        if total_s == 0.0:
+            return self._initial
+        weight = MAX_WEIGHT * min(1.0, total_s / FULL_WEIGHT_S)
+        shares: NDArray[np.float64] = (1 - weight) * self._initial + weight * self._seen_s / total_s
+        return shares
+
+    def observe(self, corrected: NDArray[np.float32], tracked: TrackedFaces) -> None:
+        """Count each scored face for the time since its track was last counted."""
+        now = tracked.frame.stream_time_s
+        for track_id in self._tracks.keys() - tracked.live_tracks:
+            del self._tracks[track_id]
+        scored = [item.track_id for item in tracked.faces if item.face.unscored is None]
+        seconds = [self._tracks.setdefault(track, _Counted(now)).until(now) for track in scored]
+        self._seen_s *= 0.5 ** ((now - self._last_s) / HALF_LIFE_S)
+        self._last_s = now
+        self.count(corrected, np.array(seconds))
+        if np.abs(self.shares - self._logged).max() >= LOGGED_CHANGE:
+            self._logged = self.shares
+            shares = dict(zip(EMOTIONS, self.shares.round(3).tolist(), strict=True))
+            logger.info("expected shares changed", extra=shares)
+
+    def count(self, corrected: NDArray[np.float32], seconds: NDArray[np.float64]) -> None:
+        """Count faces.
+
+        Args:
+            corrected: float32 [N, 7] probabilities which these shares have corrected.
+            seconds: time that each face was seen, [N].
+        """
+        self._seen_s += seconds @ corrected
+        self._expect(self.shares)
+
+
+@dataclass
+class _Counted:
+    """A track's time that was counted."""
+
+    last_s: float
+    total_s: float = 0.0
+
+    def until(self, now: float) -> float:
+        """Count its time until now; return the part that is new."""
+        seconds = min(now - self.last_s, MAX_GAP_S, MAX_TRACK_S - self.total_s)
+        self.last_s, self.total_s = now, self.total_s + seconds
+        return seconds
 
 
 class EmotionRecognizer:
@@ -130,7 +224,7 @@ class EmotionRecognizer:
 
     def __call__(self, tracked: TrackedFaces) -> FrameResult:
         crops = [item.face.crop for item in tracked.faces if item.face.unscored is None]
-        rows, members = self._predict(np.array(crops)) if crops else ((), 0)
+        rows, members = self._predict(np.array(crops), tracked) if crops else ((), 0)
         remaining = iter(rows)
         emotions = []
         for item in tracked.faces:
@@ -146,7 +240,7 @@ class EmotionRecognizer:
             emotions.append(emotion)
         return FrameResult(tracked.frame, tuple(emotions), tracked.live_tracks)
 
-    def _predict(self, crops: Image) -> tuple[NDArray[np.float32], int]:
+    def _predict(self, crops: Image, tracked: TrackedFaces) -> tuple[NDArray[np.float32], int]:
         """Probabilities of each crop, float32 [N, 7], and the number of members used."""
         if self._budget is None:
             members = self._members
@@ -155,7 +249,10 @@ class EmotionRecognizer:
             members = self._budget.members(len(crops))
             with self._budget.measured(len(crops), members):
                 rows = self._ensemble.predict(crops, members)
-        return rows if self._prior is None else self._prior(rows), members
+        if self._prior is not None:
+            rows = self._prior(rows)
+            self._prior.observe(rows, tracked)
+        return rows, members
 
 
 @dataclass

@@ -171,6 +171,18 @@ def test_run_of_rotated_photos_equals_that_of_upright_ones(
     assert rotated == upright  # also the prior, which is that of photos
 
 
+def test_run_of_a_video_adapts_the_prior(program: Program, tmp_path: Path, video: Path) -> None:
+    tables = []
+    for prior in ("auto", "estimated"):
+        table = tmp_path / f"{prior}.csv"
+        words = (*HAAR, "--set", f"inference.prior={prior}", "--output", table)
+        assert program("run", video, *words).returncode == 0
+        tables.append([[float(row[name]) for name in EMOTIONS] for row in rows_of(table)])
+    fixed, adapted = tables
+    assert adapted[0] == fixed[0]
+    assert adapted[-1] != fixed[-1]
+
+
 def test_run_of_a_rotated_video_writes_the_rotated_copy(
     program: Program, tmp_path: Path, video: Path
 ) -> None:
