@@ -8,12 +8,13 @@ same faces: weights give them a camera's shares.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon.config.settings import CAMERA_SHARES
-from edge_daemon.inference.step import PriorCorrection
+from edge_daemon.inference.step import FULL_WEIGHT_S, EstimatedPrior, PriorCorrection
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.evaluation.calibration import calibration_error
 from emotion_trainer.models.predictions import Scores
@@ -24,12 +25,12 @@ class PriorEffect:
     """Figures with one prior.
 
     Attributes:
-        prior: `none`, which leaves the shares of the data, or `camera`.
+        prior: `none`, which leaves the shares of the data, `camera`, or `estimated`.
         accuracy: on the faces as they are.
         calibration_error: likewise.
         camera_accuracy: on the same faces, weighted to a camera's shares of emotions.
         camera_calibration_error: likewise.
-        counts: int64 [7], the predictions of each emotion.
+        counts: int64 [7], the predictions of each emotion in the faces as they are.
     """
 
     prior: str
@@ -40,33 +41,62 @@ class PriorEffect:
     counts: NDArray[np.int64]
 
 
+PASSES: Final = 30
+"""Over all faces, until the estimate of the shares no longer moves."""
+
+
 def prior_effects(probabilities: Scores, labels: NDArray[np.int64]) -> list[PriorEffect]:
-    """Figures without a prior and with the daemon's camera prior.
+    """Figures without a prior, with the daemon's camera prior, and with estimated shares.
+
+    The shares are estimated from the faces as they are and from the weighted ones, each for its own
+    figures.
 
     Args:
         probabilities: float32 [N, 7], calibrated on the labels' shares.
         labels: int64 [N].
     """
     shares = np.bincount(labels, minlength=len(EMOTIONS)) / len(labels)
-    to_camera = PriorCorrection(CAMERA_SHARES, dict(zip(EMOTIONS, shares.tolist(), strict=True)))
+    named = dict(zip(EMOTIONS, shares.tolist(), strict=True))
+    camera = PriorCorrection(CAMERA_SHARES, named)(probabilities)
     weights = _weights(labels, shares, CAMERA_SHARES)
+    estimated, estimated_of_camera = (
+        _estimated_prior(probabilities, counts, named)(probabilities)
+        for counts in (np.ones(len(labels)), weights)
+    )
     return [
-        _effect("none", probabilities, labels, weights),
-        _effect("camera", to_camera(probabilities), labels, weights),
+        _effect("none", probabilities, probabilities, labels, weights),
+        _effect("camera", camera, camera, labels, weights),
+        _effect("estimated", estimated, estimated_of_camera, labels, weights),
     ]
 
 
+def _estimated_prior(
+    probabilities: Scores, weights: NDArray[np.float64], training_shares: Mapping[str, float]
+) -> EstimatedPrior:
+    """The prior that the daemon estimates where these faces come by."""
+    prior = EstimatedPrior(CAMERA_SHARES, training_shares)
+    seconds = FULL_WEIGHT_S * weights / weights.sum()
+    for _ in range(PASSES):
+        prior.count(prior(probabilities), seconds)
+    return prior
+
+
 def _effect(
-    prior: str, probabilities: Scores, labels: NDArray[np.int64], weights: NDArray[np.float64]
+    prior: str,
+    probabilities: Scores,
+    of_camera: Scores,
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
 ) -> PriorEffect:
+    """Figures of the probabilities for the faces as they are, and for the weighted ones."""
     predictions = probabilities.argmax(axis=1)
-    right = predictions == labels
+    right = of_camera.argmax(axis=1) == labels
     return PriorEffect(
         prior=prior,
-        accuracy=float(right.mean()),
+        accuracy=float((predictions == labels).mean()),
         calibration_error=calibration_error(probabilities, labels),
         camera_accuracy=float(np.average(right, weights=weights)),
-        camera_calibration_error=calibration_error(probabilities, labels, weights),
+        camera_calibration_error=calibration_error(of_camera, labels, weights),
         counts=np.bincount(predictions, minlength=len(EMOTIONS)),
     )
 

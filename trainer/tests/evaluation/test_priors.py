@@ -14,7 +14,7 @@ def test_camera_prior_moves_doubtful_faces_to_neutral() -> None:
     probabilities[np.arange(70), labels] = 0.4
     probabilities[:, NEUTRAL] += 0.3  # every face may be neutral
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    without, camera = prior_effects(probabilities, labels)
+    without, camera, _ = prior_effects(probabilities, labels)
     assert (without.prior, camera.prior) == ("none", "camera")
     assert without.accuracy == 1.0
     assert camera.accuracy < 0.5
@@ -26,7 +26,7 @@ def test_camera_figures_weight_faces_to_the_camera_shares() -> None:
     labels = np.arange(70) % 7
     probabilities = np.eye(7, dtype=np.float32)[labels]
     probabilities[labels == NEUTRAL] = np.eye(7, dtype=np.float32)[0]  # all neutral faces are wrong
-    without, _ = prior_effects(probabilities, labels)
+    without, _, _ = prior_effects(probabilities, labels)
     assert without.accuracy == pytest.approx(6 / 7)
     share = CAMERA_SHARES["neutral"] / sum(CAMERA_SHARES.values())
     assert without.camera_accuracy == pytest.approx(1 - share)
@@ -36,4 +36,15 @@ def test_camera_figures_weight_faces_to_the_camera_shares() -> None:
 def test_prior_effects_accept_data_without_an_emotion() -> None:
     labels = np.array([0, 3, 3, 6])
     effects = prior_effects(np.eye(7, dtype=np.float32)[labels], labels)
-    assert [effect.camera_accuracy for effect in effects] == [1.0, 1.0]
+    assert [effect.camera_accuracy for effect in effects] == [1.0, 1.0, 1.0]
+
+
+def test_estimated_shares_cost_less_than_a_prior_that_is_wrong() -> None:
+    rng = np.random.default_rng(3)
+    probabilities = rng.dirichlet(np.full(7, 0.3), 2000).astype(np.float32)
+    labels = np.array([rng.choice(7, p=row / row.sum()) for row in probabilities.astype(float)])
+    without, camera, estimated = prior_effects(probabilities, labels)
+    assert estimated.prior == "estimated"
+    assert camera.accuracy < estimated.accuracy < without.accuracy
+    assert estimated.counts[NEUTRAL] < camera.counts[NEUTRAL]
+    assert estimated.camera_accuracy > without.camera_accuracy
