@@ -353,7 +353,7 @@ class SmoothingSettings(Section):
         json_schema_extra=RELOADABLE,
     )
     uncertain_below: Share = Field(
-        0.4,
+        0.5,
         description="Confidence below which an emotion is flagged as uncertain.",
         json_schema_extra=RELOADABLE,
     )

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.config.settings import CAMERA_SHARES
+from edge_daemon.config.settings import CAMERA_SHARES, SmoothingSettings
 from edge_daemon.inference.step import FULL_WEIGHT_S, EstimatedPrior, PriorCorrection
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.evaluation.calibration import calibration_error
@@ -30,6 +30,9 @@ class PriorEffect:
         calibration_error: likewise.
         camera_accuracy: on the same faces, weighted to a camera's shares of emotions.
         camera_calibration_error: likewise.
+        uncertain: share of the weighted faces whose emotion the daemon flags as uncertain.
+        uncertain_accuracy: on these, which have the same weights; 0 where there are none.
+        certain_accuracy: on the others, likewise.
         counts: int64 [7], the predictions of each emotion in the faces as they are.
     """
 
@@ -38,6 +41,9 @@ class PriorEffect:
     calibration_error: float
     camera_accuracy: float
     camera_calibration_error: float
+    uncertain: float
+    uncertain_accuracy: float
+    certain_accuracy: float
     counts: NDArray[np.int64]
 
 
@@ -91,14 +97,23 @@ def _effect(
     """Figures of the probabilities for the faces as they are, and for the weighted ones."""
     predictions = probabilities.argmax(axis=1)
     right = of_camera.argmax(axis=1) == labels
+    uncertain = of_camera.max(axis=1) < SmoothingSettings().uncertain_below
     return PriorEffect(
         prior=prior,
         accuracy=float((predictions == labels).mean()),
         calibration_error=calibration_error(probabilities, labels),
         camera_accuracy=float(np.average(right, weights=weights)),
         camera_calibration_error=calibration_error(of_camera, labels, weights),
+        uncertain=float(np.average(uncertain, weights=weights)),
+        uncertain_accuracy=_accuracy(right, weights * uncertain),
+        certain_accuracy=_accuracy(right, weights * ~uncertain),
         counts=np.bincount(predictions, minlength=len(EMOTIONS)),
     )
+
+
+def _accuracy(right: NDArray[np.bool_], weights: NDArray[np.float64]) -> float:
+    total = float(weights.sum())
+    return float(weights @ right) / total if total else 0.0
 
 
 def _weights(

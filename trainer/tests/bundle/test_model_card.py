@@ -273,6 +273,8 @@ def test_card_has_figures_with_the_camera_prior(bundled: Bundled, dataset: Datas
         expected = (effect.accuracy, effect.calibration_error, effect.camera_accuracy)
         assert figures[effect.prior][:3] == [f"{value:.4f}" for value in expected]
         assert shares[effect.prior] == ["140", *(f"{100 * n / 140:.0f} %" for n in effect.counts)]
+        (flagged,) = (row for row in table(card, "prior", "uncertain") if row[0] == effect.prior)
+        assert flagged[3] == f"{effect.certain_accuracy:.3f}"
 
 
 def test_card_has_a_plot_and_a_table_of_each_degradation(

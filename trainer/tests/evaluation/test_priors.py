@@ -48,3 +48,16 @@ def test_estimated_shares_cost_less_than_a_prior_that_is_wrong() -> None:
     assert camera.accuracy < estimated.accuracy < without.accuracy
     assert estimated.counts[NEUTRAL] < camera.counts[NEUTRAL]
     assert estimated.camera_accuracy > without.camera_accuracy
+
+
+def test_uncertain_faces_are_right_less_often() -> None:
+    labels = np.arange(70) % 7
+    probabilities = np.full((70, 7), 0.02, np.float32)
+    probabilities[np.arange(70), labels] = 0.88
+    probabilities[:7] = 1 / 7  # one face of each emotion
+    without = prior_effects(probabilities, labels)[0]
+    assert without.uncertain == pytest.approx(0.1)
+    assert without.uncertain_accuracy == pytest.approx(CAMERA_SHARES["angry"])
+    assert without.certain_accuracy == 1.0
+    certain = prior_effects(np.eye(7, dtype=np.float32)[labels], labels)[0]
+    assert (certain.uncertain, certain.uncertain_accuracy) == (0.0, 0.0)
