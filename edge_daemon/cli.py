@@ -147,6 +147,12 @@ def _options(words: list[str]) -> argparse.Namespace:
         raise SettingsError(
             f"unknown arguments: {masked(' '.join(unknown))}; see '{PROGRAM} --help'"
         )
+    for option in ("metrics", "preview"):
+        value = getattr(options, option, None) or ""
+        if "/" in value or value == "picamera" or (value and Path(value).exists()):
+            raise SettingsError(
+                f"--{option}: must be HOST:PORT (got {value}); write SOURCE before --{option}"
+            )
     return options
 
 
@@ -281,14 +287,14 @@ def _common_options(models: _Parser) -> _Parser:
         "--metrics",
         nargs="?",
         const=METRICS_ADDRESS,
-        metavar="ADDRESS",
+        metavar="HOST:PORT",
         help=f"serve metrics for Prometheus (metrics.listen; default: {METRICS_ADDRESS})",
     )
     common.add_argument(
         "--preview",
         nargs="?",
         const=PREVIEW_ADDRESS,
-        metavar="ADDRESS",
+        metavar="HOST:PORT",
         help=f"serve a live page for a browser (preview.listen; default: {PREVIEW_ADDRESS})",
     )
     common.add_argument(

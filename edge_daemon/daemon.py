@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 
 from edge_daemon._lib.clock import Clock, SystemClock
-from edge_daemon._lib.logging import set_level
+from edge_daemon._lib.logging import set_log_level
 from edge_daemon._lib.terminal import discard_output, in_terminal
 from edge_daemon._lib.text import authority, without_password
 from edge_daemon.capture import Source, SourceKind, pause_from_settings, source_from_settings
@@ -86,7 +86,7 @@ class LogLevel:
     """The log level, which follows the settings."""
 
     def apply(self, settings: Settings) -> None:
-        set_level(settings.log_level)
+        set_log_level(settings.log_level)
 
 
 def run(settings: Settings, reload: Callable[[], Settings], outputs: OutputOptions) -> None:
@@ -326,7 +326,7 @@ class _Builder:
     def shedder(
         self, follower: FaceFollower, budget: TimeBudget | None, health: Health
     ) -> LoadShedder:
-        def set_level(level: DegradationLevel, full: DegradationLevel) -> None:
+        def use_level(level: DegradationLevel, full: DegradationLevel) -> None:
             if budget is not None:
                 budget.set_max_members(level.members)
             follower.set_interval(level.detection_interval)
@@ -335,7 +335,7 @@ class _Builder:
         shedder = LoadShedder(
             self.settings,
             health.members_total,
-            set_level,
+            use_level,
             Hardware(),
             self.clock,
             enabled=self.sheds_load,

@@ -238,6 +238,14 @@ def test_models_fetch_invalid_name_lists_the_choices(
         (["bench", "--frames", "0"], "--frames: must be 1 or more (got 0)"),
         (["bench", "--warmup", "-1"], "--warmup: must be 0 or more (got -1)"),
         (["run", "--config"], "--config: expected one argument; see 'edge-daemon run --help'"),
+        (
+            ["run", "--preview", "/dev/video0"],
+            "--preview: must be HOST:PORT (got /dev/video0); write SOURCE before --preview",
+        ),
+        (
+            ["run", "--metrics", "picamera"],
+            "--metrics: must be HOST:PORT (got picamera); write SOURCE before --metrics",
+        ),
     ],
 )
 def test_invalid_argument_is_refused_with_the_fix(

@@ -68,12 +68,12 @@ def configure_logging(level: str, handler: logging.Handler | None = None) -> Non
     root = logging.getLogger()
     root.handlers[:] = [handler or _standard_error()]
     root.setLevel(logging.WARNING)
-    set_level(level)
+    set_log_level(level)
     # It logs a busy camera at every attempt; the capture loop does so once.
     logging.getLogger("picamera2").setLevel(logging.CRITICAL)
 
 
-def set_level(level: str) -> None:
+def set_log_level(level: str) -> None:
     """Set the minimum level of this program's records."""
     logging.getLogger("edge_daemon").setLevel(level.upper())
 

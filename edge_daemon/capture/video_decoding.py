@@ -136,6 +136,9 @@ class VideoDecoder:
             self._stream.thread_type = "AUTO"
         self._pixel_aspect = _pixel_aspect(self._stream)
         self._reformatter = VideoReformatter()
+        self._matrix_angle: float | None = None
+        """Of the last display matrix that was read, in degrees; None before the first frame."""
+        self._matrix: bytes | None = None
         self._damage = _Damage()
         # The last subtitle can end later than the video; in MP4, an empty one fills the rest.
         self._timed_types = {"video", "audio"} | ({"subtitle"} if self._is_matroska else set())
@@ -154,9 +157,12 @@ class VideoDecoder:
         width = round(frame.width * self._pixel_aspect)
         converted = self._reformatter.reformat(frame, width, format="bgr24")
         pixels = np.asarray(converted.to_ndarray(), np.uint8)
-        side_data = cast("SideDataContainer", frame.side_data)  # PyAV's annotation omits most keys
-        if SideDataType.DISPLAYMATRIX in side_data:
-            pixels = _upright(pixels, bytes(side_data[SideDataType.DISPLAYMATRIX]))
+        # A frame and its side data refer to each other, so that the frame stays in memory until
+        # the next garbage collection. The matrix is therefore read only when its angle changes.
+        if frame.rotation != self._matrix_angle:
+            self._matrix_angle, self._matrix = frame.rotation, _display_matrix(frame)
+        if self._matrix is not None:
+            pixels = _upright(pixels, self._matrix)
         return np.ascontiguousarray(pixels)
 
     @property
@@ -273,6 +279,13 @@ class _Damage:
             return False
         self._since_s = frame.time if self._since_s is None else self._since_s
         return frame.time - self._since_s > MAX_SKIPPED_S
+
+
+def _display_matrix(frame: VideoFrame) -> bytes | None:
+    side_data = cast("SideDataContainer", frame.side_data)  # PyAV's annotation omits most keys
+    if SideDataType.DISPLAYMATRIX not in side_data:
+        return None
+    return bytes(side_data[SideDataType.DISPLAYMATRIX])
 
 
 def _upright(pixels: Image, matrix: bytes) -> Image:

@@ -402,7 +402,7 @@ def measure(settings: Settings, build: Build, frames: int | None, warmup: int) -
     stopwatch, clock = Stopwatch(), SystemClock()
     original = source = source_from_settings(settings)
     if source.is_live:
-        raise SettingsError(f"source: is live (got {source.name}); use a video, image or folder")
+        raise SettingsError(f"source: is live (got {source.name}); name a video, image or folder")
     hardware = Hardware()
     detector, machine = detector_from_settings(settings), Machine.read(hardware)
     bench_settings = BenchSettings.of(settings, detector)

@@ -104,8 +104,8 @@ def _from_file(file: Path | None) -> Layer:
         settings = list(leaves(tomllib.loads(file.read_text(encoding="utf-8-sig"))))
     except OSError as error:
         raise SettingsError(
-            f"{file}: cannot be read: {error.strerror}; correct the path of --config, or run with "
-            "sudo"
+            f"{file}: cannot be read: {error.strerror}; correct the path of --config or "
+            "EDGE_DAEMON_CONFIG, or run with sudo"
         ) from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{file}: invalid TOML: not UTF-8 text; save it as UTF-8") from error
@@ -151,14 +151,14 @@ def _problem(details: ErrorDetails, origins: Mapping[KeyPath, str]) -> str:
     )
     origin = origins.get(path) or next(related)
     if details["type"] == "extra_forbidden":
-        return f"{name_of(path)}: unknown setting (set by {origin}){_suggestion(path)}"
+        return f"{name_of(path)}: unknown setting (set by {origin}){_suggestion(path, origin)}"
     value = masked_repr(details["input"])
     problem, semicolon, fix = reason(details).partition("; ")
     return f"{name_of(path)}: {problem} (got {value}, set by {origin}){semicolon}{fix}"
 
 
-def _suggestion(path: KeyPath) -> str:
-    """The closest known name: with other separators, in the same section, or in another."""
+def _suggestion(path: KeyPath, origin: str) -> str:
+    """The closest known name, as in the origin: with other separators, or in any section."""
     joined = [name for name in _names() if "_".join(name) == "_".join(path)]
     siblings = {name[-1]: name for name in _names() if name[:-1] == path[:-1]}
     near = [siblings[key] for key in difflib.get_close_matches(path[-1], siblings, n=1)]
@@ -166,6 +166,8 @@ def _suggestion(path: KeyPath) -> str:
     found = joined or near or elsewhere
     if not found:
         return "; see 'edge-daemon config --example'"
+    if origin.startswith(ENVIRONMENT_PREFIX):
+        return f"; did you mean {ENVIRONMENT_PREFIX}{NESTING.join(found[0]).upper()}?"
     return f"; did you mean {'.'.join(found[0])}?"
 
 

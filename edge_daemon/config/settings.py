@@ -154,12 +154,12 @@ Polygon = tuple[Point, ...]
 
 def _parsed(value: object) -> object:
     """The list in a text, as the environment and the command line give it."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        raise ValueError("must be a list of regions, such as [[0, 0, 0.3, 1]]") from None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be a list of regions, such as [[0, 0, 0.3, 1]]")  # noqa: TRY004  # pydantic expects it
+    return value
 
 
 MIN_CORNERS: Final = 3
@@ -537,8 +537,8 @@ class MqttSettings(Section):
     )
     queue_max_age: Positive = Field(
         604800.0,
-        description="Maximum age of a queued event, in seconds during which the daemon runs; "
-        "older ones are dropped.",
+        description="Maximum age of a queued event, in seconds; older ones are dropped. Time "
+        "during which the daemon does not run does not count.",
     )
 
 

@@ -8,7 +8,7 @@ from edge_daemon.config.settings import DetectorName, Settings
 from edge_daemon.detection.base import Detector, Framing
 from edge_daemon.detection.bundled import BundledDetector
 from edge_daemon.detection.haar import HaarDetector
-from edge_daemon.detection.yunet import FETCH_COMMAND, YUNET, YuNetDetector
+from edge_daemon.detection.yunet import YUNET, YuNetDetector
 from edge_daemon.errors import DetectorError
 
 __all__ = ["Detector", "Framing", "create_detector", "detector_from_settings"]
@@ -43,11 +43,7 @@ def create_detector(
         _check_existence(model)
     if name == "auto":
         name = _kind_of(model)
-    fields: dict[str, str] = {"detector": name}
-    if name == "bundled" and model is None and not fetched_yunet.is_file():
-        # It has fewer false detections.
-        fields["fetch_yunet"] = FETCH_COMMAND
-    logger.info("detector chosen", extra=fields)
+    logger.info("detector chosen", extra={"detector": name})
     if name == "bundled":
         return BundledDetector(model or bundled_detector(), min_score, threads)
     if name == "yunet":
@@ -60,8 +56,8 @@ def _check_existence(model: Path) -> None:
         model.stat()
     except FileNotFoundError as error:
         raise DetectorError(
-            f"detection.model: no such file (got {model}); correct the path, or leave it unset and "
-            "set detection.detector to yunet"
+            f"detection.model: no such file (got {model}); correct the path, or leave it unset "
+            "for the bundled detector"
         ) from error
     except OSError as error:
         raise DetectorError(

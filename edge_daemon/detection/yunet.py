@@ -196,5 +196,6 @@ def _accept(model: DetectorModel, part: Path, target: Path) -> None:
 
 
 def _cause(error: Exception) -> str:
+    """Without the number that Python writes before the reason of a failed connection."""
     reason = getattr(error, "reason", None)
-    return " ".join(str(reason or error).split())
+    return " ".join(str(getattr(reason, "strerror", None) or reason or error).split())

@@ -140,7 +140,7 @@ class LoadShedder(Watcher):
     Args:
         settings: the limits.
         members: members of the ensemble.
-        set_level: puts another level into effect; it also receives the level without strain.
+        on_level_change: puts another level into effect; it also receives the level without strain.
         hardware: sensors of the machine.
         clock: the clock to use.
         enabled: whether to shed load; else the level only follows the settings.
@@ -150,7 +150,7 @@ class LoadShedder(Watcher):
         self,
         settings: Settings,
         members: int,
-        set_level: Callable[[DegradationLevel, DegradationLevel], None],
+        on_level_change: Callable[[DegradationLevel, DegradationLevel], None],
         hardware: Hardware,
         clock: Clock,
         *,
@@ -159,7 +159,7 @@ class LoadShedder(Watcher):
         self._members = members
         self._enabled = enabled
         self._policy = SheddingPolicy(self._full_level(settings), settings.shedding)
-        self._set_level = set_level
+        self._on_level_change = on_level_change
         self._hardware = hardware
         self._clock = clock
         self._checked_at = clock.monotonic()
@@ -168,7 +168,7 @@ class LoadShedder(Watcher):
     def apply(self, settings: Settings) -> None:
         """Use other limits."""
         self._policy.set_limits(self._full_level(settings), settings.shedding)
-        self._set_level(self._policy.level, self._policy.full)
+        self._on_level_change(self._policy.level, self._policy.full)
 
     def poll(self, pipeline: Pipeline) -> None:
         """Measure the load since the last check, and act on it."""
@@ -181,7 +181,7 @@ class LoadShedder(Watcher):
         level = self._policy.update(load, now)
         if level != before:
             _log_change(before, level, load)
-            self._set_level(level, self._policy.full)
+            self._on_level_change(level, self._policy.full)
 
     def _full_level(self, settings: Settings) -> DegradationLevel:
         return DegradationLevel(self._members, settings.detection.interval)

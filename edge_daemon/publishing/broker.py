@@ -41,7 +41,7 @@ HINTS: Final = {
     "mqtt.host a name in the broker's certificate",
     "login refused: ": "check mqtt.username and mqtt.password_file",
     "refused: ": "allow this user to publish below the device's topic",
-    "Connection refused": "start the broker, or correct mqtt.port",
+    "Connection refused": "start the broker, or correct mqtt.host and mqtt.port",
     "timed out": "check mqtt.host, mqtt.port and firewalls",
     "no answer": "check that it is an MQTT broker, and mqtt.tls",
     "reset by peer": "check whether this port needs mqtt.tls",

@@ -1,3 +1,4 @@
+import gc
 import os
 import struct
 from collections.abc import Callable
@@ -6,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from capture.media import FPS, FRAMES, SCENES, cut, ffmpeg, needs_ffmpeg, video
 from conftest import material
 from drawing import Image, draw_scene, write_clip
@@ -353,9 +355,23 @@ def test_video_is_mirrored_as_its_display_matrix_asks(
         ">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30
     )
     path.write_bytes(content)
-    first, *_ = read_all(path)
+    first, *others = read_all(path)
     assert np.array_equal(first.bgr, upright(stored.bgr))
     assert first.bgr.flags.c_contiguous
+    assert {other.bgr.shape for other in others} == {first.bgr.shape}
+
+
+@needs_ffmpeg
+def test_video_frames_are_freed_without_garbage_collection(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", *H264)
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(read_all(path)) == FRAMES
+        alive = sum(isinstance(thing, VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive <= 2
 
 
 @needs_ffmpeg

@@ -138,6 +138,11 @@ def test_unknown_key_is_refused_with_a_suggestion(key: str, suggestion: str) -> 
     assert problem == f"{name}: unknown setting (set by command line); did you mean {suggestion}?"
 
 
+def test_unknown_variable_is_refused_with_a_variable() -> None:
+    (problem,) = problems(environment={"EDGE_DAEMON_MQTT_HOST": "broker"})
+    assert problem.endswith("; did you mean EDGE_DAEMON_MQTT__HOST?")
+
+
 @pytest.mark.parametrize("key", ["zzz", "detection.qqq"])
 def test_unknown_key_unlike_any_other_names_the_list(key: str) -> None:
     (problem,) = problems(flags={tuple(key.split(".")): "1"})
@@ -191,6 +196,7 @@ def test_invalid_value_is_reported_with_key_and_value(key: str, value: str) -> N
         ("device_id", "a b", "must have only letters, digits, _ and -"),
         ("mqtt.base_topic", "a/#", "must not contain + or #"),
         ("homeassistant.prefix", "+", "must not contain + or #"),
+        ("zones.ignore", "5", "must be a list of regions, such as [[0, 0, 0.3, 1]]"),
     ],
 )
 def test_invalid_value_reason_names_no_python_type(key: str, value: str, reason: str) -> None:

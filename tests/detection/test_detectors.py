@@ -155,30 +155,10 @@ def chosen(caplog: pytest.LogCaptureFixture) -> dict[str, object]:
     return vars(record)
 
 
-def test_auto_detector_is_bundled_and_logs_how_to_fetch_yunet(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_auto_detector_is_bundled_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert isinstance(create("auto"), BundledDetector)
     assert chosen(caplog)["detector"] == "bundled"
-    assert chosen(caplog)["fetch_yunet"] == "edge-daemon models fetch yunet"
-
-
-def test_bundled_detector_with_yunet_fetched_logs_no_hint(
-    caplog: pytest.LogCaptureFixture, yunet_model: Path
-) -> None:
-    caplog.set_level(logging.INFO)
-    create("auto", fetched=yunet_model)
-    assert "fetch_yunet" not in chosen(caplog)
-
-
-@pytest.mark.parametrize(("name", "model"), [("haar", None), ("auto", bundled_detector())])
-def test_other_detectors_log_no_hint(
-    caplog: pytest.LogCaptureFixture, name: DetectorName, model: Path | None
-) -> None:
-    caplog.set_level(logging.INFO)
-    create(name, model)
-    assert "fetch_yunet" not in chosen(caplog)
 
 
 def test_auto_detector_follows_the_kind_of_the_file(yunet_model: Path) -> None:

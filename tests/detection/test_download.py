@@ -269,6 +269,13 @@ def test_fetch_without_a_server_names_the_url(model: DetectorModel, tmp_path: Pa
     assert "refused" in message
 
 
+def test_fetch_failure_names_the_cause_without_its_number(
+    model: DetectorModel, tmp_path: Path
+) -> None:
+    with pytest.raises(DetectorError, match=r": download failed: Connection refused$"):
+        fetch(model, tmp_path, f"http://127.0.0.1:{free_port()}/model.onnx")
+
+
 def test_fetch_with_an_unknown_host_names_the_url(model: DetectorModel, tmp_path: Path) -> None:
     url = "http://no-such-host.invalid/tiny.onnx"
     assert error_of(replace(model, url=url), tmp_path).startswith(f"{url}: ")

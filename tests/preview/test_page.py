@@ -161,7 +161,7 @@ def test_pause_removes_the_picture_until_resume(page: Browser, live: LivePage) -
     page.wait_for_state("paused")
     live.program.wait_for("status: paused")
     assert (page.text("#state"), page.text("#notice-title")) == ("Paused", "Paused")
-    assert page.text("#notice-reason") == "The file waits until you resume."
+    assert page.text("#notice-reason") == "The file is not read until you resume."
     assert page.text("#pause").startswith("Resume")
     assert page.all(".box") == []
     blank = f"Object.assign({CLEAR}, {{width: 960, height: 600}}).toDataURL()"

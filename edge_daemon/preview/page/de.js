@@ -27,7 +27,7 @@ export const de = {
     away: { name: "Keine Verbindung", title: "Der Dienst antwortet nicht", reason: "Neuer Versuch läuft." },
   },
   pausedCamera: "Die Kamera ist geschlossen, bis Sie fortsetzen.",
-  pausedFile: "Die Datei wartet, bis Sie fortsetzen.",
+  pausedFile: "Die Datei wird nicht gelesen, bis Sie fortsetzen.",
   noFaces: {
     running: "Keine Gesichter im Bild.",
     starting: "Noch kein Bild.",

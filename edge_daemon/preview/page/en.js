@@ -27,7 +27,7 @@ export const en = {
     away: { name: "No connection", title: "The daemon does not respond", reason: "Retrying." },
   },
   pausedCamera: "The camera is closed until you resume.",
-  pausedFile: "The file waits until you resume.",
+  pausedFile: "The file is not read until you resume.",
   noFaces: {
     running: "No faces in sight.",
     starting: "No frame yet.",
@@ -41,7 +41,7 @@ export const en = {
   controls: "Controls",
   pause: "Pause",
   resume: "Resume",
-  pauseUnsaved: "The daemon could not save this: its next start uses the state before.",
+  pauseUnsaved: "Not saved: after a restart, the previous state applies.",
   raw: "Raw values",
   crops: "Crops",
   mirror: "Mirror",

@@ -11,7 +11,7 @@ from publishing.broker import Mosquitto, subscribed
 from publishing.test_mqtt import FAILED_HANDSHAKE
 from running import broker_at, free_port, running
 
-from edge_daemon.commands.check.checks import Finding, Level, check_broker
+from edge_daemon.commands.check import Finding, Level, check_broker
 from edge_daemon.config.settings import Settings
 
 pytestmark = FAILED_HANDSHAKE

@@ -9,9 +9,8 @@ from commands.check.test_holders import holding
 from drawing import draw_scene
 from running import camera
 
-from edge_daemon.commands.check import camera as camera_check
-from edge_daemon.commands.check.camera import Process, ProcessTable, check_source
-from edge_daemon.commands.check.checks import Finding, Level
+from edge_daemon.commands import check
+from edge_daemon.commands.check import Finding, Level, Process, ProcessTable, check_source
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import SourceError
 
@@ -110,7 +109,7 @@ def test_source_picamera2_missing_fails_with_hint(
 ) -> None:
     if installed:
         (tmp_path / "picamera2").mkdir()
-    monkeypatch.setattr(camera_check, "SYSTEM_PACKAGES", tmp_path)
+    monkeypatch.setattr(check, "SYSTEM_PACKAGES", tmp_path)
     result = found("picamera", tmp_path)
     assert result.level is Level.FAIL
     assert hint in result.message

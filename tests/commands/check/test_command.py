@@ -10,8 +10,7 @@ import pytest
 from conftest import Program, clean_environment
 from running import PATIENCE
 
-from edge_daemon.commands.check import checks_for, finding_of
-from edge_daemon.commands.check.checks import Check, Finding, Level
+from edge_daemon.commands.check import Check, Finding, Level, checks_for, finding_of
 from edge_daemon.config.settings import Settings
 from edge_daemon.errors import BundleError
 
@@ -119,7 +118,7 @@ HANGING_CHECK = """
 import sys, threading
 from edge_daemon import cli
 from edge_daemon.commands import check
-from edge_daemon.commands.check.checks import Check
+from edge_daemon.commands.check import Check
 
 hanging = Check("slow", lambda settings: threading.Event().wait(), limit_s=0.1)
 check.checks_for = lambda settings: [hanging]

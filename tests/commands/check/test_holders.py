@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from running import PATIENCE
 
-from edge_daemon.commands.check.camera import Process, ProcessTable
+from edge_daemon.commands.check import Process, ProcessTable
 
 HOLD = "import sys; held = open(sys.argv[2]); print(flush=True); sys.stdin.read()"
 

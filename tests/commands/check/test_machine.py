@@ -6,8 +6,8 @@ from typing import NamedTuple
 import pytest
 from monitoring.test_hardware import written, zone
 
-from edge_daemon.commands.check import checks
-from edge_daemon.commands.check.checks import (
+from edge_daemon.commands import check
+from edge_daemon.commands.check import (
     Finding,
     Level,
     check_board,
@@ -75,18 +75,18 @@ def test_clock_synchronised_by_timesyncd_or_kernel_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / "synchronized"
-    monkeypatch.setattr(checks, "TIMESYNCD", mark)
-    monkeypatch.setattr(checks, "_synchronised_by_kernel", lambda: False)
+    monkeypatch.setattr(check, "TIMESYNCD", mark)
+    monkeypatch.setattr(check, "_synchronised_by_kernel", lambda: False)
     assert check_clock(SETTINGS).level is Level.WARN
     mark.touch()
     assert check_clock(SETTINGS) == Finding.ok("synchronised by systemd-timesyncd")
     mark.unlink()
-    monkeypatch.setattr(checks, "_synchronised_by_kernel", lambda: True)
+    monkeypatch.setattr(check, "_synchronised_by_kernel", lambda: True)
     assert check_clock(SETTINGS) == Finding.ok("synchronised according to the kernel")
 
 
 def test_clock_kernel_state_is_readable() -> None:
-    assert checks._synchronised_by_kernel() in {True, False}
+    assert check._synchronised_by_kernel() in {True, False}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_board_throttled_now_warns(
 ) -> None:
     firmware = {"devices/platform/soc/soc:firmware/get_throttled": throttled}
     board = written(tmp_path, firmware | zone(0, "cpu-thermal", "61000"))
-    monkeypatch.setattr(checks, "Hardware", lambda: board)
+    monkeypatch.setattr(check, "Hardware", lambda: board)
     found = check_board(SETTINGS)
     assert found.level is level
     assert found.message.startswith(words)
@@ -112,9 +112,9 @@ def test_board_throttled_now_warns(
 def test_systemd_package_missing_warns_where_systemd_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "SYSTEMD", tmp_path / "absent")
+    monkeypatch.setattr(check, "SYSTEMD", tmp_path / "absent")
     assert check_systemd(SETTINGS) == Finding.ok("not running here")
-    monkeypatch.setattr(checks, "SYSTEMD", tmp_path)
+    monkeypatch.setattr(check, "SYSTEMD", tmp_path)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert check_systemd(SETTINGS).level is Level.WARN
     monkeypatch.setattr("importlib.util.find_spec", lambda _: object())

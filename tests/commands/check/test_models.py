@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from edge_daemon._lib.files import bundled_models
-from edge_daemon.commands.check.checks import check_bundle, check_detector, check_runtime
+from edge_daemon.commands.check import check_bundle, check_detector, check_runtime
 from edge_daemon.config.settings import Settings
 from edge_daemon.detection.yunet import YUNET
 from edge_daemon.errors import BundleError, DetectorError
