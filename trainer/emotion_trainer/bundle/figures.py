@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_daemon.inference.bundle import Bundle, Member, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
+from emotion_trainer.bundle.balancing import MAX_LOSS, MIN_RECALL
 from emotion_trainer.bundle.candidates import Candidate
 from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, adjust
 from emotion_trainer.bundle.records import Bundling, ModelRecord, View, view_name, view_of
@@ -48,6 +49,12 @@ class Bundled:
     sizes: dict[str, int]
     robustness: Robustness
 
+    @property
+    def given_up(self) -> dict[str, float]:
+        """The recalls below the limit, which no adjustment raises at an acceptable cost."""
+        recalls = self.bundle.ensemble.metrics.recall
+        return {name: recall for name, recall in recalls.items() if recall < MIN_RECALL}
+
     def __str__(self) -> str:
         ensemble, members = self.bundle.ensemble, self.bundle.members
         lines = [f"{self.bundle.bundle_id}, in the order in which members run:"]
@@ -76,6 +83,12 @@ class Bundled:
                 f"for which the log-probabilities are adjusted: {raised}",
                 f"without: {_least_recall(self.unbalanced)}, {_figures(self.unbalanced)}",
             ]
+        if self.given_up:
+            recalls = ", ".join(f"{name} {recall:.4f}" for name, recall in self.given_up.items())
+            lines.append(
+                f"below {MIN_RECALL}, since more would cost over {100 * MAX_LOSS:g} points of "
+                f"accuracy or other recall: {recalls}; train longer or on more faces"
+            )
         return lines
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_daemon.config.settings import CAMERA_SHARES, QualitySettings
 from edge_daemon.inference.bundle import Member
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.bundle.balancing import MIN_RECALL
+from emotion_trainer.bundle.balancing import MAX_LOSS, MIN_RECALL
 from emotion_trainer.bundle.clips import ClipPredictions
 from emotion_trainer.bundle.ensembling import HALVINGS
 from emotion_trainer.bundle.figures import Bundled, display_name
@@ -159,6 +159,8 @@ def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
         "unbalanced": bundled.unbalanced,
         "anytime": bundled.anytime,
         "min_recall": MIN_RECALL,
+        "max_loss": MAX_LOSS,
+        "given_up": bundled.given_up,
         "fitted": _fitted(bundled),
         "halvings": HALVINGS,
         "cross_fitted": bundled.bundling.cross_fitted,

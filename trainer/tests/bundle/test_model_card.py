@@ -158,7 +158,7 @@ def unadjusted(bundled: Bundled) -> Bundled:
 
 
 def test_card_has_recalls_with_and_without_adjustment(bundled: Bundled, dataset: Dataset) -> None:
-    assert bundled.bundle.ensemble.adjustment["fear"] > 0
+    assert bundled.bundle.ensemble.adjustment
     card = model_card(bundled, dataset)
     rows = table(card, "label", *EMOTIONS, "recall", "unadjusted")
     assert {row[0]: float(row[9]) for row in rows} == pytest.approx(
@@ -166,6 +166,19 @@ def test_card_has_recalls_with_and_without_adjustment(bundled: Bundled, dataset:
     )
     plain = model_card(unadjusted(bundled), dataset)
     assert {len(row) for row in table(plain, "label", *EMOTIONS, "recall")} == {9}
+
+
+def test_recalls_below_the_limit_are_in_card_and_report(bundled: Bundled, dataset: Dataset) -> None:
+    ensemble = bundled.bundle.ensemble
+    recall = dict.fromkeys(EMOTIONS, 0.8) | {"fear": 0.1234}
+    metrics = ensemble.metrics.model_copy(update={"recall": recall})
+    ensemble = ensemble.model_copy(update={"metrics": metrics})
+    weak = replace(bundled, bundle=bundled.bundle.model_copy(update={"ensemble": ensemble}))
+    assert weak.given_up == {"fear": 0.1234}
+    assert "fear 0.1234; " in str(weak).splitlines()[-2]
+    card = model_card(weak, dataset)
+    require_well_formed(card)
+    assert "fear 0.123." in card
 
 
 def test_adjustment_is_among_what_was_fitted_only_if_used(
