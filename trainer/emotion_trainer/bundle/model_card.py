@@ -31,6 +31,8 @@ from emotion_trainer.tracking import plots
 from emotion_trainer.training.provenance import RunRecord, weights_file
 
 CARD_NAME: Final = "README.md"
+FER2013_FACES: Final = 28_709 + 3_589
+"""Of Training and PublicTest."""
 
 Matrix = NDArray[np.int64]
 
@@ -143,7 +145,10 @@ def _member_values(bundled: Bundled) -> dict[str, object]:
 def _data_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
     return {
         "split": dataset.validation_name,
-        "is_fer2013": dataset.validation_name == PUBLIC_TEST,
+        "is_fer2013": _is_fer2013(dataset),
+        "foreign": bundled.foreign,
+        "is_all_foreign": {m.provenance.recipe for m in bundled.bundle.members}
+        == set(bundled.foreign),
         "is_stratified": dataset.validation_name == STRATIFIED_NAME,
         "training": len(dataset.training),
         "validation": len(dataset.validation),
@@ -152,6 +157,13 @@ def _data_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
         "sources": sources_of(bundled),
         "unrecorded": _unrecorded(bundled),
     }
+
+
+def _is_fer2013(dataset: Dataset) -> bool:
+    """Whether the data are FER2013's official splits, as far as their numbers of faces show."""
+    skipped = len(dataset.unreadable.faults)
+    faces = len(dataset.training) + len(dataset.validation) + skipped
+    return dataset.validation_name == PUBLIC_TEST and faces == FER2013_FACES
 
 
 def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
