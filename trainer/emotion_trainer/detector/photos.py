@@ -117,6 +117,9 @@ class PhotoLabels:
             )
 
 
+Labelled = Sequence[tuple[PhotoLabels, LabelledImage]]
+
+
 @dataclass(frozen=True)
 class Photos:
     """Photos of one or more folders, each in one part.
@@ -146,24 +149,16 @@ def load_photos(folders: Sequence[Path]) -> Photos:
         DataError: a folder is of neither form, its labels are damaged, a photo is missing, or
             there are too few photos for each part.
     """
-    labels: list[PhotoLabels] = []
-    photos: list[LabelledImage] = []
-    for folder in folders:
-        for one in read_labels(folder):
-            labels.append(one)
-            photos.append(read_photo(folder / one.name, one))
-    copied = _copied(labels, photos)
+    labelled = [
+        (labels, read_photo(folder / labels.name, labels))
+        for folder in folders
+        for labels in read_labels(folder)
+    ]
+    copied = _copied(labelled)
+    kept = [pair for pair, is_copied in zip(labelled, copied, strict=True) if not is_copied]
     parts: dict[Part, list[LabelledImage]] = {"training": [], "calibration": [], "test": []}
-    digest = hashlib.sha256()
-    for one, photo, is_copied in zip(labels, photos, copied, strict=True):
-        if is_copied:
-            continue
-        for array in (one.faces.boxes, one.faces.landmarks, one.faces.doubtful, photo.image):
-            digest.update(array.tobytes())
-        digest.update(one.name.encode())
-        if one.source != one.name:
-            digest.update(one.source.encode())
-        parts[one.part].append(photo)
+    for labels, photo in kept:
+        parts[labels.part].append(photo)
     if missing := [part for part, images in parts.items() if not images]:
         places = ", ".join(map(str, folders))
         raise DataError(
@@ -174,18 +169,31 @@ def load_photos(folders: Sequence[Path]) -> Photos:
         tuple(parts["calibration"]),
         tuple(parts["test"]),
         int(copied.sum()),
-        digest.hexdigest(),
+        _digest(kept),
     )
 
 
-def _copied(labels: Sequence[PhotoLabels], photos: Sequence[LabelledImage]) -> NDArray[np.bool_]:
+def _digest(labelled: Labelled) -> str:
+    digest = hashlib.sha256()
+    for labels, photo in labelled:
+        faces = labels.faces
+        for array in (faces.boxes, faces.landmarks, faces.doubtful, photo.image):
+            digest.update(array.tobytes())
+        digest.update(labels.name.encode())
+        if labels.source != labels.name:
+            digest.update(labels.source.encode())
+    return digest.hexdigest()
+
+
+def _copied(labelled: Labelled) -> NDArray[np.bool_]:
     """Which photos are near-copies of photos of a part that must be unseen in their own, [N]."""
-    parts = np.array([one.part for one in labels])
-    copied = np.zeros(len(photos), np.bool_)
+    parts = np.array([labels.part for labels, _ in labelled])
+    images = [photo.image for _, photo in labelled]
+    copied = np.zeros(len(images), np.bool_)
     for seen, unseen in (("training", ("calibration", "test")), ("calibration", ("test",))):
         of = np.flatnonzero(parts == seen).tolist()
         among = np.flatnonzero(np.isin(parts, unseen)).tolist()
-        copied[of] = correlates([photos[i].image for i in of], [photos[i].image for i in among])
+        copied[of] = correlates([images[i] for i in of], [images[i] for i in among])
     return copied
 
 
