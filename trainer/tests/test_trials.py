@@ -8,6 +8,7 @@ from conftest import subject_of
 
 from emotion_trainer.bundle.records import read_records
 from emotion_trainer.cli import main
+from emotion_trainer.commands.opening import warn_of_absent_emotions
 from emotion_trainer.data import Dataset
 from emotion_trainer.recipe import Recipe
 from emotion_trainer.training.provenance import Trial, cut_short
@@ -77,3 +78,16 @@ def test_limited_data_are_the_same_faces_each_time(dataset: Dataset) -> None:
     (place,) = np.flatnonzero((dataset.training.images == face).all(axis=(1, 2)))
     assert dataset.training.labels[place] == label
     assert dataset.limited(1000).fingerprint == dataset.fingerprint
+
+
+def test_limited_data_without_an_emotion_are_reported(
+    dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_of_absent_emotions(dataset)
+    assert not capsys.readouterr().err
+    few = dataset.limited(3)
+    warn_of_absent_emotions(few)
+    for split, line in zip(
+        (few.training, few.validation), capsys.readouterr().err.splitlines(), strict=True
+    ):
+        assert f"no face of {', '.join(split.absent)} among 3 of " in line

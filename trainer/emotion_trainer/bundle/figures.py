@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_daemon.inference.bundle import Bundle, Member, Metrics
 from edge_daemon.inference.ensemble import log_softmax
 from edge_daemon.records import EMOTIONS
+from emotion_trainer.bundle.balancing import MAX_LOSS, MIN_RECALL
 from emotion_trainer.bundle.candidates import Candidate
 from emotion_trainer.bundle.ensembling import Fit, LogProbabilities, adjust
 from emotion_trainer.bundle.records import Bundling, ModelRecord, View, view_name, view_of
@@ -37,6 +38,7 @@ class Bundled:
         records: how the members were trained, by file, as far as that is known.
         sizes: bytes by file; a mirrored member needs none of its own.
         robustness: accuracy on degraded faces, of the ensemble and of each member.
+        foreign: recipes of the members that were trained on other data than these are measured on.
     """
 
     bundle: Bundle
@@ -47,6 +49,13 @@ class Bundled:
     records: dict[str, ModelRecord]
     sizes: dict[str, int]
     robustness: Robustness
+    foreign: tuple[str, ...] = ()
+
+    @property
+    def given_up(self) -> dict[str, float]:
+        """The recalls below the limit, which no adjustment raises at an acceptable cost."""
+        recalls = self.bundle.ensemble.metrics.recall
+        return {name: recall for name, recall in recalls.items() if recall < MIN_RECALL}
 
     def __str__(self) -> str:
         ensemble, members = self.bundle.ensemble, self.bundle.members
@@ -65,6 +74,11 @@ class Bundled:
             "selected and fitted on one half and measured on the other: "
             f"{_figures(self.bundling.cross_fitted)}",
         ]
+        if self.foreign:
+            lines.append(
+                f"trained on other data, which may include faces that these figures are measured "
+                f"on: {', '.join(self.foreign)}"
+            )
         return "\n".join(lines)
 
     def _balance(self) -> list[str]:
@@ -76,6 +90,12 @@ class Bundled:
                 f"for which the log-probabilities are adjusted: {raised}",
                 f"without: {_least_recall(self.unbalanced)}, {_figures(self.unbalanced)}",
             ]
+        if self.given_up:
+            recalls = ", ".join(f"{name} {recall:.4f}" for name, recall in self.given_up.items())
+            lines.append(
+                f"below {MIN_RECALL}, since more would cost over {100 * MAX_LOSS:g} points of "
+                f"accuracy or other recall: {recalls}; train longer or on more faces"
+            )
         return lines
 
 
@@ -96,18 +116,34 @@ def measure_bundle(bundle: Bundle, bundling: Bundling, views: Views, dataset: Da
     predictions = stack(views)
     fit = fit_of(bundle)
     models = models_in(views)
+    records = _records_of(views, dataset)
     return Bundled(
         bundle=bundle,
         bundling=bundling,
         unbalanced=_unbalanced(fit, predictions, dataset),
         anytime=_anytime(bundle, predictions, dataset),
         probabilities=fit.probabilities(predictions),
-        records=_records_of(views, dataset),
+        records=records,
         sizes={name: model.file.stat().st_size for name, model in models.items()},
         robustness=measure_robustness(
             partial(_predictions_of_members, bundle, fit, models), dataset.validation
         ),
+        foreign=_foreign(bundle, records, dataset),
     )
+
+
+def _foreign(
+    bundle: Bundle, records: Mapping[str, ModelRecord], dataset: Dataset
+) -> tuple[str, ...]:
+    """Recipes of the members that were trained neither on these data nor, as a trial, on a part."""
+    found: list[str] = []
+    for member in bundle.members:
+        trial = records[member.file].run.trial if member.file in records else None
+        limit = trial.limit if trial is not None else None
+        data = dataset if limit is None else dataset.limited(limit)
+        if member.provenance.data_fingerprint != data.fingerprint:
+            found.append(member.provenance.recipe)
+    return tuple(dict.fromkeys(found))
 
 
 def _unbalanced(fit: Fit, predictions: LogProbabilities, dataset: Dataset) -> Metrics:

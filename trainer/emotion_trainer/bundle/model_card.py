@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_daemon.config.settings import CAMERA_SHARES, QualitySettings
 from edge_daemon.inference.bundle import Member
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.bundle.balancing import MIN_RECALL
+from emotion_trainer.bundle.balancing import MAX_LOSS, MIN_RECALL
 from emotion_trainer.bundle.clips import ClipPredictions
 from emotion_trainer.bundle.ensembling import HALVINGS
 from emotion_trainer.bundle.figures import Bundled, display_name
@@ -31,6 +31,8 @@ from emotion_trainer.tracking import plots
 from emotion_trainer.training.provenance import RunRecord, weights_file
 
 CARD_NAME: Final = "README.md"
+FER2013_FACES: Final = 28_709 + 3_589
+"""Of Training and PublicTest."""
 
 Matrix = NDArray[np.int64]
 
@@ -143,7 +145,10 @@ def _member_values(bundled: Bundled) -> dict[str, object]:
 def _data_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
     return {
         "split": dataset.validation_name,
-        "is_fer2013": dataset.validation_name == PUBLIC_TEST,
+        "is_fer2013": _is_fer2013(dataset),
+        "foreign": bundled.foreign,
+        "is_all_foreign": {m.provenance.recipe for m in bundled.bundle.members}
+        == set(bundled.foreign),
         "is_stratified": dataset.validation_name == STRATIFIED_NAME,
         "training": len(dataset.training),
         "validation": len(dataset.validation),
@@ -154,11 +159,20 @@ def _data_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
     }
 
 
+def _is_fer2013(dataset: Dataset) -> bool:
+    """Whether the data are FER2013's official splits, as far as their numbers of faces show."""
+    skipped = len(dataset.unreadable.faults)
+    faces = len(dataset.training) + len(dataset.validation) + skipped
+    return dataset.validation_name == PUBLIC_TEST and faces == FER2013_FACES
+
+
 def _figure_values(bundled: Bundled, dataset: Dataset) -> dict[str, object]:
     return {
         "unbalanced": bundled.unbalanced,
         "anytime": bundled.anytime,
         "min_recall": MIN_RECALL,
+        "max_loss": MAX_LOSS,
+        "given_up": bundled.given_up,
         "fitted": _fitted(bundled),
         "halvings": HALVINGS,
         "cross_fitted": bundled.bundling.cross_fitted,

@@ -1,9 +1,11 @@
 """`detector label`, `train`, `verifier`, `export` and `compare`: the daemon's face detector."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emotion_trainer.commands.arguments import (
     Commands,
@@ -18,6 +20,9 @@ from emotion_trainer.commands.arguments import (
 )
 from emotion_trainer.commands.opening import numbering_of
 from emotion_trainer.errors import TrainingError
+
+if TYPE_CHECKING:
+    from emotion_trainer.detector.data import DetectorData
 
 
 def add_commands(commands: Commands) -> None:
@@ -169,7 +174,6 @@ def _label(options: Namespace) -> None:
 
 
 def _train(options: Namespace) -> None:
-    from emotion_trainer.detector.data import load_data
     from emotion_trainer.detector.recipe import DetectorRecipe
     from emotion_trainer.detector.runs import DetectorRun
     from emotion_trainer.recipe import read_recipe_as
@@ -179,26 +183,37 @@ def _train(options: Namespace) -> None:
 
     recipe = read_recipe_as(DetectorRecipe, options.recipe)
     run = DetectorRun(options.run or Path("work") / recipe.name)
-    trainer = DetectorTrainer(
-        recipe, load_data(options.photos, options.crops), run, options.weights
-    )
+    trainer = DetectorTrainer(recipe, _load_data(options), run, options.weights)
     print(trainer.summary(), flush=True)
     best = trainer.run()
     print(f"best average precision {best.score:.4f} in epoch {best.number}: {run.best}")
 
 
 def _verifier(options: Namespace) -> None:
-    from emotion_trainer.detector.data import load_data
     from emotion_trainer.detector.runs import DetectorRun
 
     with _torch_required("verifier"):
         from emotion_trainer.detector.verifier_training import VerifierTrainer
 
     run = DetectorRun(options.run)
-    trainer = VerifierTrainer(run, load_data(options.photos, options.crops))
+    trainer = VerifierTrainer(run, _load_data(options))
     print(trainer.summary(), flush=True)
     best = trainer.run()
     print(f"best average precision {best.score:.4f} in epoch {best.number}: {run.verifier.best}")
+
+
+def _load_data(options: Namespace) -> "DetectorData":
+    """Read the photos and crops, and report on standard error what is left out of them."""
+    from emotion_trainer.detector.data import load_data
+
+    data = load_data(options.photos, options.crops)
+    if data.copies:
+        print(
+            f"--photos: {data.copies} photos skipped, near-copies of photos for calibration or "
+            "test; give frames of one video the same source in labels.json",
+            file=sys.stderr,
+        )
+    return data
 
 
 @contextmanager
@@ -213,11 +228,10 @@ def _torch_required(command: str) -> Iterator[None]:
 
 
 def _export(options: Namespace) -> None:
-    from emotion_trainer.detector.data import load_data
     from emotion_trainer.detector.export import export_detector
     from emotion_trainer.detector.runs import DetectorRun
 
-    data = load_data(options.photos, options.crops)
+    data = _load_data(options)
     metrics = export_detector(DetectorRun(options.run), data, options.out)
     print(", ".join(f"{name} {value}" for name, value in metrics.model_dump().items()))
 

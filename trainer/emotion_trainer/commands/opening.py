@@ -43,6 +43,22 @@ def open_dataset_of(options: Namespace, models: Iterable[Path] = ()) -> "Dataset
     return dataset
 
 
+def warn_of_absent_emotions(dataset: "Dataset") -> None:
+    """Warn on standard error about emotions of which a part of a data set has no face."""
+    from emotion_trainer.data.dataset import TRAINING
+
+    for split, name, effect in (
+        (dataset.training, TRAINING, "the network does not learn them"),
+        (dataset.validation, dataset.validation_name, "their recall is 0 in all figures"),
+    ):
+        if split.absent:
+            print(
+                f"emotion-trainer: warning: --limit: no face of {', '.join(split.absent)} among "
+                f"{len(split)} of {name}, so {effect}; allow more",
+                file=sys.stderr,
+            )
+
+
 def warn_of_trials(records: "Iterable[RunRecord]") -> None:
     """Warn on standard error about each model whose training was cut short."""
     for warning in [record.warning for record in records]:

@@ -13,7 +13,11 @@ from emotion_trainer.commands.arguments import (
     existing_path,
     positive_integer,
 )
-from emotion_trainer.commands.opening import open_dataset_of, warn_of_trials
+from emotion_trainer.commands.opening import (
+    open_dataset_of,
+    warn_of_absent_emotions,
+    warn_of_trials,
+)
 
 
 def add_commands(commands: Commands) -> None:
@@ -61,6 +65,7 @@ def _train(options: Namespace) -> None:
     dataset = open_dataset_of(options, recipe.sources)
     if options.limit is not None:
         dataset = dataset.limited(options.limit)
+        warn_of_absent_emotions(dataset)
     run = Run(options.run or Path("work") / (f"{recipe.name}_trial" if trial else recipe.name))
     tracker = Tracker()
     trainer = Trainer(recipe, dataset, run, trial)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.records import CROP_SIDE
+from edge_daemon.records import CROP_SIDE, EMOTIONS
 from emotion_trainer.data.unreadable import Unreadable
 
 TRAINING: Final = "Training"
@@ -47,6 +47,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The emotions that no face is labelled with."""
+        return tuple(name for code, name in enumerate(EMOTIONS) if code not in self.labels)
 
 
 def no_faces() -> NDArray[np.uint8]:

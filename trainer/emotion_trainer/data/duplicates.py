@@ -5,6 +5,7 @@ are also in the training split raise the measured accuracy.
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,18 +14,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_daemon.records import EMOTIONS
+from edge_daemon.records import EMOTIONS, Image
 from emotion_trainer.data.dataset import TRAINING, Dataset
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.int64]
+Images = Image | Sequence[Image]
+"""Grey images: those of a list may be of several sizes."""
 
 THUMBNAIL_SIDE: Final = 12
 MIN_CORRELATION: Final = 0.995
 """Of the thumbnails of near-copies: the same photo, cropped or scaled differently."""
 
 CHUNK: Final = 512
-"""Validation faces that are compared with all training faces at a time: 60 MB for FER2013."""
+"""Images that are compared with all others at a time: 60 MB for FER2013."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +88,25 @@ def near_copies(dataset: Dataset) -> Mask:
     Faces are near-copies if their thumbnails correlate. A plain image has no correlation, so it
     counts only if it is identical.
     """
-    known = _standardised(dataset.training.images).T
-    thumbnails = _standardised(dataset.validation.images)
+    near = correlates(dataset.validation.images, dataset.training.images)
+    copies: Mask = near | find_duplicates(dataset).across.faces
+    return copies
+
+
+def correlates(images: Images, others: Images) -> Mask:
+    """Whether the thumbnail of each image correlates with one of the others, bool [N]."""
+    if not len(images) or not len(others):
+        return np.zeros(len(images), np.bool_)
+    known = _standardised(others).T
+    thumbnails = _standardised(images)
     near = [
         (thumbnails[start : start + CHUNK] @ known).max(axis=1) >= MIN_CORRELATION
         for start in range(0, len(thumbnails), CHUNK)
     ]
-    copies: Mask = np.concatenate(near) | find_duplicates(dataset).across.faces
-    return copies
+    return np.concatenate(near)
 
 
-def _standardised(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _standardised(images: Images) -> NDArray[np.float32]:
     """Thumbnails of mean 0 and norm 1, float32 [N, 144]; their products are correlations."""
     size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     thumbnails = np.stack([cv2.resize(face, size, interpolation=cv2.INTER_AREA) for face in images])

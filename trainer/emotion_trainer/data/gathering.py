@@ -48,14 +48,28 @@ class Gatherer:
         """The data set. A stratified one is made of the training split alone.
 
         Raises:
-            DataError: too much could not be read, or a split is empty or too small.
+            DataError: too much could not be read, a split is empty or too small, or has no face of
+                some emotion.
         """
         unreadable = self._faults.settle(sum(map(len, self._splits.values())))
         training = self._split(self._training)
         if splitting is Splitting.STRATIFIED:
-            kept, held_back = stratified(training, self._source)
-            return Dataset(kept, held_back, STRATIFIED_NAME, unreadable)
-        return Dataset(training, self._split(self._validation), self._validation, unreadable)
+            training, validation = stratified(training, self._source)
+            name = STRATIFIED_NAME
+        else:
+            validation, name = self._split(self._validation), self._validation
+        self._require_emotions(training, self._training)
+        self._require_emotions(validation, name)
+        return Dataset(training, validation, name, unreadable)
+
+    def _require_emotions(self, split: Split, name: str) -> None:
+        """Refuse a split without faces of an emotion.
+
+        A model does not learn that emotion, or its recall and its share cannot be measured.
+        """
+        if split.absent:
+            absent = ", ".join(split.absent)
+            raise DataError(f"{self._source}: no face of {absent} in the split {name}; add some")
 
     def _split(self, name: str) -> Split:
         if not len(self._splits[name]):

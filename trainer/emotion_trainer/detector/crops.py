@@ -5,6 +5,7 @@ fill an image. Crops without a detection of a high score are left out.
 """
 
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -109,6 +110,20 @@ def load_crops(path: Path) -> Crops:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Crops(file["images"], file["boxes"], file["landmarks"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            crops = Crops(file["images"], file["boxes"], file["landmarks"])
+            _require_layout(crops, set(file.files))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a file of labelled crops: {error}") from error
+    return crops
+
+
+def _require_layout(crops: Crops, names: set[str]) -> None:
+    if unknown := names - set(vars(crops)):
+        raise ValueError(f"unknown array {min(unknown)}")
+    count, side = len(crops), crops.images.shape[-1]
+    expected = {"images": (count, side, side), "boxes": (count, 4), "landmarks": (count, 5, 2)}
+    for name, shape in expected.items():
+        array = getattr(crops, name)
+        kind = np.uint8 if name == "images" else np.float32
+        if array.shape != shape or array.dtype != kind or not np.isfinite(array).all():
+            raise ValueError(f"invalid array {name} (got {array.dtype} {array.shape})")

@@ -24,6 +24,7 @@ class DetectorData:
         calibration: whole photos.
         test: whole photos.
         held_out: tight crops that are not trained on.
+        copies: how many photos were left out, as near-copies of photos of another part.
         fingerprint: a digest of everything.
     """
 
@@ -31,6 +32,7 @@ class DetectorData:
     calibration: Sequence[LabelledImage]
     test: Sequence[LabelledImage]
     held_out: Crops
+    copies: int
     fingerprint: str
 
     def calibration_images(self) -> list[LabelledImage]:
@@ -58,5 +60,6 @@ def load_data(photos: Sequence[Path], crops: Path) -> DetectorData:
         found.calibration,
         found.test,
         held_out,
+        found.copies,
         digest.hexdigest(),
     )

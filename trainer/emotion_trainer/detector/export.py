@@ -69,10 +69,11 @@ def export_detector(run: DetectorRun, data: DetectorData, folder: Path) -> Detec
         The figures of the int8 files on the test photos.
 
     Raises:
-        TrainingError: no epoch of the search or of its verifier was finished, or the run's files
-            are damaged.
+        TrainingError: no epoch of the search or of its verifier was finished, the run's files
+            are damaged, or it was trained on other data.
         ExportError: quantisation loses too much average precision.
     """
+    run.require_data(data.fingerprint)
     verifier = run.verifier.best_model()
     calibration = data.calibration_images()
     search = _export_search(run, data, calibration)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from emotion_trainer.detector.recipe import DetectorRecipe
+from emotion_trainer.errors import TrainingError
 from emotion_trainer.training.provenance import AnyRecord
 from emotion_trainer.training.runs import AnyRun
 
@@ -37,6 +38,18 @@ class DetectorRun(AnyRun[DetectorRecord]):
     def weights(self) -> Path:
         """The averaged weights of the best epoch, from which another training may start."""
         return self.folder / "weights.npz"
+
+    def require_data(self, fingerprint: str) -> None:
+        """Refuse other data than the training's, whose unseen parts it may have been trained on.
+
+        Raises:
+            TrainingError: the fingerprint is of other data, or the record is damaged.
+        """
+        if self.record().data_fingerprint != fingerprint:
+            raise TrainingError(
+                f"{self.folder}: trained on other photos or crops, maybe on those for calibration "
+                "or test; give its --photos and --crops"
+            )
 
     @property
     def verifier(self) -> "DetectorRun":

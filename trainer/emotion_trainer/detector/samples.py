@@ -14,7 +14,7 @@ import numpy as np
 from edge_daemon.detection import Detector
 from edge_daemon.records import Image
 from emotion_trainer.detector.faces import Faces, faces_from
-from emotion_trainer.detector.photos import has_labels, part_of, read_labels
+from emotion_trainer.detector.photos import has_labels, read_labels
 from emotion_trainer.errors import DataError
 
 DOUBTFUL_SCORE: Final = 0.3
@@ -60,9 +60,11 @@ def _samples(
     folder: Path, teacher: Detector, min_score: float, *, test_only: bool, interval: int
 ) -> Iterator[Sample]:
     if has_labels(folder):
-        for name, faces in read_labels(folder):
-            if not test_only or part_of(name) == "test":
-                yield Sample(name, _read(folder / name), faces)
+        for labels in read_labels(folder):
+            if not test_only or labels.part == "test":
+                bgr = _read(folder / labels.name)
+                labels.require_size(bgr, folder / labels.name)
+                yield Sample(labels.name, bgr, labels.faces)
         return
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -58,12 +58,14 @@ class VerifierTrainer(NetworkTrainer[VerifierNetwork]):
         data: the material to train on, and photos to validate on.
 
     Raises:
-        TrainingError: the search's run has no weights, or they are damaged.
+        TrainingError: the search's run has no weights, they are damaged, or it was trained on
+            other data.
     """
 
     section = "verifier.optimisation"
 
     def __init__(self, run: DetectorRun, data: DetectorData) -> None:
+        run.require_data(data.fingerprint)
         recipe = run.record().recipe
         torch.manual_seed(recipe.seed)
         self._find = _search(run)

@@ -6,6 +6,8 @@ first: a multinomial regression, fitted on the training split, predicts FER2013'
 votes.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -13,6 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from edge_daemon.records import EMOTIONS
 from emotion_trainer.data import Split
 from emotion_trainer.recipe import Targets
+
+MIN_LABELS: Final = 2
 
 
 def soft_targets(split: Split, settings: Targets) -> NDArray[np.float32]:
@@ -23,7 +27,8 @@ def soft_targets(split: Split, settings: Targets) -> NDArray[np.float32]:
     """
     smoothed = _smoothed(split.labels, settings.label_smoothing)
     voted = split.votes.any(axis=1)
-    if settings.votes_share == 0.0 or not voted.any():
+    # A regression needs two labels, which a trial on a few faces may lack.
+    if settings.votes_share == 0.0 or len(np.unique(split.labels[voted])) < MIN_LABELS:
         return smoothed
     translated = _translate(split.votes[voted], split.labels[voted])
     smoothed[voted] += settings.votes_share * (translated - smoothed[voted])

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw_split
 
 from edge_daemon.inference.ensemble import log_softmax
 from emotion_trainer.bundle.bundling import make_bundle
@@ -19,6 +20,7 @@ def test_unbalanced_figures_keep_the_weights_of_the_manifest(
     """A fit would prefer the first view, which is always right."""
     model = TrainedModel(Run(place / "run"))
     bundled = make_bundle([model], dataset, tmp_path, lambda *_: {})
+    assert bundled.foreign == ()
     made = bundled.bundle
     right = np.eye(7)[dataset.validation.labels]
     noise = np.random.default_rng(0).normal(0.0, 1.0, right.shape)
@@ -41,3 +43,13 @@ def test_unbalanced_figures_keep_the_weights_of_the_manifest(
     assert second.accuracy < 0.5
     assert found.accuracy == pytest.approx(second.accuracy, abs=0.05)
     assert found.recall["happy"] < 0.9
+
+
+def test_members_that_were_trained_on_other_data_are_named(
+    place: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    other = replace(dataset, training=draw_split(448, seed=5))
+    model = TrainedModel(Run(place / "run"))
+    bundled = make_bundle([model], other, tmp_path, lambda *_: {})
+    assert bundled.foreign == ("tiny",)
+    assert str(bundled).splitlines()[-1].endswith(": tiny")

@@ -158,7 +158,7 @@ def unadjusted(bundled: Bundled) -> Bundled:
 
 
 def test_card_has_recalls_with_and_without_adjustment(bundled: Bundled, dataset: Dataset) -> None:
-    assert bundled.bundle.ensemble.adjustment["fear"] > 0
+    assert bundled.bundle.ensemble.adjustment
     card = model_card(bundled, dataset)
     rows = table(card, "label", *EMOTIONS, "recall", "unadjusted")
     assert {row[0]: float(row[9]) for row in rows} == pytest.approx(
@@ -166,6 +166,19 @@ def test_card_has_recalls_with_and_without_adjustment(bundled: Bundled, dataset:
     )
     plain = model_card(unadjusted(bundled), dataset)
     assert {len(row) for row in table(plain, "label", *EMOTIONS, "recall")} == {9}
+
+
+def test_recalls_below_the_limit_are_in_card_and_report(bundled: Bundled, dataset: Dataset) -> None:
+    ensemble = bundled.bundle.ensemble
+    recall = dict.fromkeys(EMOTIONS, 0.8) | {"fear": 0.1234}
+    metrics = ensemble.metrics.model_copy(update={"recall": recall})
+    ensemble = ensemble.model_copy(update={"metrics": metrics})
+    weak = replace(bundled, bundle=bundled.bundle.model_copy(update={"ensemble": ensemble}))
+    assert weak.given_up == {"fear": 0.1234}
+    assert "fear 0.1234; " in str(weak).splitlines()[-2]
+    card = model_card(weak, dataset)
+    require_well_formed(card)
+    assert "fear 0.123." in card
 
 
 def test_adjustment_is_among_what_was_fitted_only_if_used(
@@ -177,8 +190,12 @@ def test_adjustment_is_among_what_was_fitted_only_if_used(
         assert f" and {last} were selected" in " ".join(model_card(one, dataset).split())
 
 
-def test_card_of_other_data_does_not_name_fer2013(bundled: Bundled, dataset: Dataset) -> None:
+def test_card_of_other_data_does_not_name_fer2013(
+    bundled: Bundled, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = replace(dataset, validation_name=STRATIFIED_NAME)
+    assert not card_values(bundled, dataset)["is_fer2013"]
+    monkeypatch.setattr("emotion_trainer.bundle.model_card.FER2013_FACES", 588)
     assert card_values(bundled, dataset)["is_fer2013"]
     values, card = card_values(bundled, own), model_card(bundled, own)
     assert values["is_stratified"]
@@ -188,6 +205,16 @@ def test_card_of_other_data_does_not_name_fer2013(bundled: Bundled, dataset: Dat
     assert "    emotion-trainer evaluate ../models --data PATH --split stratified" in card
     rows = table(card, "of", "prior", "faces")
     assert rows[1][:3] == [f"{STRATIFIED_NAME}, predictions", "none", "140"]
+
+
+def test_card_does_not_give_the_data_to_foreign_members(bundled: Bundled, dataset: Dataset) -> None:
+    foreign = replace(bundled, foreign=("tiny",))
+    own, other = (" ".join(model_card(one, dataset).split()) for one in (bundled, foreign))
+    for words in ("trained on 448 faces", "There are only 64 faces"):
+        assert words in own
+        assert words not in other
+    assert "trained on other data: tiny." in other
+    require_well_formed(model_card(foreign, dataset))
 
 
 def with_left_out(bundled: Bundled) -> Bundled:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from conftest import write_csv
 
-from emotion_trainer.data import Dataset, open_dataset
+from emotion_trainer.data import Dataset, Splitting, open_dataset
 from emotion_trainer.errors import DataError
 
 PIXELS = " ".join(["7"] * 2304)
-TRAINING = f"3,{PIXELS},Training"
-VALIDATION = f"4,{PIXELS},PublicTest"
+EMOTIONS = range(7)
+TRAINING = [f"{code},{PIXELS},Training" for code in EMOTIONS]
+VALIDATION = [f"{code},{PIXELS},PublicTest" for code in EMOTIONS]
 
 
 def test_open_csv_reads_all_faces(tmp_path: Path, dataset: Dataset) -> None:
@@ -24,9 +25,9 @@ def test_open_csv_reads_all_faces(tmp_path: Path, dataset: Dataset) -> None:
 
 def test_table_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "fer2013.csv"
-    table = f"emotion,pixels,Usage\n{TRAINING}\n{VALIDATION}\n"
-    path.write_text(table, encoding="utf-8-sig")
-    assert open_dataset(path).training.labels.tolist() == [3]
+    rows = ["emotion,pixels,Usage", *TRAINING, *VALIDATION]
+    path.write_text("\n".join(rows), encoding="utf-8-sig")
+    assert open_dataset(path).training.labels.tolist() == [*EMOTIONS]
 
 
 def test_open_csv_is_found_in_its_folder(tmp_path: Path, dataset: Dataset) -> None:
@@ -36,10 +37,12 @@ def test_open_csv_is_found_in_its_folder(tmp_path: Path, dataset: Dataset) -> No
 
 def test_open_csv_accepts_other_orders_of_columns(tmp_path: Path) -> None:
     path = tmp_path / "icml_face_data.csv"
-    path.write_text(f"emotion, Usage, pixels\n3,Training,{PIXELS}\n4,PublicTest,{PIXELS}\n")
+    usages = ("Training", "PublicTest")
+    rows = [f"{code},{usage},{PIXELS}" for usage in usages for code in EMOTIONS]
+    path.write_text("\n".join(["emotion, Usage, pixels", *rows]))
     read = open_dataset(path)
-    assert read.training.labels.tolist() == [3]
-    assert read.validation.labels.tolist() == [4]
+    assert read.training.labels.tolist() == [*EMOTIONS]
+    assert read.validation.labels.tolist() == [*EMOTIONS]
 
 
 BAD_ROWS = [
@@ -62,9 +65,9 @@ def write_rows(path: Path, *rows: str) -> None:
 @pytest.mark.parametrize(("row", "complaint"), BAD_ROWS)
 def test_open_csv_bad_row_is_named_and_skipped(tmp_path: Path, row: str, complaint: str) -> None:
     path = tmp_path / "fer2013.csv"
-    write_rows(path, VALIDATION, *[TRAINING] * 98, row)
+    write_rows(path, *VALIDATION, *TRAINING * 13, TRAINING[0], row)
     read = open_dataset(path)
-    assert len(read.training) == 98
+    assert len(read.training) == 92
     assert read.unreadable.total == 100
     (fault,) = read.unreadable.faults
     assert fault.startswith(f"row 101: {complaint}")
@@ -73,7 +76,7 @@ def test_open_csv_bad_row_is_named_and_skipped(tmp_path: Path, row: str, complai
 @pytest.mark.parametrize(("row", "complaint"), BAD_ROWS)
 def test_open_csv_too_many_bad_rows_are_refused(tmp_path: Path, row: str, complaint: str) -> None:
     path = tmp_path / "fer2013.csv"
-    write_rows(path, VALIDATION, *[TRAINING] * 97, row)
+    write_rows(path, *VALIDATION, *TRAINING * 13, row)
     with pytest.raises(DataError) as refusal:
         open_dataset(path)
     message = str(refusal.value)
@@ -82,7 +85,7 @@ def test_open_csv_too_many_bad_rows_are_refused(tmp_path: Path, row: str, compla
     assert complaint in message
 
 
-@pytest.mark.parametrize(("rows", "split"), [([TRAINING], "PublicTest"), ([], "Training")])
+@pytest.mark.parametrize(("rows", "split"), [(TRAINING, "PublicTest"), ([], "Training")])
 def test_open_csv_missing_split_is_named(tmp_path: Path, rows: list[str], split: str) -> None:
     path = tmp_path / "fer2013.csv"
     write_rows(path, *rows)
@@ -90,16 +93,37 @@ def test_open_csv_missing_split_is_named(tmp_path: Path, rows: list[str], split:
         open_dataset(path)
 
 
+@pytest.mark.parametrize(
+    ("rows", "split"),
+    [([*TRAINING[:-1], *VALIDATION], "Training"), ([*TRAINING, *VALIDATION[:-1]], "PublicTest")],
+)
+def test_open_csv_split_without_an_emotion_is_refused(
+    tmp_path: Path, rows: list[str], split: str
+) -> None:
+    path = tmp_path / "fer2013.csv"
+    write_rows(path, *rows)
+    with pytest.raises(DataError, match=rf"\bneutral\b.*\b{split}\b"):
+        open_dataset(path)
+
+
+def test_stratified_fifth_without_an_emotion_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fer2013.csv"
+    write_rows(path, *TRAINING[:-1] * 23, *TRAINING[-1:] * 2)
+    with pytest.raises(DataError, match=r"\bneutral\b"):
+        open_dataset(path, Splitting.STRATIFIED)
+
+
 def test_open_csv_skips_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "fer2013.csv"
-    write_rows(path, TRAINING, "", VALIDATION, "", "")
+    write_rows(path, *TRAINING, "", *VALIDATION, "", "")
     assert open_dataset(path).unreadable.faults == ()
 
 
 def test_open_csv_needs_less_memory_than_the_file(tmp_path: Path) -> None:
     path = tmp_path / "fer2013.csv"
     pixels = " ".join(["200"] * 2304)
-    write_rows(path, *[f"3,{pixels},Training", f"3,{pixels},PublicTest"] * 200)
+    usages = ("Training", "PublicTest")
+    write_rows(path, *[f"{code},{pixels},{usage}" for usage in usages for code in EMOTIONS] * 28)
     tracemalloc.start()
     try:
         open_dataset(path)
@@ -118,7 +142,7 @@ def test_open_csv_shows_progress_on_a_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "fer2013.csv"
-    write_rows(path, TRAINING, VALIDATION)
+    write_rows(path, *TRAINING, *VALIDATION)
     for screen, is_printed in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr("sys.stderr", screen)
         open_dataset(path)

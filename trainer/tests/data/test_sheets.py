@@ -28,6 +28,12 @@ def table(tmp_path: Path, folder: Path) -> Path:
     return tmp_path / "labels.csv"
 
 
+def good_rows() -> list[str]:
+    """99 rows with all emotions in both splits."""
+    sheets = ["publictest_00.png"] * 7 + ["training_00.png"] * 92
+    return [f"{sheet},1,{index % 7},{VOTES}" for index, sheet in enumerate(sheets)]
+
+
 def write_table(path: Path, *rows: str) -> None:
     path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
 
@@ -62,8 +68,7 @@ def test_fingerprint_differs_between_data_sets(tmp_path: Path, dataset: Dataset)
     ],
 )
 def test_open_sheets_bad_row_is_named(table: Path, row: str, problem: str) -> None:
-    good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
-    write_table(table, *good, row)
+    write_table(table, *good_rows(), row)
     (fault,) = open_dataset(table.parent).unreadable.faults
     assert re.match(f"row 101: {problem}", fault)
     write_table(table, row)
@@ -72,8 +77,7 @@ def test_open_sheets_bad_row_is_named(table: Path, row: str, problem: str) -> No
 
 
 def test_open_sheets_missing_sheet_is_named(table: Path) -> None:
-    good = [f"publictest_00.png,0,0,{VOTES}", *[f"training_00.png,1,1,{VOTES}"] * 98]
-    write_table(table, *good, f"training_07.png,0,0,{VOTES}")
+    write_table(table, *good_rows(), f"training_07.png,0,0,{VOTES}")
     with pytest.raises(DataError, match=r"training_07\.png: .*row 101 of labels\.csv"):
         open_dataset(table.parent)
 

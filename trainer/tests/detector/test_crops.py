@@ -83,3 +83,21 @@ def test_load_crops_of_a_damaged_file_is_an_error(tmp_path: Path, content: bytes
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"crops\.npz"):
         load_crops(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": np.zeros((40, 48, 40), np.uint8)},
+        {"boxes": np.zeros((39, 4), np.float32)},
+        {"landmarks": np.full((40, 5, 2), np.nan, np.float32)},
+        {"boxs": np.zeros(1)},
+    ],
+)
+def test_load_crops_of_another_layout_is_an_error(
+    tmp_path: Path, change: dict[str, np.ndarray]
+) -> None:
+    path = tmp_path / "crops.npz"
+    np.savez(path, **{**vars(crops()), **change})
+    with pytest.raises(DataError, match=rf"crops\.npz: .*\b{next(iter(change))}\b"):
+        load_crops(path)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -223,6 +224,16 @@ def test_verifier_of_another_search_is_an_error(
     np.savez(run.weights, **{name: values * 0.9 for name, values in weights.items()})
     with pytest.raises(TrainingError, match="holds a run of"):
         VerifierTrainer(run, data).run()
+
+
+def test_verifier_and_export_with_other_data_are_refused(
+    trained: Path, data: DetectorData, tmp_path: Path
+) -> None:
+    run, other = DetectorRun(trained), replace(data, fingerprint="0" * 64)
+    with pytest.raises(TrainingError, match="--photos"):
+        VerifierTrainer(run, other)
+    with pytest.raises(TrainingError, match="--photos"):
+        export.export_detector(run, other, tmp_path)
 
 
 def test_export_without_a_verifier_is_an_error(

@@ -43,6 +43,12 @@ def test_faces_without_votes_keep_their_label(dataset: Dataset) -> None:
     assert targets[10:].max() < 1.0
 
 
+def test_faces_of_one_label_keep_it_despite_votes(dataset: Dataset) -> None:
+    split = dataset.limited(1).training
+    targets = soft_targets(split, Targets(votes_share=0.5))
+    np.testing.assert_array_equal(targets, np.eye(7)[split.labels])
+
+
 def test_rare_emotions_count_more() -> None:
     labels = np.array([3] * 9 + [1])
     alike, balanced, between = (class_weights(labels, exponent) for exponent in (0.0, 1.0, 0.5))
