@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.config.settings import SheddingSettings, SmoothingSettings
+from edge_daemon.config.settings import (
+    CAMERA_SHARES,
+    InferenceSettings,
+    SheddingSettings,
+    SmoothingSettings,
+)
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.records import (
     EMOTIONS,
@@ -106,6 +111,18 @@ class PriorCorrection:
         weighted = probabilities * self._factors
         corrected: NDArray[np.float32] = weighted / weighted.sum(axis=1, keepdims=True)
         return corrected
+
+
+def prior_correction(
+    settings: InferenceSettings, training_shares: Mapping[str, float], *, is_still: bool
+) -> PriorCorrection | None:
+    """The correction that `inference.prior` asks for; by default none for images."""
+    expected = settings.prior_shares
+    if expected is None:
+        if settings.prior == "none" or is_still:
+            return None
+        expected = dict(CAMERA_SHARES)
+    return PriorCorrection(expected, training_shares)
 
 
 class EmotionRecognizer:
