@@ -14,6 +14,7 @@ from edge_daemon.config.settings import (
     Settings,
     default_device_id,
     default_state_dir,
+    leaves,
     subsections,
 )
 from edge_daemon.errors import SettingsError
@@ -317,6 +318,36 @@ def test_state_folder_prefers_the_service_over_the_user(monkeypatch: pytest.Monk
     assert default_state_dir() == Path("/home/me/state/edge-daemon")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/edge-daemon:/var/lib/other")
     assert default_state_dir() == Path("/var/lib/edge-daemon")
+
+
+def path_settings() -> list[tuple[str, ...]]:
+    """Settings that are a path, from the types of all settings."""
+    models = {(): Settings} | {(key,): model for key, model in subsections(Settings).items()}
+    return [
+        (*parent, key)
+        for parent, model in models.items()
+        for key, field in model.model_fields.items()
+        if "Path" in repr(field.annotation)
+    ]
+
+
+@pytest.mark.parametrize("path", [("source",), *path_settings()])
+def test_path_begins_with_the_home_directory(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    setting = ".".join(path)
+    for text, expected in {
+        "~/a": "/home/me/a",
+        "~": "/home/me",
+        "~root/a": f"{Path('~root').expanduser()}/a",
+        "./~/a": "~/a",
+        "a/~": "a/~",
+    }.items():
+        values = dict(leaves(load_settings(None, {}, {path: text}).model_dump()))
+        assert Path(str(values[path])) == Path(expected), setting
+    (problem,) = problems(flags={path: "~no such user/a"})
+    assert problem.startswith(f"{setting}: unknown home directory (got '~no such user/a', ")
 
 
 @pytest.mark.parametrize(
