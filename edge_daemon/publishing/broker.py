@@ -90,16 +90,20 @@ def broker_from(settings: MqttSettings) -> Broker:
     Raises:
         SettingsError: a file is unreadable, or settings contradict each other.
     """
-    if settings.password_file is not None and settings.username is None:
-        raise SettingsError(
-            f"mqtt.username: not set, but mqtt.password_file is (got {settings.password_file}); "
-            "set both, or neither"
-        )
+    password_file = settings.password_file
+    if password_file is not None and settings.username is None:
+        if "password_file" in settings.model_fields_set:
+            raise SettingsError(
+                f"mqtt.username: not set, but mqtt.password_file is (got {password_file}); "
+                "set both, or neither"
+            )
+        # All services of a machine load systemd's credential, also those without a login.
+        password_file = None
     return Broker(
         host=settings.host,
         port=settings.port or PORTS[settings.transport, settings.tls],
         username=settings.username,
-        password=_password(settings.password_file),
+        password=_password(password_file),
         keepalive=settings.keepalive,
         protocol=settings.protocol,
         will_delay=settings.will_delay,

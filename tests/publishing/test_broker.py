@@ -86,6 +86,15 @@ def test_broker_password_without_user_is_refused(tmp_path: Path) -> None:
     assert "secret" not in problem
 
 
+def test_broker_without_user_ignores_the_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mqtt-password").write_text("secret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert broker_from(settings(username="me")).password == "secret"
+    assert broker_from(settings()).password is None
+
+
 def test_broker_long_password_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("x" * (MAX_PASSWORD_BYTES + 1))
