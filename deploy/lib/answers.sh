@@ -141,7 +141,8 @@ read_credentials() {
     mapfile -t lines < "$credentials"
     ((${#lines[@]} >= 2)) \
         || fail "--credentials: must be two lines (got $credentials); write user name and password"
-    username=${lines[0]} password=${lines[1]}
+    # Editors of Windows end lines with a carriage return.
+    username=${lines[0]%$'\r'} password=${lines[1]%$'\r'}
     [[ -n $username ]] \
         || fail "--credentials: no user name in the first line (got $credentials); add it"
     protect_credentials

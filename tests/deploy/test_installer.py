@@ -217,6 +217,24 @@ def test_credentials_readable_by_all_are_protected(
     assert done.stderr.startswith("install.sh: warning: --credentials: ") == (mode != expected)
 
 
+def test_credentials_with_carriage_returns_lose_them(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_bytes(b"user\r\npass word \r\n")
+    done = run(f"dry_run=1 credentials={file}", "read_credentials", 'echo "$username|$password|"')
+    assert done.stdout == "user|pass word |\n"
+
+
+def test_purge_finds_services_by_their_settings(tmp_path: Path) -> None:
+    for name in ("config.toml", "config.example.toml", "yard.toml", "back-door.toml", "notes.txt"):
+        (tmp_path / name).touch()
+    done = run(f"configuration={tmp_path}", "systemctl() { :; }", "all_services")
+    expected = ["edge-daemon", "edge-daemon@back-door", "edge-daemon@yard"]
+    assert done.stdout.split() == [f"{name}.service" for name in expected]
+    assert run(f"configuration={tmp_path}/none", "systemctl() { :; }", "all_services").stdout == (
+        "edge-daemon.service\n"
+    )
+
+
 def test_credentials_without_user_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "credentials"
     file.write_text("\npassword\n")
