@@ -99,6 +99,7 @@ def broker_from(settings: MqttSettings) -> Broker:
             )
         # All services of a machine load systemd's credential, also those without a login.
         password_file = None
+    _refuse_unused_websocket_settings(settings)
     return Broker(
         host=settings.host,
         port=settings.port or PORTS[settings.transport, settings.tls],
@@ -113,6 +114,18 @@ def broker_from(settings: MqttSettings) -> Broker:
         websocket_path=settings.websocket_path,
         websocket_headers=_headers(settings.websocket_headers_file),
     )
+
+
+def _refuse_unused_websocket_settings(settings: MqttSettings) -> None:
+    if settings.transport == "websockets":
+        return
+    for key in ("websocket_path", "websocket_headers_file"):
+        value = getattr(settings, key)
+        if value != MqttSettings.model_fields[key].default:
+            raise SettingsError(
+                f"mqtt.{key}: needs mqtt.transport (got {value}); set mqtt.transport to "
+                "websockets, or remove this"
+            )
 
 
 def _password(file: Path | None) -> str | None:

@@ -134,10 +134,18 @@ def test_broker_with_special_file_is_refused(
 ) -> None:
     file = tmp_path / "special"
     make(file)
-    options = {"username": "me"} if key == "password_file" else {"tls": True}
+    options = {
+        "password_file": {"username": "me"},
+        "websocket_headers_file": {"transport": "websockets"},
+    }.get(key, {"tls": True})
     problem = refusal(**options, **{key: file})
     assert problem.startswith(f"mqtt.{key}: cannot be read: ")
     assert f"(got {file}); " in problem
+
+
+@pytest.mark.parametrize("key", ["websocket_path", "websocket_headers_file"])
+def test_broker_websocket_setting_with_tcp_is_refused(key: str) -> None:
+    assert refusal(**{key: "/x"}).startswith(f"mqtt.{key}: needs mqtt.transport (got /x); ")
 
 
 def test_broker_websocket_headers_are_read(tmp_path: Path) -> None:
