@@ -190,8 +190,9 @@ def test_invalid_value_is_reported_with_key_and_value(key: str, value: str) -> N
         ("capture.fps", "x", "must be a number"),
         ("mqtt.tls", "maybe", "must be true or false"),
         ("device_id", "a b", "must have only letters, digits, _ and -"),
-        ("mqtt.base_topic", "a/#", "must not contain + or #"),
-        ("homeassistant.prefix", "+", "must not contain + or #"),
+        ("mqtt.base_topic", "a/#", "must not contain + or #, nor end with /"),
+        ("homeassistant.prefix", "+", "must not contain + or #, nor end with /"),
+        ("homeassistant.prefix", "homeassistant/", "must not contain + or #, nor end with /"),
     ],
 )
 def test_invalid_value_reason_names_no_python_type(key: str, value: str, reason: str) -> None:
