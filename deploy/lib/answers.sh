@@ -113,8 +113,8 @@ find_problems() {
 problem_of_source() {
     case $source_spec in
         '' | picamera | picamera:* | /dev/* | *://*) ;;
-        /home/* | /root/* | /run/user/*)
-            echo "--source: the service cannot read home directories (got $source_spec); move it to /srv"
+        /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*)
+            echo "--source: the service cannot read this folder (got $source_spec); move it to /srv"
             ;;
         /*)
             [[ -e $source_spec ]] \

@@ -156,7 +156,8 @@ def test_interactive_failed_check_can_be_cancelled(tmp_path: Path) -> None:
         ("--set=capture.fps=1000", "capture.fps: "),
         ("--set=capture", "--set: must be KEY=VALUE"),
         ("--source=clip.mp4", "--source: "),
-        ("--source=/home/pi/clip.mp4", "--source: the service cannot read home directories"),
+        ("--source=/home/pi/clip.mp4", "--source: the service cannot read this folder"),
+        ("--source=/tmp/clip.mp4", "--source: the service cannot read this folder"),
         ("--source=/srv/no-such-file.mp4", "--source: no such file"),
     ],
 )
