@@ -17,7 +17,7 @@ from edge_daemon.detection import Detector, detector_from_settings
 from edge_daemon.detection.step import FaceFinder
 from edge_daemon.errors import SourceError
 from edge_daemon.inference.ensemble import EmotionEnsemble
-from edge_daemon.inference.step import EmotionRecognizer
+from edge_daemon.inference.step import EmotionRecognizer, prior_correction
 from edge_daemon.records import (
     EMOTIONS,
     Box,
@@ -84,9 +84,10 @@ class ImageAnalyzer:
         self._finder = StillFinder(
             detector_from_settings(settings), settings.detection.max_side, settings.quality
         )
-        self._recognizer = EmotionRecognizer(
-            EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
-        )
+        ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
+        shares = ensemble.bundle.ensemble.shares
+        prior = prior_correction(settings.inference, shares, is_still=True)
+        self._recognizer = EmotionRecognizer(ensemble, prior=prior)
 
     def analyze(self, bgr: Image) -> FrameResult:
         """The result for an image, BGR uint8 [H, W, 3]."""

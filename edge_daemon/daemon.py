@@ -24,7 +24,6 @@ from edge_daemon.capture.status import Pause, SourceStatus
 from edge_daemon.capture.wrappers import Playback
 from edge_daemon.config.loading import LiveSettings
 from edge_daemon.config.settings import (
-    CAMERA_SHARES,
     EventSettings,
     QualitySettings,
     Settings,
@@ -41,10 +40,9 @@ from edge_daemon.inference.bundle import Bundle
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.inference.step import (
     EmotionRecognizer,
-    EstimatedPrior,
-    PriorCorrection,
     Smoother,
     TimeBudget,
+    prior_correction,
 )
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
@@ -213,7 +211,9 @@ def build_pipeline(
     capture = build.capture(pause)
     follower = build.follower(detector or detector_from_settings(settings))
     budget = build.time_budget(ensemble.bundle)
-    recognizer = EmotionRecognizer(ensemble, budget, build.prior(ensemble.bundle))
+    shares = ensemble.bundle.ensemble.shares
+    prior = prior_correction(settings.inference, shares, is_still=source.kind.has_stills)
+    recognizer = EmotionRecognizer(ensemble, budget, prior)
     mqtt = build.mqtt(pause, capture.status)
     timings = StageTimings(clock)
     health = build.health(ensemble.bundle, capture.status, timings, mqtt)
@@ -276,17 +276,6 @@ class _Builder:
         budget = TimeBudget(mmac, self.settings.shedding, frame_interval_s, self.clock)
         self.live_settings.follow(SheddingSettings, budget)
         return budget
-
-    def prior(self, bundle: Bundle) -> PriorCorrection | None:
-        """The correction for the place that the faces come from; none by default for images."""
-        inference = self.settings.inference
-        expected = inference.prior_shares
-        if expected is None:
-            if inference.prior == "none" or self.source.kind.has_stills:
-                return None
-            expected = dict(CAMERA_SHARES)
-        correction = EstimatedPrior if inference.prior == "estimated" else PriorCorrection
-        return correction(expected, bundle.ensemble.shares)
 
     def smoother(self) -> Smoother:
         smoother = Smoother(self.settings.smoothing)

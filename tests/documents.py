@@ -4,7 +4,8 @@
 
 updates them: the reference of all settings in docs/configuration.md, the JSON Schemas in
 docs/schema/, the tables of fields in docs/mqtt.md, the table of metrics in docs/operation.md, the
-figures of the models in README.md, and the image of `edge-daemon watch`.
+figures of the models in README.md, the image of `edge-daemon watch`, and the schema of the settings
+for the installer.
 """
 
 import io
@@ -31,6 +32,7 @@ from edge_daemon.capture.status import SourceStatus
 from edge_daemon.commands.watch.consumer import Consumer
 from edge_daemon.commands.watch.table import Notice, View
 from edge_daemon.config.formatting import reference
+from edge_daemon.config.settings import Settings
 from edge_daemon.inference.bundle import read_bundle
 from edge_daemon.monitoring.hardware import Hardware
 from edge_daemon.monitoring.health import Health
@@ -47,6 +49,7 @@ DOCS: Final = ROOT / "docs"
 PAGE: Final = DOCS / "mqtt.md"
 OPERATION: Final = DOCS / "operation.md"
 PICTURE: Final = DOCS / "watch.svg"
+SETTINGS_SCHEMA: Final = ROOT / "deploy" / "settings.schema.json"
 
 Schema = dict[str, Any]
 
@@ -87,6 +90,12 @@ def with_tables(page: str) -> str:
         _, _, after = rest.partition(end)
         page = before + begin + "\n".join(_tables(schema_of(kind))) + "\n" + end + after
     return page
+
+
+def settings_schema() -> str:
+    """The JSON Schema of all settings."""
+    schema = {"$schema": GenerateJsonSchema.schema_dialect, **Settings.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def _tables(schema: Schema) -> Iterator[str]:
@@ -319,6 +328,7 @@ def main() -> None:
     (DOCS / "schema").mkdir(exist_ok=True)
     for kind in MODELS:
         schema_file(kind).write_text(schema_text(kind), encoding="utf-8")
+    SETTINGS_SCHEMA.write_text(settings_schema(), encoding="utf-8")
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     OPERATION.write_text(with_metrics(OPERATION.read_text(encoding="utf-8")), encoding="utf-8")
     README.write_text(with_models(README.read_text(encoding="utf-8")), encoding="utf-8")

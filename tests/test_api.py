@@ -12,7 +12,7 @@ from drawing import draw_scene
 import edge_daemon
 from edge_daemon import AnalyzedFace, analyze
 from edge_daemon.analysis import ImageAnalyzer
-from edge_daemon.config.settings import Settings
+from edge_daemon.config.settings import InferenceSettings, Settings
 from edge_daemon.errors import SourceError
 from edge_daemon.records import EMOTIONS, Image
 
@@ -95,6 +95,17 @@ def test_analyze_faint_face_is_left_out(scene: Image) -> None:
         detection = settings.detection.model_copy(update={"min_score": min_score})
         analyzer = ImageAnalyzer(settings.model_copy(update={"detection": detection}))
         assert len(analyzer.analyze(scene).faces) == faces
+
+
+def test_analyzer_applies_an_explicit_prior_only(scene: Image) -> None:
+    def happy(prior: str) -> float:
+        settings = Settings(inference=InferenceSettings(prior=prior))
+        (face,) = ImageAnalyzer(settings).analyze(scene).faces
+        assert face.probabilities is not None
+        return float(face.probabilities[EMOTIONS.index("happy")])
+
+    shares = ",".join(f"{name}={0.9 if name == 'happy' else 0.01}" for name in EMOTIONS)
+    assert happy("auto") == happy("none") < happy(shares)
 
 
 @pytest.mark.parametrize(

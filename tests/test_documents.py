@@ -22,9 +22,11 @@ from documents import (
     PICTURE,
     README,
     ROOT,
+    SETTINGS_SCHEMA,
     schema_file,
     schema_of,
     schema_text,
+    settings_schema,
     with_metrics,
     with_models,
     with_tables,
@@ -67,6 +69,10 @@ def valid(kind: MessageKind, payload: bytes) -> bool:
 @KINDS
 def test_schema_matches_model(kind: MessageKind) -> None:
     assert schema_file(kind).read_text(encoding="utf-8") == schema_text(kind), HINT
+
+
+def test_schema_of_the_settings_matches_the_model() -> None:
+    assert SETTINGS_SCHEMA.read_text(encoding="utf-8") == settings_schema(), HINT
 
 
 def test_schemas_have_models() -> None:

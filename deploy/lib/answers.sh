@@ -65,7 +65,7 @@ take_answer() {
         --broker) broker=$2 ;;
         --credentials) credentials=$2 ;;
         --device-id) device_id=$2 ;;
-        --set) more_settings+=(--set "$2") ;;
+        --set) more_settings+=("$2") ;;
         --wheelhouse) wheelhouse=$2 ;;
         --timeout) timeout=$2 ;;
     esac
@@ -82,6 +82,48 @@ check_answers() {
     split_broker
     username='' password=''
     if [[ -n $credentials ]]; then read_credentials; fi
+    find_problems
+    if ((${#problems[@]})); then fail "$(printf '%s\n' "${problems[@]}" | in_one_line)"; fi
+}
+
+# The answers as KEY=VALUE, in `chosen`.
+collect_settings() {
+    chosen=("${more_settings[@]}")
+    if [[ -n $source_spec ]]; then chosen+=("source=$source_spec"); fi
+    if [[ -n $device_id ]]; then chosen+=("device_id=$device_id"); fi
+    if [[ -n $broker_host ]]; then chosen+=("mqtt.host=$broker_host"); fi
+    if [[ -n $broker_port ]]; then chosen+=("mqtt.port=$broker_port"); fi
+    if [[ -n $username ]]; then chosen+=("mqtt.username=$username"); fi
+}
+
+# Problems of the answers, in `problems`: nothing is installed yet that could check all of them.
+find_problems() {
+    local problem
+    collect_settings
+    problem=$(problem_of_source)
+    mapfile -t problems < <(
+        if [[ -n $problem ]]; then echo "$problem"; fi
+        # Without Python, the program reports the others when it is installed.
+        if command -v python3 > /dev/null; then
+            python3 "$here/lib/check_settings.py" "$here/settings.schema.json" "${chosen[@]}" || true
+        fi
+    )
+}
+
+problem_of_source() {
+    case $source_spec in
+        '' | picamera | picamera:* | /dev/* | *://*) ;;
+        /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*)
+            echo "--source: the service cannot read this folder (got $source_spec); move it to /srv"
+            ;;
+        /*)
+            [[ -e $source_spec ]] \
+                || echo "--source: no such file or folder (got $source_spec); correct the path"
+            ;;
+        *[!0-9]*)
+            echo "--source: not a camera, an address or an absolute path (got $source_spec); see --help"
+            ;;
+    esac
 }
 
 # Sets broker_host and broker_port. An IPv6 address with a port stands in brackets.
@@ -99,7 +141,8 @@ read_credentials() {
     mapfile -t lines < "$credentials"
     ((${#lines[@]} >= 2)) \
         || fail "--credentials: must be two lines (got $credentials); write user name and password"
-    username=${lines[0]} password=${lines[1]}
+    # Editors of Windows end lines with a carriage return.
+    username=${lines[0]%$'\r'} password=${lines[1]%$'\r'}
     [[ -n $username ]] \
         || fail "--credentials: no user name in the first line (got $credentials); add it"
     protect_credentials

@@ -1,8 +1,18 @@
 # shellcheck shell=bash
 # Questions for a first installation, and a test of the answers before they become settings.
 
-# Before the long step; only what is needed to continue.
+# Before the long step; only what is needed to continue. Repeated until the answers are valid.
 ask_answers() {
+    ask_questions
+    find_problems
+    while ((${#problems[@]})); do
+        warn "$(printf '%s\n' "${problems[@]}" | in_one_line)"
+        ask_questions
+        find_problems
+    done
+}
+
+ask_questions() {
     info "Press Enter to accept the value in brackets."
     list_cameras
     ask source_spec "Camera: picamera, /dev/videoN, an RTSP or HTTP address" \
@@ -14,7 +24,15 @@ ask_answers() {
         ask username "User name at the broker (empty: none)" ''
         if [[ -n $username ]]; then ask_secret password "Password"; fi
     fi
-    ask device_id "Device name in topics" "${device_id:-$(hostname)}"
+    ask device_id "Device name in topics" "${device_id:-$(default_device_id)}"
+}
+
+# The host name, as the program uses it.
+default_device_id() {
+    local name
+    name=$(hostname)
+    name=${name%%.*}
+    echo "${name//[^A-Za-z0-9_-]/-}"
 }
 
 # ask VARIABLE QUESTION DEFAULT: without spaces around the answer.
@@ -86,14 +104,12 @@ try_answers() {
 }
 
 settings_work() {
-    local options=(--set "mqtt.host=$broker_host" --set "device_id=$device_id" "${more_settings[@]}")
-    if [[ -n $source_spec ]]; then options+=(--source "$source_spec"); fi
-    if [[ -n $broker_port ]]; then options+=(--set "mqtt.port=$broker_port"); fi
+    collect_settings
     if [[ -n $username ]]; then
         (umask 077 && printf '%s\n' "$password" > "$work/password")
-        options+=(--set "mqtt.username=$username" --set "mqtt.password_file=$work/password")
+        chosen+=("mqtt.password_file=$work/password")
     fi
     mkdir --parents "$work/state"
-    options+=(--set "state_dir=$work/state")
-    "$release/bin/edge-daemon" check "${options[@]}"
+    chosen+=("state_dir=$work/state")
+    "$release/bin/edge-daemon" check "${chosen[@]/#/--set=}"
 }

@@ -14,6 +14,9 @@ fail() {
     exit 1
 }
 
+# Several messages in one line.
+in_one_line() { paste --serial --delimiters=';' | sed 's/; */; /g'; }
+
 # change TEXT COMMAND...: print a change and make it; in a dry run only print it.
 change() {
     local text=$1

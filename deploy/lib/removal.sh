@@ -42,10 +42,17 @@ remove_services() {
     systemctl reset-failed "${services[@]}" 2> /dev/null || true
 }
 
-# Including disabled ones.
+# Including disabled ones, and those that only their settings remain of.
 all_services() {
+    local file
     echo edge-daemon.service
     {
+        for file in "$configuration"/*.toml; do
+            case ${file##*/} in
+                '*.toml' | config.toml | *.example.toml) ;;
+                *) echo "edge-daemon@$(basename "$file" .toml).service" ;;
+            esac
+        done
         systemctl list-units --all --plain --no-legend 'edge-daemon@*.service'
         systemctl list-unit-files --plain --no-legend 'edge-daemon@?*.service' || true
     } | cut --delimiter=' ' --fields=1 | sort --unique

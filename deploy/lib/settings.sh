@@ -20,13 +20,8 @@ write_settings() {
 }
 
 write_config() {
-    local options=("${more_settings[@]}")
-    if [[ -n $source_spec ]]; then options+=(--source "$source_spec"); fi
-    if [[ -n $device_id ]]; then options+=(--set "device_id=$device_id"); fi
-    if [[ -n $broker_host ]]; then options+=(--set "mqtt.host=$broker_host"); fi
-    if [[ -n $broker_port ]]; then options+=(--set "mqtt.port=$broker_port"); fi
-    if [[ -n $username ]]; then options+=(--set "mqtt.username=$username"); fi
-    "$release/bin/edge-daemon" config --example "${options[@]}" \
+    collect_settings
+    "$release/bin/edge-daemon" config --example "${chosen[@]/#/--set=}" \
         > "$work/config.toml" 2> "$work/problems" || fail "$(output_of "$work/problems")"
     install --directory --mode=755 "$configuration"
     # A stream's address may contain a password.
@@ -61,7 +56,7 @@ check_user() {
 }
 
 # The program's messages, in one line.
-output_of() { sed 's/^edge-daemon: //' "$1" | paste --serial --delimiters=';' | sed 's/;/; /g'; }
+output_of() { sed 's/^edge-daemon: //' "$1" | in_one_line; }
 
 report_unused_answers() {
     if [[ -n $source_spec$device_id$broker_host${more_settings[*]} ]]; then

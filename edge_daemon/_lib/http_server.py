@@ -77,7 +77,7 @@ def listen(address: Address, setting: str, error: type[EdgeDaemonError]) -> sock
     """A listening socket.
 
     Args:
-        address: where to listen.
+        address: where to listen; `::` stands for all interfaces, with IPv6 and IPv4.
         setting: name of the setting that has the address.
         error: type of the error to raise.
 
@@ -87,7 +87,11 @@ def listen(address: Address, setting: str, error: type[EdgeDaemonError]) -> sock
     host, port = address
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(found[0][4][:2], family=found[0][0], backlog=BACKLOG)
+        family, *_, bound = found[0]
+        is_dual = bound[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            bound[:2], family=family, backlog=BACKLOG, dualstack_ipv6=is_dual
+        )
     except (OSError, UnicodeError) as problem:
         # Python appends the address to the reason.
         reason = str(getattr(problem, "strerror", None) or problem).partition(" (")[0]
@@ -194,7 +198,7 @@ class _Server(uvicorn.Server):
         while True:
             try:
                 client, peer = await loop.sock_accept(listener)
-                await self._admit(client, peer[0])
+                await self._admit(client, _plain_address(peer[0]))
             except OSError as error:  # no file descriptor left, or the client is gone
                 logger.warning("cannot accept connection", extra={"error": str(error)})
                 await asyncio.sleep(ACCEPT_RETRY_S)
@@ -284,8 +288,14 @@ def _is_same_client(connection: Any, host: str) -> bool:  # noqa: ANN401  # of e
     return connection.client is not None and _client(connection.client[0]) == _client(host)
 
 
+def _plain_address(host: str) -> str:
+    """The address, without the prefix that a dual-stack socket gives IPv4 (RFC 4291)."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
 def _client(host: str) -> str:
     """What a client cannot choose of its address."""
+    host = _plain_address(host)
     if ":" not in host:
         return host
     network = ipaddress.ip_network((host.partition("%")[0], IPV6_PREFIX), strict=False)

@@ -113,12 +113,12 @@ REASONS: Final = {
 DEVICE_ID_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
 MAX_DEVICE_ID_LENGTH: Final = 100
 """Characters, since it is part of file names."""
-TOPIC_PATTERN: Final = r"^[^+#\x00]*$"
+TOPIC_PATTERN: Final = r"^([^+#\x00]*[^+#\x00/])?$"
 PATH_PATTERN: Final = r"^/[!-~]*$"
 
 PATTERN_REASONS: Final = {
     DEVICE_ID_PATTERN: "must have only letters, digits, _ and -",
-    TOPIC_PATTERN: "must not contain + or #",
+    TOPIC_PATTERN: "must not contain + or #, nor end with /",
     PATH_PATTERN: "must begin with /, and have only printable ASCII, no spaces",
 }
 """Reasons by the pattern that a text does not match."""

@@ -1,5 +1,7 @@
 """Sources of frames. `create_source` is their registry."""
 
+import contextlib
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,11 @@ __all__ = [
     "pause_from_settings",
     "source_from_settings",
 ]
+
+logger = logging.getLogger(__name__)
+
+PAUSE_PREFIX: Final = "paused-"
+"""Of the file in the state folder; the device_id follows."""
 
 UPRIGHT: Final = Orientation()
 
@@ -147,5 +154,20 @@ def source_from_settings(settings: Settings) -> Source:
 
 def pause_from_settings(settings: Settings, kind: SourceKind) -> Pause:
     """Make the privacy switch; it is saved for cameras only, as a file has no privacy to keep."""
-    file = settings.state_dir / f"paused-{settings.device_id}"
-    return Pause(file if kind is SourceKind.CAMERA else None)
+    if kind is not SourceKind.CAMERA:
+        return Pause(None)
+    file = settings.state_dir / f"{PAUSE_PREFIX}{settings.device_id}"
+    pause = Pause(file)
+    if not pause.paused:
+        _warn_of_other_pauses(file)
+    return pause
+
+
+def _warn_of_other_pauses(file: Path) -> None:
+    """Log the pauses of other devices: after a change of the device_id, one was this camera's."""
+    others: list[Path] = []
+    with contextlib.suppress(OSError):
+        others = sorted(file.parent.glob(f"{PAUSE_PREFIX}*"))
+    if others:
+        names = ", ".join(each.name.removeprefix(PAUSE_PREFIX) for each in others)
+        logger.warning("pause of another device_id ignored", extra={"device_ids": names})

@@ -4,6 +4,7 @@ The checks run one after another, and each prints a line at once.
 """
 
 import ctypes
+import errno
 import importlib.util
 import json
 import os
@@ -451,9 +452,11 @@ def check_state_folder(settings: Settings) -> Finding:
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(b"written")
     except OSError as error:
+        is_full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        fix = "free some space" if is_full else "change the folder or its permissions"
         return Finding.fail(
             f"state_dir: not writable, so events and the pause state are lost at exit (got "
-            f"{folder}: {error.strerror}); change the folder or its permissions"
+            f"{folder}: {error.strerror}); {fix}"
         )
     free = shutil.disk_usage(there).free
     space = f"{folder}: {free / 1e6:,.0f} MB free"

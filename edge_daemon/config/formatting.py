@@ -44,6 +44,8 @@ over the one before.
 `edge-daemon config --example` prints a file with all settings, `edge-daemon config` the current
 ones. After a change, `systemctl reload edge-daemon` (SIGHUP) applies the settings marked with
 "reload"; all others need `systemctl restart edge-daemon`. Durations are in seconds.
+In paths, a leading `~` stands for the home directory of the user who runs the daemon; for the
+service it is `/var/lib/edge-daemon`.
 """
 
 

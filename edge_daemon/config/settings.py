@@ -67,6 +67,24 @@ def _as_number(value: object) -> object:
 Rotation = Annotated[Literal[0, 90, 180, 270], BeforeValidator(_as_number)]
 
 
+def _expand_home(value: object) -> object:
+    """Replace a leading `~` or `~USER` by the home directory, as shells do.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    if not isinstance(value, str) or not value.startswith("~"):
+        return value
+    try:
+        return str(Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError("unknown home directory; write the whole path, or ./~NAME") from None
+
+
+LocalPath = Annotated[Path, BeforeValidator(_expand_home)]
+"""A path of this machine, which may begin with `~`."""
+
+
 class CaptureSettings(Section):
     """Capture: camera format, orientation, looping of files."""
 
@@ -110,7 +128,7 @@ class DetectionSettings(Section):
         description="The detector: bundled, yunet, haar, or auto. With auto, the suffix of `model` "
         "decides; without `model` it is the bundled detector.",
     )
-    model: Path | None = Field(
+    model: LocalPath | None = Field(
         None,
         description="Model file for the detector: ONNX for yunet, an XML cascade for haar, or a "
         "detector.json of the trainer.",
@@ -294,7 +312,7 @@ Prior = Annotated[str, AfterValidator(_prior)]
 class InferenceSettings(Section):
     """Inference: emotion models, threads, expected emotions."""
 
-    bundle: Path | None = Field(
+    bundle: LocalPath | None = Field(
         None,
         description="Folder of a model bundle; unset: the bundled models.",
         examples=["/var/lib/edge-daemon/models"],
@@ -446,7 +464,7 @@ class MqttSettings(Section):
         pattern=PATH_PATTERN,
         description="Path of the broker's address for WebSockets.",
     )
-    websocket_headers_file: Path | None = Field(
+    websocket_headers_file: LocalPath | None = Field(
         None,
         description="A file with HTTP headers for WebSockets, such as Authorization; one line "
         "NAME: VALUE for each.",
@@ -466,24 +484,24 @@ class MqttSettings(Section):
         description="User name at the broker; unset: anonymous.",
         examples=["edge-daemon"],
     )
-    password_file: Path | None = Field(
+    password_file: LocalPath | None = Field(
         default_factory=systemd_password,
         description="A file with the password in its first line, never the password itself; "
-        "unset: systemd's credential mqtt-password, if there is one.",
+        "unset: systemd's credential mqtt-password, if there is one, for mqtt.username.",
         examples=["/etc/edge-daemon/mqtt-password"],
     )
     tls: bool = Field(default=False, description="Use TLS and verify the broker's certificate.")
-    ca_file: Path | None = Field(
+    ca_file: LocalPath | None = Field(
         None,
         description="Certificates to trust, as PEM; unset: the system's.",
         examples=["/etc/edge-daemon/ca.pem"],
     )
-    certificate_file: Path | None = Field(
+    certificate_file: LocalPath | None = Field(
         None,
         description="This device's own certificate, as PEM, if the broker requires one.",
         examples=["/etc/edge-daemon/device.pem"],
     )
-    key_file: Path | None = Field(
+    key_file: LocalPath | None = Field(
         None,
         description="Private key of `certificate_file`, without a password; unset: it is in that "
         "file.",
@@ -673,7 +691,7 @@ def default_device_id() -> str:
 class Settings(Section):
     """All settings."""
 
-    source: str = Field(
+    source: Annotated[str, BeforeValidator(_expand_home)] = Field(
         "picamera",
         min_length=1,
         description="Source of frames: picamera, /dev/videoN, N, rtsp://…, http://…, a video, an "
@@ -694,7 +712,7 @@ class Settings(Section):
         "name.",
         examples=["kitchen"],
     )
-    state_dir: Path = Field(
+    state_dir: LocalPath = Field(
         default_factory=default_state_dir,
         description="Folder for queued events, the pause state and downloaded models; unset: "
         "systemd's state folder of a service, or ~/.local/state/edge-daemon.",

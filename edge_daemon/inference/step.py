@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_daemon._lib.clock import Clock
-from edge_daemon.config.settings import SheddingSettings, SmoothingSettings
+from edge_daemon.config.settings import (
+    CAMERA_SHARES,
+    InferenceSettings,
+    SheddingSettings,
+    SmoothingSettings,
+)
 from edge_daemon.inference.ensemble import EmotionEnsemble
 from edge_daemon.records import (
     EMOTIONS,
@@ -200,6 +205,19 @@ class _Counted:
         seconds = min(now - self.last_s, MAX_GAP_S, MAX_TRACK_S - self.total_s)
         self.last_s, self.total_s = now, self.total_s + seconds
         return seconds
+
+
+def prior_correction(
+    settings: InferenceSettings, training_shares: Mapping[str, float], *, is_still: bool
+) -> PriorCorrection | None:
+    """The correction that `inference.prior` asks for; by default none for images."""
+    expected: Mapping[str, float] | None = settings.prior_shares
+    if expected is None:
+        if settings.prior == "none" or is_still:
+            return None
+        expected = CAMERA_SHARES
+    correction = EstimatedPrior if settings.prior == "estimated" else PriorCorrection
+    return correction(expected, training_shares)
 
 
 class EmotionRecognizer:

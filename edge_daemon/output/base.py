@@ -1,6 +1,7 @@
 """The files that a run writes: complete under their name, or absent."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -56,7 +57,8 @@ def has_valid_length(name: str) -> bool:
 class PartialFile:
     """A file under a temporary name, which takes its own name when it is complete.
 
-    A file of that name is replaced in one step, so that a reader never finds half a file.
+    A file of that name is replaced in one step, so that a reader never finds half a file. It is
+    locked before it is written, so that two runs do not mix their contents.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,6 +67,50 @@ class PartialFile:
         if not has_valid_length(name):
             name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}.part"
         self.partial = path.with_name(name)
+        self._lock: int | None = None
+
+    def lock(self, *, waits: bool = False) -> None:
+        """Create the file, if it is not there, and lock it until it is complete.
+
+        Args:
+            waits: whether to wait for another run that has locked it.
+
+        Raises:
+            OutputError: another run writes the file.
+            OSError: it cannot be created.
+        """
+        self._unlock()
+        while self._lock is None:
+            descriptor = os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                os.close(descriptor)
+                raise OutputError(
+                    f"{self.path}: another run writes this file; name another one, or end that run"
+                ) from error
+            except OSError:  # a network's file system without locks
+                self._lock = descriptor
+                return
+            if self._is_at_its_name(descriptor):
+                self._lock = descriptor
+            else:  # the other run has just renamed or removed it
+                os.close(descriptor)
+
+    @property
+    def is_locked(self) -> bool:
+        return self._lock is not None
+
+    def _is_at_its_name(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.partial.stat())
+        except FileNotFoundError:
+            return False
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def complete(self, *, keeps_earlier: bool = False) -> None:
         """Give the file its name.
@@ -75,10 +121,14 @@ class PartialFile:
         if keeps_earlier and self.path.exists():
             rename_to_number(self.path, self.path)
         self.partial.replace(self.path)
+        self._unlock()
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self.partial.unlink(missing_ok=True)
+        """Remove the file, unless another run writes it."""
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self.partial.unlink(missing_ok=True)
+            self._unlock()
 
 
 def rename_to_number(file: Path, path: Path) -> Path:
@@ -104,6 +154,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     file = PartialFile(path)
     try:
+        file.lock(waits=True)
         file.partial.write_bytes(content)
         file.complete()
     finally:

@@ -109,6 +109,7 @@ class CsvTable:
     def _opened(self) -> io.TextIOWrapper:
         """The file, with its header from the start. A killed process loses no row of it."""
         if self._stream is None:
+            self._file.lock()
             self._keep_killed()
             self._stream = self._file.partial.open("w", buffering=1, encoding="utf-8", newline="")
             csv.writer(self._stream, lineterminator="\n").writerow(COLUMNS)
@@ -117,11 +118,12 @@ class CsvTable:
     def _keep_killed(self) -> None:
         """Keep the rows of a run that was killed, under a number."""
         partial = self._file.partial
-        if not partial.exists() or not _truncate_to_rows(partial):
+        if not _truncate_to_rows(partial):
             return
         if self._is_live and self.path.exists():  # numbers are in the order of the runs
             rename_to_number(self.path, self.path)
         kept = rename_to_number(partial, self.path)
+        self._file.lock()  # a new one
         logger.warning("table of a killed run kept", extra={"file": str(kept)})
 
 
@@ -169,6 +171,8 @@ class ParquetTable:
         self._rows: list[Row] = []
 
     def write(self, result: FrameResult) -> None:
+        if not self._file.is_locked:
+            self._file.lock()
         self._rows.extend(rows_of(result))
         if len(self._rows) >= ROWS_PER_GROUP:
             self._flush()

@@ -54,6 +54,7 @@ class AnnotatedVideo:
             return
         if self._encoder is None:
             size = Size(frame.width, frame.height)
+            self._file.lock()
             self._encoder = _Encoder(
                 self._file.partial, VIDEO_FORMATS[self.path.suffix.lower()], size
             )

@@ -165,15 +165,16 @@ def _login(listener: socket.socket, page: bytes) -> TokenLogin | None:
 def _url(host: str, port: int, login: TokenLogin | None) -> str:
     """The URL to open in a browser."""
     if is_ip_address(host) and ipaddress.ip_address(host).is_unspecified:
-        host = _own_address(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        families = (socket.AF_INET6, socket.AF_INET) if ":" in host else (socket.AF_INET,)
+        host = next(filter(None, map(_own_address, families)), socket.gethostname())
     return f"http://{authority((host, port))}/" + (f"?token={login.token}" if login else "")
 
 
-def _own_address(family: socket.AddressFamily) -> str:
-    """This machine's address in its network, or its name without a network."""
+def _own_address(family: socket.AddressFamily) -> str | None:
+    """This machine's address in its network; None without a network."""
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(EXAMPLE_ADDRESSES[family])  # sends nothing, only chooses a route
         except OSError:
-            return socket.gethostname()
+            return None
         return str(probe.getsockname()[0])

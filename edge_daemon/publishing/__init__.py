@@ -10,6 +10,7 @@ import ipaddress
 import math
 import socket
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -110,7 +111,13 @@ class MqttPublishing:
             topics.availability, stale_after_s, pause_status.is_requested, clock
         )
         client_id = mqtt.client_id or default_client_id(settings.device_id)
-        client = MqttClient(broker_from(mqtt), client_id, clock, availability.offline)
+        client = MqttClient(
+            broker_from(mqtt),
+            client_id,
+            clock,
+            availability.offline,
+            read_broker=partial(broker_from, mqtt),
+        )
         queue = EventQueue(clock, client.wake)
         writer = _event_writer(settings, queue, clock)
         resources.callback(writer.close)

@@ -90,16 +90,21 @@ def broker_from(settings: MqttSettings) -> Broker:
     Raises:
         SettingsError: a file is unreadable, or settings contradict each other.
     """
-    if settings.password_file is not None and settings.username is None:
-        raise SettingsError(
-            f"mqtt.username: not set, but mqtt.password_file is (got {settings.password_file}); "
-            "set both, or neither"
-        )
+    password_file = settings.password_file
+    if password_file is not None and settings.username is None:
+        if "password_file" in settings.model_fields_set:
+            raise SettingsError(
+                f"mqtt.username: not set, but mqtt.password_file is (got {password_file}); "
+                "set both, or neither"
+            )
+        # All services of a machine load systemd's credential, also those without a login.
+        password_file = None
+    _refuse_unused_websocket_settings(settings)
     return Broker(
         host=settings.host,
         port=settings.port or PORTS[settings.transport, settings.tls],
         username=settings.username,
-        password=_password(settings.password_file),
+        password=_password(password_file),
         keepalive=settings.keepalive,
         protocol=settings.protocol,
         will_delay=settings.will_delay,
@@ -109,6 +114,18 @@ def broker_from(settings: MqttSettings) -> Broker:
         websocket_path=settings.websocket_path,
         websocket_headers=_headers(settings.websocket_headers_file),
     )
+
+
+def _refuse_unused_websocket_settings(settings: MqttSettings) -> None:
+    if settings.transport == "websockets":
+        return
+    for key in ("websocket_path", "websocket_headers_file"):
+        value = getattr(settings, key)
+        if value != MqttSettings.model_fields[key].default:
+            raise SettingsError(
+                f"mqtt.{key}: needs mqtt.transport (got {value}); set mqtt.transport to "
+                "websockets, or remove this"
+            )
 
 
 def _password(file: Path | None) -> str | None:

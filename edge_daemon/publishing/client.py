@@ -1,16 +1,18 @@
 """A client that stays connected to the broker: the daemon, `watch` and single messages share it."""
 
 import contextlib
+import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from edge_daemon._lib.clock import Clock, SystemClock, backoff_delays
-from edge_daemon.errors import BrokerError
+from edge_daemon.errors import BrokerError, SettingsError
 from edge_daemon.pipeline import in_thread
 from edge_daemon.publishing.broker import Broker, with_hint
 from edge_daemon.publishing.messages import (
@@ -33,6 +35,8 @@ from edge_daemon.publishing.messages import (
     Version,
 )
 from edge_daemon.publishing.mqtt import Connection
+
+logger = logging.getLogger(__name__)
 
 STABLE_S: Final = 5.0
 """Duration of a connection after which the delays before reconnecting start again from short."""
@@ -86,12 +90,22 @@ class MqttClient:
         client_id: the client ID, which no other client may have; empty: the broker assigns one.
         clock: the clock to use.
         will: what the broker publishes when the connection is lost.
+        read_broker: reads the broker's credentials again before each connection, as certificates
+            and passwords are renewed; it may raise a SettingsError. None: they stay the same.
     """
 
     def __init__(
-        self, broker: Broker, client_id: str, clock: Clock, will: Message | None = None
+        self,
+        broker: Broker,
+        client_id: str,
+        clock: Clock,
+        will: Message | None = None,
+        *,
+        read_broker: Callable[[], Broker] | None = None,
     ) -> None:
         self.broker = broker
+        self._read_broker = read_broker
+        self._credentials_error = ""
         self.connection_count = 0
         """Connections that the broker has accepted."""
         self._client_id = client_id
@@ -162,8 +176,23 @@ class MqttClient:
         except OSError as error:  # too many open files
             raise ConnectionEnded(str(error.strerror)) from error
         self._connection = connection
-        self._opening = in_thread("mqtt-connect", connection.open)
+        self._opening = in_thread("mqtt-connect", partial(self._open, connection))
         return connection
+
+    def _open(self, connection: Connection) -> None:
+        """Open the connection, in a thread of its own: disks and name servers can hang."""
+        if self._read_broker is not None:
+            try:
+                self.broker = self._read_broker()
+                self._credentials_error = ""
+            except SettingsError as error:
+                if str(error) != self._credentials_error:
+                    self._credentials_error = str(error)
+                    logger.warning(
+                        "could not read credentials, using the previous ones",
+                        extra={"error": str(error)},
+                    )
+        connection.open(self.broker)
 
     def _on_notification(self, notification: Notification) -> Update:
         if not isinstance(notification, ConnectionAccepted):

@@ -138,13 +138,17 @@ class Connection:
         self._wake_receiver.settimeout(0)
         self._client = self._make_client(client_id)
 
-    def open(self) -> None:
+    def open(self, broker: Broker | None = None) -> None:
         """Resolve the name, connect, encrypt; each can take long.
+
+        Args:
+            broker: the broker with its present credentials; None: with those at the start.
 
         Raises:
             ConnectionEnded: there is no connection.
         """
-        broker = self._broker
+        broker = broker or self._broker
+        self._set_credentials(broker)
         clean = self._starts_clean if self._is_5 else paho.MQTT_CLEAN_START_FIRST_ONLY
         try:
             self._client.connect(
@@ -268,14 +272,8 @@ class Connection:
         broker = self._broker
         clean_session = None if self._is_5 else self._starts_clean
         client = _Client(client_id, broker.transport, is_5=self._is_5, clean_session=clean_session)
-        if broker.transport == "websockets":
-            client.ws_set_options(broker.websocket_path, dict(broker.websocket_headers) or None)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(0)  # unlimited, as `room` is the limit
-        if broker.username is not None:
-            client.username_pw_set(broker.username, broker.password)
-        if broker.tls is not None:
-            client.tls_set_context(broker.tls)
         if (will := self._options.will) is not None:
             client.will_set(will.topic, will.payload, will.qos, will.retain, self._will_delay())
         client.on_connect = self._on_connect
@@ -285,6 +283,15 @@ class Connection:
         client.on_subscribe = self._on_subscribe
         client.on_log = self._on_log
         return client
+
+    def _set_credentials(self, broker: Broker) -> None:
+        client = self._client
+        if broker.transport == "websockets":
+            client.ws_set_options(broker.websocket_path, dict(broker.websocket_headers) or None)
+        if broker.username is not None:
+            client.username_pw_set(broker.username, broker.password)
+        if broker.tls is not None:
+            client.tls_set_context(broker.tls)
 
     def _connect_properties(self) -> Properties | None:
         if not self._is_5:

@@ -38,10 +38,10 @@ async def hello(scope: ASGIMessage, _receive: object, send) -> None:
 
 
 @contextmanager
-def serving(limits: ConnectionLimits = LIMITS) -> Iterator[int]:
+def serving(limits: ConnectionLimits = LIMITS, host: str = HOST) -> Iterator[int]:
     """Serve the application; yields its port."""
     port = free_port()
-    listener = listen((HOST, port), "preview.listen", PreviewError)
+    listener = listen((host, port), "preview.listen", PreviewError)
     server = HttpServer(hello, listener, limits, websockets=False)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(nullcontext())))
     thread.start()
@@ -184,6 +184,19 @@ def test_foreign_address_is_refused_with_its_name(host: str) -> None:
         listen((host, free_port()), "preview.listen", PreviewError)
 
 
+def test_unspecified_ipv6_address_serves_both_versions() -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6")
+    with serving(host="::") as port:
+        assert get(port) == b"hello"
+        with socket.create_connection(("::1", port), PATIENCE) as connection:
+            connection.sendall(REQUEST)
+            assert connection.recv(12) == b"HTTP/1.1 200"
+    limits = ConnectionLimits(total=9, per_address=1)
+    with serving(limits, "::") as port, start_slow_request(port, "127.0.0.2"):
+        assert get(port) == b"hello"  # from another address
+
+
 @pytest.mark.parametrize(
     ("first", "second", "is_same"),
     [
@@ -192,6 +205,8 @@ def test_foreign_address_is_refused_with_its_name(host: str) -> None:
         ("2001:db8::1", "2001:db8::2", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
     ],
 )
 def test_client_is_an_address_or_an_ipv6_network(first: str, second: str, *, is_same: bool) -> None:

@@ -36,6 +36,19 @@ def test_pause_of_devices_with_one_state_folder_is_kept_apart(tmp_path: Path) ->
     assert pause("back").paused
 
 
+def test_pause_under_a_former_device_id_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    former, current = (Settings(state_dir=tmp_path, device_id=name) for name in ("porch", "hall"))
+    pause_from_settings(former, SourceKind.CAMERA).set(True)
+    assert not pause_from_settings(current, SourceKind.CAMERA).paused
+    (record,) = caplog.records
+    assert (record.message, vars(record)["device_ids"]) == (
+        "pause of another device_id ignored",
+        "porch",
+    )
+
+
 def test_pause_is_remembered_until_it_is_taken_back(
     file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

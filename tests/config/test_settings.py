@@ -14,6 +14,7 @@ from edge_daemon.config.settings import (
     Settings,
     default_device_id,
     default_state_dir,
+    leaves,
     subsections,
 )
 from edge_daemon.errors import SettingsError
@@ -194,8 +195,9 @@ def test_invalid_value_is_reported_with_key_and_value(key: str, value: str) -> N
         ("capture.fps", "x", "must be a number"),
         ("mqtt.tls", "maybe", "must be true or false"),
         ("device_id", "a b", "must have only letters, digits, _ and -"),
-        ("mqtt.base_topic", "a/#", "must not contain + or #"),
-        ("homeassistant.prefix", "+", "must not contain + or #"),
+        ("mqtt.base_topic", "a/#", "must not contain + or #, nor end with /"),
+        ("homeassistant.prefix", "+", "must not contain + or #, nor end with /"),
+        ("homeassistant.prefix", "homeassistant/", "must not contain + or #, nor end with /"),
         ("zones.ignore", "5", "must be a list of regions, such as [[0, 0, 0.3, 1]]"),
     ],
 )
@@ -323,6 +325,36 @@ def test_state_folder_prefers_the_service_over_the_user(monkeypatch: pytest.Monk
     assert default_state_dir() == Path("/home/me/state/edge-daemon")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/edge-daemon:/var/lib/other")
     assert default_state_dir() == Path("/var/lib/edge-daemon")
+
+
+def path_settings() -> list[tuple[str, ...]]:
+    """Settings that are a path, from the types of all settings."""
+    models = {(): Settings} | {(key,): model for key, model in subsections(Settings).items()}
+    return [
+        (*parent, key)
+        for parent, model in models.items()
+        for key, field in model.model_fields.items()
+        if "Path" in repr(field.annotation)
+    ]
+
+
+@pytest.mark.parametrize("path", [("source",), *path_settings()])
+def test_path_begins_with_the_home_directory(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    setting = ".".join(path)
+    for text, expected in {
+        "~/a": "/home/me/a",
+        "~": "/home/me",
+        "~root/a": f"{Path('~root').expanduser()}/a",
+        "./~/a": "~/a",
+        "a/~": "a/~",
+    }.items():
+        values = dict(leaves(load_settings(None, {}, {path: text}).model_dump()))
+        assert Path(str(values[path])) == Path(expected), setting
+    (problem,) = problems(flags={path: "~no such user/a"})
+    assert problem.startswith(f"{setting}: unknown home directory (got '~no such user/a', ")
 
 
 @pytest.mark.parametrize(

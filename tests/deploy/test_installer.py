@@ -9,9 +9,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 from disks import small_disk
+
+from edge_daemon.config.loading import load_settings
+from edge_daemon.config.settings import Settings, leaves
+from edge_daemon.errors import SettingsError
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 LIBRARIES = (
@@ -25,7 +30,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def script(*lines: str) -> list[str]:
     """A shell that has the installer's functions and runs these lines."""
     sources = [f"source {DEPLOY}/lib/{name}.sh" for name in LIBRARIES]
-    return ["bash", "-c", "\n".join(["set -Eeuo pipefail", *sources, *lines])]
+    return ["bash", "-c", "\n".join(["set -Eeuo pipefail", f"here={DEPLOY}", *sources, *lines])]
 
 
 def run(*lines: str) -> subprocess.CompletedProcess[str]:
@@ -53,7 +58,8 @@ def variables(output: str) -> dict[str, str]:
 
 
 DEFAULTS = (
-    "dry_run=0 source_spec='' broker='' username='' password='' device_id='' more_settings=() "
+    "dry_run=0 broker_host='' broker_port='' "
+    "source_spec='' broker='' username='' password='' device_id='' more_settings=() "
     "credentials=''"
 )
 REPORT = "declare -p source_spec broker_host broker_port username password device_id"
@@ -106,10 +112,20 @@ def test_interactive_user_name_can_be_dropped(tmp_path: Path) -> None:
     assert (found["username"], found["password"], found["device_id"]) == ("", "", "front")
 
 
+def test_interactive_invalid_answers_are_asked_again() -> None:
+    invalid, valid = "mqtt://broker\n\nfront door\n", "127.0.0.1:9\n\nfront\n"
+    exit_code, output = run_in_terminal(f"0\n{invalid}\n{valid}", DEFAULTS, "ask_answers", REPORT)
+    assert exit_code == 0, output
+    answers = variables(output)
+    assert (answers["broker_host"], answers["device_id"]) == ("127.0.0.1", "front")
+    (warning,) = [line for line in output.splitlines() if "warning: device_id: " in line]
+    assert all(f"{key}: " in warning for key in ("mqtt.host", "device_id"))
+
+
 def test_interactive_failed_check_asks_again(tmp_path: Path) -> None:
     program = tmp_path / "bin/edge-daemon"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\ntest "$#" -gt 9\n')
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\ntest "$#" -gt 7\n')
     program.chmod(0o755)
     answers = "y\n/dev/video7\n127.0.0.1:9\nporch\nsecret\nfront\n"
     preset = f"release={tmp_path} work={tmp_path} broker_host=x broker_port=''"
@@ -117,7 +133,7 @@ def test_interactive_failed_check_asks_again(tmp_path: Path) -> None:
     assert exit_code == 0, output
     first, second = (tmp_path / "calls").read_text().splitlines()
     assert "mqtt.host=x" in first
-    for option in ("--source /dev/video7", "mqtt.port=9", "mqtt.username=porch"):
+    for option in ("source=/dev/video7", "mqtt.port=9", "mqtt.username=porch"):
         assert option in second
     assert "secret" not in second
     assert (tmp_path / "password").stat().st_mode & 0o077 == 0
@@ -128,6 +144,51 @@ def test_interactive_failed_check_can_be_cancelled(tmp_path: Path) -> None:
     exit_code, output = run_in_terminal("n\nn\n", DEFAULTS, preset, "try_answers")
     assert exit_code == 1
     assert "install.sh: --interactive: cancelled" in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("--device-id=front door", "device_id: "),
+        ("--broker=mqtt://broker:1883", "mqtt.host: "),
+        ("--broker=broker:99999", "mqtt.port: "),
+        ("--set=capture.fsp=5", "capture.fsp: unknown setting; did you mean capture.fps?"),
+        ("--set=capture.fps=1000", "capture.fps: "),
+        ("--set=capture", "--set: must be KEY=VALUE"),
+        ("--source=clip.mp4", "--source: "),
+        ("--source=/home/pi/clip.mp4", "--source: the service cannot read this folder"),
+        ("--source=/tmp/clip.mp4", "--source: the service cannot read this folder"),
+        ("--source=/srv/no-such-file.mp4", "--source: no such file"),
+    ],
+)
+def test_invalid_answer_is_refused_before_the_build(option: str, problem: str) -> None:
+    done = run("read_answers" + f" {shlex.quote(option)}", "echo continues")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"install.sh: {problem}")
+
+
+VALUES = (
+    *("", "0", "1", "5", "-1", "0.5", "1e3", "640.0", "1_0", "100000", "nan", "inf", "TRUE", "no"),
+    *("x", "a b", "/x", "::1", "[::1]", "a:1", "mqtt://a", "tcp", "5", "3.1.1", "90", "\x07", "é"),
+)
+
+
+def test_early_check_refuses_only_what_the_program_refuses() -> None:
+    early = run_path(str(DEPLOY / "lib/check_settings.py"))
+    schema = json.loads((DEPLOY / "settings.schema.json").read_text(encoding="utf-8"))
+    known = dict(early["fields"](schema))
+    assert set(known) == {".".join(path) for path, _ in leaves(Settings().model_dump())}
+    refused = [
+        (name, value)
+        for name in known
+        for value in VALUES
+        if early["problem_of"](f"{name}={value}", known) is not None
+    ]
+    assert len(refused) > len(known)
+    for name, value in refused:
+        with pytest.raises(SettingsError):
+            load_settings(Path(os.devnull), {}, {tuple(name.split(".")): value})
 
 
 def test_interactive_without_terminal_fails() -> None:
@@ -155,6 +216,24 @@ def test_credentials_readable_by_all_are_protected(
     assert (done.returncode, done.stdout) == (0, "user\n")
     assert file.stat().st_mode & 0o777 == expected
     assert done.stderr.startswith("install.sh: warning: --credentials: ") == (mode != expected)
+
+
+def test_credentials_with_carriage_returns_lose_them(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_bytes(b"user\r\npass word \r\n")
+    done = run(f"dry_run=1 credentials={file}", "read_credentials", 'echo "$username|$password|"')
+    assert done.stdout == "user|pass word |\n"
+
+
+def test_purge_finds_services_by_their_settings(tmp_path: Path) -> None:
+    for name in ("config.toml", "config.example.toml", "yard.toml", "back-door.toml", "notes.txt"):
+        (tmp_path / name).touch()
+    done = run(f"configuration={tmp_path}", "systemctl() { :; }", "all_services")
+    expected = ["edge-daemon", "edge-daemon@back-door", "edge-daemon@yard"]
+    assert done.stdout.split() == [f"{name}.service" for name in expected]
+    assert run(f"configuration={tmp_path}/none", "systemctl() { :; }", "all_services").stdout == (
+        "edge-daemon.service\n"
+    )
 
 
 def test_credentials_without_user_name_are_refused(tmp_path: Path) -> None:

@@ -109,6 +109,26 @@ def test_csv_of_a_killed_run_is_kept_with_its_rows(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["t-1.csv", "t.csv"]
 
 
+@pytest.mark.parametrize("table_type", [CsvTable, ParquetTable])
+def test_table_that_another_run_writes_is_refused(
+    tmp_path: Path, table_type: type[CsvTable | ParquetTable]
+) -> None:
+    if table_type is ParquetTable:
+        pytest.importorskip("pyarrow")
+    path = tmp_path / "t"
+    first, second, third = (table_type(path) for _ in range(3))
+    write_frame(first, 0)
+    with pytest.raises(OutputError, match="another run writes this file"):
+        Outputs([second])(video_result())
+    write_frame(first, 1)
+    first.close()
+    size = path.stat().st_size
+    assert [file.name for file in tmp_path.iterdir()] == ["t"]
+    write_frame(third, 2)  # the name is free again
+    third.discard()
+    assert table_type is CsvTable or path.stat().st_size == size
+
+
 def test_csv_of_a_killed_run_without_rows_is_not_kept(tmp_path: Path) -> None:
     leave_partial(tmp_path / "t.csv")
     table = CsvTable(tmp_path / "t.csv")

@@ -86,6 +86,15 @@ def test_broker_password_without_user_is_refused(tmp_path: Path) -> None:
     assert "secret" not in problem
 
 
+def test_broker_without_user_ignores_the_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mqtt-password").write_text("secret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert broker_from(settings(username="me")).password == "secret"
+    assert broker_from(settings()).password is None
+
+
 def test_broker_long_password_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("x" * (MAX_PASSWORD_BYTES + 1))
@@ -125,10 +134,18 @@ def test_broker_with_special_file_is_refused(
 ) -> None:
     file = tmp_path / "special"
     make(file)
-    options = {"username": "me"} if key == "password_file" else {"tls": True}
+    options = {
+        "password_file": {"username": "me"},
+        "websocket_headers_file": {"transport": "websockets"},
+    }.get(key, {"tls": True})
     problem = refusal(**options, **{key: file})
     assert problem.startswith(f"mqtt.{key}: cannot be read: ")
     assert f"(got {file}); " in problem
+
+
+@pytest.mark.parametrize("key", ["websocket_path", "websocket_headers_file"])
+def test_broker_websocket_setting_with_tcp_is_refused(key: str) -> None:
+    assert refusal(**{key: "/x"}).startswith(f"mqtt.{key}: needs mqtt.transport (got /x); ")
 
 
 def test_broker_websocket_headers_are_read(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,10 @@ from publishing.scripted import CONNACK, ScriptedBroker, connack
 from running import PATIENCE, broker_at, file_limit, free_port
 
 from edge_daemon._lib.clock import Clock, SystemClock
-from edge_daemon.config.settings import HomeAssistantSettings
+from edge_daemon.config.settings import HomeAssistantSettings, MqttSettings
 from edge_daemon.errors import BrokerError
 from edge_daemon.publishing import homeassistant
-from edge_daemon.publishing.broker import Broker
+from edge_daemon.publishing.broker import Broker, broker_from
 from edge_daemon.publishing.client import (
     DUPLICATE_DELAY_S,
     MAX_SHORT,
@@ -31,7 +32,14 @@ from edge_daemon.publishing.client import (
     Update,
     publish_single,
 )
-from edge_daemon.publishing.messages import Message, PacketTooLarge, Received, Subscribed, Topics
+from edge_daemon.publishing.messages import (
+    ConnectionRefused,
+    Message,
+    PacketTooLarge,
+    Received,
+    Subscribed,
+    Topics,
+)
 from edge_daemon.publishing.mqtt import MAX_RECEIVED_BYTES
 
 SESSION_TAKEN_OVER = b"\xe0\x02\x8e\x00"
@@ -48,6 +56,30 @@ def client_to(
     broker = Broker("127.0.0.1", port, **more)  # type: ignore[arg-type]
     with closing(MqttClient(broker, "camera", clock or SystemClock(), will)) as client:
         yield client
+
+
+def test_credentials_are_read_before_each_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("old")
+    with Mosquitto(tmp_path, {"me": "new"}) as broker:
+        mqtt = MqttSettings(host="127.0.0.1", port=broker.port, username="me", password_file=file)
+        read = partial(broker_from, mqtt)
+        client = MqttClient(read(), "camera", SystemClock(), read_broker=read)
+        with closing(client):
+            refused = next(updates(client, Disconnected))
+            assert isinstance(refused, Disconnected)
+            assert isinstance(refused.cause, ConnectionRefused)
+            file.write_text("new")
+            next(updates(client, Connected))
+            file.unlink()
+            broker.stop()
+            broker.start()
+            next(updates(client, Connected))
+    (record,) = caplog.records
+    assert record.msg == "could not read credentials, using the previous ones"
+    assert vars(record)["error"].startswith("mqtt.password_file: cannot be read")
 
 
 def updates(client: MqttClient, *kinds: type[Update]) -> Iterator[Update]:

@@ -7,7 +7,7 @@ import pytest
 from drawing import draw_scene, write_clip
 from publishing.broker import Mosquitto
 from system.box import debian_root, missing
-from system.service import DEVICE, PASSWORD
+from system.service import DEVICE, GUEST, PASSWORD
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +31,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    """It lets everyone listen, and speak only who has the password."""
-    rights = ("topic read #", f"user {DEVICE}", "topic readwrite #")
+    """It lets everyone listen, and speak as GUEST; as DEVICE only who has the password."""
+    described = f"homeassistant/device/edge_daemon_{GUEST}/config"
+    guest = (f"topic write edge-daemon/{GUEST}/#", f"topic write {described}")
+    rights = ("topic read #", *guest, f"user {DEVICE}", "topic readwrite #")
     folder = tmp_path_factory.mktemp("broker")
     with Mosquitto(folder, {DEVICE: PASSWORD}, guests=True, rights=rights) as mosquitto:
         yield mosquitto

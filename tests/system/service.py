@@ -17,6 +17,9 @@ ROOT: Final = Path(__file__).parents[2]
 DEVICE: Final = "porch"
 PASSWORD: Final = "open sesame"
 
+GUEST: Final = "guest"
+"""A device that publishes without a login."""
+
 UNIT: Final = "edge-daemon.service"
 INSTALLATION_LIMIT: Final = 300
 """Seconds; it takes half a minute, or longer on a busy machine."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from publishing.broker import Mosquitto
+from publishing.broker import Mosquitto, subscribed
 from running import eventually
 from system.box import booted
-from system.service import DEVICE, INSTALLATION_LIMIT, UNIT, Service, copy_of_source, watched
+from system.service import DEVICE, GUEST, INSTALLATION_LIMIT, UNIT, Service, copy_of_source, watched
 
 pytestmark = pytest.mark.timeout(2 * INSTALLATION_LIMIT)
 
@@ -254,6 +254,29 @@ def test_template_runs_a_second_camera(running: Service) -> None:
     running.wait_for_results(DEVICE)
     assert running.property_of("WatchdogUSec", f"edge-daemon@{SECOND}") == "30s"
     assert box.succeeds("test", "-e", f"/var/lib/edge-daemon/{SECOND}/events-{SECOND}.sqlite")
+
+
+def test_instance_without_login_ignores_the_stored_password(running: Service) -> None:
+    box = running.box
+    port = running.broker.port
+    settings = f"source = '/opt/clip.mp4'\ncapture.loop = true\nmqtt.port = {port}\n"
+    file = f"/etc/edge-daemon/{GUEST}.toml"
+    box.write(file, settings)
+    box.run("systemctl", "start", f"edge-daemon@{GUEST}")
+    running.wait_for_results(GUEST)
+    lines = box.output_of("edge-daemon", "check", "--config", file).splitlines()
+    assert f"ok   state: /var/lib/edge-daemon/{GUEST}" in "\n".join(lines)
+    box.run("systemctl", "stop", f"edge-daemon@{GUEST}")
+    with subscribed(port, "homeassistant/device") as home:
+        described = f"edge_daemon_{GUEST}/config"
+        home.wait_until(lambda: bool(home.payloads(described)))
+        box.run("edge-daemon", "homeassistant", "remove", "--config", file)
+        home.wait_until(lambda: home.payloads(described)[-1] == b"")
+
+
+def test_command_of_root_has_the_environments_settings(running: Service) -> None:
+    words = ("env", "EDGE_DAEMON_MQTT__USERNAME=a b$$c", "edge-daemon", "config")
+    assert 'username = "a b$$c"' in running.box.output_of(*words)
 
 
 def test_reboot_with_missing_camera_starts_other_services(running: Service) -> None:

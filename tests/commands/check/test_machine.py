@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from disks import fill_up, small_disk
 from monitoring.test_hardware import written, zone
 
 from edge_daemon.commands import check
@@ -62,6 +63,15 @@ def test_state_folder_in_a_locked_folder_fails_with_a_fix(locked: Path) -> None:
     result = state_folder(locked / "state")
     assert result.level is Level.FAIL
     assert result.message.startswith("state_dir: not writable")
+
+
+@pytest.mark.slow
+def test_state_folder_on_a_full_disk_fails_with_a_fix(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        fill_up(disk)
+        result = check_state_folder(Settings(state_dir=disk))
+    assert result.level is Level.FAIL
+    assert result.message.endswith("; free some space")
 
 
 def test_state_folder_little_space_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
