@@ -27,6 +27,7 @@ from emotion_trainer.models.predictions import Scores
 
 LogProbabilities = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 
 NEGLIGIBLE: Final = 0.01
 MIN_TEMPERATURE: Final = 0.05
@@ -98,32 +99,84 @@ def fit_ensemble(predictions: LogProbabilities, labels: Labels) -> Fit:
 def fit_within(
     predictions: LogProbabilities, labels: Labels, mmac: Sequence[float], max_mmac: float
 ) -> Selection:
-    """The fit of as many members as stay within a cost for one face; the others get no weight.
+    """The fit of members that stay within a cost for one face; the others get no weight.
 
-    While they cost too much, the one is removed that raises the loss least for its cost.
+    Two ways lead to a selection, and the one with the lower loss counts: from all members, the one
+    is removed that raises the loss least for its cost, until the cost is low enough; from none, the
+    one is added that lowers the loss most, while one can be paid.
 
     Raises:
         ExportError: no member is cheap enough, or none distinguishes the emotions.
     """
     costs = np.asarray(mmac)
-    kept = np.flatnonzero(costs <= max_mmac)
-    over = np.flatnonzero(costs > max_mmac).tolist()
-    while len(kept):
-        fit = fit_ensemble(predictions[kept], labels)
-        used = kept[np.flatnonzero(fit.weights)]
-        weights = np.zeros(len(predictions))
-        weights[kept] = fit.weights
-        if costs[used].sum() <= max_mmac:
-            return Selection(replace(fit, weights=weights), frozenset(over))
-        loss = _loss(predictions, labels, replace(fit, weights=weights), used.tolist())
+    cheap = np.flatnonzero(costs <= max_mmac)
+    if not len(cheap):
+        raise ExportError(f"--max-mmac: no model takes at most {max_mmac:g} MMAC; allow more")
+    all_members = _fit_of(cheap, predictions, labels)
+    kept = np.flatnonzero(all_members.weights)
+    if costs[kept].sum() <= max_mmac:
+        return Selection(all_members, frozenset(np.flatnonzero(costs > max_mmac).tolist()))
+    fits = [
+        _fit_of(members, predictions, labels)
+        for members in (
+            _reduced(kept, predictions, labels, costs, max_mmac),
+            _grown(kept, predictions, labels, costs, max_mmac),
+        )
+    ]
+    best = min(fits, key=lambda fit: _loss_of(fit, predictions, labels))
+    unused = set(np.flatnonzero(best.weights == 0).tolist())
+    negligible = set(cheap.tolist()) - set(kept.tolist())
+    return Selection(best, frozenset(unused - negligible))
+
+
+def _reduced(
+    members: Numbers,
+    predictions: LogProbabilities,
+    labels: Labels,
+    costs: NDArray[np.float64],
+    max_mmac: float,
+) -> Numbers:
+    """The members that are left when those of least use for their cost are removed one by one."""
+    while costs[members].sum() > max_mmac:
+        loss = _loss_of(_fit_of(members, predictions, labels), predictions, labels)
         increases = [
-            _loss(fewer, labels, fit_ensemble(fewer, labels), list(range(len(fewer)))) - loss
-            for fewer in (predictions[np.setdiff1d(used, one)] for one in used)
+            _loss_of(_fit_of(fewer, predictions, labels), predictions, labels) - loss
+            for fewer in (np.delete(members, place) for place in range(len(members)))
         ]
-        worst = int(np.argmin(increases / costs[used]))
-        over.append(int(used[worst]))
-        kept = np.delete(used, worst)
-    raise ExportError(f"--max-mmac: no model takes at most {max_mmac:g} MMAC; allow more")
+        members = np.delete(members, int(np.argmin(increases / costs[members])))
+    return members
+
+
+def _grown(
+    candidates: Numbers,
+    predictions: LogProbabilities,
+    labels: Labels,
+    costs: NDArray[np.float64],
+    max_mmac: float,
+) -> Numbers:
+    """The members that are there when the most useful affordable ones are added one by one."""
+    members = candidates[:0]
+    while True:
+        left = max_mmac - costs[members].sum()
+        affordable = np.setdiff1d(candidates[costs[candidates] <= left], members)
+        if not len(affordable):
+            return members
+        larger = [np.append(members, one) for one in affordable]
+        fits = (_fit_of(several, predictions, labels) for several in larger)
+        losses = [_loss_of(fit, predictions, labels) for fit in fits]
+        members = larger[int(np.argmin(losses))]
+
+
+def _fit_of(members: Numbers, predictions: LogProbabilities, labels: Labels) -> Fit:
+    """The fit of these members alone; the others get no weight."""
+    fit = fit_ensemble(predictions[members], labels)
+    weights = np.zeros(len(predictions))
+    weights[members] = fit.weights
+    return replace(fit, weights=weights)
+
+
+def _loss_of(fit: Fit, predictions: LogProbabilities, labels: Labels) -> float:
+    return _loss(predictions, labels, fit, np.flatnonzero(fit.weights).tolist())
 
 
 def balance(fit: Fit, predictions: LogProbabilities, labels: Labels) -> Fit:

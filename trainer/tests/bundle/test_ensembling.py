@@ -120,6 +120,16 @@ def test_useless_member_is_not_left_out_for_its_cost() -> None:
     assert selection.too_costly == {3}
 
 
+def test_fit_within_keeps_the_best_member_though_it_is_dear() -> None:
+    """Removal alone drops both dear members: each is of little use for its cost."""
+    predictions, labels = members((0.6, 0.6, 0.45, 0.45))
+    selection = fit_within(predictions, labels, [20.0, 25.0, 105.0, 105.0], 130.0)
+    used = np.flatnonzero(selection.fit.weights).tolist()
+    assert len(used) == 2
+    assert used[1] in (2, 3)
+    assert selection.too_costly == {0, 1, 2, 3} - set(used)
+
+
 def test_fit_within_too_small_a_limit_is_refused() -> None:
     predictions, labels = members((0.5, 0.6))
     with pytest.raises(ExportError, match="--max-mmac"):
