@@ -323,8 +323,8 @@ class InferenceSettings(Section):
         description="Expected share of each emotion, such as "
         f"{','.join(f'{emotion}={share:g}' for emotion, share in CAMERA_SHARES.items())}. none: "
         "the shares of the training data, where few faces are neutral. auto: the shares above for "
-        "cameras and videos, none for images. estimated: as auto, but for cameras and videos half "
-        "of the weight comes to be of the faces seen in the last hours.",
+        "cameras and videos, none for images. estimated: first as auto; for cameras and videos, "
+        "the shares then adapt to the faces of the last hours.",
     )
 
     @property
