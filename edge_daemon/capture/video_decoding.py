@@ -3,6 +3,7 @@
 PyAV takes 0.3 s and 18 MB to import, so modules that import this one are imported when needed.
 """
 
+import gc
 import itertools
 from collections.abc import Generator
 from pathlib import Path
@@ -209,6 +210,9 @@ class VideoDecoder:
     def close(self) -> None:
         self._frames.close()
         self._container.close()
+        # The frames whose matrix was read are left, one for each opening of a repeated video. No
+        # other collection may come for an hour.
+        gc.collect()
 
     def _decode_all(self) -> Generator[VideoFrame, None, None]:
         truncated: set[int] = set()
