@@ -20,13 +20,12 @@ from threadpoolctl import threadpool_limits
 from edge_daemon.inference.bundle import Metrics
 from edge_daemon.inference.ensemble import pool
 from edge_daemon.records import EMOTIONS
-from emotion_trainer.bundle.balancing import minimum_adjustment
+from emotion_trainer.bundle.balancing import Labels, minimum_adjustment
 from emotion_trainer.errors import ExportError
 from emotion_trainer.evaluation.metrics import measure
 from emotion_trainer.models.predictions import Scores
 
 LogProbabilities = NDArray[np.float32]
-Labels = NDArray[np.int64]
 Numbers = NDArray[np.int64]
 
 NEGLIGIBLE: Final = 0.01
@@ -112,21 +111,15 @@ def fit_within(
     cheap = np.flatnonzero(costs <= max_mmac)
     if not len(cheap):
         raise ExportError(f"--max-mmac: no model takes at most {max_mmac:g} MMAC; allow more")
-    all_members = _fit_of(cheap, predictions, labels)
-    kept = np.flatnonzero(all_members.weights)
-    if costs[kept].sum() <= max_mmac:
-        return Selection(all_members, frozenset(np.flatnonzero(costs > max_mmac).tolist()))
-    fits = [
-        _fit_of(members, predictions, labels)
-        for members in (
-            _reduced(kept, predictions, labels, costs, max_mmac),
-            _grown(kept, predictions, labels, costs, max_mmac),
-        )
-    ]
-    best = min(fits, key=lambda fit: _loss_of(fit, predictions, labels))
-    unused = set(np.flatnonzero(best.weights == 0).tolist())
-    negligible = set(cheap.tolist()) - set(kept.tolist())
-    return Selection(best, frozenset(unused - negligible))
+    fit = _fit_of(cheap, predictions, labels)
+    useful = selected = np.flatnonzero(fit.weights)
+    if costs[useful].sum() > max_mmac:
+        reduced = _reduced(useful, predictions, labels, costs, max_mmac)
+        grown = _grown(useful, predictions, labels, costs, max_mmac)
+        selected = min((reduced, grown), key=lambda members: _loss_of(members, predictions, labels))
+        fit = _fit_of(selected, predictions, labels)
+    dear = np.flatnonzero(costs > max_mmac)
+    return Selection(fit, frozenset(np.setdiff1d(np.append(useful, dear), selected).tolist()))
 
 
 def _reduced(
@@ -138,10 +131,10 @@ def _reduced(
 ) -> Numbers:
     """The members that are left when those of least use for their cost are removed one by one."""
     while costs[members].sum() > max_mmac:
-        loss = _loss_of(_fit_of(members, predictions, labels), predictions, labels)
+        loss = _loss_of(members, predictions, labels)
         increases = [
-            _loss_of(_fit_of(fewer, predictions, labels), predictions, labels) - loss
-            for fewer in (np.delete(members, place) for place in range(len(members)))
+            _loss_of(np.delete(members, place), predictions, labels) - loss
+            for place in range(len(members))
         ]
         members = np.delete(members, int(np.argmin(increases / costs[members])))
     return members
@@ -162,8 +155,7 @@ def _grown(
         if not len(affordable):
             return members
         larger = [np.append(members, one) for one in affordable]
-        fits = (_fit_of(several, predictions, labels) for several in larger)
-        losses = [_loss_of(fit, predictions, labels) for fit in fits]
+        losses = [_loss_of(several, predictions, labels) for several in larger]
         members = larger[int(np.argmin(losses))]
 
 
@@ -175,8 +167,9 @@ def _fit_of(members: Numbers, predictions: LogProbabilities, labels: Labels) -> 
     return replace(fit, weights=weights)
 
 
-def _loss_of(fit: Fit, predictions: LogProbabilities, labels: Labels) -> float:
-    return _loss(predictions, labels, fit, np.flatnonzero(fit.weights).tolist())
+def _loss_of(members: Numbers, predictions: LogProbabilities, labels: Labels) -> float:
+    """The loss of the fit of these members."""
+    return _loss(predictions, labels, _fit_of(members, predictions, labels), members.tolist())
 
 
 def balance(fit: Fit, predictions: LogProbabilities, labels: Labels) -> Fit:
