@@ -85,8 +85,7 @@ class ImageAnalyzer:
             detector_from_settings(settings), settings.detection.max_side, settings.quality
         )
         ensemble = EmotionEnsemble.load(settings.inference.bundle, settings.inference.threads)
-        shares = ensemble.bundle.ensemble.shares
-        prior = prior_correction(settings.inference, shares, is_still=True)
+        prior = prior_correction(settings.inference, ensemble, is_still=True)
         self._recognizer = EmotionRecognizer(ensemble, prior=prior)
 
     def analyze(self, bgr: Image) -> FrameResult:

@@ -211,8 +211,7 @@ def build_pipeline(
     capture = build.capture(pause)
     follower = build.follower(detector or detector_from_settings(settings))
     budget = build.time_budget(ensemble.bundle)
-    shares = ensemble.bundle.ensemble.shares
-    prior = prior_correction(settings.inference, shares, is_still=source.kind.has_stills)
+    prior = prior_correction(settings.inference, ensemble, is_still=source.kind.has_stills)
     recognizer = EmotionRecognizer(ensemble, budget, prior)
     mqtt = build.mqtt(pause, capture.status)
     timings = StageTimings(clock)

@@ -177,10 +177,11 @@ class EstimatedPrior(PriorCorrection):
         self._seen_s *= 0.5 ** ((now - self._last_s) / HALF_LIFE_S)
         self._last_s = now
         self.count(corrected, np.array(seconds))
-        if np.abs(self.shares - self._logged).max() >= LOGGED_CHANGE:
-            self._logged = self.shares
-            shares = dict(zip(EMOTIONS, self.shares.round(3).tolist(), strict=True))
-            logger.info("expected shares changed", extra=shares)
+        shares = self.shares
+        if np.abs(shares - self._logged).max() >= LOGGED_CHANGE:
+            self._logged = shares
+            named = dict(zip(EMOTIONS, shares.round(3).tolist(), strict=True))
+            logger.info("expected shares changed", extra=named)
 
     def count(self, corrected: NDArray[np.float32], seconds: NDArray[np.float64]) -> None:
         """Count faces.
@@ -208,7 +209,7 @@ class _Counted:
 
 
 def prior_correction(
-    settings: InferenceSettings, training_shares: Mapping[str, float], *, is_still: bool
+    settings: InferenceSettings, ensemble: EmotionEnsemble, *, is_still: bool
 ) -> PriorCorrection | None:
     """The correction that `inference.prior` asks for; by default none for images."""
     expected: Mapping[str, float] | None = settings.prior_shares
@@ -217,7 +218,7 @@ def prior_correction(
             return None
         expected = CAMERA_SHARES
     correction = EstimatedPrior if settings.prior == "estimated" else PriorCorrection
-    return correction(expected, training_shares)
+    return correction(expected, ensemble.bundle.ensemble.shares)
 
 
 class EmotionRecognizer:

@@ -102,7 +102,7 @@ def _effect(
         prior=prior,
         accuracy=float((predictions == labels).mean()),
         calibration_error=calibration_error(probabilities, labels),
-        camera_accuracy=float(np.average(right, weights=weights)),
+        camera_accuracy=_accuracy(right, weights),
         camera_calibration_error=calibration_error(of_camera, labels, weights),
         uncertain=float(np.average(uncertain, weights=weights)),
         uncertain_accuracy=_accuracy(right, weights * uncertain),
