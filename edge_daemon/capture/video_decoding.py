@@ -210,8 +210,8 @@ class VideoDecoder:
     def close(self) -> None:
         self._frames.close()
         self._container.close()
-        # The frames whose matrix was read are left, one for each opening of a repeated video. No
-        # other collection may come for an hour.
+        # Frees the frames whose matrix was read: at least one for each opening of a repeated video,
+        # and Python's own collection may be an hour away.
         gc.collect()
 
     def _decode_all(self) -> Generator[VideoFrame, None, None]:

@@ -487,7 +487,7 @@ class MqttSettings(Section):
     password_file: LocalPath | None = Field(
         default_factory=systemd_password,
         description="A file with the password in its first line, never the password itself; "
-        "unset: systemd's credential mqtt-password, if there is one, for mqtt.username.",
+        "unset: with mqtt.username, systemd's credential mqtt-password, if there is one.",
         examples=["/etc/edge-daemon/mqtt-password"],
     )
     tls: bool = Field(default=False, description="Use TLS and verify the broker's certificate.")
